@@ -1,0 +1,300 @@
+"""The TickBus: runs and the ring, published to from any thread, read on one event loop.
+
+It is the only seam between threads and the loop. A publisher takes the lock, decides which run a tick belongs to,
+leaves it in
+the inbox and returns; the loop's ``collect()`` moves the inbox into the ring. Between two collects the loop is woken
+once.
+Every decision about runs, duplicates and conflicts is made here; every decision about readers is made in ``feed``.
+"""
+
+from __future__ import annotations
+
+import operator
+import secrets
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Final, Literal
+
+from . import record as records
+from .errors import Conflict, InboxFull, Malformed, NotFound, OutOfOrder, ParameterError, RunClosed, TooBig
+from .ring import BATCH_BYTES, BATCH_TICKS, Batch, Ring, Run, find_in
+from .tick import MAX_NESTING, MAX_T, RUN_ID, Position, Tick, nesting, parse
+
+_FOREVER: Final = threading.TIMEOUT_MAX
+_MAX_RUNS: Final = 1000  # runs remembered after their ticks have left memory
+
+
+def new_run_id() -> str:
+    """A run's name where the publisher gives none: UTC time and 24 random bits."""
+    return f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{secrets.token_hex(3)}"
+
+
+class TickBus:
+    """A bounded, ordered record of the newest ticks of all runs.
+
+    Args:
+        ring: how many ticks memory holds at most.
+        ring_bytes: how many bytes they may take.
+        inbox: how many ticks may wait for the loop.
+        inbox_bytes: how many bytes may wait.
+        max_tick: the largest tick, in bytes.
+        nan: what becomes of NaN and Infinity in in-process records.
+        publish_timeout: how long in-process ``publish`` waits for room in the inbox, seconds.
+    """
+
+    def __init__(
+        self,
+        *,
+        ring: int = 10_000,
+        ring_bytes: int = 64 << 20,
+        inbox: int = 10_000,
+        inbox_bytes: int = 64 << 20,
+        max_tick: int = 8 << 20,
+        nan: Literal["refuse", "null"] = "refuse",
+        publish_timeout: float = 0.0,
+    ) -> None:
+        self.ring = Ring(ring, ring_bytes)
+        self.runs: dict[str, Run] = {}  # in the order in which they began
+        self.current: Run | None = None
+        self.max_tick = max_tick
+        self.published = 0  # ticks taken in
+        self.dropped = 0  # ticks lost to a full inbox
+        self.wake: Callable[[], None] | None = None  # set by the reader's loop; called from any thread
+        self._nan: Final = nan
+        self._publish_timeout = publish_timeout
+        self._max_inbox, self._max_inbox_bytes = inbox, inbox_bytes
+        self._lock = threading.Lock()  # guards all that follows, and the ring while it changes
+        self._room = threading.Condition(self._lock)  # notified when the inbox was emptied
+        self._inbox: list[Batch] = []
+        self._inbox_count = self._inbox_size = 0
+        self._woken = False
+        self._lost: tuple[int, int] | None = None  # lowest and highest t dropped since the last tick taken in
+        self._last_at = 0
+        self._collector: int | None = None  # the thread that collects
+
+    # ---- publishing, from any thread ----
+
+    def publish(self, record: object, *, run: str | None = None, wait: bool = False) -> bool:
+        """Publish a record of the simulation: a mapping or dataclass with an integer ``t``, or its JSON as bytes or
+        str.
+
+        Returns at once; no subscriber is waited for. A falling ``t`` begins a new run.
+
+        Args:
+            run: the run's name; a new name ends the current run and begins that one.
+            wait: where the inbox is full, wait for the gateway's loop however long it takes: for sources that can be
+                held up.
+
+        Returns:
+            True; False where this very tick was the newest already.
+
+        Raises:
+            RecordError, Malformed, TooBig: the record is no tick.
+            Conflict, OutOfOrder, RunClosed: the tick does not fit its run.
+            InboxFull: no room within ``publish_timeout``; the tick is dropped, counted, and becomes a gap for readers.
+        """
+        t, data = self._door(record)
+        return self.offer(t, data, run, timeout=_FOREVER if wait else self._publish_timeout)
+
+    def offer(
+        self, t: int, data: bytes, run: str | None = None, *, resends: bool = False, timeout: float = 0.0
+    ) -> bool:
+        """Take in a checked tick (see ``tick.parse``).
+
+        Args:
+            resends: the publisher may send again what it has sent before (HTTP and WebSocket publishers).
+            timeout: how long to wait for room in the inbox, seconds.
+
+        Returns:
+            True where the tick was taken in, False where it is a duplicate.
+
+        Raises:
+            Conflict, OutOfOrder, RunClosed, InboxFull, ParameterError: as for ``publish``.
+        """
+        with self._lock:
+            home = self._home(t, data, run, resends)
+            if home is not None and t <= home.tip:
+                return False
+            if self._full() and not self._make_room(timeout):
+                self._drop(t)
+                raise InboxFull(timeout, t)
+            self._append(home or self._begin(run, t), t, data)
+            wake = not self._woken
+            self._woken = True
+        if wake and self.wake is not None:
+            self.wake()
+        return True
+
+    def end_run(self, run: str) -> None:
+        """End a run: its readers come to its end, and the next tick begins another.
+
+        Raises:
+            NotFound: no such run is known.
+        """
+        with self._lock:
+            if run not in self.runs:
+                raise NotFound(f"no run {run} is known")
+            self.runs[run].ended = True
+            self._woken = True
+        if self.wake is not None:
+            self.wake()
+
+    def _door(self, record: object) -> tuple[int, bytes]:
+        if isinstance(record, bytes | bytearray | memoryview):
+            return parse(bytes(record), self.max_tick)
+        if isinstance(record, str):
+            return parse(record.encode("utf-8", "surrogatepass"), self.max_tick)
+        data = records.encode(record, nan=self._nan)
+        try:
+            number = record["t"] if isinstance(record, Mapping) else getattr(record, "t")  # noqa: B009
+            t = MAX_T + 1 if isinstance(number, bool) else operator.index(number)
+        except (KeyError, AttributeError, TypeError):
+            t = MAX_T + 1
+        if not 0 <= t <= MAX_T:
+            return parse(data, self.max_tick)  # says what is wrong with t
+        if len(data) > self.max_tick:
+            raise TooBig(len(data), self.max_tick)
+        if nesting(data) > MAX_NESTING:
+            raise Malformed(f"the record is nested deeper than {MAX_NESTING}", t)
+        return t, data
+
+    def _home(self, t: int, data: bytes, name: str | None, resends: bool) -> Run | None:
+        """The run that a tick belongs to; None: one that begins with it. A tick at or below the tip is a duplicate."""
+        run = self.current
+        if name is not None and (run is None or name != run.id):
+            if not RUN_ID.fullmatch(name):
+                raise ParameterError("run", f"{name!r:.80} is no run id; accepted: [A-Za-z0-9][A-Za-z0-9._-]{{0,63}}")
+            if name not in self.runs:
+                return None
+            run = self.runs[name]
+        if run is None:
+            return None
+        open_ = run is self.current and not run.ended
+        if t > run.tip and open_:
+            return run
+        if name is None:
+            started_over = t <= run.first if resends else t < run.tip
+            if started_over or not open_:
+                return None
+        if t > run.tip:
+            raise RunClosed(run.id, t)
+        self._check_again(run, t, data, open_)
+        return run
+
+    def _check_again(self, run: Run, t: int, data: bytes, open_: bool) -> None:
+        """A tick at or below the tip: return where it is a duplicate, raise what else it is."""
+        stored = next((found for batch in self._inbox if batch.run is run and (found := find_in(batch.ticks, t))), None)
+        stored = stored or self.ring.find(run, t)
+        if stored is not None:
+            if stored.data != data:
+                raise Conflict(run.id, t)
+        elif t > run.evicted:  # at or below it, the tick is taken to be one that is no longer stored
+            raise OutOfOrder(run.id, t, run.tip) if open_ else RunClosed(run.id, t)
+
+    def _begin(self, name: str | None, t: int) -> Run:
+        old = self.current
+        if name is None:
+            name = new_run_id()
+        run = Run(name, old.seq + 1 if old else 0, t, int(time.time() * 1000))
+        if old is not None:
+            old.ended = True
+            if self._lost and self._lost[1] > old.tip:
+                old.lost_tail = True
+        self.runs[name] = self.current = run
+        if len(self.runs) > _MAX_RUNS:
+            forgotten = next(iter(self.runs.values()))
+            if self.ring.first_of(forgotten) is None:
+                del self.runs[forgotten.id]
+        return run
+
+    def _append(self, run: Run, t: int, data: bytes) -> None:
+        lost = self._lost is not None and self._lost[0] < t
+        if self._lost is not None:
+            self._lost = (t + 1, self._lost[1]) if self._lost[0] <= t < self._lost[1] else None
+        # Time never runs backwards here: `since` finds its place by order.
+        self._last_at = at = max(self._last_at, time.time_ns() // 1_000_000)
+        size = len(data)
+        last = self._inbox[-1] if self._inbox else None
+        if (
+            last is None
+            or last.run is not run
+            or lost
+            or last.size + size > BATCH_BYTES
+            or len(last.ticks) >= BATCH_TICKS
+        ):
+            last = Batch(run, [], 0, lost)
+            self._inbox.append(last)
+        last.ticks.append(Tick(t, data, at))
+        last.size += size
+        run.tip = t
+        run.count += 1
+        self.published += 1
+        self._inbox_count += 1
+        self._inbox_size += size
+
+    def _full(self) -> bool:
+        return self._inbox_count >= self._max_inbox or self._inbox_size >= self._max_inbox_bytes
+
+    def _make_room(self, timeout: float) -> bool:
+        """Wait for the loop to empty the inbox; on the loop itself, empty it."""
+        if self._collector in (None, threading.get_ident()):
+            self._move()
+            return True
+        return self._room.wait_for(lambda: not self._full(), timeout) if timeout > 0 else False
+
+    def _drop(self, t: int) -> None:
+        self.dropped += 1
+        self._lost = (min(t, self._lost[0]), max(t, self._lost[1])) if self._lost else (t, t)
+
+    # ---- reading, on the loop ----
+
+    def attach(self, wake: Callable[[], None]) -> None:
+        """Name the loop's thread (the calling one) as the reader; ``wake`` is called once between two collects."""
+        self._collector = threading.get_ident()
+        self.wake = wake
+        if self._inbox:
+            wake()
+
+    def detach(self) -> None:
+        """The reader stops; publishing goes on into the ring alone."""
+        self._collector = None
+        self.wake = None
+
+    @property
+    def pending(self) -> bool:
+        """Whether something was published that was not collected yet."""
+        return self._woken
+
+    def collect(self) -> None:
+        """Move what was published into the ring, where readers find it. Called on the loop only."""
+        with self._lock:
+            self._woken = False
+            if self._inbox:
+                self._move()
+                self._room.notify_all()
+
+    def _move(self) -> None:
+        for batch in self._inbox:
+            self.ring.append(batch)
+        self._inbox = []
+        self._inbox_count = self._inbox_size = 0
+
+    def run(self, name: str | None) -> Run:
+        """The run of that name; None: the current one.
+
+        Raises:
+            NotFound: it is not known, or nothing was published yet.
+        """
+        run = self.current if name is None else self.runs.get(name)
+        if run is None:
+            raise NotFound("nothing was published yet" if name is None else f"no run {name} is known")
+        return run
+
+    @property
+    def tip(self) -> Position | None:
+        """The newest tick that readers can have, or None before the first."""
+        if not len(self.ring):
+            return None
+        newest = self.ring[-1]
+        return Position(newest.run.id, newest.last)

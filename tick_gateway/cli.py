@@ -1,0 +1,133 @@
+"""The command line: ``tick-gateway serve | demo | cat | publish``."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import sys
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import click
+
+from . import __version__
+from .errors import SettingError
+from .gateway import Gateway
+from .server.listen import Server, loop_factory, open_socket, tune_collector
+from .settings import TABLE, Settings, parse_settings
+from .sources.demo import demo_source
+from .sources.stdin import stdin_source
+
+Source = Callable[[Gateway], Awaitable[None]]
+
+
+def setting_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """A flag for every row of the settings table; values are parsed by ``parse_settings``."""
+    for row in reversed(TABLE):
+        text = f"{row.help} ({row.unit}; default: {row.default if row.default != '' else 'empty'})"
+        command = click.option(row.flag, row.name, default=None, metavar=row.unit.upper(), help=text)(command)
+    return command
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.version_option(__version__)
+def main() -> None:
+    """Every tick of a running simulation, to everyone, over whichever protocol their network allows."""
+
+
+@main.command()
+@setting_options
+@click.option("--stdin", "from_stdin", is_flag=True, help="read ticks from standard input, one JSON object a line")
+def serve(from_stdin: bool, **flags: str | None) -> None:
+    """Start a gateway. Ticks come by POST /publish, /ws/publish or --stdin."""
+    run(_settings(flags), stdin_source if from_stdin else None)
+
+
+@main.command()
+@setting_options
+@click.option("--rate", type=click.FloatRange(0.01, 10_000), default=20.0, show_default=True, help="ticks per second")
+@click.option("--agents", type=click.IntRange(1, 10_000), default=50, show_default=True, help="how many boids fly")
+@click.option(
+    "--bytes", "size", type=click.IntRange(0, 1 << 22), default=0, show_default=True, help="pad ticks to so many bytes"
+)
+@click.option("--seed", type=int, default=1, show_default=True, help="the same seed, the same flight")
+def demo(rate: float, agents: int, size: int, seed: int, **flags: str | None) -> None:
+    """Start a gateway with a built-in flocking simulation."""
+    run(_settings(flags), demo_source(rate=rate, agents=agents, size=size, seed=seed))
+
+
+def _settings(flags: dict[str, str | None]) -> Settings:
+    try:
+        return parse_settings(flags, os.environ)
+    except SettingError as error:
+        raise click.UsageError(str(error)) from None
+
+
+def run(settings: Settings, source: Source | None) -> None:
+    """Serve until SIGTERM or SIGINT, then drain and return."""
+    try:
+        sock = open_socket(settings)
+    except SettingError as error:
+        raise click.UsageError(str(error)) from None
+    gateway = Gateway.of(settings)
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        runner.run(_run(gateway, sock, source))
+
+
+async def _run(gateway: Gateway, sock: socket.socket, source: Source | None) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        with contextlib.suppress(NotImplementedError):  # Windows: Ctrl-C arrives as KeyboardInterrupt
+            loop.add_signal_handler(number, stop.set)
+    server = Server(gateway.app, gateway.settings)
+    await server.start(sock)
+    tune_collector()
+    banner(gateway.settings, server.port)
+    feeding = asyncio.ensure_future(source(gateway)) if source is not None else None
+    if feeding is not None:
+        feeding.add_done_callback(lambda task: stop.set() if not task.cancelled() and task.exception() else None)
+    await stop.wait()
+    if feeding is not None:
+        feeding.cancel()
+        await asyncio.gather(feeding, return_exceptions=True)
+    await server.stop()
+
+
+def banner(settings: Settings, port: int) -> None:
+    """Say on the terminal what to open and what to curl."""
+    url = (
+        f"http://localhost:{port}/"
+        if settings.host in ("", "0.0.0.0", "::", "localhost")
+        else f"http://{settings.host}:{port}/"
+    )
+    lines = [
+        f"tick-gateway {__version__} listens on {url}"
+        + ("" if settings.host else f" and on every other address of this machine, port {port}"),
+        f"  open    {url}",
+        f"  every tick as lines    curl -N {url}",
+        f"  as server-sent events  curl -N {url}sse",
+        f"  the newest one         curl {url}latest",
+        f"  publish                echo '{{\"t\":1}}' | curl --data-binary @- {url}publish",
+        "  history is off: ticks are kept in memory alone",
+    ]
+    click.echo("\n".join(lines), err=True)
+
+
+def _add_client_commands() -> None:
+    from .client.commands import cat, publish
+
+    main.add_command(cat)
+    main.add_command(publish)
+
+
+try:
+    _add_client_commands()
+except ImportError:
+    pass
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,259 @@
+"""The WebSocket side of a session: what clients send, and the commands in it.
+
+Each command is answered at the place in the stream where it takes effect. A bad one is answered with an error and the
+stream
+goes on; ten of them end it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Final
+
+from .cursor import Cursor, Span
+from .errors import GatewayError, ParameterError
+from .params import Query, parse_query
+from .session import CLOSE_SECONDS, Pace, Session
+from .tick import Position
+from .view import BATCH_MESSAGE_BYTES, View
+from .wire.websocket import PING, PONG, TEXT, Reader, close_frame, frame, lone_control
+
+MAX_BAD_COMMANDS: Final = 10
+MAX_HISTORIES: Final = 4  # history commands at work at once on one connection
+_HISTORY_TICKS: Final = 1000
+_MISSED_BEATS: Final = 3  # pings without any answer after which the peer is taken for gone
+_MEMBERS: Final = {
+    "view": {"fields", "every", "batch", "stamp"},
+    "history": {"t0", "t1", "run"},
+    "seek": {"from_t", "speed"},
+    "pause": set(),
+    "resume": set(),
+    "ping": set(),
+}
+
+
+class BadCommand(GatewayError):
+    """A command that cannot be carried out; the connection stays."""
+
+    code = "bad_command"
+
+
+class History:
+    """A ``history`` command at work: the spans that are still to be sent."""
+
+    def __init__(self, id: object, spans: list[Span]) -> None:
+        self.id = id
+        self.spans = deque(spans)
+
+    def next(self, view: View) -> bytes | None:
+        """The next message, or None when all were sent."""
+        payloads: list[bytes] = []
+        size = 0
+        while self.spans and len(payloads) < _HISTORY_TICKS and size < BATCH_MESSAGE_BYTES:
+            span = self.spans.popleft()
+            ticks, run = span.ticks, span.batch.run.id
+            for index, tick in enumerate(ticks):
+                if len(payloads) == _HISTORY_TICKS or (payloads and size + len(tick.data) > BATCH_MESSAGE_BYTES):
+                    self.spans.appendleft(Span(span.batch, span.begin + index, span.end))
+                    size = BATCH_MESSAGE_BYTES
+                    break
+                rendered = [p.data for p in view.render(run, [tick])]
+                payloads += rendered
+                size += sum(map(len, rendered))
+        if not payloads and not self.spans:
+            return None
+        return b'{"history":%s,"ticks":[%s]}' % (json.dumps(self.id).encode(), b",".join(payloads))
+
+
+class CommandSession(Session):
+    """A reader over WebSocket."""
+
+    __slots__ = ("bad", "histories", "missed", "peer_closed", "reader", "refused")
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.reader: Reader | None = None  # made when something other than a lone ping or pong comes
+        self.histories: deque[History] | None = None
+        self.missed = 0  # pings since anything was heard
+        self.bad = 0
+        self.refused = False  # there is no room: close as soon as the handshake is done
+        self.peer_closed = False
+
+    # ---- the transport's calls ----
+
+    def connection_made(self, transport: Any) -> None:
+        if not self.refused:
+            super().connection_made(transport)
+            return
+        self.transport = transport
+        self.fanout.sessions.add(self)
+        self._close(1013, "overloaded: come back later")
+
+    def data_received(self, data: bytes) -> None:
+        self.missed = 0
+        if self.reader is None:
+            if control := lone_control(data):
+                if control[0] == PING:
+                    self.write(frame(PONG, control[1]))
+                return
+            self.reader = Reader()
+        received = self.reader.feed(data)
+        for message in received.messages:
+            if not self.closing:
+                self._command(message)
+        if received.replies and not self.peer_closed:
+            self.write(received.replies if not self.closing else b"")
+        if received.closing:
+            self.peer_closed = True
+            self.closing = True
+            self._leave()
+            if self.transport is not None:
+                self.transport.close()
+                self._abort_later()
+
+    def beat(self, heartbeat: bytes) -> None:
+        """Ping; a peer that has answered none of several is gone."""
+        self.missed += 1
+        if self.missed > _MISSED_BEATS and self.transport is not None:
+            self.transport.abort()
+        else:
+            super().beat(heartbeat)
+
+    def finish(self) -> None:
+        """A close frame was written: wait for the peer's (RFC 6455, section 7.1.1), but not for ever."""
+        self.closing = True
+        self._leave()
+        if self.transport is not None:
+            self.fanout.loop.call_later(CLOSE_SECONDS, self._shut)
+
+    def _shut(self) -> None:
+        if self.transport is not None:
+            self.transport.abort()
+
+    def _close(self, code: int, reason: str) -> None:
+        self.write(close_frame(code, reason))
+        self.finish()
+
+    def pump(self) -> None:
+        if self.histories and not self.closing and not self.blocked:
+            history = self.histories.popleft()
+            message = history.next(self.variant.view)
+            if message is None:
+                self.reply({"history": history.id, "done": True})
+            else:
+                self.write(frame(TEXT, message))
+                self.histories.append(history)
+        super().pump()
+        if self.histories and not self.blocked:
+            self.wake()
+
+    # ---- commands ----
+
+    def reply(self, message: dict[str, object]) -> None:
+        self.write(frame(TEXT, json.dumps(message, separators=(",", ":")).encode()))
+
+    def _command(self, text: str) -> None:
+        ident: object = None
+        try:
+            command = _parse(text)
+            ident = command.get("id")
+            getattr(self, f"_op_{command['op']}")(command, ident)
+        except GatewayError as error:
+            self.bad += 1
+            self.reply(error.as_dict() | ({"id": ident} if ident is not None else {}))
+            if self.bad >= MAX_BAD_COMMANDS:
+                self._close(1008, f"{MAX_BAD_COMMANDS} bad commands")
+
+    def _op_view(self, command: dict[str, Any], ident: object) -> None:
+        names: Sequence[str] = ("fields", "every", "batch", "stamp")
+        view = _query([(name, _text(command[name])) for name in names if name in command]).view
+        self._step_out()
+        self.variant = self.variant._replace(view=view)
+        self.query = replace(self.query, view=view)
+        if self.cursor is not None and self.cursor.query is not None:
+            self.cursor.query = self.query
+        self._done(ident)
+
+    def _op_pause(self, command: dict[str, Any], ident: object) -> None:
+        self._step_out()
+        self.paused = True
+        self.group = self.fanout.group(self.variant)
+        self.group.waiting.add(self)  # for its pings
+        self._done(ident)
+
+    def _op_resume(self, command: dict[str, Any], ident: object) -> None:
+        self.paused = False
+        self._done(ident)
+
+    def _op_seek(self, command: dict[str, Any], ident: object) -> None:
+        if "from_t" not in command:
+            raise BadCommand("seek: from_t is missing")
+        asked = _query([(name, _text(command[name])) for name in ("from_t", "speed") if name in command])
+        self._step_out()
+        self.query = replace(self.query, start=asked.start, tail=None, since=None, backlog=None, speed=asked.speed)
+        self.cursor = Cursor(self.query)
+        self.pace = Pace(asked.speed) if asked.speed else None
+        self._done(ident, asked.start)
+
+    def _op_history(self, command: dict[str, Any], ident: object) -> None:
+        if ident is None:
+            raise BadCommand("history: id is missing; its messages carry it")
+        self.histories = self.histories if self.histories is not None else deque()
+        if len(self.histories) >= MAX_HISTORIES:
+            raise BadCommand(f"history: {MAX_HISTORIES} are at work already on this connection")
+        asked = _query([(name, _text(command[name])) for name in ("t0", "t1", "run") if name in command])
+        spans = self.fanout.feed.range(asked.run, asked.t0, asked.t1)[0]
+        self.histories.append(History(ident, spans))
+        self.wake()
+
+    def _op_ping(self, command: dict[str, Any], ident: object) -> None:
+        tip = self.fanout.feed.offered
+        self.reply({"pong": ident, "tip": tip.t if tip else None})
+
+    def _step_out(self) -> None:
+        self._leave()
+        if self.cursor is None:
+            self.cursor = Cursor(self.query)
+
+    def _done(self, ident: object, at: Position | int | None = None) -> None:
+        at = at if at is not None else self.position
+        if ident is not None:
+            self.reply({"ok": ident, "at": str(at) if at is not None else None})
+        self.wake()
+
+
+def _parse(text: str) -> dict[str, Any]:
+    try:
+        command = json.loads(text)
+    except ValueError as error:
+        raise BadCommand(f"not valid JSON: {error}") from None
+    except RecursionError:
+        raise BadCommand("nested too deeply") from None
+    if not isinstance(command, dict):
+        raise BadCommand('a command is a JSON object with "op"')
+    op = command.get("op")
+    if not isinstance(op, str) or op not in _MEMBERS:
+        raise BadCommand(f"op: {op!r:.40} is unknown; accepted: {', '.join(_MEMBERS)}")
+    if unknown := set(command) - _MEMBERS[op] - {"op", "id"}:
+        accepted = ", ".join(sorted(_MEMBERS[op] | {"id"}))
+        raise BadCommand(f"{op}: {min(unknown)!r:.40} is unknown; accepted: {accepted}")
+    return command
+
+
+def _text(value: object) -> str:
+    """A command's member as its query parameter would stand in a URL."""
+    if isinstance(value, bool):
+        return "1" if value else "0"
+    if isinstance(value, list):
+        return ",".join(str(element) for element in value)
+    return str(value)
+
+
+def _query(pairs: list[tuple[str, str]]) -> Query:
+    try:
+        return parse_query(pairs)
+    except ParameterError as error:
+        raise BadCommand(str(error)) from None

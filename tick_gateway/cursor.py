@@ -1,0 +1,58 @@
+"""Cursors, and what reading with one yields. Values only: every decision about a cursor is made in ``feed``."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from .notices import Gap, Reset
+from .params import Query
+from .ring import Batch
+from .tick import Position, Tick
+
+
+class Span(NamedTuple):
+    """The ticks ``batch.ticks[begin:end]``."""
+
+    batch: Batch
+    begin: int
+    end: int
+
+    @property
+    def whole(self) -> bool:
+        return self.begin == 0 and self.end == len(self.batch.ticks)
+
+    @property
+    def ticks(self) -> list[Tick]:
+        return self.batch.ticks if self.whole else self.batch.ticks[self.begin : self.end]
+
+    @property
+    def position(self) -> Position:
+        return Position(self.batch.run.id, self.batch.ticks[self.end - 1].t)
+
+
+Item = Span | Gap | Reset
+
+
+class Cursor:
+    """Where a reader stands.
+
+    Attributes:
+        position: the last tick that it was given or that its view left out; None before it was placed.
+        query: how to place it, until it was placed; then None.
+        until_run: the run at whose end it stops, or None.
+        complete: nothing of the position's run has been skipped since the last reset.
+        deadline: when to stop waiting for the tip to reach the position, or None.
+        over: ``until_run`` is over and everything of it was read.
+    """
+
+    __slots__ = ("complete", "deadline", "over", "position", "query", "until_run")
+
+    def __init__(
+        self, query: Query | None = None, *, position: Position | None = None, until_run: str | None = None
+    ) -> None:
+        self.query = query
+        self.position = position
+        self.until_run = query.run if query else until_run
+        self.complete = True
+        self.deadline: float | None = None
+        self.over = False

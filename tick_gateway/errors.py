@@ -1,0 +1,196 @@
+"""The tree of errors, each with its HTTP status and, for those a reader can meet, its WebSocket close code.
+
+    GatewayError
+    ├── ClientError              the client's fault: 4xx, said in one sentence
+    │   ├── ParameterError       400  a query parameter that is unknown, malformed or contradicts another
+    │   ├── NotFound             404  a tick, a run or a path that is not there
+    │   ├── NotAllowed           401/403  publishing without the right
+    │   ├── BodyError            400/413  a request body that cannot be taken as a whole
+    │   └── NotAWebSocket        426  a request without a WebSocket's opening handshake
+    ├── Overloaded               503  no room for another reader; WebSocket close code 1013
+    ├── TickError                a published tick that is refused; the ticks around it stand
+    │   ├── RecordError          an in-process record that has no JSON form
+    │   ├── Malformed            no JSON object with a proper ``t``
+    │   ├── TooBig               more bytes than ``max_tick``
+    │   ├── Conflict             another tick of that number stands already
+    │   ├── OutOfOrder           a number that was skipped before
+    │   └── RunClosed            409  the named run is over
+    ├── InboxFull                the gateway cannot keep up with this publisher
+    └── SettingError             a setting that does not parse; exit code 2 on the command line
+
+Errors carry fields and build their sentence from them. No path of the file system and no traceback leaves through one.
+"""
+
+from __future__ import annotations
+
+
+class GatewayError(Exception):
+    """Base of everything that the gateway raises on purpose.
+
+    Attributes:
+        status: HTTP status that tells it.
+        code: one word for programs, stable across releases.
+    """
+
+    status = 500
+    code = "internal"
+
+    def as_dict(self) -> dict[str, object]:
+        """The JSON body of an HTTP answer that tells this error."""
+        return {"error": self.code, "message": str(self)}
+
+
+class ClientError(GatewayError):
+    """A request that cannot be served as it stands."""
+
+    status = 400
+    code = "bad_request"
+
+
+class ParameterError(ClientError):
+    """A query parameter that is unknown, malformed or contradicts another."""
+
+    code = "bad_parameter"
+
+    def __init__(self, parameter: str, problem: str, code: str = "bad_parameter") -> None:
+        self.parameter = parameter
+        self.code = code
+        super().__init__(f"{parameter}: {problem}")
+
+    def as_dict(self) -> dict[str, object]:
+        return {**super().as_dict(), "parameter": self.parameter}
+
+
+class NotFound(ClientError):
+    """A tick, a run or a path that is not there."""
+
+    status = 404
+    code = "not_found"
+
+
+class NotAllowed(ClientError):
+    """Publishing without the right; ``status`` is 401 where a token would help, else 403."""
+
+    code = "not_allowed"
+
+    def __init__(self, message: str, status: int = 403) -> None:
+        self.status = status
+        super().__init__(message)
+
+
+class BodyError(ClientError):
+    """A request body that cannot be taken as a whole."""
+
+    code = "bad_body"
+
+    def __init__(self, message: str, status: int = 400, code: str = "bad_body") -> None:
+        self.status = status
+        self.code = code
+        super().__init__(message)
+
+
+class NotAWebSocket(ClientError):
+    """A request for a WebSocket path that is no opening handshake (RFC 6455, section 4.2.1)."""
+
+    status = 426
+    code = "not_a_websocket"
+
+
+class Overloaded(GatewayError):
+    """No room for another reader, or the gateway is shutting down; it may come back later."""
+
+    status = 503
+    code = "overloaded"
+
+    def __init__(self) -> None:
+        super().__init__("no room for another reader now; come back later (setting max_connections)")
+
+
+class TickError(GatewayError):
+    """A published tick that is refused. ``t`` is its number where it could be read, else None."""
+
+    status = 422
+    code = "bad_tick"
+
+    def __init__(self, message: str, t: int | None = None) -> None:
+        self.t = t
+        super().__init__(message)
+
+
+class RecordError(TickError, ValueError):
+    """An in-process record that has no JSON form, with the path of the offending value (empty: the record itself)."""
+
+    code = "bad_record"
+
+    def __init__(self, problem: str, path: str = "") -> None:
+        self.path = path
+        self.problem = problem
+        super().__init__(f"{path}: {problem}" if path else problem)
+
+
+class Malformed(TickError):
+    """No JSON object with a proper ``t``."""
+
+    code = "malformed"
+
+
+class TooBig(TickError):
+    """More bytes than ``max_tick`` allows."""
+
+    status = 413
+    code = "too_big"
+
+    def __init__(self, size: int, limit: int) -> None:
+        self.size, self.limit = size, limit
+        super().__init__(f"the tick has {size} bytes or more; at most {limit} are accepted (setting max_tick)")
+
+
+class Conflict(TickError):
+    """Another tick of that number stands already, with other bytes."""
+
+    code = "conflict"
+
+    def __init__(self, run: str, t: int) -> None:
+        super().__init__(f"tick {t} of run {run} was published before with other content; the first stands", t)
+
+
+class OutOfOrder(TickError):
+    """A number at or below the tip that no tick of this run had."""
+
+    code = "out_of_order"
+
+    def __init__(self, run: str, t: int, tip: int) -> None:
+        self.tip = tip
+        super().__init__(f"tick {t} comes after tick {tip} of run {run}; t must rise within a run", t)
+
+
+class RunClosed(TickError):
+    """The named run is over; runs never open again."""
+
+    status = 409
+    code = "run_closed"
+
+    def __init__(self, run: str, t: int | None = None) -> None:
+        self.run = run
+        super().__init__(f"run {run} is over and takes no more ticks; name a new run", t)
+
+
+class InboxFull(GatewayError):
+    """The gateway's loop has not taken earlier ticks yet; this one was dropped and will show as a gap."""
+
+    status = 503
+    code = "inbox_full"
+
+    def __init__(self, waited: float, t: int | None = None) -> None:
+        self.waited, self.t = waited, t
+        super().__init__(f"the inbox was full for {waited:g} s; the tick was dropped (settings inbox, publish_timeout)")
+
+
+class SettingError(GatewayError):
+    """A setting that does not parse or contradicts another."""
+
+    code = "bad_setting"
+
+    def __init__(self, name: str, problem: str) -> None:
+        self.name = name
+        super().__init__(f"{name}: {problem}")

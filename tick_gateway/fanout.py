@@ -1,0 +1,282 @@
+"""The fan-out: the flush loop that writes what is new to every live session, and the queue of those that catch up.
+
+Ticks gather for a flush. The first after a quiet time goes out at once (leading edge); after it there is at most one
+flush an
+interval, and the interval grows by itself when a round over all sessions takes long, so that a busy gateway saves
+writes
+rather than falls behind. A long round yields to the event loop between slices.
+
+A flush moves the Feed's horizon, lets each group make its bytes once, and writes them to the group's live sessions.
+All other
+sessions read on by themselves (``Session.pump``), some milliseconds' worth a turn of the loop, until they stand where
+their
+group stands.
+
+Everything here runs on the event loop's thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import deque
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final
+
+from .bus import TickBus
+from .feed import Feed
+from .group import Group, Round
+from .variant import Encoder, Variant
+
+if TYPE_CHECKING:
+    from .session import Session
+
+_FLUSH_BYTES: Final = 1 << 20  # of ticks, in one round
+_SLICE_BYTES: Final = 4 << 20  # written between two turns of the loop
+_SLICE_SESSIONS: Final = 256
+_PUMP_SECONDS: Final = 0.005  # spent on sessions that catch up between two turns of the loop
+_BUSY_SECONDS: Final = 0.1  # between two flushes
+_SWEEP_SECONDS: Final = 1.0  # how often heartbeats are looked at
+
+
+class FanOut:
+    """Writes the bus to all sessions.
+
+    Args:
+        flush_interval: the longest time between two flushes that latency is traded for, seconds; a round that takes
+            longer
+            than a part of it stretches the interval further.
+        encoded_bytes: how many bytes made for whole batches are kept for those who come later.
+    """
+
+    def __init__(
+        self, bus: TickBus, feed: Feed, *, flush_interval: float = 0.02, encoded_bytes: int = 32 << 20
+    ) -> None:
+        self.bus = bus
+        self.feed = feed
+        self.encoder = Encoder(encoded_bytes)
+        self.sessions: set[Session] = set()
+        self.delivered = 0  # messages' ticks handed to transports, for metrics
+        self.flushes = 0
+        self.longest_round = 0.0  # seconds
+        self._flush_interval = flush_interval
+        self._groups: dict[Variant, Group] = {}
+        self._ready: deque[Session] = deque()
+        self._pumping = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._flush_handle: asyncio.TimerHandle | None = None
+        self._sweep_handle: asyncio.TimerHandle | None = None
+        self._round: Iterator[None] | None = None
+        self._round_began = 0.0
+        self._next_flush = 0.0
+        self._busy = False
+        self._stopped = False
+        self._flushed: asyncio.Event | None = None
+        self._drained: asyncio.Event | None = None  # set when the last session is gone, during ``drain``
+
+    # ---- life ----
+
+    def start(self) -> None:
+        """Take this thread's running loop; publishing wakes it from now on."""
+        loop = self._loop = asyncio.get_running_loop()
+        self._sweep_handle = loop.call_later(_SWEEP_SECONDS, self._sweep)
+
+        def wake() -> None:
+            try:
+                loop.call_soon_threadsafe(self._kick)
+            except RuntimeError:  # the loop was closed under a publisher; its ticks go into the ring alone
+                self.bus.detach()
+
+        self.bus.attach(wake)
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        assert self._loop is not None, "start() comes first"
+        return self._loop
+
+    async def drain(self, seconds: float) -> None:
+        """Flush what is left, end every session for shutdown, and wait until they are closed, ``timeout`` seconds at
+        most."""
+        self._stopped = True
+        self.bus.detach()
+        for handle in (self._flush_handle, self._sweep_handle):
+            if handle is not None:
+                handle.cancel()
+        for _ in self._round or ():  # the round under way, without its turns of the loop
+            continue
+        self._round = None
+        self.bus.collect()
+        self.feed.offer(1 << 60)
+        now = time.monotonic()
+        rounds = [
+            (g, made)
+            for g in self._groups.values()
+            if g.live and (made := g.advance(self.feed, self.encoder, now, "shutdown"))
+        ]
+        for _ in self._write(rounds):
+            await asyncio.sleep(0)
+        for session in list(self.sessions):
+            session.end("shutdown")
+        self._flushed_now()
+        if self.sessions:
+            self._drained = asyncio.Event()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._drained.wait(), seconds)
+        for session in list(self.sessions):
+            if session.transport is not None:
+                session.transport.abort()
+
+    @property
+    def busy(self) -> bool:
+        """Whether flushes follow each other so closely that gathering some milliseconds' ticks is worth it."""
+        return self._busy
+
+    async def wait(self, seconds: float) -> None:
+        """Return when more was offered, or after so many seconds. All who wait share one event."""
+        if self._flushed is None:
+            self._flushed = asyncio.Event()
+        try:
+            await asyncio.wait_for(self._flushed.wait(), seconds)
+        except TimeoutError:
+            return
+
+    # ---- sessions ----
+
+    def group(self, variant: Variant) -> Group:
+        group = self._groups.get(variant)
+        if group is None:
+            group = self._groups[variant] = Group(variant, time.monotonic())
+        return group
+
+    def forget(self, group: Group) -> None:
+        """Drop a group that nobody is in."""
+        if group.empty:
+            self._groups.pop(group.variant, None)
+
+    def gone(self, session: Session) -> None:
+        """A session's connection is closed."""
+        self.sessions.discard(session)
+        if not self.sessions and self._drained is not None:
+            self._drained.set()
+
+    def enqueue(self, session: Session) -> None:
+        """Let a session read on by itself, soon."""
+        self._ready.append(session)
+        if not self._pumping:
+            self._pumping = True
+            self.loop.call_soon(self._pump)
+
+    def _pump(self) -> None:
+        loop = self.loop
+        stop = time.monotonic() + _PUMP_SECONDS
+        while self._ready:
+            self._ready.popleft().pump()
+            if time.monotonic() >= stop:
+                break
+        self._pumping = bool(self._ready)
+        if self._pumping:
+            loop.call_soon(self._pump)
+
+    # ---- flushing ----
+
+    def _kick(self) -> None:
+        """Something was published: flush now if the interval has passed, else when it has."""
+        if self._flush_handle is None and self._round is None and not self._stopped:
+            delay = self._next_flush - time.monotonic()
+            if delay <= 0:
+                self._flush()
+            else:
+                self._flush_handle = self.loop.call_later(delay, self._flush)
+
+    def _flush(self) -> None:
+        self._flush_handle = None
+        if self._round is not None:  # the round under way looks for more when it is done
+            return
+        now = time.monotonic()
+        self._busy = now - self._round_began < _BUSY_SECONDS
+        self._round_began = now
+        self.bus.collect()
+        self.feed.offer(_FLUSH_BYTES)
+        self.flushes += 1
+        work: list[tuple[Group, Round]] = []
+        for group in list(self._groups.values()):
+            if group.live and (made := group.advance(self.feed, self.encoder, now)) is not None:
+                work.append((group, made))
+            waiting, group.waiting = group.waiting, set()
+            for session in waiting:
+                session.wake()
+        self._flushed_now()
+        self._round = self._write(work)
+        self._go_on()
+
+    def _flushed_now(self) -> None:
+        if self._flushed is not None:
+            self._flushed.set()
+            self._flushed = None
+
+    def _go_on(self) -> None:
+        if self._round is None:
+            return  # drained
+        if next(self._round, self) is None:
+            self.loop.call_soon(self._go_on)
+        else:
+            # The event loop writes small buffers at the end of its turn: the round is over after that.
+            self.loop.call_soon(self._round_done)
+
+    def _round_done(self) -> None:
+        self._round = None
+        if self._stopped:
+            return
+        now = time.monotonic()
+        took = now - self._round_began
+        self.longest_round = max(self.longest_round, took)
+        self._next_flush = self._round_began + interval(took, self._flush_interval)
+        flush_at = min((group.flush_at for group in self._groups.values() if group.flush_at is not None), default=None)
+        if self.bus.pending or self.feed.behind:
+            self._kick()
+        elif flush_at is not None and self._flush_handle is None:
+            self._flush_handle = self.loop.call_later(max(flush_at, self._next_flush) - now, self._flush)
+
+    def _write(self, work: list[tuple[Group, Round]]) -> Iterator[None]:
+        """Write each group's bytes to its live sessions; yields between slices."""
+        written = 0
+        for group, made in work:
+            data, number = made.data, group.round
+            weight = max(_SLICE_BYTES // _SLICE_SESSIONS, len(data))
+            for session in list(group.live):
+                if group.live.get(session) == number or session not in group.live:
+                    continue  # it left, and perhaps came back at the new place
+                group.live[session] = number
+                if group.late and session in group.late and made.late_data is not None:
+                    session.write(made.late_data(group.late.pop(session)[0]))
+                else:
+                    session.write(data)
+                if made.last:
+                    session.finish()
+                written += weight
+                if written >= _SLICE_BYTES:
+                    written = 0
+                    yield
+
+    # ---- heartbeats ----
+
+    def _sweep(self) -> None:
+        now = time.monotonic()
+        self._sweep_handle = self.loop.call_later(_SWEEP_SECONDS, self._sweep)
+        for group in list(self._groups.values()):
+            if now - group.quiet_since >= group.variant.heartbeat:
+                group.quiet_since = now
+                beat = group.variant.framing.heartbeat
+                for session in [*group.live, *group.waiting]:
+                    session.beat(beat)
+
+
+def interval(took: float, longest: float) -> float:
+    """How long after a round's start the next one may begin, in seconds, for a round that took ``took``.
+
+    Up to ``longest`` a round may take a twentieth of the interval: latency while there is room. Beyond, it may take
+    1/2.5 of it:
+    throughput where there is none, and the rest of the time for everything else that the loop does.
+    """
+    return max(min(20 * took, longest), 2.5 * took)

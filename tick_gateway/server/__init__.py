@@ -1,0 +1,1 @@
+"""The server: the one place where bus, fan-out, transports and sources are wired to routes."""

@@ -1,0 +1,118 @@
+"""What the gateway says of itself: /meta, /runs, /healthz, /readyz, /metrics, /openapi.json."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from .. import __version__
+from ..hub import Hub
+from ..params import TABLE
+from ..ring import Run
+from ..transports.base import query_of
+from .metrics import render
+
+_NO_STORE = {"Cache-Control": "no-store"}
+_RATE_SECONDS = 10.0  # the rate in /meta is taken over so long
+
+
+async def meta(request: web.Request, hub: Hub) -> web.StreamResponse:
+    query_of(request)
+    hub.bus.collect()
+    run = hub.bus.current
+    return web.json_response(
+        {
+            "run": run.id if run else None,
+            "first": hub.bus.ring.first_of(run) if run else None,
+            "tip": run.tip if run else None,
+            "stored": None,
+            "rate": rate(hub),
+            "transports": {t.name: t.path for t in request.app[TRANSPORTS_KEY]},
+            "connections": len(hub.fanout.sessions),
+            "version": __version__,
+        },
+        headers=_NO_STORE,
+    )
+
+
+def rate(hub: Hub) -> float:
+    """Ticks per second over the last ten seconds, as far back as memory reaches."""
+    now_ms = int(time.time() * 1000)
+    since = now_ms - int(_RATE_SECONDS * 1000)
+    count = 0
+    for batch in reversed(hub.bus.ring):
+        if batch.ticks[-1].at < since:
+            break
+        count += len(batch.ticks) if batch.ticks[0].at >= since else sum(tick.at >= since for tick in batch.ticks)
+    lived = min(_RATE_SECONDS, max(time.time() - hub.started, 0.001))
+    return round(count / lived, 3)
+
+
+async def runs(request: web.Request, hub: Hub) -> web.StreamResponse:
+    query_of(request)
+    hub.bus.collect()
+    readable = [(run, first) for run in hub.bus.runs.values() if (first := hub.bus.ring.first_of(run)) is not None]
+    return web.json_response({"runs": [_run(run, first) for run, first in readable]}, headers=_NO_STORE)
+
+
+def _run(run: Run, first: int) -> dict[str, object]:
+    return {
+        "run": run.id, "first": first, "last": run.tip, "count": run.count, "ended": run.ended, "started": run.started,
+    }  # fmt: skip
+
+
+async def healthz(request: web.Request, hub: Hub) -> web.StreamResponse:
+    history = "off: ticks are kept in memory alone"
+    return web.json_response({"status": "ok", "history": history, "dropped": hub.bus.dropped}, headers=_NO_STORE)
+
+
+async def readyz(request: web.Request, hub: Hub) -> web.StreamResponse:
+    ready = not hub.draining
+    body = {"ready": ready} | ({} if ready else {"reason": "shutting down"})
+    return web.json_response(body, status=200 if ready else 503, headers=_NO_STORE)
+
+
+async def metrics(request: web.Request, hub: Hub) -> web.StreamResponse:
+    return web.Response(body=render(hub), headers=_NO_STORE | {"Content-Type": CONTENT_TYPE_LATEST})
+
+
+async def openapi(request: web.Request, hub: Hub) -> web.StreamResponse:
+    return web.json_response(description(request), headers=_NO_STORE)
+
+
+def description(request: web.Request) -> dict[str, Any]:
+    """The OpenAPI 3.1 description, made from the tables of routes and parameters."""
+    parameters = [
+        {"name": row.name, "in": "query", "required": False, "description": row.help, "schema": row.schema}
+        for row in TABLE
+    ]
+    paths: dict[str, Any] = {}
+    for route in request.app[ROUTES_KEY]:
+        in_path = [part[1:-1] for part in route.path.split("/") if part.startswith("{")]
+        own = [{"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in in_path]
+        operation: dict[str, Any] = {
+            "summary": route.summary,
+            "parameters": own + (parameters if route.reads else []),
+            "responses": {
+                "200": {"description": "OK", "content": {route.media_type: {}}},
+                "4XX": {
+                    "description": "the request cannot be served",
+                    "content": {"application/json": {"schema": ERROR}},
+                },
+            },
+        }
+        paths.setdefault(route.path, {})[route.method.lower()] = operation
+    info = {"title": "tick-gateway", "version": __version__, "description": "Every tick of a running simulation."}
+    return {"openapi": "3.1.0", "info": info, "paths": paths}
+
+
+ERROR = {
+    "type": "object",
+    "required": ["error", "message"],
+    "properties": {"error": {"type": "string"}, "message": {"type": "string"}, "parameter": {"type": "string"}},
+}
+TRANSPORTS_KEY: web.AppKey[Any] = web.AppKey("tick_gateway.transports", object)
+ROUTES_KEY: web.AppKey[Any] = web.AppKey("tick_gateway.routes", object)

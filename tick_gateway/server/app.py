@@ -1,0 +1,126 @@
+"""The gateway as an aiohttp application: routes, errors and cross-origin rules around the hub."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Final
+
+from aiohttp import web
+
+from ..errors import GatewayError, NotFound, Overloaded
+from ..hub import Hub
+from ..transports import TRANSPORTS
+from ..transports.base import Transport
+from .about import ROUTES_KEY, TRANSPORTS_KEY
+from .routes import Route, routes
+
+log = logging.getLogger("tick_gateway")
+
+ALLOWED_HEADERS: Final = "Last-Event-ID, Authorization, If-None-Match"
+EXPOSED_HEADERS: Final = "Tick-Run, Tick-Next, Tick-Gap, Tick-Reset, Link, ETag, Retry-After"
+RETRY_AFTER_SECONDS: Final = 5
+
+_Next = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def make_app(hub: Hub, transports: tuple[Transport, ...] = TRANSPORTS) -> web.Application:
+    """An application that serves ``hub``. It starts and drains the hub's fan-out with its own life.
+
+    Mount it on another one with ``add_subapp``, or serve it as it is.
+    """
+    app = web.Application(middlewares=[_errors], client_max_size=hub.settings.max_body)
+    table = routes(transports)
+    app[ROUTES_KEY] = table
+    app[TRANSPORTS_KEY] = transports
+    for route in table:
+        app.router.add_route(route.method, route.path, _bind(route, hub))
+        if route.method == "GET":
+            app.router.add_route("HEAD", route.path, _bind(route, hub))
+        if route.reads:
+            app.router.add_route("OPTIONS", route.path, _preflight)
+    app.on_response_prepare.append(_cross_origin)
+
+    async def life(_: web.Application) -> AsyncIterator[None]:
+        hub.fanout.start()
+        yield
+        await drain(hub)
+
+    async def shut(_: web.Application) -> None:
+        await drain(hub)
+
+    app.on_shutdown.append(shut)
+    app.cleanup_ctx.append(life)
+    return app
+
+
+async def drain(hub: Hub) -> None:
+    """End every reader and publisher for shutdown; done once, however often it is called."""
+    if hub.draining:
+        return
+    hub.draining = True
+    for publisher in list(hub.publishers):
+        await publisher.close(code=1001, message=b"shutdown")
+    await hub.fanout.drain(hub.settings.drain_timeout)
+
+
+def _bind(route: Route, hub: Hub) -> _Next:
+    async def handle(request: web.Request) -> web.StreamResponse:
+        return await route.handler(request, hub)
+
+    handle.reads = route.reads  # type: ignore[attr-defined]  # read by _cross_origin
+    return handle
+
+
+@web.middleware
+async def _errors(request: web.Request, handler: _Next) -> web.StreamResponse:
+    """Every error as one JSON object; nothing of the inside leaves."""
+    try:
+        return await handler(request)
+    except GatewayError as error:
+        return _answer(request, error)
+    except web.HTTPNotFound:
+        return _answer(request, NotFound("no such path; see /openapi.json"))
+    except web.HTTPMethodNotAllowed as error:
+        response = _answer(request, _Method(error.method, error.allowed_methods))
+        response.headers["Allow"] = ", ".join(sorted(error.allowed_methods))
+        return response
+
+
+class _Method(GatewayError):
+    status = 405
+    code = "method_not_allowed"
+
+    def __init__(self, method: str, allowed: set[str]) -> None:
+        super().__init__(f"{method} is not allowed here; accepted: {', '.join(sorted(allowed))}")
+
+
+def _answer(request: web.Request, error: GatewayError) -> web.Response:
+    headers = {"Cache-Control": "no-store"}
+    if isinstance(error, Overloaded):
+        headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+    if error.status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    if error.status == 426:
+        headers |= {"Upgrade": "websocket", "Connection": "Upgrade"}
+    return web.json_response(error.as_dict(), status=error.status, headers=headers)
+
+
+async def _preflight(request: web.Request) -> web.StreamResponse:
+    headers = {
+        "Access-Control-Allow-Methods": "GET, HEAD, OPTIONS",
+        "Access-Control-Allow-Headers": ALLOWED_HEADERS,
+        "Access-Control-Max-Age": "86400",
+        "Allow": "GET, HEAD, OPTIONS",
+    }
+    return web.Response(status=204, headers=headers)
+
+
+_preflight.reads = True  # type: ignore[attr-defined]
+
+
+async def _cross_origin(request: web.Request, response: web.StreamResponse) -> None:
+    """Reading is open to every origin, publishing is not."""
+    if getattr(request.match_info.handler, "reads", False):
+        response.headers["Access-Control-Allow-Origin"] = "*"
+        response.headers["Access-Control-Expose-Headers"] = EXPOSED_HEADERS

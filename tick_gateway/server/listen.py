@@ -1,0 +1,76 @@
+"""Listening: a socket, and an aiohttp runner on it."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import gc
+import os
+import socket
+from collections.abc import Callable
+
+from aiohttp import web
+
+from ..errors import SettingError
+from ..settings import Settings
+
+_GC_THRESHOLD = 50_000  # a collection walks every session; the hot path makes next to no cycles
+
+
+def open_socket(settings: Settings) -> socket.socket:
+    """A listening TCP socket: on all addresses, IPv4 and IPv6, where no host is set.
+
+    Raises:
+        SettingError: the address cannot be had; the sentence says why.
+    """
+    host, port, backlog = settings.host, settings.port, settings.backlog
+    try:
+        if not host and socket.has_dualstack_ipv6():
+            return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=backlog)
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family, backlog=backlog)
+    except OSError as error:
+        if not host and error.errno in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):  # a machine without IPv6
+            return open_socket(Settings(host="0.0.0.0", port=port, backlog=backlog))
+        name = "port" if error.errno in (errno.EADDRINUSE, errno.EACCES) else "host"
+        reason = os.strerror(error.errno).lower() if error.errno and error.errno > 0 else str(error)
+        raise SettingError(name, f"cannot listen on {host or 'all addresses'}, port {port}: {reason}") from None
+    except OverflowError as error:
+        raise SettingError("port", str(error)) from None
+
+
+def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
+    """uvloop's where it is installed (not on Windows), else asyncio's own."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop
+    return uvloop.new_event_loop
+
+
+class Server:
+    """An application on a socket. ``start`` and ``stop`` belong to one running loop."""
+
+    def __init__(self, app: web.Application, settings: Settings) -> None:
+        self._settings = settings
+        self._runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
+        self.port = 0
+
+    async def start(self, sock: socket.socket) -> None:
+        """Serve on a listening socket."""
+        await self._runner.setup()
+        site = web.SockSite(self._runner, sock, backlog=self._settings.backlog)
+        await site.start()
+        self.port = sock.getsockname()[1]
+
+    async def stop(self) -> None:
+        """Drain the gateway and close."""
+        await self._runner.cleanup()
+
+
+def tune_collector() -> None:
+    """Keep the cyclic collector from walking what was imported, and from walking sessions often. For a process of our
+    own."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_GC_THRESHOLD, 20, 100)

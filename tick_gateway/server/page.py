@@ -1,0 +1,44 @@
+"""``/`` and ``/stream``: one address for everybody, answered by who asks."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.resources import files
+
+from aiohttp import web
+
+from .. import __version__
+from ..hub import Hub
+from ..transports import ndjson, sse
+from .about import TRANSPORTS_KEY
+
+
+async def root(request: web.Request, hub: Hub) -> web.StreamResponse:
+    """A browser gets the page, whatever parameters it carries; JSON the description; anything else the stream."""
+    accept = request.headers.get("Accept", "")
+    if "text/html" in accept:
+        return web.Response(
+            text=_page(), content_type="text/html", headers={"Cache-Control": "no-cache", "Vary": "Accept"}
+        )
+    if "application/json" in accept:
+        return web.json_response(_describe(request), headers={"Cache-Control": "no-store", "Vary": "Accept"})
+    return await stream(request, hub)
+
+
+async def stream(request: web.Request, hub: Hub) -> web.StreamResponse:
+    """SSE where Accept names it, else NDJSON."""
+    if "text/event-stream" in request.headers.get("Accept", ""):
+        return await sse.handle(request, hub)
+    return await ndjson.handle(request, hub)
+
+
+def _describe(request: web.Request) -> dict[str, object]:
+    base = str(request.url.with_path(request.path).with_query(None)).rstrip("/")
+    transports = {t.name: {"path": t.path, "kind": t.kind, "summary": t.summary} for t in request.app[TRANSPORTS_KEY]}
+    links = {name: f"{base}/{name}" for name in ("meta", "runs", "range", "latest", "openapi.json")}
+    return {"service": "tick-gateway", "version": __version__, "transports": transports, "links": links}
+
+
+@cache
+def _page() -> str:
+    return files(__package__).joinpath("page.html").read_text("utf-8")

@@ -1,0 +1,93 @@
+"""One-shot reads that are no transports: ``/range``, ``/latest``, ``/ticks/{t}``."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from ..cursor import Span
+from ..errors import NotFound, ParameterError
+from ..hub import Hub
+from ..params import Query, whole
+from ..tick import Position
+from ..transports.base import query_of
+from ..transports.pull import PULL_HEADERS, wants_ndjson
+from ..view import Payload, arrays
+from ..wire.ndjson import lines
+
+
+async def range_(request: web.Request, hub: Hub) -> web.StreamResponse:
+    """``GET /range``: streamed, so that no answer is ever held whole."""
+    query = query_of(request)
+    hub.bus.collect()
+    spans, gap = hub.feed.range(query.run, query.t0, query.t1) if query.run or hub.bus.current else ([], None)
+    ndjson = wants_ndjson(request, query, default=True)
+    headers = PULL_HEADERS | {"Content-Type": "application/x-ndjson" if ndjson else "application/json"}
+    if gap is not None:
+        headers["Tick-Gap"] = f"after={gap.after};next={gap.next if gap.next is not None else ''}"
+    if spans:
+        headers["Tick-Run"] = spans[0].batch.run.id
+    response = web.StreamResponse(headers=headers)
+    await response.prepare(request)
+    if request.method == "HEAD":
+        return response
+    await _send(response, query, spans, ndjson)
+    await response.write_eof()
+    return response
+
+
+async def _send(response: web.StreamResponse, query: Query, spans: list[Span], ndjson: bool) -> None:
+    left = query.limit
+    pending: list[Payload] = []
+    separator = b"" if ndjson else b"["
+    for index, span in enumerate(spans):
+        pending += query.view.render(span.batch.run.id, span.ticks)[:left]
+        if query.view.batch and len(pending) < query.view.batch and index < len(spans) - 1:
+            continue
+        if left is not None:
+            left -= len(pending)
+        if messages := arrays(pending, query.view.batch):
+            await response.write(lines(messages) if ndjson else separator + b",".join(m.data for m in messages))
+            separator = b","
+        pending = []
+        if left is not None and left <= 0:
+            break
+    if not ndjson:
+        await response.write(b"[]" if separator == b"[" else b"]")
+
+
+async def latest(request: web.Request, hub: Hub) -> web.StreamResponse:
+    """``GET /latest``: the newest tick that the view lets through."""
+    query = query_of(request)
+    hub.bus.collect()
+    span = hub.feed.newest(query.run, query.view)
+    if span is None:
+        raise NotFound("no tick of this run passes the view")
+    return _one(span, query)
+
+
+async def tick(request: web.Request, hub: Hub) -> web.StreamResponse:
+    """``GET /ticks/{t}``: one tick of the current run, or of ``run``."""
+    query = query_of(request)
+    hub.bus.collect()
+    try:
+        t = whole(0)(request.match_info["t"])
+    except ValueError as error:
+        raise ParameterError("t", str(error)) from None
+    spans, _ = hub.feed.range(query.run, t, t)
+    if not spans:
+        run = hub.bus.run(query.run)
+        first = hub.bus.ring.first_of(run)
+        raise NotFound(f"tick {t} of run {run.id} cannot be read; first {first}, tip {run.shown}")
+    return _one(spans[0], query)
+
+
+def _one(span: Span, query: Query) -> web.Response:
+    run = span.batch.run.id
+    view = query.view._replace(every=1, batch=0)
+    payload = view.render(run, span.ticks)[0]
+    headers = PULL_HEADERS | {
+        "Content-Type": "application/json",
+        "Tick-Run": run,
+        "Tick-Next": str(Position(run, payload.t)),
+    }
+    return web.Response(body=payload.data, headers=headers)

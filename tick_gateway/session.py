@@ -1,0 +1,259 @@
+"""A session: one streaming reader's connection, after its handshake.
+
+It is a cursor, not a queue: its position is the last tick that it was given or that its view left out, and the next
+write
+starts after it. It has no coroutine; it is the ``asyncio.Protocol`` of its transport, and the transport's calls are its
+transitions:
+
+    catching up ──nothing left to read──► live ──buffer full──► blocked ──buffer drained──► catching up
+        │  ▲                              (its group writes)
+        ▼  │ more was flushed, or its time came
+      waiting (nothing published yet, beyond the tip, ``limit``, ``speed``)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Final, cast
+
+from .cursor import Cursor, Item, Span
+from .group import Group
+from .notices import End, Reset
+from .params import Query
+from .tick import Position
+from .variant import Encoded, Variant
+
+if TYPE_CHECKING:
+    from .fanout import FanOut
+
+HIGH_WATER: Final = 128 * 1024  # unsent bytes at which a session is no longer live
+CLOSE_SECONDS: Final = 5.0  # how long an ended connection may take to drain and close
+
+
+class Session(asyncio.Protocol):
+    """One reader. The transport's handler makes it, and ``takeover`` hands it the connection.
+
+    Args:
+        variant: what it is written.
+        query: what it asked for.
+    """
+
+    __slots__ = (
+        "blocked", "closing", "cursor", "fanout", "greeting", "group", "lagged", "pace", "paused", "query", "queued",
+        "remaining", "transport", "variant",
+    )  # fmt: skip
+
+    def __init__(self, fanout: FanOut, variant: Variant, query: Query) -> None:
+        self.fanout = fanout
+        self.variant = variant
+        self.query = query
+        self.transport: asyncio.Transport | None = None
+        self.cursor: Cursor | None = Cursor(query)  # None while it is live: its group knows where it stands
+        self.group: Group | None = None  # the group that it is live or waiting in
+        self.remaining = query.limit  # ticks until the end, None: no limit
+        self.pace = Pace(query.speed) if query.speed else None
+        self.greeting = query.hello  # a hello that names the run is still owed
+        self.blocked = False  # the transport's buffer is full
+        self.lagged = False  # it was live, and is behind now
+        self.paused = False  # by its own command
+        self.queued = False  # it is in the fan-out's queue
+        self.closing = False
+
+    # ---- the transport's calls ----
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's are no subclasses
+        self.transport.set_write_buffer_limits(high=HIGH_WATER)
+        self.fanout.sessions.add(self)
+        if opening := self.variant.framing.opening:
+            self.write(opening)
+        if self.greeting:
+            self._greet()
+        self.wake()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.closing = True
+        self._leave()
+        self.fanout.gone(self)
+        self.transport = None
+
+    def eof_received(self) -> bool:
+        return False  # nothing but a client's end comes behind a streaming request
+
+    def pause_writing(self) -> None:
+        self.blocked = True
+        if self.cursor is None:
+            self._leave()
+            self.lagged = True
+
+    def resume_writing(self) -> None:
+        self.blocked = False
+        self.wake()
+
+    # ---- writing ----
+
+    def write(self, data: bytes) -> None:
+        """Hand bytes to the transport; a connection that is going down takes none."""
+        transport = self.transport
+        if transport is not None and not transport.is_closing():
+            transport.write(data)
+
+    def beat(self, heartbeat: bytes) -> None:
+        """Give a sign of life on a quiet stream."""
+        self.write(heartbeat)
+
+    def finish(self) -> None:
+        """Close after what was written; called when the last message is with the transport."""
+        self.closing = True
+        self._leave()
+        if self.transport is not None:
+            self.transport.close()
+            self._abort_later()
+
+    def end(self, reason: str) -> None:
+        """Say that the stream ends, and close."""
+        if self.closing:
+            return
+        self._leave()
+        notice = End(reason, self.position)
+        self.write(self.variant.framing.notice(notice) + (self.variant.framing.closing(notice) or b""))
+        self.finish()
+
+    def _abort_later(self) -> None:
+        """A peer that does not read must not keep a closed connection."""
+        transport = self.transport
+        if transport is not None:
+            self.fanout.loop.call_later(CLOSE_SECONDS, transport.abort)
+
+    # ---- reading on ----
+
+    @property
+    def position(self) -> Position | None:
+        """The last tick that the reader was given or that its view left out; None before it was placed."""
+        if self.cursor is not None:
+            return self.cursor.position
+        return self.group.position_of(self) if self.group is not None else None
+
+    @property
+    def live(self) -> bool:
+        return self.cursor is None
+
+    def wake(self) -> None:
+        """Read on soon, if there is anything to do."""
+        if not self.queued and not self.closing:
+            self.queued = True
+            self.fanout.enqueue(self)
+
+    def pump(self) -> None:
+        """Read and write one portion; the fan-out calls it in turn."""
+        self.queued = False
+        if self.closing or self.blocked or self.paused or self.cursor is None:
+            return
+        self._leave_waiting()
+        cursor, now = self.cursor, time.monotonic()
+        before, items = cursor.position, list[Item | End]()
+        if self.lagged and self.query.skip:
+            items += self.fanout.feed.skip(cursor, self.variant.view)
+        self.lagged = False
+        items += self.fanout.feed.read(cursor, now)
+        due: float | None = None
+        if self.pace is not None:
+            items, due = self.pace.take(items, now)
+            if due is not None:
+                cursor.over = False
+                cursor.position = items[-1].position if items else before
+        if cursor.over:
+            items.append(End("run", cursor.position))
+        if items:
+            self._deliver(cursor, items)
+        if due is not None:
+            self._wait_until(due, now)
+        elif items:
+            self.wake()
+        else:
+            self._rest(cursor, now)
+
+    def _deliver(self, cursor: Cursor, items: list[Item | End]) -> None:
+        if self.greeting:
+            self._greet()
+        encoder = self.fanout.encoder
+        if self.remaining is None:
+            made = encoder.encode(self.variant, items)
+        else:
+            made = encoder.encode_some(self.variant, items, self.remaining)
+            cursor.position = made.position
+            self.remaining -= made.ticks
+            if self.remaining == 0 and not made.last:
+                notice = End("limit", made.position)
+                closing = self.variant.framing.closing(notice) or b""
+                made = Encoded(made.data + self.variant.framing.notice(notice) + closing, 0, made.position, True)
+        if made.data:
+            self.write(made.data)
+        if made.last:
+            self.finish()
+
+    def _rest(self, cursor: Cursor, now: float) -> None:
+        """There is nothing to read: go live, or wait for what is missing."""
+        self.pace = None
+        group = self.group = self.fanout.group(self.variant)
+        if cursor.deadline is not None:
+            self._wait_until(cursor.deadline, now)
+        elif (
+            self.remaining is None
+            and cursor.query is None
+            and group.join(self, cursor.position, self.fanout.feed.offered)
+        ):
+            self.cursor = None
+            return
+        group.waiting.add(self)
+
+    def _wait_until(self, when: float, now: float) -> None:
+        self.fanout.loop.call_later(max(when - now, 0.001), self.wake)
+
+    def _leave_waiting(self) -> None:
+        if self.group is not None:
+            self.group.waiting.discard(self)
+
+    def _leave(self) -> None:
+        """Step out of the group; from here on the session's own cursor knows where it stands."""
+        group, self.group = self.group, None
+        if group is None:
+            return
+        position = group.leave(self)
+        if self.cursor is None:
+            self.cursor = Cursor(position=position, until_run=self.query.run)
+        self.fanout.forget(group)
+
+    def _greet(self) -> None:
+        hello = self.fanout.feed.hello()
+        self.greeting = hello.run is None
+        self.write(self.variant.framing.notice(hello))
+
+
+class Pace:
+    """Replays ticks at ``speed`` times the pace at which they were received."""
+
+    def __init__(self, speed: float) -> None:
+        self.speed = speed
+        self._origin: tuple[int, float] | None = None  # a tick's receive time in ms, and when it was delivered in s
+
+    def take(self, items: list[Item | End], now: float) -> tuple[list[Item | End], float | None]:
+        """What is due by ``now``, and when the next tick is; None: all was."""
+        taken: list[Item | End] = []
+        for item in items:
+            if isinstance(item, Reset):
+                self._origin = None  # the pause between two runs is not replayed
+            if isinstance(item, Span):
+                ticks = item.ticks
+                if self._origin is None:
+                    self._origin = ticks[0].at, now
+                began, start = self._origin
+                for index, tick in enumerate(ticks):
+                    due = start + (tick.at - began) / 1000 / self.speed
+                    if due > now:
+                        if index:
+                            taken.append(Span(item.batch, item.begin, item.begin + index))
+                        return taken, due
+            taken.append(item)
+        return taken, None

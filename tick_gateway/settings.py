@@ -1,0 +1,134 @@
+"""The settings: one table, from which flags, ``TICK_GATEWAY_*`` variables and the docs come.
+
+A setting's name is its flag (``--ring-bytes``), its variable (``TICK_GATEWAY_RING_BYTES``) and its keyword in Python
+(``ring_bytes``). Flags outrank variables, variables outrank defaults. Pure: the environment is handed in.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
+
+from .errors import SettingError
+
+ENV_PREFIX: Final = "TICK_GATEWAY_"
+_SIZE: Final = re.compile(r"([0-9]{1,15})\s*(?:([kKmMgG])(?:i?[bB])?)?")
+_UNITS: Final = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
+
+
+def _count(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,15}", text):
+        raise ValueError("a whole number")
+    return int(text)
+
+
+def _size(text: str) -> int:
+    if not (match := _SIZE.fullmatch(text)):
+        raise ValueError("a number of bytes, such as 65536, 64k or 64M")
+    return int(match[1]) * _UNITS[(match[2] or "").lower()]
+
+
+def _seconds(text: str) -> float:
+    if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", text):
+        raise ValueError("a number of seconds, such as 0.02")
+    return float(text)
+
+
+_PARSERS: Final[dict[str, Callable[[str], Any]]] = {"count": _count, "bytes": _size, "seconds": _seconds, "text": str}
+
+
+def _row(default: Any, unit: str, help: str, low: float | None = None, high: float | None = None) -> Any:
+    return field(default=default, metadata={"unit": unit, "help": help, "low": low, "high": high})
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Every setting with its default. ``unit`` is one of count, bytes, seconds, text.
+
+    Raises:
+        SettingError: a value out of its range.
+    """
+
+    host: str = _row("", "text", "address to listen on; empty: all of them, IPv4 and IPv6")
+    port: int = _row(8000, "count", "TCP port to listen on; 0: a free one", 0, 65535)
+    ring: int = _row(10_000, "count", "ticks that memory holds at most", 1)
+    ring_bytes: int = _row(64 << 20, "bytes", "bytes that they may take", 1 << 10)
+    inbox: int = _row(10_000, "count", "ticks that may wait for the event loop", 1)
+    inbox_bytes: int = _row(64 << 20, "bytes", "bytes that may wait for the event loop", 1 << 10)
+    max_tick: int = _row(8 << 20, "bytes", "the largest tick that is accepted", 16)
+    max_body: int = _row(64 << 20, "bytes", "the largest JSON body of a POST; NDJSON bodies have no end", 16)
+    nan: str = _row("refuse", "text", "NaN and Infinity in in-process records: refuse, or null")
+    publish_timeout: float = _row(
+        0.0, "seconds", "how long an in-process publish waits where the inbox is full", 0, 3600
+    )
+    publish_token: str = _row("", "text", "bearer token for publishing; empty: from this machine alone, without one")
+    publish_hosts: str = _row(
+        "", "text", "Host names, comma-separated, that count as this machine's for publishers without a token"
+    )
+    flush_interval: float = _row(0.02, "seconds", "the longest time between flushes that a busy gateway chooses", 0, 10)
+    encoded_bytes: int = _row(32 << 20, "bytes", "encoded bytes that are kept for readers who catch up", 0)
+    max_connections: int = _row(20_000, "count", "streaming connections at once; the next one is told to come back", 1)
+    drain_timeout: float = _row(5.0, "seconds", "how long a shutdown waits for connections to close", 0, 600)
+    backlog: int = _row(4096, "count", "connections that may wait to be accepted", 1, 65535)
+
+    def __post_init__(self) -> None:
+        for row in dataclasses.fields(self):
+            value, low, high = getattr(self, row.name), row.metadata["low"], row.metadata["high"]
+            if (low is not None and value < low) or (high is not None and value > high):
+                bounds = f"at least {low:g}" if high is None else f"from {low:g} to {high:g}"
+                raise SettingError(row.name, f"{value} is out of range; accepted: {bounds}")
+        if self.nan not in ("refuse", "null"):
+            raise SettingError("nan", f"{self.nan!r:.40} is not accepted; accepted: refuse, null")
+
+    @property
+    def nan_policy(self) -> Literal["refuse", "null"]:
+        return "null" if self.nan == "null" else "refuse"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A setting as the command line and the docs tell it."""
+
+    name: str
+    default: Any
+    unit: str
+    help: str
+
+    @property
+    def flag(self) -> str:
+        return "--" + self.name.replace("_", "-")
+
+    @property
+    def variable(self) -> str:
+        return ENV_PREFIX + self.name.upper()
+
+
+TABLE: Final = tuple(
+    Row(row.name, row.default, row.metadata["unit"], row.metadata["help"]) for row in dataclasses.fields(Settings)
+)
+
+
+def parse_settings(flags: Mapping[str, str | None], environment: Mapping[str, str]) -> Settings:
+    """Settings from flags' texts (None: not given) and ``TICK_GATEWAY_*`` variables.
+
+    Raises:
+        SettingError: a value that does not parse or is out of range, or a variable that names no setting.
+    """
+    known = {row.variable for row in TABLE}
+    for name in environment:
+        if name.startswith(ENV_PREFIX) and name not in known:
+            raise SettingError(name, f"no such setting; accepted: {', '.join(sorted(known))}")
+    values: dict[str, Any] = {}
+    for row in TABLE:
+        text, source = flags.get(row.name), row.flag
+        if text is None:
+            text, source = environment.get(row.variable), row.variable
+        if text is not None:
+            try:
+                values[row.name] = _PARSERS[row.unit](text)
+            except ValueError as error:
+                raise SettingError(source, f"{text!r:.60} is not {error}") from None
+    return Settings(**values)

@@ -1,0 +1,28 @@
+"""The built-in flocking simulation as a source, for a first look and for tests."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ..gateway import Gateway
+
+
+def demo_source(*, rate: float, agents: int, size: int, seed: int) -> Callable[[Gateway], Awaitable[None]]:
+    """A source that publishes ``rate`` ticks per second of ``agents`` boids, padded to ``size`` bytes."""
+
+    async def source(gateway: Gateway) -> None:
+        from .flock import Flock, padded
+
+        flock = Flock(agents=agents, seed=seed)
+        loop = asyncio.get_running_loop()
+        due = loop.time()
+        while True:
+            record = flock.step()
+            gateway.publish(padded(record, size) if size else record)
+            due = max(due + 1 / rate, loop.time() - 1.0)  # after a stall, catch up at most a second
+            await asyncio.sleep(max(due - loop.time(), 0))
+
+    return source

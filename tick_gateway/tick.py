@@ -1,0 +1,126 @@
+"""Ticks and positions: the nouns of the wire contract, and the door through which every tick comes in.
+
+A tick is kept as the bytes that were published. ``parse`` is the only place that decides whether bytes are a tick;
+whatever
+passes it can be put behind any framing without another look, since no CR or LF is left in it.
+
+Pure: no I/O, no clock (callers pass ``at``), no asyncio.
+"""
+
+from __future__ import annotations
+
+import re
+from itertools import accumulate
+from typing import Final, NamedTuple
+
+import orjson
+
+from .errors import Malformed, TooBig
+
+MAX_T: Final = 2**53 - 1  # the largest integer that every JSON reader keeps exactly (RFC 8259, section 6)
+MAX_NESTING: Final = 512
+RUN_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_INTEGER: Final = re.compile(r"-1|0|[1-9][0-9]{0,15}")
+_STRING: Final = re.compile(rb'"(?:[^"\\]|\\.)*"')
+_LINE_BREAKS: Final = bytes.maketrans(b"\r\n", b"  ")
+_NOT_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
+_STEP: Final = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
+
+
+class Tick(NamedTuple):
+    """One published tick.
+
+    Attributes:
+        t: its number, 0 <= t < 2^53.
+        data: the JSON object, UTF-8, one line, as published.
+        at: when the gateway received it, milliseconds since the epoch (UTC).
+    """
+
+    t: int
+    data: bytes
+    at: int
+
+
+class Position(NamedTuple):
+    """The last tick that a client has; ``t`` = -1 is before the run's first tick."""
+
+    run: str
+    t: int
+
+    def __str__(self) -> str:
+        return f"{self.run}:{self.t}"
+
+
+def parse_position(text: str) -> Position | int:
+    """Read ``RUN:T``, or a bare ``T`` (an int: of the current run).
+
+    Raises:
+        ValueError: with the accepted forms, where it is neither.
+    """
+    run, colon, number = text.rpartition(":")
+    if _INTEGER.fullmatch(number) and (not colon or RUN_ID.fullmatch(run)):
+        t = int(number)
+        if t <= MAX_T:
+            return Position(run, t) if colon else t
+    raise ValueError(f"{text!r:.80} is no position; accepted: RUN:T or T, with -1 <= T < 2^53")
+
+
+def nesting(data: bytes) -> int:
+    """How deep arrays and objects lie in each other in valid JSON."""
+    if data.count(b"[") + data.count(b"{") <= MAX_NESTING:  # nearly always: too few brackets to be too deep
+        return 0
+    brackets = _STRING.sub(b"", data).translate(None, _NOT_BRACKETS)
+    return max(accumulate(map(_STEP.__getitem__, brackets)), default=0)
+
+
+def parse(data: bytes, max_tick: int) -> tuple[int, bytes]:
+    """Check published bytes and return the tick's ``t`` and the bytes to deliver.
+
+    White space around the object is dropped and line breaks between tokens become spaces; all else stays as it is.
+
+    Raises:
+        TooBig: more than ``max_tick`` bytes.
+        Malformed: not UTF-8, not strict JSON (RFC 8259), no object, nested deeper than 512, or ``t`` is not an integer
+            literal with 0 <= t < 2^53.
+    """
+    data = data.strip(b" \t\r\n")
+    if len(data) > max_tick:
+        raise TooBig(len(data), max_tick)
+    try:
+        record = orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        hint = "; NaN and Infinity are no JSON" if b"NaN" in data or b"Infinity" in data else ""
+        raise Malformed(f"not valid JSON: {error}{hint}") from None
+    if not isinstance(record, dict):
+        raise Malformed(f"a tick is a JSON object, this is {_kind(record)}")
+    t = record.get("t")
+    if type(t) is not int:  # bool is a subclass of int, and floats such as 5.0 are no integer literals
+        if "t" not in record:
+            raise Malformed('the tick has no member "t" (its number)')
+        raise Malformed(f"t must be an integer literal with 0 <= t < 2^53, this is {_kind(t)}")
+    if not 0 <= t <= MAX_T:
+        raise Malformed(f"t must be 0 <= t < 2^53, this is {t}", t)
+    if nesting(data) > MAX_NESTING:
+        raise Malformed(f"the tick is nested deeper than {MAX_NESTING}", t)
+    if b"\n" in data or b"\r" in data:
+        data = data.translate(_LINE_BREAKS)  # raw ones stand only between tokens: inside a string they are no JSON
+    return t, data
+
+
+def _kind(value: object) -> str:
+    """What a JSON value is, for a sentence."""
+    match value:
+        case bool():
+            return "true or false"
+        case None:
+            return "null"
+        case str():
+            return "a string"
+        case int():
+            return f"the number {value}"
+        case float():
+            return f"the number {value!r}"
+        case list():
+            return "an array"
+        case _:
+            return "an object"

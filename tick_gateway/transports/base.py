@@ -1,0 +1,107 @@
+"""The contract of a transport, and what the streaming ones share: from a request to a session.
+
+A transport is one module that ends in a ``Transport``, and one line in the registry (``transports/__init__.py``). The
+registry
+drives routing, /meta, /openapi.json, the conformance tests and the docs check.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final
+
+from aiohttp import web
+
+from ..hub import Hub
+from ..params import Query, parse_query
+from ..session import Session
+from ..takeover import take_over
+from ..tick import Position
+from ..variant import Variant
+from ..wire import Framing
+
+Handler = Callable[[web.Request, Hub], Awaitable[web.StreamResponse]]
+
+STREAM_HEADERS: Final = {
+    "Cache-Control": "no-store, no-transform",
+    "X-Accel-Buffering": "no",
+    "Connection": "close",
+    "Vary": "Accept, Accept-Encoding",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Transport:
+    """One way to read ticks.
+
+    Attributes:
+        name: its name in /meta and the docs.
+        path: its route.
+        handler: serves a request.
+        kind: ``stream`` (a connection that stays) or ``pull`` (an answer a request).
+        media_type: of the answer's body.
+        summary: one line for people.
+    """
+
+    name: str
+    path: str
+    handler: Handler
+    kind: str
+    media_type: str
+    summary: str
+
+
+def query_of(request: web.Request) -> Query:
+    """The request's parameters.
+
+    Raises:
+        ParameterError: see ``params.parse_query``.
+    """
+    return parse_query(request.query.items(), request.headers.get("Last-Event-ID"))
+
+
+def check_run(hub: Hub, query: Query) -> None:
+    """Refuse a run that is not known.
+
+    Raises:
+        NotFound: there is no such run.
+    """
+    if query.run is not None:
+        hub.bus.run(query.run)
+
+
+def full(hub: Hub) -> bool:
+    """Whether no more streaming connections are taken."""
+    return hub.draining or len(hub.fanout.sessions) >= hub.settings.max_connections
+
+
+def first_run(hub: Hub, query: Query) -> str | None:
+    """The run of the first tick that a stream will deliver, for the header ``Tick-Run``; None before the first tick
+    ever."""
+    offered = hub.feed.offered
+    if query.run is not None:
+        return query.run
+    if isinstance(query.start, Position) and query.start.run in hub.bus.runs and not query.skip:
+        return query.start.run
+    return offered.run if offered else None
+
+
+def stream_headers(hub: Hub, query: Query) -> dict[str, str]:
+    """The headers of every streamed answer."""
+    run = first_run(hub, query)
+    return STREAM_HEADERS | ({"Tick-Run": run} if run else {})
+
+
+async def stream(request: web.Request, hub: Hub, query: Query, framing: Framing, media_type: str) -> web.StreamResponse:
+    """Answer a streaming HTTP request: the head, then a session takes the connection over."""
+    headers = stream_headers(hub, query) | {"Content-Type": media_type}
+    if query.finished:
+        return web.Response(status=204, headers=STREAM_HEADERS)
+    if request.method == "HEAD":
+        return web.Response(headers=headers)
+    response = web.StreamResponse(headers=headers)
+    if request.version >= (1, 1):
+        response.enable_chunked_encoding()
+    variant = Variant(framing, query.view, query.run, query.heartbeat)
+    await take_over(request, response, Session(hub.fanout, variant, query))

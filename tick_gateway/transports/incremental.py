@@ -1,0 +1,36 @@
+"""Incremental: the ticks after a position, in one answer at once. The client comes back when it likes."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+from aiohttp import web
+
+from ..cursor import Cursor
+from ..hub import Hub
+from .base import Transport, check_run, query_of
+from .pull import Pulled, body, pull, wants_ndjson
+
+DEFAULT_LIMIT = 1000
+
+
+async def handle(request: web.Request, hub: Hub) -> web.StreamResponse:
+    query = query_of(request)
+    check_run(hub, query)
+    hub.bus.collect()
+    cursor = Cursor(replace(query, first=True))
+    pulled = Pulled()
+    pull(hub, cursor, query.view, query.limit or DEFAULT_LIMIT, time.monotonic(), pulled)
+    while cursor.deadline is not None and not hub.draining:  # beyond the tip: the tip may still come
+        await hub.fanout.wait(cursor.deadline - time.monotonic())
+        pull(hub, cursor, query.view, query.limit or DEFAULT_LIMIT, time.monotonic(), pulled)
+    ndjson = wants_ndjson(request, query, default=False)
+    headers = pulled.headers(hub, request, query)
+    headers["Content-Type"] = "application/x-ndjson" if ndjson else "application/json"
+    return web.Response(body=body(pulled.payloads, query.view, ndjson), headers=headers)
+
+
+TRANSPORT = Transport(
+    "incremental", "/incremental", handle, "pull", "application/json", "the ticks after a position, as a JSON array"
+)

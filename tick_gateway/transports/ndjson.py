@@ -1,0 +1,23 @@
+"""NDJSON: a line a tick, in one answer that does not end; whatever can read HTTP can read it."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from ..errors import Overloaded
+from ..hub import Hub
+from ..wire.ndjson import NDJSONFraming
+from .base import Transport, check_run, full, query_of, stream
+
+MEDIA_TYPE = "application/x-ndjson"
+
+
+async def handle(request: web.Request, hub: Hub) -> web.StreamResponse:
+    query = query_of(request)
+    check_run(hub, query)
+    if full(hub):
+        raise Overloaded
+    return await stream(request, hub, query, NDJSONFraming(request.version >= (1, 1)), MEDIA_TYPE)
+
+
+TRANSPORT = Transport("ndjson", "/ndjson", handle, "stream", MEDIA_TYPE, "chunked HTTP: a line a tick")

@@ -1,0 +1,139 @@
+"""What the pulls share: read after a position into one answer, and say beside it what was skipped.
+
+A pull never crosses a run: where an older run ends, the answer ends, and the next one begins with the run after it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final
+from urllib.parse import urlencode
+
+from aiohttp import web
+
+from ..cursor import Cursor, Item
+from ..hub import Hub
+from ..notices import Gap, Reset
+from ..params import Query
+from ..tick import Position
+from ..view import Payload, View, arrays
+from ..wire.ndjson import lines
+
+PULL_HEADERS: Final = {"Cache-Control": "no-store", "Vary": "Accept, Accept-Encoding"}
+PULL_BYTES: Final = 8 << 20  # an answer ends here, whatever its limit
+
+
+@dataclass(slots=True)
+class Pulled:
+    """What one pull found.
+
+    Attributes:
+        run: the run that the payloads belong to.
+        position: what the client sends next; None before the first tick ever.
+        gaps, reset: what was skipped, and the run that the pull went over to.
+    """
+
+    run: str | None = None
+    payloads: list[Payload] = field(default_factory=list)
+    position: Position | None = None
+    gaps: list[Gap] = field(default_factory=list)
+    reset: Reset | None = None
+
+    def headers(self, hub: Hub, request: web.Request, query: Query) -> dict[str, str]:
+        headers = dict(PULL_HEADERS)
+        if self.run is not None:
+            headers["Tick-Run"] = self.run
+        if self.position is not None:
+            headers["Tick-Next"] = str(self.position)
+            pairs = [
+                (k, v)
+                for k, v in request.query.items()
+                if k not in ("from_t", "last_t", "tail", "since", "Last-Event-ID")
+            ]
+            name = "last_t" if request.path.endswith("/poll") else "from_t"
+            headers["Link"] = f'<{request.path}?{urlencode([(name, str(self.position)), *pairs])}>; rel="next"'
+        if self.gaps:
+            headers["Tick-Gap"] = ", ".join(
+                f"after={gap.after};next={gap.next if gap.next is not None else ''}" for gap in self.gaps
+            )
+        if self.reset is not None:
+            headers["Tick-Reset"] = self.reset.run
+        return headers
+
+
+def pull(hub: Hub, cursor: Cursor, view: View, limit: int, now: float, pulled: Pulled, first: int = 0) -> None:
+    """Read on for a cursor, into ``pulled``: up to ``limit`` ticks with t >= ``first``, to the end of a run at most."""
+    size = 0
+    while len(pulled.payloads) < limit and size < PULL_BYTES and not cursor.over:
+        before = cursor.position
+        items = hub.feed.read(cursor, now, 1, pull=True)
+        if not items:
+            break
+        for item in items:
+            if isinstance(item, Reset) and pulled.payloads:
+                pulled.reset, pulled.position = item, item.position
+                return
+            size += _take(item, view, limit, first, pulled)
+            pulled.position = (
+                item.position if len(pulled.payloads) < limit else Position(item.position.run, pulled.payloads[-1].t)
+            )
+            if len(pulled.payloads) >= limit:
+                break
+        cursor.position = pulled.position or before
+    if cursor.query is not None:  # nothing was published yet: the position waits
+        pulled.position = cursor.query.start if isinstance(cursor.query.start, Position) else None
+    elif pulled.position is None and cursor.position is not None:
+        pulled.position = cursor.position
+        pulled.run = cursor.position.run
+    _cross(hub, cursor, pulled)
+
+
+def _take(item: Item, view: View, limit: int, first: int, pulled: Pulled) -> int:
+    pulled.run = item.position.run
+    if isinstance(item, Gap):
+        pulled.gaps.append(item)
+    elif isinstance(item, Reset):
+        pulled.reset = item
+    else:
+        ticks = [tick for tick in item.ticks if tick.t >= first] if first else item.ticks
+        some = view.render(item.batch.run.id, ticks)[: limit - len(pulled.payloads)]
+        pulled.payloads += some
+        return sum(len(payload.data) for payload in some)
+    return 0
+
+
+def _cross(hub: Hub, cursor: Cursor, pulled: Pulled) -> None:
+    """At the end of an older run, send the client on to the next one."""
+    position = pulled.position
+    run = hub.bus.runs.get(position.run) if position else None
+    if (
+        run is None
+        or position is None
+        or cursor.until_run is not None
+        or cursor.deadline is not None
+        or not pulled.payloads
+    ):
+        return
+    if run.following is not None and position.t >= run.shown:
+        pulled.reset = Reset(run.following.id, run.id, cursor.complete)
+        pulled.position = pulled.reset.position
+
+
+def wants_ndjson(request: web.Request, query: Query, default: bool) -> bool:
+    """Whether the body is NDJSON (else a JSON array): ``format``, else the first of the two that Accept names, else
+    the default."""
+    if query.format is not None:
+        return query.format == "ndjson"
+    accept = request.headers.get("Accept", "").lower()
+    found = [
+        (accept.find(name), ndjson)
+        for name, ndjson in (("ndjson", True), ("application/json", False))
+        if name in accept
+    ]
+    return min(found)[1] if found else default
+
+
+def body(payloads: list[Payload], view: View, ndjson: bool) -> bytes:
+    """Payloads as lines or as one JSON array; ``batch`` makes arrays of them in either."""
+    messages = arrays(payloads, view.batch)
+    return lines(messages) if ndjson else b"[" + b",".join(m.data for m in messages) + b"]"

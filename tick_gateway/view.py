@@ -1,0 +1,144 @@
+"""Views: what a reader asked to see of each tick (``fields``, ``every``, ``batch``, ``stamp``).
+
+A view turns ticks into payloads, the bytes between two framings. It is a value: equal views share what was made for
+them.
+
+Pure: no I/O, no clock, no asyncio.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from typing import Any, Final, NamedTuple
+
+import ujson
+
+from .tick import Tick
+
+BATCH_MESSAGE_BYTES: Final = 256 * 1024  # where a batch message is cut before it is full
+MAX_PATHS: Final = 64
+MAX_PARTS: Final = 16
+
+Tree = dict[str, "Tree | None"]  # what to keep of an object; None: the whole member
+
+
+class Payload(NamedTuple):
+    """One message's content, and the ``t`` of its last tick."""
+
+    t: int
+    data: bytes
+
+
+class View(NamedTuple):
+    """What to show of each tick.
+
+    Attributes:
+        fields: dotted paths to keep; empty: the whole tick.
+        every: only ticks whose ``t`` it divides.
+        batch: up to so many ticks a message, as a JSON array; 0: a message a tick.
+        stamp: wrap each tick with its run and receive time.
+    """
+
+    fields: tuple[str, ...] = ()
+    every: int = 1
+    batch: int = 0
+    stamp: bool = False
+
+    @property
+    def plain(self) -> bool:
+        """Nothing to do: ticks go out as they were published."""
+        return self == _PLAIN
+
+    def passes(self, t: int) -> bool:
+        return t % self.every == 0
+
+    def render(self, run: str, ticks: Iterable[Tick]) -> list[Payload]:
+        """Each tick that passes as a payload of its own (``batch`` is left to ``arrays``)."""
+        if self.every > 1:
+            ticks = (tick for tick in ticks if tick.t % self.every == 0)
+        if not self.fields and not self.stamp:
+            return [Payload(t, data) for t, data, _ in ticks]
+        return [Payload(tick.t, self._one(run, tick)) for tick in ticks]
+
+    def _one(self, run: str, tick: Tick) -> bytes:
+        data = tick.data
+        if self.fields:
+            data = project(data, self.fields)
+        if self.stamp:
+            data = b'{"t":%d,"run":"%s","at":%d,"data":%s}' % (tick.t, run.encode(), tick.at, data)
+        return data
+
+
+_PLAIN: Final = View()
+
+
+def cut(payloads: Sequence[Payload], batch: int) -> int | None:
+    """How many payloads make the first full message: ``batch`` ticks, or fewer where they are large; None: not full
+    yet."""
+    size = 0
+    for index, payload in enumerate(payloads):
+        size += len(payload.data)
+        if index and size > BATCH_MESSAGE_BYTES:
+            return index
+        if index + 1 == batch:
+            return batch
+    return None
+
+
+def join(payloads: Sequence[Payload]) -> Payload:
+    """One message of several ticks, as a JSON array."""
+    return Payload(payloads[-1].t, b"[" + b",".join(p.data for p in payloads) + b"]")
+
+
+def arrays(payloads: Sequence[Payload], batch: int) -> Sequence[Payload]:
+    """Payloads as messages: as they are (``batch`` 0), or joined to arrays, the last one as long as it came out."""
+    if not batch:
+        return payloads
+    messages: list[Payload] = []
+    begin = 0
+    while begin < len(payloads):
+        size = cut(payloads[begin : begin + batch], batch) or len(payloads) - begin
+        messages.append(join(payloads[begin : begin + size]))
+        begin += size
+    return messages
+
+
+@lru_cache(maxsize=256)
+def _tree(fields: tuple[str, ...]) -> Tree:
+    """The members to keep, as a tree; ``t`` is always among them."""
+    root: Tree = {"t": None}
+    for path in fields:
+        node: Tree | None = root
+        *outer, last = path.split(".")
+        for part in outer:
+            assert node is not None
+            node = node.setdefault(part, {})
+            if node is None:  # a shorter path keeps the whole member already
+                break
+        else:
+            assert node is not None
+            node[last] = None
+    return root
+
+
+def project(data: bytes, fields: tuple[str, ...]) -> bytes:
+    """A tick with only these members, in the tick's own order; paths go through objects and each element of arrays."""
+    kept = _keep(ujson.loads(data), _tree(fields))
+    return ujson.dumps(kept, ensure_ascii=False, escape_forward_slashes=False, allow_nan=False).encode()
+
+
+def _keep(value: Any, tree: Tree) -> Any:
+    if isinstance(value, list):
+        return [_keep(element, tree) for element in value if isinstance(element, dict | list)]
+    if not isinstance(value, dict):
+        return value
+    out: dict[str, Any] = {}
+    for name, member in value.items():
+        if name in tree:
+            below = tree[name]
+            if below is None:
+                out[name] = member
+            elif isinstance(member, dict | list):
+                out[name] = _keep(member, below)
+    return out

@@ -1,0 +1,52 @@
+"""Server-Sent Events (WHATWG HTML, section 9.2), chunked for HTTP/1.1, close-delimited for HTTP/1.0.
+
+Comments and ``retry`` end in one LF and never in a blank line: several clients turn a blank line into an empty event.
+Ticks hold neither CR nor LF, so one ``data:`` line carries any of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from ..notices import End, Notice
+from ..view import Payload
+from . import LAST_CHUNK, chunk, notice_json
+
+RETRY_MS: Final = 1000  # how soon EventSource comes back after a cut
+_OVERLOADED_RETRY_MS: Final = 30_000
+
+
+class SSEFraming(NamedTuple):
+    """Events named ``event`` (None: plain messages, which ``onmessage`` sees)."""
+
+    event: str | None = None
+    chunked: bool = True
+
+    @property
+    def opening(self) -> bytes:
+        return self._wrap(b"retry: %d\n" % RETRY_MS)
+
+    @property
+    def heartbeat(self) -> bytes:
+        return self._wrap(b":\n")
+
+    def messages(self, run: str, payloads: Sequence[Payload]) -> bytes:
+        head = (f"event: {self.event}\n" if self.event else "").encode() + b"id: %s:" % run.encode()
+        return self._wrap(b"".join([b"%s%d\ndata: %s\n\n" % (head, p.t, p.data) for p in payloads]))
+
+    def notice(self, notice: Notice) -> bytes:
+        event_id = notice.event_id
+        id_line = b"" if event_id is None else b"id: %s\n" % event_id.encode()
+        return self._wrap(b"event: %s\n%sdata: %s\n\n" % (notice.name.encode(), id_line, notice_json(notice)))
+
+    def closing(self, notice: Notice) -> bytes | None:
+        return (LAST_CHUNK if self.chunked else b"") if isinstance(notice, End) else None
+
+    def _wrap(self, data: bytes) -> bytes:
+        return chunk(data) if self.chunked else data
+
+
+def overloaded() -> bytes:
+    """The whole body for a reader that there is no room for: it comes back later."""
+    return b'retry: %d\nevent: overloaded\ndata: {"notice":"overloaded"}\n\n' % _OVERLOADED_RETRY_MS
