@@ -94,7 +94,12 @@ class TickBus:
             Conflict, OutOfOrder, RunClosed: the tick does not fit its run.
             InboxFull: no room within ``publish_timeout``; the tick is dropped, counted, and becomes a gap for readers.
         """
-        t, data = self._door(record)
+        if type(record) is dict and type(t := record.get("t")) is int and 0 <= t <= MAX_T:  # nearly always
+            data = records.encode(record, nan=self._nan)
+            if len(data) > self.max_tick:
+                raise TooBig(len(data), self.max_tick)
+        else:
+            t, data = self._door(record)
         return self.offer(t, data, run, timeout=_FOREVER if wait else self._publish_timeout)
 
     def offer(
@@ -113,16 +118,19 @@ class TickBus:
             Conflict, OutOfOrder, RunClosed, InboxFull, ParameterError: as for ``publish``.
         """
         with self._lock:
-            home = self._home(t, data, run, resends)
-            if home is not None and t <= home.tip:
-                return False
+            home = self.current
+            if home is None or home.ended or t <= home.tip or (run is not None and run != home.id):
+                home = self._home(t, data, run, resends)
+                if home is not None and t <= home.tip:
+                    return False
             if self._full() and not self._make_room(timeout):
                 self._drop(t)
                 raise InboxFull(timeout, t)
             self._append(home or self._begin(run, t), t, data)
-            wake = not self._woken
+            if self._woken:
+                return True
             self._woken = True
-        if wake and self.wake is not None:
+        if self.wake is not None:
             self.wake()
         return True
 
@@ -209,29 +217,36 @@ class TickBus:
         return run
 
     def _append(self, run: Run, t: int, data: bytes) -> None:
-        lost = self._lost is not None and self._lost[0] < t
-        if self._lost is not None:
-            self._lost = (t + 1, self._lost[1]) if self._lost[0] <= t < self._lost[1] else None
-        # Time never runs backwards here: `since` finds its place by order.
-        self._last_at = at = max(self._last_at, time.time_ns() // 1_000_000)
+        lost = self._lost is not None and self._settle_lost(t)
+        at = time.time_ns() // 1_000_000
+        if at < self._last_at:  # time never runs backwards here: `since` finds its place by order
+            at = self._last_at
+        self._last_at = at
         size = len(data)
-        last = self._inbox[-1] if self._inbox else None
+        batch = self._inbox[-1] if self._inbox else None
         if (
-            last is None
-            or last.run is not run
+            batch is None
+            or batch.run is not run
             or lost
-            or last.size + size > BATCH_BYTES
-            or len(last.ticks) >= BATCH_TICKS
+            or batch.size + size > BATCH_BYTES
+            or len(batch.ticks) >= BATCH_TICKS
         ):
-            last = Batch(run, [], 0, lost)
-            self._inbox.append(last)
-        last.ticks.append(Tick(t, data, at))
-        last.size += size
+            batch = Batch(run, [], 0, lost)
+            self._inbox.append(batch)
+        batch.ticks.append(Tick(t, data, at))
+        batch.size += size
         run.tip = t
         run.count += 1
         self.published += 1
         self._inbox_count += 1
         self._inbox_size += size
+
+    def _settle_lost(self, t: int) -> bool:
+        """Whether dropped ticks lie before ``t``; those behind it are told with a later tick."""
+        assert self._lost is not None
+        low, high = self._lost
+        self._lost = (t + 1, high) if low <= t < high else None
+        return low < t
 
     def _full(self) -> bool:
         return self._inbox_count >= self._max_inbox or self._inbox_size >= self._max_inbox_bytes

@@ -42,17 +42,25 @@ class Cursor:
         until_run: the run at whose end it stops, or None.
         complete: nothing of the position's run has been skipped since the last reset.
         deadline: when to stop waiting for the tip to reach the position, or None.
+        oldest: where the query names no starting point, begin at the oldest tick that can be read (pulls), not at the
+            newest (streams).
         over: ``until_run`` is over and everything of it was read.
     """
 
-    __slots__ = ("complete", "deadline", "over", "position", "query", "until_run")
+    __slots__ = ("complete", "deadline", "oldest", "over", "position", "query", "until_run")
 
     def __init__(
-        self, query: Query | None = None, *, position: Position | None = None, until_run: str | None = None
+        self,
+        query: Query | None = None,
+        *,
+        position: Position | None = None,
+        until_run: str | None = None,
+        oldest: bool = False,
     ) -> None:
         self.query = query
         self.position = position
         self.until_run = query.run if query else until_run
         self.complete = True
         self.deadline: float | None = None
+        self.oldest = oldest
         self.over = False

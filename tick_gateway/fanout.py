@@ -36,7 +36,9 @@ _FLUSH_BYTES: Final = 1 << 20  # of ticks, in one round
 _SLICE_BYTES: Final = 4 << 20  # written between two turns of the loop
 _SLICE_SESSIONS: Final = 256
 _PUMP_SECONDS: Final = 0.005  # spent on sessions that catch up between two turns of the loop
-_BUSY_SECONDS: Final = 0.1  # between two flushes
+SHORTEST_INTERVAL: Final = 0.005  # seconds; each flush costs a publishing thread one wake-up of the loop
+_BUSY_SECONDS: Final = 0.1  # between two flushes, at most, where gathering is worth it
+_GATHER_SECONDS: Final = 0.05
 _SWEEP_SECONDS: Final = 1.0  # how often heartbeats are looked at
 
 
@@ -70,9 +72,10 @@ class FanOut:
         self._round: Iterator[None] | None = None
         self._round_began = 0.0
         self._next_flush = 0.0
-        self._busy = False
         self._stopped = False
-        self._flushed: asyncio.Event | None = None
+        self._waiters: list[asyncio.Future[None]] = []  # of long-polls
+        self._gatherers: list[asyncio.Future[None]] = []
+        self._gather_handle: asyncio.TimerHandle | None = None
         self._drained: asyncio.Event | None = None  # set when the last session is gone, during ``drain``
 
     # ---- life ----
@@ -118,7 +121,8 @@ class FanOut:
             await asyncio.sleep(0)
         for session in list(self.sessions):
             session.end("shutdown")
-        self._flushed_now()
+        self._release_waiters(busy=False)
+        self._release_gatherers()
         if self.sessions:
             self._drained = asyncio.Event()
             with contextlib.suppress(TimeoutError):
@@ -127,19 +131,20 @@ class FanOut:
             if session.transport is not None:
                 session.transport.abort()
 
-    @property
-    def busy(self) -> bool:
-        """Whether flushes follow each other so closely that gathering some milliseconds' ticks is worth it."""
-        return self._busy
+    async def wait(self, seconds: float, *, gather: bool = False) -> None:
+        """Return when more was offered, or after so many seconds.
 
-    async def wait(self, seconds: float) -> None:
-        """Return when more was offered, or after so many seconds. All who wait share one event."""
-        if self._flushed is None:
-            self._flushed = asyncio.Event()
+        Args:
+            gather: where flushes follow each other closely, wait for some milliseconds' worth of them, together with all
+                others who gather.
+        """
+        waiter = self.loop.create_future()
+        (self._gatherers if gather else self._waiters).append(waiter)
+        timer = self.loop.call_later(seconds, _release, [waiter])
         try:
-            await asyncio.wait_for(self._flushed.wait(), seconds)
-        except TimeoutError:
-            return
+            await waiter
+        finally:
+            timer.cancel()
 
     # ---- sessions ----
 
@@ -194,7 +199,7 @@ class FanOut:
         if self._round is not None:  # the round under way looks for more when it is done
             return
         now = time.monotonic()
-        self._busy = now - self._round_began < _BUSY_SECONDS
+        busy = now - self._round_began < _BUSY_SECONDS
         self._round_began = now
         self.bus.collect()
         self.feed.offer(_FLUSH_BYTES)
@@ -206,14 +211,23 @@ class FanOut:
             waiting, group.waiting = group.waiting, set()
             for session in waiting:
                 session.wake()
-        self._flushed_now()
+        self._release_waiters(busy)
         self._round = self._write(work)
         self._go_on()
 
-    def _flushed_now(self) -> None:
-        if self._flushed is not None:
-            self._flushed.set()
-            self._flushed = None
+    def _release_waiters(self, busy: bool) -> None:
+        waiters, self._waiters = self._waiters, []
+        _release(waiters)
+        if self._gatherers and self._gather_handle is None:
+            if busy:
+                self._gather_handle = self.loop.call_later(_GATHER_SECONDS, self._release_gatherers)
+            else:
+                self._release_gatherers()
+
+    def _release_gatherers(self) -> None:
+        self._gather_handle = None
+        gatherers, self._gatherers = self._gatherers, []
+        _release(gatherers)
 
     def _go_on(self) -> None:
         if self._round is None:
@@ -275,8 +289,13 @@ class FanOut:
 def interval(took: float, longest: float) -> float:
     """How long after a round's start the next one may begin, in seconds, for a round that took ``took``.
 
-    Up to ``longest`` a round may take a twentieth of the interval: latency while there is room. Beyond, it may take
-    1/2.5 of it:
-    throughput where there is none, and the rest of the time for everything else that the loop does.
+    Between 5 ms and ``longest`` a round may take a twentieth of the interval: latency while there is room. Beyond, it may
+    take 1/2.5 of it: throughput where there is none, and the rest of the time for everything else that the loop does.
     """
-    return max(min(20 * took, longest), 2.5 * took)
+    return max(min(max(20 * took, SHORTEST_INTERVAL), longest), 2.5 * took)
+
+
+def _release(waiters: list[asyncio.Future[None]]) -> None:
+    for waiter in waiters:
+        if not waiter.done():
+            waiter.set_result(None)

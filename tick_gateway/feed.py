@@ -173,7 +173,7 @@ class Feed:
             position = self._since(query.since, home, query.run is not None)
         elif query.run is not None and query.tail is None:
             position = Position(home.id, -1)
-        elif query.first and query.tail is None:
+        elif cursor.oldest and query.tail is None:
             position = Position(home.id, home.evicted)
         else:
             position = self._back(1 if query.tail is None else query.tail, query.view, home)

@@ -1,7 +1,7 @@
 """What a value that is no plain JSON becomes: one step towards numbers, strings, lists and dicts at a time.
 
-The table that ``record`` and its careful writer share, so that both ways of encoding know the same types. numpy is never
-imported here, only met. Pure; the values are never changed, and nothing that can be read only once is read.
+The table that ``record`` and its careful writer share, so that both ways of encoding know the same types. numpy is
+never imported here, only met. Pure; the values are never changed, and nothing that can be read only once is read.
 """
 
 from __future__ import annotations

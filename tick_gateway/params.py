@@ -36,7 +36,6 @@ class Query:
         timeout, heartbeat: seconds.
         given: how many parameters the request carried.
         finished: the client came back after an end that is final.
-        first: without a starting point, begin at the first tick that can be read (pulls), not at the newest (streams).
     """
 
     start: Position | int | None = None
@@ -57,7 +56,6 @@ class Query:
     t1: int | None = None
     given: int = 0
     finished: bool = False
-    first: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,8 @@
 """A record becomes JSON bytes: what a simulation holds, in the one form that every client reads.
 
-One call of orjson carries nearly every record. What it would get wrong without a word (NaN as null, two keys that become
-one, NaT as a date) or does not take (integers beyond 64 bits, nesting beyond 254) goes to ``_Writer``, which walks the
-record, knows at each moment where it stands, and so can name the offending value.
+One call of orjson carries nearly every record. What it would get wrong without a word (NaN as null, two keys that
+become one, NaT as a date) or does not take (integers beyond 64 bits, nesting beyond 254) goes to ``_Writer``, which
+walks the record, knows at each moment where it stands, and so can name the offending value.
 
 Pure: no I/O, no asyncio, no clock; the record is never changed. numpy is never imported here, only met. Whether the
 record is a proper *tick* (its ``t``, its size) is not decided here.

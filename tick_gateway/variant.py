@@ -82,8 +82,7 @@ class Encoder:
         position: Position | None = None
         for item in items:
             if isinstance(item, Span):
-                payloads = view.render(item.batch.run.id, item.ticks)
-                some = payloads[: most - count]
+                some = view.render(item.batch.run.id, item.ticks, most - count)
                 pending += some
                 count += len(some)
                 position = item.position

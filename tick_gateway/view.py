@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from itertools import islice
 from typing import Any, Final, NamedTuple
 
 import ujson
@@ -53,10 +54,12 @@ class View(NamedTuple):
     def passes(self, t: int) -> bool:
         return t % self.every == 0
 
-    def render(self, run: str, ticks: Iterable[Tick]) -> list[Payload]:
-        """Each tick that passes as a payload of its own (``batch`` is left to ``arrays``)."""
+    def render(self, run: str, ticks: Iterable[Tick], most: int | None = None) -> list[Payload]:
+        """Each tick that passes, ``most`` at the most, as a payload of its own (``batch`` is left to ``arrays``)."""
         if self.every > 1:
             ticks = (tick for tick in ticks if tick.t % self.every == 0)
+        if most is not None:
+            ticks = islice(ticks, most)
         if not self.fields and not self.stamp:
             return [Payload(t, data) for t, data, _ in ticks]
         return [Payload(tick.t, self._one(run, tick)) for tick in ticks]

@@ -36,20 +36,20 @@ async def range_(request: web.Request, hub: Hub) -> web.StreamResponse:
 
 
 async def _send(response: web.StreamResponse, query: Query, spans: list[Span], ndjson: bool) -> None:
-    left = query.limit
+    left, batch = query.limit, query.view.batch
     pending: list[Payload] = []
     separator = b"" if ndjson else b"["
     for index, span in enumerate(spans):
-        pending += query.view.render(span.batch.run.id, span.ticks)[:left]
-        if query.view.batch and len(pending) < query.view.batch and index < len(spans) - 1:
-            continue
-        if left is not None:
-            left -= len(pending)
-        if messages := arrays(pending, query.view.batch):
-            await response.write(lines(messages) if ndjson else separator + b",".join(m.data for m in messages))
+        some = query.view.render(span.batch.run.id, span.ticks, left)
+        pending += some
+        left = None if left is None else left - len(some)
+        last = index == len(spans) - 1 or left == 0
+        ready = len(pending) if last or not batch else len(pending) - len(pending) % batch
+        if messages := arrays(pending[:ready], batch):
+            await response.write(lines(messages) if ndjson else separator + b",".join([m.data for m in messages]))
             separator = b","
-        pending = []
-        if left is not None and left <= 0:
+        pending = pending[ready:]
+        if last:
             break
     if not ndjson:
         await response.write(b"[]" if separator == b"[" else b"]")

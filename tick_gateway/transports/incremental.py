@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 
 from aiohttp import web
 
@@ -19,7 +18,7 @@ async def handle(request: web.Request, hub: Hub) -> web.StreamResponse:
     query = query_of(request)
     check_run(hub, query)
     hub.bus.collect()
-    cursor = Cursor(replace(query, first=True))
+    cursor = Cursor(query, oldest=True)
     pulled = Pulled()
     pull(hub, cursor, query.view, query.limit or DEFAULT_LIMIT, time.monotonic(), pulled)
     while cursor.deadline is not None and not hub.draining:  # beyond the tip: the tip may still come

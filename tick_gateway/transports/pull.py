@@ -20,6 +20,7 @@ from ..view import Payload, View, arrays
 from ..wire.ndjson import lines
 
 PULL_HEADERS: Final = {"Cache-Control": "no-store", "Vary": "Accept, Accept-Encoding"}
+_STARTS: Final = {"from_t", "last_t", "tail", "since", "Last-Event-ID"}
 PULL_BYTES: Final = 8 << 20  # an answer ends here, whatever its limit
 
 
@@ -45,13 +46,10 @@ class Pulled:
             headers["Tick-Run"] = self.run
         if self.position is not None:
             headers["Tick-Next"] = str(self.position)
-            pairs = [
-                (k, v)
-                for k, v in request.query.items()
-                if k not in ("from_t", "last_t", "tail", "since", "Last-Event-ID")
-            ]
             name = "last_t" if request.path.endswith("/poll") else "from_t"
-            headers["Link"] = f'<{request.path}?{urlencode([(name, str(self.position)), *pairs])}>; rel="next"'
+            rest = [(key, value) for key, value in request.query.items() if key not in _STARTS]
+            more = f"&{urlencode(rest)}" if rest else ""
+            headers["Link"] = f'<{request.path}?{name}={self.position}{more}>; rel="next"'
         if self.gaps:
             headers["Tick-Gap"] = ", ".join(
                 f"after={gap.after};next={gap.next if gap.next is not None else ''}" for gap in self.gaps
@@ -95,8 +93,8 @@ def _take(item: Item, view: View, limit: int, first: int, pulled: Pulled) -> int
     elif isinstance(item, Reset):
         pulled.reset = item
     else:
-        ticks = [tick for tick in item.ticks if tick.t >= first] if first else item.ticks
-        some = view.render(item.batch.run.id, ticks)[: limit - len(pulled.payloads)]
+        ticks = item.ticks if item.ticks[0].t >= first else [tick for tick in item.ticks if tick.t >= first]
+        some = view.render(item.batch.run.id, ticks, limit - len(pulled.payloads))
         pulled.payloads += some
         return sum(len(payload.data) for payload in some)
     return 0

@@ -1,0 +1,14 @@
+"""The Python reader and publisher that the command line uses.
+
+    async for item in read("http://host:8000", start="RUN:812"):
+        if isinstance(item, Tick): ...
+
+They speak the wire contract over plain aiohttp and know nothing of the server's rooms.
+"""
+
+from .common import Failure
+from .publisher import Publisher
+from .reader import Notice, Tick, read, read_batches
+from .window import Tally
+
+__all__ = ["Failure", "Notice", "Publisher", "Tally", "Tick", "read", "read_batches"]

@@ -1,0 +1,126 @@
+"""What reader and publisher share: addresses, how long to wait before the next try, and errors said in one line."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import random
+from collections.abc import Callable, Mapping
+from typing import Final
+
+import aiohttp
+from yarl import URL
+
+Status = Callable[[str], None]
+"""Takes one line for people about what the connection does."""
+
+MAX_LINE: Final = 1 << 26  # bytes; a line beyond it is no tick that any gateway accepts
+_ACCEPTED: Final = "accepted: HOST:PORT, or an http:// or https:// address"
+
+
+class Failure(Exception):
+    """What ends reading or publishing for good, said in one line.
+
+    ``status`` is the HTTP status, where there was one.
+    """
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        self.status = status
+        super().__init__(message)
+
+
+class BadUsage(Failure):
+    """What was asked for cannot be had from any gateway, or is refused as malformed."""
+
+
+class Lost(Exception):
+    """A connection that could not be had or did not hold; another try may.
+
+    Attributes:
+        after: the seconds that the gateway asked to wait, where it did.
+    """
+
+    def __init__(self, message: str, after: float | None = None) -> None:
+        self.after = after
+        super().__init__(message)
+
+
+class Backoff:
+    """Seconds to wait before each try: a random share of a bound that doubles up to ``cap``.
+
+    The random share spreads out the thousands of clients that one restart disconnects in the same moment.
+    """
+
+    def __init__(self, first: float = 0.2, cap: float = 10.0) -> None:
+        self._first, self._cap = first, cap
+        self._bound = first
+
+    def next(self) -> float:
+        bound, self._bound = self._bound, min(self._bound * 2, self._cap)
+        return random.uniform(bound / 2, bound)
+
+    def reset(self) -> None:
+        """The connection did its work: the next wait is short again."""
+        self._bound = self._first
+
+    async def wait(self, lost: Lost, status: Status) -> None:
+        """Say what happened, and wait before the next try."""
+        seconds = max(self.next(), lost.after or 0.0)
+        status(f"{lost}; trying again in {seconds:.1f} s")
+        await asyncio.sleep(seconds)
+
+
+def endpoint(url: str, path: str) -> URL:
+    """The address of a route: ``path`` below the gateway's address, unless it stands there already. Parameters stay.
+
+    Raises:
+        BadUsage: it is no address.
+    """
+    text = url if "://" in url else f"http://{url}"
+    try:
+        base = URL(text)
+        port = base.port
+    except ValueError as error:
+        raise BadUsage(f"{url!r:.200} is no address of a gateway ({error}); {_ACCEPTED}") from None
+    if base.scheme in ("ws", "wss"):
+        base = base.with_scheme({"ws": "http", "wss": "https"}[base.scheme])
+    if base.scheme not in ("http", "https") or not base.host or not port:
+        raise BadUsage(f"{url!r:.200} is no address of a gateway; {_ACCEPTED}")
+    stem = base.path.rstrip("/")
+    return base.with_path(stem if stem.endswith(path) else stem + path).with_query(base.query)
+
+
+def where(url: URL) -> str:
+    """Whom one talks to, for a sentence; without any user name, password or parameter."""
+    return str(url.origin())
+
+
+def explain(error: BaseException) -> str:
+    """A network error as one short clause."""
+    if isinstance(error, aiohttp.ClientConnectorError):
+        number = error.os_error.errno or 0  # negative: the resolver's own, which os.strerror does not know
+        return os.strerror(number) if number > 0 else error.strerror or str(error.os_error)
+    if isinstance(error, TimeoutError):
+        return "no sign of life in time"
+    if isinstance(error, aiohttp.ClientPayloadError):
+        return "the answer broke off"
+    if isinstance(error, aiohttp.ServerDisconnectedError):
+        return "the connection was closed"
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """The seconds of a ``Retry-After`` header, at most 300; None where there is none or it is a date."""
+    with contextlib.suppress(ValueError):
+        return min(max(float(headers.get("Retry-After", "")), 0.0), 300.0)
+    return None
+
+
+def message_of(body: bytes) -> str:
+    """What the body of an error says: the gateway's ``message``, or its first line."""
+    with contextlib.suppress(ValueError, KeyError, TypeError):
+        return str(json.loads(body)["message"])
+    lines = body.decode("utf-8", "replace").split("\n")
+    return lines[0].strip()[:200]

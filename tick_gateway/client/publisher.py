@@ -1,0 +1,277 @@
+"""Publish lines of JSON over ``/ws/publish`` so that each arrives, over as many connections as it takes.
+
+What was sent and not acknowledged stays in a window, and goes out again on the next connection; the gateway knows the
+doubles by their bytes, since the run has a name. The window is bounded: where it is full, nothing more is read.
+Where the input comes from is the caller's affair.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import secrets
+import time
+from collections.abc import AsyncIterator, Callable
+from typing import Any, Final
+
+import aiohttp
+
+from ..errors import TickError, TooBig
+from ..sources.body import Line, Lines
+from ..tick import RUN_ID, parse
+from .common import (
+    MAX_LINE,
+    Backoff,
+    BadUsage,
+    Failure,
+    Lost,
+    Status,
+    endpoint,
+    explain,
+    message_of,
+    retry_after,
+    where,
+)
+from .window import Entry, Tally, Window
+
+ACK_SECONDS: Final = 60.0
+_HEARTBEAT: Final = 20.0
+_CONNECT_SECONDS: Final = 10.0
+_POLICY, _TOO_BIG = 1008, 1009  # close codes
+_CLOSED: Final = (aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSING, aiohttp.WSMsgType.CLOSED)
+
+
+class Publisher:
+    """Publishes one input, once.
+
+    Args:
+        url: the gateway, as ``HOST:PORT`` or its address; ``/ws/publish`` is added where it is missing.
+        run: the name of the input's run; None: one is made. Where ``t`` falls in the input, ``-2``, ``-3`` … follow.
+        token: sent as ``Authorization: Bearer``.
+        retry: try again also where the first connection cannot be had.
+        ack_seconds: how long the gateway may owe an answer before its connection counts as dead.
+        window: the ticks not settled yet; None: one of the default size.
+        status: told in one line about lost connections.
+        refused: told in one line about each tick that was refused, by the gateway or before it was sent.
+
+    Raises:
+        BadUsage: ``url`` is no address, or ``run`` no run id.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        run: str | None = None,
+        token: str | None = None,
+        retry: bool = False,
+        ack_seconds: float = ACK_SECONDS,
+        window: Window | None = None,
+        status: Status = lambda line: None,
+        refused: Callable[[str], None] = lambda line: None,
+    ) -> None:
+        if run is not None and not RUN_ID.fullmatch(run):
+            raise BadUsage(f"{run!r:.80} is no run id; accepted: {RUN_ID.pattern}")
+        self._address = endpoint(url, "/ws/publish")
+        self._base = run or f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{secrets.token_hex(3)}"
+        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self._retry = retry
+        self._ack_seconds = ack_seconds
+        self._window = window or Window()
+        self._status, self._refused = status, refused
+        self._changed = asyncio.Event()
+        self._tip: int | None = None  # the last t of the input
+        self._ended = False  # the input is read to its end
+        self._owed_since = 0.0  # since when the gateway owes an answer; 0: it owes none
+        self.tally = Tally(runs=[self._base])
+
+    async def publish(self, chunks: AsyncIterator[bytes]) -> Tally:
+        """Publish the lines in ``chunks`` (cut anywhere), and return once the gateway has answered for each of them.
+
+        Raises:
+            Failure: the gateway refuses to be published to, or the first connection cannot be had (without ``retry``).
+        """
+        begun = time.monotonic()
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS)
+        async with aiohttp.ClientSession(timeout=timeout, headers=self._headers) as session:
+            feeding = asyncio.create_task(self._feed(chunks))
+            connecting = asyncio.create_task(self._connect(session))
+            try:
+                await asyncio.wait((feeding, connecting), return_when=asyncio.FIRST_EXCEPTION)
+                if feeding.done():
+                    feeding.result()  # a fault in the input comes first
+                await connecting
+            finally:
+                await _end(feeding, connecting)
+                self.tally.resent = self._window.resent
+                self.tally.seconds = time.monotonic() - begun
+        return self.tally
+
+    # ---- the input ----
+
+    async def _feed(self, chunks: AsyncIterator[bytes]) -> None:
+        """Fill the window from the input, as fast as it empties."""
+        lines = Lines(MAX_LINE)
+        try:
+            async for chunk in chunks:
+                for line in lines.feed(chunk):
+                    await self._take(line)
+        except TooBig:
+            raise Failure(
+                f"the input has a line longer than {MAX_LINE} bytes; nothing behind it was published"
+            ) from None
+        for line in lines.end():
+            await self._take(line)
+        self._ended = True
+        self._changed.set()
+
+    async def _take(self, line: Line) -> None:
+        try:
+            t, data = parse(line.data, MAX_LINE)
+        except TickError as error:
+            self._refuse(line.number, str(error))
+            return
+        if self._tip is not None and t < self._tip:
+            await self._turn()
+        self._tip = t
+        await self._until(lambda: not self._window.full)
+        self._window.add(Entry(t, data, line.number))
+        self._changed.set()
+
+    async def _turn(self) -> None:
+        """The simulation started over:
+
+        Settle its run, then begin another. ``_send`` sees the name and ends its connection.
+        """
+        await self._until(lambda: not len(self._window))
+        suffix = f"-{len(self.tally.runs) + 1}"
+        self.tally.runs.append(self._base[: 64 - len(suffix)] + suffix)
+
+    def _refuse(self, line: int, reason: str) -> None:
+        self.tally.refused += 1
+        self._refused(f"line {line}: {reason}")
+
+    async def _until(self, true: Callable[[], bool]) -> None:
+        while not true():
+            self._changed.clear()
+            await self._changed.wait()
+
+    # ---- the network ----
+
+    async def _connect(self, session: aiohttp.ClientSession) -> None:
+        """Connection after connection, until all is settled."""
+        backoff = Backoff()
+        while not (self._ended and not len(self._window)):
+            published = self.tally.published
+            try:
+                await self._connection(session)
+                continue
+            except Lost as error:
+                lost = error
+            except (aiohttp.ClientError, OSError, TimeoutError) as error:
+                lost = Lost(f"{where(self._address)}: {explain(error)}")
+            if not self._retry:
+                raise Failure(f"cannot reach {lost}")
+            if self.tally.published > published:
+                backoff.reset()
+            await backoff.wait(lost, self._status)
+
+    async def _connection(self, session: aiohttp.ClientSession) -> None:
+        """One connection, to the end of the input or of the run, or until it is lost."""
+        run = self.tally.runs[-1]
+        try:
+            ws = await session.ws_connect(
+                self._address, headers={"Tick-Run": run}, heartbeat=_HEARTBEAT, compress=0, autoclose=True
+            )
+        except aiohttp.WSServerHandshakeError as error:
+            raise await self._no_handshake(session, error) from None
+        self._retry = True
+        self._window.connected()
+        self._owed_since = 0.0
+        sending = asyncio.create_task(self._send(ws, run))
+        receiving = asyncio.create_task(self._receive(ws))
+        try:
+            done, _ = await asyncio.wait((sending, receiving), return_when=asyncio.FIRST_COMPLETED)
+            if receiving in done:
+                receiving.result()  # says more about why a connection ended than a write that failed
+            sending.result()
+        finally:
+            await _end(sending, receiving)
+            await ws.close()
+
+    async def _no_handshake(
+        self, session: aiohttp.ClientSession, error: aiohttp.WSServerHandshakeError
+    ) -> Failure | Lost:
+        """Why a handshake was refused. aiohttp drops the answer's body, so ask again without the upgrade."""
+        reason, place = "", where(self._address)
+        with contextlib.suppress(aiohttp.ClientError, OSError, TimeoutError):
+            async with session.get(self._address, timeout=aiohttp.ClientTimeout(total=_CONNECT_SECONDS)) as response:
+                reason = message_of(await response.content.read(1 << 16)) if response.status == error.status else ""
+        told = f"{place} answered {error.status}: {reason}" if reason else f"{place} answered {error.status}"
+        if error.status in (408, 425, 429) or error.status >= 500:
+            return Lost(told, retry_after(error.headers or {}))
+        return Failure(told if error.status >= 400 else f"{place} is no tick-gateway: {told}", error.status)
+
+    async def _send(self, ws: aiohttp.ClientWebSocketResponse, run: str) -> None:
+        """Send what the window holds, until the input or the run is settled."""
+        while run == self.tally.runs[-1] and not (self._ended and not len(self._window)):
+            entry = self._window.next()
+            if entry is None:
+                self._changed.clear()
+                await self._changed.wait()
+                continue
+            self._owed_since = self._owed_since or time.monotonic()
+            await ws.send_frame(entry.data, aiohttp.WSMsgType.TEXT)
+
+    async def _receive(self, ws: aiohttp.ClientWebSocketResponse) -> None:
+        """Take answers until the connection ends, which raises."""
+        while True:
+            try:
+                message = await ws.receive(self._ack_seconds)
+            except TimeoutError:
+                if self._window.waiting and time.monotonic() - self._owed_since >= self._ack_seconds:
+                    told = f"{where(self._address)} acknowledged nothing for {self._ack_seconds:g} s"
+                    raise Lost(told) from None
+                continue
+            if message.type is aiohttp.WSMsgType.TEXT:
+                self._answer(message.data)
+            elif message.type in _CLOSED or message.type is aiohttp.WSMsgType.ERROR:
+                raise self._closed(ws.close_code, message.extra if message.type is aiohttp.WSMsgType.CLOSE else None)
+
+    def _answer(self, text: str) -> None:
+        try:
+            answer: Any = json.loads(text)
+            ack, error = answer.get("ack"), answer.get("error")
+        except (ValueError, AttributeError):
+            raise Failure(f"{where(self._address)} sent an answer that is none: {text!r:.80}") from None
+        if isinstance(ack, int):
+            self.tally.published += self._window.acknowledged(ack)
+        elif error is not None:
+            reason = str(answer.get("message") or error)
+            entry = self._window.refused(answer.get("t"), answer.get("number"))
+            if error == "run_closed":
+                raise Failure(f"{reason}; what was not published begins at line {entry.line if entry else '?'}")
+            if entry is not None:
+                self._refuse(entry.line, reason)
+            else:
+                self._status(f"{where(self._address)}: {reason}")
+        self._owed_since = time.monotonic() if self._window.waiting else 0.0
+        self._changed.set()
+
+    def _closed(self, code: int | None, reason: object) -> Failure | Lost:
+        told = f"{where(self._address)} closed the connection" + (
+            f" ({code} {reason or ''}".rstrip() + ")" if code else ""
+        )
+        if code == _POLICY:
+            return Failure(told)
+        if code == _TOO_BIG and (entry := self._window.largest_sent()) is not None:
+            self._refuse(entry.line, f"its {len(entry.data)} bytes are more than the gateway accepts")
+        return Lost(told)
+
+
+async def _end(*tasks: asyncio.Task[None]) -> None:
+    """End tasks whose results are of no more interest."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
