@@ -117,8 +117,8 @@ class CommandSession(Session):
     def beat(self, heartbeat: bytes) -> None:
         """Ping; a peer that has answered none of several is gone."""
         self.missed += 1
-        if self.missed > _MISSED_BEATS and self.transport is not None:
-            self.transport.abort()
+        if self.missed > _MISSED_BEATS:
+            self.abort()
         else:
             super().beat(heartbeat)
 
@@ -127,11 +127,7 @@ class CommandSession(Session):
         self.closing = True
         self._leave()
         if self.transport is not None:
-            self.fanout.loop.call_later(CLOSE_SECONDS, self._shut)
-
-    def _shut(self) -> None:
-        if self.transport is not None:
-            self.transport.abort()
+            self.fanout.loop.call_later(CLOSE_SECONDS, self.abort)
 
     def _close(self, code: int, reason: str) -> None:
         self.write(close_frame(code, reason))

@@ -22,15 +22,12 @@ import contextlib
 import time
 from collections import deque
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from .bus import TickBus
 from .feed import Feed
-from .group import Group, Round
+from .group import Group, Member, Round
 from .variant import Encoder, Variant
-
-if TYPE_CHECKING:
-    from .session import Session
 
 _FLUSH_BYTES: Final = 1 << 20  # of ticks, in one round
 _SLICE_BYTES: Final = 4 << 20  # written between two turns of the loop
@@ -58,13 +55,13 @@ class FanOut:
         self.bus = bus
         self.feed = feed
         self.encoder = Encoder(encoded_bytes)
-        self.sessions: set[Session] = set()
+        self.sessions: set[Member] = set()
         self.delivered = 0  # messages' ticks handed to transports, for metrics
         self.flushes = 0
         self.longest_round = 0.0  # seconds
         self._flush_interval = flush_interval
         self._groups: dict[Variant, Group] = {}
-        self._ready: deque[Session] = deque()
+        self._ready: deque[Member] = deque()
         self._pumping = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._flush_handle: asyncio.TimerHandle | None = None
@@ -128,15 +125,14 @@ class FanOut:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._drained.wait(), seconds)
         for session in list(self.sessions):
-            if session.transport is not None:
-                session.transport.abort()
+            session.abort()
 
     async def wait(self, seconds: float, *, gather: bool = False) -> None:
         """Return when more was offered, or after so many seconds.
 
         Args:
-            gather: where flushes follow each other closely, wait for some milliseconds' worth of them, together with all
-                others who gather.
+            gather: where flushes follow each other closely, wait for some milliseconds' worth of them, together with
+                all others who gather.
         """
         waiter = self.loop.create_future()
         (self._gatherers if gather else self._waiters).append(waiter)
@@ -159,13 +155,13 @@ class FanOut:
         if group.empty:
             self._groups.pop(group.variant, None)
 
-    def gone(self, session: Session) -> None:
+    def gone(self, session: Member) -> None:
         """A session's connection is closed."""
         self.sessions.discard(session)
         if not self.sessions and self._drained is not None:
             self._drained.set()
 
-    def enqueue(self, session: Session) -> None:
+    def enqueue(self, session: Member) -> None:
         """Let a session read on by itself, soon."""
         self._ready.append(session)
         if not self._pumping:
@@ -289,8 +285,8 @@ class FanOut:
 def interval(took: float, longest: float) -> float:
     """How long after a round's start the next one may begin, in seconds, for a round that took ``took``.
 
-    Between 5 ms and ``longest`` a round may take a twentieth of the interval: latency while there is room. Beyond, it may
-    take 1/2.5 of it: throughput where there is none, and the rest of the time for everything else that the loop does.
+    Between 5 ms and ``longest`` a round may take a twentieth of the interval: latency while there is room. Beyond, it
+    may take 1/2.5 of it: throughput where there is none, and the rest of the time for all else that the loop does.
     """
     return max(min(max(20 * took, SHORTEST_INTERVAL), longest), 2.5 * took)
 

@@ -6,7 +6,7 @@ Pure but for the sessions it keeps as keys: no I/O, no asyncio; callers pass ``n
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 from .cursor import Cursor, Item, Span
 from .feed import Feed
@@ -15,11 +15,22 @@ from .tick import Position
 from .variant import Encoder, Variant
 from .view import Payload, cut, join
 
-if TYPE_CHECKING:
-    from .session import Session
-
 BATCH_SECONDS: Final = 1.0  # how long a batch message waits to be full
 _READ_BYTES: Final = 1 << 60  # the horizon bounds what a flush reads
+
+
+class Member(Protocol):
+    """What the fan-out asks of a session; ``session`` says what each call does."""
+
+    @property
+    def live(self) -> bool: ...
+    def write(self, data: bytes) -> None: ...
+    def beat(self, heartbeat: bytes) -> None: ...
+    def wake(self) -> None: ...
+    def pump(self) -> None: ...
+    def finish(self) -> None: ...
+    def end(self, reason: str) -> None: ...
+    def abort(self) -> None: ...
 
 
 class Round(NamedTuple):
@@ -60,9 +71,9 @@ class Group:
 
     def __init__(self, variant: Variant, now: float) -> None:
         self.variant = variant
-        self.live: dict[Session, int] = {}
-        self.late: dict[Session, tuple[int, Position | None]] = {}
-        self.waiting: set[Session] = set()
+        self.live: dict[Member, int] = {}
+        self.late: dict[Member, tuple[int, Position | None]] = {}
+        self.waiting: set[Member] = set()
         self.position: Position | None = None
         self.previous: Position | None = None
         self.cursor = Cursor()
@@ -76,7 +87,7 @@ class Group:
     def empty(self) -> bool:
         return not self.live and not self.waiting
 
-    def join(self, session: Session, position: Position | None, offered: Position | None) -> bool:
+    def join(self, session: Member, position: Position | None, offered: Position | None) -> bool:
         """Make a session live where it stands as far as the group has read; returns whether it does."""
         if not self.live:
             if position != offered:
@@ -92,7 +103,7 @@ class Group:
         self.live[session] = self.round
         return True
 
-    def leave(self, session: Session) -> Position | None:
+    def leave(self, session: Member) -> Position | None:
         """Let a session go, wherever it is; returns the last tick that it was given, None where it was not live."""
         self.waiting.discard(session)
         if session not in self.live:
@@ -102,7 +113,7 @@ class Group:
         self.late.pop(session, None)
         return position
 
-    def position_of(self, session: Session) -> Position | None:
+    def position_of(self, session: Member) -> Position | None:
         """The last tick that a live session was given."""
         if session in self.late:
             return self.late[session][1]

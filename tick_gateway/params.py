@@ -146,6 +146,11 @@ _NUM: Final = {"type": "number"}
 _STR: Final = {"type": "string"}
 _FLAG: Final = choice("0", "1")
 
+
+def _enum(*accepted: str) -> dict[str, Any]:
+    return _STR | {"enum": list(accepted)}
+
+
 TABLE: Final = (
     Parameter("from_t", parse_position, _STR, "the position the client has, RUN:T or T; ticks after it are delivered"),
     Parameter("last_t", parse_position, _STR, "the same, as /poll calls it"),
@@ -155,16 +160,16 @@ TABLE: Final = (
     Parameter("fields", paths, _STR, "only these members: dotted paths, comma-separated; t is always kept"),
     Parameter("every", whole(1), _INT | {"minimum": 1}, "only ticks with t divisible by N"),
     Parameter("batch", whole(1, 1000), _INT | {"minimum": 1, "maximum": 1000}, "up to N ticks a message, as an array"),
-    Parameter("stamp", _FLAG, _STR | {"enum": ["0", "1"]}, "1: each tick as {t, run, at, data}"),
-    Parameter("lag", choice("wait", "skip"), _STR | {"enum": ["wait", "skip"]}, "what a slow client gets: all, or the newest"),
+    Parameter("stamp", _FLAG, _enum("0", "1"), "1: each tick as {t, run, at, data}"),
+    Parameter("lag", choice("wait", "skip"), _enum("wait", "skip"), "a slow client gets every tick, or the newest"),
     Parameter("backlog", whole(0), _INT | {"minimum": 0}, "at most N ticks of the past; what is older becomes a gap"),
     Parameter("limit", whole(1), _INT | {"minimum": 1}, "end after N ticks; on pulls the most that an answer holds"),
     Parameter("speed", decimal(0.001, 1e6, "speed"), _NUM, "the past at X times the pace at which it was received"),
-    Parameter("hello", _FLAG, _STR | {"enum": ["0", "1"]}, "1: begin with a hello notice"),
+    Parameter("hello", _FLAG, _enum("0", "1"), "1: begin with a hello notice"),
     Parameter("event", event_name, _STR, "SSE: ticks come as events of this name"),
-    Parameter("format", choice("json", "ndjson"), _STR | {"enum": ["json", "ndjson"]}, "pulls and /range: outranks Accept"),
+    Parameter("format", choice("json", "ndjson"), _enum("json", "ndjson"), "pulls and /range: outranks Accept"),
     Parameter("timeout", decimal(0, 300, "number of seconds"), _NUM, "/poll: seconds to wait for a tick"),
-    Parameter("heartbeat", decimal(1, 3600, "number of seconds"), _NUM, "seconds between signs of life on a quiet stream"),
+    Parameter("heartbeat", decimal(1, 3600, "number of seconds"), _NUM, "seconds of quiet before a sign of life"),
     Parameter("t0", whole(0), _INT | {"minimum": 0}, "/range: the first t wanted"),
     Parameter("t1", whole(0), _INT | {"minimum": 0}, "/range: the last t wanted"),
     Parameter("Last-Event-ID", str, _STR, "the SSE header of that name, as a parameter"),

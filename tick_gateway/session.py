@@ -15,17 +15,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, Final, cast
+from typing import Final, cast
 
 from .cursor import Cursor, Item, Span
+from .fanout import FanOut
 from .group import Group
 from .notices import End, Reset
 from .params import Query
 from .tick import Position
 from .variant import Encoded, Variant
-
-if TYPE_CHECKING:
-    from .fanout import FanOut
 
 HIGH_WATER: Final = 128 * 1024  # unsent bytes at which a session is no longer live
 CLOSE_SECONDS: Final = 5.0  # how long an ended connection may take to drain and close
@@ -120,11 +118,14 @@ class Session(asyncio.Protocol):
         self.write(self.variant.framing.notice(notice) + (self.variant.framing.closing(notice) or b""))
         self.finish()
 
+    def abort(self) -> None:
+        """Drop the connection at once, and what was not sent with it."""
+        if self.transport is not None:
+            self.transport.abort()
+
     def _abort_later(self) -> None:
         """A peer that does not read must not keep a closed connection."""
-        transport = self.transport
-        if transport is not None:
-            self.fanout.loop.call_later(CLOSE_SECONDS, transport.abort)
+        self.fanout.loop.call_later(CLOSE_SECONDS, self.abort)
 
     # ---- reading on ----
 
