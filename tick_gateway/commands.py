@@ -176,8 +176,6 @@ class CommandSession(Session):
     def _op_pause(self, command: dict[str, Any], ident: object) -> None:
         self._step_out()
         self.paused = True
-        self.group = self.fanout.group(self.variant)
-        self.group.waiting.add(self)  # for its pings
         self._done(ident)
 
     def _op_resume(self, command: dict[str, Any], ident: object) -> None:

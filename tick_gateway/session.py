@@ -39,7 +39,7 @@ class Session(asyncio.Protocol):
 
     __slots__ = (
         "blocked", "closing", "cursor", "fanout", "greeting", "group", "lagged", "pace", "paused", "query", "queued",
-        "remaining", "transport", "variant",
+        "remaining", "timer", "transport", "variant",
     )  # fmt: skip
 
     def __init__(self, fanout: FanOut, variant: Variant, query: Query) -> None:
@@ -52,6 +52,7 @@ class Session(asyncio.Protocol):
         self.remaining = query.limit  # ticks until the end, None: no limit
         self.pace = Pace(query.speed) if query.speed else None
         self.greeting = query.hello  # a hello that names the run is still owed
+        self.timer: asyncio.TimerHandle | None = None  # wakes it when its time comes
         self.blocked = False  # the transport's buffer is full
         self.lagged = False  # it was live, and is behind now
         self.paused = False  # by its own command
@@ -72,6 +73,8 @@ class Session(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.closing = True
+        if self.timer is not None:
+            self.timer.cancel()
         self._leave()
         self.fanout.gone(self)
         self.transport = None
@@ -149,9 +152,13 @@ class Session(asyncio.Protocol):
     def pump(self) -> None:
         """Read and write one portion; the fan-out calls it in turn."""
         self.queued = False
-        if self.closing or self.blocked or self.paused or self.cursor is None:
+        if self.closing or self.blocked or self.cursor is None:
             return
-        self._leave_waiting()
+        if self.paused:
+            self._wait()
+            return
+        if self.group is not None:
+            self.group.waiting.discard(self)
         cursor, now = self.cursor, time.monotonic()
         before, items = cursor.position, list[Item | End]()
         if self.lagged and self.query.skip:
@@ -169,7 +176,7 @@ class Session(asyncio.Protocol):
         if items:
             self._deliver(cursor, items)
         if due is not None:
-            self._wait_until(due, now)
+            self._wait(due - now)
         elif items:
             self.wake()
         else:
@@ -197,24 +204,25 @@ class Session(asyncio.Protocol):
     def _rest(self, cursor: Cursor, now: float) -> None:
         """There is nothing to read: go live, or wait for what is missing."""
         self.pace = None
-        group = self.group = self.fanout.group(self.variant)
         if cursor.deadline is not None:
-            self._wait_until(cursor.deadline, now)
-        elif (
-            self.remaining is None
-            and cursor.query is None
-            and group.join(self, cursor.position, self.fanout.feed.offered)
-        ):
-            self.cursor = None
+            self._wait(cursor.deadline - now)
             return
-        group.waiting.add(self)
+        group = self.group = self.fanout.group(self.variant)
+        may_join = self.remaining is None and cursor.query is None
+        if may_join and group.join(self, cursor.position, self.fanout.feed.offered):
+            self.cursor = None
+        else:
+            self._wait()
 
-    def _wait_until(self, when: float, now: float) -> None:
-        self.fanout.loop.call_later(max(when - now, 0.001), self.wake)
-
-    def _leave_waiting(self) -> None:
-        if self.group is not None:
-            self.group.waiting.discard(self)
+    def _wait(self, seconds: float | None = None) -> None:
+        """Be woken at the next flush, or after so many seconds; heartbeats come until then."""
+        self.group = self.fanout.group(self.variant)
+        self.group.waiting.add(self)
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
+        if seconds is not None:
+            self.timer = self.fanout.loop.call_later(max(seconds, 0.001), self.wake)
 
     def _leave(self) -> None:
         """Step out of the group; from here on the session's own cursor knows where it stands."""
