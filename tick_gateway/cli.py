@@ -1,20 +1,25 @@
-"""The command line: ``tick-gateway serve | demo | cat | publish``."""
+"""The command line: ``tick-gateway serve | demo | cat | publish``.
+
+Whatever is asked for wrongly is answered with one line on standard error and exit code 2.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import os
 import signal
 import socket
 import sys
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, Final, NoReturn
 
 import click
 
 from . import __version__
-from .errors import SettingError
+from .client.commands import cat, publish
+from .errors import GatewayError, SettingError
 from .gateway import Gateway
 from .server.listen import Server, loop_factory, open_socket, tune_collector
 from .settings import TABLE, Settings, parse_settings
@@ -22,6 +27,24 @@ from .sources.demo import demo_source
 from .sources.stdin import stdin_source
 
 Source = Callable[[Gateway], Awaitable[None]]
+
+_INTERRUPTED: Final = 130  # what shells give for a command that Ctrl-C ended
+
+
+class OneLine(click.Group):
+    """A group of commands that says what was asked for wrongly in one line, without the usage around it."""
+
+    def main(self, *args: Any, **kwargs: Any) -> NoReturn:
+        try:
+            code = super().main(*args, **kwargs | {"standalone_mode": False})
+        except click.ClickException as error:
+            context = getattr(error, "ctx", None)
+            name = context.command_path if context is not None else "tick-gateway"
+            click.echo(f"{name}: {' '.join(error.format_message().split())}", err=True)
+            sys.exit(error.exit_code)
+        except click.Abort:
+            sys.exit(_INTERRUPTED)
+        sys.exit(code if isinstance(code, int) else 0)
 
 
 def setting_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -32,10 +55,21 @@ def setting_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
-@click.version_option(__version__)
-def main() -> None:
+@click.group(
+    cls=OneLine,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
+)
+@click.version_option(__version__, prog_name="tick-gateway")
+@click.pass_context
+def main(context: click.Context) -> None:
     """Every tick of a running simulation, to everyone, over whichever protocol their network allows."""
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
+
+
+main.add_command(cat)
+main.add_command(publish)
 
 
 @main.command()
@@ -67,7 +101,12 @@ def _settings(flags: dict[str, str | None]) -> Settings:
 
 
 def run(settings: Settings, source: Source | None) -> None:
-    """Serve until SIGTERM or SIGINT, then drain and return."""
+    """Serve until SIGTERM or SIGINT, then drain and return.
+
+    Raises:
+        click.UsageError: the address cannot be had.
+        click.ClickException: the source gave up.
+    """
     try:
         sock = open_socket(settings)
     except SettingError as error:
@@ -93,20 +132,19 @@ async def _run(gateway: Gateway, sock: socket.socket, source: Source | None) -> 
     await stop.wait()
     if feeding is not None:
         feeding.cancel()
-        await asyncio.gather(feeding, return_exceptions=True)
+        await asyncio.wait((feeding,))
     await server.stop()
+    if feeding is not None and not feeding.cancelled() and (error := feeding.exception()) is not None:
+        raise click.ClickException(str(error)) if isinstance(error, GatewayError) else error
 
 
 def banner(settings: Settings, port: int) -> None:
     """Say on the terminal what to open and what to curl."""
-    url = (
-        f"http://localhost:{port}/"
-        if settings.host in ("", "0.0.0.0", "::", "localhost")
-        else f"http://{settings.host}:{port}/"
-    )
+    everywhere = settings.host in ("", "0.0.0.0", "::")
+    url = f"http://{'localhost' if everywhere else in_url(settings.host)}:{port}/"
     lines = [
         f"tick-gateway {__version__} listens on {url}"
-        + ("" if settings.host else f" and on every other address of this machine, port {port}"),
+        + (f" and on every other address of this machine, port {port}" if everywhere else ""),
         f"  open    {url}",
         f"  every tick as lines    curl -N {url}",
         f"  as server-sent events  curl -N {url}sse",
@@ -117,17 +155,13 @@ def banner(settings: Settings, port: int) -> None:
     click.echo("\n".join(lines), err=True)
 
 
-def _add_client_commands() -> None:
-    from .client.commands import cat, publish
+def in_url(host: str) -> str:
+    """A host as it stands in a URL: IPv6 addresses in brackets."""
+    try:
+        return f"[{host}]" if ipaddress.ip_address(host).version == 6 else host
+    except ValueError:
+        return host
 
-    main.add_command(cat)
-    main.add_command(publish)
-
-
-try:
-    _add_client_commands()
-except ImportError:
-    pass
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -45,9 +45,10 @@ class Cursor:
         oldest: where the query names no starting point, begin at the oldest tick that can be read (pulls), not at the
             newest (streams).
         over: ``until_run`` is over and everything of it was read.
+        notices: what placing it found out, to be told before anything that is read.
     """
 
-    __slots__ = ("complete", "deadline", "oldest", "over", "position", "query", "until_run")
+    __slots__ = ("complete", "deadline", "notices", "oldest", "over", "position", "query", "until_run")
 
     def __init__(
         self,
@@ -64,3 +65,4 @@ class Cursor:
         self.deadline: float | None = None
         self.oldest = oldest
         self.over = False
+        self.notices: list[Item] | None = None

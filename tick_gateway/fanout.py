@@ -65,6 +65,7 @@ class FanOut:
         self._pumping = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._flush_handle: asyncio.TimerHandle | None = None
+        self._flush_at = 0.0  # when it will fire
         self._sweep_handle: asyncio.TimerHandle | None = None
         self._round: Iterator[None] | None = None
         self._round_began = 0.0
@@ -183,12 +184,22 @@ class FanOut:
 
     def _kick(self) -> None:
         """Something was published: flush now if the interval has passed, else when it has."""
-        if self._flush_handle is None and self._round is None and not self._stopped:
-            delay = self._next_flush - time.monotonic()
-            if delay <= 0:
-                self._flush()
-            else:
-                self._flush_handle = self.loop.call_later(delay, self._flush)
+        if self._round is None and not self._stopped:
+            self._flush_by(self._next_flush)
+
+    def _flush_by(self, when: float) -> None:
+        """Flush at ``when``, or earlier where that was planned already."""
+        if self._flush_handle is not None:
+            if self._flush_at <= when:
+                return
+            self._flush_handle.cancel()  # a batch waits to be full; who wants no batches does not wait with it
+            self._flush_handle = None
+        delay = when - time.monotonic()
+        if delay <= 0:
+            self._flush()
+        else:
+            self._flush_at = when
+            self._flush_handle = self.loop.call_later(delay, self._flush)
 
     def _flush(self) -> None:
         self._flush_handle = None
@@ -245,8 +256,8 @@ class FanOut:
         flush_at = min((group.flush_at for group in self._groups.values() if group.flush_at is not None), default=None)
         if self.bus.pending or self.feed.behind:
             self._kick()
-        elif flush_at is not None and self._flush_handle is None:
-            self._flush_handle = self.loop.call_later(max(flush_at, self._next_flush) - now, self._flush)
+        elif flush_at is not None:
+            self._flush_by(max(flush_at, self._next_flush))
 
     def _write(self, work: list[tuple[Group, Round]]) -> Iterator[None]:
         """Write each group's bytes to its live sessions; yields between slices."""

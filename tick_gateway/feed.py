@@ -73,11 +73,26 @@ class Feed:
         index = self._horizon
         return Position(self._ring[index - 1].run.id, self._ring[index - 1].last) if index else None
 
-    def hello(self) -> Hello:
-        if not len(self._ring):
-            return Hello(None, None, None)
-        run = self._ring[-1].run
-        return Hello(run.id, self._ring.first_of(run), run.shown)
+    def hello(self, run: Run | None) -> Hello:
+        """What is known of the run whose ticks come next; None: nothing was published yet."""
+        return Hello(run.id, self._ring.first_of(run), run.shown) if run else Hello(None, None, None)
+
+    def run_of(self, cursor: Cursor) -> Run | None:
+        """The run whose ticks come next for a cursor; None before the first tick ever."""
+        name = cursor.notices[0].position.run if cursor.notices else cursor.position.run if cursor.position else ""
+        return self.bus.runs.get(name) or (self._ring[-1].run if len(self._ring) else None)
+
+    def place(self, cursor: Cursor, now: float) -> None:
+        """Turn what a request asked for into a position, if that was not done yet; ``read`` does it too.
+
+        On an empty bus a position waits to be judged; without one, everything to come is new.
+        """
+        query = cursor.query
+        if query is not None and len(self._ring):
+            cursor.notices = []
+            self._place(cursor, query, now, cursor.notices)
+        elif query is not None and query.start is None:
+            cursor.query = None
 
     def read(self, cursor: Cursor, now: float, max_bytes: int = READ_BYTES, *, pull: bool = False) -> list[Item]:
         """What comes next for a cursor, about ``max_bytes`` of it, and at least one item where there is any; moves
@@ -86,14 +101,15 @@ class Feed:
         Nothing comes where the cursor stands at the tip (``pull``: of the bus; else at the horizon), waits (until
         ``cursor.deadline``), or is ``over``.
         """
+        self.place(cursor, now)
         items: list[Item] = []
         end = len(self._ring) if pull else self._horizon
         if not end or cursor.over:
             return items
-        if cursor.query is not None:
-            self._place(cursor, cursor.query, now, items)
+        if cursor.notices is not None:
+            items, cursor.notices = cursor.notices, None
         if cursor.position is None:
-            cursor.position = Position(self._ring[0].run.id, -1)
+            cursor.position = Position(next(iter(self.bus.runs)), -1)
         if cursor.deadline is not None and not self._settle(cursor, cursor.position, now, items):
             return items
         run = self._run_of(cursor, cursor.position, items)
@@ -201,13 +217,15 @@ class Feed:
 
     def _since(self, since: int, home: Run, within: bool) -> Position:
         """The position before the first tick received at or after ``since``, in whichever run it lies."""
+        for run in self.bus.runs.values():
+            if run.evicted >= 0 and run.evicted_at >= since and (run is home or not within):
+                return Position(run.id, -1)  # some of what was asked for is gone: a gap will say so
         at = bisect_left(self._ring, since, key=lambda batch: batch.ticks[-1].at)
         while at < len(self._ring):
             batch = self._ring[at]
             if not within or batch.run is home:
                 tick = batch.ticks[bisect_left(batch.ticks, since, key=lambda tick: tick.at)]
-                known = batch.run.evicted < 0 or batch.run.evicted_at < since
-                return Position(batch.run.id, tick.t - 1 if known else -1)
+                return Position(batch.run.id, tick.t - 1)
             at += 1
         return Position(home.id, home.shown)
 
@@ -264,7 +282,7 @@ class Feed:
         """The run to read on in; where it is not known, the current one after a reset."""
         run = self.bus.runs.get(position.run)
         if run is None:
-            run = self._ring[-1].run
+            run = self.bus.runs.get(cursor.until_run or "", self._ring[-1].run)
             items.append(Reset(run.id, position.run, False))
             cursor.position, cursor.complete = Position(run.id, -1), True
         return run

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-
-from aiohttp import web
 
 from .bus import TickBus
 from .fanout import FanOut
@@ -22,7 +21,7 @@ class Hub:
     feed: Feed = field(init=False)
     fanout: FanOut = field(init=False)
     started: float = field(default_factory=time.time)  # seconds since the epoch
-    publishers: set[web.WebSocketResponse] = field(default_factory=set)  # open /ws/publish connections
+    publishers: set[Callable[[], Awaitable[None]]] = field(default_factory=set)  # how to end each for shutdown
     draining: bool = False  # shutting down: long requests end, new ones are refused
 
     def __post_init__(self) -> None:

@@ -202,7 +202,8 @@ def parse_query(pairs: Iterable[tuple[str, str]], last_event_id: str | None = No
             raise ParameterError(name, str(error)) from None
     given = len(values)
     starts = [name for name in _STARTS if name in values]
-    last_event_id = last_event_id or values.pop("Last-Event-ID", None)
+    parameter = values.pop("Last-Event-ID", None)
+    last_event_id = last_event_id or parameter  # a reconnecting EventSource sends the header beside what its URL says
     if last_event_id:
         for name in starts:
             del values[name]

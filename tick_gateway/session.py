@@ -22,6 +22,7 @@ from .fanout import FanOut
 from .group import Group
 from .notices import End, Reset
 from .params import Query
+from .ring import Run
 from .tick import Position
 from .variant import Encoded, Variant
 
@@ -67,8 +68,8 @@ class Session(asyncio.Protocol):
         self.fanout.sessions.add(self)
         if opening := self.variant.framing.opening:
             self.write(opening)
-        if self.greeting:
-            self._greet()
+        if self.greeting and self.cursor is not None:
+            self._greet(self.fanout.feed.run_of(self.cursor))
         self.wake()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -183,8 +184,8 @@ class Session(asyncio.Protocol):
             self._rest(cursor, now)
 
     def _deliver(self, cursor: Cursor, items: list[Item | End]) -> None:
-        if self.greeting:
-            self._greet()
+        if self.greeting and (first := items[0].position):
+            self._greet(self.fanout.bus.runs.get(first.run))
         encoder = self.fanout.encoder
         if self.remaining is None:
             made = encoder.encode(self.variant, items)
@@ -208,7 +209,7 @@ class Session(asyncio.Protocol):
             self._wait(cursor.deadline - now)
             return
         group = self.group = self.fanout.group(self.variant)
-        may_join = self.remaining is None and cursor.query is None
+        may_join = self.remaining is None and cursor.query is None and not self.greeting
         if may_join and group.join(self, cursor.position, self.fanout.feed.offered):
             self.cursor = None
         else:
@@ -234,9 +235,9 @@ class Session(asyncio.Protocol):
             self.cursor = Cursor(position=position, until_run=self.query.run)
         self.fanout.forget(group)
 
-    def _greet(self) -> None:
-        hello = self.fanout.feed.hello()
-        self.greeting = hello.run is None
+    def _greet(self, run: Run | None) -> None:
+        hello = self.fanout.feed.hello(run)
+        self.greeting = run is None
         self.write(self.variant.framing.notice(hello))
 
 

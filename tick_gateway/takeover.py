@@ -1,18 +1,16 @@
 """Taking a connection over from aiohttp, once it has routed, parsed and sent the response head.
 
 After ``take_over`` the session is the transport's protocol; aiohttp lets its request, headers, task and parser go,
-which makes
-an idle reader cost 1.5 KB instead of 10 to 14, and turns the transport's flow control into the session's own
-transitions.
+which makes an idle reader cost 1.5 KB instead of 10 to 14, and turns the transport's flow control into the session's
+own transitions.
 aiohttp has no public way for this, so the trick stands here alone, and ``tests/test_takeover.py`` holds it against
 each release:
 
 1. the session becomes the transport's protocol, so that whatever arrives next is its own;
 2. aiohttp's handler loses its transport first and is then told that the connection was lost, so that it cleans up
-after itself
-   but finds nothing to close;
+   after itself but finds nothing to close;
 3. what arrived behind the handshake is handed to the session;
-4. the handler's task ends as a cancelled one.
+4. the handler's task ends as a cancelled one, which aiohttp passes over without a word.
 
 What hung on aiohttp's handler must hang on the session from here on: counting, limits, metrics, shutdown.
 """
@@ -22,20 +20,28 @@ from __future__ import annotations
 import asyncio
 from typing import NoReturn
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
+
+from .errors import NotAWebSocket
+from .wire.websocket import accept_key
 
 
 async def take_over(request: web.Request, response: web.StreamResponse, session: asyncio.Protocol) -> NoReturn:
     """Send ``response``'s head and give the connection to ``session``. Never returns: the handler ends here.
 
+    A client that goes away during the handshake is no error: the handler ends in the same way, and the session never
+    has a connection.
+
     Raises:
-        asyncio.CancelledError: always, once the session has the connection.
-        ConnectionResetError: the client has gone already; aiohttp passes over it.
+        asyncio.CancelledError: always.
     """
-    await response.prepare(request)
+    try:
+        await response.prepare(request)
+    except ConnectionError:
+        raise asyncio.CancelledError from None
     handler, transport = request.protocol, request.transport
     if transport is None or transport.is_closing():
-        raise ConnectionResetError("the client went away during the handshake")
+        raise asyncio.CancelledError
     tail = handler._message_tail
     transport.set_protocol(session)
     handler.transport = None
@@ -45,3 +51,16 @@ async def take_over(request: web.Request, response: web.StreamResponse, session:
     if tail:
         session.data_received(tail)
     raise asyncio.CancelledError
+
+
+def check_handshake(request: web.Request) -> str:
+    """Check a WebSocket's opening handshake and return its ``Sec-WebSocket-Accept``.
+
+    Raises:
+        NotAWebSocket: it is none. One with a body is refused too: its body would be read as frames.
+    """
+    if request.version < HttpVersion11:
+        raise NotAWebSocket("a WebSocket's opening handshake is a request of HTTP/1.1")
+    if request.body_exists:
+        raise NotAWebSocket("a WebSocket's opening handshake has no body")
+    return accept_key(request.headers)

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import aiohttp
 
-from ..errors import TickError, TooBig
+from ..errors import TickError
 from ..sources.body import Line, Lines
 from ..tick import RUN_ID, parse
 from .common import (
@@ -38,6 +38,7 @@ from .window import Entry, Tally, Window
 ACK_SECONDS: Final = 60.0
 _HEARTBEAT: Final = 20.0
 _CONNECT_SECONDS: Final = 10.0
+_CLOSE_SECONDS: Final = 2.0
 _POLICY, _TOO_BIG = 1008, 1009  # close codes
 _CLOSED: Final = (aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSING, aiohttp.WSMsgType.CLOSED)
 
@@ -78,7 +79,7 @@ class Publisher:
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._retry = retry
         self._ack_seconds = ack_seconds
-        self._window = window or Window()
+        self._window = Window() if window is None else window
         self._status, self._refused = status, refused
         self._changed = asyncio.Event()
         self._tip: int | None = None  # the last t of the input
@@ -113,14 +114,9 @@ class Publisher:
     async def _feed(self, chunks: AsyncIterator[bytes]) -> None:
         """Fill the window from the input, as fast as it empties."""
         lines = Lines(MAX_LINE)
-        try:
-            async for chunk in chunks:
-                for line in lines.feed(chunk):
-                    await self._take(line)
-        except TooBig:
-            raise Failure(
-                f"the input has a line longer than {MAX_LINE} bytes; nothing behind it was published"
-            ) from None
+        async for chunk in chunks:
+            for line in lines.feed(chunk):
+                await self._take(line)
         for line in lines.end():
             await self._take(line)
         self._ended = True
@@ -182,7 +178,10 @@ class Publisher:
         run = self.tally.runs[-1]
         try:
             ws = await session.ws_connect(
-                self._address, headers={"Tick-Run": run}, heartbeat=_HEARTBEAT, compress=0, autoclose=True
+                self._address,
+                headers={"Tick-Run": run},
+                heartbeat=_HEARTBEAT,
+                timeout=aiohttp.ClientWSTimeout(ws_close=_CLOSE_SECONDS),
             )
         except aiohttp.WSServerHandshakeError as error:
             raise await self._no_handshake(session, error) from None

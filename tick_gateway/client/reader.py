@@ -15,7 +15,6 @@ import aiohttp
 import orjson
 from yarl import URL
 
-from ..errors import TooBig
 from ..sources.body import Lines
 from .common import (
     MAX_LINE,
@@ -189,6 +188,9 @@ async def read_batches(
     asked = dict(params or {})
     if "batch" in asked:
         raise BadUsage("batch is not read by this client; leave it out")
+    for name in _STARTS:
+        if start is not None and name in asked:
+            raise BadUsage(f"{name} contradicts the position {start}; give one of them")
     address = endpoint(url, "/ndjson")
     track, backoff = Track(start), Backoff()
     headers = {"Accept-Encoding": "identity"} | ({"Authorization": f"Bearer {token}"} if token else {})
@@ -248,10 +250,9 @@ async def _items(response: aiohttp.ClientResponse, track: Track, from_tip: bool)
     """What each piece of the answer's body brings. A line that is cut off is no line: it comes again."""
     lines = Lines(MAX_LINE)
     async for data in response.content.iter_any():
-        try:
-            found = lines.feed(data)
-        except TooBig:
-            raise Failure(f"the gateway sent a line longer than {MAX_LINE} bytes") from None
+        found = lines.feed(data)
+        if any(len(line.data) > MAX_LINE for line in found):
+            raise Failure(f"the gateway sent a line longer than {MAX_LINE} bytes")
         items = [track.take(line.data, from_tip=from_tip) for line in found]
         if items:
             yield items

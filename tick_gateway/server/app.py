@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Final
@@ -20,6 +22,7 @@ log = logging.getLogger("tick_gateway")
 ALLOWED_HEADERS: Final = "Last-Event-ID, Authorization, If-None-Match"
 EXPOSED_HEADERS: Final = "Tick-Run, Tick-Next, Tick-Gap, Tick-Reset, Link, ETag, Retry-After"
 RETRY_AFTER_SECONDS: Final = 5
+PUBLISHER_SECONDS: Final = 2.5  # how long a shutdown waits for publishers to take their last answers
 
 _Next = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -59,8 +62,9 @@ async def drain(hub: Hub) -> None:
     if hub.draining:
         return
     hub.draining = True
-    for publisher in list(hub.publishers):
-        await publisher.close(code=1001, message=b"shutdown")
+    with contextlib.suppress(TimeoutError):  # publishers first: what they were told was published goes out too
+        async with asyncio.timeout(PUBLISHER_SECONDS):
+            await asyncio.gather(*(leave() for leave in list(hub.publishers)), return_exceptions=True)
     await hub.fanout.drain(hub.settings.drain_timeout)
 
 
@@ -76,15 +80,27 @@ def _bind(route: Route, hub: Hub) -> _Next:
 async def _errors(request: web.Request, handler: _Next) -> web.StreamResponse:
     """Every error as one JSON object; nothing of the inside leaves."""
     try:
+        if request.version.major != 1:  # aiohttp's parser lets requests pass that call themselves HTTP/0.9 and HTTP/2.0
+            raise _Version
         return await handler(request)
     except GatewayError as error:
         return _answer(request, error)
+    except ConnectionError:  # the client went away while it was answered: nobody is left to tell
+        raise asyncio.CancelledError from None
     except web.HTTPNotFound:
         return _answer(request, NotFound("no such path; see /openapi.json"))
     except web.HTTPMethodNotAllowed as error:
         response = _answer(request, _Method(error.method, error.allowed_methods))
         response.headers["Allow"] = ", ".join(sorted(error.allowed_methods))
         return response
+
+
+class _Version(GatewayError):
+    status = 505
+    code = "http_version"
+
+    def __init__(self) -> None:
+        super().__init__("HTTP/1.1 is spoken here")
 
 
 class _Method(GatewayError):

@@ -5,17 +5,24 @@ from __future__ import annotations
 import asyncio
 import errno
 import gc
+import logging
 import os
 import socket
 from collections.abc import Callable
+from typing import Final
 
 from aiohttp import web
+from aiohttp.http import HttpProcessingError
 
 from ..errors import SettingError
 from ..settings import Settings
 
-_UNSENT_BYTES = 256 * 1024
-_GC_THRESHOLD = 50_000  # a collection walks every session; the hot path makes next to no cycles
+log = logging.getLogger("tick_gateway.http")  # what aiohttp has to say of connections
+
+_UNSENT_BYTES: Final = 256 * 1024
+_GC_THRESHOLD: Final = 50_000  # a collection walks every session; the hot path makes next to no cycles
+_IDLE_SECONDS: Final = 75.0  # for a request's head to come whole, and between two: longer than proxies keep theirs
+_SHUTDOWN_SECONDS: Final = 1.0  # for what is being answered, once readers and publishers have left
 
 
 def open_socket(settings: Settings) -> socket.socket:
@@ -34,7 +41,8 @@ def open_socket(settings: Settings) -> socket.socket:
         if not host and error.errno in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):  # a machine without IPv6
             return open_socket(Settings(host="0.0.0.0", port=port, backlog=backlog))
         name = "port" if error.errno in (errno.EADDRINUSE, errno.EACCES) else "host"
-        reason = os.strerror(error.errno).lower() if error.errno and error.errno > 0 else str(error)
+        reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror or str(error)
+        reason = reason[:1].lower() + reason[1:]
         raise SettingError(name, f"cannot listen on {host or 'all addresses'}, port {port}: {reason}") from None
     except OverflowError as error:
         raise SettingError("port", str(error)) from None
@@ -59,12 +67,31 @@ def bound_unsent(sock: socket.socket) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, lowat, _UNSENT_BYTES)
 
 
+class _ClientFaults(logging.Filter):
+    """Keeps out of the log what clients do wrong: requests that are no HTTP are answered with 400, and that is all."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        return not isinstance(error, HttpProcessingError | web.RequestPayloadError | ConnectionError)
+
+
+log.addFilter(_ClientFaults())
+
+
 class Server:
     """An application on a socket. ``start`` and ``stop`` belong to one running loop."""
 
     def __init__(self, app: web.Application, settings: Settings) -> None:
         self._settings = settings
-        self._runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
+        self._runner = web.AppRunner(
+            app,
+            access_log=None,
+            auto_decompress=False,  # what a body may be encoded in is for its route to say
+            handle_signals=False,
+            keepalive_timeout=_IDLE_SECONDS,
+            logger=log,
+            shutdown_timeout=_SHUTDOWN_SECONDS,
+        )
         self.port = 0
 
     async def start(self, sock: socket.socket) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from ..hub import Hub
-from ..sources import http
+from ..sources import http, websocket
 from ..transports import TRANSPORTS
 from ..transports.base import Transport
 from . import about, page, pulls
@@ -53,6 +53,6 @@ def routes(transports: tuple[Transport, ...] = TRANSPORTS) -> tuple[Route, ...]:
         Route("GET", "/metrics", about.metrics, "Prometheus metrics", False, "text/plain"),
         Route("GET", "/openapi.json", about.openapi, "this description", False),
         Route("POST", "/publish", http.publish, "publish ticks: NDJSON, a JSON object or an array", False),
-        Route("GET", "/ws/publish", http.publish_ws, "publish a tick a WebSocket message, acknowledged", False),
+        Route("GET", "/ws/publish", websocket.publish_ws, "publish a tick a WebSocket message, acknowledged", False),
         Route("POST", "/runs/{run}/end", http.end_run, "end a run", False),
     )

@@ -1,6 +1,9 @@
 """Request bodies of publishers: bytes as they arrive become the bytes of single records.
 
-NDJSON is split line by line without end; JSON (an object, an array, or several values in a row) is taken as a whole.
+NDJSON is split line by line without end; JSON (an object, an array, or several objects in a row) is taken as a whole.
+``Records`` tells the two apart, since few publishers name the media type that they send. What a record is worth is not
+decided here: ``tick.parse`` does that.
+
 Pure: no I/O, no asyncio.
 """
 
@@ -8,99 +11,210 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Final, NamedTuple
 
-from ..errors import BodyError, TooBig
+from ..errors import BodyError
 
+EMPTY: Final = "the body is empty; accepted: NDJSON, a JSON object or a JSON array"
+_SPACES: Final = b" \t\r\n"
 _SPACE: Final = re.compile(r"[ \t\r\n]*")
-_AFTER_VALUE: Final = re.compile(r"[ \t\r\n]*,?[ \t\r\n]*")
+_LINES: Final = ("ndjson", "jsonl", "jsonlines")  # how the names of NDJSON's media types end
+_OPENERS: Final = (b"{", b"[", b",", b":")  # how no line of NDJSON ends, but the first of a pretty-printed object does
 
 
 class Line(NamedTuple):
-    """A record's bytes and where it stood: its line (NDJSON) or place (JSON array), from 1."""
+    """A record's bytes and where it stood: its line (NDJSON) or place (JSON), from 1."""
 
     number: int
     data: bytes
 
 
 class Lines:
-    """Splits an NDJSON body. ``max_line`` bounds what is kept of an unfinished line, in bytes."""
+    """Splits NDJSON. ``max_line`` bounds what is kept of an unfinished line, in bytes.
+
+    A longer line is given out as its first ``max_line`` + 1 bytes, so that whoever takes it sees that it is too long;
+    the rest of it, to its newline, is dropped. What comes out does not depend on how the bytes came in.
+    """
 
     def __init__(self, max_line: int) -> None:
         self._max_line = max_line
-        self._parts: list[bytes] = []
-        self._size = 0
-        self._number = 0
+        self._parts: list[bytes] = []  # of the unfinished line
+        self._size = 0  # what it has so far, and what of it was dropped
+        self._number = 0  # lines that are finished
 
     def feed(self, data: bytes) -> list[Line]:
-        """The lines that are complete now; blank ones are counted and left out.
-
-        Raises:
-            TooBig: the unfinished line is longer than ``max_line``; nothing can be read behind it.
-        """
-        head, newline, rest = data.partition(b"\n")
-        if not newline:
-            return self._keep(head)
-        lines = [b"".join([*self._parts, head]) if self._parts else head]
-        self._parts, self._size = [], 0
-        *whole, last = rest.split(b"\n")
-        lines += whole
-        found = self._numbered(lines)
+        """The lines that are complete now; blank ones are counted and left out."""
+        lines = data.split(b"\n")
+        self._keep(lines[0])
+        if len(lines) == 1:
+            return []
+        lines[0] = self._join()
+        last = lines.pop()
+        limit, found, number = self._max_line, [], self._number
+        for line in lines:
+            number += 1
+            if line and not line.isspace():
+                found.append(Line(number, line if len(line) <= limit else line[: limit + 1]))
+        self._number = number
         self._keep(last)
         return found
 
     def end(self) -> list[Line]:
         """The last line, where no newline ended it."""
-        last, self._parts, self._size = b"".join(self._parts), [], 0
-        return self._numbered([last]) if last else []
+        line = self._join()
+        self._number += 1
+        return [Line(self._number, line)] if line and not line.isspace() else []
 
-    def _keep(self, part: bytes) -> list[Line]:
-        if part:
-            self._parts.append(part)
-            self._size += len(part)
-            if self._size > self._max_line:
-                raise TooBig(self._size, self._max_line)
+    def _keep(self, part: bytes) -> None:
+        room = self._max_line + 1 - self._size
+        if part and room > 0:
+            self._parts.append(part[:room])
+        self._size += len(part)
+
+    def _join(self) -> bytes:
+        parts, self._parts, self._size = self._parts, [], 0
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+class Records:
+    """A body of whichever form, as it comes in.
+
+    NDJSON is recognised by its media type, or by a first line that is a line of NDJSON; whatever begins as an array or
+    as a pretty-printed object is JSON, and is gathered to its end.
+
+    Args:
+        media_type: what the request says that it sends.
+        max_line: the longest line, in bytes.
+        max_body: the largest body of JSON, in bytes.
+    """
+
+    def __init__(self, media_type: str, max_line: int, max_body: int) -> None:
+        self._lines: Lines | None = Lines(max_line)
+        self._declared_json = media_type == "application/json" or media_type.endswith("+json")
+        self._decided = media_type.endswith(_LINES)
+        self._max_line, self._max_body = max_line, max_body
+        self._parts: list[bytes] = []  # what is held until the form shows, or of JSON
+        self._size = 0
+        self._begun = b""  # the first byte that is no white space
+
+    def feed(self, data: bytes) -> list[Line]:
+        """The records that are complete now.
+
+        Raises:
+            BodyError: more than ``max_body`` of JSON.
+        """
+        if self._decided and self._lines is not None:
+            return self._lines.feed(data)
+        self._parts.append(data)
+        self._size += len(data)
+        if not self._decided and self._decide(data) and self._lines is not None:
+            held, self._parts = b"".join(self._parts), []
+            return self._lines.feed(held)
+        if self._size > self._max_body:
+            problem = f"the JSON has more than {self._max_body} bytes (setting max_body); NDJSON may be of any length"
+            raise BodyError(problem, 413, "too_big")
         return []
 
-    def _numbered(self, lines: list[bytes]) -> list[Line]:
-        found = []
-        for line in lines:
-            self._number += 1
-            if line and not line.isspace():
-                found.append(Line(self._number, line))
-        return found
+    def end(self) -> Iterator[Line]:
+        """The records that are left at the body's end.
+
+        Raises:
+            BodyError: the body was JSON and is none; the records before the fault have been given.
+        """
+        held = b"".join(self._parts)
+        if self._lines is None or (self._declared_json and not self._decided):
+            yield from values(held)
+        else:
+            yield from self._lines.feed(held)
+            yield from self._lines.end()
+
+    def _decide(self, data: bytes) -> bool:
+        """Tell the form by the first line, if it is there or too long; returns whether it could be told."""
+        if not self._begun:
+            data = data.lstrip(_SPACES)
+            self._begun = data[:1]
+        if self._begun != b"[" and b"\n" not in data and self._size <= self._max_line:
+            return False
+        line, newline, _ = b"".join(self._parts).lstrip(_SPACES).partition(b"\n")
+        if self._begun == b"[":
+            whole = True
+        elif not newline or len(line) > self._max_line:
+            whole = self._declared_json
+        else:
+            whole = not _is_value(line) if self._declared_json else line.rstrip().endswith(_OPENERS)
+        if whole:
+            self._lines = None
+        self._decided = True
+        return True
+
+
+def _is_value(line: bytes) -> bool:
+    try:
+        json.loads(line)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def values(data: bytes) -> Iterator[Line]:
     """The records of a JSON body: one object, the elements of an array, or several objects in a row, byte for byte.
 
     Raises:
-        BodyError: the body is not UTF-8 or not JSON; the records before the fault have been yielded.
+        BodyError: the body is not UTF-8 or not JSON; the records before the fault have been given.
     """
     try:
         text = data.decode()
     except UnicodeDecodeError as error:
         raise BodyError(f"the body is not UTF-8: {error.reason} at byte {error.start}") from None
-    scan = json.JSONDecoder().raw_decode
-    at = _end(_SPACE, text, 0)
-    array = text[at : at + 1] == "["
-    at = _end(_SPACE, text, at + 1) if array else at
+    at = _space(text, 0)
+    if at == len(text):
+        raise BodyError(EMPTY)
+    if text[at] == "[":
+        at = yield from _elements(text, at + 1)
+        if at < len(text):
+            raise BodyError(f"the body is not valid JSON: something follows the array, at character {at}")
+        return
     number = 0
-    while at < len(text) and not (array and text[at] == "]"):
+    while at < len(text):
         number += 1
-        try:
-            _, end = scan(text, at)
-        except (ValueError, RecursionError) as error:
-            raise BodyError(f"the body is not valid JSON: {error}") from None
+        end = _scan(text, at)
         yield Line(number, text[at:end].encode())
-        at = _end(_AFTER_VALUE if array else _SPACE, text, end)
-    if array and text[at : at + 1] != "]":
-        raise BodyError("the body is not valid JSON: the array is not closed")
-    if number == 0 and not array:
-        raise BodyError("the body is empty; accepted: NDJSON, a JSON object or a JSON array")
+        at = _space(text, end)
 
 
-def _end(pattern: re.Pattern[str], text: str, at: int) -> int:
-    match = pattern.match(text, at)
+def _elements(text: str, at: int) -> Generator[Line, None, int]:
+    """The elements of an array that begins before ``at``; returns where its end is, and what space follows."""
+    at = _space(text, at)
+    if text[at : at + 1] == "]":
+        return _space(text, at + 1)
+    number = 0
+    while True:
+        number += 1
+        end = _scan(text, at)
+        yield Line(number, text[at:end].encode())
+        at = _space(text, end)
+        separator = text[at : at + 1]
+        at = _space(text, at + 1)
+        if separator == "]":
+            return at
+        if separator != ",":
+            raise BodyError(f"the body is not valid JSON: the array has no comma or end before character {at}")
+
+
+def _scan(text: str, at: int) -> int:
+    """The end of the value that begins at ``at``."""
+    try:
+        _, end = _DECODER.raw_decode(text, at)
+    except (ValueError, RecursionError) as error:
+        raise BodyError(f"the body is not valid JSON: {error}") from None
+    return end
+
+
+def _space(text: str, at: int) -> int:
+    """The first character at or after ``at`` that is no white space."""
+    match = _SPACE.match(text, at)
     return match.end() if match else at
+
+
+_DECODER: Final = json.JSONDecoder()

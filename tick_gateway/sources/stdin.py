@@ -6,6 +6,7 @@ Reading blocks, so it has a thread of its own. A line that is no tick is told on
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import sys
 import threading
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..errors import GatewayError, TooBig
+from ..errors import GatewayError
 from .body import Lines
 
 if TYPE_CHECKING:
@@ -24,35 +25,38 @@ _READ_BYTES = 1 << 16
 
 async def stdin_source(gateway: Gateway) -> None:
     """Publish standard input to its end; the gateway goes on serving after it."""
-    loop = asyncio.get_running_loop()
-    done = loop.create_future()
-
-    def finish() -> None:
-        if not done.done():
-            done.set_result(None)
+    if sys.stdin is None:
+        click.echo("standard input is closed: nothing is read from it", err=True)
+        return
+    loop, fd, done = asyncio.get_running_loop(), sys.stdin.fileno(), asyncio.Event()
 
     def read() -> None:
-        _publish_all(gateway, sys.stdin.fileno())
-        if not loop.is_closed():
-            loop.call_soon_threadsafe(finish)
+        try:
+            _publish_all(gateway, fd)
+        finally:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: the gateway has ended before its input
+                loop.call_soon_threadsafe(done.set)
 
+    # A daemon: a read that never returns must not keep the process from ending.
     threading.Thread(target=read, name="tick-gateway-stdin", daemon=True).start()
-    await done
+    await done.wait()
 
 
 def _publish_all(gateway: Gateway, fd: int) -> None:
-    bus = gateway.hub.bus
-    lines = Lines(bus.max_tick + 2)
-    while data := os.read(fd, _READ_BYTES):
-        try:
-            found = lines.feed(data)
-        except TooBig as error:
-            click.echo(f"standard input: {error}; reading stops", err=True)
-            return
-        for number, line in found:
+    lines = Lines(gateway.hub.bus.max_tick + 2)
+    while data := _read(fd):
+        for number, line in lines.feed(data):
             _publish(gateway, number, line)
     for number, line in lines.end():
         _publish(gateway, number, line)
+
+
+def _read(fd: int) -> bytes:
+    try:
+        return os.read(fd, _READ_BYTES)
+    except OSError as error:  # a terminal that hung up, a directory
+        click.echo(f"standard input: {error.strerror}; reading stops", err=True)
+        return b""
 
 
 def _publish(gateway: Gateway, number: int, line: bytes) -> None:

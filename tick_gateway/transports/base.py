@@ -7,6 +7,7 @@ drives routing, /meta, /openapi.json, the conformance tests and the docs check.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
@@ -17,7 +18,6 @@ from ..hub import Hub
 from ..params import Query, parse_query
 from ..session import Session
 from ..takeover import take_over
-from ..tick import Position
 from ..variant import Variant
 from ..wire import Framing
 
@@ -76,32 +76,26 @@ def full(hub: Hub) -> bool:
     return hub.draining or len(hub.fanout.sessions) >= hub.settings.max_connections
 
 
-def first_run(hub: Hub, query: Query) -> str | None:
-    """The run of the first tick that a stream will deliver, for the header ``Tick-Run``; None before the first tick
-    ever."""
-    offered = hub.feed.offered
-    if query.run is not None:
-        return query.run
-    if isinstance(query.start, Position) and query.start.run in hub.bus.runs and not query.skip:
-        return query.start.run
-    return offered.run if offered else None
+def stream_headers(hub: Hub, session: Session) -> dict[str, str]:
+    """The headers of every streamed answer.
 
-
-def stream_headers(hub: Hub, query: Query) -> dict[str, str]:
-    """The headers of every streamed answer."""
-    run = first_run(hub, query)
-    return STREAM_HEADERS | ({"Tick-Run": run} if run else {})
+    The session is placed here, so that ``Tick-Run`` is the run of its first tick whatever happens until it is written.
+    """
+    assert session.cursor is not None, "it has not begun to read"
+    hub.feed.place(session.cursor, time.monotonic())
+    run = hub.feed.run_of(session.cursor)
+    return STREAM_HEADERS | ({"Tick-Run": run.id} if run else {})
 
 
 async def stream(request: web.Request, hub: Hub, query: Query, framing: Framing, media_type: str) -> web.StreamResponse:
     """Answer a streaming HTTP request: the head, then a session takes the connection over."""
-    headers = stream_headers(hub, query) | {"Content-Type": media_type}
     if query.finished:
         return web.Response(status=204, headers=STREAM_HEADERS)
+    session = Session(hub.fanout, Variant(framing, query.view, query.run, query.heartbeat), query)
+    headers = stream_headers(hub, session) | {"Content-Type": media_type}
     if request.method == "HEAD":
         return web.Response(headers=headers)
     response = web.StreamResponse(headers=headers)
     if request.version >= (1, 1):
         response.enable_chunked_encoding()
-    variant = Variant(framing, query.view, query.run, query.heartbeat)
-    await take_over(request, response, Session(hub.fanout, variant, query))
+    await take_over(request, response, session)

@@ -27,8 +27,10 @@ async def handle(request: web.Request, hub: Hub) -> web.StreamResponse:
     first = 1 if limit == 1 and isinstance(query.start, int) and query.start >= 0 else 0
     cursor, pulled = Cursor(query, oldest=True), Pulled()
     pull(hub, cursor, query.view, limit, now, pulled, first)
-    if cursor.deadline is not None:
+    if cursor.deadline is not None:  # beyond the tip: the wait for it ends with the poll, also where that is at once
         cursor.deadline = min(cursor.deadline, stop)
+        if not query.timeout:
+            pull(hub, cursor, query.view, limit, now, pulled, first)
     while not pulled.payloads and not cursor.over and not hub.draining and (now := time.monotonic()) < stop:
         await hub.fanout.wait(min(stop, cursor.deadline or stop) - now, gather=limit > 1)
         hub.bus.collect()

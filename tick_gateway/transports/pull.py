@@ -113,6 +113,8 @@ def _cross(hub: Hub, cursor: Cursor, pulled: Pulled) -> None:
     ):
         return
     if run.following is not None and position.t >= run.shown:
+        if run.lost_tail:
+            pulled.gaps.append(Gap(run.id, run.shown, None))
         pulled.reset = Reset(run.following.id, run.id, cursor.complete)
         pulled.position = pulled.reset.position
 

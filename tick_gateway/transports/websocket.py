@@ -9,9 +9,9 @@ from aiohttp import web
 from ..commands import CommandSession
 from ..errors import ClientError
 from ..hub import Hub
-from ..takeover import take_over
+from ..takeover import check_handshake, take_over
 from ..variant import Variant
-from ..wire.websocket import WebSocketFraming, accept_key
+from ..wire.websocket import WebSocketFraming
 from .base import Transport, check_run, full, query_of, stream_headers
 
 _OWN: Final = {"Upgrade": "websocket", "Connection": "Upgrade"}
@@ -22,11 +22,11 @@ async def handle(request: web.Request, hub: Hub) -> web.StreamResponse:
     check_run(hub, query)
     if request.method == "HEAD":
         raise ClientError("this path speaks WebSocket: use GET with an opening handshake")
-    accept = accept_key(request.headers)
-    headers = stream_headers(hub, query) | _OWN | {"Sec-WebSocket-Accept": accept}
-    response = web.StreamResponse(status=101, headers=headers)
+    accept = check_handshake(request)
     variant = Variant(WebSocketFraming(bare=query.given == 0), query.view, query.run, query.heartbeat)
     session = CommandSession(hub.fanout, variant, query)
+    headers = stream_headers(hub, session) | _OWN | {"Sec-WebSocket-Accept": accept}
+    response = web.StreamResponse(status=101, headers=headers)
     session.refused = full(hub)  # told after the handshake: a browser cannot read a refused one
     await take_over(request, response, session)
 

@@ -14,7 +14,10 @@ from ..view import Payload
 
 
 class Framing(Protocol):
-    """What the fan-out asks of a streaming transport's wire format. Implementations are hashable values.
+    """What the fan-out asks of a streaming transport's wire format.
+
+    Implementations are frozen dataclasses: hashable values that are equal only within one class (tuples would be equal
+    across transports, and share their bytes).
 
     Attributes:
         opening: what goes out at once behind the handshake.

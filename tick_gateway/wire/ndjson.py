@@ -6,14 +6,15 @@ Ticks hold neither CR nor LF, so each is a line as it stands.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
 
 from ..notices import End, Notice
 from ..view import Payload
 from . import LAST_CHUNK, chunk, notice_json
 
 
-class NDJSONFraming(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class NDJSONFraming:
     """Lines; positions are the ticks' own ``t``, with the run in the header ``Tick-Run`` or a notice."""
 
     chunked: bool = True

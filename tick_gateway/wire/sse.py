@@ -7,7 +7,8 @@ Ticks hold neither CR nor LF, so one ``data:`` line carries any of them.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from dataclasses import dataclass
+from typing import Final
 
 from ..notices import End, Notice
 from ..view import Payload
@@ -17,7 +18,8 @@ RETRY_MS: Final = 1000  # how soon EventSource comes back after a cut
 _OVERLOADED_RETRY_MS: Final = 30_000
 
 
-class SSEFraming(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class SSEFraming:
     """Events named ``event`` (None: plain messages, which ``onmessage`` sees)."""
 
     event: str | None = None

@@ -12,6 +12,7 @@ import binascii
 import hashlib
 import struct
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from websockets.frames import Frame, Opcode
@@ -66,7 +67,8 @@ def close_frame(code: int, reason: str = "") -> bytes:
     return frame(CLOSE, struct.pack("!H", code) + reason.encode()[:123].decode(errors="ignore").encode())
 
 
-class WebSocketFraming(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class WebSocketFraming:
     """Text messages. ``bare``: a client that gave no parameter gets ticks and nothing else; a gap closes its
     connection."""
 

@@ -1,0 +1,25 @@
+"""Every tick by long-polling, each once and in order: python poll_client.py http://localhost:8000"""
+
+import http.client
+import json
+import sys
+import time
+import urllib.request
+
+url = sys.argv[1].rstrip("/")
+position = ""  # where the gateway said to go on
+
+while True:
+    try:
+        query = "limit=100&stamp=1" + (f"&last_t={position}" if position else "")  # stamp: each tick comes with its run
+        with urllib.request.urlopen(f"{url}/poll?{query}", timeout=60) as response:
+            answer = json.load(response)
+        for notice in ("Tick-Gap", "Tick-Reset"):
+            if notice in response.headers:  # gap: ticks are gone for good; reset: another run begins
+                print(notice, response.headers[notice], file=sys.stderr)
+        for tick in answer.get("ticks", ()):  # none: nothing came within the timeout
+            print(tick["run"], tick["t"], flush=True)  # the tick itself: tick["data"]
+        position = answer["position"] or position
+    except (OSError, http.client.HTTPException) as error:
+        print(repr(error), file=sys.stderr)
+        time.sleep(1)

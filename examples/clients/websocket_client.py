@@ -1,0 +1,37 @@
+"""Every tick over WebSocket, each once and in order: python websocket_client.py http://localhost:8000
+
+Needs aiohttp: pip install aiohttp
+"""
+
+import asyncio
+import json
+import sys
+
+import aiohttp
+
+
+async def read(url: str) -> None:
+    position: str | None = None  # RUN:T of the last tick that we have: all that is needed to go on after it
+    over = False
+    async with aiohttp.ClientSession() as session:
+        while not over:
+            query = {"stamp": "1"} | ({"from_t": position} if position else {})  # stamp: each tick comes with its run
+            try:
+                # The heartbeat finds connections that died in silence. max_msg_size=0: ticks of any size.
+                async with session.ws_connect(f"{url}/ws/stream", params=query, heartbeat=20, max_msg_size=0) as socket:
+                    async for frame in socket:
+                        message = json.loads(frame.data)
+                        if "t" in message:
+                            print(message["run"], message["t"], flush=True)  # the tick itself: message["data"]
+                            position = f"{message['run']}:{message['t']}"
+                        else:
+                            print(message, file=sys.stderr)  # gap: ticks are gone for good; reset: another run begins
+                            over = message["notice"] == "end" and message["reason"] != "shutdown"
+            except (aiohttp.ClientError, OSError) as error:
+                print(repr(error), file=sys.stderr)
+            if not over:
+                await asyncio.sleep(1)
+
+
+if __name__ == "__main__":
+    asyncio.run(read(sys.argv[1].rstrip("/")))

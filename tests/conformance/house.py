@@ -1,0 +1,163 @@
+"""A gateway on the test's own event loop, on a port that the system picks, and what a test does with it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import threading
+from collections.abc import Callable, Iterable
+from typing import Any, Self
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from tick_gateway import Gateway
+from tick_gateway.errors import InboxFull
+from tick_gateway.server.listen import Server, open_socket
+from tick_gateway.transports import TRANSPORTS
+
+from .events import Event, Ledger
+from .raw import Refused, Response, WebSocket, request
+from .reader import PATIENCE, Reader
+from .readers import FLAVOURS
+
+_SEND_BUFFER = 8192  # bytes that the kernel takes for a reader that has stalled; the default is megabytes
+
+
+def tick(run: str, t: int, size: int = 0) -> bytes:
+    """A tick whose bytes no re-encoding would leave as they are: white space, 1.50, an escape, a raw U+2028."""
+    pad = f',"pad":"{"p" * size}"' if size else ""
+    return f'{{"t":{t}, "run_of" :"{run}","x":1.50,"s":"\\u00e9/\u2028"{pad}}}'.encode()
+
+
+class House:
+    """A gateway that is served, the ledger of what it was published, and its readers.
+
+    Everything that is opened here is closed with it.
+    """
+
+    def __init__(self, *, small: bool = False, **settings: Any) -> None:
+        self.gateway = Gateway(**{"host": "127.0.0.1", "port": 0, "drain_timeout": 2.0} | settings)
+        self.hub = self.gateway.hub
+        self.ledger = Ledger()
+        self.readers: list[Reader] = []
+        self.port = 0
+        self._small = small
+        self._server: Server | None = None
+        self.asked = 0  # requests that the gateway has begun to answer
+        self.paths = {transport.name: transport.path for transport in TRANSPORTS}
+
+    async def __aenter__(self) -> Self:
+        sock = open_socket(self.gateway.settings)
+        if self._small:  # accepted sockets inherit it
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
+        self.gateway.app.middlewares.insert(0, self._count)
+        self._server = Server(self.gateway.app, self.gateway.settings)
+        await self._server.start(sock)
+        self.port = self._server.port
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for reader in self.readers:
+            reader.close()
+        await self.stop()
+
+    async def stop(self) -> None:
+        """Shut the gateway down, as SIGTERM does."""
+        server, self._server = self._server, None
+        if server is not None:
+            await server.stop()
+
+    @web.middleware
+    async def _count(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        self.asked += 1
+        return await handler(request)
+
+    async def shut(self, reader: Reader) -> list[Event]:
+        """Shut the gateway down under a reader that goes on reading; returns what it still gets."""
+        _, events = await asyncio.gather(self.stop(), reader.rest())
+        return events
+
+    # ---- publishing ----
+
+    def publish(self, numbers: Iterable[int], run: str = "A", *, size: int = 0) -> None:
+        """Publish ticks of these numbers in this run; readers have them a flush later."""
+        for t in numbers:
+            data = tick(run, t, size)
+            self.ledger.note(run, t, data)
+            self.gateway.publish(data, run=run)
+
+    async def settle(self) -> None:
+        """Return when all that was published is offered to every reader."""
+        async with asyncio.timeout(PATIENCE):
+            while self.hub.bus.pending or self.hub.feed.behind:
+                await self.hub.fanout.wait(0.05)
+
+    async def publish_all(self, numbers: Iterable[int], run: str = "A", *, size: int = 0) -> None:
+        """Publish ticks, and return when they are offered to every reader."""
+        self.publish(numbers, run, size=size)
+        await self.settle()
+
+    def drop(self, numbers: Iterable[int], run: str = "A") -> None:
+        """Publish ticks for which there is no room in the inbox: they are lost before any reader can have them."""
+
+        def publish() -> None:
+            for t in numbers:
+                data = tick(run, t)
+                try:
+                    self.gateway.publish(data, run=run)
+                except InboxFull:
+                    self.ledger.lost.add((run, t))
+                self.ledger.note(run, t, data)
+
+        # The loop stands still meanwhile, so that nobody empties the inbox; its own thread would have.
+        thread = threading.Thread(target=publish)
+        thread.start()
+        thread.join()
+
+    async def end_run(self, run: str) -> None:
+        response = await request(self.port, f"/runs/{run}/end", method="POST")
+        body = await response.json()
+        assert response.status == 200, body
+        assert body["ended"] is True
+
+    # ---- reading ----
+
+    def reader(self, flavour: str, **parameters: object) -> Reader:
+        """A reader that is not connected yet."""
+        kind = FLAVOURS[flavour]
+        reader = kind(self.port, self.paths[kind.transport], parameters, small=self._small)
+        self.readers.append(reader)
+        return reader
+
+    async def read(self, flavour: str, **parameters: object) -> Reader:
+        """A reader that is connected."""
+        return await self.reader(flavour, **parameters).connect()
+
+    async def get(self, target: str, *, method: str = "GET", **headers: str) -> Response:
+        """The answer to a request, its body not read yet. Header names are written with underscores."""
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        return await request(self.port, target, method=method, headers=named)
+
+    async def ask(self, target: str, **headers: str) -> Response:
+        """The head of an answer, be it a WebSocket's or not; the connection is closed with the gateway's."""
+        if not target.startswith(self.paths["websocket"]):
+            return await self.get(target, **headers)
+        try:
+            return (await WebSocket.connect(self.port, target)).response
+        except Refused as refused:
+            return refused.response
+
+    async def json(self, target: str, status: int = 200) -> Any:
+        """The JSON body of an answer of that status."""
+        response = await self.get(target)
+        body = await response.read()
+        assert response.status == status, body
+        return json.loads(body)
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Wait for something that happens inside the gateway."""
+        async with asyncio.timeout(PATIENCE):
+            while not condition():
+                await self.hub.fanout.wait(0.002)

@@ -1,0 +1,197 @@
+"""Every parameter parses on every route, and what does not parse gets 400 with its name, on WebSocket too."""
+
+from __future__ import annotations
+
+import json
+from urllib.parse import quote
+
+import pytest
+
+from tick_gateway.transports import TRANSPORTS
+
+from .conftest import OpenHouse
+from .house import House
+from .raw import Response
+
+PATHS = [*(transport.path for transport in TRANSPORTS), "/stream", "/range", "/latest", "/ticks/3", "/meta", "/runs"]
+
+GOOD = {
+    "from_t": ["-1", "0", "9", "A:-1", "A:9", "A.b_c-d:3", "9007199254740991", "A:9007199254740991"],
+    "last_t": ["0", "A:3"],
+    "tail": ["0", "1", "1000000"],
+    "since": ["2026-01-31T12:00:00Z", "2026-01-31T12:00:00.5+02:00", "2026-01-31 12:00:00-02:00"],
+    "run": ["A"],
+    "fields": ["", "x", "agents.id,agents.x", ",".join(f"f{n}" for n in range(64)), ".".join("abcdefghijklmnop")],
+    "every": ["1", "1000"],
+    "batch": ["1", "1000"],
+    "stamp": ["0", "1"],
+    "lag": ["wait", "skip"],
+    "backlog": ["0", "100"],
+    "limit": ["1", "100"],
+    "speed": ["0.5", "1", "1000"],
+    "hello": ["0", "1"],
+    "event": ["tick", "A-1_b", "x" * 64],
+    "format": ["json", "ndjson"],
+    "timeout": ["0", "0.1"],
+    "heartbeat": ["1", "2.5", "60"],
+    "t0": ["0", "3"],
+    "t1": ["3", "9007199254740991"],
+    "Last-Event-ID": ["A:3", "3", "garbage", "", "A:-7", "no:run:3"],
+}
+
+BAD = {
+    "from_t": [
+        "",
+        "abc",
+        "-2",
+        "1.5",
+        "1e3",
+        "01",
+        "+1",
+        "A:",
+        ":5",
+        "A:-2",
+        "A b:5",
+        "A:B:5",
+        "9007199254740992",
+        "٣",
+    ],
+    "last_t": ["x"],
+    "tail": ["", "-1", "1.0", "x", "٣"],
+    "since": ["", "yesterday", "1700000000", "2026-01-31", "2026-13-01T00:00:00Z", "2026-01-31T25:00:00Z"],
+    "run": ["", "-A", "A:1", "../A", "A" * 65, "é"],
+    "fields": [",".join(f"f{n}" for n in range(65)), ".".join("abcdefghijklmnopq"), "a..b", ".a", "a."],
+    "every": ["0", "-1", "1.5", "x", ""],
+    "batch": ["0", "1001", "x"],
+    "stamp": ["2", "true", ""],
+    "lag": ["", "never", "WAIT"],
+    "backlog": ["-1", "x"],
+    "limit": ["0", "-1", "x"],
+    "speed": ["0", "-1", "nan", "inf", "x", ""],
+    "hello": ["2", "yes"],
+    "event": ["", "a b", "a\nb", "x" * 65, "é", "hello", "gap", "reset", "end", "overloaded", "error", "open"],
+    "format": ["xml", "JSON", ""],
+    "timeout": ["-1", "x", "nan", "1e9"],
+    "heartbeat": ["0", "-1", "x", "inf"],
+    "t0": ["-1", "x"],
+    "t1": ["-1", "x"],
+}
+
+
+@pytest.fixture
+async def ready(open_house: OpenHouse) -> House:
+    house = await open_house()
+    await house.publish_all(range(10))
+    return house
+
+
+async def _close(response: Response, status: int) -> None:
+    """Let go of an answer of that status, without reading a stream to its end."""
+    problem = (await response.read()).decode() if response.status not in (200, 101) else ""
+    assert response.status == status, problem
+    response.close()
+
+
+@pytest.mark.parametrize("path", PATHS)
+async def test_every_known_parameter_parses_on_every_route(ready: House, path: str) -> None:
+    described = (await ready.json("/openapi.json"))["paths"]["/sse"]["get"]["parameters"]
+    assert {row["name"] for row in described} == set(GOOD), "a parameter is not tried here"
+    status = 101 if path == ready.paths["websocket"] else 200
+    for name, values in GOOD.items():
+        for value in values:
+            wait = "&timeout=0" if path == ready.paths["longpoll"] and name != "timeout" else ""
+            if path == ready.paths["incremental"] and value.endswith("9007199254740991") and name == "from_t":
+                continue  # it waits for the tip
+            await _close(await ready.ask(f"{path}?{name}={quote(value)}{wait}"), status)
+
+
+@pytest.mark.parametrize("path", PATHS)
+async def test_what_does_not_parse_is_refused_by_name(ready: House, path: str) -> None:
+    for name, values in BAD.items():
+        for value in values:
+            response = await ready.ask(f"{path}?{name}={quote(value)}")
+            body = json.loads(await response.read())
+            assert response.status == 400, f"{name}={value}: {response.status}"
+            assert response.headers["Content-Type"].startswith("application/json")
+            assert set(body) == {"error", "message", "parameter"}
+            assert (body["error"], body["parameter"]) == ("bad_parameter", name)
+            assert name in body["message"]
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize(
+    ("query", "error", "parameter"),
+    [
+        ("nonsense=1", "unknown_parameter", "nonsense"),
+        ("From_t=1", "unknown_parameter", "From_t"),
+        ("from_t=1&x", "unknown_parameter", "x"),
+        ("every=2&every=2", "bad_parameter", "every"),
+        ("from_t=1&from_t=1", "bad_parameter", "from_t"),
+        ("from_t=1&last_t=1", "bad_parameter", "last_t"),
+        ("from_t=1&tail=1", "bad_parameter", "tail"),
+        ("from_t=1&since=2026-01-31T12:00:00Z", "bad_parameter", "since"),
+        ("tail=1&since=2026-01-31T12:00:00Z", "bad_parameter", "since"),
+        ("from_t=B:1&run=A", "bad_parameter", "run"),
+        ("t0=5&t1=4", "bad_parameter", "t0"),
+    ],
+)
+async def test_what_contradicts_is_refused(ready: House, path: str, query: str, error: str, parameter: str) -> None:
+    response = await ready.ask(f"{path}?{query}")
+    body = json.loads(await response.read())
+    assert (response.status, body["error"], body["parameter"]) == (400, error, parameter)
+
+
+@pytest.mark.parametrize("path", ["/sse", "/stream", "/ndjson", "/poll", "/incremental"])
+@pytest.mark.parametrize(
+    ("header", "query", "after"),
+    [
+        ("A:3", "", 3),
+        ("A:3", "from_t=A:7", 3),
+        ("A:3", "tail=1", 3),
+        ("A:3", "since=2020-01-01T00:00:00Z", 3),
+        ("A:3", "Last-Event-ID=A:7", 3),
+        ("3", "from_t=7", 3),
+        ("", "Last-Event-ID=A:3&from_t=A:7", 3),
+        ("", "from_t=A:3&Last-Event-ID=", 3),
+    ],
+)
+async def test_the_event_id_outranks_every_other_start(
+    ready: House, path: str, header: str, query: str, after: int
+) -> None:
+    headers = {"Last_Event_ID": header} if header else {}
+    headers |= {"Accept": "text/event-stream"} if path == "/stream" else {}
+    response = await ready.get(f"{path}?{query}", **headers)
+    assert response.status == 200, await response.read()
+    first = (await _first_tick(path, response))["t"]
+    assert first == after + 1
+
+
+async def _first_tick(path: str, response: Response) -> dict[str, int]:
+    tick: dict[str, int]
+    if path == "/poll":
+        tick = (await response.json())["data"]
+        return tick
+    if path == "/incremental":
+        tick = (await response.json())[0]
+        return tick
+    async for line in response.lines():
+        text = line.removeprefix(b"data: ")
+        if text.startswith(b"{") and b'"notice"' not in text:
+            tick = json.loads(text)
+            return tick
+    raise AssertionError("the stream ended without a tick")
+
+
+@pytest.mark.parametrize("text", ["garbage", "A:x", "é:1", "A:-7", "99999999999999999999", "a:b:1", "x" * 4000])
+async def test_an_event_id_that_does_not_parse_is_an_unknown_run(ready: House, text: str) -> None:
+    """Never 400: EventSource would give up for ever."""
+    for target in ("/sse", "/sse?run=A", f"/sse?Last-Event-ID={quote(text)}"):
+        headers = {} if "Last-Event-ID" in target else {"Last_Event_ID": text}
+        response = await ready.get(target, **headers)
+        assert response.status == 200
+        async for line in response.lines():
+            if line.startswith(b"data: "):
+                reset = json.loads(line.removeprefix(b"data: "))
+                break
+        assert reset == {"notice": "reset", "run": "A", "old": None, "complete": False}
+        response.close()

@@ -1,0 +1,335 @@
+"""Positions that are not simply in the current run: beyond the tip, past retention, of older and unknown runs."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+import pytest
+
+from .conftest import OpenHouse
+from .events import Event, Gap, Hello, Position, Reset, notices, ticks
+from .house import House
+from .reader import Reader
+from .readers import FLAVOURS
+
+Wait = Callable[[float], None]
+
+
+@pytest.fixture
+def beyond_tip(monkeypatch: pytest.MonkeyPatch) -> Wait:
+    """Sets how long a position beyond the tip waits for it: 10 s are too long for a test, or too short."""
+
+    def set_wait(seconds: float) -> None:
+        monkeypatch.setattr("tick_gateway.feed.BEYOND_TIP_WAIT", seconds)
+
+    return set_wait
+
+
+# ---- beyond the tip ----
+
+
+async def test_beyond_the_tip_waits_for_it(house: House, flavour: str, beyond_tip: Wait) -> None:
+    beyond_tip(3600)
+    await house.publish_all(range(50))
+    reader = await house.read(flavour, from_t="A:60", timeout=60)
+    reading = asyncio.create_task(reader.until(70))
+    await house.until(lambda: house.asked > 0)
+    await house.publish_all(range(50, 61))
+    house.publish(range(61, 71))
+    events = await reading
+    house.ledger.check(events, after=("A", 60))
+    assert ticks(events) == list(range(61, 71))
+
+
+async def test_beyond_the_tip_is_reset_in_the_end(house: House, flavour: str, beyond_tip: Wait) -> None:
+    beyond_tip(0.3)
+    await house.publish_all(range(50))
+    asked = time.monotonic()
+    reader = await house.read(flavour, from_t="A:60", timeout=60)
+    events = await reader.until(49)
+    assert time.monotonic() - asked >= 0.3, "it did not wait for the tip"
+    house.ledger.check(events, after=("A", 60))
+    assert _reset(events) == _as_told(flavour, Reset("A", "A", False))
+    assert ticks(events) == list(range(50))
+
+
+async def test_beyond_the_tip_of_the_run_that_is_asked_for(house: House, flavour: str, beyond_tip: Wait) -> None:
+    beyond_tip(0.1)
+    await house.publish_all(range(50))
+    events = await (await house.read(flavour, run="A", from_t="A:60", timeout=60)).until(49)
+    house.ledger.check(events, after=("A", 60))
+
+
+@pytest.mark.parametrize("seconds", [0, 0.2])
+async def test_a_poll_shorter_than_the_wait_resets_when_its_time_is_up(
+    house: House, beyond_tip: Wait, seconds: float
+) -> None:
+    """Else a client that polls in short turns would stand beyond the tip for ever."""
+    beyond_tip(3600)
+    await house.publish_all(range(1, 50))
+    body = await house.json(f"/poll?last_t=A:60&timeout={seconds}")
+    assert (body["reset"], body["t"]) == ("A", 1)
+
+
+async def test_a_new_run_ends_the_wait_beyond_the_tip(house: House, flavour: str, beyond_tip: Wait) -> None:
+    beyond_tip(3600)
+    await house.publish_all(range(50), "A")
+    reader = await house.read(flavour, from_t="A:60", timeout=60)
+    reading = asyncio.create_task(reader.until(9, "B"))
+    await house.until(lambda: house.asked > 0)
+    house.publish(range(10), "B")
+    events = await reading
+    house.ledger.check(events, after=("A", 60))
+    assert _reset(events) == _as_told(flavour, Reset("B", "A", False))
+
+
+@pytest.mark.parametrize("parameters", [{}, {"run": "A"}], ids=["", "run=A"])
+async def test_a_bare_t_beyond_the_tip_is_reset_at_once(
+    house: House, flavour: str, beyond_tip: Wait, parameters: dict[str, object]
+) -> None:
+    beyond_tip(3600)
+    await house.publish_all(range(1, 50))
+    events = await (await house.read(flavour, from_t=60, timeout=60, **parameters)).until(49)
+    house.ledger.check(events, after=("A", 60))
+    assert _reset(events) == _as_told(flavour, Reset("A", "A", False))
+    assert ticks(events) == list(range(1, 50))
+
+
+async def test_beyond_the_end_of_an_older_run_is_reset_at_once(house: House, flavour: str, beyond_tip: Wait) -> None:
+    beyond_tip(3600)
+    await house.publish_all(range(50), "A")
+    await house.publish_all(range(10), "B")
+    events = await (await house.read(flavour, from_t="A:60")).until(9, "B")
+    house.ledger.check(events, after=("A", 60))
+    assert ticks(events) == list(range(10))
+
+
+# ---- past retention ----
+
+
+async def test_past_retention_is_a_gap(open_house: OpenHouse, flavour: str) -> None:
+    house = await open_house(ring=20)
+    await house.publish_all(range(100))
+    reader = await house.read(flavour, from_t="A:10")
+    events = await reader.until(99)
+    house.ledger.check(events, after=("A", 10))
+    assert notices(events) == [Gap("A", 10, 80)]
+    house.publish([100])
+    house.ledger.check(events + await reader.until(100), after=("A", 10))
+
+
+@pytest.mark.parametrize(("after", "gap"), [(45, False), (40, False), (39, True), (-1, True)])
+async def test_a_hole_at_the_edge_of_memory_is_no_gap(
+    open_house: OpenHouse, flavour: str, after: int, gap: bool
+) -> None:
+    house = await open_house(ring=5)
+    await house.publish_all(range(0, 100, 10))  # 50 to 90 are left, 40 is the newest that is gone
+    events = await (await house.read(flavour, from_t=f"A:{after}")).until(90)
+    house.ledger.check(events, after=("A", after))
+    assert notices(events) == ([Gap("A", after, 50)] if gap else [])
+
+
+async def test_what_was_lost_on_the_way_in_is_a_gap(open_house: OpenHouse, flavour: str) -> None:
+    house = await open_house(inbox=5)
+    await house.publish_all(range(10))
+    reader = await house.read(flavour, from_t="A:4")
+    events = await reader.until(9)
+    house.drop(range(10, 30))
+    assert house.ledger.lost == {("A", t) for t in range(15, 30)}
+    await house.settle()
+    house.publish(range(30, 33))
+    events += await reader.until(32)
+    house.ledger.check(events, after=("A", 4))
+    assert notices(events) == [Gap("A", 14, 30)]
+
+
+async def test_what_was_lost_at_the_end_of_a_run_is_a_gap(open_house: OpenHouse, flavour: str) -> None:
+    house = await open_house(inbox=5)
+    await house.publish_all(range(10), "A")
+    reader = await house.read(flavour, from_t="A:4")
+    events = await reader.until(9)
+    house.drop(range(10, 20), "A")
+    await house.settle()
+    house.publish(range(3), "B")
+    events += await reader.until(2, "B")
+    house.ledger.check(events, after=("A", 4))
+    assert [event for event in events if isinstance(event, Gap)] == [Gap("A", 14, None)]
+    assert _reset(events) == _as_told(flavour, Reset("B", "A", False))
+
+
+# ---- older and unknown runs ----
+
+
+async def test_an_unknown_run_is_reset_to_the_first_tick_of_the_current_one(house: House, flavour: str) -> None:
+    await house.publish_all(range(10), "A")
+    await house.publish_all(range(20), "B")
+    events = await (await house.read(flavour, from_t="Z:5")).until(19)
+    house.ledger.check(events, after=("Z", 5))
+    assert _reset(events) == _as_told(flavour, Reset("B", "Z", False))
+    assert ticks(events) == list(range(20))
+
+
+async def test_an_unknown_run_and_a_current_one_whose_first_ticks_are_gone(open_house: OpenHouse, flavour: str) -> None:
+    house = await open_house(ring=5)
+    await house.publish_all(range(20))
+    events = await (await house.read(flavour, from_t="Z:5")).until(19)
+    house.ledger.check(events, after=("Z", 5))
+    assert [event for event in events if isinstance(event, Gap)] == [Gap("A", -1, 15)]
+
+
+async def test_the_rest_of_an_older_run_comes_first(house: House, flavour: str) -> None:
+    await house.publish_all(range(50), "A")
+    await house.publish_all(range(10), "B")
+    reader = await house.read(flavour, from_t="A:24")
+    events = await reader.until(9, "B")
+    house.ledger.check(events, after=("A", 24))
+    assert notices(events) == [_as_told(flavour, Reset("B", "A", True))]
+    house.publish([10], "B")
+    house.ledger.check(events + await reader.until(10, "B"), after=("A", 24))
+
+
+async def test_several_runs_in_a_row(house: House, flavour: str) -> None:
+    runs = ["A", "B", "C", "D"]
+    for run in runs:
+        await house.publish_all(range(3, 13), run)
+    events = await (await house.read(flavour, from_t="A:5")).until(12, "D")
+    house.ledger.check(events, after=("A", 5))
+    assert [event.run for event in notices(events) if isinstance(event, Reset)] == runs[1:]
+
+
+async def test_the_end_of_an_older_run(house: House, flavour: str) -> None:
+    await house.publish_all(range(50), "A")
+    await house.publish_all(range(10), "B")
+    events = await (await house.read(flavour, from_t="A:49")).until(9, "B")
+    house.ledger.check(events, after=("A", 49))
+    assert _reset(events) == _as_told(flavour, Reset("B", "A", True))
+
+
+async def test_an_older_run_that_is_partly_gone(open_house: OpenHouse, flavour: str) -> None:
+    house = await open_house(ring=20)
+    await house.publish_all(range(50), "A")
+    await house.publish_all(range(10), "B")
+    events = await (await house.read(flavour, from_t="A:10")).until(9, "B")
+    house.ledger.check(events, after=("A", 10))
+    assert notices(events) == [Gap("A", 10, 40), _as_told(flavour, Reset("B", "A", False))]
+    assert ticks(events) == [*range(40, 50), *range(10)]
+
+
+async def test_an_older_run_that_is_gone(open_house: OpenHouse, flavour: str) -> None:
+    house = await open_house(ring=5)
+    await house.publish_all(range(50), "A")
+    await house.publish_all(range(10), "B")
+    events = await (await house.read(flavour, from_t="A:10")).until(9, "B")
+    house.ledger.check(events, after=("A", 10))
+    gaps = [event for event in events if isinstance(event, Gap)]
+    assert gaps == [Gap("A", 10, None), Gap("B", -1, 5)]
+    assert _reset(events) == _as_told(flavour, Reset("B", "A", False))
+
+
+async def test_an_older_run_that_is_gone_after_its_last_tick(open_house: OpenHouse, flavour: str) -> None:
+    house = await open_house(ring=5)
+    await house.publish_all(range(50), "A")
+    await house.publish_all(range(5), "B")
+    events = await (await house.read(flavour, from_t="A:49")).until(4, "B")
+    assert notices(events) == [_as_told(flavour, Reset("B", "A", True))], "nothing after A:49 was ever published"
+
+
+# ---- an empty bus ----
+
+EMPTY: dict[str, tuple[dict[str, object], Position | None]] = {
+    "none": ({}, None),
+    "since": ({"since": "2020-01-01T00:00:00Z"}, None),
+    "the run to come": ({"from_t": "A:-1"}, ("A", -1)),
+    "inside the run to come": ({"from_t": "A:5"}, ("A", 5)),
+    "another run": ({"from_t": "Z:5"}, ("Z", 5)),
+    "bare -1": ({"from_t": -1}, None),
+}
+
+
+@pytest.mark.parametrize("case", EMPTY)
+async def test_on_an_empty_bus_every_position_waits(house: House, flavour: str, case: str) -> None:
+    """It is judged when the first tick arrives: whoever came before it misses nothing."""
+    parameters, after = EMPTY[case]
+    reader = await house.read(flavour, hello=1, timeout=60, **parameters)
+    reading = asyncio.create_task(reader.until(9))
+    await house.until(lambda: house.asked > 0 and not _arriving(house, reader))
+    house.publish(range(10))
+    events = await reading
+    house.ledger.check(events, after=after)
+    expected = range(6, 10) if case == "inside the run to come" else range(10)
+    assert ticks(events) == list(expected)
+    if case == "another run":
+        assert _reset(events) == _as_told(flavour, Reset("A", "Z", False))
+    else:
+        assert not notices(events)
+
+
+@pytest.mark.parametrize("parameter", ["tail=0", "tail=5", "backlog=0"])
+async def test_on_an_empty_bus_all_that_comes_is_new(house: House, stream: str, parameter: str) -> None:
+    name, _, value = parameter.partition("=")
+    reader = await house.read(stream, hello=1, **{name: value})
+    await house.until(lambda: not _arriving(house, reader))
+    house.publish(range(10))
+    events = await reader.until(9)
+    house.ledger.check(events, after=("A", -1))
+
+
+@pytest.mark.parametrize("parameter", ["tail=0", "tail=5"])
+async def test_on_an_empty_bus_all_that_comes_during_a_poll_is_new(house: House, parameter: str) -> None:
+    polling = asyncio.create_task(house.json(f"/poll?{parameter}&timeout=60&limit=100"))
+    await house.until(lambda: house.asked > 0)
+    house.publish(range(10))
+    assert [tick["t"] for tick in (await polling)["ticks"]] == list(range(10))
+
+
+async def test_the_hello_on_an_empty_bus_is_said_again(house: House, stream: str) -> None:
+    reader = await house.read(stream, hello=1)
+    assert await reader.next() == Hello(None, None, None)
+    house.publish(range(10), "A")
+    house.publish(range(10), "B")
+    events = await reader.until(9, "B")
+    assert events[0] == Hello("A", 0, 9), "the run of the ticks that come next"
+    house.ledger.check(events, after=("A", -1))
+
+
+async def test_a_bare_position_beyond_the_first_tick_ever(house: House, flavour: str) -> None:
+    reader = await house.read(flavour, from_t=5, hello=1, timeout=60)
+    reading = asyncio.create_task(reader.until(1))
+    await house.until(lambda: house.asked > 0 and not _arriving(house, reader))
+    await house.publish_all([1])
+    events = await reading
+    assert _reset(events) == _as_told(flavour, Reset("A", "A", False))
+
+
+# ---- lag=skip ----
+
+
+@pytest.mark.parametrize("start", ["A:3", "Z:3"])
+async def test_with_skip_another_run_is_one_reset_and_the_newest_tick(house: House, flavour: str, start: str) -> None:
+    await house.publish_all(range(10), "A")
+    await house.publish_all(range(10), "B")
+    await house.publish_all(range(10), "C")
+    reader = await house.read(flavour, from_t=start, lag="skip")
+    events = await reader.until(9, "C")
+    house.publish([10], "C")
+    events += await reader.until(10, "C")
+    assert [event for event in events if isinstance(event, Reset)] == [_as_told(flavour, Reset("C", start[0], False))]
+    assert ticks(events) == [9, 10]
+    house.ledger.check(events, after=(start[0], 3), skip=True)
+
+
+def _arriving(house: House, reader: Reader) -> bool:
+    """Whether a stream's request has been sent, but the gateway has no session for it yet."""
+    return reader.kind == "stream" and not house.hub.fanout.sessions
+
+
+def _reset(events: list[Event]) -> Reset:
+    (reset,) = [event for event in events if isinstance(event, Reset)]
+    return reset
+
+
+def _as_told(flavour: str, reset: Reset) -> Reset:
+    """A reset as this transport can tell it: pulls name the new run alone."""
+    return reset if FLAVOURS[flavour].kind == "stream" else Reset(reset.run, None, None)

@@ -1,0 +1,181 @@
+"""Readers of what the gateway writes, written from the specifications and from nothing of the gateway's.
+
+Each is fed bytes as they come, in pieces of any size, and gives what became whole. They are strict: what a browser
+would pass over in silence fails here.
+"""
+
+import json
+import struct
+from typing import NamedTuple
+
+
+class Message(NamedTuple):
+    """One message as a client meets it.
+
+    Attributes:
+        name: SSE's event name; ``message`` where the format has none; ``close`` and ``ping`` on WebSocket.
+        data: the content.
+        id: SSE's last event id; None where this message set none, and on other transports.
+        code: of a close frame.
+    """
+
+    name: str
+    data: bytes
+    id: str | None = None
+    code: int | None = None
+
+
+class Chunked:
+    """An HTTP/1.1 chunked body (RFC 9112, section 7.1) without extensions or trailers."""
+
+    def __init__(self) -> None:
+        self.ended = False
+        self._rest = b""
+
+    def feed(self, data: bytes) -> bytes:
+        self._rest += data
+        out: list[bytes] = []
+        while not self.ended:
+            line, found, rest = self._rest.partition(b"\r\n")
+            if not found:
+                assert len(self._rest) < 20, f"no chunk size in {self._rest[:40]!r}"
+                break
+            assert line and set(line) <= set(b"0123456789abcdefABCDEF"), f"{line!r} is no chunk size"
+            size = int(line, 16)
+            if len(rest) < size + 2:
+                break
+            assert rest[size : size + 2] == b"\r\n", "a chunk does not end where its size says"
+            out.append(rest[:size])
+            self._rest = rest[size + 2 :]
+            self.ended = size == 0
+        assert not (self.ended and self._rest), f"{self._rest[:40]!r} behind the last chunk"
+        return b"".join(out)
+
+
+class EventStream:
+    """Server-Sent Events (WHATWG HTML, section 9.2.6)."""
+
+    def __init__(self) -> None:
+        self.retry: int | None = None
+        self.comments = 0
+        self._rest = b""
+        self._clear()
+
+    def _clear(self) -> None:
+        self._event, self._id = "", None
+        self._data: list[bytes] = []
+
+    _id: str | None
+
+    def feed(self, data: bytes) -> list[Message]:
+        self._rest += data
+        *lines, self._rest = self._rest.split(b"\n")
+        found: list[Message] = []
+        for line in lines:
+            assert b"\r" not in line
+            if line:
+                self._field(line)
+                continue
+            assert self._data, "a blank line without data: several clients make an empty event of it"
+            found.append(Message(self._event or "message", b"\n".join(self._data), self._id))
+            self._clear()
+        return found
+
+    def _field(self, line: bytes) -> None:
+        name, _, value = line.partition(b":")
+        value = value.removeprefix(b" ")
+        match name:
+            case b"":
+                self.comments += 1
+            case b"data":
+                self._data.append(value)
+            case b"event":
+                self._event = value.decode()
+            case b"id":
+                assert b"\0" not in value
+                self._id = value.decode()
+            case b"retry":
+                self.retry = int(value)
+            case _:
+                raise AssertionError(f"a field that EventSource does not know: {line!r}")
+
+
+class Lines:
+    """NDJSON; blank lines are heartbeats."""
+
+    def __init__(self) -> None:
+        self.blank = 0
+        self._rest = b""
+
+    def feed(self, data: bytes) -> list[Message]:
+        self._rest += data
+        *lines, self._rest = self._rest.split(b"\n")
+        self.blank += lines.count(b"")
+        return [Message("message", line) for line in lines if line]
+
+
+class Frames:
+    """A server's WebSocket frames (RFC 6455, section 5): unmasked, unfragmented, shortest length."""
+
+    def __init__(self) -> None:
+        self.closed = False
+        self._rest = b""
+
+    def feed(self, data: bytes) -> list[Message]:
+        self._rest += data
+        found: list[Message] = []
+        while (one := self._one()) is not None:
+            assert not self.closed, f"{one} behind a close frame"
+            found.append(one)
+            self.closed = one.name == "close"
+        return found
+
+    def _one(self) -> Message | None:
+        rest = self._rest
+        if len(rest) < 2:
+            return None
+        first, size, at = rest[0], rest[1], 2
+        assert first & 0xF0 == 0x80, f"a fragment or a reserved bit: {first:#x}"
+        assert size < 0x80, "a server must not mask"
+        for marker, form, least in ((126, "!H", 126), (127, "!Q", 65536)):
+            if size == marker:
+                at = 2 + struct.calcsize(form)
+                if len(rest) < at:
+                    return None
+                (size,) = struct.unpack(form, rest[2:at])
+                assert size >= least, "a length that fits a shorter form"
+                break
+        if len(rest) < at + size:
+            return None
+        payload, self._rest = rest[at : at + size], rest[at + size :]
+        return self._message(first & 0x0F, payload)
+
+    @staticmethod
+    def _message(opcode: int, payload: bytes) -> Message:
+        if opcode == 1:
+            payload.decode()
+            return Message("message", payload)
+        assert len(payload) <= 125, "a control frame is at most 125 bytes long"
+        if opcode == 8:
+            (code,) = struct.unpack("!H", payload[:2])
+            payload[2:].decode()
+            return Message("close", payload[2:], None, code)
+        return Message({9: "ping", 10: "pong"}[opcode], payload)
+
+
+def masked(opcode: int, payload: bytes, *, fin: bool = True, mask: bytes = b"\x01\x02\x03\x04") -> bytes:
+    """A client's frame."""
+    size = len(payload)
+    head = bytes([(0x80 if fin else 0) | opcode])
+    if size < 126:
+        head += bytes([0x80 | size])
+    elif size < 65536:
+        head += struct.pack("!BH", 0x80 | 126, size)
+    else:
+        head += struct.pack("!BQ", 0x80 | 127, size)
+    return head + mask + bytes(byte ^ mask[i % 4] for i, byte in enumerate(payload))
+
+
+def command(**members: object) -> bytes:
+    """A client's text message: one command."""
+    return masked(1, json.dumps(members).encode())

@@ -1,0 +1,150 @@
+"""A network that fails: TCP proxies that cut connections at a chosen byte, or let none through for a while.
+
+All run on one event loop in a thread of its own, so that a test that waits does not stop them.
+"""
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Coroutine, Iterable
+from typing import Any, Self, TypeVar
+
+PIECE = 499
+"""Bytes that are passed on at a time."""
+
+PACE = 0.001
+"""Seconds from one piece to the next: a narrow line, on which most readers are done with a piece before the next."""
+
+T = TypeVar("T")
+
+
+class CuttingProxy:
+    """Leads to `Network.target`. Made by `Network.proxy`.
+
+    The answers of all its connections are counted together. When the count reaches the next of `cuts`, exactly that
+    many bytes have been let through, and every open connection is cut: an odd one in turn by closing it, an even one by
+    a reset, as networks do either.
+    """
+
+    def __init__(self, network: "Network", cuts: Iterable[int]) -> None:
+        self.port = 0
+        self.cut = 0
+        """How many times connections were cut so far."""
+        self._network = network
+        self._cuts = sorted(cuts, reverse=True)
+        self._passed = 0
+        self._open: set[asyncio.StreamWriter] = set()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    async def serve(self) -> asyncio.Server:
+        """Starts to listen, on a port that the system picks."""
+        server = await asyncio.start_server(self._connection, "127.0.0.1", 0)
+        self.port = server.sockets[0].getsockname()[1]
+        return server
+
+    def cut_all(self) -> None:
+        """Cuts every open connection. On the loop only."""
+        self.cut += 1
+        for writer in self._open:
+            if self.cut % 2:
+                writer.close()
+            else:
+                writer.transport.abort()
+        self._open.clear()
+
+    async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._network.held:
+            writer.transport.abort()
+            return
+        try:
+            up_reader, up_writer = await asyncio.open_connection("127.0.0.1", self._network.target)
+        except OSError:  # between two gateways
+            writer.transport.abort()
+            return
+        both = {writer, up_writer}
+        self._open |= both
+        asks = asyncio.ensure_future(self._asks(reader, up_writer))
+        with contextlib.suppress(OSError):
+            # Piece by piece, so that readers meet ends of reads everywhere: in a line, in an event, in a character.
+            while data := await up_reader.read(PIECE):
+                if self._cuts and self._passed + len(data) >= self._cuts[-1]:
+                    end = self._cuts.pop() - self._passed
+                    self._passed += end
+                    writer.write(data[:end])
+                    self.cut_all()
+                    break
+                self._passed += len(data)
+                writer.write(data)
+                await writer.drain()
+                await asyncio.sleep(PACE)
+        asks.cancel()
+        for end_of_it in both:
+            end_of_it.close()
+        self._open -= both
+
+    async def _asks(self, reader: asyncio.StreamReader, up_writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while data := await reader.read(65536):
+                up_writer.write(data)
+            up_writer.close()
+
+
+class Network:
+    """Proxies to one port. `with` ends them.
+
+    Attributes:
+        target: the port behind all of them; a gateway that is started anew has another.
+        held: no connection gets through.
+    """
+
+    def __init__(self, target: int) -> None:
+        self.target = target
+        self.held = False
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._proxies: list[CuttingProxy] = []
+        self._servers: list[asyncio.Server] = []
+
+    def proxy(self, cuts: Iterable[int] = ()) -> CuttingProxy:
+        """Opens one more way, which is cut after `cuts` bytes of answers, each counted from its beginning."""
+        proxy = CuttingProxy(self, cuts)
+        self._servers.append(self._call(proxy.serve()))
+        self._proxies.append(proxy)
+        return proxy
+
+    def hold(self) -> None:
+        """Cuts every connection and lets none through until `release`."""
+        self._call(self._hold())
+
+    def release(self) -> None:
+        self.held = False
+
+    async def _hold(self) -> None:
+        self.held = True
+        for proxy in self._proxies:
+            proxy.cut_all()
+
+    async def _close(self) -> None:
+        await self._hold()
+        for server in self._servers:
+            server.close()
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+
+    def _call(self, work: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._call(self._close())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()

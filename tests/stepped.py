@@ -1,0 +1,197 @@
+"""An event loop, a clock and connections that a test moves by hand: deterministic, and hours pass in no time."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import time
+from collections.abc import Callable
+from contextvars import Context
+from typing import Any
+
+START = 1_700_000_000.0  # seconds since the epoch at which every clock here begins
+
+
+class Clock:
+    """Stands in for the module ``time`` where the code under test imports it."""
+
+    strftime = staticmethod(time.strftime)
+    gmtime = staticmethod(time.gmtime)
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def time(self) -> float:
+        return START + self.now
+
+    def time_ns(self) -> int:
+        return round(self.time() * 1000) * 1_000_000
+
+
+class SteppedLoop(asyncio.SelectorEventLoop):
+    """asyncio's own loop, run turn by turn, whose time is a ``Clock``'s."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self._busy = False  # something was scheduled that the next turn will run
+        self._times: list[float] = []
+        super().__init__()
+
+    def time(self) -> float:
+        return self.clock.now
+
+    def call_soon(self, callback: Callable[..., object], *args: Any, context: Context | None = None) -> asyncio.Handle:
+        self._busy = True
+        return super().call_soon(callback, *args, context=context)
+
+    def call_at(
+        self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None
+    ) -> asyncio.TimerHandle:
+        heapq.heappush(self._times, when)
+        self._busy = self._busy or when <= self.clock.now
+        return super().call_at(when, callback, *args, context=context)
+
+    def turn(self, count: int = 1) -> None:
+        """So many turns: each runs what was ready when it began."""
+        for _ in range(count):
+            self.call_soon(self.stop)
+            self._busy = False
+            self.run_forever()
+
+    def settle(self, most: int = 100_000) -> None:
+        """Turn until nothing is left to do at this moment."""
+        self.turn(2)  # the first may have come to timers alone
+        while self._busy:
+            most -= 1
+            assert most, "the loop never comes to rest"
+            self.turn()
+
+    def advance(self, seconds: float) -> None:
+        """Let so much time pass, and everything that falls due in it."""
+        end = self.clock.now + seconds
+        self.settle()
+        while self._times and self._times[0] <= end:
+            self.clock.now = max(self.clock.now, heapq.heappop(self._times))
+            self.settle()
+        self.clock.now = end
+        self.settle()
+
+
+class Wire(asyncio.Transport):
+    """A connection to a client that reads when it is told to.
+
+    Attributes:
+        sent: what reached the client and was not taken yet.
+        buffer: what is still with the server.
+        stalled: the client does not read; else it reads all at once, or (``lazy``) at the end of the loop's turn.
+        lost: the server was told that the connection is gone.
+        most: bytes that ever lay in the buffer.
+    """
+
+    def __init__(self, loop: SteppedLoop, protocol: asyncio.Protocol, *, lazy: bool = False) -> None:
+        super().__init__()
+        self.loop = loop
+        self.protocol = protocol
+        self.lazy = lazy
+        self.sent = bytearray()
+        self.buffer = bytearray()
+        self.stalled = self.paused = self.lost = False
+        self.high, self.low = 1 << 16, 1 << 14
+        self.most = 0
+        self._closing = self._scheduled = False
+        self._reading = True
+        self._unread: list[bytes] = []
+
+    # ---- what the server calls ----
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        assert high is not None
+        self.high, self.low = high, high // 4 if low is None else low
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return default
+
+    def get_write_buffer_size(self) -> int:
+        return len(self.buffer)
+
+    def write(self, data: bytes | bytearray | memoryview[Any]) -> None:
+        assert not self._closing and not self.lost, "a write after close, which raises on uvloop"
+        if not data:
+            return
+        self.buffer += data
+        if not self.stalled and not self.lazy:
+            self.take(len(self.buffer))
+        elif len(self.buffer) > self.high and not self.paused:
+            self.paused = True
+            self.protocol.pause_writing()
+        if self.lazy and not self._scheduled:
+            self._scheduled = True
+            self.loop.call_soon(self._turn_ends)
+        self.most = max(self.most, len(self.buffer))
+
+    def is_closing(self) -> bool:
+        return self._closing
+
+    def close(self) -> None:
+        self._closing = True
+        if not self.buffer:
+            self.loop.call_soon(self.lose)
+
+    def abort(self) -> None:
+        self._closing = True
+        self.buffer.clear()
+        self.loop.call_soon(self.lose)
+
+    def is_reading(self) -> bool:
+        return self._reading
+
+    def pause_reading(self) -> None:
+        assert not self._closing
+        self._reading = False
+
+    def resume_reading(self) -> None:
+        self._reading = True
+        unread, self._unread = self._unread, []
+        for data in unread:
+            self.loop.call_soon(self.deliver, data)
+
+    # ---- what the client does ----
+
+    def take(self, count: int) -> None:
+        """Read so many bytes."""
+        self.sent += self.buffer[:count]
+        del self.buffer[:count]
+        if self.paused and len(self.buffer) <= self.low:
+            self.paused = False
+            if not self.lost:
+                self.protocol.resume_writing()
+        if self._closing and not self.buffer:
+            self.loop.call_soon(self.lose)
+
+    def read_on(self) -> None:
+        """Stop stalling."""
+        self.stalled = False
+        self.take(len(self.buffer))
+
+    def deliver(self, data: bytes) -> None:
+        """Send bytes to the server."""
+        if self._closing or self.lost:
+            return
+        if self._reading:
+            self.protocol.data_received(data)
+        else:
+            self._unread.append(data)
+
+    def lose(self) -> None:
+        """The connection is gone."""
+        if not self.lost:
+            self._closing = self.lost = True
+            self.protocol.connection_lost(None)
+
+    def _turn_ends(self) -> None:
+        self._scheduled = False
+        if not self.stalled:
+            self.take(len(self.buffer))

@@ -1,0 +1,243 @@
+"""Publishers' bodies: what comes out does not depend on how the bytes came in."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from tick_gateway.errors import BodyError, TooBig
+from tick_gateway.sources.body import Line, Lines, Records, values
+from tick_gateway.tick import parse
+
+MAX_LINE = 64
+
+CASES: dict[str, tuple[bytes, list[tuple[int, bytes]]]] = {
+    "empty": (b"", []),
+    "one line": (b'{"t":1}\n', [(1, b'{"t":1}')]),
+    "no newline at the end": (b'{"t":1}\n{"t":2}', [(1, b'{"t":1}'), (2, b'{"t":2}')]),
+    "blank lines count and are left out": (b'\n \t\n{"t":1}\n\n{"t":2}\n\n', [(3, b'{"t":1}'), (5, b'{"t":2}')]),
+    "CR LF": (b'{"t":1}\r\n\r\n{"t":2}\r\n', [(1, b'{"t":1}\r'), (3, b'{"t":2}\r')]),
+    "only white space": (b" \n\t \r\n  ", []),
+    "just as long as allowed": (b"a" * MAX_LINE + b"\nb\n", [(1, b"a" * MAX_LINE), (2, b"b")]),
+    "too long": (b"a" * 500 + b"\nb\n", [(1, b"a" * (MAX_LINE + 1)), (2, b"b")]),
+    "too long at the end": (b"b\n" + b"a" * 500, [(1, b"b"), (2, b"a" * (MAX_LINE + 1))]),
+    "too long, twice": (
+        b"a" * 70 + b"\n" + b"b" * 70 + b"\nc",
+        [(1, b"a" * (MAX_LINE + 1)), (2, b"b" * (MAX_LINE + 1)), (3, b"c")],
+    ),
+    "no UTF-8": (b"\xff\xfe\n\x00\n", [(1, b"\xff\xfe"), (2, b"\x00")]),
+}
+
+
+def split(pieces: Sequence[bytes], max_line: int = MAX_LINE) -> list[tuple[int, bytes]]:
+    lines = Lines(max_line)
+    found = [line for piece in pieces for line in lines.feed(piece)]
+    return [(number, line) for number, line in [*found, *lines.end()]]
+
+
+def bytewise(data: bytes) -> list[bytes]:
+    return [data[i : i + 1] for i in range(len(data))]
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("cut", [lambda data: [data], bytewise], ids=["whole", "byte by byte"])
+def test_lines(name: str, cut: Callable[[bytes], list[bytes]]) -> None:
+    body, expected = CASES[name]
+    assert split(cut(body)) == expected
+
+
+pieces_of_lines = st.lists(st.text(alphabet='a{}" \t\r\n\n\n', max_size=100).map(str.encode), max_size=20)
+
+
+@given(pieces_of_lines)
+def test_lines_do_not_depend_on_the_pieces(pieces: list[bytes]) -> None:
+    whole = b"".join(pieces)
+    expected = [
+        (number, line[: MAX_LINE + 1])
+        for number, line in enumerate(whole.split(b"\n"), 1)
+        if line[: MAX_LINE + 1].strip() or (len(line) <= MAX_LINE and line.strip())
+    ]
+    got = split(pieces)
+    # A line of white space that is too long may come out or not; it is refused as no JSON or passed over.
+    assert [line for line in got if line[1].strip()] == expected
+    assert split([whole]) == got == split(bytewise(whole))
+
+
+def test_an_unfinished_line_is_not_kept_beyond_the_bound() -> None:
+    lines = Lines(1000)
+    for _ in range(1000):
+        assert lines.feed(b"x" * 999) == []
+    assert sum(map(len, lines._parts)) == 1001
+    (line,) = lines.feed(b"\n")
+    with pytest.raises(TooBig):
+        parse(line.data, 998)  # the gateway's bound for lines leaves room for CR LF
+
+
+objects = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=6,
+).flatmap(lambda value: st.integers(0, 2**53 - 1).map(lambda t: {"t": t, "x": value}))
+
+dumps = st.sampled_from(
+    [
+        lambda value: json.dumps(value),
+        lambda value: json.dumps(value, ensure_ascii=False, separators=(",", ":")),
+        lambda value: json.dumps(value, indent=2),
+        lambda value: json.dumps(value, indent="\t", ensure_ascii=False).replace("\n", "\r\n"),
+    ]
+)
+
+
+def surrogates(text: str) -> bool:
+    return any("\ud800" <= char <= "\udfff" for char in text)
+
+
+@given(st.lists(st.tuples(objects, dumps), min_size=1, max_size=5), st.sampled_from(["", " ", "\n", " \r\n\t"]))
+def test_values_are_cut_out_byte_for_byte(records: list[tuple[object, Callable[[object], str]]], space: str) -> None:
+    texts = [dump(value).encode("utf-8", "surrogatepass") for value, dump in records]
+    texts = [text for text in texts if not surrogates(text.decode("utf-8", "surrogatepass"))] or [b"{}"]
+    gap = space.encode()
+    array = gap + b"[" + gap + (gap + b"," + gap).join(texts) + gap + b"]" + gap
+    row = gap + gap.join(texts) + gap
+    expected = list(enumerate(texts, 1))
+    assert [tuple(line) for line in values(array)] == expected
+    assert [tuple(line) for line in values(row)] == expected
+
+
+@given(st.binary(max_size=60) | st.text(alphabet='[]{},:"t1 \n', max_size=40).map(str.encode))
+def test_values_of_anything_give_records_or_a_body_error(body: bytes) -> None:
+    given_out: list[Line] = []
+    try:
+        for line in values(body):
+            given_out.append(line)
+    except BodyError as error:
+        assert error.status == 400 and str(error)
+    for line in given_out:
+        json.loads(line.data)
+
+
+@pytest.mark.parametrize(
+    ("body", "before"),
+    [
+        (b"", 0),
+        (b" \n ", 0),
+        (b"[", 0),
+        (b"[1", 1),
+        (b"[1,", 1),
+        (b"[1,]", 1),
+        (b"[,1]", 0),
+        (b"[1 2]", 1),
+        (b"[1] 2", 1),
+        (b"[1]]", 1),
+        (b"[1][2]", 1),
+        (b'{"t":1},{"t":2}', 1),
+        (b'{"t":1}x', 1),
+        (b'{"t":1', 0),
+        (b'{"t":1}\xff', 0),
+        (b"[" * 100_000, 0),
+        (b'{"t":' + b"[" * 100_000, 0),
+    ],
+)
+def test_bodies_that_are_no_json(body: bytes, before: int) -> None:
+    given_out = []
+    with pytest.raises(BodyError) as caught:
+        for line in values(body):
+            given_out.append(line)
+    assert len(given_out) == before
+    assert caught.value.status == 400
+
+
+def test_an_empty_array_holds_nothing() -> None:
+    assert list(values(b" [ ] ")) == []
+
+
+PRETTY = b'{\n  "t": 1,\n  "x": [\n    2\n  ]\n}\n'
+NDJSON, JSON, NONE = "application/x-ndjson", "application/json", "application/octet-stream"
+
+FORMS: list[tuple[str, bytes, list[bytes]]] = [
+    (NDJSON, b'{"t":1}\n{"t":2}\n', [b'{"t":1}', b'{"t":2}']),
+    (JSON, b'{"t":1}\n{"t":2}\n', [b'{"t":1}', b'{"t":2}']),
+    (NONE, b'{"t":1}\n{"t":2}\n', [b'{"t":1}', b'{"t":2}']),
+    (JSON, b'{"t":1}', [b'{"t":1}']),
+    (NONE, b'{"t":1}', [b'{"t":1}']),
+    (JSON, b'{"t":1} {"t":2}', [b'{"t":1}', b'{"t":2}']),
+    (JSON, b'{"t":1} {"t":2}\n', [b'{"t":1}', b'{"t":2}']),
+    (JSON, PRETTY, [PRETTY.strip()]),
+    (NONE, PRETTY, [PRETTY.strip()]),
+    (NONE, PRETTY * 2, [PRETTY.strip()] * 2),
+    (NONE, PRETTY.replace(b"\n", b"\r\n"), [PRETTY.strip().replace(b"\n", b"\r\n")]),
+    (JSON, b' [\n{"t":1} ,\n{"t":2}\n]', [b'{"t":1}', b'{"t":2}']),
+    (NONE, b'\n\n[{"t":1},{"t":2}]', [b'{"t":1}', b'{"t":2}']),
+    (NONE, b'{"t":1\n{"t":2}\n', [b'{"t":1', b'{"t":2}']),  # a bad line costs that line alone
+    (NDJSON, b'[\n{"t":2}\n', [b"[", b'{"t":2}']),
+    ("application/jsonlines", b'{\n{"t":2}\n', [b"{", b'{"t":2}']),
+    ("application/vnd.tick+json", PRETTY, [PRETTY.strip()]),
+    (NONE, b"", []),
+]
+
+
+@pytest.mark.parametrize(("media_type", "body", "expected"), FORMS)
+@pytest.mark.parametrize("cut", [lambda data: [data], bytewise], ids=["whole", "byte by byte"])
+def test_the_form_of_a_body(
+    media_type: str, body: bytes, expected: list[bytes], cut: Callable[[bytes], list[bytes]]
+) -> None:
+    records = Records(media_type, 1000, 1000)
+    found = [line for piece in cut(body) for line in records.feed(piece)]
+    assert [line.data for line in [*found, *records.end()]] == expected
+
+
+@pytest.mark.parametrize("media_type", [NDJSON, JSON, NONE])
+def test_lines_are_given_out_as_soon_as_they_are_whole(media_type: str) -> None:
+    records = Records(media_type, 1000, 1000)
+    assert records.feed(b'{"t"') == []
+    assert records.feed(b':1}\n{"t":2') == [(1, b'{"t":1}')]
+    assert records.feed(b"}\n") == [(2, b'{"t":2}')]
+    assert list(records.end()) == []
+
+
+@given(
+    st.sampled_from([NDJSON, JSON, NONE]),
+    st.lists(st.text(alphabet='{}[],:"t1 \n', max_size=12).map(str.encode), max_size=8),
+)
+@example(JSON, [b'{"t": [11111111111,', b"1111111111111111111111111111]}\n", b"{}"])
+@example(NONE, [b"1" * 40 + b",", b"1" * 40, b"\n2"])
+def test_the_form_does_not_depend_on_the_pieces(media_type: str, pieces: list[bytes]) -> None:
+    def outcome(parts: list[bytes]) -> tuple[list[Line], bool]:
+        records, found = Records(media_type, 40, 1000), list[Line]()
+        try:
+            for part in parts:
+                found += records.feed(part)
+            found += list(records.end())
+        except BodyError:
+            return found, True
+        # A record that is too long may come out whole, where it was JSON: it is refused in either form.
+        return [Line(line.number, line.data[:41]) for line in found], False
+
+    whole = b"".join(pieces)
+    assert outcome(bytewise(whole)) == outcome(pieces) == outcome([whole])
+
+
+def test_json_is_bounded_as_a_whole_and_ndjson_is_not() -> None:
+    records = Records(JSON, 100, 1000)
+    for _ in range(100):
+        records.feed(b"[" * 10)
+    with pytest.raises(BodyError) as caught:
+        records.feed(b"[")
+    assert caught.value.status == 413
+    with pytest.raises(BodyError):
+        Records(JSON, 100, 1000).feed(b"[" * 1001)
+    lines = Records(NDJSON, 100, 1000)
+    assert sum(len(lines.feed(b'{"t":1}\n')) for _ in range(1000)) == 1000
+
+
+def test_white_space_without_end_is_not_kept() -> None:
+    records = Records(NONE, 100, 1000)
+    for _ in range(1000):
+        records.feed(b" " * 100)
+    assert records.feed(b'\n{"t":1}\n') == [(2, b'{"t":1}')]
+    assert sum(map(len, records._parts)) <= 200

@@ -1,0 +1,339 @@
+"""A witness reads one client's stream beside the truth and objects to whatever the wire contract does not allow.
+
+Each tick that the view lets through arrives once, in order, byte for byte, or a notice accounts for it. No notice
+accounts for what was not lost.
+"""
+
+import json
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from tick_gateway.params import UNKNOWN_RUN, Query
+from tick_gateway.tick import Position
+from tick_gateway.view import View
+
+from .decoders import Message
+from .truth import Told, Truth, expected
+
+
+@dataclass
+class Start:
+    """How a stream without a position may begin: with one of the last ``count`` ticks at the moment it was placed.
+
+    ``run`` and ``shown`` are the tip when it connected, which may be some turns of the loop earlier. ``bare``: it gave
+    a bare T.
+    """
+
+    count: int
+    run: str | None
+    shown: int
+    bare: int | None = None
+
+
+@dataclass
+class Asked:
+    """A command that was sent and not answered yet."""
+
+    op: str
+    view: View | None = None
+    start: Position | None = None
+
+
+@dataclass
+class Past:
+    """A history command: what memory held of it when it was sent, and what has come."""
+
+    want: list[Told]
+    got: list[Told] = field(default_factory=list)
+
+
+class Witness:
+    """Stands beside one client for as long as it lives, over as many connections as it makes."""
+
+    def __init__(self, truth: Truth, view: View, query: Query, kind: str) -> None:
+        self.truth = truth
+        self.view = view
+        self.kind = kind  # sse, ndjson, ws or bare
+        self.run: str | None = None
+        self.t = -1
+        self.rest_gone = False  # a gap said that the rest of the run cannot be read
+        self.gapped = False  # there was a gap in this run
+        self.connect(query, None)
+
+    def connect(self, query: Query, header: str | None) -> None:
+        """A connection begins; where its query names no position, ``header`` is the run that its head named."""
+        self.query = query
+        self.count = 0
+        self.start: Start | None = None
+        self.jump = False  # lag=skip: the next tick may be any
+        self.fresh = True  # nothing came yet
+        self.ended: str | None = None
+        self.closed: int | None = None
+        self.paused = False
+        self.asked: dict[int, Asked] = {}
+        self.pasts: dict[int, Past] = {}
+        self._stand(query.start if isinstance(query.start, Position) else Position("", -1))
+        if isinstance(query.start, Position):
+            return
+        tip = self.truth.bus.tip
+        self.run = header
+        if query.since is not None and (first := self.truth.since(query.since)) is not None:
+            self._stand(Position(first.run, first.t - 1))
+        elif query.run is not None and query.tail is None and query.start is None:
+            self._stand(Position(query.run, -1))
+        elif query.run is not None:
+            self.start = Start(query.tail or 0, query.run, self.truth.bus.runs[query.run].shown, query.start)
+        else:
+            count = 1 if query.tail is None else query.tail
+            self.start = Start(count, tip.run if tip else None, tip.t if tip else -1, query.start)
+
+    def _stand(self, position: Position) -> None:
+        self.rest_gone = self.gapped = False
+        self.run, self.t = position
+
+    @property
+    def position(self) -> Position | None:
+        """What the client knows of where it stands."""
+        return None if self.start is not None or self.run is None else Position(self.run, self.t)
+
+    def placed(self, position: Position) -> None:
+        """Nothing came yet, and the gateway stands here: all after it must come."""
+        start = self.start
+        if start is None or (start.bare is not None and position.t != start.bare):  # then a reset is under way
+            return
+        self.start = None
+        assert self.run in (None, position.run), f"told run {self.run}, placed in {position.run}"
+        if start.run is None:
+            assert position.run == next(iter(self.truth.lives))
+            assert not self.truth.shown(position.run, -1, position.t, self.view.every)
+        elif start.bare is None and self.query.backlog is None:
+            assert position.run == start.run
+            given = self.truth.shown(position.run, position.t, start.shown, self.view.every)
+            assert len(given) <= start.count
+            before = self.truth.shown(position.run, -1, position.t, self.view.every)
+            assert len(given) == start.count or not before or self.truth.gone(position.run, before[-1])
+        self._stand(position)
+
+    # ---- what comes ----
+
+    def see(self, message: Message) -> None:
+        assert self.closed is None, f"{message} after the close"
+        if message.name == "close":
+            self._close(message)
+        elif message.name in ("ping", "pong"):
+            pass
+        elif self.kind == "sse" and message.name != (self.query.event or "message"):
+            body = json.loads(message.data)
+            assert body["notice"] == message.name
+            self._notice(body, message)
+        else:
+            body = json.loads(message.data)
+            if isinstance(body, list) or "t" in body:
+                self._ticks(body if isinstance(body, list) else [body], message)
+            elif "notice" in body:
+                assert self.kind != "sse"
+                self._notice(body, message)
+            else:
+                self._answer(body)
+
+    def _ticks(self, items: list[Any], message: Message) -> None:
+        view = self.view
+        assert bool(view.batch) == message.data.startswith(b"[")
+        assert len(items) <= max(view.batch, 1)
+        told = [self.truth.by_u[(item["data"] if view.stamp else item)["u"]] for item in items]
+        body = b",".join(expected(view, one) for one in told)
+        assert message.data == (b"[%s]" % body if view.batch else body), f"{message.data!r} is not {body!r}"
+        if self.kind == "sse":
+            assert message.id == f"{told[-1].run}:{told[-1].t}"
+        assert len({one.run for one in told}) == 1, "a message with ticks of two runs"
+        for one in told:
+            self._arrive(one)
+
+    def _arrive(self, told: Told) -> None:
+        assert not self.paused and self.ended is None, f"{told} while paused, or after the end"
+        assert told.t % self.view.every == 0
+        if self.start is not None:
+            self._begin(told)
+        if told.run != self.run:
+            assert self.kind == "bare", f"{told} without a reset from {self.run}"
+            self._cross(told.run)
+        assert not self.rest_gone, f"{told} after a gap to the end of the run"
+        assert told.t > self.t, f"{told} again, or out of order after {self.t}"
+        if not self.jump:
+            missed = self._owed(told.t - 1)
+            assert not missed, f"{told} follows {self.run}:{self.t}; missed {missed}"
+        self.jump = self.fresh = False
+        self.t = told.t
+        self.count += 1
+
+    def _begin(self, told: Told) -> None:
+        """The first tick of a stream that gave no position."""
+        start, self.start = self.start, None
+        assert start is not None
+        assert self.run in (None, told.run), f"told run {self.run}, the first tick is {told}"
+        self.run = told.run
+        if start.bare is not None:
+            self.t = start.bare
+            return
+        if start.run is None:
+            assert told.run == next(iter(self.truth.lives))
+            self.t = -1
+            return
+        if told.run == start.run:
+            last = self.truth.shown(told.run, -1, start.shown, self.view.every)[-start.count :] if start.count else []
+            low = last[0] if last else start.shown + 1
+            assert told.t >= min(low, start.shown + 1), f"{told} is older than the last {start.count}"
+        before = self.truth.shown(told.run, -1, told.t - 1, self.view.every)
+        behind = self.truth.shown(told.run, told.t - 1, 1 << 60, self.view.every)
+        assert len(behind) >= start.count or not before or self.truth.gone(told.run, before[-1]), f"{told} is too new"
+        self.t = told.t - 1
+
+    def _owed(self, upto: int) -> list[int]:
+        """What must have come, or been told lost, before t = ``upto`` + 1 of this run."""
+        assert self.run is not None
+        every = self.view.every
+        return self.truth.shown(self.run, self.t, upto, every) + self.truth.dropped(self.run, self.t, upto, every)
+
+    def _cross(self, to: str) -> None:
+        """A bare client comes to a later run without a word: nothing may be missing before it."""
+        while self.run != to:
+            assert self.run is not None and not self._owed(1 << 60), f"missed {self._owed(1 << 60)} of {self.run}"
+            follower = self.truth.follower(self.run)
+            assert follower is not None
+            self._stand(Position(follower, -1))
+
+    # ---- notices ----
+
+    def _notice(self, body: dict[str, Any], message: Message) -> None:
+        assert self.kind != "bare" and self.ended is None
+        getattr(self, f"_{body['notice']}")(body)
+        if self.kind == "sse" and body["notice"] in ("gap", "reset"):
+            assert message.id == str(Position(self.run or "", self.t)), "the id of a notice is the position after it"
+
+    def _hello(self, body: dict[str, Any]) -> None:
+        assert self.query.hello
+        if self.start is not None and body["run"] is not None:
+            self.run = body["run"]
+
+    def _gap(self, body: dict[str, Any]) -> None:
+        run, after, to = body["run"], body["after"], body["next"]
+        if self.start is not None:
+            assert self.run in (None, run)
+            self.run, self.t, self.start = run, self.start.bare if self.start.bare is not None else after, None
+        assert run == self.run and not self.rest_gone, f"{body} at {self.run}:{self.t}"
+        assert after >= self.t and not self._owed(after), f"{body} at {self.run}:{self.t} leaves out {self._owed(after)}"
+        upto = (1 << 60) if to is None else to - 1
+        published, dropped = self.truth.shown(run, after, upto), self.truth.dropped(run, after, upto)
+        assert published or dropped or self.truth.strays, f"{body} accounts for nothing"
+        if not self.query.skip and not (self.fresh and self.query.backlog is not None):
+            still = [t for t in published if not self.truth.gone(run, t)]
+            assert not still, f"{body} skips {still}, which memory holds"
+        if to is None:
+            self.rest_gone = True
+            self.t = after
+        else:
+            assert to > after + 1 and self.truth.shown(run, to - 1, to), f"{body}: there is no tick {to}"
+            self.t = to - 1
+        self.gapped = True
+
+    def _reset(self, body: dict[str, Any]) -> None:
+        new, old, complete = body["run"], body["old"], body["complete"]
+        if self.start is not None:
+            assert self.run in (None, old)
+            self.run, self.t, self.start = old, self.start.bare if self.start.bare is not None else self.t, None
+            if old == new:
+                assert not complete and self.t > -1
+                self._stand(Position(new, -1))
+                return
+        assert old == (None if self.run == UNKNOWN_RUN else self.run), f"{body} at {self.run}:{self.t}"
+        assert new in self.truth.lives
+        if self.run not in self.truth.lives:
+            assert not complete and self.fresh
+        elif self.fresh and self.t > self.truth.lives[self.run].ts[-1]:
+            assert not complete and new in (self.run, self.truth.follower(self.run)), f"{body} beyond the tip"
+        elif not self.query.skip or complete:
+            assert new == self.truth.follower(self.run), f"{body}: {self.truth.follower(self.run)} follows"
+            assert self.rest_gone or not self._owed(1 << 60), f"{body} leaves out {self._owed(1 << 60)}"
+            # Those who are live share one notice, whichever gaps each of them had before.
+            assert complete or self.truth.lives[self.run].dropped or self.truth.gone(self.run, 0), body
+        self.jump = self.query.skip and not complete
+        self.rest_gone = self.gapped = False
+        self.run, self.t = new, -1
+
+    def _end(self, body: dict[str, Any]) -> None:
+        reason, query = body["reason"], self.query
+        if reason == "limit":
+            assert self.count == query.limit
+        elif reason == "run":
+            assert self.run == query.run and self.truth.bus.runs[self.run].ended
+            assert self.rest_gone or not self._owed(1 << 60), f"{body} leaves out {self._owed(1 << 60)}"
+        else:
+            assert reason == "shutdown" and self.truth.draining
+        self._check_position(body["position"])
+        self.ended = reason
+
+    def _check_position(self, text: str | None) -> None:
+        """A position that the gateway tells: no tick that the view lets through lies before it that did not come."""
+        if self.start is not None or text is None:
+            return
+        run, _, t = text.rpartition(":")
+        if run != self.run:
+            assert self.jump or self.kind == "bare", f"at {text}, the client stands at {self.run}:{self.t}"
+            return
+        assert int(t) >= self.t and (self.rest_gone or not self._owed(int(t))), f"{text} at {self.run}:{self.t}"
+
+    def _close(self, message: Message) -> None:
+        self.closed = message.code
+        reason = message.data.decode()
+        if message.code == 4001:
+            assert self.kind == "bare"
+            _, _, after = reason.partition("gap after ")
+            run, _, t = after.rpartition(":")
+            if self.start is None and run != self.run:
+                self._cross(run)
+            self._stand(Position(run, int(t)))
+            self.start = None
+            lost = self.truth.shown(run, int(t), 1 << 60) + self.truth.dropped(run, int(t), 1 << 60)
+            assert lost, f"{reason}: nothing was lost"
+        elif message.code == 1001:
+            assert self.truth.draining
+        else:
+            assert message.code == 1000 and self.ended, message
+
+    # ---- WebSocket commands ----
+
+    def _answer(self, body: dict[str, Any]) -> None:
+        if "history" in body:
+            past = self.pasts[body["history"]]
+            if body.get("done"):
+                assert past.got == past.want
+                del self.pasts[body["history"]]
+            else:
+                view = self.view._replace(batch=0)
+                for item in body["ticks"]:
+                    told = self.truth.by_u[(item["data"] if view.stamp else item)["u"]]
+                    assert item == json.loads(expected(view, told))
+                    past.got.append(told)
+            return
+        if "pong" in body:
+            del self.asked[body["pong"]]
+            return
+        assert "ok" in body, body
+        asked = self.asked.pop(body["ok"])
+        if asked.op == "seek":
+            assert asked.start is not None and body["at"] == str(asked.start)
+            self.start, self.jump, self.fresh = None, False, True
+            self.query = self.query_after_seek(asked.start)
+            self._stand(asked.start)
+            return
+        self._check_position(body["at"])
+        if body["at"] is not None and self.start is None and self.run is not None:
+            self.t = max(self.t, int(body["at"].rpartition(":")[2]))
+        if asked.op == "view":
+            assert asked.view is not None
+            self.view = asked.view
+        else:
+            self.paused = asked.op == "pause"
+
+    def query_after_seek(self, start: Position) -> Query:
+        return replace(self.query, start=start, tail=None, since=None, backlog=None)

@@ -1,0 +1,76 @@
+"""Who may publish: whoever has the token, or where none is set, this machine alone.
+
+A loopback peer is not enough for the latter: a local reverse proxy is one, and so is a browser that some web page
+directs. Each of the two leaves a trace in the request, and each trace is refused.
+"""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+from typing import Final
+
+from aiohttp import HttpVersion11, web
+
+from ..errors import NotAllowed
+from ..hub import Hub
+
+_TRACES: Final = frozenset(
+    {"origin", "forwarded", "via", "x-real-ip", "x-client-ip", "true-client-ip", "cf-connecting-ip"}
+)
+_LOOPBACK_NAMES: Final = frozenset({"localhost", "localhost.localdomain", "ip6-localhost"})
+
+
+def authorize(request: web.Request, hub: Hub) -> None:
+    """Let a publisher in.
+
+    Raises:
+        NotAllowed: 401 where a token would help, else 403.
+    """
+    token = hub.settings.publish_token
+    if not token:
+        _only_this_machine(request, hub)
+        return
+    scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+    right = hmac.compare_digest(given.strip().encode("utf-8", "surrogateescape"), token.encode())
+    if scheme.lower() != "bearer" or not right:
+        raise NotAllowed("publishing needs the header Authorization: Bearer TOKEN with the gateway's token", 401)
+
+
+def _only_this_machine(request: web.Request, hub: Hub) -> None:
+    if not is_loopback(request.remote or ""):
+        raise NotAllowed("without a token only this machine may publish; start the gateway with --publish-token")
+    if request.version < HttpVersion11:
+        raise NotAllowed(
+            "without a token a publisher must speak HTTP/1.1: HTTP/1.0 is what reverse proxies speak by default, and "
+            "they hide who asks; use --publish-token"
+        )
+    host = host_name(request.headers.get("Host", ""))
+    ours = {name.strip().lower() for name in hub.settings.publish_hosts.split(",")} - {""}
+    if not is_loopback(host) and host.lower() not in ours:
+        raise NotAllowed(
+            f"without a token the Host of a publisher must be localhost, not {host!r:.80}; use --publish-token, or "
+            "--publish-hosts for another name of this machine"
+        )
+    for name in request.headers:
+        if name.lower() in _TRACES or name.lower().startswith("x-forwarded-"):
+            raise NotAllowed(f"without a token a publisher's request may not carry {name:.40}; use --publish-token")
+
+
+def host_name(host: str) -> str:
+    """The header Host without its port and brackets."""
+    if host.startswith("["):
+        return host[1:].partition("]")[0]
+    return host.partition(":")[0]
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a name or address is this machine's own: localhost, 127.0.0.0/8, ::1, or an IPv4 one mapped to IPv6."""
+    if host.lower() in _LOOPBACK_NAMES:
+        return True
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return False
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return (mapped or address).is_loopback

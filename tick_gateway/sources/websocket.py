@@ -1,0 +1,102 @@
+"""Publishing over WebSocket: ``GET /ws/publish``, a tick a message, acknowledged group by group."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from typing import Final
+
+import aiohttp
+from aiohttp import web
+
+from ..errors import GatewayError, InboxFull, TickError
+from ..hub import Hub
+from ..takeover import check_handshake
+from ..tick import parse
+from .auth import authorize
+from .http import run_of
+
+MAX_WAITING_ANSWERS: Final = 1000
+_HEARTBEAT: Final = 30.0  # seconds between pings
+_CLOSE_SECONDS: Final = 2.0  # how long to wait for the publisher's close frame
+_FRAMING_BYTES: Final = 1024  # white space around the largest tick; beyond it the connection is closed with 1009
+
+
+async def publish_ws(request: web.Request, hub: Hub) -> web.StreamResponse:
+    """``GET /ws/publish``: a tick a message; acks and errors come back group by group."""
+    authorize(request, hub)
+    run = run_of(request)
+    check_handshake(request)
+    ws = web.WebSocketResponse(
+        max_msg_size=hub.bus.max_tick + _FRAMING_BYTES, compress=False, heartbeat=_HEARTBEAT, timeout=_CLOSE_SECONDS
+    )
+    await ws.prepare(request)
+    answers = Answers(ws)
+
+    async def leave() -> None:
+        await answers.send()
+        await ws.close(code=1001, message=b"shutdown")
+
+    hub.publishers.add(leave)
+    try:
+        await _acknowledge(ws, answers, hub, run)
+    finally:
+        hub.publishers.discard(leave)
+    return ws
+
+
+class Answers:
+    """Acks and errors on their way back. What gathers while a burst of messages is worked off goes out together."""
+
+    def __init__(self, ws: web.WebSocketResponse) -> None:
+        self._ws = ws
+        self._texts: list[str] = []  # errors, in order
+        self._ack: int | None = None  # the newest, which stands for all before it
+        self._task: asyncio.Task[None] | None = None
+
+    def ack(self, t: int) -> None:
+        self._ack = t
+        self._soon()
+
+    def error(self, error: GatewayError, t: int | None, number: int) -> None:
+        told = {"error": error.code, "message": str(error), "t": t, "number": number}
+        self._texts.append(json.dumps(told, separators=(",", ":")))
+        self._soon()
+
+    @property
+    def many(self) -> bool:
+        """Whether so many answers wait that the publisher should wait for them to be sent."""
+        return len(self._texts) >= MAX_WAITING_ANSWERS
+
+    async def send(self) -> None:
+        """Send what waits; a connection that is gone takes nothing."""
+        with contextlib.suppress(ConnectionError):  # the reading side sees it too, and ends the handler
+            while self._texts or self._ack is not None:
+                texts, self._texts = self._texts, []
+                if self._ack is not None:
+                    texts.append(f'{{"ack":{self._ack}}}')
+                    self._ack = None
+                for text in texts:
+                    await self._ws.send_str(text)
+
+    def _soon(self) -> None:
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self.send())
+
+
+async def _acknowledge(ws: web.WebSocketResponse, answers: Answers, hub: Hub, run: str | None) -> None:
+    bus, number = hub.bus, 0
+    async for message in ws:
+        if message.type not in (aiohttp.WSMsgType.TEXT, aiohttp.WSMsgType.BINARY):
+            break
+        number += 1
+        data = message.data if isinstance(message.data, bytes) else message.data.encode()
+        try:
+            t, data = parse(data, bus.max_tick)
+            bus.offer(t, data, run, resends=True)
+            answers.ack(t)
+        except (TickError, InboxFull) as error:
+            answers.error(error, error.t, number)
+        if answers.many:
+            await answers.send()
