@@ -250,3 +250,14 @@ class Publisher:
 
     def __exit__(self, *_: object) -> None:
         self._connection.close()
+
+
+def difference(got: Sequence[str], wanted: Sequence[str]) -> str:
+    """Says in a few words where rows of lines part: pytest's own account of long ones fills a log. Empty: nowhere."""
+    if got == wanted:
+        return ""
+    at = next((i for i, (one, other) in enumerate(zip(got, wanted, strict=False)) if one != other), None)
+    if at is None:
+        at = min(len(got), len(wanted))
+    pairs = ((f"{line:.120}" for line in lines[at : at + 3]) for lines in (got, wanted))
+    return "line {} of {} (wanted {}): got {}, wanted {}".format(at, len(got), len(wanted), *map(list, pairs))

@@ -78,7 +78,10 @@ async def test_it_resumes(hub: Hub, client: Client) -> None:
         {"notice": "end", "reason": "limit", "position": "one:7"},
     ]
     views = await records(client, "from_t=-1&limit=2&every=3&fields=x&batch=2&stamp=1")
-    assert [[tick["data"] for tick in views[0]], views[1]["notice"]] == [[{"t": 0, "x": [0]}, {"t": 3, "x": [3]}], "end"]
+    assert [[tick["data"] for tick in views[0]], views[1]["notice"]] == [
+        [{"t": 0, "x": [0]}, {"t": 3, "x": [3]}],
+        "end",
+    ]
 
 
 async def test_it_tells_what_is_missing(hub: Hub, client: Client) -> None:

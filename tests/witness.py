@@ -220,6 +220,8 @@ class Witness:
         if self.start is not None:
             assert self.run in (None, run)
             self.run, self.t, self.start = run, self.start.bare if self.start.bare is not None else after, None
+        if self.fresh and self.query.since is not None:  # it begins before all that may be gone
+            self.t = min(self.t, after)
         assert run == self.run and not self.rest_gone, f"{body} at {self.run}:{self.t}"
         assert after >= self.t and not self._owed(after), f"{body} at {self.run}:{self.t} leaves out {self._owed(after)}"
         upto = (1 << 60) if to is None else to - 1

@@ -8,6 +8,7 @@ goes on; ten of them end it.
 from __future__ import annotations
 
 import json
+import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,6 +16,7 @@ from typing import Any, Final
 
 from .cursor import Cursor, Span
 from .errors import GatewayError, ParameterError
+from .notices import Gap
 from .params import Query, parse_query
 from .session import CLOSE_SECONDS, Pace, Session
 from .tick import Position
@@ -42,11 +44,18 @@ class BadCommand(GatewayError):
 
 
 class History:
-    """A ``history`` command at work: the spans that are still to be sent."""
+    """A ``history`` command at work: the spans that are still to be sent, and what of the range is gone."""
 
-    def __init__(self, id: object, spans: list[Span]) -> None:
+    def __init__(self, id: object, spans: list[Span], gap: Gap | None) -> None:
         self.id = id
         self.spans = deque(spans)
+        self.gap = gap
+
+    @property
+    def done(self) -> dict[str, object]:
+        """The last message."""
+        gap = {"gap": {"after": self.gap.after, "next": self.gap.next}} if self.gap else {}
+        return {"history": self.id, "done": True} | gap
 
     def next(self, view: View) -> bytes | None:
         """The next message, or None when all were sent."""
@@ -138,7 +147,7 @@ class CommandSession(Session):
             history = self.histories.popleft()
             message = history.next(self.variant.view)
             if message is None:
-                self.reply({"history": history.id, "done": True})
+                self.reply(history.done)
             else:
                 self.write(frame(TEXT, message))
                 self.histories.append(history)
@@ -186,10 +195,13 @@ class CommandSession(Session):
         if "from_t" not in command:
             raise BadCommand("seek: from_t is missing")
         asked = _query([(name, _text(command[name])) for name in ("from_t", "speed") if name in command])
+        if isinstance(asked.start, Position) and self.query.run not in (None, asked.start.run):
+            raise BadCommand(f"seek: {asked.start} is not in run {self.query.run}, which alone this connection reads")
         self._step_out()
         self.query = replace(self.query, start=asked.start, tail=None, since=None, backlog=None, speed=asked.speed)
         self.cursor = Cursor(self.query)
         self.pace = Pace(asked.speed) if asked.speed else None
+        self.fanout.feed.place(self.cursor, time.monotonic())
         self._done(ident, asked.start)
 
     def _op_history(self, command: dict[str, Any], ident: object) -> None:
@@ -199,8 +211,7 @@ class CommandSession(Session):
         if len(self.histories) >= MAX_HISTORIES:
             raise BadCommand(f"history: {MAX_HISTORIES} are at work already on this connection")
         asked = _query([(name, _text(command[name])) for name in ("t0", "t1", "run") if name in command])
-        spans = self.fanout.feed.range(asked.run, asked.t0, asked.t1)[0]
-        self.histories.append(History(ident, spans))
+        self.histories.append(History(ident, *self.fanout.feed.range(asked.run or self.query.run, asked.t0, asked.t1)))
         self.wake()
 
     def _op_ping(self, command: dict[str, Any], ident: object) -> None:
@@ -212,8 +223,9 @@ class CommandSession(Session):
         if self.cursor is None:
             self.cursor = Cursor(self.query)
 
-    def _done(self, ident: object, at: Position | int | None = None) -> None:
-        at = at if at is not None else self.position
+    def _done(self, ident: object, asked: Position | int | None = None) -> None:
+        """Answer a command, with the position at which it takes effect (what was ``asked`` for, on an empty bus)."""
+        at = self.position or (asked if isinstance(asked, Position) else None)
         if ident is not None:
             self.reply({"ok": ident, "at": str(at) if at is not None else None})
         self.wake()

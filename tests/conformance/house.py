@@ -6,8 +6,8 @@ import asyncio
 import json
 import socket
 import threading
-from collections.abc import Callable, Iterable
-from typing import Any, Self
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, Self, TypeVar
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
@@ -21,6 +21,8 @@ from .events import Event, Ledger
 from .raw import Refused, Response, WebSocket, request
 from .reader import PATIENCE, Reader
 from .readers import FLAVOURS
+
+T = TypeVar("T")
 
 _SEND_BUFFER = 8192  # bytes that the kernel takes for a reader that has stalled; the default is megabytes
 
@@ -74,10 +76,14 @@ class House:
         self.asked += 1
         return await handler(request)
 
+    async def stop_while(self, reading: Awaitable[T]) -> T:
+        """Shut the gateway down under a reader that goes on reading."""
+        _, result = await asyncio.gather(self.stop(), reading)
+        return result
+
     async def shut(self, reader: Reader) -> list[Event]:
-        """Shut the gateway down under a reader that goes on reading; returns what it still gets."""
-        _, events = await asyncio.gather(self.stop(), reader.rest())
-        return events
+        """The same; returns the events that the reader still gets."""
+        return await self.stop_while(reader.rest())
 
     # ---- publishing ----
 

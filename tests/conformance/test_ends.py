@@ -11,8 +11,7 @@ from .conftest import OpenHouse
 from .events import End, Reset, notices, ticks
 from .house import House
 from .raw import Closed, WebSocket, request
-from .readers import FLAVOURS
-from .streams import SSEReader, WebSocketReader
+from .streams import SSEReader
 
 # ---- a change of run, live ----
 
@@ -158,7 +157,7 @@ async def test_shutdown_answers_a_pull_beyond_the_tip(house: House) -> None:
 
 
 async def test_only_a_final_end_has_the_id_end(house: House) -> None:
-    """EventSource comes back after any end with the last id: after a shutdown it goes on, after a final one it stops."""
+    """EventSource comes back with the last id after any end: a shutdown's lets it go on, a final one stops it."""
     await house.publish_all(range(5), "A")
     reader = await house.read("sse", from_t="A:2", limit=1)
     assert isinstance(reader, SSEReader)

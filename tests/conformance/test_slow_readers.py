@@ -210,7 +210,7 @@ async def test_a_bare_client_gets_ticks_and_nothing_else(open_house: OpenHouse) 
     await house.publish_all(range(3), "B")
     expected = [("A", 4), ("A", 5), ("A", 6), ("A", 7), ("B", 0), ("B", 1), ("B", 2)]
     assert await bare.read(7) == [house.ledger.runs[run][t].decode() for run, t in expected]
-    _, closed = await asyncio.gather(house.stop(), bare.rest())
+    closed = await house.stop_while(bare.rest())
     assert len(bare.texts) == 7
     assert closed.code == 1001
     assert "B:2" in closed.reason

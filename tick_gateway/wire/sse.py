@@ -1,7 +1,8 @@
 """Server-Sent Events (WHATWG HTML, section 9.2), chunked for HTTP/1.1, close-delimited for HTTP/1.0.
 
 Comments and ``retry`` end in one LF and never in a blank line: several clients turn a blank line into an empty event.
-Ticks hold neither CR nor LF, so one ``data:`` line carries any of them.
+Ticks hold neither CR nor LF, so one ``data:`` line carries any of them. The ``id:`` line comes last: some clients adopt it
+when they read it, and would pass over a tick whose data was cut off behind it.
 """
 
 from __future__ import annotations
@@ -34,13 +35,14 @@ class SSEFraming:
         return self._wrap(b":\n")
 
     def messages(self, run: str, payloads: Sequence[Payload]) -> bytes:
-        head = (f"event: {self.event}\n" if self.event else "").encode() + b"id: %s:" % run.encode()
-        return self._wrap(b"".join([b"%s%d\ndata: %s\n\n" % (head, p.t, p.data) for p in payloads]))
+        head = (f"event: {self.event}\n" if self.event else "").encode() + b"data: "
+        position = b"\nid: %s:" % run.encode()
+        return self._wrap(b"".join([b"%s%s%s%d\n\n" % (head, p.data, position, p.t) for p in payloads]))
 
     def notice(self, notice: Notice) -> bytes:
         event_id = notice.event_id
         id_line = b"" if event_id is None else b"id: %s\n" % event_id.encode()
-        return self._wrap(b"event: %s\n%sdata: %s\n\n" % (notice.name.encode(), id_line, notice_json(notice)))
+        return self._wrap(b"event: %s\ndata: %s\n%s\n" % (notice.name.encode(), notice_json(notice), id_line))
 
     def closing(self, notice: Notice) -> bytes | None:
         return (LAST_CHUNK if self.chunked else b"") if isinstance(notice, End) else None

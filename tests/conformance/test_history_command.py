@@ -1,0 +1,302 @@
+"""The WebSocket command history, bad commands, and what else a client may send: fragments, pings, nonsense."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import struct
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from .conftest import OpenHouse
+from .events import ticks
+from .house import House, tick
+from .raw import BINARY, CLOSE, CONT, PING, PONG, TEXT, Closed, WebSocket, elements, frame, members
+from .reader import PATIENCE
+from .talk import Talk
+
+# ---- history ----
+
+
+async def _history(socket: WebSocket, ident: object = 1) -> tuple[list[list[str]], dict[str, Any], list[str]]:
+    """Read a history to its end: each message's ticks as they stand, the last message, and what else came."""
+    parts: list[list[str]] = []
+    others: list[str] = []
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            text = await socket.message()
+            value = json.loads(text)
+            if value.get("history") != ident:
+                others.append(text)
+            elif "ticks" in value:
+                assert set(value) == {"history", "ticks"}
+                assert len(text.encode()) <= 256 * 1024 + 1000 or len(value["ticks"]) == 1
+                parts.append(elements(members(text)["ticks"]))
+            else:
+                return parts, value, others
+
+
+async def test_history(house: House) -> None:
+    await house.publish_all(range(50))
+    socket = await WebSocket.connect(house.port, "/ws/stream?tail=0")
+    socket.command(op="history", id=1, t0=10, t1=19)
+    parts, done, _ = await _history(socket)
+    assert [data.encode() for part in parts for data in part] == [tick("A", t) for t in range(10, 20)]
+    assert done == {"history": 1, "done": True}
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, range(50)),
+        ({"t0": 45}, range(45, 50)),
+        ({"t1": 3}, range(4)),
+        ({"t0": 20, "t1": 20}, range(20, 21)),
+        ({"t0": 45, "t1": 999}, range(45, 50)),
+        ({"t0": 100, "t1": 200}, range(0)),
+    ],
+)
+async def test_the_bounds_of_history(house: House, given: dict[str, int], expected: range) -> None:
+    await house.publish_all(range(50))
+    socket = await WebSocket.connect(house.port, "/ws/stream?tail=0")
+    socket.command(op="history", id="h", **given)
+    parts, done, _ = await _history(socket, "h")
+    assert [json.loads(data)["t"] for part in parts for data in part] == list(expected)
+    assert done == {"history": "h", "done": True}
+
+
+async def test_history_comes_in_messages_of_a_thousand(house: House) -> None:
+    await house.publish_all(range(2500))
+    socket = await WebSocket.connect(house.port, "/ws/stream?tail=0")
+    socket.command(op="history", id=1)
+    parts, _, _ = await _history(socket)
+    assert max(map(len, parts)) <= 1000
+    assert [json.loads(data)["t"] for part in parts for data in part] == list(range(2500))
+
+
+async def test_history_comes_in_messages_of_256_kib(house: House) -> None:
+    for t in range(8):
+        await house.publish_all([t], size=300_000 if t == 5 else 100_000)
+    socket = await WebSocket.connect(house.port, "/ws/stream?tail=0")
+    socket.command(op="history", id=1)
+    parts, _, _ = await _history(socket)  # checks the sizes
+    assert [json.loads(data)["t"] for part in parts for data in part] == list(range(8))
+
+
+async def test_history_goes_between_the_live_ticks(open_house: OpenHouse) -> None:
+    house = await open_house(small=True)
+    await house.publish_all(range(500), size=2000)
+    socket = await WebSocket.connect(house.port, "/ws/stream?tail=0", small=True)
+    socket.command(op="history", id=1)
+    await house.until(lambda: any(session.blocked for session in house.hub.fanout.sessions))
+    await house.publish_all(range(500, 510))
+    parts, _, others = await _history(socket)
+    assert [json.loads(data)["t"] for part in parts for data in part] == list(range(500))
+    async with asyncio.timeout(PATIENCE):
+        while len(others) < 10:
+            others.append(await socket.message())
+    assert [text.encode() for text in others] == [tick("A", t) for t in range(500, 510)]
+
+
+async def test_several_histories_at_once(house: House) -> None:
+    await house.publish_all(range(3000))
+    talk = await Talk.open(house, "tail=0")
+    for ident in range(3):
+        talk.say(op="history", id=ident, t0=1000 * ident)
+    while sum(isinstance(message, dict) and "done" in message for message in talk.messages) < 3:
+        await talk.next()
+    for ident in range(3):
+        parts = [
+            m["ticks"] for m in talk.messages if isinstance(m, dict) and m.get("history") == ident and "ticks" in m
+        ]
+        assert [one["t"] for part in parts for one in part] == list(range(1000 * ident, 3000))
+
+
+async def test_history_of_a_run_and_in_the_view(house: House) -> None:
+    await house.publish_all(range(20), "A")
+    await house.publish_all(range(5), "B")
+    socket = await WebSocket.connect(house.port, "/ws/stream?tail=0&every=5&fields=x")
+    socket.command(op="history", id=1, run="A")
+    parts, _, _ = await _history(socket)
+    assert [json.loads(data) for part in parts for data in part] == [{"t": t, "x": 1.5} for t in (0, 5, 10, 15)]
+
+
+async def test_history_says_what_is_gone(open_house: OpenHouse) -> None:
+    house = await open_house(ring=20)
+    await house.publish_all(range(50))
+    socket = await WebSocket.connect(house.port, "/ws/stream?tail=0")
+    socket.command(op="history", id=1, t0=10)
+    parts, done, _ = await _history(socket)
+    assert [json.loads(data)["t"] for part in parts for data in part] == list(range(30, 50))
+    assert done == {"history": 1, "done": True, "gap": {"after": 9, "next": 30}}
+
+
+# ---- bad commands ----
+
+BAD: list[str] = [
+    "",
+    "not json",
+    "[]",
+    "7",
+    "{}",
+    '{"op":7}',
+    '{"op":"nonsense"}',
+    '{"op":"__init__"}',
+    '{"op":"view","nonsense":1}',
+    '{"op":"view","every":0}',
+    '{"op":"view","every":1.5}',
+    '{"op":"view","batch":1001}',
+    '{"op":"view","fields":"a..b"}',
+    '{"op":"view","stamp":"yes"}',
+    '{"op":"seek"}',
+    '{"op":"seek","from_t":"A:B:C"}',
+    '{"op":"seek","from_t":"A:1","speed":0}',
+    '{"op":"history"}',
+    '{"op":"history","id":1,"t0":5,"t1":4}',
+    '{"op":"history","id":1,"t0":-1}',
+    '{"op":"history","id":1,"run":"nobody"}',
+    '{"op":"pause","every":1}',
+    '{"op":"ping","op":"nonsense"}',
+    "[" * 60_000,
+]
+
+
+@pytest.mark.parametrize("text", BAD, ids=range(len(BAD)))
+async def test_a_bad_command_is_answered_and_the_stream_goes_on(house: House, text: str) -> None:
+    await house.publish_all(range(5))
+    talk = await Talk.open(house, "tail=1")
+    await talk.tick(4)
+    talk.socket.send(text)
+    answer = await talk.error()
+    assert set(answer) >= {"error", "message"}
+    assert isinstance(answer["error"], str)
+    house.publish([5, 6])
+    await talk.tick(6)
+    assert ticks(talk.events) == [4, 5, 6]
+
+
+async def test_the_error_names_the_command(house: House) -> None:
+    await house.publish_all(range(5))
+    talk = await Talk.open(house, "tail=0")
+    talk.say(op="view", every=-1, id="mine")
+    assert (await talk.error())["id"] == "mine"
+
+
+async def test_ten_bad_commands_end_the_stream(house: House) -> None:
+    await house.publish_all(range(5))
+    talk = await Talk.open(house, "tail=0")
+    for _ in range(9):
+        talk.socket.send("nonsense")
+        await talk.error()
+    talk.say(op="ping", id=1)
+    await talk.reply(pong=1)
+    talk.socket.send("nonsense")
+    await talk.error()
+    closed = await _closed(talk.socket)
+    assert closed.code == 1008
+    assert len(closed.reason.encode()) <= 123
+
+
+async def test_a_hundred_bad_commands_at_once_are_answered_ten_times(house: House) -> None:
+    await house.publish_all(range(5))
+    talk = await Talk.open(house, "tail=0")
+    talk.socket.send_raw(frame("nonsense") * 100)
+    for _ in range(10):
+        await talk.error()
+    assert (await _closed(talk.socket)).code == 1008
+
+
+# ---- frames ----
+
+
+def _whole(command: bytes) -> bytes:
+    return frame(command)
+
+
+def _fragments(command: bytes) -> bytes:
+    middle = b"".join(frame(command[i : i + 1], CONT, fin=False) for i in range(1, len(command)))
+    return frame(command[:1], TEXT, fin=False) + middle + frame(b"", CONT)
+
+
+def _fragments_with_a_ping_between(command: bytes) -> bytes:
+    return frame(command[:3], TEXT, fin=False) + frame(b"between", PING) + frame(command[3:], CONT)
+
+
+@pytest.mark.parametrize("how", [_whole, _fragments, _fragments_with_a_ping_between])
+@pytest.mark.parametrize("bytewise", [False, True])
+async def test_a_command_however_it_is_cut(house: House, how: Callable[[bytes], bytes], bytewise: bool) -> None:
+    await house.publish_all(range(5))
+    talk = await Talk.open(house, "tail=0")
+    data = how('{"op":"ping","id":"é"}'.encode())
+    for piece in [data[i : i + 1] for i in range(len(data))] if bytewise else [data]:
+        talk.socket.send_raw(piece)
+        await talk.socket.response.writer.drain()
+        await asyncio.sleep(0)
+    await talk.reply(pong="é")
+
+
+@pytest.mark.parametrize("payload", [b"", b"x", b"y" * 125])
+async def test_pings_are_answered_in_order(house: House, payload: bytes) -> None:
+    await house.publish_all(range(5))
+    socket = await WebSocket.connect(house.port, "/ws/stream?tail=0")
+    for number in (b"1", b"2"):
+        socket.send(payload[:-1] + number, PING)
+    socket.send(b"nobody asked", PONG)
+    socket.send(payload, PING)
+    for expected in (payload[:-1] + b"1", payload[:-1] + b"2", payload):
+        answer = await asyncio.wait_for(socket.frame(), PATIENCE)
+        assert (answer.opcode, answer.payload) == (PONG, expected)
+
+
+async def test_a_command_behind_the_handshake(house: House) -> None:
+    """A client may send before it has read the answer to its handshake."""
+    await house.publish_all(range(5))
+    key = "dGhlIHNhbXBsZSBub25jZQ=="
+    reader, writer = await asyncio.open_connection("127.0.0.1", house.port)
+    head = (
+        f"GET /ws/stream?tail=0 HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n\r\n"
+    )
+    writer.write(head.encode() + frame('{"op":"ping","id":1}'))
+    assert b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo=" in await reader.readuntil(b"\r\n\r\n")
+    assert await reader.readexactly(2) == bytes([0x81, 18])
+    assert json.loads(await reader.readexactly(18)) == {"pong": 1, "tip": 4}
+    writer.close()
+
+
+@pytest.mark.parametrize(
+    ("nonsense", "code"),
+    [
+        (frame("{}", masked=False), 1002),
+        (frame("{}", 0x3), 1002),
+        (frame(b"x", CONT), 1002),
+        (frame(b"x" * 126, PING), 1002),
+        (frame(b"\xff\xfe"), 1007),
+        (frame(b"\xff\xfe", BINARY), 1007),
+        (frame(b"x" * 70_000), 1009),
+        (frame(b"x" * 40_000, fin=False) + frame(b"x" * 40_000, CONT), 1009),
+        (b"\xff" * 100, 1002),
+        (frame(struct.pack("!H", 999), CLOSE), 1002),
+        (frame(b"x", CLOSE), 1002),
+    ],
+    ids=range(11),
+)
+async def test_nonsense_closes_the_connection_with_its_code(house: House, nonsense: bytes, code: int) -> None:
+    await house.publish_all(range(5))
+    socket = await WebSocket.connect(house.port, "/ws/stream?tail=0")
+    other = await house.read("websocket", tail=0)
+    socket.send_raw(nonsense)
+    assert (await _closed(socket)).code == code
+    house.publish([5])
+    assert ticks(await other.until(5)) == [5], "nobody else is touched"
+
+
+async def _closed(socket: WebSocket) -> Closed:
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            try:
+                await socket.message()
+            except Closed as closed:
+                return closed

@@ -1,0 +1,239 @@
+"""SSE and NDJSON byte for byte, and the head of every answer: what proxies, browsers and old clients rely on."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import pytest
+
+from tick_gateway.transports import TRANSPORTS
+
+from .conftest import OpenHouse
+from .house import House, tick
+from .raw import Response, request
+from .reader import PATIENCE
+
+STREAMS = ["/sse", "/ndjson", "/stream", "/"]
+PULLS = ["/poll?timeout=0", "/incremental", "/range", "/latest", "/ticks/3"]
+
+
+async def _some(response: Response, size: int) -> bytes:
+    """The first ``size`` bytes of a body, as they come in its chunks."""
+    data = b""
+    async with asyncio.timeout(PATIENCE):
+        async for piece in response.pieces():
+            data += piece
+            if len(data) >= size:
+                return data
+    return data
+
+
+# ---- Server-Sent Events ----
+
+
+async def test_the_first_bytes_of_server_sent_events_come_at_once(house: House) -> None:
+    """Before any tick: else a browser does not say that the stream is open. One LF, never a blank line."""
+    data = await _some(await house.get("/sse?tail=0"), 1)
+    assert data.startswith(b"retry: ")
+    assert data.endswith(b"\n")
+    assert data.count(b"\n") == 1
+
+
+async def test_server_sent_events_byte_for_byte(house: House) -> None:
+    await house.publish_all(range(3), "A")
+    await house.publish_all(range(2), "B")
+    response = await house.get("/sse?from_t=A:1&limit=3&hello=1")
+    body = (await response.read()).decode()
+    opening, rest = body.split("\n", 1)
+    assert opening.startswith("retry: ")
+    assert rest == (
+        'event: hello\ndata: {"notice":"hello","run":"A","first":0,"tip":2}\n\n'
+        f"data: {tick('A', 2).decode()}\nid: A:2\n\n"
+        'event: reset\ndata: {"notice":"reset","run":"B","old":"A","complete":true}\nid: B:-1\n\n'
+        f"data: {tick('B', 0).decode()}\nid: B:0\n\n"
+        f"data: {tick('B', 1).decode()}\nid: B:1\n\n"
+        'event: end\ndata: {"notice":"end","reason":"limit","position":"B:1"}\nid: end\n\n'
+    )
+
+
+async def test_a_gap_as_a_server_sent_event(open_house: OpenHouse) -> None:
+    house = await open_house(ring=2)
+    await house.publish_all(range(5))
+    body = (await (await house.get("/sse?from_t=A:0&limit=1&event=tick")).read()).decode()
+    assert body.split("\n", 1)[1].startswith(
+        'event: gap\ndata: {"notice":"gap","run":"A","after":0,"next":3}\nid: A:2\n\nevent: tick\ndata: {"t":3'
+    )
+
+
+async def test_a_batch_as_a_server_sent_event(house: House) -> None:
+    await house.publish_all(range(3))
+    body = (await (await house.get("/sse?from_t=A:-1&limit=2&batch=2")).read()).decode()
+    assert f"\ndata: [{tick('A', 0).decode()},{tick('A', 1).decode()}]\nid: A:1\n\n" in body
+
+
+async def test_heartbeats_of_server_sent_events_are_no_events(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tick_gateway.fanout._SWEEP_SECONDS", 0.05)
+    data = await _some(await house.get("/sse?tail=0&heartbeat=1"), 13)
+    assert data.split(b"\n", 1)[1] == b":\n"
+
+
+# ---- NDJSON ----
+
+
+async def test_ndjson_byte_for_byte(house: House) -> None:
+    await house.publish_all(range(3), "A")
+    await house.publish_all(range(2), "B")
+    response = await house.get("/ndjson?from_t=A:1&limit=3&hello=1")
+    assert response.headers["Transfer-Encoding"] == "chunked"
+    assert (await response.read()).decode() == (
+        '{"notice":"hello","run":"A","first":0,"tip":2}\n'
+        f"{tick('A', 2).decode()}\n"
+        '{"notice":"reset","run":"B","old":"A","complete":true}\n'
+        f"{tick('B', 0).decode()}\n{tick('B', 1).decode()}\n"
+        '{"notice":"end","reason":"limit","position":"B:1"}\n'
+    )
+
+
+@pytest.mark.parametrize("path", ["/ndjson", "/sse", "/"])
+async def test_streams_for_http_1_0_end_with_the_connection(house: House, path: str) -> None:
+    await house.publish_all(range(3))
+    response = await request(house.port, f"{path}?from_t=A:-1&limit=3", version="1.0")
+    assert "Transfer-Encoding" not in response.headers
+    assert "Content-Length" not in response.headers
+    assert response.headers["Connection"] == "close"
+    assert (await response.read()).count(b'"run_of"') == 3
+
+
+async def test_ticks_from_the_outside_cannot_break_the_framing(house: House) -> None:
+    """Line breaks between tokens become spaces; inside a string they are no JSON."""
+    data = b' \r\n{"t":0,\r\n"a":\n"x\\ny\\r\\n\\nevent: end",\r "b":[1,\n\n2]\r\n}\n'
+    response = await request(house.port, "/publish?run=A", method="POST", body=b"[" + data + b"]")
+    assert response.status == 200, await response.read()
+    expected = b'{"t":0,  "a": "x\\ny\\r\\n\\nevent: end",  "b":[1,  2]  }'
+    assert await (await house.get("/ndjson?from_t=A:-1&limit=1")).read() == (
+        expected + b'\n{"notice":"end","reason":"limit","position":"A:0"}\n'
+    )
+    body = await (await house.get("/sse?from_t=A:-1&limit=1")).read()
+    assert b"data: " + expected + b"\nid: A:0\n\nevent: end\ndata: " in body
+
+
+# ---- heads ----
+
+
+@pytest.mark.parametrize("path", STREAMS)
+async def test_the_head_of_a_stream(house: House, path: str) -> None:
+    await house.publish_all(range(5), "A")
+    response = await house.get(f"{path}?tail=1")
+    headers = response.headers
+    assert response.status == 200
+    assert headers["Cache-Control"] == "no-store, no-transform"
+    assert headers["X-Accel-Buffering"] == "no"
+    assert headers["Connection"] == "close"
+    assert headers["Content-Type"] == ("text/event-stream" if path == "/sse" else "application/x-ndjson")
+    assert headers["Tick-Run"] == "A"
+    _open_to_all(response)
+
+
+async def test_the_head_of_a_stream_on_an_empty_bus(house: House) -> None:
+    response = await house.get("/ndjson")
+    assert response.status == 200
+    assert "Tick-Run" not in response.headers
+
+
+@pytest.mark.parametrize(
+    ("query", "run"),
+    [("tail=1", "B"), ("from_t=A:2", "A"), ("from_t=2", "B"), ("run=A", "A"), ("from_t=Z:1", "B"), ("", "B")],
+)
+@pytest.mark.parametrize("path", ["/sse", "/ndjson", "/ws/stream"])
+async def test_tick_run_is_the_run_of_the_first_tick(house: House, path: str, query: str, run: str) -> None:
+    await house.publish_all(range(5), "A")
+    await house.publish_all(range(5), "B")
+    assert (await house.ask(f"{path}?{query}")).headers["Tick-Run"] == run
+
+
+@pytest.mark.parametrize("path", PULLS)
+async def test_the_head_of_a_pull(house: House, path: str) -> None:
+    await house.publish_all(range(5), "A")
+    response = await house.get(path)
+    assert response.status == 200, await response.read()
+    assert response.headers["Cache-Control"] == "no-store"
+    assert response.headers["Vary"] == "Accept, Accept-Encoding"
+    assert response.headers["Tick-Run"] == "A"
+    _open_to_all(response)
+    await response.read()
+
+
+@pytest.mark.parametrize("path", [*STREAMS, *PULLS, "/meta", "/runs", "/ws/stream"])
+async def test_errors_can_be_read_by_every_origin(house: House, path: str) -> None:
+    response = await house.get(path.partition("?")[0] + "?nonsense=1", Origin="https://elsewhere.example")
+    assert response.status == 400
+    assert (await response.json())["parameter"] == "nonsense"
+    _open_to_all(response)
+
+
+@pytest.mark.parametrize("path", [*STREAMS, *PULLS, "/meta", "/runs"])
+async def test_options(house: House, path: str) -> None:
+    response = await house.get(
+        path,
+        method="OPTIONS",
+        Origin="https://elsewhere.example",
+        Access_Control_Request_Method="GET",
+        Access_Control_Request_Headers="last-event-id",
+    )
+    assert response.status in (200, 204)
+    assert await response.read() == b""
+    allowed = {name.strip() for name in response.headers["Access-Control-Allow-Headers"].split(",")}
+    assert allowed == {"Last-Event-ID", "Authorization", "If-None-Match"}
+    assert "GET" in response.headers["Access-Control-Allow-Methods"]
+    assert response.headers["Access-Control-Allow-Origin"] == "*"
+
+
+async def test_publishing_is_not_open_to_other_origins(house: House) -> None:
+    response = await request(
+        house.port, "/publish", method="POST", headers={"Origin": "https://elsewhere.example"}, body=b'{"t":0}'
+    )
+    assert response.status == 403
+    assert "Access-Control-Allow-Origin" not in response.headers
+    response = await house.get("/publish", method="OPTIONS", Origin="https://elsewhere.example")
+    assert "Access-Control-Allow-Origin" not in response.headers
+
+
+@pytest.mark.parametrize("path", [*STREAMS, *PULLS, "/meta", "/runs"])
+async def test_head_gives_the_head_alone(house: House, path: str) -> None:
+    await house.publish_all(range(5), "A")
+    got = await house.get(path)
+    response = await house.get(path, method="HEAD")
+    assert response.status == 200
+    assert response.headers["Content-Type"] == got.headers["Content-Type"]
+    assert response.headers.get("Tick-Run") == got.headers.get("Tick-Run")
+    assert response.headers.get("Content-Length") == got.headers.get("Content-Length"), "that of the answer to GET"
+    got.close()
+    response.writer.write_eof()
+    assert await asyncio.wait_for(response.reader.read(), PATIENCE) == b"", "a body came"
+
+
+async def test_head_of_a_websocket_is_refused(house: House) -> None:
+    assert (await house.get("/ws/stream", method="HEAD")).status in (400, 405, 426)
+
+
+async def test_a_websocket_without_a_handshake_is_told_so(house: House) -> None:
+    response = await house.get("/ws/stream")
+    assert response.status == 426
+    assert response.headers["Upgrade"].lower() == "websocket"
+    assert (await response.json())["error"] == "not_a_websocket"
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE"])
+async def test_other_methods_are_not_allowed(house: House, method: str) -> None:
+    for transport in TRANSPORTS:
+        response = await house.get(transport.path, method=method)
+        assert response.status == 405
+        assert "GET" in response.headers["Allow"]
+        assert json.loads(await response.read())["error"] == "method_not_allowed"
+
+
+def _open_to_all(response: Response) -> None:
+    assert response.headers["Access-Control-Allow-Origin"] == "*"
+    exposed = {name.strip() for name in response.headers["Access-Control-Expose-Headers"].split(",")}
+    assert exposed == {"Tick-Run", "Tick-Next", "Tick-Gap", "Tick-Reset", "Link", "ETag", "Retry-After"}

@@ -1,0 +1,443 @@
+"""`tick-gateway serve` as a process: how it starts, listens, refuses and stops; and the Gateway in a script's thread."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestClient, TestServer
+
+from tests.process import GatewayProcess, Running, publish
+from tests.sockets import CLOSE, UPGRADE, Follower, Peer, ask, chunk, frame, request
+from tick_gateway import Gateway, GatewayError
+from tick_gateway.errors import InboxFull, NotFound, SettingError
+from tick_gateway.settings import TABLE
+
+
+def refused(*args: str, env: Mapping[str, str] | None = None) -> str:
+    """The one line that a command says before it ends with code 2."""
+    with Running([sys.executable, "-m", "tick_gateway", *args], env=env) as command:
+        assert command.wait() == 2, command.report()
+        assert command.stdout.lines == []
+        (line,) = command.stderr.lines
+        return line
+
+
+# ---- what is refused ----
+
+
+def test_a_port_in_use() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        for host in ("127.0.0.1", ""):
+            line = refused("serve", "--port", str(port), "--host", host)
+            assert line.startswith("tick-gateway serve: ") or "python -m tick_gateway serve" in line
+            assert "in use" in line and str(port) in line
+
+
+def test_the_gateways_own_port_in_use() -> None:
+    with GatewayProcess("serve") as gateway:
+        assert "in use" in refused("demo", "--port", str(gateway.port))
+        assert ask(gateway.port, request("GET", "/healthz")).status == 200
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        (["serve", "--port", "eighty"], "--port: 'eighty' is not a whole number"),
+        (["serve", "--port", "65536"], "port: 65536 is out of range"),
+        (["serve", "--port", "-1"], "--port: '-1' is not a whole number"),
+        (["serve", "--port", "\u0661"], "--port"),
+        (["serve", "--ring", "0"], "ring: 0 is out of range; accepted: at least 1"),
+        (["serve", "--ring-bytes", "64 parsecs"], "--ring-bytes: '64 parsecs' is not a number of bytes"),
+        (["serve", "--flush-interval", "1e-3"], "--flush-interval"),
+        (["serve", "--flush-interval", "nan"], "--flush-interval"),
+        (["serve", "--nan", "maybe"], "nan: 'maybe' is not accepted; accepted: refuse, null"),
+        (["serve", "--nonsense"], "--nonsense"),
+        (["serve", "extra"], "extra"),
+        (["serve", "--port"], "--port"),
+        (["serve", "--host", "no.such.name.invalid", "--port", "0"], "host: cannot listen on no.such.name.invalid"),
+        (["serve", "--host", "203.0.113.7", "--port", "0"], "host: cannot listen on 203.0.113.7"),
+        (["demo", "--rate", "0"], "--rate"),
+        (["demo", "--rate", "fast"], "--rate"),
+        (["demo", "--agents", "0"], "--agents"),
+        (["nonsense"], "nonsense"),
+        (["--nonsense"], "--nonsense"),
+    ],
+    ids=" ".join,
+)
+def test_bad_flags(args: list[str], says: str) -> None:
+    line = refused(*args)
+    assert says in line and len(line) < 500
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("TICK_GATEWAY_PORT", "eighty", "TICK_GATEWAY_PORT: 'eighty' is not a whole number"),
+        ("TICK_GATEWAY_PROT", "8000", "TICK_GATEWAY_PROT: no such setting; accepted: TICK_GATEWAY_BACKLOG"),
+        ("TICK_GATEWAY_", "8000", "no such setting"),
+        ("TICK_GATEWAY_MAX_TICK", "1", "max_tick: 1 is out of range"),
+    ],
+)
+def test_bad_variables(name: str, value: str, says: str) -> None:
+    assert says in refused("serve", env={name: value})
+
+
+def test_flags_outrank_variables() -> None:
+    with GatewayProcess("serve", "--max-tick", "100", env={"TICK_GATEWAY_MAX_TICK": "50"}) as gateway:
+        tick = b'{"t":1,"x":"%s"}' % (b"x" * 60)
+        assert ask(gateway.port, request("POST", "/publish", {}, tick)).status == 200
+
+
+def test_help_names_every_setting() -> None:
+    for command in ("serve", "demo"):
+        with Running([sys.executable, "-m", "tick_gateway", command, "--help"]) as shown:
+            assert shown.wait() == 0
+            assert all(row.flag in shown.stdout.text for row in TABLE)
+    with Running([sys.executable, "-m", "tick_gateway"]) as shown:
+        assert shown.wait() == 0
+        assert {"serve", "demo", "cat", "publish"} <= set(shown.stdout.text.split())
+
+
+# ---- listening ----
+
+
+def test_it_listens_on_every_address_and_says_so() -> None:
+    with GatewayProcess("serve", "--host", "") as gateway:
+        hosts = ["127.0.0.1", "::1"] if socket.has_dualstack_ipv6() else ["127.0.0.1"]
+        for host in hosts:
+            with Peer(gateway.port, host=host) as peer:
+                assert peer.send(request("GET", "/healthz")).response().status == 200
+        text = gateway.stderr.text
+        assert f"http://localhost:{gateway.port}/" in text and "every other address" in text
+        assert gateway.stderr.find("curl --data-binary @-") is not None
+
+
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this machine has no IPv6")
+def test_one_address_alone() -> None:
+    with Running(
+        [sys.executable, "-m", "tick_gateway", "serve", "--host", "::1", "--port", "0"],
+    ) as gateway:
+        found = gateway.stderr.find(r"http://\[::1\]:(\d+)/")
+        assert found is not None, gateway.report()
+        with Peer(int(found[1]), host="::1") as peer:
+            assert peer.send(request("GET", "/healthz")).response().status == 200
+        with pytest.raises(ConnectionRefusedError):
+            Peer(int(found[1]))
+        assert "every other address" not in gateway.stderr.text
+        assert gateway.terminate() == 0
+
+
+def test_it_answers_as_soon_as_it_says_where() -> None:
+    """The line with the address stands on standard error once it listens: whoever waits for it may connect."""
+    for _ in range(3):
+        with GatewayProcess("serve") as gateway, Peer(gateway.port) as peer:
+            assert peer.send(request("GET", "/readyz")).response().json() == {"ready": True}
+
+
+# ---- stopping ----
+
+READERS = {
+    "ndjson": "/ndjson",
+    "sse": "/sse",
+    "poll": "/poll?timeout=60&last_t=run:2",
+    "incremental": "/incremental?from_t=run:9",
+}
+LINES = ['{"t":0}', '{"t":1}', '{"t":2}']
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_drains(number: signal.Signals) -> None:
+    """Readers of every kind and publishers are told; who does not listen does not hold it up for ever."""
+    with GatewayProcess("serve", "--drain-timeout", "5") as gateway:
+        publish(gateway.url, LINES, run="run")
+        peers = {name: Peer(gateway.port).send(request("GET", path)) for name, path in READERS.items()}
+        peers["ws"] = Peer(gateway.port).open("/ws/stream?hello=1")
+        peers["bare"] = Peer(gateway.port).open("/ws/stream")
+        peers["ws publisher"] = Peer(gateway.port).open("/ws/publish", {"Tick-Run": "run"})
+        stubborn = Peer(gateway.port).open("/ws/publish")  # answers no close frame
+        idle, half = Peer(gateway.port), Peer(gateway.port).send(b"GET /nd")
+        chunked = request("POST", "/publish", {"Transfer-Encoding": "chunked", "Tick-Run": "run"})
+        peers["publisher"] = Peer(gateway.port).send(chunked, chunk(b'{"t":3}\n{"t":4}\n{"t":5'))
+        follower = Follower(gateway.port, "/ndjson?hello=1&from_t=run:-1")
+        follower.wait_for([*LINES, '{"t":3}', '{"t":4}'])  # the publisher has begun, the readers are there
+        peers["ws"].until(b'{"t":4}')
+        gateway.process.send_signal(number)
+
+        assert json.loads(stream_end(peers["ndjson"])) == {"notice": "end", "reason": "shutdown", "position": "run:4"}
+        sse = peers["sse"].rest()
+        assert b'event: end\ndata: {"notice":"end","reason":"shutdown","position":"run:4"}\nid: run:4' in sse
+        assert sse.endswith(b"0\r\n\r\n")
+        assert peers["ws"].frame().json()["reason"] == "shutdown"
+        for name in ("ws", "bare", "ws publisher"):
+            closing = peers[name].close_frame()
+            assert closing.code == 1001 and b"shutdown" in closing.payload
+            peers[name].send(frame(CLOSE, closing.payload[:2]))
+        assert peers["poll"].response().status == peers["incremental"].response().status == 200
+        counts = peers["publisher"].response()
+        assert (counts.status, counts.json()["accepted"], counts.json()["error"]) == (503, 2, "shutdown")
+        assert gateway.wait() == 0
+        for peer in [*peers.values(), stubborn, idle, half]:
+            peer.close()
+        follower.close()
+
+
+def stream_end(peer: Peer) -> bytes:
+    """The last line of an NDJSON stream, which has to come to its proper end."""
+    body = peer.rest()
+    assert body.endswith(b"\r\n0\r\n\r\n"), body[-200:]
+    return body.removesuffix(b"\n\r\n0\r\n\r\n").rpartition(b"\n")[2]
+
+
+def test_a_second_signal_changes_nothing() -> None:
+    with GatewayProcess("serve") as gateway:
+        peer = Peer(gateway.port).open("/ws/stream?hello=1")
+        gateway.process.send_signal(signal.SIGTERM)
+        assert peer.close_frame().code == 1001
+        gateway.process.send_signal(signal.SIGTERM)  # it waits for the close frame of the peer now
+        peer.send(frame(CLOSE, b"\x03\xe9"))
+        assert gateway.wait() == 0
+        peer.close()
+
+
+def test_readers_that_do_not_read_do_not_hold_it_up() -> None:
+    with GatewayProcess("serve", "--drain-timeout", "1") as gateway:
+        stuck = [Peer(gateway.port, receive_buffer=4096).send(request("GET", "/ndjson?from_t=-1")) for _ in range(3)]
+        large = [json.dumps({"t": t, "x": "x" * 1_000_000}) for t in range(5)]
+        publish(gateway.url, large)
+        gateway.process.send_signal(signal.SIGTERM)
+        assert gateway.wait() == 0
+        for peer in stuck:
+            peer.close()
+
+
+# ---- in a script's own process ----
+
+SCRIPT = """
+import threading
+from tick_gateway import Gateway
+with Gateway.in_thread(port=0, host="127.0.0.1") as gateway:
+    print(gateway.url, flush=True)
+    for t in range(5):
+        gateway.publish({"t": t})
+    input()
+print([thread.name for thread in threading.enumerate()])
+gateway.publish({"t": 5})  # into memory alone
+gateway.close()
+"""
+
+
+def test_a_plain_script() -> None:
+    with Running([sys.executable, "-c", SCRIPT], stdin=True) as script:
+        found = script.stdout.find(r"http://127.0.0.1:(\d+)/")
+        assert found is not None, script.report()
+        follower = Follower(int(found[1]), "/ndjson?hello=1&tail=5")
+        follower.wait_for(f'{{"t":{t}}}' for t in range(5))
+        script.feed([""])
+        assert script.wait() == 0, script.report()
+        assert follower.lines.wait(lambda lines: '"reason":"shutdown"' in lines[-1])
+        assert script.stdout.lines[1:] == ["['MainThread']"]
+        assert script.stderr.text == ""
+        follower.close()
+
+
+def test_a_script_that_raises_still_closes() -> None:
+    code = SCRIPT.replace("input()", "raise SystemExit(7)")
+    with Running([sys.executable, "-c", code]) as script:
+        assert script.wait() == 7, script.report()
+        assert script.stderr.text == ""
+
+
+def test_in_thread_errors() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        threads = threading.active_count()
+        with pytest.raises(SettingError, match="in use"):
+            Gateway.in_thread(port=taken.getsockname()[1], host="127.0.0.1")
+        with pytest.raises(SettingError, match="out of range"):
+            Gateway.in_thread(port=0, ring=0)
+        with pytest.raises(TypeError):
+            Gateway.in_thread(port=0, rings=1)
+        assert threading.active_count() == threads
+
+
+def test_in_thread_on_a_running_loop_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fail(*_: object) -> None:
+        raise OSError("no")
+
+    monkeypatch.setattr("tick_gateway.server.listen.Server.start", fail)
+    with pytest.raises(GatewayError, match="did not start: no"):
+        Gateway.in_thread(port=0, host="127.0.0.1")
+
+
+def test_close_may_be_called_again_and_before_anything() -> None:
+    Gateway().close()
+    gateway = Gateway.in_thread(port=0, host="127.0.0.1")
+    gateway.close()
+    gateway.close()
+
+
+def test_two_gateways_side_by_side() -> None:
+    with Gateway.in_thread(port=0) as one, Gateway.in_thread(port=0) as two:
+        one.publish({"t": 1})
+        two.publish({"t": 2})
+        for gateway, t in ((one, 1), (two, 2)):
+            assert gateway.url is not None
+            assert ask(int(gateway.url.split(":")[2].strip("/")), request("GET", "/latest")).json() == {"t": t}
+
+
+def test_publish_from_many_threads_is_read_by_all() -> None:
+    with Gateway.in_thread(port=0, host="127.0.0.1") as gateway:
+        assert gateway.url is not None
+        follower = Follower(int(gateway.url.split(":")[2].strip("/")))
+        lock, ticks = threading.Lock(), iter(range(2000))
+
+        def work() -> None:
+            while True:
+                with lock:
+                    t = next(ticks, None)
+                    if t is None:
+                        return
+                    gateway.publish({"t": t})
+
+        threads = [threading.Thread(target=work) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        follower.wait_for(f'{{"t":{t}}}' for t in range(2000))
+        follower.close()
+
+
+def test_publish_timeout() -> None:
+    """A loop that does not come round: without a timeout, publish raises at once; with one, it waits for room."""
+    for timeout in (0.0, 30.0):
+        with Gateway.in_thread(port=0, host="127.0.0.1", inbox=5, publish_timeout=timeout) as gateway:
+            assert gateway.url is not None and gateway._loop is not None
+            follower = Follower(int(gateway.url.split(":")[2].strip("/")))
+            blocked, go_on = threading.Event(), threading.Event()
+
+            def block(blocked: threading.Event = blocked, go_on: threading.Event = go_on) -> None:
+                blocked.set()
+                go_on.wait(60)
+
+            gateway._loop.call_soon_threadsafe(block)
+            blocked.wait()
+            for t in range(5):
+                gateway.publish({"t": t})
+            if timeout:
+                threading.Timer(0.2, go_on.set).start()
+                gateway.publish({"t": 5})  # waits for the loop
+            else:
+                with pytest.raises(InboxFull):
+                    gateway.publish({"t": 5})
+                go_on.set()
+            follower.wait_for(f'{{"t":{t}}}' for t in range(6 if timeout else 5))
+            while gateway.hub.bus.pending:
+                continue
+            gateway.publish({"t": 6})
+            gap = json.dumps({"notice": "gap"})[:-1]
+            follower.lines.wait(lambda lines: lines[-1] == '{"t":6}')
+            gaps = [
+                json.loads(line)
+                for line in follower.lines.lines
+                if line.replace(" ", "").startswith(gap.replace(" ", ""))
+            ]
+            assert [(notice["after"], notice["next"]) for notice in gaps] == ([] if timeout else [(4, 6)])
+            assert gateway.hub.bus.dropped == (0 if timeout else 1)
+            follower.close()
+
+
+def test_end_run_from_python() -> None:
+    gateway = Gateway()
+    with pytest.raises(NotFound):
+        gateway.end_run()
+    gateway.publish({"t": 1}, run="one")
+    gateway.end_run()
+    gateway.publish({"t": 1})
+    assert [run.ended for run in gateway.hub.bus.runs.values()] == [True, False]
+
+
+# ---- on an application of one's own ----
+
+
+async def test_mounted_below_a_prefix() -> None:
+    app = web.Application()
+
+    async def own(_: web.Request) -> web.Response:
+        return web.Response(text="mine")
+
+    app.router.add_get("/", own)
+    one, two = Gateway(), Gateway()
+    one.mount(app, "/one")
+    two.mount(app, "deep/two/")
+    async with TestClient(TestServer(app, host="127.0.0.1")) as client:
+        one.publish({"t": 1})
+        assert await (await client.get("/")).text() == "mine"
+        assert await (await client.get("/one/latest")).json() == {"t": 1}
+        assert (await client.get("/deep/two/latest")).status == 404
+        assert (await client.get("/latest")).status == 404
+        answer = await client.post("/deep/two/publish", data=b'{"t":7}')
+        assert answer.status == 200
+        async with (
+            client.get("/deep/two/ndjson") as stream,
+            client.session.ws_connect(client.make_url("/one/ws/stream")) as ws,
+        ):
+            assert json.loads(await stream.content.readline()) == {"t": 7}
+            assert await ws.receive_json() == {"t": 1}
+            links: dict[str, Any] = await (await client.get("/one/", headers={"Accept": "application/json"})).json()
+            assert links["links"]["meta"].endswith("/one/meta")
+            next_ = (await client.get("/one/incremental")).links["next"]["url"]
+            assert str(next_).startswith(str(client.make_url("/one/incremental")))
+            await client.server.close()
+            assert json.loads(await stream.content.readline())["reason"] == "shutdown"
+            assert (await ws.receive()).data == 1001
+
+
+def test_the_handshake_of_a_mounted_gateway_is_the_same() -> None:
+    """Over a real socket: the takeover works below a prefix, too."""
+    app = web.Application()
+    gateway = Gateway()
+    gateway.mount(app)
+    command = [sys.executable, "-c", MOUNTED]
+    with Running(command, stdin=True) as script:
+        found = script.stdout.find(r"port (\d+)")
+        assert found is not None, script.report()
+        with Peer(int(found[1])) as peer:
+            peer.send(request("GET", "/ticks/ws/stream", UPGRADE))
+            assert peer.head().status == 101
+            assert peer.frame().json() == {"t": 1}
+
+
+MOUNTED = """
+import asyncio, sys
+from aiohttp import web
+from tick_gateway import Gateway
+async def main():
+    app, gateway = web.Application(), Gateway()
+    gateway.mount(app)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    gateway.publish({"t": 1})
+    print("port", runner.addresses[0][1], flush=True)
+    await asyncio.to_thread(sys.stdin.read)
+    await runner.cleanup()
+asyncio.run(main())
+"""
+
+
+def test_the_module_and_the_command_are_one() -> None:
+    found = subprocess.run(
+        [sys.executable, "-m", "tick_gateway", "--version"], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert found.stdout.startswith("tick-gateway, version ")
