@@ -9,7 +9,7 @@ Run it, publish to it, and read it with a tool that knows the format:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
 
 from aiohttp import web
 
@@ -27,7 +27,8 @@ MEDIA_TYPE = "application/json-seq"
 RS = b"\x1e"
 
 
-class JSONSeqFraming(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class JSONSeqFraming:
     """How ticks and notices lie on the wire. A value: readers with equal framings share the bytes that it makes."""
 
     chunked: bool = True

@@ -79,7 +79,7 @@ class Room:
         self.patches.undo()
         for task in asyncio.all_tasks(self.loop):
             task.cancel()
-        self.loop.turn(3)
+        self.loop.settle()
         self.loop.close()
 
     def _new_run_id(self) -> str:
@@ -143,7 +143,7 @@ class Room:
         while not done[0].done():
             self.loop.turn()
             self.look()
-            if not self.loop._busy:
+            if not self.loop.busy:
                 self.advance(0.5)
         done[0].result()
         self.advance(10.0)
@@ -177,6 +177,8 @@ class Client:
         self.room.feed.place(self.session.cursor, self.room.clock.monotonic())
         run = self.room.feed.run_of(self.session.cursor)  # the head's Tick-Run
         self.witness.connect(query, run.id if run else None)
+        if self.session.position is not None and not self.session.cursor.notices:
+            self.witness.placed(self.session.position)
         self._chunked = Chunked()
         self._decoder: EventStream | Lines | Frames = (
             EventStream() if self.kind == "sse" else Lines() if self.kind == "ndjson" else Frames()
@@ -207,9 +209,6 @@ class Client:
                 self.wire.deliver(masked(PONG, message.data))
             elif message.name == "close":
                 self.wire.lose()
-        position = self.session.position
-        if position is not None and not self.wire.buffer and self.session.cursor is not None:
-            self.witness.placed(position)
 
     def command(self, op: str, **members: Any) -> int:
         """Send a command; its ``id``."""

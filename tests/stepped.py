@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import time
+from collections import deque
 from collections.abc import Callable
 from contextvars import Context
 from typing import Any
@@ -31,53 +32,72 @@ class Clock:
         return round(self.time() * 1000) * 1_000_000
 
 
-class SteppedLoop(asyncio.SelectorEventLoop):
-    """asyncio's own loop, run turn by turn, whose time is a ``Clock``'s."""
+class SteppedLoop(asyncio.BaseEventLoop):
+    """A loop without sockets, run turn by turn, whose time is a ``Clock``'s."""
 
     def __init__(self, clock: Clock) -> None:
-        self.clock = clock
-        self._busy = False  # something was scheduled that the next turn will run
-        self._times: list[float] = []
         super().__init__()
+        self.clock = clock
+        self._soon: deque[asyncio.Handle] = deque()
+        self._later: list[tuple[float, int, asyncio.TimerHandle]] = []
+        self._count = 0  # so that timers of one moment run in the order in which they were set
 
     def time(self) -> float:
         return self.clock.now
 
     def call_soon(self, callback: Callable[..., object], *args: Any, context: Context | None = None) -> asyncio.Handle:
-        self._busy = True
-        return super().call_soon(callback, *args, context=context)
+        handle = asyncio.Handle(callback, args, self, context)
+        self._soon.append(handle)
+        return handle
+
+    call_soon_threadsafe = call_soon
 
     def call_at(
         self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None
     ) -> asyncio.TimerHandle:
-        heapq.heappush(self._times, when)
-        self._busy = self._busy or when <= self.clock.now
-        return super().call_at(when, callback, *args, context=context)
+        handle = asyncio.TimerHandle(when, callback, args, self, context)
+        self._count += 1
+        heapq.heappush(self._later, (when, self._count, handle))
+        return handle
 
-    def turn(self, count: int = 1) -> None:
-        """So many turns: each runs what was ready when it began."""
-        for _ in range(count):
-            self.call_soon(self.stop)
-            self._busy = False
-            self.run_forever()
+    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
+        pass
 
-    def settle(self, most: int = 100_000) -> None:
+    @property
+    def busy(self) -> bool:
+        """Whether the next turn has anything to do."""
+        return bool(self._soon) or bool(self._later and self._later[0][0] <= self.clock.now)
+
+    def turn(self) -> None:
+        """One turn: run what is ready now."""
+        while self._later and self._later[0][0] <= self.clock.now:
+            self._soon.append(heapq.heappop(self._later)[2])
+        outer = asyncio._get_running_loop()
+        asyncio._set_running_loop(self)
+        try:
+            for _ in range(len(self._soon)):
+                handle = self._soon.popleft()
+                if not handle.cancelled():
+                    handle._run()
+        finally:
+            asyncio._set_running_loop(outer)
+
+    def settle(self) -> None:
         """Turn until nothing is left to do at this moment."""
-        self.turn(2)  # the first may have come to timers alone
-        while self._busy:
-            most -= 1
-            assert most, "the loop never comes to rest"
+        for _ in range(100_000):
+            if not self.busy:
+                return
             self.turn()
+        raise AssertionError("the loop never comes to rest")
 
     def advance(self, seconds: float) -> None:
         """Let so much time pass, and everything that falls due in it."""
         end = self.clock.now + seconds
         self.settle()
-        while self._times and self._times[0] <= end:
-            self.clock.now = max(self.clock.now, heapq.heappop(self._times))
+        while self._later and self._later[0][0] <= end:
+            self.clock.now = self._later[0][0]
             self.settle()
         self.clock.now = end
-        self.settle()
 
 
 class Wire(asyncio.Transport):

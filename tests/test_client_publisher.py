@@ -261,6 +261,15 @@ async def test_what_the_gateway_refuses_is_told_with_its_line_and_reason() -> No
     assert (tally.published, tally.refused) == (3, 1)
 
 
+async def test_the_same_t_again_is_the_gateways_to_judge() -> None:
+    fake, told = FakeGateway(), list[str]()
+    data = joined([tick(0), tick(0), '{"t":0,"other":true}', tick(1)])
+    async with serving(fake.handle) as url:
+        tally = await publish_all(Publisher(url, run="a", refused=told.append), data)
+    assert fake.runs == {"a": {0: tick(0), 1: tick(1)}} and fake.doubles == 1
+    assert told == ["line 3: tick 0 differs"] and tally.runs == ["a"]
+
+
 async def test_nothing_to_publish() -> None:
     async with serving(FakeGateway().handle) as url:
         tally = await publish_all(Publisher(url, run="a"), b"\n\n")

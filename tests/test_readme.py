@@ -133,6 +133,13 @@ def test_the_script_of_the_readme() -> None:
     assert lines[-1]["reason"] == "shutdown"
 
 
+@pytest.mark.parametrize("command", shell(DOCS / "reference" / "command-line.md", "localhost:8000"))
+def test_the_command_line_as_its_page_says(command: str) -> None:
+    with GatewayProcess("demo") as gateway:
+        printed = run(command, gateway.url)
+        assert printed.count('"t":') == (5 if " cat " in command else 0)
+
+
 # ---- the tutorial ----
 
 
@@ -158,7 +165,7 @@ def test_the_tutorial(tmp_path: Path) -> None:
         assert [tick["t"] for tick in json.loads(pull)] == [6, 7, 8]
         for command, text in printed.items():
             first = re.search(r'"t":(\d+)', text)
-            if "-N" in command and "from_t=5" in command or "--from 5" in command:
+            if ("-N" in command and "from_t=5" in command) or "--from 5" in command:
                 assert first is not None and int(first[1]) == 6, command
             if "every=10" in command:
                 assert first is not None and int(first[1]) % 10 == 0, command

@@ -71,6 +71,15 @@ async def test_ticks_come_live(hub: Hub, client: Client) -> None:
             assert await record(response) == {"t": t, "x": [t]}
 
 
+async def test_it_shares_no_bytes_with_its_neighbours(hub: Hub, client: Client) -> None:
+    publish(hub, "one", 0)
+    async with client.get("/json-seq") as mine, client.get("/ndjson") as other:
+        for t in range(10):
+            assert await record(mine) == {"t": t, "x": [t]}
+            assert await other.content.readline() == b'{"t":%d,"x":[%d]}\n' % (t, t)
+            publish(hub, "one", t + 1)
+
+
 async def test_it_resumes(hub: Hub, client: Client) -> None:
     publish(hub, "one", *range(8))
     assert await records(client, "from_t=one:4&limit=3") == [

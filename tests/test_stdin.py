@@ -12,7 +12,7 @@ from urllib.request import urlopen
 import pytest
 
 from tests.process import ROOT, GatewayProcess
-from tests.sockets import Follower
+from tests.sockets import Follower, resident
 
 
 def get(gateway: GatewayProcess, path: str) -> Any:
@@ -98,7 +98,7 @@ def test_the_gateway_goes_on_after_the_end() -> None:
 def test_a_line_without_end_does_not_fill_memory() -> None:
     with GatewayProcess("serve", "--stdin", "--max-tick", "1000", stdin=True) as gateway:
         follower = Follower(gateway.port)
-        before = resident(gateway)
+        before = resident(gateway.process.pid)
         for _ in range(300):
             gateway.feed(["x" * 99_999, "x" * 99_999])
         assert gateway.process.stdin is not None
@@ -106,14 +106,8 @@ def test_a_line_without_end_does_not_fill_memory() -> None:
             gateway.process.stdin.write(b"x" * 1_000_000)
         gateway.feed(["", '{"t":1}'])
         follower.wait_for(['{"t":1}'])
-        assert resident(gateway) - before < 20_000_000
+        assert resident(gateway.process.pid) - before < 20_000_000
         follower.close()
-
-
-def resident(gateway: GatewayProcess) -> int:
-    """Bytes of memory that the gateway's process holds."""
-    with open(f"/proc/{gateway.process.pid}/statm") as statm:
-        return int(statm.read().split()[1]) * 4096
 
 
 def test_a_publisher_is_held_up_rather_than_lost() -> None:

@@ -125,7 +125,7 @@ async def _run(gateway: Gateway, sock: socket.socket, source: Source | None) -> 
     server = Server(gateway.app, gateway.settings)
     await server.start(sock)
     tune_collector()
-    banner(gateway.settings, server.port)
+    banner(gateway.settings, server.port, publish=source is None)
     feeding = asyncio.ensure_future(source(gateway)) if source is not None else None
     if feeding is not None:
         feeding.add_done_callback(lambda task: stop.set() if not task.cancelled() and task.exception() else None)
@@ -138,8 +138,8 @@ async def _run(gateway: Gateway, sock: socket.socket, source: Source | None) -> 
         raise click.ClickException(str(error)) if isinstance(error, GatewayError) else error
 
 
-def banner(settings: Settings, port: int) -> None:
-    """Say on the terminal what to open and what to curl."""
+def banner(settings: Settings, port: int, *, publish: bool) -> None:
+    """Say on the terminal what to open and what to curl; how to ``publish`` where no source of its own does."""
     everywhere = settings.host in ("", "0.0.0.0", "::")
     url = f"http://{'localhost' if everywhere else in_url(settings.host)}:{port}/"
     lines = [
@@ -149,7 +149,7 @@ def banner(settings: Settings, port: int) -> None:
         f"  every tick as lines    curl -N {url}",
         f"  as server-sent events  curl -N {url}sse",
         f"  the newest one         curl {url}latest",
-        f"  publish                echo '{{\"t\":1}}' | curl --data-binary @- {url}publish",
+        *([f"  publish                echo '{{\"t\":1}}' | curl --data-binary @- {url}publish"] if publish else []),
         "  history is off: ticks are kept in memory alone",
     ]
     click.echo("\n".join(lines), err=True)

@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Final
 
+import orjson
+
 from .cursor import Cursor, Span
 from .errors import GatewayError, ParameterError
 from .notices import Gap
@@ -122,6 +124,17 @@ class CommandSession(Session):
             if self.transport is not None:
                 self.transport.close()
                 self._abort_later()
+
+    def pause_writing(self) -> None:
+        """A peer that does not read what it is sent is not read either: each of its pings would be answered."""
+        super().pause_writing()
+        if self.transport is not None:
+            self.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self.transport is not None and not self.transport.is_closing():
+            self.transport.resume_reading()
 
     def beat(self, heartbeat: bytes) -> None:
         """Ping; a peer that has answered none of several is gone."""
@@ -233,11 +246,9 @@ class CommandSession(Session):
 
 def _parse(text: str) -> dict[str, Any]:
     try:
-        command = json.loads(text)
+        command = orjson.loads(text)  # strict: an id that is NaN would come back as one
     except ValueError as error:
         raise BadCommand(f"not valid JSON: {error}") from None
-    except RecursionError:
-        raise BadCommand("nested too deeply") from None
     if not isinstance(command, dict):
         raise BadCommand('a command is a JSON object with "op"')
     op = command.get("op")
@@ -251,11 +262,16 @@ def _parse(text: str) -> dict[str, Any]:
 
 def _text(value: object) -> str:
     """A command's member as its query parameter would stand in a URL."""
-    if isinstance(value, bool):
-        return "1" if value else "0"
-    if isinstance(value, list):
-        return ",".join(str(element) for element in value)
-    return str(value)
+    match value:
+        case bool():
+            return "1" if value else "0"
+        case str() | int() | float():
+            return str(value)
+        case list() if all(isinstance(element, str) for element in value):
+            return ",".join(value)
+    raise BadCommand(
+        f"{value!r:.40} is no value of a member; accepted: strings, numbers, true, false, arrays of strings"
+    )
 
 
 def _query(pairs: list[tuple[str, str]]) -> Query:

@@ -91,7 +91,7 @@ class Feed:
         if query is not None and len(self._ring):
             cursor.notices = []
             self._place(cursor, query, now, cursor.notices)
-        elif query is not None and query.start is None:
+        elif query is not None and query.start is None and query.run is None:
             cursor.query = None
 
     def read(self, cursor: Cursor, now: float, max_bytes: int = READ_BYTES, *, pull: bool = False) -> list[Item]:

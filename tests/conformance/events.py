@@ -5,6 +5,7 @@ Pure: no sockets, no clock.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -86,15 +87,22 @@ class Ledger:
 
     def __init__(self) -> None:
         self.runs: dict[str, dict[int, bytes]] = {}
+        self.numbers: dict[str, list[int]] = {}  # of each run's ticks, in order
         self.lost: set[tuple[str, int]] = set()
 
     def note(self, run: str, t: int, data: bytes) -> None:
         self.runs.setdefault(run, {})[t] = data
+        self.numbers.setdefault(run, []).append(t)
 
     @property
     def tip(self) -> Position:
-        run = list(self.runs)[-1]
-        return run, max(self.runs[run])
+        run, numbers = list(self.numbers.items())[-1]
+        return run, numbers[-1]
+
+    def between(self, run: str, after: int, upto: float) -> list[int]:
+        """The ticks of a run with after < t <= upto."""
+        numbers = self.numbers.get(run, [])
+        return numbers[bisect_right(numbers, after) : bisect_right(numbers, upto)]
 
     def check(
         self,
@@ -143,7 +151,7 @@ class _Walk:
 
     def between(self, run: str, after: int, upto: float) -> list[int]:
         """The ticks of a run that the view shows, with after < t <= upto."""
-        return [t for t in self.ledger.runs.get(run, {}) if after < t <= upto and t % self.every == 0]
+        return [t for t in self.ledger.between(run, after, upto) if t % self.every == 0]
 
     def take(self, event: Event) -> None:
         assert not self.over, "something came after the end"
@@ -187,7 +195,7 @@ class _Walk:
             return
         published = self.ledger.runs[run]
         assert gap.next in published, f"the gap ends at {gap.next}, which was never published"
-        assert any(gap.after < t < gap.next for t in published), "no published tick lies in the gap: a hole is no gap"
+        assert self.ledger.between(run, gap.after, gap.next - 1), "no published tick lies in the gap: a hole is no gap"
         self.at, self.free = (run, gap.next - 1), False
 
     def _reset(self, reset: Reset) -> None:
@@ -201,7 +209,7 @@ class _Walk:
                 assert order.index(reset.run) == order.index(old) + 1, "a complete reset goes to the next run"
                 assert not left, f"ticks {left[:10]} of run {old} did not come, but the reset says complete"
                 assert not self.told
-            elif old in self.ledger.runs and last <= max(self.ledger.runs[old]) and not self.skip:
+            elif old in self.ledger.runs and last <= self.ledger.numbers[old][-1] and not self.skip:
                 assert not left or self.told, f"ticks {left[:10]} of run {old} were skipped without a gap"
                 assert reset.complete is None or self.gapped, "nothing was skipped, but the reset says incomplete"
         self.at, self.gapped, self.told, self.free = (reset.run, -1), False, False, self.skip

@@ -15,6 +15,7 @@ from aiohttp.typedefs import Handler
 from tick_gateway import Gateway
 from tick_gateway.errors import InboxFull
 from tick_gateway.server.listen import Server, open_socket
+from tick_gateway.session import Session
 from tick_gateway.transports import TRANSPORTS
 
 from .events import Event, Ledger
@@ -127,6 +128,11 @@ class House:
         body = await response.json()
         assert response.status == 200, body
         assert body["ended"] is True
+
+    @property
+    def sessions(self) -> list[Session]:
+        """The gateway's ends of the streams that are open."""
+        return [session for session in self.hub.fanout.sessions if isinstance(session, Session)]
 
     # ---- reading ----
 

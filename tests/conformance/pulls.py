@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Mapping
 from typing import ClassVar, Self
+from urllib.parse import urljoin
 
 from .events import End, Event, Gap, Reset, Tick
 from .raw import Closed, Refused, Response, elements, members, request
@@ -53,7 +54,7 @@ class Pulled(Reader):
         self.position = response.headers.get("Tick-Next", self.position)
         if link := response.headers.get("Link"):
             assert link.startswith("<") and link.endswith('>; rel="next"'), link
-            self._link = link[1:-13]
+            self._link = urljoin(self._link, link[1:-13])
 
     def _order(self, found: list[Tick], response: Response) -> list[Event]:
         """The answer's ticks with its notices where they belong: a pull never crosses a run in its middle."""

@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 from .events import End, Event, Gap, Hello, Reset, Tick
 from .raw import Closed, Response, elements
 
-PATIENCE = 5.0  # seconds that a wait may last, so that a failure ends
+PATIENCE = 30.0  # seconds that a wait may last, so that a failure ends
 _STARTS = ("from_t", "last_t", "tail", "since", "Last-Event-ID")
 
 

@@ -124,6 +124,7 @@ class SSEReader(Streamed):
                 name, _, value = line.decode().partition(":")
                 if name in ("event", "data", "id"):
                     assert name not in fields, f"two {name} lines in one event"
+                    assert "id" not in fields, "the id has to come last: some clients heed it at once"
                     fields[name] = value.removeprefix(" ")
                 else:
                     assert name == "retry" or not name, f"a line of no known kind: {line!r:.80}"

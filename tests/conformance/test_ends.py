@@ -129,11 +129,11 @@ async def test_a_reader_that_does_not_read_does_not_hold_up_a_shutdown(open_hous
     house = await open_house(small=True, drain_timeout=0.2)
     await house.publish_all([0])
     await house.read(stream, tail=0)
-    await house.until(lambda: bool(house.hub.fanout.sessions))
-    while not all(session.blocked for session in house.hub.fanout.sessions):
+    await house.until(lambda: bool(house.sessions))
+    while not all(session.blocked for session in house.sessions):
         await house.publish_all([house.ledger.tip[1] + 1], size=20_000)
     await asyncio.wait_for(house.stop(), 30)
-    assert not house.hub.fanout.sessions
+    assert not house.sessions
 
 
 async def test_shutdown_answers_a_poll_that_waits(house: House) -> None:
@@ -199,7 +199,7 @@ async def test_a_client_that_closes_is_answered(house: House) -> None:
     socket.send(b"\x03\xe8bye", 0x8)
     closed = await _closed(socket)
     assert (closed.code, closed.reason) == (1000, "bye")
-    await house.until(lambda: not house.hub.fanout.sessions)
+    await house.until(lambda: not house.sessions)
 
 
 async def test_when_full_a_websocket_is_told_after_the_handshake(open_house: OpenHouse) -> None:
@@ -207,7 +207,7 @@ async def test_when_full_a_websocket_is_told_after_the_handshake(open_house: Ope
     house = await open_house(max_connections=1)
     await house.publish_all(range(5))
     await house.read("ndjson", tail=1)
-    await house.until(lambda: bool(house.hub.fanout.sessions))
+    await house.until(lambda: bool(house.sessions))
     assert (await _closed(await WebSocket.connect(house.port, "/ws/stream?tail=1"))).code == 1013
 
 
@@ -216,7 +216,7 @@ async def test_when_full_server_sent_events_come_back_later(open_house: OpenHous
     house = await open_house(max_connections=1)
     await house.publish_all(range(5))
     await house.read("ndjson", tail=1)
-    await house.until(lambda: bool(house.hub.fanout.sessions))
+    await house.until(lambda: bool(house.sessions))
     response = await house.get("/sse")
     assert response.status == 200
     lines = (await response.read()).decode().split("\n")
@@ -232,7 +232,7 @@ async def test_when_full_ndjson_is_refused(open_house: OpenHouse, path: str) -> 
     house = await open_house(max_connections=1)
     await house.publish_all(range(5))
     await house.read("ndjson", tail=1)
-    await house.until(lambda: bool(house.hub.fanout.sessions))
+    await house.until(lambda: bool(house.sessions))
     response = await house.get(path)
     assert (response.status, (await response.json())["error"]) == (503, "overloaded")
     assert int(response.headers["Retry-After"]) > 0
@@ -242,7 +242,7 @@ async def test_when_full_pulls_go_on(open_house: OpenHouse, pull: str) -> None:
     house = await open_house(max_connections=1)
     await house.publish_all(range(5))
     await house.read("ndjson", tail=1)
-    await house.until(lambda: bool(house.hub.fanout.sessions))
+    await house.until(lambda: bool(house.sessions))
     house.ledger.check(await (await house.read(pull, from_t="A:-1")).until(4), after=("A", -1))
 
 

@@ -90,7 +90,7 @@ async def test_history_goes_between_the_live_ticks(open_house: OpenHouse) -> Non
     await house.publish_all(range(500), size=2000)
     socket = await WebSocket.connect(house.port, "/ws/stream?tail=0", small=True)
     socket.command(op="history", id=1)
-    await house.until(lambda: any(session.blocked for session in house.hub.fanout.sessions))
+    await house.until(lambda: any(session.blocked for session in house.sessions))
     await house.publish_all(range(500, 510))
     parts, _, others = await _history(socket)
     assert [json.loads(data)["t"] for part in parts for data in part] == list(range(500))

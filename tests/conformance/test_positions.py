@@ -322,7 +322,7 @@ async def test_with_skip_another_run_is_one_reset_and_the_newest_tick(house: Hou
 
 def _arriving(house: House, reader: Reader) -> bool:
     """Whether a stream's request has been sent, but the gateway has no session for it yet."""
-    return reader.kind == "stream" and not house.hub.fanout.sessions
+    return reader.kind == "stream" and not house.sessions
 
 
 def _reset(events: list[Event]) -> Reset:

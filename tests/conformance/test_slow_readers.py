@@ -17,7 +17,7 @@ SIZE = 20_000  # bytes of a tick: a few fill what lies between the gateway and a
 async def _stall(house: House, begin: int) -> int:
     """Publish until every reader's way is full; returns the next t. Nobody reads meanwhile."""
     t = begin
-    while not all(session.blocked for session in house.hub.fanout.sessions):
+    while not all(session.blocked for session in house.sessions):
         await house.publish_all([t], size=SIZE)
         t += 1
         assert t < begin + 200, "the gateway goes on writing to a reader that does not read"
@@ -25,7 +25,7 @@ async def _stall(house: House, begin: int) -> int:
 
 
 async def _live(house: House, count: int = 1) -> None:
-    await house.until(lambda: sum(session.live for session in house.hub.fanout.sessions) == count)
+    await house.until(lambda: sum(session.live for session in house.sessions) == count)
 
 
 async def test_a_reader_that_waits_gets_every_tick_late(open_house: OpenHouse, stream: str) -> None:
@@ -140,7 +140,7 @@ async def test_a_reader_that_stalls_while_it_catches_up(open_house: OpenHouse, s
     house = await open_house(small=True)
     await house.publish_all(range(100), size=SIZE)
     reader = await house.read(stream, from_t="A:-1")
-    await house.until(lambda: bool(house.hub.fanout.sessions))
+    await house.until(lambda: bool(house.sessions))
     await _stall(house, 100)
     house.publish(range(300, 310))
     house.ledger.check(await reader.until(309), after=("A", -1))
@@ -224,7 +224,7 @@ async def test_a_gap_closes_a_bare_client(open_house: OpenHouse) -> None:
     await bare.read(1)
     await _live(house)
     t = 1
-    while not all(session.blocked for session in house.hub.fanout.sessions):
+    while not all(session.blocked for session in house.sessions):
         await house.publish_all([t], run, size=SIZE)
         t += 1
     await house.publish_all(range(t, t + 100), run)

@@ -246,4 +246,4 @@ async def test_batches_in_a_pull_with_a_limit(house: House) -> None:
 
 
 def _live(house: House) -> int:
-    return sum(session.live for session in house.hub.fanout.sessions)
+    return sum(session.live for session in house.sessions)

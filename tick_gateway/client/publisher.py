@@ -130,6 +130,8 @@ class Publisher:
             return
         if self._tip is not None and t < self._tip:
             await self._turn()
+        elif t == self._tip:  # answers name a t: let the one before be settled, so that this one's is its own
+            await self._until(lambda: not len(self._window))
         self._tip = t
         await self._until(lambda: not self._window.full)
         self._window.add(Entry(t, data, line.number))
@@ -144,9 +146,9 @@ class Publisher:
         suffix = f"-{len(self.tally.runs) + 1}"
         self.tally.runs.append(self._base[: 64 - len(suffix)] + suffix)
 
-    def _refuse(self, line: int, reason: str) -> None:
+    def _refuse(self, line: int | None, reason: str) -> None:
         self.tally.refused += 1
-        self._refused(f"line {line}: {reason}")
+        self._refused(reason if line is None else f"line {line}: {reason}")
 
     async def _until(self, true: Callable[[], bool]) -> None:
         while not true():
@@ -251,10 +253,7 @@ class Publisher:
             entry = self._window.refused(answer.get("t"), answer.get("number"))
             if error == "run_closed":
                 raise Failure(f"{reason}; what was not published begins at line {entry.line if entry else '?'}")
-            if entry is not None:
-                self._refuse(entry.line, reason)
-            else:
-                self._status(f"{where(self._address)}: {reason}")
+            self._refuse(entry.line if entry else None, reason)
         self._owed_since = time.monotonic() if self._window.waiting else 0.0
         self._changed.set()
 

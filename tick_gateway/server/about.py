@@ -97,7 +97,7 @@ def description(request: web.Request) -> dict[str, Any]:
             "summary": route.summary,
             "parameters": own + (parameters if route.reads else []),
             "responses": {
-                "200": {"description": "OK", "content": {route.media_type: {}}},
+                "200": {"description": "OK", "content": {name: {} for name in route.media_type.split(", ")}},
                 "4XX": {
                     "description": "the request cannot be served",
                     "content": {"application/json": {"schema": ERROR}},

@@ -93,6 +93,13 @@ async def _errors(request: web.Request, handler: _Next) -> web.StreamResponse:
         response = _answer(request, _Method(error.method, error.allowed_methods))
         response.headers["Allow"] = ", ".join(sorted(error.allowed_methods))
         return response
+    except web.HTTPException:
+        raise
+    except Exception:
+        if request.writer.output_size:  # half sent: aiohttp logs it and cuts the connection
+            raise
+        log.exception("%s %s failed", request.method, request.path)
+        return _answer(request, GatewayError("the gateway failed on this request; its log says why"))
 
 
 class _Version(GatewayError):

@@ -18,7 +18,10 @@ Handler = Callable[[web.Request, Hub], Awaitable[web.StreamResponse]]
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One route. ``reads``: it takes the readers' parameters and is open to every origin."""
+    """One route.
+
+    ``reads``: it takes the readers' parameters and is open to every origin; ``media_type``: those of its answers.
+    """
 
     method: str
     path: str
@@ -33,7 +36,12 @@ def routes(transports: tuple[Transport, ...] = TRANSPORTS) -> tuple[Route, ...]:
     return (
         *(Route("GET", t.path, t.handler, t.summary, True, t.media_type) for t in transports),
         Route(
-            "GET", "/", page.root, "a page for browsers, this service's description for JSON, else the NDJSON stream"
+            "GET",
+            "/",
+            page.root,
+            "a page for browsers, this service's description for JSON, else the NDJSON stream",
+            True,
+            "text/html, application/json, application/x-ndjson, text/event-stream",
         ),
         Route(
             "GET",
@@ -41,9 +49,16 @@ def routes(transports: tuple[Transport, ...] = TRANSPORTS) -> tuple[Route, ...]:
             page.stream,
             "SSE where Accept names text/event-stream, else NDJSON",
             True,
-            "application/x-ndjson",
+            "application/x-ndjson, text/event-stream",
         ),
-        Route("GET", "/range", pulls.range_, "the ticks t0 <= t <= t1 of a run", True, "application/x-ndjson"),
+        Route(
+            "GET",
+            "/range",
+            pulls.range_,
+            "the ticks t0 <= t <= t1 of a run",
+            True,
+            "application/x-ndjson, application/json",
+        ),
         Route("GET", "/latest", pulls.latest, "the newest tick"),
         Route("GET", "/ticks/{t}", pulls.tick, "one tick"),
         Route("GET", "/meta", about.meta, "run, first, tip, stored, rate, and the mounted transports"),

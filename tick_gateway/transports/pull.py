@@ -46,10 +46,10 @@ class Pulled:
             headers["Tick-Run"] = self.run
         if self.position is not None:
             headers["Tick-Next"] = str(self.position)
-            name = "last_t" if request.path.endswith("/poll") else "from_t"
             rest = [(key, value) for key, value in request.query.items() if key not in _STARTS]
             more = f"&{urlencode(rest)}" if rest else ""
-            headers["Link"] = f'<{request.path}?{name}={self.position}{more}>; rel="next"'
+            # Relative to the request, so that it holds behind a proxy that takes a prefix off the path.
+            headers["Link"] = f'<?from_t={self.position}{more}>; rel="next"'
         if self.gaps:
             headers["Tick-Gap"] = ", ".join(
                 f"after={gap.after};next={gap.next if gap.next is not None else ''}" for gap in self.gaps

@@ -1,8 +1,8 @@
 """Server-Sent Events (WHATWG HTML, section 9.2), chunked for HTTP/1.1, close-delimited for HTTP/1.0.
 
 Comments and ``retry`` end in one LF and never in a blank line: several clients turn a blank line into an empty event.
-Ticks hold neither CR nor LF, so one ``data:`` line carries any of them. The ``id:`` line comes last: some clients adopt it
-when they read it, and would pass over a tick whose data was cut off behind it.
+Ticks hold neither CR nor LF, so one ``data:`` line carries any of them. The ``id:`` line comes last: some clients adopt
+it when they read it, and would pass over a tick whose data was cut off behind it.
 """
 
 from __future__ import annotations

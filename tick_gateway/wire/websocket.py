@@ -145,7 +145,8 @@ class Reader:
         for event in self._protocol.events_received():
             if not isinstance(event, Frame) or event.opcode not in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT):
                 continue
-            self._parts.append(bytes(event.data))
+            if event.data:  # empty fragments may come without end
+                self._parts.append(bytes(event.data))
             if event.fin:
                 try:
                     messages.append(b"".join(self._parts).decode())

@@ -1,0 +1,249 @@
+"""Long-poll and incremental in their own forms: bodies, Tick-Next and Link, limits, runs, waiting."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+
+import pytest
+
+from .conftest import OpenHouse
+from .events import Tick, ticks
+from .house import House, tick
+from .raw import elements, members
+
+# ---- the bodies of /poll ----
+
+
+async def test_a_poll_for_one_tick(house: House) -> None:
+    await house.publish_all(range(5))
+    response = await house.get("/poll?last_t=A:2")
+    found = members((await response.read()).decode())
+    assert found.pop("data").encode() == tick("A", 3), "byte for byte as published"
+    assert {name: json.loads(value) for name, value in found.items()} == {"t": 3, "next_t": 4, "position": "A:3"}
+    assert response.headers["Tick-Next"] == "A:3"
+    assert response.headers["Link"] == '<?from_t=A:3>; rel="next"'
+    assert response.headers["Content-Type"] == "application/json"
+
+
+async def test_a_poll_for_many(house: House) -> None:
+    await house.publish_all(range(5))
+    response = await house.get("/poll?last_t=A:1&limit=2")
+    found = members((await response.read()).decode())
+    assert [one.encode() for one in elements(found.pop("ticks"))] == [tick("A", 2), tick("A", 3)]
+    assert {name: json.loads(value) for name, value in found.items()} == {"t": 3, "next_t": 4, "position": "A:3"}
+    assert response.headers["Link"] == '<?from_t=A:3&limit=2>; rel="next"'
+
+
+@pytest.mark.parametrize("limit", ["", "&limit=1", "&limit=9"])
+@pytest.mark.parametrize("seconds", [0, 0.1])
+async def test_a_poll_to_which_nothing_came(house: House, limit: str, seconds: float) -> None:
+    await house.publish_all(range(5))
+    began = time.monotonic()
+    response = await house.get(f"/poll?last_t=A:4&timeout={seconds}{limit}")
+    assert time.monotonic() - began >= seconds, "it has to wait for a tick"
+    assert await response.json() == {"status": "timeout", "next_t": 4, "position": "A:4"}
+    assert response.headers["Tick-Next"] == "A:4"
+    bare = await house.json(f"/poll?last_t=4&timeout={seconds}{limit}")
+    assert bare == {"status": "timeout", "next_t": 4, "position": "A:4"}
+
+
+async def test_a_poll_on_an_empty_bus(house: House) -> None:
+    assert await house.json("/poll?last_t=0&timeout=0") == {"status": "timeout", "next_t": 0, "position": None}
+    assert (await house.json("/poll?last_t=A:7&timeout=0"))["position"] == "A:7"
+
+
+async def test_a_poll_without_a_position_begins_at_the_first_tick(house: House) -> None:
+    await house.publish_all(range(5))
+    assert (await house.json("/poll"))["t"] == 0
+
+
+@pytest.mark.parametrize("start", ["last_t", "from_t"])
+async def test_the_original_client_is_never_answered_with_tick_0(house: House, start: str) -> None:
+    """It loops on `if (data.t)`, and would ask for the same tick for ever."""
+    await house.publish_all([0, 1, 2], "A")
+    assert (await house.json(f"/poll?{start}=0"))["t"] == 1
+    assert (await house.json(f"/poll?{start}=0&limit=1"))["t"] == 1
+    assert (await house.json(f"/poll?{start}=99"))["t"] == 1, "beyond the tip: reset to the first tick"
+    await house.publish_all([0, 1], "B")
+    assert (await house.json(f"/poll?{start}=2"))["t"] == 1, "the simulation has started over"
+    await house.publish_all([0], "C")
+    body = await house.json(f"/poll?{start}=2&timeout=0")
+    assert body["status"] == "timeout"
+    assert "data" not in body
+    await house.publish_all([1], "C")
+    assert (await house.json(f"/poll?{start}=2"))["t"] == 1
+
+
+async def test_whoever_knows_positions_gets_tick_0(house: House) -> None:
+    await house.publish_all([0, 1, 2])
+    for query in ("last_t=A:-1", "last_t=A:-1&limit=9", "tail=9", "last_t=99&limit=9", "last_t=Z:7", "run=A"):
+        body = await house.json(f"/poll?{query}")
+        assert body["ticks"][0]["t"] == 0 if "ticks" in body else body["t"] == 0
+
+
+async def test_the_original_clients_loop_meets_every_tick_but_0(house: House) -> None:
+    await house.publish_all(range(10))
+    met: list[int] = []
+    last = 0
+    while last < 9:
+        body = await house.json(f"/poll?last_t={last}&timeout=5")
+        assert body["next_t"] == body["t"] + 1
+        met.append(last := body["t"])
+    assert met == list(range(1, 10))
+
+
+# ---- waiting ----
+
+
+async def test_many_pollers_at_one_position_get_the_same(house: House) -> None:
+    await house.publish_all(range(5))
+    polls = [asyncio.create_task(house.get("/poll?last_t=A:4&timeout=60")) for _ in range(50)]
+    await house.until(lambda: house.asked == 50)
+    house.publish([5])
+    bodies = {await (await poll).read() for poll in polls}
+    assert len(bodies) == 1
+    assert json.loads(bodies.pop())["t"] == 5
+
+
+async def test_pollers_of_every_kind_at_once(house: House) -> None:
+    await house.publish_all(range(5))
+    queries = ["last_t=A:4", "last_t=4", "last_t=A:4&limit=9", "tail=0", "last_t=A:4&every=2", "last_t=A:9&limit=3"]
+    polls = [asyncio.create_task(house.json(f"/poll?{query}&timeout=60")) for query in queries]
+    await house.until(lambda: house.asked == len(queries))
+    await house.publish_all(range(5, 30))
+    found = [await poll for poll in polls]
+    assert [body["t"] if "data" in body else body["ticks"][0]["t"] for body in found] == [5, 5, 5, 5, 6, 10]
+
+
+async def test_a_poll_for_many_on_a_fast_stream_ends_in_time(house: House) -> None:
+    """It may gather ticks for some milliseconds, but never past its timeout."""
+    await house.publish_all(range(5))
+    position, found = "A:4", list[int]()
+    for t in range(5, 60):
+        house.publish([t])
+        body = await house.json(f"/poll?last_t={position}&limit=100&timeout=0.02")
+        position = body["position"]
+        found += [one["t"] for one in body.get("ticks", [])]
+    while found[-1] < 59:
+        body = await house.json(f"/poll?last_t={position}&limit=100&timeout=0.02")
+        position = body["position"]
+        found += [one["t"] for one in body.get("ticks", [])]
+    assert found == list(range(5, 60))
+
+
+async def test_a_poll_passes_over_what_its_view_leaves_out(house: House) -> None:
+    await house.publish_all(range(1, 10))
+    assert await house.json("/poll?last_t=A:1&every=10&timeout=0") == {
+        "status": "timeout",
+        "next_t": 1,
+        "position": "A:9",
+    }
+    polling = asyncio.create_task(house.json("/poll?last_t=A:1&every=10&timeout=60"))
+    await house.until(lambda: house.asked == 2)
+    await house.publish_all(range(10, 15))
+    assert (await polling)["t"] == 10
+
+
+# ---- runs ----
+
+
+async def test_a_pull_never_crosses_a_run(house: House) -> None:
+    await house.publish_all(range(5), "A")
+    await house.publish_all(range(5), "B")
+    response = await house.get("/incremental?from_t=A:1")
+    assert [one["t"] for one in await response.json()] == [2, 3, 4]
+    assert (response.headers["Tick-Run"], response.headers["Tick-Next"]) == ("A", "B:-1")
+    assert response.headers["Tick-Reset"] == "B"
+    assert "Tick-Gap" not in response.headers
+    response = await house.get("/poll?last_t=A:1&limit=99")
+    body = await response.json()
+    assert ([one["t"] for one in body["ticks"]], body["reset"], body["position"]) == ([2, 3, 4], "B", "B:-1")
+    assert (response.headers["Tick-Next"], response.headers["Tick-Reset"]) == ("B:-1", "B")
+    response = await house.get("/poll?last_t=A:3")
+    body = await response.json()
+    assert (body["t"], body["next_t"], body["reset"], body["position"]) == (4, 5, "B", "B:-1")
+
+
+async def test_a_pull_from_the_end_of_an_older_run(house: House) -> None:
+    await house.publish_all(range(5), "A")
+    await house.publish_all(range(5), "B")
+    response = await house.get("/incremental?from_t=A:4")
+    assert [one["t"] for one in await response.json()] == [0, 1, 2, 3, 4]
+    assert (response.headers["Tick-Run"], response.headers["Tick-Next"]) == ("B", "B:4")
+    assert response.headers["Tick-Reset"] == "B"
+
+
+async def test_a_pull_says_all_that_is_gone(open_house: OpenHouse) -> None:
+    house = await open_house(ring=5)
+    await house.publish_all(range(50), "A")
+    response = await house.get("/incremental?from_t=A:3&limit=2")
+    assert [one["t"] for one in await response.json()] == [45, 46]
+    assert (response.headers["Tick-Gap"], response.headers["Tick-Next"]) == ("after=3;next=45", "A:46")
+    await house.publish_all(range(10), "B")
+    response = await house.get("/poll?last_t=A:3&limit=2")
+    body = await response.json()
+    assert body["gap"] == [{"after": 3, "next": None}, {"after": -1, "next": 5}]
+    assert body["reset"] == response.headers["Tick-Reset"] == "B"
+    assert response.headers["Tick-Gap"] == "after=3;next=, after=-1;next=5"
+    assert [one["t"] for one in body["ticks"]] == [5, 6]
+
+
+async def test_an_incremental_pull_of_a_run_that_is_over_stays_at_its_end(house: House) -> None:
+    await house.publish_all(range(5), "A")
+    await house.publish_all(range(5), "B")
+    response = await house.get("/incremental?run=A&from_t=A:2")
+    assert [one["t"] for one in await response.json()] == [3, 4]
+    assert response.headers["Tick-Next"] == "A:4"
+    assert await (await house.get("/incremental?run=A&from_t=A:4")).json() == []
+
+
+# ---- amounts ----
+
+
+async def test_the_default_limit_of_incremental_is_a_thousand(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    await house.publish_all(range(1500))
+    response = await house.get("/incremental")
+    assert [one["t"] for one in await response.json()] == list(range(1000))
+    assert response.headers["Tick-Next"] == "A:999"
+    assert response.headers["Link"] == '<?from_t=A:999>; rel="next"'
+    assert len(await house.json("/incremental?limit=1200")) == 1200
+    assert len(await house.json("/incremental?from_t=A:999")) == 500
+
+
+async def test_a_pull_ends_at_8_mib(open_house: OpenHouse, pull: str) -> None:
+    house = await open_house()
+    await house.publish_all(range(24), size=500_000)
+    reader = await house.read(pull, from_t="A:-1", limit=1000)
+    events = [await reader.next()]
+    assert reader.response is not None
+    size = int(reader.response.headers["Content-Length"])
+    assert size <= (8 << 20) + 500_200, "at the first tick beyond 8 MiB at the latest"
+    events += await reader.until(23)
+    house.ledger.check(events, after=("A", -1))
+
+
+async def test_the_formats_of_incremental(house: House) -> None:
+    await house.publish_all(range(3))
+    array = b"[" + b",".join(tick("A", t) for t in range(3)) + b"]"
+    lines = b"".join(tick("A", t) + b"\n" for t in range(3))
+    for query, accept, expected in (
+        ("", "*/*", array),
+        ("", "application/x-ndjson", lines),
+        ("", "application/json", array),
+        ("?format=ndjson", "application/json", lines),
+        ("?format=json", "application/x-ndjson", array),
+    ):
+        response = await house.get(f"/incremental{query}", Accept=accept)
+        assert await response.read() == expected
+        media_type = "application/json" if expected is array else "application/x-ndjson"
+        assert response.headers["Content-Type"] == media_type
+
+
+async def test_the_link_keeps_the_other_parameters(house: House, pull: str) -> None:
+    await house.publish_all(range(30))
+    reader = await house.read(pull, tail=20, every=3, fields="x,s", stamp=1)
+    events = await reader.until(27)
+    assert ticks(events) == list(range(0, 30, 3))
+    assert all(json.loads(event.data)["data"].keys() == {"t", "x", "s"} for event in events if isinstance(event, Tick))

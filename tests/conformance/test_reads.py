@@ -1,0 +1,256 @@
+"""What is no stream and no transport: /range, /latest, /ticks/{t}, /runs, /meta, and who is answered what at /."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from tick_gateway.transports import TRANSPORTS
+
+from .conftest import Clock, OpenHouse
+from .house import House, tick
+
+# ---- /range ----
+
+
+async def _range(house: House, query: str, accept: str = "*/*") -> list[Any]:
+    response = await house.get(f"/range{query}", Accept=accept)
+    body = await response.read()
+    assert response.status == 200, body
+    return [json.loads(line) for line in body.splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("", range(10, 50)),
+        ("?t0=20&t1=29", range(20, 30)),
+        ("?t0=45", range(45, 50)),
+        ("?t1=12", range(10, 13)),
+        ("?t0=0&t1=10", range(10, 11)),
+        ("?t0=20&t1=20", range(20, 21)),
+        ("?t0=99", range(0)),
+        ("?t0=20&limit=5", range(20, 25)),
+        ("?t0=20&limit=500", range(20, 50)),
+        ("?t0=20&t1=40&every=7", range(21, 41, 7)),
+        ("?every=7&limit=2", range(14, 22, 7)),
+    ],
+)
+async def test_range(house: House, query: str, expected: range) -> None:
+    await house.publish_all(range(10, 50))
+    assert [one["t"] for one in await _range(house, query)] == list(expected)
+
+
+async def test_range_byte_for_byte_in_both_formats(house: House) -> None:
+    await house.publish_all(range(5))
+    lines = b"".join(tick("A", t) + b"\n" for t in range(1, 4))
+    array = b"[" + b",".join(tick("A", t) for t in range(1, 4)) + b"]"
+    for query, accept, expected in (
+        ("", "*/*", lines),
+        ("", "application/json", array),
+        ("", "application/x-ndjson", lines),
+        ("&format=json", "application/x-ndjson", array),
+        ("&format=ndjson", "application/json", lines),
+    ):
+        response = await house.get(f"/range?t0=1&t1=3{query}", Accept=accept)
+        assert await response.read() == expected
+        assert response.headers["Tick-Run"] == "A"
+    assert await (await house.get("/range?t0=9&format=json")).json() == []
+
+
+@pytest.mark.parametrize("limit", [None, 1, 4, 5, 12, 100])
+@pytest.mark.parametrize("batch", [3, 10, 1000])
+async def test_range_in_batches(house: House, limit: int | None, batch: int) -> None:
+    """However the ticks were flushed: cuts and limit are counted over all of them."""
+    for begin in range(0, 24, 2):
+        await house.publish_all([begin, begin + 1])
+    more = "" if limit is None else f"&limit={limit}"
+    found = await _range(house, f"?batch={batch}{more}")
+    numbers = list(range(24))[:limit]
+    assert [[one["t"] for one in part] for part in found] == [
+        numbers[i : i + batch] for i in range(0, len(numbers), batch)
+    ]
+    joined = await house.json(f"/range?batch={batch}{more}&format=json")
+    assert joined == found
+
+
+async def test_range_of_an_older_run(house: House) -> None:
+    await house.publish_all(range(5), "A")
+    await house.publish_all(range(3), "B")
+    response = await house.get("/range?run=A&t0=2")
+    assert response.headers["Tick-Run"] == "A"
+    assert [json.loads(line)["t"] for line in (await response.read()).splitlines()] == [2, 3, 4]
+    assert [one["t"] for one in await _range(house, "")] == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("query", "gap", "expected"),
+    [
+        ("?t0=3&t1=47", "after=2;next=45", [45, 46, 47]),
+        ("?t0=3&t1=9", "after=2;next=45", []),
+        ("?t0=0", "after=-1;next=45", [45, 46, 47, 48, 49]),
+        ("?t0=45", None, [45, 46, 47, 48, 49]),
+        ("", None, [45, 46, 47, 48, 49]),
+    ],
+)
+async def test_range_says_what_is_gone(open_house: OpenHouse, query: str, gap: str | None, expected: list[int]) -> None:
+    house = await open_house(ring=5)
+    await house.publish_all(range(50))
+    response = await house.get(f"/range{query}")
+    assert response.headers.get("Tick-Gap") == gap
+    assert [json.loads(line)["t"] for line in (await response.read()).splitlines()] == expected
+
+
+async def test_range_of_a_run_that_is_gone(open_house: OpenHouse) -> None:
+    house = await open_house(ring=5)
+    await house.publish_all(range(50), "A")
+    await house.publish_all(range(10), "B")
+    response = await house.get("/range?run=A&t0=3")
+    assert (await response.read(), response.headers["Tick-Gap"]) == (b"", "after=2;next=")
+
+
+async def test_range_on_an_empty_bus_and_of_an_unknown_run(house: House) -> None:
+    assert await _range(house, "") == []
+    assert (await house.json("/range?run=nobody", 404))["error"] == "not_found"
+
+
+async def test_a_large_range(house: House) -> None:
+    await house.publish_all(range(3000), size=3000)
+    found = await _range(house, "?t0=500")
+    assert [one["t"] for one in found] == list(range(500, 3000))
+
+
+async def test_range_of_what_no_stream_was_offered_yet(house: House) -> None:
+    house.publish(range(10))
+    assert [one["t"] for one in await _range(house, "")] == list(range(10))
+
+
+# ---- /latest and /ticks/{t} ----
+
+
+async def test_latest(house: House) -> None:
+    await house.publish_all(range(10), "A")
+    await house.publish_all(range(5), "B")
+    for query, run, t in (("", "B", 4), ("?run=A", "A", 9), ("?every=3", "B", 3), ("?run=A&every=7", "A", 7)):
+        response = await house.get(f"/latest{query}")
+        assert await response.read() == tick(run, t)
+        assert response.headers["Content-Type"] == "application/json"
+        assert (response.headers["Tick-Run"], response.headers["Tick-Next"]) == (run, f"{run}:{t}")
+    assert await house.json("/latest?fields=x") == {"t": 4, "x": 1.5}
+    assert (await house.json("/latest?stamp=1"))["data"]["t"] == 4
+
+
+async def test_latest_that_is_not_there(house: House) -> None:
+    assert (await house.json("/latest", 404))["error"] == "not_found"
+    await house.publish_all(range(1, 5))
+    assert (await house.json("/latest?every=100", 404))["error"] == "not_found"
+    assert (await house.json("/latest?run=nobody", 404))["error"] == "not_found"
+
+
+async def test_one_tick(open_house: OpenHouse) -> None:
+    house = await open_house(ring=20)
+    await house.publish_all(range(0, 100, 2), "A")
+    response = await house.get("/ticks/80")
+    assert await response.read() == tick("A", 80)
+    assert response.headers["Tick-Next"] == "A:80"
+    for t in (81, 10, 100, 2**53 - 1):
+        assert (await house.json(f"/ticks/{t}", 404))["error"] == "not_found"
+    await house.publish_all(range(3), "B")
+    assert await (await house.get("/ticks/90?run=A")).read() == tick("A", 90)
+    assert await house.json("/ticks/2?fields=x&stamp=0") == {"t": 2, "x": 1.5}
+
+
+@pytest.mark.parametrize("t", ["x", "-1", "1.5", "9007199254740992", "01x", "%31%20"])
+async def test_one_tick_of_no_number(house: House, t: str) -> None:
+    await house.publish_all(range(3))
+    body = await house.json(f"/ticks/{t}", 400)
+    assert (body["error"], body["parameter"]) == ("bad_parameter", "t")
+
+
+# ---- /runs and /meta ----
+
+
+async def test_runs(open_house: OpenHouse, clock: Clock) -> None:
+    house = await open_house(ring=15)
+    assert await house.json("/runs") == {"runs": []}
+    await house.publish_all(range(10), "A")
+    await house.publish_all(range(5, 15), "B")
+    await house.publish_all(range(3), "C")
+    runs = {run["run"]: run for run in (await house.json("/runs"))["runs"]}
+    assert list(runs) == ["A", "B", "C"], "in the order in which they began"
+    told = {name: (run["first"], run["last"], run["count"], run["ended"]) for name, run in runs.items()}
+    assert told == {"A": (8, 9, 10, True), "B": (5, 14, 10, True), "C": (0, 2, 3, False)}
+    await house.publish_all(range(3, 20), "C")
+    assert [run["run"] for run in (await house.json("/runs"))["runs"]] == ["C"], "those that can be read"
+    await house.end_run("C")
+    assert (await house.json("/runs"))["runs"][0]["ended"] is True
+
+
+async def test_meta(open_house: OpenHouse) -> None:
+    house = await open_house(ring=20)
+    empty = await house.json("/meta")
+    assert (empty["run"], empty["first"], empty["tip"], empty["stored"], empty["rate"]) == (None, None, None, None, 0)
+    await house.publish_all(range(50))
+    meta = await house.json("/meta")
+    assert (meta["run"], meta["first"], meta["tip"]) == ("A", 30, 49)
+    assert meta["rate"] > 0
+    assert meta["transports"] == {transport.name: transport.path for transport in TRANSPORTS}
+
+
+# ---- / and /stream ----
+
+
+@pytest.mark.parametrize(
+    ("accept", "media_type"),
+    [
+        ("text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8", "text/html"),
+        ("application/json", "application/json"),
+        ("*/*", "application/x-ndjson"),
+        (None, "application/x-ndjson"),
+        ("application/x-ndjson", "application/x-ndjson"),
+        ("text/plain", "application/x-ndjson"),
+        ("text/event-stream", "text/event-stream"),
+    ],
+)
+async def test_who_asks_decides_what_the_root_is(house: House, accept: str | None, media_type: str) -> None:
+    await house.publish_all(range(5))
+    headers = {"Accept": accept} if accept else {}
+    response = await house.get("/?tail=2&limit=2", **headers)
+    assert response.status == 200
+    assert response.headers["Content-Type"].partition(";")[0] == media_type
+    assert "Accept" in response.headers["Vary"]
+    body = await response.read()
+    if media_type == "application/json":
+        assert set(json.loads(body)["transports"]) == {transport.name for transport in TRANSPORTS}
+    elif media_type != "text/html":
+        assert tick("A", 3) in body
+        assert tick("A", 4) in body
+
+
+async def test_a_browser_gets_the_page_whatever_its_parameters(house: House) -> None:
+    response = await house.get("/?nonsense=1&every=0", Accept="text/html")
+    assert response.status == 200
+    assert b"<html" in await response.read()
+
+
+@pytest.mark.parametrize(
+    ("accept", "media_type"),
+    [
+        ("text/event-stream", "text/event-stream"),
+        ("text/event-stream, */*", "text/event-stream"),
+        ("*/*", "application/x-ndjson"),
+        ("text/html", "application/x-ndjson"),
+        (None, "application/x-ndjson"),
+    ],
+)
+async def test_who_asks_decides_what_the_stream_is(house: House, accept: str | None, media_type: str) -> None:
+    headers = {"Accept": accept} if accept else {}
+    response = await house.get("/stream", **headers)
+    assert response.headers["Content-Type"] == media_type
+
+
+async def test_a_path_that_is_not_there(house: House) -> None:
+    body = await house.json("/nothing/here", 404)
+    assert (body["error"], set(body)) == ("not_found", {"error", "message"})
