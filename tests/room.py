@@ -21,7 +21,7 @@ from tick_gateway.wire.websocket import PONG, WebSocketFraming
 
 from .decoders import Chunked, EventStream, Frames, Lines, Message, masked
 from .stepped import Clock, SteppedLoop, Wire
-from .truth import Life, Told, Truth
+from .truth import Told, Truth
 from .witness import Witness
 
 HIGH_WATER = 2000
@@ -54,7 +54,7 @@ class Room:
     def __init__(self, *, sliced: bool = True, **limits: int) -> None:
         self.patches = pytest.MonkeyPatch()
         self.clock = Clock()
-        for module in ("bus", "fanout", "session"):
+        for module in ("bus", "fanout", "session", "commands"):
             self.patches.setattr(f"tick_gateway.{module}.time", self.clock)
         for name, value in (SMALL | SLICED if sliced else SMALL).items():
             self.patches.setattr(name, value)
@@ -99,9 +99,9 @@ class Room:
         except InboxFull:
             joins = home is not None and not home.ended and t > home.tip and run in (None, home.id)
             if joins and home is not None:
-                self.truth.lives.setdefault(home.id, Life(home.id)).dropped.append(t)
+                self.truth.lives[home.id].drop(t)
             else:
-                self.truth.strays = True
+                self.truth.strays.append(t)
             return None
         assert self.bus.current is not None
         told = Told(self.bus.current.id, t, self.serial, data, self.clock.time_ns() // 1_000_000)

@@ -14,6 +14,7 @@ import sys
 import urllib.request
 from collections import defaultdict
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,6 +25,7 @@ from hypothesis import strategies as st
 from tick_gateway.client import Failure, Publisher, Tally
 from tick_gateway.client import publisher as publisher_module
 from tick_gateway.client.common import Backoff, BadUsage
+from tick_gateway.client.pipes import chunks
 from tick_gateway.client.window import Entry, Window
 
 from .interop.cutting_proxy import Network
@@ -363,6 +365,18 @@ def test_the_window_is_bounded_by_bytes_too() -> None:
     assert window.full and window.next() is not None
     assert window.acknowledged(0) == 1
     assert not window.full and not window.waiting and len(window) == 0
+
+
+async def test_input_is_never_read_far_ahead(tmp_path: Path) -> None:
+    piece, data = 1 << 18, os.urandom(10 << 18)
+    (tmp_path / "input").write_bytes(data)
+    taken = b""
+    with (tmp_path / "input").open("rb") as file:
+        async for chunk in chunks(file.fileno()):
+            taken += chunk
+            await asyncio.sleep(0.01)  # gives a reader that ran ahead the time to; nothing waits for it
+            assert os.lseek(file.fileno(), 0, os.SEEK_CUR) <= len(taken) + 2 * piece
+    assert taken == data
 
 
 # ---- the command, and the real gateway ----

@@ -363,6 +363,17 @@ def cat(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "tick_gateway", "cat", *arguments]
 
 
+@contextlib.contextmanager
+def started(*arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+    """The command with pipes that nobody reads unless the test does; it ends with the test, however that ends."""
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL}
+    with subprocess.Popen(cat(*arguments), cwd=ROOT, **pipes) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
 def lines_of(numbers: Iterable[int]) -> list[str]:
     return [f'{{"t":{t}, "x":{{"y": {t}.50}}, "text":"ü{"x" * (t % 50)}"}}' for t in numbers]
 
@@ -438,9 +449,7 @@ def test_what_is_wrong_is_said_in_one_line(arguments: list[str], code: int, word
 def test_cat_ends_quietly_when_its_reader_goes_even_between_ticks() -> None:
     with GatewayProcess("serve") as gateway:
         publish(gateway.url, lines_of([0]))
-        with subprocess.Popen(
-            cat(gateway.url), stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, cwd=ROOT
-        ) as reading:
+        with started(gateway.url) as reading:
             assert reading.stdout is not None and reading.stderr is not None
             assert json.loads(reading.stdout.readline())["t"] == 0
             reading.stdout.close()
@@ -454,9 +463,7 @@ def test_ctrl_c_ends_cat_quietly(stalled: bool) -> None:
     big = [json.dumps({"t": t, "pad": "x" * 10_000}) for t in range(100)]  # far more than a pipe holds
     with GatewayProcess("serve") as gateway:
         publish(gateway.url, big if stalled else lines_of([0]))
-        with subprocess.Popen(
-            cat(gateway.url, "--from", "-1"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT
-        ) as reading:
+        with started(gateway.url, "--from", "-1") as reading:
             assert reading.stdout is not None and reading.stderr is not None
             assert reading.stdout.readline()
             reading.send_signal(signal.SIGINT)
@@ -477,9 +484,7 @@ def test_a_slow_reader_gets_everything() -> None:
     lines = [json.dumps({"t": t, "pad": "x" * 2000}) for t in range(2000)]
     with GatewayProcess("serve") as gateway:
         publish(gateway.url, lines[:1])
-        with subprocess.Popen(
-            cat(gateway.url, "--from", "-1", "--limit", "2000"), stdout=subprocess.PIPE, cwd=ROOT
-        ) as reading:
+        with started(gateway.url, "--from", "-1", "--limit", "2000") as reading:
             assert reading.stdout is not None
             got = [reading.stdout.readline()]
             for at in range(1, 2000, 500):

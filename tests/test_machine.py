@@ -124,7 +124,8 @@ class Gateway(RuleBasedStateMachine):
                 at = some.at / 1000
                 return [("since", _rfc3339(at))]
             case "run":
-                return [("run", some.run), *([("tail", "3")] if number % 3 == 0 else [])]
+                tail = number % 3 == 0 and self.room.bus.runs[some.run].shown > -1
+                return [("run", some.run), *([("tail", "3")] if tail else [])]
             case "backlog":
                 return [("from_t", str(Position(some.run, some.t))), ("backlog", str(number % 5))]
         return [("from_t", str(Position(some.run, some.t - number % 2)))]
@@ -214,12 +215,12 @@ class Gateway(RuleBasedStateMachine):
     @rule(number=numbers, low=numbers, high=numbers)
     def command_history(self, number: int, low: int, high: int) -> None:
         client, tip = self._commander(number), self.room.bus.tip
-        if client and tip and self.room.bus.current and tip.run == self.room.bus.current.id:
+        current = self.room.bus.current
+        if client and client.query.run is None and tip and current and tip.run == current.id:
             low, high = sorted((low % (tip.t + 2), high % (tip.t + 2)))
             ids = client.commands + 1
             held = [tick for batch in self.room.bus.ring if batch.run.id == tip.run for tick in batch.ticks]
             by_t = {told.t: told for told in self.room.truth.by_u.values() if told.run == tip.run}
-            every = None
             client.witness.pasts[ids] = Past([by_t[tick.t] for tick in held if low <= tick.t <= high])
             if len(client.witness.pasts) > 4:
                 del client.witness.pasts[ids]

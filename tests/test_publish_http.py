@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.bad_lines import REFUSED
+from tests.bad_input.lines import REFUSED
 from tests.serving import Serving, serving
 from tick_gateway.sources import http
 

@@ -259,7 +259,7 @@ def test_errors_of_the_record_itself_pass_through() -> None:
 plain = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
-    max_leaves=30,
+    max_leaves=10,
 )
 
 
@@ -296,7 +296,7 @@ keys = st.text() | st.integers(-3, 3) | st.sampled_from(["1", "2", None, True, N
 anything = st.recursive(
     scalars,
     lambda inner: st.lists(inner) | st.dictionaries(keys, inner) | st.lists(inner).map(deque) | st.builds(Agent, inner),
-    max_leaves=20,
+    max_leaves=10,
 )
 
 

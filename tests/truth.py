@@ -1,7 +1,7 @@
 """What was published, kept apart from the gateway: the measure for what its readers are told."""
 
 import json
-from bisect import bisect_left, bisect_right
+from bisect import bisect_right
 from typing import Any, NamedTuple
 
 from tick_gateway.bus import TickBus
@@ -19,33 +19,45 @@ class Told(NamedTuple):
 
 
 class Life:
-    """A run: ``ts`` are the ticks taken in, ``dropped`` those that a full inbox lost."""
+    """A run: ``ts`` are the ticks taken in, ``dropped`` those that a full inbox lost.
+
+    The bus keeps two numbers of them, lowest and highest, and so may tell a gap anywhere below ``fog``, the highest.
+    """
 
     def __init__(self, id: str) -> None:
         self.id = id
         self.ts: list[int] = []
         self.dropped: list[int] = []
+        self.fog = -1
+
+    def drop(self, t: int) -> None:
+        self.dropped.append(t)
+        self.fog = max(self.fog, t)
 
 
 class Truth:
     """Every run in order, and every tick.
 
     Attributes:
-        strays: ticks were dropped of which the bus cannot know whether they began a run that never came; from then on
-            it may announce gaps where nothing was lost.
+        strays: ticks that were dropped and would have begun a run; the bus counts them to the next one that begins.
     """
 
     def __init__(self, bus: TickBus) -> None:
         self.bus = bus
         self.lives: dict[str, Life] = {}
         self.by_u: dict[int, Told] = {}
-        self.strays = False
+        self.strays: list[int] = []
         self.draining = False
 
     def take(self, told: Told) -> None:
-        life = self.lives.setdefault(told.run, Life(told.run))
+        if told.run not in self.lives:
+            life = self.lives[told.run] = Life(told.run)
+            life.fog = max(self.strays, default=-1)
+            self.strays = []
+        life = self.lives[told.run]
         assert not life.ts or told.t > life.ts[-1], "t rises strictly inside a run"
         life.ts.append(told.t)
+        life.dropped = [t for t in life.dropped if t != told.t]
         self.by_u[told.u] = told
 
     # ---- oracles ----
@@ -64,23 +76,18 @@ class Truth:
 
     def shown(self, run: str, low: int, high: int, every: int = 1) -> list[int]:
         """The ticks taken in with low < t <= high that a view lets through."""
-        ts = self.lives[run].ts
+        ts = self.lives[run].ts if run in self.lives else []
         return [t for t in ts[bisect_right(ts, low) : bisect_right(ts, high)] if t % every == 0]
 
     def dropped(self, run: str, low: int, high: int, every: int = 1) -> list[int]:
         """The ticks lost on the way in with low < t <= high."""
-        return [t for t in self.lives[run].dropped if low < t <= high and t % every == 0]
+        dropped = self.lives[run].dropped if run in self.lives else []
+        return [t for t in dropped if low < t <= high and t % every == 0]
 
     def gone(self, run: str, t: int) -> bool:
         """Whether memory has let a tick go."""
         known = self.bus.runs.get(run)
         return known is None or t <= known.evicted
-
-    def since(self, at: int) -> Told | None:
-        """The first tick received at or after a time, in milliseconds."""
-        told = list(self.by_u.values())
-        index = bisect_left(told, at, key=lambda one: one.at)
-        return told[index] if index < len(told) else None
 
 
 def expected(view: View, told: Told) -> bytes:

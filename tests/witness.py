@@ -78,9 +78,7 @@ class Witness:
             return
         tip = self.truth.bus.tip
         self.run = header
-        if query.since is not None and (first := self.truth.since(query.since)) is not None:
-            self._stand(Position(first.run, first.t - 1))
-        elif query.run is not None and query.tail is None and query.start is None:
+        if query.run is not None and query.tail is None and query.start is None:
             self._stand(Position(query.run, -1))
         elif query.run is not None:
             self.start = Start(query.tail or 0, query.run, self.truth.bus.runs[query.run].shown, query.start)
@@ -103,10 +101,12 @@ class Witness:
         if start is None or (start.bare is not None and position.t != start.bare):  # then a reset is under way
             return
         self.start = None
-        assert self.run in (None, position.run), f"told run {self.run}, placed in {position.run}"
+        assert self.run in (None, position.run) or self.query.since is not None, f"told run {self.run}, placed in {position.run}"
         if start.run is None:
             assert position.run == next(iter(self.truth.lives))
             assert not self.truth.shown(position.run, -1, position.t, self.view.every)
+        elif self.query.since is not None:
+            self._check_since(position, self.query.since)
         elif start.bare is None and self.query.backlog is None:
             assert position.run == start.run
             given = self.truth.shown(position.run, position.t, start.shown, self.view.every)
@@ -114,6 +114,16 @@ class Witness:
             before = self.truth.shown(position.run, -1, position.t, self.view.every)
             assert len(given) == start.count or not before or self.truth.gone(position.run, before[-1])
         self._stand(position)
+
+    def _check_since(self, position: Position, since: int) -> None:
+        """All that was received since lies behind the position, and of what was received before only what is gone."""
+        ids = list(self.truth.lives)
+        place = ids.index(position.run), position.t
+        for told in self.truth.by_u.values():
+            if (ids.index(told.run), told.t) <= place:
+                assert told.at < since, f"{told} lies before {position}"
+            elif told.at < since:
+                assert self.truth.gone(told.run, told.t), f"{told} is too old, and comes after {position}"
 
     # ---- what comes ----
 
@@ -211,13 +221,12 @@ class Witness:
             assert self.run in (None, run)
             self.run, self.t = run, -1 if self.start.bare is None else self.start.bare
             self.start = None
-        if self.fresh and self.query.since is not None:  # it begins before all that may be gone
-            self.t = min(self.t, after)
         assert run == self.run and (not self.rest_gone or to is None), f"{body} at {self.run}:{self.t}"
-        assert after >= self.t and (self.rest_gone or not self._owed(after)), f"{body} at {self.run}:{self.t} leaves out {self._owed(after)}"
+        assert after >= self.t and (self.rest_gone or self.jump or not self._owed(after)), f"{body} at {self.run}:{self.t} leaves out {self._owed(after)}"
         upto = (1 << 60) if to is None else to - 1
         published, dropped = self.truth.shown(run, after, upto), self.truth.dropped(run, after, upto)
-        assert published or dropped or self.truth.strays, f"{body} accounts for nothing"
+        fog = self.truth.lives[run].fog > after
+        assert published or dropped or fog, f"{body} accounts for nothing"
         if not self.query.skip and not (self.fresh and self.query.backlog is not None):
             still = [t for t in published if not self.truth.gone(run, t)]
             assert not still, f"{body} skips {still}, which memory holds"
@@ -225,14 +234,16 @@ class Witness:
             self.rest_gone = True
             self.t = after
         else:
-            assert to > after + 1 and self.truth.shown(run, to - 1, to), f"{body}: there is no tick {to}"
+            # backlog=0 leaves out all there is: what comes next is not there yet.
+            there = self.truth.shown(run, to - 1, to) or (self.query.backlog == 0 and self.truth.shown(run, to - 2, to))
+            assert to > after + 1 and there, f"{body}: there is no tick {to}"
             self.t = to - 1
-        self.gapped = True
+        self.gapped, self.jump = True, False
 
     def _reset(self, body: dict[str, Any]) -> None:
         new, old, complete = body["run"], body["old"], body["complete"]
         if self.start is not None:
-            assert self.run in (None, old)
+            assert self.run in (None, old) or self.query.since is not None
             bare, self.run, self.start = self.start.bare, old, None
             self.t = -1 if bare is None else bare
             if old == new:
@@ -249,7 +260,8 @@ class Witness:
             assert new == self.truth.follower(self.run), f"{body}: {self.truth.follower(self.run)} follows"
             assert self.rest_gone or not self._owed(1 << 60), f"{body} leaves out {self._owed(1 << 60)}"
             # Those who are live share one notice, whichever gaps each of them had before.
-            assert complete or self.truth.lives[self.run].dropped or self.truth.gone(self.run, 0), body
+            life = self.truth.lives[self.run]
+            assert complete or self.gapped or life.fog > -1 or self.truth.gone(self.run, life.ts[0]), body
         self.jump = self.query.skip and not complete
         self.rest_gone = self.gapped = False
         self.run, self.t = new, -1
@@ -271,8 +283,11 @@ class Witness:
         if self.start is not None or text is None:
             return
         run, _, t = text.rpartition(":")
+        if self.jump:
+            assert run == self.run and int(t) >= self.t
+            self.t, self.jump = int(t), False
         if run != self.run:
-            assert self.jump or self.kind == "bare", f"at {text}, the client stands at {self.run}:{self.t}"
+            assert self.kind == "bare", f"at {text}, the client stands at {self.run}:{self.t}"
             return
         assert int(t) >= self.t and (self.rest_gone or not self._owed(int(t))), f"{text} at {self.run}:{self.t}"
 
@@ -319,7 +334,7 @@ class Witness:
         assert "ok" in body, body
         asked = self.asked.pop(body["ok"])
         if asked.op == "seek":
-            assert asked.start is not None and body["at"] == str(asked.start)
+            assert body["at"] == str(asked.start), f"{body}, asked {asked.start}"
             self.start, self.jump, self.fresh = None, False, True
             self.query = self.query_after_seek(asked.start)
             self._stand(asked.start)

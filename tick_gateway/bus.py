@@ -70,6 +70,7 @@ class TickBus:
         self._inbox_count = self._inbox_size = 0
         self._woken = False
         self._lost: tuple[int, int] | None = None  # lowest and highest t dropped since the last tick taken in
+        self._lost_new: tuple[int, int] | None = None  # the same of the run that was to begin
         self._last_at = 0
         self._collector: int | None = None  # the thread that collects
 
@@ -117,21 +118,28 @@ class TickBus:
         Raises:
             Conflict, OutOfOrder, RunClosed, InboxFull, ParameterError: as for ``publish``.
         """
+        stop: float | None = None  # when to stop waiting for room
         with self._lock:
-            home = self.current
-            if home is None or home.ended or t <= home.tip or (run is not None and run != home.id):
-                home = self._home(t, data, run, resends)
-                if home is not None and t <= home.tip:
-                    return False
-            if self._full() and not self._make_room(timeout):
-                self._drop(t)
-                raise InboxFull(timeout, t)
+            while True:
+                home = self.current
+                if home is None or home.ended or t <= home.tip or (run is not None and run != home.id):
+                    home = self._home(t, data, run, resends)
+                    if home is not None and t <= home.tip:
+                        return False
+                if not self._full() or self._make_room():
+                    break
+                now = time.monotonic()
+                stop = now + timeout if stop is None else stop
+                if now >= stop:
+                    self._drop(t, home)
+                    raise InboxFull(timeout, t)
+                self._room.wait(min(stop - now, _FOREVER))  # others may publish meanwhile: look again where t belongs
             self._append(home or self._begin(run, t), t, data)
             if self._woken:
                 return True
-            self._woken = True
-        if self.wake is not None:
-            self.wake()
+            self._woken, wake = True, self.wake
+        if wake is not None:
+            wake()
         return True
 
     def end_run(self, run: str) -> None:
@@ -143,10 +151,10 @@ class TickBus:
         with self._lock:
             if run not in self.runs:
                 raise NotFound(f"no run {run} is known")
-            self.runs[run].ended = True
-            self._woken = True
-        if self.wake is not None:
-            self.wake()
+            self._close(self.runs[run])
+            self._woken, wake = True, self.wake
+        if wake is not None:
+            wake()
 
     def _door(self, record: object) -> tuple[int, bytes]:
         if isinstance(record, bytes | bytearray | memoryview):
@@ -206,15 +214,19 @@ class TickBus:
             name = new_run_id()
         run = Run(name, old.seq + 1 if old else 0, t, int(time.time() * 1000))
         if old is not None:
-            old.ended = True
-            if self._lost and self._lost[1] > old.tip:
-                old.lost_tail = True
+            self._close(old)
+        self._lost, self._lost_new = self._lost_new, None
         self.runs[name] = self.current = run
         if len(self.runs) > _MAX_RUNS:
             forgotten = next(iter(self.runs.values()))
-            if self.ring.first_of(forgotten) is None:
+            if forgotten.over and self.ring.first_of(forgotten) is None:
                 del self.runs[forgotten.id]
         return run
+
+    def _close(self, run: Run) -> None:
+        run.ended = True
+        if run is self.current and self._lost is not None and self._lost[1] > run.tip:
+            run.lost_tail = True
 
     def _append(self, run: Run, t: int, data: bytes) -> None:
         lost = self._lost is not None and self._settle_lost(t)
@@ -245,22 +257,29 @@ class TickBus:
         """Whether dropped ticks lie before ``t``; those behind it are told with a later tick."""
         assert self._lost is not None
         low, high = self._lost
-        self._lost = (t + 1, high) if low <= t < high else None
+        if t >= low:
+            self._lost = (t + 1, high) if t < high else None
         return low < t
 
     def _full(self) -> bool:
         return self._inbox_count >= self._max_inbox or self._inbox_size >= self._max_inbox_bytes
 
-    def _make_room(self, timeout: float) -> bool:
-        """Wait for the loop to empty the inbox; on the loop itself, empty it."""
-        if self._collector in (None, threading.get_ident()):
-            self._move()
-            return True
-        return self._room.wait_for(lambda: not self._full(), timeout) if timeout > 0 else False
+    def _make_room(self) -> bool:
+        """Empty the inbox, where that is this thread's to do: on the loop, and where there is none."""
+        if self._collector not in (None, threading.get_ident()):
+            return False
+        self._move()
+        return True
 
-    def _drop(self, t: int) -> None:
+    def _drop(self, t: int, home: Run | None) -> None:
+        """Count a tick as lost, for its run or for the one that it would have begun."""
         self.dropped += 1
-        self._lost = (min(t, self._lost[0]), max(t, self._lost[1])) if self._lost else (t, t)
+        lost = self._lost_new if home is None else self._lost
+        lost = (t, t) if lost is None else (min(t, lost[0]), max(t, lost[1]))
+        if home is None:
+            self._lost_new = lost
+        else:
+            self._lost = lost
 
     # ---- reading, on the loop ----
 
@@ -268,13 +287,15 @@ class TickBus:
         """Name the loop's thread (the calling one) as the reader; ``wake`` is called once between two collects."""
         self._collector = threading.get_ident()
         self.wake = wake
-        if self._inbox:
+        if self._woken:  # by what was published before there was a reader
             wake()
 
     def detach(self) -> None:
         """The reader stops; publishing goes on into the ring alone."""
-        self._collector = None
-        self.wake = None
+        with self._lock:
+            self._collector = None
+            self.wake = None
+            self._room.notify_all()  # who waits for room makes it now
 
     @property
     def pending(self) -> bool:

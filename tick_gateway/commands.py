@@ -215,7 +215,7 @@ class CommandSession(Session):
         self.cursor = Cursor(self.query)
         self.pace = Pace(asked.speed) if asked.speed else None
         self.fanout.feed.place(self.cursor, time.monotonic())
-        self._done(ident, asked.start)
+        self._done(ident, asked.start if isinstance(asked.start, Position) else None)
 
     def _op_history(self, command: dict[str, Any], ident: object) -> None:
         if ident is None:
@@ -236,12 +236,12 @@ class CommandSession(Session):
         if self.cursor is None:
             self.cursor = Cursor(self.query)
 
-    def _done(self, ident: object, asked: Position | int | None = None) -> None:
-        """Answer a command, with the position at which it takes effect (what was ``asked`` for, on an empty bus)."""
-        at = self.position or (asked if isinstance(asked, Position) else None)
+    def _done(self, ident: object, asked: Position | None = None) -> None:
+        """Answer a command, with the position at which it takes effect: the reader's own, or what was ``asked`` for."""
+        at = asked or self.position
         if ident is not None:
             self.reply({"ok": ident, "at": str(at) if at is not None else None})
-        self.wake()
+        self.begin()
 
 
 def _parse(text: str) -> dict[str, Any]:

@@ -153,8 +153,8 @@ class FanOut:
 
     def forget(self, group: Group) -> None:
         """Drop a group that nobody is in."""
-        if group.empty:
-            self._groups.pop(group.variant, None)
+        if group.empty and self._groups.get(group.variant) is group:  # who leaves late may hold one long forgotten
+            del self._groups[group.variant]
 
     def gone(self, session: Member) -> None:
         """A session's connection is closed."""
@@ -253,7 +253,8 @@ class FanOut:
         took = now - self._round_began
         self.longest_round = max(self.longest_round, took)
         self._next_flush = self._round_began + interval(took, self._flush_interval)
-        flush_at = min((group.flush_at for group in self._groups.values() if group.flush_at is not None), default=None)
+        gathering = [group.flush_at for group in self._groups.values() if group.live and group.flush_at is not None]
+        flush_at = min(gathering, default=None)
         if self.bus.pending or self.feed.behind:
             self._kick()
         elif flush_at is not None:

@@ -116,6 +116,8 @@ class Feed:
         while (max_bytes := self._read_run(cursor, run, items, max_bytes, end)) > 0:
             if cursor.until_run == run.id:
                 cursor.over = run.over and cursor.position.t >= run.shown
+                if cursor.over and run.lost_tail:
+                    self._gap(cursor, items, Gap(run.id, run.shown, None))
             elif run.following is not None and self._ring.after(run.following, -1) < end:
                 if run.lost_tail:
                     self._gap(cursor, items, Gap(run.id, run.shown, None))

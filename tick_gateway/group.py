@@ -148,10 +148,12 @@ class Group:
         notice."""
         framing, view = self.variant.framing, self.variant.view
         position, parts, first, last = self.position, list[bytes](), None, False
+        first_run = ""
 
         def message(payloads: list[Payload]) -> None:
-            nonlocal first, position
-            first = payloads if first is None else first
+            nonlocal first, first_run, position
+            if first is None:
+                first, first_run = payloads, self.gathered_run
             parts.append(framing.messages(self.gathered_run, [join(payloads)]))
             position = Position(self.gathered_run, payloads[-1].t)
 
@@ -167,6 +169,7 @@ class Group:
                 message(self.gathered)
                 self.gathered = []
             parts.append(framing.notice(item))
+            position = item.position
             first = [] if first is None else first
             if (closing := framing.closing(item)) is not None:
                 parts.append(closing)
@@ -184,6 +187,6 @@ class Group:
 
         def late_data(gathered: int) -> bytes:
             missing = head[gathered:]
-            return (framing.messages(self.gathered_run, [join(missing)]) if missing else b"") + rest
+            return (framing.messages(first_run, [join(missing)]) if missing else b"") + rest
 
         return Round(b"".join(parts), last, late_data), position

@@ -6,7 +6,6 @@ out.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -107,11 +106,13 @@ def instant(text: str) -> int:
     if not _RFC3339.fullmatch(text):
         raise ValueError(f"{text!r:.40} is no RFC 3339 time such as 2026-01-31T12:00:00Z")
     day, clock = text[:10], text[11:].replace(" ", "+").upper().replace("Z", "+00:00")
+    nanoseconds = 0
     if fraction := re.search(r"\.(\d+)", clock):
-        clock = clock.replace(fraction[0], f".{fraction[1][:6]:0<6}")
+        nanoseconds = int(f"{fraction[1]:0<9}")
+        clock = clock.replace(fraction[0], "")
     try:
         moment = datetime.fromisoformat(f"{day}T{clock}")
-        return math.ceil(moment.timestamp() * 1000)
+        return int(moment.timestamp()) * 1000 - -nanoseconds // 1_000_000  # rounded up, in whole numbers
     except (ValueError, OverflowError) as error:
         raise ValueError(f"{text!r:.40} is no RFC 3339 time: {error}") from None
 
@@ -200,7 +201,7 @@ def parse_query(pairs: Iterable[tuple[str, str]], last_event_id: str | None = No
             values[name] = row.parse(text)
         except ValueError as error:
             raise ParameterError(name, str(error)) from None
-    given = len(values)
+    given = len(values) + (1 if last_event_id else 0)
     starts = [name for name in _STARTS if name in values]
     parameter = values.pop("Last-Event-ID", None)
     last_event_id = last_event_id or parameter  # a reconnecting EventSource sends the header beside what its URL says
@@ -210,7 +211,7 @@ def parse_query(pairs: Iterable[tuple[str, str]], last_event_id: str | None = No
     elif len(starts) > 1:
         raise ParameterError(starts[1], f"contradicts {starts[0]}; give one of {', '.join(_STARTS)}")
     start = _event_position(last_event_id) if last_event_id else values.pop("from_t", values.pop("last_t", None))
-    return _assemble(values, start, given + (1 if last_event_id else 0), last_event_id == FINAL_EVENT_ID)
+    return _assemble(values, start, given, last_event_id == FINAL_EVENT_ID)
 
 
 def _event_position(text: str) -> Position | int:

@@ -20,7 +20,7 @@ from typing import Final, cast
 from .cursor import Cursor, Item, Span
 from .fanout import FanOut
 from .group import Group
-from .notices import End, Reset
+from .notices import End, Gap, Reset
 from .params import Query
 from .ring import Run
 from .tick import Position
@@ -70,7 +70,7 @@ class Session(asyncio.Protocol):
             self.write(opening)
         if self.greeting and self.cursor is not None:
             self._greet(self.fanout.feed.run_of(self.cursor))
-        self.wake()
+        self.begin()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.closing = True
@@ -144,6 +144,14 @@ class Session(asyncio.Protocol):
     def live(self) -> bool:
         return self.cursor is None
 
+    def begin(self) -> None:
+        """Tell what placing the cursor found out, so that the position is the reader's own, and read on."""
+        cursor = self.cursor
+        if cursor is not None and cursor.notices:
+            notices, cursor.notices = cursor.notices, None
+            self._deliver(cursor, [*notices])
+        self.wake()
+
     def wake(self) -> None:
         """Read on soon, if there is anything to do."""
         if not self.queued and not self.closing:
@@ -161,7 +169,7 @@ class Session(asyncio.Protocol):
         if self.group is not None:
             self.group.waiting.discard(self)
         cursor, now = self.cursor, time.monotonic()
-        before, items = cursor.position, list[Item | End]()
+        before, complete, items = cursor.position, cursor.complete, list[Item | End]()
         if self.lagged and self.query.skip:
             items += self.fanout.feed.skip(cursor, self.variant.view)
         self.lagged = False
@@ -172,6 +180,7 @@ class Session(asyncio.Protocol):
             if due is not None:
                 cursor.over = False
                 cursor.position = items[-1].position if items else before
+                cursor.complete = _complete(complete, items)
         if cursor.over:
             items.append(End("run", cursor.position))
         if items:
@@ -191,9 +200,9 @@ class Session(asyncio.Protocol):
             made = encoder.encode(self.variant, items)
         else:
             made = encoder.encode_some(self.variant, items, self.remaining)
-            cursor.position = made.position
             self.remaining -= made.ticks
             if self.remaining == 0 and not made.last:
+                cursor.position = made.position
                 notice = End("limit", made.position)
                 closing = self.variant.framing.closing(notice) or b""
                 made = Encoded(made.data + self.variant.framing.notice(notice) + closing, 0, made.position, True)
@@ -239,6 +248,13 @@ class Session(asyncio.Protocol):
         hello = self.fanout.feed.hello(run)
         self.greeting = run is None
         self.write(self.variant.framing.notice(hello))
+
+
+def _complete(before: bool, items: list[Item | End]) -> bool:
+    """Whether nothing of its run was skipped for a reader that was given these."""
+    for item in items:
+        before = isinstance(item, Reset) or (before and not isinstance(item, Gap))
+    return before
 
 
 class Pace:

@@ -76,6 +76,12 @@ def notices(events: Iterable[Event]) -> list[Event]:
     return [event for event in events if not isinstance(event, Tick | Hello)]
 
 
+def only_reset(events: Iterable[Event]) -> Reset:
+    """The one reset among events."""
+    (reset,) = [event for event in events if isinstance(event, Reset)]
+    return reset
+
+
 Position = tuple[str, int]
 
 

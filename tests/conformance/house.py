@@ -19,7 +19,7 @@ from tick_gateway.session import Session
 from tick_gateway.transports import TRANSPORTS
 
 from .events import Event, Ledger
-from .raw import Refused, Response, WebSocket, request
+from .raw import Refused, Response, WebSocket, close_all, request
 from .reader import PATIENCE, Reader
 from .readers import FLAVOURS
 
@@ -41,10 +41,11 @@ class House:
     """
 
     def __init__(self, *, small: bool = False, **settings: Any) -> None:
-        self.gateway = Gateway(**{"host": "127.0.0.1", "port": 0, "drain_timeout": 2.0} | settings)
+        self.gateway = Gateway(
+            **{"host": "127.0.0.1", "port": 0, "drain_timeout": 2.0, "flush_interval": 0.002} | settings
+        )
         self.hub = self.gateway.hub
         self.ledger = Ledger()
-        self.readers: list[Reader] = []
         self.port = 0
         self._small = small
         self._server: Server | None = None
@@ -62,8 +63,7 @@ class House:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        for reader in self.readers:
-            reader.close()
+        close_all()
         await self.stop()
 
     async def stop(self) -> None:
@@ -139,9 +139,7 @@ class House:
     def reader(self, flavour: str, **parameters: object) -> Reader:
         """A reader that is not connected yet."""
         kind = FLAVOURS[flavour]
-        reader = kind(self.port, self.paths[kind.transport], parameters, small=self._small)
-        self.readers.append(reader)
-        return reader
+        return kind(self.port, self.paths[kind.transport], parameters, small=self._small)
 
     async def read(self, flavour: str, **parameters: object) -> Reader:
         """A reader that is connected."""

@@ -23,6 +23,7 @@ class Pulled(Reader):
     def __init__(self, port: int, path: str, parameters: Mapping[str, object], *, small: bool = False) -> None:
         super().__init__(port, path, parameters, small=small)
         self._waiting: list[Event] = []  # of the last answer, whose end is the position
+        self._lost_end: Gap | None = None  # the gap without an end that was told last
 
     async def connect(self) -> Self:
         # Its first request may have to wait for a tick that the test has not published yet: `next` sends it.
@@ -44,7 +45,12 @@ class Pulled(Reader):
             body = (await response.read()).decode()
         self._run = response.headers.get("Tick-Run", self._run)
         found = [tick for text in self._payloads(body) for tick in self._ticks(text)]
-        self._waiting += self._order(found, response)
+        told = self._order(found, response)
+        if told and told[0] == self._lost_end:
+            del told[0]  # each answer stands for itself: at a run's lost end it is said again
+        self._waiting += told
+        if told and isinstance(told[-1], Gap) and told[-1].next is None:
+            self._lost_end = told[-1]
         self._follow(response)
         if not found and await self._is_over(body):
             self.ended = True

@@ -21,6 +21,7 @@ from multidict import CIMultiDict
 
 TEXT, BINARY, CLOSE, PING, PONG, CONT = 0x1, 0x2, 0x8, 0x9, 0xA, 0x0
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, section 1.3
+_OPEN: list[asyncio.StreamWriter] = []  # every connection, so that none outlives its test
 _SMALL = 4096  # bytes of receive buffer: a reader that stalls is felt soon
 
 
@@ -96,6 +97,7 @@ async def request(
     sock.setblocking(False)
     await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", port))
     reader, writer = await asyncio.open_connection(sock=sock, limit=_SMALL if small else 1 << 20)
+    _OPEN.append(writer)
     fields = {"Host": f"127.0.0.1:{port}"} | ({"Content-Length": str(len(body))} if body else {}) | dict(headers or {})
     head = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
     writer.write(f"{method} {target} HTTP/{version}\r\n{head}\r\n".encode() + body)
@@ -104,6 +106,12 @@ async def request(
     except BaseException:
         writer.close()
         raise
+
+
+def close_all() -> None:
+    """Close every connection that was opened here. For the end of a test."""
+    while _OPEN:
+        _OPEN.pop().close()
 
 
 class Frame(NamedTuple):

@@ -5,6 +5,7 @@ A transport may have several flavours, ways of reading it that differ in what th
 
 from __future__ import annotations
 
+from .events import Reset
 from .pulls import IncrementalReader, LongPollReader, SinglePollReader
 from .reader import Reader
 from .streams import BrowserReader, NDJSONReader, OldNDJSONReader, SSEReader, WebSocketReader
@@ -34,3 +35,8 @@ def flavours_of(transport: str) -> list[str]:
             "write one and name it in FLAVOURS, so that every promise of the protocol is tried on it"
         )
     return found
+
+
+def as_told(flavour: str, reset: Reset) -> Reset:
+    """A reset as this flavour's transport can tell it: pulls name the new run alone."""
+    return reset if FLAVOURS[flavour].kind == "stream" else Reset(reset.run, None, None)

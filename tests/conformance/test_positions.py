@@ -9,10 +9,9 @@ from collections.abc import Callable
 import pytest
 
 from .conftest import OpenHouse
-from .events import Event, Gap, Hello, Position, Reset, notices, ticks
+from .events import End, Gap, Reset, notices, only_reset, ticks
 from .house import House
-from .reader import Reader
-from .readers import FLAVOURS
+from .readers import as_told
 
 Wait = Callable[[float], None]
 
@@ -51,7 +50,7 @@ async def test_beyond_the_tip_is_reset_in_the_end(house: House, flavour: str, be
     events = await reader.until(49)
     assert time.monotonic() - asked >= 0.3, "it did not wait for the tip"
     house.ledger.check(events, after=("A", 60))
-    assert _reset(events) == _as_told(flavour, Reset("A", "A", False))
+    assert only_reset(events) == as_told(flavour, Reset("A", "A", False))
     assert ticks(events) == list(range(50))
 
 
@@ -82,7 +81,7 @@ async def test_a_new_run_ends_the_wait_beyond_the_tip(house: House, flavour: str
     house.publish(range(10), "B")
     events = await reading
     house.ledger.check(events, after=("A", 60))
-    assert _reset(events) == _as_told(flavour, Reset("B", "A", False))
+    assert only_reset(events) == as_told(flavour, Reset("B", "A", False))
 
 
 @pytest.mark.parametrize("parameters", [{}, {"run": "A"}], ids=["", "run=A"])
@@ -93,7 +92,7 @@ async def test_a_bare_t_beyond_the_tip_is_reset_at_once(
     await house.publish_all(range(1, 50))
     events = await (await house.read(flavour, from_t=60, timeout=60, **parameters)).until(49)
     house.ledger.check(events, after=("A", 60))
-    assert _reset(events) == _as_told(flavour, Reset("A", "A", False))
+    assert only_reset(events) == as_told(flavour, Reset("A", "A", False))
     assert ticks(events) == list(range(1, 50))
 
 
@@ -156,7 +155,18 @@ async def test_what_was_lost_at_the_end_of_a_run_is_a_gap(open_house: OpenHouse,
     events += await reader.until(2, "B")
     house.ledger.check(events, after=("A", 4))
     assert [event for event in events if isinstance(event, Gap)] == [Gap("A", 14, None)]
-    assert _reset(events) == _as_told(flavour, Reset("B", "A", False))
+    assert only_reset(events) == as_told(flavour, Reset("B", "A", False))
+
+
+async def test_what_was_lost_at_the_end_of_the_run_that_is_asked_for(open_house: OpenHouse, flavour: str) -> None:
+    house = await open_house(inbox=5)
+    await house.publish_all(range(10), "A")
+    house.drop(range(10, 20), "A")
+    await house.settle()
+    await house.publish_all(range(3), "B")
+    events = await (await house.read(flavour, run="A", from_t="A:4")).rest()
+    house.ledger.check(events, after=("A", 4), upto=("A", 14))
+    assert notices(events) == [Gap("A", 14, None), End("run", "A:14")]
 
 
 # ---- older and unknown runs ----
@@ -167,7 +177,7 @@ async def test_an_unknown_run_is_reset_to_the_first_tick_of_the_current_one(hous
     await house.publish_all(range(20), "B")
     events = await (await house.read(flavour, from_t="Z:5")).until(19)
     house.ledger.check(events, after=("Z", 5))
-    assert _reset(events) == _as_told(flavour, Reset("B", "Z", False))
+    assert only_reset(events) == as_told(flavour, Reset("B", "Z", False))
     assert ticks(events) == list(range(20))
 
 
@@ -185,7 +195,7 @@ async def test_the_rest_of_an_older_run_comes_first(house: House, flavour: str) 
     reader = await house.read(flavour, from_t="A:24")
     events = await reader.until(9, "B")
     house.ledger.check(events, after=("A", 24))
-    assert notices(events) == [_as_told(flavour, Reset("B", "A", True))]
+    assert notices(events) == [as_told(flavour, Reset("B", "A", True))]
     house.publish([10], "B")
     house.ledger.check(events + await reader.until(10, "B"), after=("A", 24))
 
@@ -204,7 +214,7 @@ async def test_the_end_of_an_older_run(house: House, flavour: str) -> None:
     await house.publish_all(range(10), "B")
     events = await (await house.read(flavour, from_t="A:49")).until(9, "B")
     house.ledger.check(events, after=("A", 49))
-    assert _reset(events) == _as_told(flavour, Reset("B", "A", True))
+    assert only_reset(events) == as_told(flavour, Reset("B", "A", True))
 
 
 async def test_an_older_run_that_is_partly_gone(open_house: OpenHouse, flavour: str) -> None:
@@ -213,7 +223,7 @@ async def test_an_older_run_that_is_partly_gone(open_house: OpenHouse, flavour: 
     await house.publish_all(range(10), "B")
     events = await (await house.read(flavour, from_t="A:10")).until(9, "B")
     house.ledger.check(events, after=("A", 10))
-    assert notices(events) == [Gap("A", 10, 40), _as_told(flavour, Reset("B", "A", False))]
+    assert notices(events) == [Gap("A", 10, 40), as_told(flavour, Reset("B", "A", False))]
     assert ticks(events) == [*range(40, 50), *range(10)]
 
 
@@ -225,7 +235,7 @@ async def test_an_older_run_that_is_gone(open_house: OpenHouse, flavour: str) ->
     house.ledger.check(events, after=("A", 10))
     gaps = [event for event in events if isinstance(event, Gap)]
     assert gaps == [Gap("A", 10, None), Gap("B", -1, 5)]
-    assert _reset(events) == _as_told(flavour, Reset("B", "A", False))
+    assert only_reset(events) == as_told(flavour, Reset("B", "A", False))
 
 
 async def test_an_older_run_that_is_gone_after_its_last_tick(open_house: OpenHouse, flavour: str) -> None:
@@ -233,74 +243,7 @@ async def test_an_older_run_that_is_gone_after_its_last_tick(open_house: OpenHou
     await house.publish_all(range(50), "A")
     await house.publish_all(range(5), "B")
     events = await (await house.read(flavour, from_t="A:49")).until(4, "B")
-    assert notices(events) == [_as_told(flavour, Reset("B", "A", True))], "nothing after A:49 was ever published"
-
-
-# ---- an empty bus ----
-
-EMPTY: dict[str, tuple[dict[str, object], Position | None]] = {
-    "none": ({}, None),
-    "since": ({"since": "2020-01-01T00:00:00Z"}, None),
-    "the run to come": ({"from_t": "A:-1"}, ("A", -1)),
-    "inside the run to come": ({"from_t": "A:5"}, ("A", 5)),
-    "another run": ({"from_t": "Z:5"}, ("Z", 5)),
-    "bare -1": ({"from_t": -1}, None),
-}
-
-
-@pytest.mark.parametrize("case", EMPTY)
-async def test_on_an_empty_bus_every_position_waits(house: House, flavour: str, case: str) -> None:
-    """It is judged when the first tick arrives: whoever came before it misses nothing."""
-    parameters, after = EMPTY[case]
-    reader = await house.read(flavour, hello=1, timeout=60, **parameters)
-    reading = asyncio.create_task(reader.until(9))
-    await house.until(lambda: house.asked > 0 and not _arriving(house, reader))
-    house.publish(range(10))
-    events = await reading
-    house.ledger.check(events, after=after)
-    expected = range(6, 10) if case == "inside the run to come" else range(10)
-    assert ticks(events) == list(expected)
-    if case == "another run":
-        assert _reset(events) == _as_told(flavour, Reset("A", "Z", False))
-    else:
-        assert not notices(events)
-
-
-@pytest.mark.parametrize("parameter", ["tail=0", "tail=5", "backlog=0"])
-async def test_on_an_empty_bus_all_that_comes_is_new(house: House, stream: str, parameter: str) -> None:
-    name, _, value = parameter.partition("=")
-    reader = await house.read(stream, hello=1, **{name: value})
-    await house.until(lambda: not _arriving(house, reader))
-    house.publish(range(10))
-    events = await reader.until(9)
-    house.ledger.check(events, after=("A", -1))
-
-
-@pytest.mark.parametrize("parameter", ["tail=0", "tail=5"])
-async def test_on_an_empty_bus_all_that_comes_during_a_poll_is_new(house: House, parameter: str) -> None:
-    polling = asyncio.create_task(house.json(f"/poll?{parameter}&timeout=60&limit=100"))
-    await house.until(lambda: house.asked > 0)
-    house.publish(range(10))
-    assert [tick["t"] for tick in (await polling)["ticks"]] == list(range(10))
-
-
-async def test_the_hello_on_an_empty_bus_is_said_again(house: House, stream: str) -> None:
-    reader = await house.read(stream, hello=1)
-    assert await reader.next() == Hello(None, None, None)
-    house.publish(range(10), "A")
-    house.publish(range(10), "B")
-    events = await reader.until(9, "B")
-    assert events[0] == Hello("A", 0, 9), "the run of the ticks that come next"
-    house.ledger.check(events, after=("A", -1))
-
-
-async def test_a_bare_position_beyond_the_first_tick_ever(house: House, flavour: str) -> None:
-    reader = await house.read(flavour, from_t=5, hello=1, timeout=60)
-    reading = asyncio.create_task(reader.until(1))
-    await house.until(lambda: house.asked > 0 and not _arriving(house, reader))
-    await house.publish_all([1])
-    events = await reading
-    assert _reset(events) == _as_told(flavour, Reset("A", "A", False))
+    assert notices(events) == [as_told(flavour, Reset("B", "A", True))], "nothing after A:49 was ever published"
 
 
 # ---- lag=skip ----
@@ -315,21 +258,6 @@ async def test_with_skip_another_run_is_one_reset_and_the_newest_tick(house: Hou
     events = await reader.until(9, "C")
     house.publish([10], "C")
     events += await reader.until(10, "C")
-    assert [event for event in events if isinstance(event, Reset)] == [_as_told(flavour, Reset("C", start[0], False))]
+    assert [event for event in events if isinstance(event, Reset)] == [as_told(flavour, Reset("C", start[0], False))]
     assert ticks(events) == [9, 10]
     house.ledger.check(events, after=(start[0], 3), skip=True)
-
-
-def _arriving(house: House, reader: Reader) -> bool:
-    """Whether a stream's request has been sent, but the gateway has no session for it yet."""
-    return reader.kind == "stream" and not house.sessions
-
-
-def _reset(events: list[Event]) -> Reset:
-    (reset,) = [event for event in events if isinstance(event, Reset)]
-    return reset
-
-
-def _as_told(flavour: str, reset: Reset) -> Reset:
-    """A reset as this transport can tell it: pulls name the new run alone."""
-    return reset if FLAVOURS[flavour].kind == "stream" else Reset(reset.run, None, None)

@@ -71,12 +71,12 @@ async def test_without_a_starting_point_pulls_begin_at_the_first_that_can_be_rea
     assert not notices(events), "nothing is missing for who had nothing"
 
 
-@pytest.mark.parametrize(("tail", "first"), [(1, 49), (3, 47), (50, 0), (1000, 0)])
-async def test_tail(house: House, flavour: str, tail: int, first: int) -> None:
+async def test_tail(house: House, flavour: str) -> None:
     await house.publish_all(range(50))
-    reader = await house.read(flavour, tail=tail)
-    events = await reader.until(49)
-    assert ticks(events) == list(range(first, 50))
+    for tail, first in ((1, 49), (3, 47), (50, 0), (1000, 0)):
+        reader = await house.read(flavour, tail=tail)
+        events = await reader.until(49)
+        assert (tail, ticks(events)) == (tail, list(range(first, 50)))
     house.publish([50])
     house.ledger.check(events + await reader.until(50))
 
@@ -98,24 +98,22 @@ async def test_tail_0_is_only_what_is_new(house: House, flavour: str) -> None:
     assert ticks(await reading) == [60, 61]
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
+async def test_since(house: House, flavour: str, clock: Clock) -> None:
+    for t in range(50):
+        house.publish([t])
+        clock.ms += 1000
+    await house.settle()
+    for text in (
         "2027-01-15T08:00:25Z",
         "2027-01-15T08:00:24.0001Z",  # a part of a millisecond counts
         "2027-01-15t09:00:25+01:00",
         "2027-01-15 03:00:25-05:00",
         "2027-01-15T08:00:25.000000000z",
-    ],
-)
-async def test_since(house: House, flavour: str, clock: Clock, text: str) -> None:
-    for t in range(50):
-        house.publish([t])
-        clock.ms += 1000
-    await house.settle()
-    reader = await house.read(flavour, since=text)
-    events = await reader.until(49)
-    house.ledger.check(events, after=("A", 24))
+    ):
+        reader = await house.read(flavour, since=text)
+        events = await reader.until(49)
+        assert ticks(events)[0] == 25, text
+        house.ledger.check(events, after=("A", 24))
     house.publish([50])
     assert ticks(await reader.until(50)) == [50]
 

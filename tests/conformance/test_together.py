@@ -62,7 +62,7 @@ def test_every_transport_at_once(loop: str) -> None:
     """Every reader, whatever it does meanwhile, has every tick once and in order, with no notice but the resets."""
 
     async def scenario() -> None:
-        async with House(small=True, inbox=20) as house:
+        async with House(small=True, inbox=20, flush_interval=0.02) as house:
             ways = (_read_on, _leave_and_come_back, _stall)
             readers = [await house.read(name, from_t="A:-1", hello=1) for name in FLAVOURS for _ in ways]
             simulation = Simulation(house)
@@ -81,7 +81,7 @@ def test_a_reader_on_both_loops(loop: str, flavour: str) -> None:
     """The seams: replay to live, live to stalled and back, a change of run, leaving and coming back, shutdown."""
 
     async def scenario() -> None:
-        async with House(small=True) as house:
+        async with House(small=True, flush_interval=0.02) as house:
             await house.publish_all(range(100))
             reader = await house.read(flavour, from_t="A:-1", hello=1)
             house.publish(range(100, 150))

@@ -20,27 +20,27 @@ RICH = (
 )
 
 
-@pytest.mark.parametrize(
-    ("fields", "expected"),
-    [
-        ("name", {"name": "flock é/\u2028"}),
-        ("t", {}),
-        ("nothing.here", {}),
-        ("x,big,none", {"x": 9007199254740993, "big": 1e300, "none": None}),
-        ("agents.id", {"agents": [{"id": 1}, {"id": 2}]}),
-        ("agents.pos.x", {"agents": [{"pos": {"x": 1}}, {"pos": [{"x": 3}]}]}),
-        ("agents.pos.y,sun.y", {"agents": [{"pos": {"y": 2}}, {"pos": [{}]}], "sun": {"y": {"deep": [1, 2]}}}),
-        ("sun,sun.x", {"sun": {"x": 0, "y": {"deep": [1, 2]}}}),
-        ("sun.x,sun", {"sun": {"x": 0, "y": {"deep": [1, 2]}}}),
-        ("list", {"list": [1, [2]]}),
-    ],
-)  # fmt: skip
-async def test_fields(house: House, flavour: str, fields: str, expected: dict[str, Any]) -> None:
+FIELDS: dict[str, dict[str, Any]] = {
+    "name": {"name": "flock é/\u2028"},
+    "t": {},
+    "nothing.here": {},
+    "x,big,none": {"x": 9007199254740993, "big": 1e300, "none": None},
+    "agents.id": {"agents": [{"id": 1}, {"id": 2}]},
+    "agents.pos.x": {"agents": [{"pos": {"x": 1}}, {"pos": [{"x": 3}]}]},
+    "agents.pos.y,sun.y": {"agents": [{"pos": {"y": 2}}, {"pos": [{}]}], "sun": {"y": {"deep": [1, 2]}}},
+    "sun,sun.x": {"sun": {"x": 0, "y": {"deep": [1, 2]}}},
+    "sun.x,sun": {"sun": {"x": 0, "y": {"deep": [1, 2]}}},
+    "list": {"list": [1, [2]]},
+}
+
+
+async def test_fields(house: House, flavour: str) -> None:
     house.gateway.publish(RICH, run="A")
     await house.settle()
-    (event,) = await (await house.read(flavour, tail=1, fields=fields, hello=0)).take(1)
-    assert isinstance(event, Tick)
-    assert json.loads(event.data) == {"t": 1} | expected
+    for fields, expected in FIELDS.items():
+        (event,) = await (await house.read(flavour, tail=1, fields=fields, hello=0)).take(1)
+        assert isinstance(event, Tick)
+        assert (fields, json.loads(event.data)) == (fields, {"t": 1} | expected)
 
 
 async def test_empty_fields_are_everything_byte_for_byte(house: House, flavour: str) -> None:
@@ -228,6 +228,24 @@ async def test_who_leaves_while_a_batch_is_gathered_has_lost_nothing(
     house.publish([3, 4])
     events += await reader.until(4)
     house.ledger.check(events, after=("A", -1))
+
+
+async def test_a_batch_that_nobody_waits_for_keeps_nobody_busy(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one who gathered it has left, the other reads by itself: the gateway must not flush for it for ever."""
+    monkeypatch.setattr("tick_gateway.group.BATCH_SECONDS", 0.1)
+    await house.publish_all([0])
+    gone = await house.read("ndjson", tail=0, batch=100)
+    await house.until(lambda: _live(house) == 1)
+    stays = await house.read("ndjson", tail=0, batch=100, limit=50)
+    await house.until(lambda: len(house.sessions) == 2)
+    await house.publish_all([1])
+    gone.close()
+    await stays.until(1)
+    await house.until(lambda: len(house.sessions) == 1)
+    flushes = house.hub.fanout.flushes
+    await house.hub.fanout.wait(0.2)
+    await house.hub.fanout.wait(0.2)
+    assert house.hub.fanout.flushes <= flushes + 1
 
 
 async def test_a_limit_inside_a_batch(house: House, stream: str) -> None:

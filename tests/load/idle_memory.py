@@ -1,7 +1,8 @@
 """Memory per idle connection: ``python -m tests.load.idle_memory --clients 5000 --kind ws``.
 
-A gateway process of its own, so many readers that get nothing but heartbeats, and the growth of the gateway's resident set
-(``VmRSS``) per connection: once connected, and again after several heartbeats and pongs. Loopback only; ends by itself.
+A gateway process of its own, so many readers that get nothing but heartbeats, and the growth of the gateway's
+resident set (``VmRSS``) per connection: once connected, and again after several heartbeats and pongs. Loopback only;
+ends by itself.
 """
 
 from __future__ import annotations

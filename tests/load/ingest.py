@@ -1,7 +1,8 @@
 """Peak ingest: ``python -m tests.load.ingest``: 1 KB ticks as fast as they are taken, in-process and by one POST.
 
-In-process, ``publish`` of a dict from the main thread to a gateway in a thread, waiting where the inbox is full. By POST, one
-chunked NDJSON body to a gateway process, a chunk of ``--lines`` lines at a time. Loopback only; ends by itself.
+In-process, ``publish`` of a dict from the main thread to a gateway in a thread, waiting where the inbox is full. By
+POST, one chunked NDJSON body to a gateway process, a chunk of ``--lines`` lines at a time. Loopback only; ends by
+itself.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """What ``publish()`` costs the simulation's own thread: ``python -m tests.load.publish_latency --clients 1000``.
 
-An in-process gateway, 1 KB records at 1,000 ticks/s from this thread, and so many readers in a process of their own that only
-drain their sockets. Prints the median and the 99th percentile of the call's time in microseconds, and how often the loop was
-woken. Loopback only; ends by itself.
+An in-process gateway, 1 KB records at 1,000 ticks/s from this thread, and so many readers in a process of their own
+that only drain their sockets. Prints the median and the 99th percentile of the call's time in microseconds, and how
+often the loop was woken. Loopback only; ends by itself.
 """
 
 from __future__ import annotations

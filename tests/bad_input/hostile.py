@@ -1,17 +1,12 @@
-"""One gateway process that gets bad input, and a reader connected all along that has to lose nothing by it.
-
-A test module takes both fixtures: ``from tests.hostile import process, truth``. After each of its tests the gateway
-serves, and the reader has every good tick; at the end, standard error holds the lines of the start alone.
-"""
+"""What the tests of bad input share: what is true, and ways to go away in the middle of a request."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-import pytest
-
 from tests.process import GatewayProcess
 from tests.sockets import PING, UPGRADE, Follower, Peer, ask, frame, request
+
+STEAL = '{"t":9007199254740991,"stolen":true}'
+"""A tick that nobody may get to read: it comes in where none may come in."""
 
 
 class Truth:
@@ -52,30 +47,6 @@ class Truth:
         tick = self.ticks()[0]
         answer = ask(self.port, request("POST", "/publish", {"Tick-Run": f"truth-{self.run}"}, tick))
         assert answer.json()["accepted"] == 1, answer
-
-
-@pytest.fixture(scope="module")
-def process() -> Iterator[Truth]:
-    with GatewayProcess("serve") as gateway:
-        banner = gateway.stderr.find("history is off")
-        assert banner is not None
-        start = gateway.stderr.lines
-        truth = Truth(gateway)
-        truth.new_run()
-        yield truth
-        truth.check()
-        assert gateway.stderr.lines == start
-        truth.follower.close()
-    assert gateway.stderr.lines == start
-
-
-@pytest.fixture
-def truth(process: Truth) -> Iterator[Truth]:
-    yield process
-    process.check()
-
-
-# ---- requests, and ways to go away in the middle of them ----
 
 
 def vanish(peer: Peer) -> None:

@@ -6,9 +6,10 @@ import re
 
 import pytest
 
-from tests.bad_lines import REFUSED
-from tests.hostile import Truth
 from tests.sockets import BINARY, TEXT, UPGRADE, Peer, ask, frame, request
+
+from .hostile import STEAL, Truth
+from .lines import REFUSED
 
 # ---- queries ----
 
@@ -24,7 +25,8 @@ BAD_QUERIES = [
     "timeout=-1", "timeout=x", "timeout=301", "heartbeat=0", "lag=later", "stamp=2", "hello=yes", "event=gap",
     "event=", "event=a%20b", "event=a%0Aid:x", "format=xml", "since=yesterday", "since=2026-13-01T00:00:00Z",
     "since=2026-01-01", "since=9999999999", "fields=a..b", "fields=.",
-    "fields=" + ",".join(f"a{i}" for i in range(65)), "fields=" + ".".join("a" * 17), "run=", "run=%FF", "run=a/b", "run=-a", "run=" + "a" * 65, "t0=5&t1=4", "t0=-1",
+    "fields=" + ",".join(f"a{i}" for i in range(65)), "fields=" + ".".join("a" * 17),
+    "run=", "run=%FF", "run=a/b", "run=-a", "run=" + "a" * 65, "t0=5&t1=4", "t0=-1",
     "run=a&from_t=b:1", "from_t=1&from_t=2", "from_t=1&tail=2", "tail=1&since=2026-01-01T00:00:00Z", "unknown=1",
     "FROM_T=1", "from-t=1", "%FF=1", "=1", "from_t[]=1",
 ]  # fmt: skip
@@ -96,7 +98,6 @@ def test_a_position_that_an_event_source_brings_is_never_refused(truth: Truth) -
 # ---- requests that are no HTTP, or would be read differently by others ----
 
 POST = "POST /publish HTTP/1.1\r\nHost: localhost\r\n"
-STEAL = '{"t":9007199254740991,"stolen":true}'
 NOT_HTTP: dict[str, str | bytes] = {
     "TLS": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\x01" * 64,
     "nothing but line ends": "\r\n" * 20 + "x\r\n\r\n",

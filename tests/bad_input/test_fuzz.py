@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import random
 
-from tests.hostile import HANDSHAKES, Truth
 from tests.sockets import BINARY, CLOSE, CONT, PING, TEXT, UPGRADE, Peer, ask, chunk, frame, request
+
+from .hostile import HANDSHAKES, Truth
 
 # ---- anything at all ----
 
+CHUNKED = {"Transfer-Encoding": "chunked"}
+BYE = frame(CLOSE, b"\x03\xe8")
 SEEDS = [
     *HANDSHAKES.values(),
     request("GET", "/range?t0=0&t1=5&format=json", {"Accept": "application/json", "If-None-Match": '"x"'}),
     request("GET", "/incremental?from_t=truth-1:3&limit=5&fields=good"),
     request("GET", "/ticks/3", {"Connection": "keep-alive"}) + request("GET", "/meta", {"Connection": "close"}),
-    request("POST", "/publish?run=fuzz", {"Transfer-Encoding": "chunked"}) + chunk(b'{"t":1}\n{') + chunk(b'"t":2}') + b"0\r\n\r\n",
+    request("POST", "/publish?run=fuzz", CHUNKED) + chunk(b'{"t":1}\n{"t":2') + chunk(b"}\n") + b"0\r\n\r\n",
     request("POST", "/publish", {"Content-Type": "application/json"}, b'[{"t":1},{"t":2,"x":[1,2,{"y":null}]}]'),
     request("POST", "/runs/fuzz/end", {}, b""),
     request("GET", "/ws/stream?hello=1", UPGRADE) + frame(TEXT, b'{"op":"view","every":2,"id":1}') + frame(PING, b"ab"),
-    request("GET", "/ws/stream", UPGRADE) + frame(TEXT, b'{"op":"seek",', fin=False) + frame(CONT, b'"from_t":0,"id":7}'),
-    request("GET", "/ws/publish?run=fuzz", UPGRADE) + frame(TEXT, b'{"t":5}') + frame(BINARY, b'{"t":6}') + frame(CLOSE, b"\x03\xe8"),
+    request("GET", "/ws/stream", UPGRADE) + frame(TEXT, b'{"op":"seek",', fin=False) + frame(CONT, b'"from_t":0}'),
+    request("GET", "/ws/publish?run=fuzz", UPGRADE) + frame(TEXT, b'{"t":5}') + frame(BINARY, b'{"t":6}') + BYE,
 ]  # fmt: skip
 
 

@@ -1,0 +1,32 @@
+"""One gateway process for all of these tests, and the reader that is connected all along."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.process import GatewayProcess
+
+from .hostile import Truth
+
+
+@pytest.fixture(scope="package")
+def process() -> Iterator[Truth]:
+    with GatewayProcess("serve") as gateway:
+        banner = gateway.stderr.find("history is off")
+        assert banner is not None
+        start = gateway.stderr.lines
+        truth = Truth(gateway)
+        truth.new_run()
+        yield truth
+        truth.check()
+        assert gateway.stderr.lines == start
+        truth.follower.close()
+    assert gateway.stderr.lines == start
+
+
+@pytest.fixture
+def truth(process: Truth) -> Iterator[Truth]:
+    yield process
+    process.check()
