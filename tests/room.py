@@ -179,7 +179,7 @@ class Client:
         self.witness.connect(query, run.id if run else None)
         if self.session.position is not None and not self.session.cursor.notices:
             self.witness.placed(self.session.position)
-        self._chunked = Chunked()
+        self.chunked = Chunked()
         self._decoder: EventStream | Lines | Frames = (
             EventStream() if self.kind == "sse" else Lines() if self.kind == "ndjson" else Frames()
         )
@@ -201,7 +201,7 @@ class Client:
         data = bytes(self.wire.sent)
         self.wire.sent.clear()
         if self.kind in ("sse", "ndjson"):
-            data = self._chunked.feed(data)
+            data = self.chunked.feed(data)
         for message in self._decoder.feed(data):
             self.messages.append(message)
             self.witness.see(message)

@@ -24,14 +24,24 @@ VIEWS: list[Pairs] = [
     [("fields", "u,a.x")],
     [("batch", "5"), ("every", "2"), ("fields", "u")],
 ]
-EXTRAS: list[Pairs] = [[], [], [], [("lag", "skip")], [("limit", "4")], [("speed", "2")], [("hello", "1")]]
-PLACES = ("newest", "newest", "tail", "new", "position", "position", "beyond", "unknown", "bare", "since", "run", "backlog")
+EXTRAS: list[Pairs] = [
+    [],
+    [],
+    [("lag", "skip")],
+    [("lag", "skip"), ("limit", "7")],
+    [("limit", "4")],
+    [("speed", "0.5")],
+    [("hello", "1")],
+]
+PLACES = "newest newest tail new position position beyond unknown bare since run backlog".split()
 
 kinds = st.sampled_from(("sse", "ndjson", "ws", "ws", "bare"))
 views = st.sampled_from(VIEWS)
 extras = st.sampled_from(EXTRAS)
 places = st.sampled_from(PLACES)
 numbers = st.integers(0, 10_000)
+sizes = st.sampled_from((0, 0, 40, 600))
+thens = st.sampled_from((0, 1, 2, 3, None, None))
 
 
 class Gateway(RuleBasedStateMachine):
@@ -42,9 +52,14 @@ class Gateway(RuleBasedStateMachine):
         ring_bytes=st.sampled_from((2_000, 1 << 20)),
         inbox=st.sampled_from((6, 1000)),
         sliced=st.booleans(),
+        crowd=st.lists(st.tuples(kinds, views, extras, st.booleans()), max_size=5),
     )
-    def begin(self, ring: int, ring_bytes: int, inbox: int, sliced: bool) -> None:
+    def begin(
+        self, ring: int, ring_bytes: int, inbox: int, sliced: bool, crowd: list[tuple[str, Pairs, Pairs, bool]]
+    ) -> None:
         self.room = Room(sliced=sliced, ring=ring, ring_bytes=ring_bytes, inbox=inbox)
+        for kind, view, extra, lazy in crowd:
+            Client(self.room, kind, [] if kind == "bare" else [*view, *extra], lazy=lazy)
 
     def teardown(self) -> None:
         if hasattr(self, "room"):
@@ -60,15 +75,31 @@ class Gateway(RuleBasedStateMachine):
         home = self.room.bus.current
         return home.tip + step if home is not None else step
 
-    @rule(count=st.integers(1, 12), step=st.sampled_from((1, 1, 1, 3)), size=st.sampled_from((0, 0, 40, 600)))
-    def publish(self, count: int, step: int, size: int) -> None:
+    @rule(count=st.integers(1, 12), step=st.sampled_from((1, 1, 1, 3)), size=sizes, then=thens)
+    def publish(self, count: int, step: int, size: int, then: int | None) -> None:
         t = self._next(step)
         for _ in range(count):
             self.room.publish(t, size)
             t += step
+        self._then(then)
 
-    @rule(t=st.integers(0, 3), run=st.booleans(), count=st.integers(1, 4))
-    def new_run(self, t: int, run: bool, count: int) -> None:
+    def _then(self, turns: int | None) -> None:
+        """Let the loop come to rest, or stop in the middle of what it does."""
+        if turns is None:
+            self.room.advance(0.05)
+        else:
+            self.room.turn(turns)
+
+    @precondition(lambda self: self.room.clients)
+    @rule(number=numbers, rounds=st.integers(1, 5), size=sizes)
+    def outrun(self, number: int, rounds: int, size: int) -> None:
+        """A client stops reading while much is published."""
+        self._client(number).wire.stalled = True
+        for _ in range(rounds):
+            self.publish(12, 1, size, None)
+
+    @rule(t=st.integers(0, 3), run=st.booleans(), count=st.integers(1, 4), then=thens)
+    def new_run(self, t: int, run: bool, count: int, then: int | None) -> None:
         """By a name, or by a falling t."""
         home = self.room.bus.current
         if not run and (home is None or t >= home.tip):
@@ -79,6 +110,7 @@ class Gateway(RuleBasedStateMachine):
             if self.room.publish(t + i, run=name) is None:
                 break
             name = None
+        self._then(then)
 
     @precondition(lambda self: self.room.bus.current is not None)
     @rule()
@@ -225,7 +257,7 @@ class Gateway(RuleBasedStateMachine):
             if len(client.witness.pasts) > 4:
                 del client.witness.pasts[ids]
                 return
-            client.command("history", t0=low, t1=high)
+            client.command("history", t0=low, t1=high, run=tip.run)
 
     # ---- what must hold ----
 
@@ -257,19 +289,29 @@ class Gateway(RuleBasedStateMachine):
             if client.commanding:
                 client.witness.asked[client.commands + 1] = Asked("resume")
                 client.command("resume")
-        room.advance(60.0)
+        room.advance(100.0)
         for client in room.clients:
             self._at_the_tip(client)
-        if room.serial % 2:
-            for client in room.clients[::3]:
-                client.wire.stalled = True
+        self._shut_down()
+
+    def _shut_down(self) -> None:
+        """What was published and not flushed yet goes out first; then everyone is told, and every connection closed."""
+        room = self.room
+        reading = [client for client in room.clients if client.connected]
+        for client in room.clients[:: 1 + room.serial % 4]:
+            client.wire.stalled = True
+        live = [client for client in reading if client.session.live and not client.wire.stalled]
+        self.publish(3, 1, 0, 0)
+        tip = room.truth.tip
         room.drain()
-        for client in room.clients:
+        for client in reading:
             assert client.wire.lost, "a connection that a shutdown leaves open"
-            if not client.wire.stalled and client.witness.start is None and client.wire.most >= 0:
-                self._told_of_the_end(client)
-        assert not room.fanout.sessions
-        assert not room.fanout._groups
+            if not client.wire.stalled:
+                assert client.witness.closed if client.kind in ("ws", "bare") else client.chunked.ended
+                assert client.witness.ended or client.kind == "bare"
+        for client in live:
+            self._has_all(client, tip)
+        assert not room.fanout.sessions and not room.fanout._groups
 
     def _at_the_tip(self, client: Client) -> None:
         witness, tip = client.witness, self.room.truth.tip
@@ -279,18 +321,17 @@ class Gateway(RuleBasedStateMachine):
         if client.query.run is not None:
             assert not self.room.bus.runs[client.query.run].over, "its run is over, and it was not told"
             tip = client.query.run, self.room.bus.runs[client.query.run].tip
-        while witness.run != tip[0]:
-            # It stands in an older run whose follower holds nothing for it, only where it was told by a notice.
+        self._has_all(client, tip)
+
+    def _has_all(self, client: Client, tip: tuple[str, int] | None) -> None:
+        witness = client.witness
+        if tip is None or witness.start is not None or witness.closed == 4001 or witness.ended in ("run", "limit"):
+            return
+        if witness.run != tip[0]:
             assert witness.kind == "bare", f"stuck at {witness.run}:{witness.t}, the tip is {tip}"
             witness._cross(tip[0])
         missing = self.room.truth.shown(tip[0], witness.t, tip[1], witness.view.every)
         assert not missing, f"stuck at {witness.run}:{witness.t}; missing {missing}"
-
-    def _told_of_the_end(self, client: Client) -> None:
-        if client.kind in ("ws", "bare"):
-            assert client.witness.closed is not None or client.wire.lost
-        if client.kind != "bare" and client.messages:
-            pass
 
 
 def _member(name: str, text: str) -> object:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tick_gateway.errors import ParameterError
@@ -184,6 +184,7 @@ def test_an_empty_last_event_id_is_none() -> None:
     assert parse_query([("tail", "5"), ("Last-Event-ID", "")], "").tail == 5
 
 
+@settings(max_examples=50, deadline=None)
 @given(st.text(min_size=1))
 def test_any_last_event_id_is_a_position(text: str) -> None:
     start = parse_query([("tail", "5")], text).start
@@ -262,6 +263,7 @@ def test_what_is_no_time(text: str) -> None:
         instant(text)
 
 
+@settings(max_examples=50, deadline=None)
 @given(st.integers(0, 4 * 10**12), st.integers(-23 * 60, 23 * 60))
 def test_a_time_told_to_the_millisecond_is_that_millisecond(at: int, minutes: int) -> None:
     zone = timezone(timedelta(minutes=minutes))

@@ -6,7 +6,6 @@ import asyncio
 import json
 import signal
 import socket
-import subprocess
 import sys
 import threading
 from collections.abc import Mapping
@@ -47,16 +46,15 @@ def refused_here(capsys: pytest.CaptureFixture[str], *args: str) -> str:
 # ---- what is refused ----
 
 
-def test_a_port_in_use() -> None:
+def test_a_port_in_use(capsys: pytest.CaptureFixture[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         for host in ("127.0.0.1", ""):
-            line = refused("serve", "--port", str(port), "--host", host)
-            assert line.startswith("tick-gateway serve: port: ")
-            assert "in use" in line and str(port) in line
+            line = refused_here(capsys, "serve", "--port", str(port), "--host", host)
+            assert line.startswith("tick-gateway serve: port: ") and "in use" in line and str(port) in line
 
 
-def test_the_gateways_own_port_in_use() -> None:
+def test_the_port_of_another_gateway() -> None:
     with GatewayProcess("serve") as gateway:
         assert "in use" in refused("demo", "--port", str(gateway.port))
         assert ask(gateway.port, request("GET", "/healthz")).status == 200
@@ -77,7 +75,8 @@ def test_the_gateways_own_port_in_use() -> None:
         (["serve", "--nonsense"], "--nonsense"),
         (["serve", "extra"], "extra"),
         (["serve", "--port"], "--port"),
-        (["serve", "--host", "no.such.name.invalid", "--port", "0"], "host: cannot listen on no.such.name.invalid"),
+        (["serve", "--host", "a" * 64, "--port", "0"], f"host: cannot listen on {'a' * 64}, port 0: "),
+        (["serve", "--host", "ä" * 64, "--port", "0"], "is no host name"),
         (["serve", "--host", "203.0.113.7", "--port", "0"], "host: cannot listen on 203.0.113.7"),
         (["demo", "--rate", "0"], "--rate"),
         (["demo", "--rate", "fast"], "--rate"),
@@ -108,8 +107,7 @@ def test_bad_variables(
     assert says in refused_here(capsys, "serve")
 
 
-def test_bad_flags_and_variables_of_a_process() -> None:
-    assert "--port: 'eighty' is not a whole number" in refused("serve", "--port", "eighty")
+def test_a_bad_variable_of_a_process() -> None:
     assert "no such setting" in refused("serve", env={"TICK_GATEWAY_PROT": "8000"})
 
 
@@ -162,9 +160,8 @@ def test_one_address_alone() -> None:
 
 def test_it_answers_as_soon_as_it_says_where() -> None:
     """The line with the address stands on standard error once it listens: whoever waits for it may connect."""
-    for _ in range(3):
-        with GatewayProcess("serve") as gateway, Peer(gateway.port) as peer:
-            assert peer.send(request("GET", "/readyz")).response().json() == {"ready": True}
+    with GatewayProcess("serve") as gateway, Peer(gateway.port) as peer:
+        assert peer.send(request("GET", "/readyz")).response().json() == {"ready": True}
 
 
 # ---- stopping ----
@@ -445,10 +442,3 @@ async def main():
     await runner.cleanup()
 asyncio.run(main())
 """
-
-
-def test_the_module_and_the_command_are_one() -> None:
-    found = subprocess.run(
-        [sys.executable, "-m", "tick_gateway", "--version"], capture_output=True, text=True, check=True, timeout=60
-    )
-    assert found.stdout.startswith("tick-gateway, version ")

@@ -114,7 +114,7 @@ def test_a_publisher_is_held_up_rather_than_lost() -> None:
     """A small inbox: the pipe waits, and no tick is dropped."""
     with GatewayProcess("serve", "--stdin", "--inbox", "10", stdin=True) as gateway:
         follower = Follower(gateway.port)
-        lines = [f'{{"t":{t}}}' for t in range(1000)]
+        lines = [f'{{"t":{t}}}' for t in range(300)]
         gateway.feed(lines)
         follower.wait_for(lines)
         assert get(gateway, "/healthz")["dropped"] == 0

@@ -132,7 +132,7 @@ def depth(value: object) -> int:
     return 0
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 @given(trees, st.integers(505, 515))
 def test_nesting_is_that_of_the_tree(tree: object, above: int) -> None:
     data = b"[" * above + json.dumps(tree).encode() + b"]" * above
@@ -161,7 +161,7 @@ def written(value: object, draw: st.DataObject) -> str:
     return blank + json.dumps(value, ensure_ascii=draw.draw(st.booleans())) + blank
 
 
-@settings(max_examples=60)
+@settings(max_examples=50, deadline=None)
 @given(st.integers(0, MAX_T), st.dictionaries(texts.filter(lambda name: name != "t"), values, max_size=3), st.data())
 def test_nothing_changes_but_line_breaks_between_tokens(t: int, members: dict[str, Any], data: st.DataObject) -> None:
     published = written({**members, "t": t}, data).encode()
@@ -192,7 +192,7 @@ def oracle(data: bytes) -> int | None:
     return t if type(t) is int and 0 <= t <= MAX_T else None
 
 
-@settings(max_examples=200)
+@settings(max_examples=150, deadline=None)
 @given(
     st.sampled_from([case[0] for name, case in TAKEN.items() if "64 bits" not in name and len(case[0]) < 200]),
     st.lists(st.tuples(st.integers(0, 80), st.integers(0, 2), st.sampled_from([*string.printable.encode(), 0, 0xFF]))),
@@ -275,6 +275,7 @@ def test_what_is_no_position_is_refused_with_the_accepted_forms(text: str) -> No
         parse_position(text)
 
 
+@settings(max_examples=50, deadline=None)
 @given(st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", fullmatch=True), st.integers(-1, MAX_T))
 def test_a_position_comes_back_as_it_was_told(run: str, t: int) -> None:
     assert parse_position(str(Position(run, t))) == Position(run, t)

@@ -109,7 +109,7 @@ def model(value: Any, fields: list[list[str]]) -> Any:
     return kept
 
 
-@settings(max_examples=80)
+@settings(max_examples=50, deadline=None)
 @given(st.dictionaries(names, values, max_size=4), paths)
 @example({"a": [[], [[{"b": 1}]], {}]}, ["a.b"])
 def test_a_projection_is_that_of_the_model(members: dict[str, Any], fields: list[str]) -> None:
@@ -173,7 +173,7 @@ HALF = BATCH_MESSAGE_BYTES // 2
 
 
 def sized(*sizes: int) -> list[Payload]:
-    return [Payload(t, b"%d" % t + b" " * (size - 1)) for t, size in enumerate(sizes)]
+    return [Payload(t, b"%d" % t + b" " * (size - len(str(t)))) for t, size in enumerate(sizes)]
 
 
 @pytest.mark.parametrize(
@@ -207,7 +207,8 @@ def test_without_a_batch_messages_are_the_ticks() -> None:
     assert arrays([], 5) == []
 
 
-@given(st.lists(st.sampled_from([1, 2, 9, HALF, HALF + 1, 3 * HALF]), max_size=25), st.integers(1, 7))
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.sampled_from([2, 9, HALF, HALF + 1, 3 * HALF]), max_size=15), st.integers(1, 7))
 def test_arrays_hold_every_tick_once_in_messages_as_full_as_allowed(sizes: list[int], batch: int) -> None:
     payloads = sized(*sizes)
     messages = arrays(payloads, batch)

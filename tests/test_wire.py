@@ -203,7 +203,7 @@ def cut(wire: bytes, places: list[int]) -> list[bytes]:
 contents = st.text(st.characters(exclude_characters="\r\n", exclude_categories=["Cs"]), max_size=200)
 
 
-@settings(max_examples=60)
+@settings(max_examples=50, deadline=None)
 @given(
     st.lists(contents, min_size=1, max_size=4), st.sampled_from([row[0] for row in NOTICES]), st.lists(st.integers())
 )

@@ -6,7 +6,7 @@ import struct
 from typing import NamedTuple
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tick_gateway.errors import NotAWebSocket
@@ -117,12 +117,14 @@ def test_fed_with_the_beginning_of_what_comes_next(name: str) -> None:
         assert found == case._replace(sent=case.sent + following, messages=[*case.messages, "next"])
 
 
+@settings(max_examples=50, deadline=None)
 @given(st.binary(max_size=300))
 def test_any_bytes_are_answered_or_waited_with(data: bytes) -> None:
     whole = read([data])
     assert read([data[i : i + 1] for i in range(len(data))]) == whole
 
 
+@settings(max_examples=50, deadline=None)
 @given(
     st.lists(st.text(max_size=200), max_size=4),
     st.lists(st.integers(1, 60), min_size=1),
@@ -165,6 +167,7 @@ def test_lone_control_frames(data: bytes, found: tuple[int, bytes] | None) -> No
     assert lone_control(data) == found
 
 
+@settings(max_examples=50, deadline=None)
 @given(st.binary(max_size=200), st.binary(min_size=4, max_size=4))
 def test_unmasking_undoes_masking(data: bytes, mask: bytes) -> None:
     plain = unmask(mask, data)

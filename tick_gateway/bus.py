@@ -1,10 +1,9 @@
 """The TickBus: runs and the ring, published to from any thread, read on one event loop.
 
 It is the only seam between threads and the loop. A publisher takes the lock, decides which run a tick belongs to,
-leaves it in
-the inbox and returns; the loop's ``collect()`` moves the inbox into the ring. Between two collects the loop is woken
-once.
-Every decision about runs, duplicates and conflicts is made here; every decision about readers is made in ``feed``.
+leaves it in the inbox and returns; the loop's ``collect()`` moves the inbox into the ring. Between two collects the
+loop is woken once. Every decision about runs, duplicates and conflicts is made here; every decision about readers is
+made in ``feed``.
 """
 
 from __future__ import annotations

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import os
 import signal
 import socket
@@ -21,7 +20,7 @@ from . import __version__
 from .client.commands import cat, publish
 from .errors import GatewayError, SettingError
 from .gateway import Gateway
-from .server.listen import Server, loop_factory, open_socket, tune_collector
+from .server.listen import ANYWHERE, Server, loop_factory, open_socket, tune_collector, url
 from .settings import TABLE, Settings, parse_settings
 from .sources.demo import demo_source
 from .sources.stdin import stdin_source
@@ -140,27 +139,19 @@ async def _run(gateway: Gateway, sock: socket.socket, source: Source | None) -> 
 
 def banner(settings: Settings, port: int, *, publish: bool) -> None:
     """Say on the terminal what to open and what to curl; how to ``publish`` where no source of its own does."""
-    everywhere = settings.host in ("", "0.0.0.0", "::")
-    url = f"http://{'localhost' if everywhere else in_url(settings.host)}:{port}/"
+    everywhere = settings.host in ANYWHERE
+    address = f"http://localhost:{port}/" if everywhere else url(settings, port)
     lines = [
-        f"tick-gateway {__version__} listens on {url}"
+        f"tick-gateway {__version__} listens on {address}"
         + (f" and on every other address of this machine, port {port}" if everywhere else ""),
-        f"  open    {url}",
-        f"  every tick as lines    curl -N {url}",
-        f"  as server-sent events  curl -N {url}sse",
-        f"  the newest one         curl {url}latest",
-        *([f"  publish                echo '{{\"t\":1}}' | curl --data-binary @- {url}publish"] if publish else []),
+        f"  open    {address}",
+        f"  every tick as lines    curl -N {address}",
+        f"  as server-sent events  curl -N {address}sse",
+        f"  the newest one         curl {address}latest",
+        *([f"  publish                echo '{{\"t\":1}}' | curl --data-binary @- {address}publish"] if publish else []),
         "  history is off: ticks are kept in memory alone",
     ]
     click.echo("\n".join(lines), err=True)
-
-
-def in_url(host: str) -> str:
-    """A host as it stands in a URL: IPv6 addresses in brackets."""
-    try:
-        return f"[{host}]" if ipaddress.ip_address(host).version == 6 else host
-    except ValueError:
-        return host
 
 
 if __name__ == "__main__":

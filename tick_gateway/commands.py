@@ -1,8 +1,7 @@
 """The WebSocket side of a session: what clients send, and the commands in it.
 
 Each command is answered at the place in the stream where it takes effect. A bad one is answered with an error and the
-stream
-goes on; ten of them end it.
+stream goes on; ten of them end it.
 """
 
 from __future__ import annotations

@@ -1,16 +1,12 @@
 """The fan-out: the flush loop that writes what is new to every live session, and the queue of those that catch up.
 
 Ticks gather for a flush. The first after a quiet time goes out at once (leading edge); after it there is at most one
-flush an
-interval, and the interval grows by itself when a round over all sessions takes long, so that a busy gateway saves
-writes
-rather than falls behind. A long round yields to the event loop between slices.
+flush an interval, and the interval grows by itself when a round over all sessions takes long, so that a busy gateway
+saves writes rather than falls behind. A long round yields to the event loop between slices.
 
 A flush moves the Feed's horizon, lets each group make its bytes once, and writes them to the group's live sessions.
-All other
-sessions read on by themselves (``Session.pump``), some milliseconds' worth a turn of the loop, until they stand where
-their
-group stands.
+All other sessions read on by themselves (``Session.pump``), some milliseconds' worth a turn of the loop, until they
+stand where their group stands.
 
 Everything here runs on the event loop's thread.
 """

@@ -1,8 +1,7 @@
 """The Feed: read after a position, wherever it lies. Every decision about a reader's cursor is made here.
 
 A reader is a ``Cursor``. ``Feed.read`` returns what comes next for it, ticks and notices in order, and moves it past
-them.
-Replay and live are the same read, so there is no seam between them at which a tick could be lost or repeated:
+them. Replay and live are the same read, so there is no seam between them at which a tick could be lost or repeated:
 
     position unknown run ────────────► reset (complete: false), the current run from its first tick
     position before what is left ────► gap, then what is left
@@ -36,8 +35,7 @@ class Feed:
     """Reads the bus for cursors.
 
     Streams read up to the horizon, which the fan-out moves at each flush, so that all of them see the same ticks at
-    the same
-    time; pulls read whatever was collected.
+    the same time; pulls read whatever was collected.
     """
 
     def __init__(self, bus: TickBus) -> None:

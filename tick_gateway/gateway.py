@@ -3,8 +3,7 @@
 with Gateway.in_thread(port=8000) as gateway:      # a plain script
     gateway.publish({"t": 1, "agents": [...]})
 
-gateway = Gateway()                                 # an aiohttp application
-gateway.mount(app, "/ticks")
+gateway = Gateway()                                 # an aiohttp application gateway.mount(app, "/ticks")
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from aiohttp import web
 from .errors import GatewayError
 from .hub import Hub
 from .server.app import make_app
-from .server.listen import Server, loop_factory, open_socket
+from .server.listen import Server, loop_factory, open_socket, url
 from .settings import Settings
 
 
@@ -84,7 +83,7 @@ class Gateway:
         sock = open_socket(gateway.settings)
         ready = threading.Event()
         failed: list[BaseException] = []
-        gateway.url = f"http://127.0.0.1:{sock.getsockname()[1]}/"
+        gateway.url = url(gateway.settings, sock.getsockname()[1])
         gateway._thread = threading.Thread(
             target=gateway._serve, args=(sock, ready, failed), name="tick-gateway", daemon=True
         )

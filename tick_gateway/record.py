@@ -38,8 +38,8 @@ def encode(record: object, *, nan: NanPolicy = "refuse") -> bytes:
 
     Beside plain JSON values it takes numpy scalars and arrays (structured ones as objects), dataclasses, enums, any
     mapping, sequence or set, ``datetime`` and its kin (ISO 8601), ``timedelta`` (seconds), ``Decimal`` (a number with
-    all its digits), ``UUID``, paths, and whatever has ``tolist()``. Sets come sorted where their elements can be.
-    An ``orjson.Fragment`` goes in as it is: that it is JSON on one line is its maker's promise.
+    all its digits), ``UUID``, paths, and whatever has ``tolist()``. Sets come sorted where their elements can be. An
+    ``orjson.Fragment`` goes in as it is: that it is JSON on one line is its maker's promise.
 
     Args:
         record: a mapping, a dataclass, or anything else that becomes a JSON object.

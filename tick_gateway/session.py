@@ -1,9 +1,8 @@
 """A session: one streaming reader's connection, after its handshake.
 
 It is a cursor, not a queue: its position is the last tick that it was given or that its view left out, and the next
-write
-starts after it. It has no coroutine; it is the ``asyncio.Protocol`` of its transport, and the transport's calls are its
-transitions:
+write starts after it. It has no coroutine; it is the ``asyncio.Protocol`` of its transport, and the transport's calls
+are its transitions:
 
     catching up ──nothing left to read──► live ──buffer full──► blocked ──buffer drained──► catching up
         │  ▲                              (its group writes)

@@ -1,10 +1,10 @@
-"""Taking a connection over from aiohttp, once it has routed, parsed and sent the response head.
+"""Taking a connection over from aiohttp, once it has routed, parsed and sent the response head; and whatever else needs
+aiohttp's inside.
 
 After ``take_over`` the session is the transport's protocol; aiohttp lets its request, headers, task and parser go,
 which makes an idle reader cost 1.5 KB instead of 10 to 14, and turns the transport's flow control into the session's
-own transitions.
-aiohttp has no public way for this, so the trick stands here alone, and ``tests/test_takeover.py`` holds it against
-each release:
+own transitions. aiohttp has no public way for this, so the trick stands here alone, and ``tests/test_takeover.py``
+holds it against each release:
 
 1. the session becomes the transport's protocol, so that whatever arrives next is its own;
 2. aiohttp's handler loses its transport first and is then told that the connection was lost, so that it cleans up
@@ -64,3 +64,12 @@ def check_handshake(request: web.Request) -> str:
     if request.body_exists:
         raise NotAWebSocket("a WebSocket's opening handshake has no body")
     return accept_key(request.headers)
+
+
+def body_is_broken(request: web.Request) -> bool:
+    """Whether aiohttp's parser gave up on the body of a request that is being handled (seen with 3.14, parser in C).
+
+    It does not tell the body's reader, who would wait for ever, but queues an error to be answered after this request.
+    Nothing else can be queued before the body's end.
+    """
+    return bool(request.protocol._messages) and not request.content.is_eof()

@@ -1,8 +1,7 @@
 """Ticks and positions: the nouns of the wire contract, and the door through which every tick comes in.
 
 A tick is kept as the bytes that were published. ``parse`` is the only place that decides whether bytes are a tick;
-whatever
-passes it can be put behind any framing without another look, since no CR or LF is left in it.
+whatever passes it can be put behind any framing without another look, since no CR or LF is left in it.
 
 Pure: no I/O, no clock (callers pass ``at``), no asyncio.
 """

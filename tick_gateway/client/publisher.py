@@ -1,8 +1,8 @@
 """Publish lines of JSON over ``/ws/publish`` so that each arrives, over as many connections as it takes.
 
 What was sent and not acknowledged stays in a window, and goes out again on the next connection; the gateway knows the
-doubles by their bytes, since the run has a name. The window is bounded: where it is full, nothing more is read.
-Where the input comes from is the caller's affair.
+doubles by their bytes, since the run has a name. The window is bounded: where it is full, nothing more is read. Where
+the input comes from is the caller's affair.
 """
 
 from __future__ import annotations

@@ -19,6 +19,7 @@ from ..settings import Settings
 
 log = logging.getLogger("tick_gateway.http")  # what aiohttp has to say of connections
 
+ANYWHERE: Final = ("", "0.0.0.0", "::")  # hosts that stand for every address of the machine
 _UNSENT_BYTES: Final = 256 * 1024
 _GC_THRESHOLD: Final = 50_000  # a collection walks every session; the hot path makes next to no cycles
 _IDLE_SECONDS: Final = 75.0  # for a request's head to come whole, and between two: longer than proxies keep theirs
@@ -41,11 +42,18 @@ def open_socket(settings: Settings) -> socket.socket:
         if not host and error.errno in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):  # a machine without IPv6
             return open_socket(Settings(host="0.0.0.0", port=port, backlog=backlog))
         name = "port" if error.errno in (errno.EADDRINUSE, errno.EACCES) else "host"
-        reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror or str(error)
+        number = error.errno or 0  # negative where it is the resolver's, whose sentence has the address behind it
+        reason = os.strerror(number) if number > 0 else str(error.strerror or error).partition(" (while")[0]
         reason = reason[:1].lower() + reason[1:]
         raise SettingError(name, f"cannot listen on {host or 'all addresses'}, port {port}: {reason}") from None
-    except OverflowError as error:
-        raise SettingError("port", str(error)) from None
+    except (TypeError, UnicodeError):  # the codec for host names takes no part longer than 63 characters
+        raise SettingError("host", f"{host!r:.80} is no host name") from None
+
+
+def url(settings: Settings, port: int) -> str:
+    """Where a gateway on this machine is reached from it; IPv6 addresses stand in brackets."""
+    host = "127.0.0.1" if settings.host in ANYWHERE else settings.host
+    return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
 
 
 def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:

@@ -14,6 +14,7 @@ from aiohttp.http import HttpProcessingError
 from ..errors import BodyError, GatewayError, InboxFull, ParameterError, TickError
 from ..hub import Hub
 from ..params import run_id
+from ..takeover import body_is_broken
 from ..tick import parse
 from .auth import authorize
 from .body import EMPTY, Line, Records
@@ -138,17 +139,14 @@ class Body:
         self._hurried = False
 
     async def read(self) -> bytes:
-        """What has come since the last read; empty at the end.
-
-        Raises:
-            BodyError: the body broke off.
-        """
+        """What has come since the last read; empty at the end, or where it breaks off."""
         if self._hurried and not self._content.at_eof():
             await self._gather()
         try:
             data = await self._content.readany()
         except (ConnectionError, HttpProcessingError, web.RequestPayloadError) as error:
-            raise BodyError(f"the body broke off: {error}") from None
+            self.fault = self.fault or BodyError(f"the body broke off: {error}")
+            return b""
         now = self._loop.time()
         self._hurried = now - self._last < 2 * _GATHER_SECONDS and len(data) < _GATHER_BYTES
         self._last = now
@@ -171,11 +169,8 @@ class Body:
             self._content.feed_eof()
 
     def _watch(self) -> None:
-        """Notice a fault in the body's chunks, of which aiohttp's parser in C does not tell the body's reader.
-
-        It queues an error to be answered after this request instead. Nothing else can be queued before the body's end.
-        """
-        if self._request.protocol._messages:
+        """Notice a fault in the body's chunks, of which aiohttp does not always tell who reads the body."""
+        if body_is_broken(self._request):
             self._end(BodyError(_BROKEN))
         else:
             self._timer = self._loop.call_later(_WATCH_SECONDS, self._watch)

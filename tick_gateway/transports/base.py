@@ -1,8 +1,7 @@
 """The contract of a transport, and what the streaming ones share: from a request to a session.
 
 A transport is one module that ends in a ``Transport``, and one line in the registry (``transports/__init__.py``). The
-registry
-drives routing, /meta, /openapi.json, the conformance tests and the docs check.
+registry drives routing, /meta, /openapi.json, the conformance tests and the docs check.
 """
 
 from __future__ import annotations

@@ -1,0 +1,132 @@
+"""The settings: one table, read from flags, then variables, then defaults."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tick_gateway.errors import SettingError
+from tick_gateway.settings import ENV_PREFIX, TABLE, Settings, parse_settings
+
+DEFAULTS = Settings()
+
+
+def refused(flags: dict[str, str | None], environment: dict[str, str] | None = None) -> SettingError:
+    with pytest.raises(SettingError) as refusal:
+        parse_settings(flags, environment or {})
+    assert str(refusal.value).startswith(f"{refusal.value.name}: ")
+    return refusal.value
+
+
+def test_nothing_said_is_the_defaults() -> None:
+    assert parse_settings({}, {}) == DEFAULTS
+    assert parse_settings({row.name: None for row in TABLE}, {"PATH": "/bin", "TICK": "1"}) == DEFAULTS
+
+
+def test_a_name_is_a_flag_a_variable_and_a_keyword() -> None:
+    rows = {row.name: row for row in TABLE}
+    assert (rows["ring_bytes"].flag, rows["ring_bytes"].variable) == ("--ring-bytes", "TICK_GATEWAY_RING_BYTES")
+    assert Settings(ring_bytes=5000).ring_bytes == 5000
+    assert all(row.help and row.unit in ("count", "bytes", "seconds", "text") for row in TABLE)
+
+
+@pytest.mark.parametrize("row", TABLE, ids=lambda row: row.name)
+def test_each_is_read_from_a_flag_and_from_a_variable_and_the_flag_outranks(row: Any) -> None:
+    texts = {"count": ("7", "8"), "bytes": ("70000", "80000"), "seconds": ("0.5", "0.25"), "text": ("a", "b")}
+    one, two = ("null", "refuse") if row.name == "nan" else texts[row.unit]
+    value = {"count": int, "bytes": int, "seconds": float, "text": str}[row.unit]
+    assert getattr(parse_settings({row.name: one}, {}), row.name) == value(one)
+    assert getattr(parse_settings({}, {row.variable: one}), row.name) == value(one)
+    both = parse_settings({row.name: one}, {row.variable: two})
+    assert getattr(both, row.name) == value(one)
+    assert both == Settings(**{row.name: value(one)}), "nothing else changes"
+
+
+@pytest.mark.parametrize("row", TABLE, ids=lambda row: row.name)
+def test_an_error_names_where_the_value_came_from(row: Any) -> None:
+    if row.unit != "text":
+        assert refused({row.name: "many"}).name == row.flag
+        assert refused({}, {row.variable: "many"}).name == row.variable
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("1024", 1024),
+        ("64k", 65536),
+        ("64K", 65536),
+        ("2kB", 2048),
+        ("2KiB", 2048),
+        ("3M", 3 << 20),
+        ("3 MiB", 3 << 20),
+        ("1g", 1 << 30),
+        ("1Gb", 1 << 30),
+    ],
+)
+def test_sizes(text: str, size: int) -> None:
+    assert parse_settings({"ring_bytes": text}, {}).ring_bytes == size
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("ring_bytes", text) for text in ("", "k", "-1", "1.5M", "1T", "1 b", "1kk", "64 k b", "٣k", "9" * 16)]
+    + [("ring", text) for text in ("", "-1", "+1", "1.0", "1e3", "1k", " 1", "٣", "9" * 16)]
+    + [("drain_timeout", text) for text in ("", "-1", ".5", "1.", "1e3", "inf", "nan", "5s", "٣")],
+)
+def test_what_does_not_parse_says_what_would(name: str, text: str) -> None:
+    error = refused({name: text})
+    assert "is not a" in str(error)
+    assert len(str(error)) < 200
+
+
+BOUNDS: dict[str, tuple[Any, Any, Any, Any]] = {
+    # name: the last value below, the lowest, the highest, the first above; None: no such bound
+    "port": (-1, 0, 65535, 65536),
+    "ring": (0, 1, None, None),
+    "ring_bytes": (1023, 1024, None, None),
+    "inbox": (0, 1, None, None),
+    "inbox_bytes": (1023, 1024, None, None),
+    "max_tick": (15, 16, None, None),
+    "max_body": (15, 16, None, None),
+    "publish_timeout": (-0.1, 0, 3600, 3600.1),
+    "flush_interval": (-0.1, 0, 10, 10.1),
+    "encoded_bytes": (-1, 0, None, None),
+    "max_connections": (0, 1, None, None),
+    "drain_timeout": (-0.1, 0, 600, 600.1),
+    "backlog": (0, 1, 65535, 65536),
+}
+
+
+def test_every_number_has_its_bounds_here() -> None:
+    assert set(BOUNDS) == {row.name for row in TABLE if row.unit != "text"}
+
+
+@pytest.mark.parametrize("name", BOUNDS)
+def test_bounds(name: str) -> None:
+    below, lowest, highest, above = BOUNDS[name]
+    for value in (lowest, highest):
+        if value is not None:
+            assert getattr(Settings(**{name: value}), name) == value
+    for value in (below, above):
+        if value is not None:
+            with pytest.raises(SettingError, match=f"{name}: .*out of range; accepted: (at least|from) {lowest}"):
+                Settings(**{name: value})
+
+
+@pytest.mark.parametrize("value", ["", "Null", "skip"])
+def test_nan_is_refuse_or_null(value: str) -> None:
+    with pytest.raises(SettingError, match="accepted: refuse, null"):
+        Settings(nan=value)
+    assert (Settings(nan="null").nan_policy, DEFAULTS.nan_policy) == ("null", "refuse")
+
+
+def test_a_variable_of_ours_that_names_no_setting_is_an_error() -> None:
+    error = refused({}, {f"{ENV_PREFIX}RING_SIZE": "1"})
+    assert error.name == "TICK_GATEWAY_RING_SIZE"
+    assert "TICK_GATEWAY_RING_BYTES" in str(error), "it says what is accepted"
+
+
+def test_settings_do_not_change() -> None:
+    with pytest.raises(AttributeError):
+        DEFAULTS.ring = 5  # type: ignore[misc]
