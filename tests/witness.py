@@ -101,7 +101,9 @@ class Witness:
         if start is None or (start.bare is not None and position.t != start.bare):  # then a reset is under way
             return
         self.start = None
-        assert self.run in (None, position.run) or self.query.since is not None, f"told run {self.run}, placed in {position.run}"
+        assert self.run in (None, position.run) or self.query.since is not None, (
+            f"told run {self.run}, placed in {position.run}"
+        )
         if start.run is None:
             assert position.run == next(iter(self.truth.lives))
             assert not self.truth.shown(position.run, -1, position.t, self.view.every)
@@ -222,7 +224,9 @@ class Witness:
             self.run, self.t = run, -1 if self.start.bare is None else self.start.bare
             self.start = None
         assert run == self.run and (not self.rest_gone or to is None), f"{body} at {self.run}:{self.t}"
-        assert after >= self.t and (self.rest_gone or self.jump or not self._owed(after)), f"{body} at {self.run}:{self.t} leaves out {self._owed(after)}"
+        assert after >= self.t and (self.rest_gone or self.jump or not self._owed(after)), (
+            f"{body} at {self.run}:{self.t} leaves out {self._owed(after)}"
+        )
         upto = (1 << 60) if to is None else to - 1
         published, dropped = self.truth.shown(run, after, upto), self.truth.dropped(run, after, upto)
         fog = self.truth.lives[run].fog > after

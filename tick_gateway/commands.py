@@ -103,6 +103,8 @@ class CommandSession(Session):
         self._close(1013, "overloaded: come back later")
 
     def data_received(self, data: bytes) -> None:
+        if self.peer_closed:
+            return
         self.missed = 0
         if self.reader is None:
             if control := lone_control(data):
@@ -114,15 +116,24 @@ class CommandSession(Session):
         for message in received.messages:
             if not self.closing:
                 self._command(message)
-        if received.replies and not self.peer_closed:
-            self.write(received.replies if not self.closing else b"")
+        if received.replies and not self.closing:
+            self.write(received.replies)
         if received.closing:
-            self.peer_closed = True
-            self.closing = True
+            self.peer_closed = self.closing = True
             self._leave()
-            if self.transport is not None:
+            self._hang_up()
+
+    def _hang_up(self) -> None:
+        """Say nothing more, and listen until the peer hangs up.
+
+        A connection that is closed with something unread is reset, and the close frame may be lost with it.
+        """
+        if self.transport is not None:
+            if self.transport.can_write_eof():
+                self.transport.write_eof()
+            else:
                 self.transport.close()
-                self._abort_later()
+            self._abort_later()
 
     def pause_writing(self) -> None:
         """A peer that does not read what it is sent is not read either: each of its pings would be answered."""

@@ -45,10 +45,12 @@ class Cursor:
         oldest: where the query names no starting point, begin at the oldest tick that can be read (pulls), not at the
             newest (streams).
         over: ``until_run`` is over and everything of it was read.
+        not_before: pass over ticks received before this time (a ``since`` that has not come), ms since the epoch; or
+            None.
         notices: what placing it found out, to be told before anything that is read.
     """
 
-    __slots__ = ("complete", "deadline", "notices", "oldest", "over", "position", "query", "until_run")
+    __slots__ = ("complete", "deadline", "not_before", "notices", "oldest", "over", "position", "query", "until_run")
 
     def __init__(
         self,
@@ -65,4 +67,5 @@ class Cursor:
         self.deadline: float | None = None
         self.oldest = oldest
         self.over = False
+        self.not_before: int | None = None
         self.notices: list[Item] | None = None

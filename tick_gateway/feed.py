@@ -90,7 +90,7 @@ class Feed:
             cursor.notices = []
             self._place(cursor, query, now, cursor.notices)
         elif query is not None and query.start is None and query.run is None:
-            cursor.query = None
+            cursor.query, cursor.not_before = None, query.since
 
     def read(self, cursor: Cursor, now: float, max_bytes: int = READ_BYTES, *, pull: bool = False) -> list[Item]:
         """What comes next for a cursor, about ``max_bytes`` of it, and at least one item where there is any; moves
@@ -186,7 +186,9 @@ class Feed:
                 items.append(Reset(home.id, home.id, False))
                 position = Position(home.id, -1)
         elif query.since is not None:
-            position = self._since(query.since, home, query.run is not None)
+            found = self._since(query.since, home, query.run is not None)
+            position = found or Position(home.id, home.shown)
+            cursor.not_before = query.since if found is None else None
         elif query.run is not None and query.tail is None:
             position = Position(home.id, -1)
         elif cursor.oldest and query.tail is None:
@@ -215,8 +217,8 @@ class Feed:
         cursor.deadline = None
         return True
 
-    def _since(self, since: int, home: Run, within: bool) -> Position:
-        """The position before the first tick received at or after ``since``, in whichever run it lies."""
+    def _since(self, since: int, home: Run, within: bool) -> Position | None:
+        """The position before the first tick received at or after ``since``, in whichever run; None: not yet."""
         for run in self.bus.runs.values():
             if run.evicted >= 0 and run.evicted_at >= since and (run is home or not within):
                 return Position(run.id, -1)  # some of what was asked for is gone: a gap will say so
@@ -227,7 +229,7 @@ class Feed:
                 tick = batch.ticks[bisect_left(batch.ticks, since, key=lambda tick: tick.at)]
                 return Position(batch.run.id, tick.t - 1)
             at += 1
-        return Position(home.id, home.shown)
+        return None
 
     def _back(self, count: int, view: View, run: Run | None) -> Position:
         """The position before the last ``count`` ticks that pass the view, as far as memory reaches; in ``run`` alone
@@ -298,6 +300,13 @@ class Feed:
             self._gap(cursor, items, Gap(run.id, cursor.position.t, first))
         while max_bytes > 0 and index < end and (batch := ring[index]).run is run:
             begin = batch.index_after(cursor.position.t)
+            if cursor.not_before is not None:
+                begin = max(begin, bisect_left(batch.ticks, cursor.not_before, key=lambda tick: tick.at))
+                if begin == len(batch.ticks):
+                    cursor.position = Position(run.id, batch.last)
+                    index += 1
+                    continue
+                cursor.not_before = None
             if batch.lost_before and cursor.position.t < batch.first - 1:
                 self._gap(cursor, items, Gap(run.id, cursor.position.t, batch.first))
             items.append(Span(batch, begin, len(batch.ticks)))

@@ -217,7 +217,7 @@ class Session(asyncio.Protocol):
             self._wait(cursor.deadline - now)
             return
         group = self.group = self.fanout.group(self.variant)
-        may_join = self.remaining is None and cursor.query is None and not self.greeting
+        may_join = self.remaining is None and cursor.query is None and cursor.not_before is None and not self.greeting
         if may_join and group.join(self, cursor.position, self.fanout.feed.offered):
             self.cursor = None
         else:

@@ -80,7 +80,7 @@ def pull(hub: Hub, cursor: Cursor, view: View, limit: int, now: float, pulled: P
         cursor.position = pulled.position or before
     if cursor.query is not None:  # nothing was published yet: the position waits
         pulled.position = cursor.query.start if isinstance(cursor.query.start, Position) else None
-    elif pulled.position is None and cursor.position is not None:
+    elif pulled.position is None and cursor.position is not None and cursor.not_before is None:
         pulled.position = cursor.position
         pulled.run = cursor.position.run
     _cross(hub, cursor, pulled)
