@@ -65,6 +65,7 @@ class FanOut:
         self._sweep_handle: asyncio.TimerHandle | None = None
         self._round: Iterator[None] | None = None
         self._round_began = 0.0
+        self._round_began_cpu = 0.0
         self._next_flush = 0.0
         self._stopped = False
         self._waiters: list[asyncio.Future[None]] = []  # of long-polls
@@ -204,6 +205,7 @@ class FanOut:
         now = time.monotonic()
         busy = now - self._round_began < _BUSY_SECONDS
         self._round_began = now
+        self._round_began_cpu = time.thread_time()
         self.bus.collect()
         self.feed.offer(_FLUSH_BYTES)
         self.flushes += 1
@@ -246,8 +248,9 @@ class FanOut:
         if self._stopped:
             return
         now = time.monotonic()
-        took = now - self._round_began
-        self.longest_round = max(self.longest_round, took)
+        self.longest_round = max(self.longest_round, now - self._round_began)
+        # The loop's own CPU time, so that a machine that is busy with other things does not make rounds rarer.
+        took = time.thread_time() - self._round_began_cpu
         self._next_flush = self._round_began + interval(took, self._flush_interval)
         gathering = [group.flush_at for group in self._groups.values() if group.live and group.flush_at is not None]
         flush_at = min(gathering, default=None)
@@ -291,7 +294,7 @@ class FanOut:
 
 
 def interval(took: float, longest: float) -> float:
-    """How long after a round's start the next one may begin, in seconds, for a round that took ``took``.
+    """How long after a round's start the next one may begin, in seconds, for a round that took so much CPU time.
 
     Between 5 ms and ``longest`` a round may take a twentieth of the interval: latency while there is room. Beyond, it
     may take 1/2.5 of it: throughput where there is none, and the rest of the time for all else that the loop does.
