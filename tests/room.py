@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 from typing import Any
 
 import pytest
@@ -48,6 +49,17 @@ SLICED: dict[str, object] = {
 """A turn of the loop after every write."""
 
 
+class Log(logging.Handler):
+    """What the gateway logs as an error is a failure."""
+
+    def __init__(self, failures: list[dict[str, Any]]) -> None:
+        super().__init__(logging.ERROR)
+        self.failures = failures
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.failures.append({"message": record.getMessage(), "exception": record.exc_info})
+
+
 class Room:
     """Everything below HTTP, wired as the hub does it."""
 
@@ -73,10 +85,13 @@ class Room:
         self.serial = self.named = 0
         self.failures: list[dict[str, Any]] = []  # what callbacks of the loop raised
         self.broken = False  # an assertion failed already
+        self.log = Log(self.failures)
+        logging.getLogger("tick_gateway").addHandler(self.log)
         self.loop.set_exception_handler(lambda _, context: self.failures.append(context))
 
     def close(self) -> None:
         self.patches.undo()
+        logging.getLogger("tick_gateway").removeHandler(self.log)
         for task in asyncio.all_tasks(self.loop):
             task.cancel()
         self.loop.settle()
@@ -128,11 +143,14 @@ class Room:
         end = self.clock.now + seconds
         while self.clock.now < end:
             self.loop.advance(min(1.0, end - self.clock.now))
-            self.look()
+            self.settle()
 
     def settle(self) -> None:
-        self.loop.settle()
-        self.look()
+        while True:
+            self.loop.settle()
+            self.look()
+            if not self.loop.busy:
+                return
 
     def drain(self, seconds: float = 5.0) -> None:
         """Shut down, as the server does."""
@@ -180,7 +198,8 @@ class Client:
         if self.session.position is not None and not self.session.cursor.notices:
             self.witness.placed(self.session.position)
         self.chunked = Chunked()
-        self._decoder: EventStream | Lines | Frames = (
+        self.raw = bytearray()
+        self.decoder: EventStream | Lines | Frames = (
             EventStream() if self.kind == "sse" else Lines() if self.kind == "ndjson" else Frames()
         )
         self.messages: list[Message] = []
@@ -202,7 +221,8 @@ class Client:
         self.wire.sent.clear()
         if self.kind in ("sse", "ndjson"):
             data = self.chunked.feed(data)
-        for message in self._decoder.feed(data):
+        self.raw += data
+        for message in self.decoder.feed(data):
             self.messages.append(message)
             self.witness.see(message)
             if message.name == "ping":

@@ -25,6 +25,8 @@ class Clock:
     def monotonic(self) -> float:
         return self.now
 
+    thread_time = monotonic
+
     def time(self) -> float:
         return START + self.now
 
@@ -121,7 +123,7 @@ class Wire(asyncio.Transport):
         self.stalled = self.paused = self.lost = False
         self.high, self.low = 1 << 16, 1 << 14
         self.most = 0
-        self._closing = self._scheduled = False
+        self._closing = self._ended = self._scheduled = False
         self._reading = True
         self._unread: list[bytes] = []
 
@@ -178,6 +180,15 @@ class Wire(asyncio.Transport):
         for data in unread:
             self.loop.call_soon(self.deliver, data)
 
+    def can_write_eof(self) -> bool:
+        return True
+
+    def write_eof(self) -> None:
+        """The client hangs up once it has read everything."""
+        self._ended = True
+        if not self.buffer:
+            self.loop.call_soon(self.lose)
+
     # ---- what the client does ----
 
     def take(self, count: int) -> None:
@@ -188,7 +199,7 @@ class Wire(asyncio.Transport):
             self.paused = False
             if not self.lost:
                 self.protocol.resume_writing()
-        if self._closing and not self.buffer:
+        if (self._closing or self._ended) and not self.buffer:
             self.loop.call_soon(self.lose)
 
     def read_on(self) -> None:

@@ -284,8 +284,10 @@ def test_in_thread_errors() -> None:
             Gateway.in_thread(port=taken.getsockname()[1], host="127.0.0.1")
         with pytest.raises(SettingError, match="out of range"):
             Gateway.in_thread(port=0, ring=0)
-        with pytest.raises(TypeError):
+        with pytest.raises(SettingError, match="rings: no such setting"):
             Gateway.in_thread(port=0, rings=1)
+        with pytest.raises(SettingError, match="'8000' is not a int"):
+            Gateway.in_thread(port="8000")  # type: ignore[arg-type]
         assert threading.active_count() == threads
 
 

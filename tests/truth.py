@@ -5,6 +5,7 @@ from bisect import bisect_right
 from typing import Any, NamedTuple
 
 from tick_gateway.bus import TickBus
+from tick_gateway.tick import Position
 from tick_gateway.view import View
 
 
@@ -83,6 +84,10 @@ class Truth:
         """The ticks lost on the way in with low < t <= high."""
         dropped = self.lives[run].dropped if run in self.lives else []
         return [t for t in dropped if low < t <= high and t % every == 0]
+
+    def beyond(self, position: Position) -> bool:
+        """Whether a position lies beyond the tip of its run."""
+        return position.run in self.lives and position.t > self.lives[position.run].ts[-1]
 
     def gone(self, run: str, t: int) -> bool:
         """Whether memory has let a tick go."""

@@ -284,9 +284,11 @@ class TickBus:
 
     def attach(self, wake: Callable[[], None]) -> None:
         """Name the loop's thread (the calling one) as the reader; ``wake`` is called once between two collects."""
-        self._collector = threading.get_ident()
-        self.wake = wake
-        if self._woken:  # by what was published before there was a reader
+        with self._lock:
+            self._collector = threading.get_ident()
+            self.wake = wake
+            woken = self._woken
+        if woken:  # by what was published before there was a reader
             wake()
 
     def detach(self) -> None:

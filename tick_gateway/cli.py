@@ -124,7 +124,7 @@ async def _run(gateway: Gateway, sock: socket.socket, source: Source | None) -> 
     server = Server(gateway.app, gateway.settings)
     await server.start(sock)
     tune_collector()
-    banner(gateway.settings, server.port, publish=source is None)
+    banner(gateway.settings, server.port, publish=source is None and not gateway.settings.publish_token)
     feeding = asyncio.ensure_future(source(gateway)) if source is not None else None
     if feeding is not None:
         feeding.add_done_callback(lambda task: stop.set() if not task.cancelled() and task.exception() else None)

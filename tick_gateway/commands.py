@@ -15,8 +15,9 @@ from typing import Any, Final
 
 import orjson
 
-from .cursor import Cursor, Span
+from .cursor import Cursor
 from .errors import GatewayError, ParameterError
+from .feed import Feed
 from .notices import Gap
 from .params import Query, parse_query
 from .session import CLOSE_SECONDS, Pace, Session
@@ -25,6 +26,7 @@ from .view import BATCH_MESSAGE_BYTES, View
 from .wire.websocket import PING, PONG, TEXT, Reader, close_frame, frame, lone_control
 
 MAX_BAD_COMMANDS: Final = 10
+MAX_ID: Final = 256  # characters of JSON in a command's id
 MAX_HISTORIES: Final = 4  # history commands at work at once on one connection
 _HISTORY_TICKS: Final = 1000
 _MISSED_BEATS: Final = 3  # pings without any answer after which the peer is taken for gone
@@ -45,12 +47,17 @@ class BadCommand(GatewayError):
 
 
 class History:
-    """A ``history`` command at work: the spans that are still to be sent, and what of the range is gone."""
+    """A ``history`` command at work. It keeps numbers, not ticks: what memory lets go meanwhile becomes a gap.
 
-    def __init__(self, id: object, spans: list[Span], gap: Gap | None) -> None:
+    Args:
+        run, t0, t1: the range; ``t0`` None: from the first tick that can be read.
+    """
+
+    def __init__(self, id: object, feed: Feed, run: str, t0: int | None, t1: int) -> None:
         self.id = id
-        self.spans = deque(spans)
-        self.gap = gap
+        self.gap: Gap | None = None
+        self._feed = feed
+        self._run, self._t0, self._t1 = run, t0, t1
 
     @property
     def done(self) -> dict[str, object]:
@@ -62,19 +69,18 @@ class History:
         """The next message, or None when all were sent."""
         payloads: list[bytes] = []
         size = 0
-        while self.spans and len(payloads) < _HISTORY_TICKS and size < BATCH_MESSAGE_BYTES:
-            span = self.spans.popleft()
-            ticks, run = span.ticks, span.batch.run.id
-            for index, tick in enumerate(ticks):
+        while not payloads:
+            spans, gap = self._feed.range(self._run, self._t0, self._t1, BATCH_MESSAGE_BYTES)
+            self.gap = self.gap or gap
+            if not spans:
+                return None
+            for tick in (tick for span in spans for tick in span.ticks):
                 if len(payloads) == _HISTORY_TICKS or (payloads and size + len(tick.data) > BATCH_MESSAGE_BYTES):
-                    self.spans.appendleft(Span(span.batch, span.begin + index, span.end))
-                    size = BATCH_MESSAGE_BYTES
                     break
-                rendered = [p.data for p in view.render(run, [tick])]
+                rendered = [payload.data for payload in view.render(self._run, [tick])]
                 payloads += rendered
                 size += sum(map(len, rendered))
-        if not payloads and not self.spans:
-            return None
+                self._t0 = tick.t + 1
         return b'{"history":%s,"ticks":[%s]}' % (json.dumps(self.id).encode(), b",".join(payloads))
 
 
@@ -129,7 +135,7 @@ class CommandSession(Session):
         A connection that is closed with something unread is reset, and the close frame may be lost with it.
         """
         if self.transport is not None:
-            if self.transport.can_write_eof():
+            if self.transport.can_write_eof() and not self.transport.is_closing():
                 self.transport.write_eof()
             else:
                 self.transport.close()
@@ -223,6 +229,7 @@ class CommandSession(Session):
         self._step_out()
         self.query = replace(self.query, start=asked.start, tail=None, since=None, backlog=None, speed=asked.speed)
         self.cursor = Cursor(self.query)
+        self.caught_up = self.lagged = False
         self.pace = Pace(asked.speed) if asked.speed else None
         self.fanout.feed.place(self.cursor, time.monotonic())
         self._done(ident, asked.start if isinstance(asked.start, Position) else None)
@@ -234,7 +241,9 @@ class CommandSession(Session):
         if len(self.histories) >= MAX_HISTORIES:
             raise BadCommand(f"history: {MAX_HISTORIES} are at work already on this connection")
         asked = _query([(name, _text(command[name])) for name in ("t0", "t1", "run") if name in command])
-        self.histories.append(History(ident, *self.fanout.feed.range(asked.run or self.query.run, asked.t0, asked.t1)))
+        feed = self.fanout.feed
+        run = feed.bus.run(asked.run or self.query.run)
+        self.histories.append(History(ident, feed, run.id, asked.t0, run.shown if asked.t1 is None else asked.t1))
         self.wake()
 
     def _op_ping(self, command: dict[str, Any], ident: object) -> None:
@@ -264,6 +273,12 @@ def _parse(text: str) -> dict[str, Any]:
     op = command.get("op")
     if not isinstance(op, str) or op not in _MEMBERS:
         raise BadCommand(f"op: {op!r:.40} is unknown; accepted: {', '.join(_MEMBERS)}")
+    try:
+        size = len(json.dumps(command.get("id")))
+    except RecursionError:
+        size = MAX_ID + 1
+    if size > MAX_ID:
+        raise BadCommand(f"id: at most {MAX_ID} characters of JSON are accepted")
     if unknown := set(command) - _MEMBERS[op] - {"op", "id"}:
         accepted = ", ".join(sorted(_MEMBERS[op] | {"id"}))
         raise BadCommand(f"{op}: {min(unknown)!r:.40} is unknown; accepted: {accepted}")

@@ -15,15 +15,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from .bus import TickBus
 from .feed import Feed
 from .group import Group, Member, Round
 from .variant import Encoder, Variant
+
+log = logging.getLogger("tick_gateway")
 
 _FLUSH_BYTES: Final = 1 << 20  # of ticks, in one round
 _SLICE_BYTES: Final = 4 << 20  # written between two turns of the loop
@@ -40,8 +43,7 @@ class FanOut:
 
     Args:
         flush_interval: the longest time between two flushes that latency is traded for, seconds; a round that takes
-            longer
-            than a part of it stretches the interval further.
+            longer than a part of it stretches the interval further.
         encoded_bytes: how many bytes made for whole batches are kept for those who come later.
     """
 
@@ -52,7 +54,6 @@ class FanOut:
         self.feed = feed
         self.encoder = Encoder(encoded_bytes)
         self.sessions: set[Member] = set()
-        self.delivered = 0  # messages' ticks handed to transports, for metrics
         self.flushes = 0
         self.longest_round = 0.0  # seconds
         self._flush_interval = flush_interval
@@ -67,9 +68,10 @@ class FanOut:
         self._round_began = 0.0
         self._round_began_cpu = 0.0
         self._next_flush = 0.0
+        self._news = False  # kicked since the last flush began; a pull may have collected what it was about
         self._stopped = False
-        self._waiters: list[asyncio.Future[None]] = []  # of long-polls
-        self._gatherers: list[asyncio.Future[None]] = []
+        self._waiters: set[asyncio.Future[None]] = set()  # of long-polls
+        self._gatherers: set[asyncio.Future[None]] = set()
         self._gather_handle: asyncio.TimerHandle | None = None
         self._drained: asyncio.Event | None = None  # set when the last session is gone, during ``drain``
 
@@ -133,12 +135,14 @@ class FanOut:
                 all others who gather.
         """
         waiter = self.loop.create_future()
-        (self._gatherers if gather else self._waiters).append(waiter)
+        (self._gatherers if gather else self._waiters).add(waiter)
         timer = self.loop.call_later(seconds, _release, [waiter])
         try:
             await waiter
         finally:
             timer.cancel()
+            self._gatherers.discard(waiter)
+            self._waiters.discard(waiter)
 
     # ---- sessions ----
 
@@ -170,7 +174,11 @@ class FanOut:
         loop = self.loop
         stop = time.monotonic() + _PUMP_SECONDS
         while self._ready:
-            self._ready.popleft().pump()
+            session = self._ready.popleft()
+            try:
+                session.pump()
+            except Exception:
+                _give_up([session])
             if time.monotonic() >= stop:
                 break
         self._pumping = bool(self._ready)
@@ -181,6 +189,7 @@ class FanOut:
 
     def _kick(self) -> None:
         """Something was published: flush now if the interval has passed, else when it has."""
+        self._news = True
         if self._round is None and not self._stopped:
             self._flush_by(self._next_flush)
 
@@ -202,6 +211,7 @@ class FanOut:
         self._flush_handle = None
         if self._round is not None:  # the round under way looks for more when it is done
             return
+        self._news = False
         now = time.monotonic()
         busy = now - self._round_began < _BUSY_SECONDS
         self._round_began = now
@@ -211,8 +221,11 @@ class FanOut:
         self.flushes += 1
         work: list[tuple[Group, Round]] = []
         for group in list(self._groups.values()):
-            if group.live and (made := group.advance(self.feed, self.encoder, now)) is not None:
-                work.append((group, made))
+            try:
+                if group.live and (made := group.advance(self.feed, self.encoder, now)) is not None:
+                    work.append((group, made))
+            except Exception:
+                _give_up(group.live)
             waiting, group.waiting = group.waiting, set()
             for session in waiting:
                 session.wake()
@@ -221,7 +234,7 @@ class FanOut:
         self._go_on()
 
     def _release_waiters(self, busy: bool) -> None:
-        waiters, self._waiters = self._waiters, []
+        waiters, self._waiters = self._waiters, set()
         _release(waiters)
         if self._gatherers and self._gather_handle is None:
             if busy:
@@ -231,7 +244,7 @@ class FanOut:
 
     def _release_gatherers(self) -> None:
         self._gather_handle = None
-        gatherers, self._gatherers = self._gatherers, []
+        gatherers, self._gatherers = self._gatherers, set()
         _release(gatherers)
 
     def _go_on(self) -> None:
@@ -254,7 +267,7 @@ class FanOut:
         self._next_flush = self._round_began + interval(took, self._flush_interval)
         gathering = [group.flush_at for group in self._groups.values() if group.live and group.flush_at is not None]
         flush_at = min(gathering, default=None)
-        if self.bus.pending or self.feed.behind:
+        if self._news or self.feed.behind:
             self._kick()
         elif flush_at is not None:
             self._flush_by(max(flush_at, self._next_flush))
@@ -269,12 +282,15 @@ class FanOut:
                 if group.live.get(session) == number or session not in group.live:
                     continue  # it left, and perhaps came back at the new place
                 group.live[session] = number
-                if group.late and session in group.late and made.late_data is not None:
-                    session.write(made.late_data(group.late.pop(session)[0]))
-                else:
-                    session.write(data)
-                if made.last:
-                    session.finish()
+                try:
+                    if group.late and session in group.late and made.late_data is not None:
+                        session.write(made.late_data(group.late.pop(session)[0]))
+                    else:
+                        session.write(data)
+                    if made.last:
+                        session.finish()
+                except Exception:
+                    _give_up([session])
                 written += weight
                 if written >= _SLICE_BYTES:
                     written = 0
@@ -297,12 +313,19 @@ def interval(took: float, longest: float) -> float:
     """How long after a round's start the next one may begin, in seconds, for a round that took so much CPU time.
 
     Between 5 ms and ``longest`` a round may take a twentieth of the interval: latency while there is room. Beyond, it
-    may take 1/2.5 of it: throughput where there is none, and the rest of the time for all else that the loop does.
+    may take 1/1.8 of it: throughput where there is none, and the rest of the time for all else that the loop does.
     """
-    return max(min(max(20 * took, SHORTEST_INTERVAL), longest), 2.5 * took)
+    return max(min(max(20 * took, SHORTEST_INTERVAL), longest), 1.8 * took)
 
 
-def _release(waiters: list[asyncio.Future[None]]) -> None:
+def _give_up(sessions: Iterable[Member]) -> None:
+    """Drop readers that the gateway failed on, so that all others go on; they may come back at their positions."""
+    log.exception("a reader's stream failed; its connection is dropped")
+    for session in list(sessions):
+        session.abort()
+
+
+def _release(waiters: Iterable[asyncio.Future[None]]) -> None:
     for waiter in waiters:
         if not waiter.done():
             waiter.set_result(None)

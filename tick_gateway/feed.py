@@ -107,7 +107,7 @@ class Feed:
         if cursor.notices is not None:
             items, cursor.notices = cursor.notices, None
         if cursor.position is None:
-            cursor.position = Position(next(iter(self.bus.runs)), -1)
+            cursor.position = Position(list(self.bus.runs)[0], -1)  # noqa: RUF015 - publishers may add to it meanwhile
         if cursor.deadline is not None and not self._settle(cursor, cursor.position, now, items):
             return items
         run = self._run_of(cursor, cursor.position, items)
@@ -139,9 +139,11 @@ class Feed:
             cursor.position, cursor.complete = target, True
         return items
 
-    def range(self, name: str | None, t0: int | None, t1: int | None) -> tuple[list[Span], Gap | None]:
-        """The ticks t0 <= t <= t1 of a run (None: the current one; from its first; to its tip), and what of them is
-        gone.
+    def range(
+        self, name: str | None, t0: int | None, t1: int | None, max_bytes: int = READ_BYTES
+    ) -> tuple[list[Span], Gap | None]:
+        """The ticks t0 <= t <= t1 of a run (None: the current one; from its first; to its tip), about ``max_bytes`` of
+        them, and what at their front is gone. Go on with ``t0`` one beyond the last; no spans: that was all.
 
         Raises:
             NotFound: the run is not known, or nothing was published yet.
@@ -152,10 +154,11 @@ class Feed:
         index = ring.after(run, low)
         if t0 is not None and low < run.evicted:
             gap = Gap(run.id, low, ring[index].first if index < len(ring) and ring[index].run is run else None)
-        while index < len(ring) and (batch := ring[index]).run is run and batch.first <= high:
+        while max_bytes > 0 and index < len(ring) and (batch := ring[index]).run is run and batch.first <= high:
             span = Span(batch, batch.index_after(low), batch.index_after(high))
             if span.begin < span.end:
                 spans.append(span)
+                max_bytes -= batch.size
             index += 1
         return spans, gap
 
@@ -219,7 +222,7 @@ class Feed:
 
     def _since(self, since: int, home: Run, within: bool) -> Position | None:
         """The position before the first tick received at or after ``since``, in whichever run; None: not yet."""
-        for run in self.bus.runs.values():
+        for run in list(self.bus.runs.values()):  # a publisher may begin another meanwhile
             if run.evicted >= 0 and run.evicted_at >= since and (run is home or not within):
                 return Position(run.id, -1)  # some of what was asked for is gone: a gap will say so
         at = bisect_left(self._ring, since, key=lambda batch: batch.ticks[-1].at)

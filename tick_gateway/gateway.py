@@ -1,14 +1,21 @@
 """The Gateway as users have it in Python: in a thread beside a simulation, or mounted on an aiohttp application.
 
-with Gateway.in_thread(port=8000) as gateway:      # a plain script
-    gateway.publish({"t": 1, "agents": [...]})
+In a plain script:
 
-gateway = Gateway()                                 # an aiohttp application gateway.mount(app, "/ticks")
+    with Gateway.in_thread(port=8000) as gateway:
+        gateway.publish({"t": 1, "agents": [...]})
+
+On an aiohttp application of yours:
+
+    gateway = Gateway()
+    gateway.mount(app, "/ticks")
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
 import socket
 import threading
 from types import TracebackType
@@ -16,11 +23,13 @@ from typing import Any, Self
 
 from aiohttp import web
 
-from .errors import GatewayError
+from .errors import GatewayError, SettingError
 from .hub import Hub
 from .server.app import make_app
 from .server.listen import Server, loop_factory, open_socket, url
-from .settings import Settings
+from .settings import TABLE, Settings
+
+log = logging.getLogger("tick_gateway")
 
 
 class Gateway:
@@ -30,10 +39,14 @@ class Gateway:
         settings: keywords as in docs/reference/settings.md, such as ``ring=20_000``.
 
     Raises:
-        SettingError: a setting is out of its range.
+        SettingError: no such setting, or its value is out of its range.
     """
 
     def __init__(self, **settings: Any) -> None:
+        for name in settings:
+            if name not in {row.name for row in TABLE}:
+                known = ", ".join(row.name for row in TABLE)
+                raise SettingError(name, f"no such setting; accepted: {known}")
         self._set_up(Settings(**settings))
 
     @classmethod
@@ -51,6 +64,7 @@ class Gateway:
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
+        self._closed = False
 
     def publish(self, record: object, *, run: str | None = None) -> bool:
         """Publish one tick, from any thread: a mapping or dataclass with an integer ``t``, or its JSON. See
@@ -58,6 +72,8 @@ class Gateway:
 
         Returns at once; what it raises says what was wrong with the record.
         """
+        if self._closed:
+            raise GatewayError("the gateway is closed: nobody could read this tick")
         return self.hub.bus.publish(record, run=run)
 
     def end_run(self, run: str | None = None) -> None:
@@ -98,8 +114,10 @@ class Gateway:
         thread, self._thread = self._thread, None
         if thread is None or self._loop is None or self._stop is None:
             return
-        self._loop.call_soon_threadsafe(self._stop.set)
+        with contextlib.suppress(RuntimeError):  # the loop is closed already: its thread failed, and said why
+            self._loop.call_soon_threadsafe(self._stop.set)
         thread.join()
+        self._closed = True
 
     def __enter__(self) -> Self:
         return self
@@ -121,6 +139,8 @@ class Gateway:
         try:
             with asyncio.Runner(loop_factory=loop_factory()) as runner:
                 runner.run(serve())
-        except BaseException as error:  # handed to the thread that waits
-            failed.append(error)
+        except BaseException as error:
+            if ready.is_set():
+                log.exception("the gateway's thread failed")
+            failed.append(error)  # handed to the thread that waits
             ready.set()

@@ -74,7 +74,7 @@ class Batch:
         encoded: bytes made from the whole batch, by (framing, view); the fan-out fills and bounds it.
     """
 
-    __slots__ = ("encoded", "lost_before", "run", "size", "ticks")
+    __slots__ = ("__weakref__", "encoded", "lost_before", "run", "size", "ticks")
 
     def __init__(self, run: Run, ticks: list[Tick], size: int, lost_before: bool) -> None:
         self.run = run

@@ -38,7 +38,7 @@ class Session(asyncio.Protocol):
     """
 
     __slots__ = (
-        "blocked", "closing", "cursor", "fanout", "greeting", "group", "lagged", "pace", "paused", "query", "queued",
+        "blocked", "caught_up", "closing", "cursor", "fanout", "greeting", "group", "lagged", "pace", "paused", "query", "queued",
         "remaining", "timer", "transport", "variant",
     )  # fmt: skip
 
@@ -54,7 +54,8 @@ class Session(asyncio.Protocol):
         self.greeting = query.hello  # a hello that names the run is still owed
         self.timer: asyncio.TimerHandle | None = None  # wakes it when its time comes
         self.blocked = False  # the transport's buffer is full
-        self.lagged = False  # it was live, and is behind now
+        self.caught_up = False  # it has stood at the tip
+        self.lagged = False  # it had caught up, and fell behind
         self.paused = False  # by its own command
         self.queued = False  # it is in the fan-out's queue
         self.closing = False
@@ -86,7 +87,7 @@ class Session(asyncio.Protocol):
         self.blocked = True
         if self.cursor is None:
             self._leave()
-            self.lagged = True
+        self.lagged = self.lagged or self.caught_up
 
     def resume_writing(self) -> None:
         self.blocked = False
@@ -184,6 +185,8 @@ class Session(asyncio.Protocol):
             items.append(End("run", cursor.position))
         if items:
             self._deliver(cursor, items)
+            if self.closing:
+                return
         if due is not None:
             self._wait(due - now)
         elif items:
@@ -216,6 +219,7 @@ class Session(asyncio.Protocol):
         if cursor.deadline is not None:
             self._wait(cursor.deadline - now)
             return
+        self.caught_up = True
         group = self.group = self.fanout.group(self.variant)
         may_join = self.remaining is None and cursor.query is None and cursor.not_before is None and not self.greeting
         if may_join and group.join(self, cursor.position, self.fanout.feed.offered):

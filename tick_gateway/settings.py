@@ -49,7 +49,7 @@ class Settings:
     """Every setting with its default. ``unit`` is one of count, bytes, seconds, text.
 
     Raises:
-        SettingError: a value out of its range.
+        SettingError: a value of another type or out of its range.
     """
 
     host: str = _row("", "text", "address to listen on; empty: all of them, IPv4 and IPv6")
@@ -77,6 +77,9 @@ class Settings:
     def __post_init__(self) -> None:
         for row in dataclasses.fields(self):
             value, low, high = getattr(self, row.name), row.metadata["low"], row.metadata["high"]
+            accepted = (int, float) if isinstance(row.default, float) else type(row.default)
+            if not isinstance(value, accepted) or isinstance(value, bool):
+                raise SettingError(row.name, f"{value!r:.40} is not a {type(row.default).__name__}")
             if (low is not None and value < low) or (high is not None and value > high):
                 bounds = f"at least {low:g}" if high is None else f"from {low:g} to {high:g}"
                 raise SettingError(row.name, f"{value} is out of range; accepted: {bounds}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from typing import Final, NamedTuple
+from weakref import ReferenceType, ref
 
 from .cursor import Item, Span
 from .notices import End
@@ -17,6 +18,7 @@ from .view import Payload, View, arrays
 from .wire import Framing
 
 _ALL: Final = 1 << 62
+_KEEPING: Final = 300  # bytes of Python objects around what is kept of one batch
 
 
 class Variant(NamedTuple):
@@ -45,12 +47,13 @@ class Encoded(NamedTuple):
 class Encoder:
     """Makes a variant's bytes, and keeps those of whole batches for all who come by, up to ``max_bytes`` in all.
 
-    Bytes made from whole batches are kept on the batch itself, so that they go with it when the ring lets it go.
+    Bytes made from whole batches are kept on the batch itself, so that they go with it when the ring lets it go: the
+    encoder knows it by a weak reference alone.
     """
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
-        self._kept: deque[tuple[Batch, tuple[Framing, View], int]] = deque()
+        self._kept: deque[tuple[ReferenceType[Batch], tuple[Framing, View], int]] = deque()
         self._kept_bytes = 0
 
     def encode(self, variant: Variant, items: Sequence[Item | End]) -> Encoded:
@@ -110,13 +113,18 @@ class Encoder:
         data = span.batch.encoded.get(key)
         if data is None:
             data = span.batch.encoded[key] = self._make(framing, view, span)
-            self._kept.append((span.batch, key, len(data)))
-            self._kept_bytes += len(data)
-            while self._kept_bytes > self._max_bytes and len(self._kept) > 1:
-                batch, old, size = self._kept.popleft()
-                del batch.encoded[old]
-                self._kept_bytes -= size
+            self._keep(span.batch, key, len(data) + _KEEPING)
         return data, count
+
+    def _keep(self, batch: Batch, key: tuple[Framing, View], size: int) -> None:
+        """Count what was made from a batch, and let go of the oldest beyond the bound."""
+        self._kept.append((ref(batch), key, size))
+        self._kept_bytes += size
+        while self._kept_bytes > self._max_bytes and len(self._kept) > 1:
+            held, old, size = self._kept.popleft()
+            self._kept_bytes -= size
+            if (alive := held()) is not None:
+                del alive.encoded[old]
 
     @staticmethod
     def _make(framing: Framing, view: View, span: Span) -> bytes:

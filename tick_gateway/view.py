@@ -127,21 +127,26 @@ def _tree(fields: tuple[str, ...]) -> Tree:
 
 def project(data: bytes, fields: tuple[str, ...]) -> bytes:
     """A tick with only these members, in the tick's own order; paths go through objects and each element of arrays."""
-    kept = _keep(ujson.loads(data), _tree(fields))
+    kept: dict[str, Any] = {}
+    todo: list[tuple[Any, Tree, Any]] = [(ujson.loads(data), _tree(fields), kept)]  # not recursive: ticks may be deep
+    while todo:
+        source, tree, out = todo.pop()
+        if isinstance(source, list):
+            for element in source:
+                if isinstance(element, dict | list):
+                    out.append(_empty(element))
+                    todo.append((element, tree, out[-1]))
+            continue
+        for name, member in source.items():
+            if name in tree:
+                below = tree[name]
+                if below is None:
+                    out[name] = member
+                elif isinstance(member, dict | list):
+                    out[name] = _empty(member)
+                    todo.append((member, below, out[name]))
     return ujson.dumps(kept, ensure_ascii=False, escape_forward_slashes=False, allow_nan=False).encode()
 
 
-def _keep(value: Any, tree: Tree) -> Any:
-    if isinstance(value, list):
-        return [_keep(element, tree) for element in value if isinstance(element, dict | list)]
-    if not isinstance(value, dict):
-        return value
-    out: dict[str, Any] = {}
-    for name, member in value.items():
-        if name in tree:
-            below = tree[name]
-            if below is None:
-                out[name] = member
-            elif isinstance(member, dict | list):
-                out[name] = _keep(member, below)
-    return out
+def _empty(value: Any) -> Any:
+    return [] if isinstance(value, list) else {}

@@ -54,7 +54,8 @@ def rate(hub: Hub) -> float:
 async def runs(request: web.Request, hub: Hub) -> web.StreamResponse:
     query_of(request)
     hub.bus.collect()
-    readable = [(run, first) for run in hub.bus.runs.values() if (first := hub.bus.ring.first_of(run)) is not None]
+    known = list(hub.bus.runs.values())  # at once: a publisher may begin another meanwhile
+    readable = [(run, first) for run in known if (first := hub.bus.ring.first_of(run)) is not None]
     return web.json_response({"runs": [_run(run, first) for run, first in readable]}, headers=_NO_STORE)
 
 

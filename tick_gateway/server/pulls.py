@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Iterable, Iterator, Sequence
+
 from aiohttp import web
 
 from ..cursor import Span
@@ -16,10 +19,11 @@ from ..wire.ndjson import lines
 
 
 async def range_(request: web.Request, hub: Hub) -> web.StreamResponse:
-    """``GET /range``: streamed, so that no answer is ever held whole."""
+    """``GET /range``: streamed portion by portion, so that a slow reader keeps nothing alive that memory lets go."""
     query = query_of(request)
     hub.bus.collect()
-    spans, gap = hub.feed.range(query.run, query.t0, query.t1) if query.run or hub.bus.current else ([], None)
+    run = hub.bus.run(query.run) if query.run or hub.bus.current else None
+    spans, gap = hub.feed.range(run.id, query.t0, query.t1) if run else ([], None)
     ndjson = wants_ndjson(request, query, default=True)
     headers = PULL_HEADERS | {"Content-Type": "application/x-ndjson" if ndjson else "application/json"}
     if gap is not None:
@@ -30,27 +34,54 @@ async def range_(request: web.Request, hub: Hub) -> web.StreamResponse:
     await response.prepare(request)
     if request.method == "HEAD":
         return response
-    await _send(response, query, spans, ndjson)
+    t1 = query.t1 if query.t1 is not None or run is None else run.shown
+    try:
+        await _send(response, query, _portions(hub, spans, t1), ndjson)
+    except _Evicted:
+        if request.transport is not None:
+            request.transport.abort()  # half sent: a clean end would make the answer look whole
+        raise ConnectionResetError from None
     await response.write_eof()
     return response
 
 
-async def _send(response: web.StreamResponse, query: Query, spans: list[Span], ndjson: bool) -> None:
+class _Evicted(Exception):
+    """Memory let go of ticks that a reader of /range had still to get."""
+
+
+def _portions(hub: Hub, spans: list[Span], t1: int | None) -> Iterator[list[Span]]:
+    """The spans that were found, and those after them, looked up when their turn comes."""
+    while spans:
+        run, last = spans[-1].position
+        yield spans
+        spans, gap = hub.feed.range(run, last + 1, t1)
+        if gap is not None:
+            raise _Evicted
+
+
+async def _send(response: web.StreamResponse, query: Query, portions: Iterable[list[Span]], ndjson: bool) -> None:
     left, batch = query.limit, query.view.batch
     pending: list[Payload] = []
     separator = b"" if ndjson else b"["
-    for index, span in enumerate(spans):
-        some = query.view.render(span.batch.run.id, span.ticks, left)
-        pending += some
-        left = None if left is None else left - len(some)
-        last = index == len(spans) - 1 or left == 0
-        ready = len(pending) if last or not batch else len(pending) - len(pending) % batch
-        if messages := arrays(pending[:ready], batch):
+
+    async def write(messages: Sequence[Payload]) -> None:
+        nonlocal separator
+        if messages:
             await response.write(lines(messages) if ndjson else separator + b",".join([m.data for m in messages]))
             separator = b","
+        await asyncio.sleep(0)  # others have their turn, however fast this one reads
+
+    for spans in portions:
+        for span in spans:
+            some = query.view.render(span.batch.run.id, span.ticks, left)
+            pending += some
+            left = None if left is None else left - len(some)
+        ready = len(pending) - len(pending) % batch if batch else len(pending)
+        await write(arrays(pending[:ready], batch))
         pending = pending[ready:]
-        if last:
+        if left == 0:
             break
+    await write(arrays(pending, batch))
     if not ndjson:
         await response.write(b"[]" if separator == b"[" else b"]")
 

@@ -54,6 +54,7 @@ class Answers:
         self._texts: list[str] = []  # errors, in order
         self._ack: int | None = None  # the newest, which stands for all before it
         self._task: asyncio.Task[None] | None = None
+        self._sending = asyncio.Lock()
 
     def ack(self, t: int) -> None:
         self._ack = t
@@ -71,14 +72,16 @@ class Answers:
 
     async def send(self) -> None:
         """Send what waits; a connection that is gone takes nothing."""
-        with contextlib.suppress(ConnectionError):  # the reading side sees it too, and ends the handler
-            while self._texts or self._ack is not None:
-                texts, self._texts = self._texts, []
-                if self._ack is not None:
-                    texts.append(f'{{"ack":{self._ack}}}')
-                    self._ack = None
-                for text in texts:
-                    await self._ws.send_str(text)
+        # A connection that broke ends the handler from the reading side.
+        with contextlib.suppress(ConnectionError):
+            async with self._sending:  # one at a time: no ack may overtake an error that it stands behind
+                while self._texts or self._ack is not None:
+                    texts, self._texts = self._texts, []
+                    if self._ack is not None:
+                        texts.append(f'{{"ack":{self._ack}}}')
+                        self._ack = None
+                    for text in texts:
+                        await self._ws.send_str(text)
 
     def _soon(self) -> None:
         if self._task is None or self._task.done():

@@ -61,8 +61,8 @@ class Pulled:
 
 def pull(hub: Hub, cursor: Cursor, view: View, limit: int, now: float, pulled: Pulled, first: int = 0) -> None:
     """Read on for a cursor, into ``pulled``: up to ``limit`` ticks with t >= ``first``, to the end of a run at most."""
-    size = 0
-    while len(pulled.payloads) < limit and size < PULL_BYTES and not cursor.over:
+    size, most = 0, PULL_BYTES // 8 if view.fields else PULL_BYTES  # a projection parses what it reads
+    while len(pulled.payloads) < limit and size < most and not cursor.over:
         before = cursor.position
         items = hub.feed.read(cursor, now, 1, pull=True)
         if not items:
@@ -96,7 +96,8 @@ def _take(item: Item, view: View, limit: int, first: int, pulled: Pulled) -> int
         ticks = item.ticks if item.ticks[0].t >= first else [tick for tick in item.ticks if tick.t >= first]
         some = view.render(item.batch.run.id, ticks, limit - len(pulled.payloads))
         pulled.payloads += some
-        return sum(len(payload.data) for payload in some)
+        # By what was read, not by what is left of it: a view costs as much as it reads.
+        return sum(len(tick.data) for tick in ticks[: len(some)]) if view.every == 1 else item.batch.size
     return 0
 
 

@@ -1,0 +1,291 @@
+"""Sessions and their groups in the moments that the state machine seldom meets, on a loop that is turned by hand.
+
+The ``Witness`` of each client objects to whatever is lost, repeated or told wrongly; the tests here say when it happens.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from tick_gateway.ring import Batch
+
+from .decoders import EventStream, masked
+from .room import HIGH_WATER, Client, Room
+from .witness import Asked
+
+PING = 9
+
+
+@pytest.fixture
+def room() -> Iterator[Room]:
+    room = Room(sliced=True, ring=100)
+    yield room
+    room.close()
+
+
+def publish(room: Room, *ts: int, run: str | None = None, size: int = 0) -> None:
+    """Publish, and let everything come to rest."""
+    for t in ts:
+        assert room.publish(t, size, run=run)
+    room.advance(0.1)
+
+
+def numbers(client: Client) -> list[int]:
+    """The ``t`` of every tick that came, one by one or in arrays."""
+    bodies = [json.loads(message.data) for message in client.messages if message.name not in ("close", "ping", "pong")]
+    return [one["t"] for body in bodies for one in (body if isinstance(body, list) else [body]) if "t" in one]
+
+
+def notices(client: Client) -> list[str]:
+    bodies = [json.loads(message.data) for message in client.messages if message.data[:1] == b"{"]
+    return [body["notice"] for body in bodies if "notice" in body]
+
+
+def until_half_written(room: Room, clients: list[Client]) -> None:
+    """Turn the loop until a flush has come to the first of them and not to the last."""
+    for _ in range(50):
+        room.turn()
+        if clients[0].messages and not clients[-1].messages:
+            return
+    raise AssertionError("the flush went through in one turn")
+
+
+# ---- groups ----
+
+
+def test_who_is_live_gets_the_bytes_that_a_lone_reader_gets(room: Room) -> None:
+    for view in ([], [("fields", "u")], [("every", "2"), ("stamp", "1")]):
+        for kind in ("sse", "ndjson", "ws"):
+            room.clients.clear()
+            live = [Client(room, kind, [("tail", "0"), *view]) for _ in range(3)]
+            room.settle()
+            first = room.bus.current.tip + 1 if room.bus.current else 1
+            for t in range(first, first + 9):
+                publish(room, t)
+            publish(room, *range(first + 9, first + 20))
+            behind = Client(room, kind, [("from_t", f"{room.bus.runs[room.truth.tip[0]].id}:{first - 1}"), *view])
+            room.settle()
+            assert behind.raw == live[0].raw == live[1].raw == live[2].raw
+
+
+def test_a_reader_that_leaves_late_takes_nobody_s_group_with_it(room: Room) -> None:
+    publish(room, 1)
+    slow = Client(room, "ndjson", [("limit", "9")])  # never live: it waits in the group
+    passing = Client(room, "ndjson", [])
+    room.settle()
+    slow.wire.stalled = True
+    publish(room, 2, 3, 4, 5, size=600)
+    assert slow.session.blocked
+    passing.leave()
+    staying = Client(room, "ndjson", [])
+    room.settle()
+    assert staying.session.live
+    slow.leave()
+    publish(room, 6, 7)
+    assert numbers(staying) == [5, 6, 7]
+
+
+def test_leaving_in_the_middle_of_a_round_neither_skips_nor_repeats(room: Room) -> None:
+    publish(room, 1)
+    clients = [Client(room, "ws", [("tail", "0")]) for _ in range(4)]
+    room.settle()
+    for t in (2, 3):
+        room.publish(t)
+    until_half_written(room, clients)
+    for client in (clients[0], clients[-1]):
+        client.witness.asked[1] = Asked("view", view=client.witness.view._replace(every=1))
+        client.command("view", every=1)
+    room.settle()
+    publish(room, 4)
+    assert [numbers(client) for client in clients] == [[2, 3, 4]] * 4
+    assert all(client.session.live for client in clients)
+
+
+def test_joining_and_hanging_up_in_the_middle_of_a_round(room: Room) -> None:
+    publish(room, 1)
+    clients = [Client(room, "sse", [("tail", "0")]) for _ in range(4)]
+    room.settle()
+    for t in (2, 3):
+        room.publish(t)
+    until_half_written(room, clients)
+    clients[1].leave()
+    newcomer = Client(room, "sse", [("from_t", f"{room.bus.runs[room.truth.tip[0]].id}:1")])
+    clients[2].leave()
+    clients[2].come_back([])
+    room.settle()
+    publish(room, 4)
+    assert [numbers(client) for client in (clients[0], newcomer, clients[3])] == [[2, 3, 4]] * 3
+    assert numbers(clients[2]) in ([2, 3, 4], [4])
+
+
+def test_a_shutdown_in_the_middle_of_a_round_gives_everybody_everything(room: Room) -> None:
+    publish(room, 1)
+    clients = [Client(room, kind, [("tail", "0")]) for kind in ("ws", "ws", "sse", "sse", "ndjson")]
+    room.settle()
+    for t in (2, 3):
+        room.publish(t)
+    until_half_written(room, clients)
+    room.publish(4)
+    room.drain()
+    assert [numbers(client) for client in clients] == [[2, 3, 4]] * 5
+    assert [client.witness.ended for client in clients] == ["shutdown"] * 5
+
+
+# ---- batches ----
+
+
+def test_who_joins_while_a_message_is_gathered_gets_its_own_part_of_it(room: Room) -> None:
+    publish(room, 1, run="a")
+    early = Client(room, "sse", [("batch", "5"), ("tail", "0")])
+    room.settle()
+    publish(room, 2, run="a")
+    late = Client(room, "sse", [("batch", "5"), ("from_t", "a:2")])
+    room.settle()
+    assert early.session.live and late.session.live
+    room.publish(3, run="a")
+    room.publish(1, run="b")
+    room.advance(2)
+    assert (numbers(early), numbers(late)) == ([2, 3, 1], [3, 1])
+    assert [message.id for message in late.messages] == ["a:3", "b:-1", "b:1"]
+
+
+def test_cuts_are_common_to_all_who_are_live(room: Room) -> None:
+    publish(room, 1, run="a")
+    early = Client(room, "ndjson", [("batch", "3"), ("tail", "0")])
+    room.settle()
+    publish(room, 2, run="a")
+    late = Client(room, "ndjson", [("batch", "3"), ("from_t", "a:2")])
+    room.settle()
+    publish(room, 3, 4, 5, 6, 7, run="a")
+    assert [[one["t"] for one in json.loads(message.data)] for message in early.messages] == [[2, 3, 4], [5, 6, 7]]
+    assert [[one["t"] for one in json.loads(message.data)] for message in late.messages] == [[3, 4], [5, 6, 7]]
+
+
+def test_a_message_that_is_not_full_goes_out_after_a_second(room: Room) -> None:
+    publish(room, 1)
+    client = Client(room, "ws", [("batch", "100"), ("tail", "0")])
+    room.settle()
+    publish(room, 2, 3)
+    room.advance(0.8)
+    assert numbers(client) == []
+    room.advance(0.2)
+    assert numbers(client) == [2, 3]
+
+
+def test_a_batch_keeps_nobody_else_waiting(room: Room) -> None:
+    publish(room, 1)
+    patient = Client(room, "ndjson", [("batch", "100"), ("tail", "0")])
+    prompt = Client(room, "ndjson", [("tail", "0")])
+    room.settle()
+    for t in range(2, 9):
+        publish(room, t)
+        assert numbers(prompt) == list(range(2, t + 1))
+    assert numbers(patient) == []
+
+
+def test_a_message_that_nobody_waits_for_any_more_is_not_flushed_for_ever(room: Room) -> None:
+    publish(room, 1)
+    Client(room, "ndjson", [("batch", "5"), ("tail", "0"), ("limit", "9")])  # waits in the group, is never live
+    live = Client(room, "ndjson", [("batch", "5"), ("tail", "0")])
+    room.settle()
+    publish(room, 2)
+    live.leave()
+    flushes = room.fanout.flushes
+    room.advance(10)
+    assert room.fanout.flushes - flushes <= 2
+
+
+# ---- the end of a run ----
+
+
+def test_the_end_of_a_run_is_told_even_where_a_pull_met_it_first(room: Room) -> None:
+    publish(room, 1, run="a")
+    clients = [Client(room, "ndjson", [("run", "a"), ("from_t", "a:1")]) for _ in range(4)]
+    room.settle()
+    room.publish(2, run="a")
+    until_half_written(room, clients)
+    room.bus.end_run("a")
+    room.turn()  # the fan-out is told, and busy
+    room.bus.collect()  # by a pull
+    room.advance(1)
+    assert [notices(client) for client in clients] == [["end"]] * 4
+
+
+# ---- slow readers ----
+
+
+def test_a_slow_reader_that_skips_jumps_to_the_newest_whether_it_is_live_or_not(room: Room) -> None:
+    publish(room, 1)
+    for pairs in ([], [("limit", "99")]):
+        client = Client(room, "ndjson", [("lag", "skip"), ("tail", "0"), *pairs])
+        room.settle()
+        client.wire.stalled = True
+        first = room.truth.tip[1] + 1
+        for t in range(first, first + 12):
+            publish(room, t, size=600)
+        client.wire.read_on()
+        room.advance(0.1)
+        assert notices(client) == ["gap"]
+        assert len(numbers(client)) < 9 and numbers(client)[-1] == first + 11
+
+
+def test_a_peer_that_sends_pings_and_reads_nothing_costs_its_buffer_alone(room: Room) -> None:
+    client = Client(room, "ws", [])
+    client.wire.stalled = True
+    ping = masked(PING, b"x" * 125)
+    for _ in range(1000):
+        client.wire.deliver(ping)
+    assert client.wire.most < HIGH_WATER + 200
+    client.wire.read_on()
+    room.settle()
+    assert [message.name for message in client.messages] == ["pong"] * 1000
+
+
+def test_what_was_made_from_a_batch_goes_with_it() -> None:
+    room = Room(ring=5)
+    try:
+        for kind, view in (("sse", ("every", "1000")), ("ws", ("every", "500")), ("ndjson", ("fields", "u"))):
+            Client(room, kind, [view])
+        room.settle()
+        for t in range(1, 200):
+            publish(room, t)
+        gc.collect()
+        held = [batch for batch in gc.get_objects() if isinstance(batch, Batch)]
+        assert len(held) <= 5
+    finally:
+        room.close()
+
+
+# ---- at a pace ----
+
+
+def test_a_slow_replay_gives_signs_of_life(room: Room) -> None:
+    for t in (1, 2, 3):
+        publish(room, t, run="a")
+        room.advance(1)
+    client = Client(room, "sse", [("from_t", "a:-1"), ("speed", "0.01"), ("heartbeat", "5")])
+    room.advance(60)
+    assert numbers(client) == [1]
+    assert isinstance(client.decoder, EventStream) and client.decoder.comments >= 8
+    room.advance(240)
+    assert numbers(client) == [1, 2, 3]
+
+
+def test_a_replay_remembers_what_it_could_not_give() -> None:
+    room = Room(ring=4)
+    try:
+        for t in range(1, 5):
+            publish(room, t, run="a")
+            room.advance(1)
+        publish(room, 1, run="b")
+        client = Client(room, "ws", [("from_t", "a:0"), ("speed", "1")])
+        room.advance(10)
+        assert numbers(client) == [2, 3, 4, 1]
+        resets = [json.loads(message.data) for message in client.messages if b"reset" in message.data]
+        assert resets == [{"notice": "reset", "run": "b", "old": "a", "complete": False}]
+    finally:
+        room.close()
