@@ -71,6 +71,48 @@ def test_what_was_dropped_at_the_end_of_a_run_is_remembered_with_it() -> None:
     assert gaps(bus) == [], "the new run lost nothing"
 
 
+def test_what_was_dropped_before_another_thread_s_tick_is_told_behind_it() -> None:
+    bus = read_elsewhere(TickBus(inbox=1))
+    offer(bus, 1, run="a")
+    with pytest.raises(InboxFull):
+        offer(bus, 5, run="a")
+    for t in (3, 4, 7):
+        bus.collect()
+        offer(bus, t, run="a")
+    assert seen(bus) == {"a": [1, 3, 4, 7]}
+    assert gaps(bus) == [7]
+
+
+def test_what_a_new_run_lost_before_it_began_is_its_own() -> None:
+    bus = read_elsewhere(TickBus(inbox=1))
+    offer(bus, 9, run="a")
+    for t in (0, 1):
+        with pytest.raises(InboxFull):
+            offer(bus, t, run="b")
+    bus.collect()
+    offer(bus, 2, run="b")
+    assert seen(bus) == {"a": [9], "b": [2]}
+    assert gaps(bus) == [2]
+    bus.end_run("b")
+    assert (bus.run("a").lost_tail, bus.run("b").lost_tail) == (False, False)
+
+
+def test_a_run_that_is_ended_remembers_what_was_dropped_at_its_end() -> None:
+    bus = read_elsewhere(TickBus(inbox=1))
+    offer(bus, 1, run="a")
+    with pytest.raises(InboxFull):
+        offer(bus, 2, run="a")
+    bus.end_run("a")
+    assert bus.run("a").lost_tail
+
+
+def test_a_run_is_not_forgotten_while_its_ticks_wait_in_the_inbox() -> None:
+    bus = read_elsewhere(TickBus())
+    for number in range(1100):
+        offer(bus, 1, run=f"r{number}")
+    assert len(seen(bus)) == len(bus.runs) == 1100
+
+
 def test_the_inbox_is_bounded_by_bytes() -> None:
     bus = read_elsewhere(TickBus(inbox_bytes=2000))
     bus.publish({"t": 1, "x": "x" * 2000})

@@ -1,20 +1,21 @@
 """Publish, stall, drain, evict, hang up and come back, change runs, in any order: nothing is lost without a word.
 
-The machine drives the bus, the feed, the fan-out and real sessions on a loop that it turns by hand. A ``Witness`` beside
+The machine drives the bus, the feed, the fan-out and real sessions on a loop that it turns by hand. A witness beside
 each client knows every published tick and objects at once; what else must hold stands in the invariants here.
 """
 
-import pytest
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from tick_gateway.tick import Position
 
-from .room import ENCODED_BYTES, FLUSH_BYTES, HIGH_WATER, LARGEST_TICK, Client, Room
-from .witness import Asked, Past
-
-Pairs = list[tuple[str, str]]
+from .by_hand.client import Client, Pairs
+from .by_hand.room import ENCODED_BYTES, FLUSH_BYTES, HIGH_WATER, LARGEST_TICK, Room
 
 VIEWS: list[Pairs] = [
     [],
@@ -33,18 +34,28 @@ EXTRAS: list[Pairs] = [
     [("speed", "0.5")],
     [("hello", "1")],
 ]
-PLACES = "newest newest tail new position position beyond unknown bare since run backlog".split()
+PLACES = ["newest"] * 2 + ["position"] * 2 + ["tail", "new", "beyond", "unknown", "bare", "since", "run", "backlog"]
+MOST_CLIENTS = 12
 
 kinds = st.sampled_from(("sse", "ndjson", "ws", "ws", "bare"))
 views = st.sampled_from(VIEWS)
 extras = st.sampled_from(EXTRAS)
-places = st.sampled_from(PLACES)
-numbers = st.integers(0, 10_000)
+numbers = st.integers(0, 10_000)  # picks a client, a tick or a size from what there is
 sizes = st.sampled_from((0, 0, 40, 600))
-thens = st.sampled_from((0, 1, 2, 3, None, None))
+thens = st.sampled_from((0, 1, 2, 3, None, None))  # turns of the loop afterwards; None: until it rests
+
+
+def anyone(machine: Gateway) -> bool:
+    return bool(machine.room.clients)
+
+
+def room_for_more(machine: Gateway) -> bool:
+    return len(machine.room.clients) < MOST_CLIENTS
 
 
 class Gateway(RuleBasedStateMachine):
+    """One gateway and its clients. At the end everyone reads on, stands at the tip, and is told of the shutdown."""
+
     room: Room
 
     @initialize(
@@ -71,16 +82,12 @@ class Gateway(RuleBasedStateMachine):
 
     # ---- publishers ----
 
-    def _next(self, step: int) -> int:
-        home = self.room.bus.current
-        return home.tip + step if home is not None else step
-
     @rule(count=st.integers(1, 12), step=st.sampled_from((1, 1, 1, 3)), size=sizes, then=thens)
     def publish(self, count: int, step: int, size: int, then: int | None) -> None:
-        t = self._next(step)
-        for _ in range(count):
-            self.room.publish(t, size)
-            t += step
+        home = self.room.bus.current
+        first = home.tip + step if home is not None else step
+        for i in range(count):
+            self.room.publish(first + i * step, size)
         self._then(then)
 
     def _then(self, turns: int | None) -> None:
@@ -90,7 +97,7 @@ class Gateway(RuleBasedStateMachine):
         else:
             self.room.turn(turns)
 
-    @precondition(lambda self: self.room.clients)
+    @precondition(anyone)
     @rule(number=numbers, rounds=st.integers(1, 5), size=sizes)
     def outrun(self, number: int, rounds: int, size: int) -> None:
         """A client stops reading while much is published."""
@@ -98,25 +105,22 @@ class Gateway(RuleBasedStateMachine):
         for _ in range(rounds):
             self.publish(12, 1, size, None)
 
-    @rule(t=st.integers(0, 3), run=st.booleans(), count=st.integers(1, 4), then=thens)
-    def new_run(self, t: int, run: bool, count: int, then: int | None) -> None:
+    @rule(t=st.integers(0, 3), named=st.booleans(), count=st.integers(1, 4), then=thens)
+    def new_run(self, t: int, named: bool, count: int, then: int | None) -> None:
         """By a name, or by a falling t."""
         home = self.room.bus.current
-        if not run and (home is None or t >= home.tip):
+        if not named and (home is None or t >= home.tip):
             return
-        self.room.serial += 1
-        name = f"run-{self.room.serial}" if run else None
-        for i in range(count):
-            if self.room.publish(t + i, run=name) is None:
-                break
-            name = None
+        name = f"run-{self.room.serial}" if named else None
+        if self.room.publish(t, run=name) is not None:
+            for i in range(1, count):
+                self.room.publish(t + i)
         self._then(then)
 
-    @precondition(lambda self: self.room.bus.current is not None)
     @rule()
     def end_run(self) -> None:
-        assert self.room.bus.current is not None
-        self.room.bus.end_run(self.room.bus.current.id)
+        if self.room.bus.current is not None:
+            self.room.bus.end_run(self.room.bus.current.id)
 
     # ---- time ----
 
@@ -136,135 +140,109 @@ class Gateway(RuleBasedStateMachine):
     # ---- clients ----
 
     def _place(self, place: str, number: int) -> Pairs:
-        truth = self.room.truth
-        told = list(truth.by_u.values())
+        """A starting point near what was published last."""
+        told = list(self.room.truth.by_u.values())
         if place == "newest" or not told:
             return []
         some = told[-1 - number % min(len(told), 60)]
-        match place:
-            case "tail":
-                return [("tail", str(1 + number % 9))]
-            case "new":
-                return [("tail", "0")]
-            case "beyond":
-                return [("from_t", f"{some.run}:{truth.lives[some.run].ts[-1] + 1 + number % 5}")]
-            case "unknown":
-                return [("from_t", f"nowhere:{number}")]
-            case "bare":
-                return [("from_t", str(some.t + (number % 3) * 50))]
-            case "since":
-                at = some.at / 1000
-                return [("since", _rfc3339(at))]
-            case "run":
-                tail = number % 3 == 0 and self.room.bus.runs[some.run].shown > -1
-                return [("run", some.run), *([("tail", "3")] if tail else [])]
-            case "backlog":
-                return [("from_t", str(Position(some.run, some.t))), ("backlog", str(number % 5))]
-        return [("from_t", str(Position(some.run, some.t - number % 2)))]
+        tip = self.room.truth.lives[some.run].ts[-1]
+        shown = self.room.bus.runs[some.run].shown
+        at = datetime.fromtimestamp(some.at / 1000, UTC).isoformat(timespec="milliseconds")
+        here = ("from_t", str(Position(some.run, some.t - number % 2)))
+        choices: dict[str, Pairs] = {
+            "position": [here],
+            "tail": [("tail", str(1 + number % 9))],
+            "new": [("tail", "0")],
+            "beyond": [("from_t", f"{some.run}:{tip + 1 + number % 5}")],
+            "unknown": [("from_t", f"nowhere:{number}")],
+            "bare": [("from_t", str(some.t + (number % 3) * 50))],
+            "since": [("since", at)],
+            "run": [("run", some.run), *([("tail", "3")] if number % 3 == 0 and shown > -1 else [])],
+            "backlog": [here, ("backlog", str(number % 5))],
+        }
+        return choices[place]
 
-    @precondition(lambda self: len(self.room.clients) < 12)
-    @rule(kind=kinds, view=views, extra=extras, place=places, number=numbers, lazy=st.booleans())
+    @precondition(room_for_more)
+    @rule(kind=kinds, view=views, extra=extras, place=st.sampled_from(PLACES), number=numbers, lazy=st.booleans())
     def connect(self, kind: str, view: Pairs, extra: Pairs, place: str, number: int, lazy: bool) -> None:
         pairs = [] if kind == "bare" else [*self._place(place, number), *view, *extra]
         Client(self.room, kind, pairs, lazy=lazy)
 
-    @precondition(lambda self: len(self.room.clients) < 12)
+    @precondition(room_for_more)
     @rule(kind=kinds, count=st.integers(2, 4))
     def connect_several(self, kind: str, count: int) -> None:
         """A group of one variant."""
-        view: Pairs = [] if kind == "bare" else VIEWS[count % 3]
         for i in range(count):
-            Client(self.room, kind, view, lazy=bool(i % 2))
+            Client(self.room, kind, [] if kind == "bare" else VIEWS[count % 3], lazy=bool(i % 2))
 
     def _client(self, number: int) -> Client:
         return self.room.clients[number % len(self.room.clients)]
 
-    @precondition(lambda self: self.room.clients)
+    @precondition(anyone)
     @rule(number=numbers)
     def stall(self, number: int) -> None:
         self._client(number).wire.stalled = True
 
-    @precondition(lambda self: self.room.clients)
+    @precondition(anyone)
     @rule(number=numbers, count=st.sampled_from((1, 100, 1500, 5000)))
     def drain(self, number: int, count: int) -> None:
         self._client(number).wire.take(count)
 
-    @precondition(lambda self: self.room.clients)
+    @precondition(anyone)
     @rule(number=numbers)
     def read_on(self, number: int) -> None:
         self._client(number).wire.read_on()
 
-    @precondition(lambda self: self.room.clients)
-    @rule(number=numbers)
-    def hang_up(self, number: int) -> None:
-        self._client(number).leave()
-
-    @precondition(lambda self: self.room.clients)
-    @rule(number=numbers)
-    def forget(self, number: int) -> None:
-        """A client goes for good."""
+    @precondition(anyone)
+    @rule(number=numbers, for_good=st.booleans())
+    def hang_up(self, number: int, for_good: bool) -> None:
         client = self._client(number)
         client.leave()
-        self.room.clients.remove(client)
+        if for_good:
+            self.room.clients.remove(client)
 
-    @precondition(lambda self: self.room.clients)
+    @precondition(anyone)
     @rule(number=numbers, view=views, extra=extras)
     def come_back(self, number: int, view: Pairs, extra: Pairs) -> None:
         self._client(number).come_back([*view, *extra])
 
     # ---- commands ----
 
-    def _commander(self, number: int) -> Client | None:
+    def _commanders(self, number: int) -> list[Client]:
+        """One that can send commands, if there is any."""
         able = [client for client in self.room.clients if client.commanding]
-        return able[number % len(able)] if able else None
+        return [able[number % len(able)]] if able else []
 
     @rule(number=numbers, view=views)
     def command_view(self, number: int, view: Pairs) -> None:
-        if client := self._commander(number):
-            members: dict[str, object] = {"fields": [], "every": 1, "batch": 1, "stamp": False}
-            from tick_gateway.params import parse_query
-
-            asked = parse_query(view).view
-            members = {name: _member(name, text) for name, text in view}
-            client.witness.asked[client.commands + 1] = Asked("view", view=asked)
-            client.command("view", **members)
+        for client in self._commanders(number):
+            client.see_as(view)
 
     @rule(number=numbers, op=st.sampled_from(("pause", "resume", "ping")))
     def command(self, number: int, op: str) -> None:
-        if client := self._commander(number):
-            client.witness.asked[client.commands + 1] = Asked(op)
+        for client in self._commanders(number):
             client.command(op)
 
     @rule(number=numbers, place=st.sampled_from(("position", "unknown", "beyond")), at=numbers)
     def command_seek(self, number: int, place: str, at: int) -> None:
-        client = self._commander(number)
-        pairs = dict(self._place(place, at))
-        if client and "from_t" in pairs and client.query.run is None:
-            run, _, t = pairs["from_t"].rpartition(":")
-            start = Position(run, int(t))
-            beyond = self.room.truth.beyond(start)
-            client.witness.asked[client.commands + 1] = Asked("seek", start=start, beyond=beyond)
-            client.command("seek", from_t=pairs["from_t"])
+        for client in self._commanders(number):
+            for _, text in self._place(place, at):
+                run, _, t = text.rpartition(":")
+                if client.query.run in (None, run):
+                    client.seek(Position(run, int(t)))
 
     @rule(number=numbers, low=numbers, high=numbers)
     def command_history(self, number: int, low: int, high: int) -> None:
-        client, tip = self._commander(number), self.room.bus.tip
-        current = self.room.bus.current
-        if client and client.query.run is None and tip and current and tip.run == current.id:
+        tip = self.room.bus.tip
+        for client in self._commanders(number) if tip is not None else []:
+            assert tip is not None
             low, high = sorted((low % (tip.t + 1), high % (tip.t + 1)))
-            ids = client.commands + 1
-            held = [tick for batch in self.room.bus.ring if batch.run.id == tip.run for tick in batch.ticks]
-            by_t = {told.t: told for told in self.room.truth.by_u.values() if told.run == tip.run}
-            client.witness.pasts[ids] = Past([by_t[tick.t] for tick in held if low <= tick.t <= high])
-            if len(client.witness.pasts) > 4:
-                del client.witness.pasts[ids]
-                return
-            client.command("history", t0=low, t1=high, run=tip.run)
+            client.ask_history(tip.run, low, high)
 
     # ---- what must hold ----
 
     @invariant()
-    def clients_read(self) -> None:
+    def clients_are_content(self) -> None:
         if hasattr(self, "room"):
             self.room.look()
 
@@ -272,13 +250,13 @@ class Gateway(RuleBasedStateMachine):
     def memory_is_bounded(self) -> None:
         if not hasattr(self, "room"):
             return
-        ring, encoder = self.room.bus.ring, self.room.fanout.encoder
+        ring = self.room.bus.ring
         assert ring.count == sum(len(batch.ticks) for batch in ring) <= ring.max_ticks
         assert ring.size <= ring.max_size or ring.count == 1
         held = sum(len(data) for batch in ring for data in batch.encoded.values())
         assert held <= ENCODED_BYTES + 4 * (FLUSH_BYTES + LARGEST_TICK)
         for client in self.room.clients:
-            # One write goes beyond the mark: what a flush holds, twice for its framing; and answers to commands.
+            # One write goes beyond the mark: what a flush holds, with its framing; and answers to commands.
             assert client.wire.most <= HIGH_WATER + 3 * (FLUSH_BYTES + LARGEST_TICK) + 100 * client.commands
 
     def _finish(self) -> None:
@@ -289,11 +267,17 @@ class Gateway(RuleBasedStateMachine):
         room.settle()
         for client in room.clients:
             if client.commanding:
-                client.witness.asked[client.commands + 1] = Asked("resume")
                 client.command("resume")
         room.advance(100.0)
         for client in room.clients:
-            self._at_the_tip(client)
+            witness, tip = client.witness, room.truth.tip
+            if client.connected and witness.start is None and tip is not None:
+                assert witness.talk.over, f"never answered: {witness.talk.asked} {witness.talk.pasts}"
+                if client.query.run is not None:
+                    run = room.bus.runs[client.query.run]
+                    assert not run.over, "its run is over, and it was not told"
+                    tip = run.id, run.tip
+                witness.has_all(tip)
         self._shut_down()
 
     def _shut_down(self) -> None:
@@ -304,7 +288,6 @@ class Gateway(RuleBasedStateMachine):
             client.wire.stalled = True
         live = [client for client in reading if client.session.live and not client.wire.stalled]
         self.publish(3, 1, 0, 0)
-        tip = room.truth.tip
         room.drain()
         for client in reading:
             assert client.wire.lost, "a connection that a shutdown leaves open"
@@ -312,48 +295,15 @@ class Gateway(RuleBasedStateMachine):
                 assert client.witness.closed if client.kind in ("ws", "bare") else client.chunked.ended
                 assert client.witness.ended or client.kind == "bare"
         for client in live:
-            self._has_all(client, tip)
+            client.witness.has_all(room.truth.tip)
         assert not room.fanout.sessions and not room.fanout._groups
-
-    def _at_the_tip(self, client: Client) -> None:
-        witness, tip = client.witness, self.room.truth.tip
-        if not client.connected or witness.start is not None or tip is None:
-            return
-        assert not witness.asked and not witness.pasts, f"never answered: {witness.asked} {witness.pasts}"
-        if client.query.run is not None:
-            assert not self.room.bus.runs[client.query.run].over, "its run is over, and it was not told"
-            tip = client.query.run, self.room.bus.runs[client.query.run].tip
-        self._has_all(client, tip)
-
-    def _has_all(self, client: Client, tip: tuple[str, int] | None) -> None:
-        witness = client.witness
-        if tip is None or witness.start is not None or witness.closed == 4001 or witness.ended in ("run", "limit"):
-            return
-        if witness.run != tip[0]:
-            assert witness.kind == "bare", f"stuck at {witness.run}:{witness.t}, the tip is {tip}"
-            witness._cross(tip[0])
-        missing = self.room.truth.shown(tip[0], witness.t, tip[1], witness.view.every)
-        if witness.jump:  # nothing that its view lets through is left of what it jumped over
-            missing = [t for t in missing if not self.room.truth.gone(tip[0], t)]
-        assert not missing, f"stuck at {witness.run}:{witness.t}; missing {missing}"
-
-
-def _member(name: str, text: str) -> object:
-    return text.split(",") if name == "fields" else int(text)
-
-
-def _rfc3339(seconds: float) -> str:
-    from datetime import UTC, datetime
-
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
 
 
 TestGateway = Gateway.TestCase
 TestGateway.settings = settings(
-    max_examples=100,
+    max_examples=300,
     stateful_step_count=40,
     deadline=None,
     suppress_health_check=list(HealthCheck),
     report_multiple_bugs=False,
 )
-pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")

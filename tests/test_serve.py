@@ -244,14 +244,17 @@ def test_readers_that_do_not_read_do_not_hold_it_up() -> None:
 
 SCRIPT = """
 import threading
-from tick_gateway import Gateway
+from tick_gateway import Gateway, GatewayError
 with Gateway.in_thread(port=0, host="127.0.0.1") as gateway:
     print(gateway.url, flush=True)
     for t in range(5):
         gateway.publish({"t": t})
     input()
 print([thread.name for thread in threading.enumerate()])
-gateway.publish({"t": 5})  # into memory alone
+try:
+    gateway.publish({"t": 5})
+except GatewayError as error:
+    print(error)
 gateway.close()
 """
 
@@ -265,7 +268,8 @@ def test_a_plain_script() -> None:
         script.feed([""])
         assert script.wait() == 0, script.report()
         assert follower.lines.wait(lambda lines: '"reason":"shutdown"' in lines[-1])
-        assert script.stdout.lines[1:] == ["['MainThread']"]
+        assert script.stdout.lines[1] == "['MainThread']"
+        assert "the gateway is closed" in script.stdout.lines[2]
         assert script.stderr.text == ""
         follower.close()
 

@@ -1,6 +1,6 @@
 """Sessions and their groups in the moments that the state machine seldom meets, on a loop that is turned by hand.
 
-The ``Witness`` of each client objects to whatever is lost, repeated or told wrongly; the tests here say when it happens.
+The witness of each client objects to whatever is lost, repeated or told wrongly; the tests here say when it happens.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ import pytest
 
 from tick_gateway.ring import Batch
 
+from .by_hand.client import Client
+from .by_hand.room import HIGH_WATER, Room
 from .decoders import EventStream, masked
-from .room import HIGH_WATER, Client, Room
-from .witness import Asked
 
 PING = 9
 
 
 @pytest.fixture
 def room() -> Iterator[Room]:
-    room = Room(sliced=True, ring=100)
+    room = Room()
     yield room
     room.close()
 
@@ -38,6 +38,11 @@ def numbers(client: Client) -> list[int]:
     """The ``t`` of every tick that came, one by one or in arrays."""
     bodies = [json.loads(message.data) for message in client.messages if message.name not in ("close", "ping", "pong")]
     return [one["t"] for body in bodies for one in (body if isinstance(body, list) else [body]) if "t" in one]
+
+
+def tip(room: Room) -> tuple[str, int]:
+    assert room.truth.tip is not None
+    return room.truth.tip
 
 
 def notices(client: Client) -> list[str]:
@@ -67,7 +72,7 @@ def test_who_is_live_gets_the_bytes_that_a_lone_reader_gets(room: Room) -> None:
             for t in range(first, first + 9):
                 publish(room, t)
             publish(room, *range(first + 9, first + 20))
-            behind = Client(room, kind, [("from_t", f"{room.bus.runs[room.truth.tip[0]].id}:{first - 1}"), *view])
+            behind = Client(room, kind, [("from_t", f"{tip(room)[0]}:{first - 1}"), *view])
             room.settle()
             assert behind.raw == live[0].raw == live[1].raw == live[2].raw
 
@@ -97,8 +102,7 @@ def test_leaving_in_the_middle_of_a_round_neither_skips_nor_repeats(room: Room) 
         room.publish(t)
     until_half_written(room, clients)
     for client in (clients[0], clients[-1]):
-        client.witness.asked[1] = Asked("view", view=client.witness.view._replace(every=1))
-        client.command("view", every=1)
+        client.see_as([("every", "1")])
     room.settle()
     publish(room, 4)
     assert [numbers(client) for client in clients] == [[2, 3, 4]] * 4
@@ -113,7 +117,7 @@ def test_joining_and_hanging_up_in_the_middle_of_a_round(room: Room) -> None:
         room.publish(t)
     until_half_written(room, clients)
     clients[1].leave()
-    newcomer = Client(room, "sse", [("from_t", f"{room.bus.runs[room.truth.tip[0]].id}:1")])
+    newcomer = Client(room, "sse", [("from_t", f"{tip(room)[0]}:1")])
     clients[2].leave()
     clients[2].come_back([])
     room.settle()
@@ -215,6 +219,27 @@ def test_the_end_of_a_run_is_told_even_where_a_pull_met_it_first(room: Room) -> 
     assert [notices(client) for client in clients] == [["end"]] * 4
 
 
+def test_ticks_lost_at_the_end_of_a_run_are_told_before_it() -> None:
+    room = Room(inbox=2)
+    try:
+        clients = [Client(room, "sse", [("tail", "0")]) for _ in range(2)]
+        room.publish(1, run="a")
+        room.settle()
+        alone = Client(room, "sse", [("run", "a")])
+        for t in (2, 3, 4):
+            room.publish(t, run="a")
+        room.bus.end_run("a")
+        room.advance(1)
+        assert [json.loads(message.data) for message in alone.messages[3:]] == [
+            {"notice": "gap", "run": "a", "after": 3, "next": None},
+            {"notice": "end", "reason": "run", "position": "a:3"},
+        ]
+        publish(room, 1, run="b")
+        assert [notices(client) for client in clients] == [["gap", "reset"]] * 2
+    finally:
+        room.close()
+
+
 # ---- slow readers ----
 
 
@@ -224,7 +249,7 @@ def test_a_slow_reader_that_skips_jumps_to_the_newest_whether_it_is_live_or_not(
         client = Client(room, "ndjson", [("lag", "skip"), ("tail", "0"), *pairs])
         room.settle()
         client.wire.stalled = True
-        first = room.truth.tip[1] + 1
+        first = tip(room)[1] + 1
         for t in range(first, first + 12):
             publish(room, t, size=600)
         client.wire.read_on()
@@ -246,7 +271,7 @@ def test_a_peer_that_sends_pings_and_reads_nothing_costs_its_buffer_alone(room: 
 
 
 def test_what_was_made_from_a_batch_goes_with_it() -> None:
-    room = Room(ring=5)
+    room = Room(ring=5, encoded_bytes=1 << 20)
     try:
         for kind, view in (("sse", ("every", "1000")), ("ws", ("every", "500")), ("ndjson", ("fields", "u"))):
             Client(room, kind, [view])

@@ -21,6 +21,7 @@ from .ring import BATCH_BYTES, BATCH_TICKS, Batch, Ring, Run, find_in
 from .tick import MAX_NESTING, MAX_T, RUN_ID, Position, Tick, nesting, parse
 
 _FOREVER: Final = threading.TIMEOUT_MAX
+_new_tick: Final = tuple.__new__  # what a NamedTuple's own constructor does, without its call in Python
 _MAX_RUNS: Final = 1000  # runs remembered after their ticks have left memory
 
 
@@ -125,7 +126,9 @@ class TickBus:
                     home = self._home(t, data, run, resends)
                     if home is not None and t <= home.tip:
                         return False
-                if not self._full() or self._make_room():
+                if self._inbox_count < self._max_inbox and self._inbox_size < self._max_inbox_bytes:
+                    break
+                if self._make_room():
                     break
                 now = time.monotonic()
                 stop = now + timeout if stop is None else stop
@@ -244,7 +247,7 @@ class TickBus:
         ):
             batch = Batch(run, [], 0, lost)
             self._inbox.append(batch)
-        batch.ticks.append(Tick(t, data, at))
+        batch.ticks.append(_new_tick(Tick, (t, data, at)))
         batch.size += size
         run.tip = t
         run.count += 1
@@ -259,9 +262,6 @@ class TickBus:
         if t >= low:
             self._lost = (t + 1, high) if t < high else None
         return low < t
-
-    def _full(self) -> bool:
-        return self._inbox_count >= self._max_inbox or self._inbox_size >= self._max_inbox_bytes
 
     def _make_room(self) -> bool:
         """Empty the inbox, where that is this thread's to do: on the loop, and where there is none."""

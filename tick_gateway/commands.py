@@ -127,15 +127,15 @@ class CommandSession(Session):
         if received.closing:
             self.peer_closed = self.closing = True
             self._leave()
-            self._hang_up()
+            self._hang_up(received.failed)
 
-    def _hang_up(self) -> None:
-        """Say nothing more, and listen until the peer hangs up.
+    def _hang_up(self, failed: bool) -> None:
+        """Close, or after a fault say nothing more and listen until the peer hangs up.
 
         A connection that is closed with something unread is reset, and the close frame may be lost with it.
         """
         if self.transport is not None:
-            if self.transport.can_write_eof() and not self.transport.is_closing():
+            if failed and self.transport.can_write_eof() and not self.transport.is_closing():
                 self.transport.write_eof()
             else:
                 self.transport.close()

@@ -54,7 +54,7 @@ def encode(record: object, *, nan: NanPolicy = "refuse") -> bytes:
     except TypeError:
         data = _encode_unusual(record, nan)
     else:
-        if (b"null" in data and nan == "refuse") or _may_hold_times(data):
+        if (b"null" in data and nan == "refuse") or ("numpy" in sys.modules and _may_hold_times(data)):
             if not _is_sure(record, any_keys=False, floats=nan == "refuse"):
                 data = _Writer(nan).write(record)
     if data[:1] != b"{":
@@ -76,7 +76,7 @@ def _may_hold_times(data: bytes) -> bool:
 
     Seen with orjson 3.13: each one written has a ``T``, and an array broken off before the first lacks a bracket.
     """
-    return "numpy" in sys.modules and (b"T" in data or data.count(b"[") != data.count(b"]"))
+    return b"T" in data or data.count(b"[") != data.count(b"]")
 
 
 def _is_sure(record: object, *, any_keys: bool, floats: bool) -> bool:

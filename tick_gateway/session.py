@@ -38,8 +38,8 @@ class Session(asyncio.Protocol):
     """
 
     __slots__ = (
-        "blocked", "caught_up", "closing", "cursor", "fanout", "greeting", "group", "lagged", "pace", "paused", "query", "queued",
-        "remaining", "timer", "transport", "variant",
+        "blocked", "caught_up", "closing", "cursor", "fanout", "greeting", "group", "lagged", "pace", "paused",
+        "query", "queued", "remaining", "timer", "transport", "variant",
     )  # fmt: skip
 
     def __init__(self, fanout: FanOut, variant: Variant, query: Query) -> None:

@@ -73,7 +73,7 @@ def test_bad_parameters(truth: Truth, path: str) -> None:
 def test_paths(truth: Truth, path: str, status: int) -> None:
     answer = ask(truth.port, request("GET", path))
     assert answer.status == status, answer
-    assert answer.json()["message"] and "/root" not in answer.body.decode()
+    assert answer.json()["message"] and "Traceback" not in answer.body.decode()
 
 
 @pytest.mark.parametrize(

@@ -59,6 +59,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=10)
     parser.add_argument("--rate", type=float, default=1000)
     parser.add_argument("--kind", choices=sorted(KINDS), default="ws")
+    parser.add_argument("--idle", action="store_true", help="sleep between two ticks instead of computing")
     parser.add_argument("--role-readers", type=int, default=0, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.role_readers:
@@ -76,7 +77,7 @@ def main() -> None:
         if args.clients:
             child.stdout.readline()
         took: list[float] = []
-        start, t = time.perf_counter(), 0
+        start, t, work = time.perf_counter(), 0, 0
         while (now := time.perf_counter()) - start < args.seconds:
             while t < (now - start) * args.rate:
                 t += 1
@@ -84,7 +85,10 @@ def main() -> None:
                 before = time.perf_counter()
                 gateway.publish(tick)
                 took.append(time.perf_counter() - before)
-            time.sleep(0.0005)
+            if args.idle:
+                time.sleep(0.0005)
+            else:
+                work = sum(i * i for i in range(2000)) if work >= 0 else 0
         flushes = gateway.hub.fanout.flushes
         child.terminate()
         child.wait()

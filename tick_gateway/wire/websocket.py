@@ -123,12 +123,13 @@ def unmask(mask: bytes, data: bytes) -> bytes:
 
 
 class Received(NamedTuple):
-    """What arrived: whole messages, the bytes to answer at once, and whether the connection is to be closed after
-    them."""
+    """What arrived: whole messages, the bytes to answer at once, whether the connection is to be closed after them, and
+    whether that is for a fault, so that more may be on its way."""
 
     messages: list[str]
     replies: bytes
     closing: bool
+    failed: bool
 
 
 class Reader:
@@ -155,4 +156,5 @@ class Reader:
                     break
                 self._parts = []
         replies = b"".join(self._protocol.data_to_send())
-        return Received(messages, replies, self._protocol.state is not State.OPEN)
+        closing = self._protocol.state is not State.OPEN
+        return Received(messages, replies, closing, closing and self._protocol.close_rcvd is None)

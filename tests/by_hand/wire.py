@@ -1,105 +1,11 @@
-"""An event loop, a clock and connections that a test moves by hand: deterministic, and hours pass in no time."""
+"""A connection whose client reads when a test says so, with the write buffer of a real transport."""
 
 from __future__ import annotations
 
 import asyncio
-import heapq
-import time
-from collections import deque
-from collections.abc import Callable
-from contextvars import Context
 from typing import Any
 
-START = 1_700_000_000.0  # seconds since the epoch at which every clock here begins
-
-
-class Clock:
-    """Stands in for the module ``time`` where the code under test imports it."""
-
-    strftime = staticmethod(time.strftime)
-    gmtime = staticmethod(time.gmtime)
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-    thread_time = monotonic
-
-    def time(self) -> float:
-        return START + self.now
-
-    def time_ns(self) -> int:
-        return round(self.time() * 1000) * 1_000_000
-
-
-class SteppedLoop(asyncio.BaseEventLoop):
-    """A loop without sockets, run turn by turn, whose time is a ``Clock``'s."""
-
-    def __init__(self, clock: Clock) -> None:
-        super().__init__()
-        self.clock = clock
-        self._soon: deque[asyncio.Handle] = deque()
-        self._later: list[tuple[float, int, asyncio.TimerHandle]] = []
-        self._count = 0  # so that timers of one moment run in the order in which they were set
-
-    def time(self) -> float:
-        return self.clock.now
-
-    def call_soon(self, callback: Callable[..., object], *args: Any, context: Context | None = None) -> asyncio.Handle:
-        handle = asyncio.Handle(callback, args, self, context)
-        self._soon.append(handle)
-        return handle
-
-    call_soon_threadsafe = call_soon
-
-    def call_at(
-        self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None
-    ) -> asyncio.TimerHandle:
-        handle = asyncio.TimerHandle(when, callback, args, self, context)
-        self._count += 1
-        heapq.heappush(self._later, (when, self._count, handle))
-        return handle
-
-    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
-        pass
-
-    @property
-    def busy(self) -> bool:
-        """Whether the next turn has anything to do."""
-        return bool(self._soon) or bool(self._later and self._later[0][0] <= self.clock.now)
-
-    def turn(self) -> None:
-        """One turn: run what is ready now."""
-        while self._later and self._later[0][0] <= self.clock.now:
-            self._soon.append(heapq.heappop(self._later)[2])
-        outer = asyncio._get_running_loop()
-        asyncio._set_running_loop(self)
-        try:
-            for _ in range(len(self._soon)):
-                handle = self._soon.popleft()
-                if not handle.cancelled():
-                    handle._run()
-        finally:
-            asyncio._set_running_loop(outer)
-
-    def settle(self) -> None:
-        """Turn until nothing is left to do at this moment."""
-        for _ in range(100_000):
-            if not self.busy:
-                return
-            self.turn()
-        raise AssertionError("the loop never comes to rest")
-
-    def advance(self, seconds: float) -> None:
-        """Let so much time pass, and everything that falls due in it."""
-        end = self.clock.now + seconds
-        self.settle()
-        while self._later and self._later[0][0] <= end:
-            self.clock.now = self._later[0][0]
-            self.settle()
-        self.clock.now = end
+from .loop import SteppedLoop
 
 
 class Wire(asyncio.Transport):

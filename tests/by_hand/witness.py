@@ -5,14 +5,15 @@ accounts for what was not lost.
 """
 
 import json
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tick_gateway.params import UNKNOWN_RUN, Query
 from tick_gateway.tick import Position
 from tick_gateway.view import View
 
-from .decoders import Message
+from ..decoders import Message
+from .talk import Talk
 from .truth import Told, Truth, expected
 
 
@@ -28,25 +29,6 @@ class Start:
     run: str | None
     shown: int
     bare: int | None = None
-
-
-@dataclass
-class Asked:
-    """A command that was sent and not answered yet."""
-
-    op: str
-    view: View | None = None
-    start: Position | None = None
-    beyond: bool = False  # beyond the tip when it was sent
-
-
-@dataclass
-class Past:
-    """A history command: what memory held of it when it was sent, and what has come."""
-
-    want: list[Told]
-    got: list[Told] = field(default_factory=list)
-    every: set[int] = field(default_factory=set)  # of the views that were in force meanwhile
 
 
 class Witness:
@@ -72,8 +54,7 @@ class Witness:
         self.ended: str | None = None
         self.closed: int | None = None
         self.paused = False
-        self.asked: dict[int, Asked] = {}
-        self.pasts: dict[int, Past] = {}
+        self.talk = Talk(self)
         self._stand(query.start if isinstance(query.start, Position) else Position("", -1))
         self.beyond = isinstance(query.start, Position) and self.truth.beyond(query.start)
         if isinstance(query.start, Position):
@@ -149,7 +130,7 @@ class Witness:
                 assert self.kind != "sse"
                 self._notice(body, message)
             else:
-                self._answer(body)
+                self.talk.answer(body)
 
     def _ticks(self, items: list[Any], message: Message) -> None:
         view = self.view
@@ -277,7 +258,7 @@ class Witness:
         if reason == "limit":
             assert self.count == query.limit
         elif reason == "run":
-            assert self.run == query.run and self.truth.bus.runs[self.run].ended
+            assert self.run is not None and self.run == query.run and self.truth.bus.runs[self.run].ended
             assert self.rest_gone or not self._owed(1 << 60), f"{body} leaves out {self._owed(1 << 60)}"
         else:
             assert reason == "shutdown" and self.truth.draining
@@ -318,48 +299,30 @@ class Witness:
         else:
             assert message.code == 1000 and self.ended, message
 
-    # ---- WebSocket commands ----
+    # ---- for the answers to commands ----
 
-    def _answer(self, body: dict[str, Any]) -> None:
-        if "history" in body:
-            past = self.pasts[body["history"]]
-            if body.get("done"):
-                every = {*past.every, self.view.every}
-                missing = [told for told in past.want if told not in past.got and not any(told.t % n for n in every)]
-                assert "gap" in body or not missing
-                assert all(self.truth.gone(told.run, told.t) for told in missing)
-                del self.pasts[body["history"]]
-            else:
-                view = self.view._replace(batch=0)
-                past.every.add(view.every)
-                for item in body["ticks"]:
-                    told = self.truth.by_u[(item["data"] if view.stamp else item)["u"]]
-                    assert told in past.want and (not past.got or told.t > past.got[-1].t)
-                    assert item == json.loads(expected(view, told)) and told.t % view.every == 0
-                    past.got.append(told)
-            return
-        if "pong" in body:
-            del self.asked[body["pong"]]
-            return
-        assert "ok" in body, body
-        asked = self.asked.pop(body["ok"])
-        if asked.op == "seek":
-            assert body["at"] == str(asked.start), f"{body}, asked {asked.start}"
-            assert asked.start is not None
-            self.start, self.jump, self.fresh, self.beyond = None, False, True, asked.beyond
-            self.query = self.query_after_seek(asked.start)
-            self._stand(asked.start)
-            return
-        self._check_position(body["at"])
-        if body["at"] is not None and self.start is None and self.run is not None:
-            self.t = max(self.t, int(body["at"].rpartition(":")[2]))
-        if asked.op == "view":
-            assert asked.view is not None
-            for past in self.pasts.values():
-                past.every |= {self.view.every, asked.view.every}
-            self.view = asked.view
-        else:
-            self.paused = asked.op == "pause"
+    def moved(self, text: str | None) -> None:
+        """A position that the gateway told with a command's effect: the client knows it from here on."""
+        self._check_position(text)
+        if text is not None and self.start is None:
+            self.t = max(self.t, int(text.rpartition(":")[2]))
 
-    def query_after_seek(self, start: Position) -> Query:
-        return replace(self.query, start=start, tail=None, since=None, backlog=None)
+    def sought(self, start: Position, beyond: bool) -> None:
+        """The stream goes on after another position. ``beyond``: it lay beyond the tip when it was asked for."""
+        self.start, self.jump, self.fresh, self.beyond = None, False, True, beyond
+        self.query = replace(self.query, start=start, tail=None, since=None, backlog=None)
+        self._stand(start)
+
+    # ---- at the end ----
+
+    def has_all(self, tip: tuple[str, int] | None) -> None:
+        """Nothing that the view lets through is left up to the tip."""
+        if tip is None or self.start is not None or self.closed == 4001 or self.ended in ("run", "limit"):
+            return
+        if self.run != tip[0]:
+            assert self.kind == "bare", f"stuck at {self.run}:{self.t}, the tip is {tip}"
+            self._cross(tip[0])
+        missing = self.truth.shown(tip[0], self.t, tip[1], self.view.every)
+        if self.jump:  # nothing that its view lets through is left of what it jumped over
+            missing = [t for t in missing if not self.truth.gone(tip[0], t)]
+        assert not missing, f"stuck at {self.run}:{self.t}; missing {missing}"
