@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 from tick_gateway.commands import MAX_HISTORIES, CommandSession
 from tick_gateway.params import Query, parse_query
 from tick_gateway.session import Session
@@ -73,6 +76,19 @@ class Client:
     @property
     def connected(self) -> bool:
         return not self.wire.is_closing()
+
+    @property
+    def numbers(self) -> list[int]:
+        """The ``t`` of every tick that came, one by one or in arrays."""
+        return [one["t"] for body in self._bodies for one in (body if isinstance(body, list) else [body]) if "t" in one]
+
+    @property
+    def notices(self) -> list[str]:
+        return [body["notice"] for body in self._bodies if "notice" in body]
+
+    @property
+    def _bodies(self) -> list[Any]:
+        return [json.loads(one.data) for one in self.messages if one.name not in ("close", "ping", "pong")]
 
     def look(self) -> None:
         """Read what reached it, as a client would: pings are answered, a close frame too."""

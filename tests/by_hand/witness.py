@@ -5,7 +5,7 @@ accounts for what was not lost.
 """
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from tick_gateway.params import UNKNOWN_RUN, Query
@@ -13,22 +13,9 @@ from tick_gateway.tick import Position
 from tick_gateway.view import View
 
 from ..decoders import Message
+from .start import Start
 from .talk import Talk
 from .truth import Told, Truth, expected
-
-
-@dataclass
-class Start:
-    """How a stream without a position may begin: with one of the last ``count`` ticks at the moment it was placed.
-
-    ``run`` and ``shown`` are the tip when it connected, which may be some turns of the loop earlier. ``bare``: it gave
-    a bare T.
-    """
-
-    count: int
-    run: str | None
-    shown: int
-    bare: int | None = None
 
 
 class Witness:
@@ -83,32 +70,11 @@ class Witness:
         start = self.start
         if start is None or (start.bare is not None and position.t != start.bare):  # then a reset is under way
             return
+        told = f"told run {self.run}, placed in {position.run}"
+        assert self.run in (None, position.run) or self.query.since is not None, told
+        start.check(self.truth, self.view.every, self.query, position)
         self.start = None
-        assert self.run in (None, position.run) or self.query.since is not None, (
-            f"told run {self.run}, placed in {position.run}"
-        )
-        if start.run is None:
-            assert position.run == next(iter(self.truth.lives))
-            assert not self.truth.shown(position.run, -1, position.t, self.view.every)
-        elif self.query.since is not None:
-            self._check_since(position, self.query.since)
-        elif start.bare is None and self.query.backlog is None:
-            assert position.run == start.run
-            given = self.truth.shown(position.run, position.t, start.shown, self.view.every)
-            assert len(given) <= start.count
-            before = self.truth.shown(position.run, -1, position.t, self.view.every)
-            assert len(given) == start.count or not before or self.truth.gone(position.run, before[-1])
         self._stand(position)
-
-    def _check_since(self, position: Position, since: int) -> None:
-        """All that was received since lies behind the position, and of what was received before only what is gone."""
-        ids = list(self.truth.lives)
-        place = ids.index(position.run), position.t
-        for told in self.truth.by_u.values():
-            if (ids.index(told.run), told.t) <= place:
-                assert told.at < since, f"{told} lies before {position}"
-            elif told.at < since:
-                assert self.truth.gone(told.run, told.t), f"{told} is too old, and comes after {position}"
 
     # ---- what comes ----
 

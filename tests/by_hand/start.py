@@ -1,0 +1,48 @@
+"""Where a stream that gave no position may begin."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tick_gateway.params import Query
+from tick_gateway.tick import Position
+
+from .truth import Truth
+
+
+@dataclass
+class Start:
+    """The tip when a client connected, ``run`` None on an empty bus, and what it asked for.
+
+    ``count``: how many of the newest ticks it wanted. ``bare``: the T of a position without a run.
+    """
+
+    count: int
+    run: str | None
+    shown: int
+    bare: int | None = None
+
+    def check(self, truth: Truth, every: int, query: Query, position: Position) -> None:
+        """Judge the position before the first tick that the gateway chose."""
+        if self.run is None:
+            assert position.run == next(iter(truth.lives))
+            assert not truth.shown(position.run, -1, position.t, every)
+        elif query.since is not None:
+            _check_since(truth, position, query.since)
+        elif self.bare is None and query.backlog is None:
+            assert position.run == self.run
+            given = truth.shown(position.run, position.t, self.shown, every)
+            assert len(given) <= self.count
+            before = truth.shown(position.run, -1, position.t, every)
+            assert len(given) == self.count or not before or truth.gone(position.run, before[-1])
+
+
+def _check_since(truth: Truth, position: Position, since: int) -> None:
+    """All that was received since lies behind the position, and of what was received before only what is gone."""
+    ids = list(truth.lives)
+    place = ids.index(position.run), position.t
+    for told in truth.by_u.values():
+        if (ids.index(told.run), told.t) <= place:
+            assert told.at < since, f"{told} lies before {position}"
+        elif told.at < since:
+            assert truth.gone(told.run, told.t), f"{told} is too old, and comes after {position}"

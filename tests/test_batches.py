@@ -1,0 +1,79 @@
+"""Batch messages on their way to live readers: common cuts, who joins in their middle, and how long they wait."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from .by_hand.client import Client
+from .by_hand.room import Room
+
+
+@pytest.fixture
+def room() -> Iterator[Room]:
+    room = Room()
+    yield room
+    room.close()
+
+
+def test_who_joins_while_a_message_is_gathered_gets_its_own_part_of_it(room: Room) -> None:
+    room.tell(1, run="a")
+    early = Client(room, "sse", [("batch", "5"), ("tail", "0")])
+    room.settle()
+    room.tell(2, run="a")
+    late = Client(room, "sse", [("batch", "5"), ("from_t", "a:2")])
+    room.settle()
+    assert early.session.live and late.session.live
+    room.publish(3, run="a")
+    room.publish(1, run="b")
+    room.advance(2)
+    assert (early.numbers, late.numbers) == ([2, 3, 1], [3, 1])
+    assert [message.id for message in late.messages] == ["a:3", "b:-1", "b:1"]
+
+
+def test_cuts_are_common_to_all_who_are_live(room: Room) -> None:
+    room.tell(1, run="a")
+    early = Client(room, "ndjson", [("batch", "3"), ("tail", "0")])
+    room.settle()
+    room.tell(2, run="a")
+    late = Client(room, "ndjson", [("batch", "3"), ("from_t", "a:2")])
+    room.settle()
+    room.tell(3, 4, 5, 6, 7, run="a")
+    assert [[one["t"] for one in json.loads(message.data)] for message in early.messages] == [[2, 3, 4], [5, 6, 7]]
+    assert [[one["t"] for one in json.loads(message.data)] for message in late.messages] == [[3, 4], [5, 6, 7]]
+
+
+def test_a_message_that_is_not_full_goes_out_after_a_second(room: Room) -> None:
+    room.tell(1)
+    client = Client(room, "ws", [("batch", "100"), ("tail", "0")])
+    room.settle()
+    room.tell(2, 3)
+    room.advance(0.8)
+    assert client.numbers == []
+    room.advance(0.2)
+    assert client.numbers == [2, 3]
+
+
+def test_a_batch_keeps_nobody_else_waiting(room: Room) -> None:
+    room.tell(1)
+    patient = Client(room, "ndjson", [("batch", "100"), ("tail", "0")])
+    prompt = Client(room, "ndjson", [("tail", "0")])
+    room.settle()
+    for t in range(2, 9):
+        room.tell(t)
+        assert prompt.numbers == list(range(2, t + 1))
+    assert patient.numbers == []
+
+
+def test_a_message_that_nobody_waits_for_any_more_is_not_flushed_for_ever(room: Room) -> None:
+    room.tell(1)
+    Client(room, "ndjson", [("batch", "5"), ("tail", "0"), ("limit", "9")])  # waits in the group, is never live
+    live = Client(room, "ndjson", [("batch", "5"), ("tail", "0")])
+    room.settle()
+    room.tell(2)
+    live.leave()
+    flushes = room.fanout.flushes
+    room.advance(10)
+    assert room.fanout.flushes - flushes <= 2
