@@ -159,6 +159,8 @@ def test_the_tutorial(tmp_path: Path) -> None:
         assert opened is not None, walk.report()
         commands = [line for line in shell(TUTORIAL, "localhost:8000") if "publish" not in line]
         assert len(commands) >= 8
+        with urlopen(f"{opened[1]}/ndjson?tail=0&limit=10", timeout=PATIENCE) as answer:
+            answer.read()  # by then the walk has taken the steps that the commands ask for
         run(commands[0], opened[1])
         printed = {command: run(command, opened[1]) for command in commands}
         [pull] = [text for command, text in printed.items() if "from_t=5&limit=3" in command]

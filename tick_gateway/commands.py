@@ -71,7 +71,8 @@ class History:
         size = 0
         while not payloads:
             spans, gap = self._feed.range(self._run, self._t0, self._t1, BATCH_MESSAGE_BYTES)
-            self.gap = self.gap or gap
+            if gap is not None:  # one covers all: from the first that is gone to what is there behind the last
+                self.gap = gap if self.gap is None else self.gap._replace(next=gap.next)
             if not spans:
                 return None
             for tick in (tick for span in spans for tick in span.ticks):

@@ -185,6 +185,14 @@ async def test_a_pull_from_the_end_of_an_older_run(house: House) -> None:
     assert response.headers["Tick-Reset"] == "B"
 
 
+async def test_a_pull_tells_of_one_change_of_run(house: House, pull: str) -> None:
+    """From an old run's end, where the run after it is over too: it is named before the next one is."""
+    for run in ("A", "B", "C"):
+        await house.publish_all(range(2), run)
+    reader = house.reader(pull, from_t="A:1")
+    house.ledger.check(await (await reader.connect()).until(1, "C"), after=("A", 1))
+
+
 async def test_a_pull_says_all_that_is_gone(open_house: OpenHouse) -> None:
     house = await open_house(ring=5)
     await house.publish_all(range(50), "A")

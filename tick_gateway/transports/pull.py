@@ -69,7 +69,8 @@ def pull(hub: Hub, cursor: Cursor, view: View, limit: int, now: float, pulled: P
             break
         for item in items:
             if isinstance(item, Reset) and pulled.payloads:
-                pulled.reset, pulled.position = item, item.position
+                if pulled.reset is None:  # an answer tells of one change of run; the next one tells of this
+                    pulled.reset, pulled.position = item, item.position
                 return
             size += _take(item, view, limit, first, pulled)
             pulled.position = (
@@ -111,6 +112,7 @@ def _cross(hub: Hub, cursor: Cursor, pulled: Pulled) -> None:
         or cursor.until_run is not None
         or cursor.deadline is not None
         or not pulled.payloads
+        or pulled.reset is not None
     ):
         return
     if run.following is not None and position.t >= run.shown:
