@@ -20,12 +20,13 @@ ROOT = Path(tick_gateway.__file__).parent
 LAYERS = """
 errors
 tick  forms  settings
-record  ring  view
+record  ring  view  accept  bar
 params  bus
-notices
+notices  history
 cursor  wire
-feed  variant
-group
+placing  variant
+feed
+waiting  group
 fanout
 hub  session  takeover
 commands

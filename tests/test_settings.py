@@ -34,7 +34,8 @@ def test_a_name_is_a_flag_a_variable_and_a_keyword() -> None:
 @pytest.mark.parametrize("row", TABLE, ids=lambda row: row.name)
 def test_each_is_read_from_a_flag_and_from_a_variable_and_the_flag_outranks(row: Any) -> None:
     texts = {"count": ("7", "8"), "bytes": ("70000", "80000"), "seconds": ("0.5", "0.25"), "text": ("a", "b")}
-    one, two = ("null", "refuse") if row.name == "nan" else texts[row.unit]
+    words = {"nan": ("null", "refuse"), "fsync": ("never", "block")}
+    one, two = words.get(row.name, texts[row.unit])
     value = {"count": int, "bytes": int, "seconds": float, "text": str}[row.unit]
     assert getattr(parse_settings({row.name: one}, {}), row.name) == value(one)
     assert getattr(parse_settings({}, {row.variable: one}), row.name) == value(one)
@@ -93,6 +94,16 @@ BOUNDS: dict[str, tuple[Any, Any, Any, Any]] = {
     "flush_interval": (-0.1, 0, 10, 10.1),
     "encoded_bytes": (-1, 0, None, None),
     "max_connections": (0, 1, None, None),
+    "fsync_interval": (0, 0.001, 3600, 3600.1),
+    "block_bytes": (1023, 1024, 64 << 20, (64 << 20) + 1),
+    "block_age": (0, 0.1, None, None),
+    "segment_bytes": (1023, 1024, None, None),
+    "segment_age": (-0.1, 0, None, None),
+    "retain_bytes": (-1, 0, None, None),
+    "retain_age": (-0.1, 0, None, None),
+    "history_level": (0, 1, 19, 20),
+    "history_cache": (-1, 0, None, None),
+    "history_queue": (1023, 1024, None, None),
     "drain_timeout": (-0.1, 0, 600, 600.1),
     "backlog": (0, 1, 65535, 65536),
 }
@@ -119,6 +130,12 @@ def test_nan_is_refuse_or_null(value: str) -> None:
     with pytest.raises(SettingError, match="accepted: refuse, null"):
         Settings(nan=value)
     assert (Settings(nan="null").nan_policy, DEFAULTS.nan_policy) == ("null", "refuse")
+
+
+@pytest.mark.parametrize("value", ["", "always", "Block"])
+def test_fsync_is_one_of_three(value: str) -> None:
+    with pytest.raises(SettingError, match="accepted: never, interval, block"):
+        Settings(fsync=value)
 
 
 def test_a_variable_of_ours_that_names_no_setting_is_an_error() -> None:

@@ -12,7 +12,7 @@ import operator
 import secrets
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final, Literal
 
 from . import record as records
@@ -64,10 +64,15 @@ class TickBus:
         self._nan: Final = nan
         self._publish_timeout = publish_timeout
         self._max_inbox, self._max_inbox_bytes = inbox, inbox_bytes
-        self._lock = threading.Lock()  # guards all that follows, and the ring while it changes
+        self.sink: Callable[[list[Batch], list[Run]], None] | None = (
+            None  # takes what is to be stored before it is shown
+        )
+        self._lock = threading.RLock()  # guards all that follows, and the ring while it changes
         self._room = threading.Condition(self._lock)  # notified when the inbox was emptied
         self._inbox: list[Batch] = []
         self._inbox_count = self._inbox_size = 0
+        self._handed: list[Batch] = []  # with the sink, not shown yet
+        self._ended: list[Run] = []  # since the last collect; the sink is told
         self._woken = False
         self._lost: tuple[int, int] | None = None  # lowest and highest t dropped since the last tick taken in
         self._lost_new: tuple[int, int] | None = None  # the same of the run that was to begin
@@ -192,7 +197,8 @@ class TickBus:
         if t > run.tip and open_:
             return run
         if name is None:
-            started_over = t <= run.first if resends else t < run.tip
+            # In process nothing is sent again: what a process before this one published last is published anew.
+            started_over = t <= run.first if resends else t < run.tip or run.restored
             if started_over or not open_:
                 return None
         if t > run.tip:
@@ -202,7 +208,8 @@ class TickBus:
 
     def _check_again(self, run: Run, t: int, data: bytes, open_: bool) -> None:
         """A tick at or below the tip: return where it is a duplicate, raise what else it is."""
-        stored = next((found for batch in self._inbox if batch.run is run and (found := find_in(batch.ticks, t))), None)
+        waiting = (batch for batch in (*self._handed, *self._inbox) if batch.run is run)
+        stored = next((found for batch in waiting if (found := find_in(batch.ticks, t))), None)
         stored = stored or self.ring.find(run, t)
         if stored is not None:
             if stored.data != data:
@@ -226,6 +233,8 @@ class TickBus:
         return run
 
     def _close(self, run: Run) -> None:
+        if not run.ended:
+            self._ended.append(run)
         run.ended = True
         if run is self.current and self._lost is not None and self._lost[1] > run.tip:
             run.lost_tail = True
@@ -245,7 +254,9 @@ class TickBus:
             or batch.size + size > BATCH_BYTES
             or len(batch.ticks) >= BATCH_TICKS
         ):
-            batch = Batch(run, [], 0, lost)
+            run.lost += lost
+            run.restored = False
+            batch = Batch(run, [], 0, lost, run.count + run.lost)
             self._inbox.append(batch)
         batch.ticks.append(_new_tick(Tick, (t, data, at)))
         batch.size += size
@@ -267,6 +278,8 @@ class TickBus:
         """Empty the inbox, where that is this thread's to do: on the loop, and where there is none."""
         if self._collector not in (None, threading.get_ident()):
             return False
+        if self.sink is not None and self._collector is None:
+            return False  # it is being shut down: what comes now is neither stored nor shown
         self._move()
         return True
 
@@ -307,15 +320,41 @@ class TickBus:
         """Move what was published into the ring, where readers find it. Called on the loop only."""
         with self._lock:
             self._woken = False
-            if self._inbox:
+            if self._inbox or self._ended:
                 self._move()
                 self._room.notify_all()
 
     def _move(self) -> None:
-        for batch in self._inbox:
-            self.ring.append(batch)
-        self._inbox = []
+        """Empty the inbox: into the ring, or where there is a sink, into its hands."""
+        batches, self._inbox = self._inbox, []
+        ended, self._ended = self._ended, []
         self._inbox_count = self._inbox_size = 0
+        if self.sink is None:
+            self._append_to_ring(batches)
+        elif batches or ended:
+            self._handed += batches
+            self.sink(batches, ended)
+
+    def show(self, batches: list[Batch]) -> None:
+        """Let readers have batches that were handed to the sink; in the order in which it got them."""
+        with self._lock:
+            self._append_to_ring(batches)
+            del self._handed[: len(batches)]
+
+    def _append_to_ring(self, batches: list[Batch]) -> None:
+        for batch in batches:
+            self.ring.append(batch)
+
+    def restore(self, runs: Iterable[Run], newest: Iterable[Batch]) -> None:
+        """Begin with what history has, before anything is published: runs in order, all of them shown to their tips,
+        and the last ticks of the newest one, for the ring."""
+        for run in runs:
+            if self.ring.newest is not None:
+                self.ring.newest.following = run
+            self.runs[run.id] = self.ring.newest = self.current = run
+        for batch in newest:
+            self.ring.append(batch)
+        self._last_at = self.ring[-1].ticks[-1].at if len(self.ring) else 0
 
     def run(self, name: str | None) -> Run:
         """The run of that name; None: the current one.
@@ -331,7 +370,5 @@ class TickBus:
     @property
     def tip(self) -> Position | None:
         """The newest tick that readers can have, or None before the first."""
-        if not len(self.ring):
-            return None
-        newest = self.ring[-1]
-        return Position(newest.run.id, newest.last)
+        newest = self.ring.newest
+        return Position(newest.id, newest.shown) if newest is not None else None

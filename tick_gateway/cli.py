@@ -17,8 +17,9 @@ from typing import Any, Final, NoReturn
 import click
 
 from . import __version__
+from .bar import Bar
 from .client.commands import cat, publish
-from .errors import GatewayError, SettingError
+from .errors import GatewayError, HistoryError, SettingError
 from .gateway import Gateway
 from .server.listen import ANYWHERE, Server, loop_factory, open_socket, tune_collector, url
 from .settings import TABLE, Settings, parse_settings
@@ -106,11 +107,14 @@ def run(settings: Settings, source: Source | None) -> None:
         click.UsageError: the address cannot be had.
         click.ClickException: the source gave up.
     """
+    bar = Bar("reading history")
     try:
+        gateway = Gateway.of(settings, bar.to)
+        bar.end()
         sock = open_socket(settings)
-    except SettingError as error:
+    except (SettingError, HistoryError) as error:
+        bar.end()
         raise click.UsageError(str(error)) from None
-    gateway = Gateway.of(settings)
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         runner.run(_run(gateway, sock, source))
 
@@ -149,7 +153,9 @@ def banner(settings: Settings, port: int, *, publish: bool) -> None:
         f"  as server-sent events  curl -N {address}sse",
         f"  the newest one         curl {address}latest",
         *([f"  publish                echo '{{\"t\":1}}' | curl --data-binary @- {address}publish"] if publish else []),
-        "  history is off: ticks are kept in memory alone",
+        f"  every tick is kept in {settings.data}"
+        if settings.data
+        else "  history is off: ticks are kept in memory alone",
     ]
     click.echo("\n".join(lines), err=True)
 

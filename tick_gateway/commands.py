@@ -15,11 +15,13 @@ from typing import Any, Final
 
 import orjson
 
-from .cursor import Cursor
+from .cursor import Cursor, Look
 from .errors import GatewayError, ParameterError
 from .feed import Feed
+from .history.archive import Load
 from .notices import Gap
 from .params import Query, parse_query
+from .ring import Batch, Run
 from .session import CLOSE_SECONDS, Pace, Session
 from .tick import Position
 from .view import BATCH_MESSAGE_BYTES, View
@@ -47,17 +49,23 @@ class BadCommand(GatewayError):
 
 
 class History:
-    """A ``history`` command at work. It keeps numbers, not ticks: what memory lets go meanwhile becomes a gap.
+    """A ``history`` command at work. It keeps numbers, not ticks: what is deleted meanwhile becomes a gap.
 
     Args:
         run, t0, t1: the range; ``t0`` None: from the first tick that can be read.
+
+    Attributes:
+        awaits: the block that the next message needs, where it is on its way.
     """
 
-    def __init__(self, id: object, feed: Feed, run: str, t0: int | None, t1: int) -> None:
+    def __init__(self, id: object, feed: Feed, run: Run, t0: int | None, t1: int) -> None:
         self.id = id
         self.gap: Gap | None = None
+        self.awaits: Load | None = None
         self._feed = feed
-        self._run, self._t0, self._t1 = run, t0, t1
+        self._run, self._high = run, t1
+        first = feed.first(run)
+        self._t = t0 - 1 if t0 is not None else first - 1 if first is not None else run.shown
 
     @property
     def done(self) -> dict[str, object]:
@@ -65,24 +73,56 @@ class History:
         gap = {"gap": {"after": self.gap.after, "next": self.gap.next}} if self.gap else {}
         return {"history": self.id, "done": True} | gap
 
+    @property
+    def waits(self) -> bool:
+        return self.awaits is not None and not self.awaits.done
+
     def next(self, view: View) -> bytes | None:
-        """The next message, or None when all were sent."""
+        """The next message, or None when all were sent, or when it ``waits``."""
         payloads: list[bytes] = []
         size = 0
-        while not payloads:
-            spans, gap = self._feed.range(self._run, self._t0, self._t1, BATCH_MESSAGE_BYTES)
-            if gap is not None:  # one covers all: from the first that is gone to what is there behind the last
-                self.gap = gap if self.gap is None else self.gap._replace(next=gap.next)
-            if not spans:
-                return None
-            for tick in (tick for span in spans for tick in span.ticks):
+        while not payloads and (batches := self._read()):
+            for tick in (tick for batch in batches for tick in batch.ticks[batch.index_after(self._t) :]):
+                if tick.t > self._high:
+                    self._t = self._high
+                    break
                 if len(payloads) == _HISTORY_TICKS or (payloads and size + len(tick.data) > BATCH_MESSAGE_BYTES):
                     break
-                rendered = [payload.data for payload in view.render(self._run, [tick])]
+                rendered = [payload.data for payload in view.render(self._run.id, [tick])]
                 payloads += rendered
                 size += sum(map(len, rendered))
-                self._t0 = tick.t + 1
+                self._t = tick.t
+        if not payloads:
+            return None
         return b'{"history":%s,"ticks":[%s]}' % (json.dumps(self.id).encode(), b",".join(payloads))
+
+    def _read(self) -> list[Batch]:
+        """What comes next; nothing at the end, and where it ``waits``."""
+        while (piece := self._feed.next(self._run, self._t, high=self._high)) is not None:
+            first = piece.entry.first if isinstance(piece, Look) else piece.batch.first
+            if self._feed.missing(self._run, self._t, piece):
+                self._tell(Gap(self._run.id, self._t, first))
+                self._t = first - 1
+            if not isinstance(piece, Look):
+                return [piece.batch]
+            load, self.awaits = self.awaits, None
+            if load is not None and load.entry is piece.entry:
+                if load.batches:
+                    return load.batches
+                continue  # it is gone, and left its shelf
+            got = self._feed.archive.get(piece.run, piece.entry)
+            if not isinstance(got, Load):
+                return got
+            self.awaits = got
+            return []
+        if self._t < min(self._run.evicted, self._high):
+            self._tell(Gap(self._run.id, self._t, self._feed.first_after(self._run, self._t)))
+            self._t = self._high
+        return []
+
+    def _tell(self, gap: Gap) -> None:
+        """One gap covers all: from the first that is gone to what is there behind the last."""
+        self.gap = gap if self.gap is None else self.gap._replace(next=gap.next)
 
 
 class CommandSession(Session):
@@ -176,13 +216,16 @@ class CommandSession(Session):
         if self.histories and not self.closing and not self.blocked:
             history = self.histories.popleft()
             message = history.next(self.variant.view)
-            if message is None:
-                self.reply(history.done)
-            else:
+            if message is not None:
                 self.write(frame(TEXT, message))
                 self.histories.append(history)
+            elif history.awaits is not None:
+                history.awaits.then(self.wake)
+                self.histories.append(history)
+            else:
+                self.reply(history.done)
         super().pump()
-        if self.histories and not self.blocked:
+        if self.histories and not self.blocked and not all(history.waits for history in self.histories):
             self.wake()
 
     # ---- commands ----
@@ -244,7 +287,7 @@ class CommandSession(Session):
         asked = _query([(name, _text(command[name])) for name in ("t0", "t1", "run") if name in command])
         feed = self.fanout.feed
         run = feed.bus.run(asked.run or self.query.run)
-        self.histories.append(History(ident, feed, run.id, asked.t0, run.shown if asked.t1 is None else asked.t1))
+        self.histories.append(History(ident, feed, run, asked.t0, run.shown if asked.t1 is None else asked.t1))
         self.wake()
 
     def _op_ping(self, command: dict[str, Any], ident: object) -> None:

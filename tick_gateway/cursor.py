@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from typing import NamedTuple
 
+from .history.archive import Load
+from .history.shelf import Entry
 from .notices import Gap, Reset
 from .params import Query
-from .ring import Batch
+from .ring import Batch, Run
 from .tick import Position, Tick
 
 
@@ -30,7 +33,30 @@ class Span(NamedTuple):
         return Position(self.batch.run.id, self.batch.ticks[self.end - 1].t)
 
 
-Item = Span | Gap | Reset
+class Frame(NamedTuple):
+    """A stored block as it lies on disk: one zstd frame of lines."""
+
+    run: Run
+    entry: Entry
+    data: bytes
+
+    @property
+    def position(self) -> Position:
+        return Position(self.run.id, self.entry.last)
+
+
+Item = Span | Frame | Gap | Reset
+
+
+class Look(NamedTuple):
+    """A block on disk that has to be looked into."""
+
+    run: Run
+    entry: Entry
+
+
+Steps = Generator[Look, list[Batch] | None, Position]
+"""Finds a position; yields each block that it has to look into, and is sent its ticks, or None where they are gone."""
 
 
 class Cursor:
@@ -48,9 +74,15 @@ class Cursor:
         not_before: pass over ticks received before this time (a ``since`` that has not come), ms since the epoch; or
             None.
         notices: what placing it found out, to be told before anything that is read.
+        frames: it takes whole blocks as they lie on disk.
+        awaits: what is on its way from disk; where it is not done, nothing can be read before it is.
+        steps: placing it is under way, and waits for ``awaits``.
     """
 
-    __slots__ = ("complete", "deadline", "not_before", "notices", "oldest", "over", "position", "query", "until_run")
+    __slots__ = (
+        "awaits", "complete", "deadline", "frames", "not_before", "notices", "oldest", "over", "position", "query",
+        "steps", "until_run",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -59,6 +91,7 @@ class Cursor:
         position: Position | None = None,
         until_run: str | None = None,
         oldest: bool = False,
+        frames: bool = False,
     ) -> None:
         self.query = query
         self.position = position
@@ -69,3 +102,11 @@ class Cursor:
         self.over = False
         self.not_before: int | None = None
         self.notices: list[Item] | None = None
+        self.frames = frames
+        self.awaits: Load | None = None
+        self.steps: Steps | None = None
+
+    @property
+    def waits(self) -> bool:
+        """Whether something that it needs is on its way from disk."""
+        return self.awaits is not None and not self.awaits.done

@@ -16,6 +16,9 @@
     │   ├── OutOfOrder           a number that was skipped before
     │   └── RunClosed            409  the named run is over
     ├── InboxFull                the gateway cannot keep up with this publisher
+    ├── HistoryError             history cannot be kept or read as it stands
+    │   ├── Damaged              stored bytes that are not what was written
+    │   └── Locked               another process keeps history in this directory
     └── SettingError             a setting that does not parse; exit code 2 on the command line
 
 Errors carry fields and build their sentence from them. No path of the file system and no traceback leaves through one.
@@ -184,6 +187,29 @@ class InboxFull(GatewayError):
     def __init__(self, waited: float, t: int | None = None) -> None:
         self.waited, self.t = waited, t
         super().__init__(f"the inbox was full for {waited:g} s; the tick was dropped (settings inbox, publish_timeout)")
+
+
+class HistoryError(GatewayError):
+    """History cannot be kept or read as it stands."""
+
+    code = "history"
+
+
+class Damaged(HistoryError):
+    """Stored bytes that are not what was written; they are never served."""
+
+    code = "damaged"
+
+
+class Locked(HistoryError):
+    """Another process keeps history in this directory."""
+
+    code = "locked"
+
+    def __init__(self, directory: str, holder: str) -> None:
+        self.directory, self.holder = directory, holder
+        by = f"process {holder}" if holder else "another process"
+        super().__init__(f"{directory} is in use by {by}: one gateway a directory")
 
 
 class SettingError(GatewayError):

@@ -68,6 +68,8 @@ class FanOut:
         self._round_began = 0.0
         self._round_began_cpu = 0.0
         self._next_flush = 0.0
+        self._next_commit = 0.0  # when more may be handed to history
+        self._commit_handle: asyncio.TimerHandle | None = None
         self._news = False  # kicked since the last flush began; a pull may have collected what it was about
         self._stopped = False
         self._waiters: set[asyncio.Future[None]] = set()  # of long-polls
@@ -91,18 +93,27 @@ class FanOut:
         self.bus.attach(wake)
 
     @property
+    def idle(self) -> bool:
+        """Whether it was never started."""
+        return self._loop is None
+
+    @property
     def loop(self) -> asyncio.AbstractEventLoop:
         assert self._loop is not None, "start() comes first"
         return self._loop
 
+    def stop(self) -> None:
+        """Shut down, first step: nothing more is collected but by ``drain``, or by those who wait for the disk."""
+        self._stopped = True
+        self.bus.detach()
+        for handle in (self._flush_handle, self._sweep_handle, self._commit_handle):
+            if handle is not None:
+                handle.cancel()
+
     async def drain(self, seconds: float) -> None:
         """Flush what is left, end every session for shutdown, and wait until they are closed, ``timeout`` seconds at
         most."""
-        self._stopped = True
-        self.bus.detach()
-        for handle in (self._flush_handle, self._sweep_handle):
-            if handle is not None:
-                handle.cancel()
+        self.stop()
         for _ in self._round or ():  # the round under way, without its turns of the loop
             continue
         self._round = None
@@ -113,7 +124,7 @@ class FanOut:
             (g, made)
             for g in self._groups.values()
             if g.live and (made := g.advance(self.feed, self.encoder, now, "shutdown"))
-        ]
+        ]  # who is behind, or gets nothing here, is told below
         for _ in self._write(rounds):
             await asyncio.sleep(0)
         for session in list(self.sessions):
@@ -188,7 +199,26 @@ class FanOut:
     # ---- flushing ----
 
     def _kick(self) -> None:
-        """Something was published: flush now if the interval has passed, else when it has."""
+        """Something was published: show it, or where it is to be stored first, hand it over; at once after a quiet
+        time, else when the interval has passed."""
+        if self._stopped:
+            return
+        if self.bus.sink is None:
+            self.news()
+        elif self._commit_handle is None:
+            delay = self._next_commit - time.monotonic()
+            if delay <= 0:
+                self._commit()
+            else:
+                self._commit_handle = self.loop.call_later(delay, self._commit)
+
+    def _commit(self) -> None:
+        self._commit_handle = None
+        self._next_commit = time.monotonic() + SHORTEST_INTERVAL
+        self.bus.collect()
+
+    def news(self) -> None:
+        """Readers can have more: flush now if the interval has passed, else when it has."""
         self._news = True
         if self._round is None and not self._stopped:
             self._flush_by(self._next_flush)
@@ -216,7 +246,8 @@ class FanOut:
         busy = now - self._round_began < _BUSY_SECONDS
         self._round_began = now
         self._round_began_cpu = time.thread_time()
-        self.bus.collect()
+        if self.bus.sink is None:
+            self.bus.collect()
         self.feed.offer(_FLUSH_BYTES)
         self.flushes += 1
         work: list[tuple[Group, Round]] = []
@@ -224,6 +255,9 @@ class FanOut:
             try:
                 if group.live and (made := group.advance(self.feed, self.encoder, now)) is not None:
                     work.append((group, made))
+                elif group.live and group.behind:
+                    for session in list(group.live):
+                        session.fall_back()
             except Exception:
                 _give_up(group.live)
             waiting, group.waiting = group.waiting, set()
@@ -268,7 +302,7 @@ class FanOut:
         gathering = [group.flush_at for group in self._groups.values() if group.live and group.flush_at is not None]
         flush_at = min(gathering, default=None)
         if self._news or self.feed.behind:
-            self._kick()
+            self.news()
         elif flush_at is not None:
             self._flush_by(max(flush_at, self._next_flush))
 

@@ -24,6 +24,7 @@ from typing import Any, Self
 from aiohttp import web
 
 from .errors import GatewayError, SettingError
+from .history.catalog import Progress
 from .hub import Hub
 from .server.app import make_app
 from .server.listen import Server, loop_factory, open_socket, url
@@ -40,6 +41,7 @@ class Gateway:
 
     Raises:
         SettingError: no such setting, or its value is out of its range.
+        HistoryError: the history in ``data`` cannot be opened.
     """
 
     def __init__(self, **settings: Any) -> None:
@@ -50,15 +52,15 @@ class Gateway:
         self._set_up(Settings(**settings))
 
     @classmethod
-    def of(cls, settings: Settings) -> Self:
-        """A gateway with settings that were parsed already."""
+    def of(cls, settings: Settings, progress: Progress | None = None) -> Self:
+        """A gateway with settings that were parsed already; ``progress`` is told how far its history was read."""
         gateway = cls.__new__(cls)
-        gateway._set_up(settings)
+        gateway._set_up(settings, progress)
         return gateway
 
-    def _set_up(self, settings: Settings) -> None:
+    def _set_up(self, settings: Settings, progress: Progress | None = None) -> None:
         self.settings = settings
-        self.hub = Hub(self.settings)
+        self.hub = Hub(self.settings, progress)
         self.app = make_app(self.hub)
         self.url: str | None = None  # where a gateway in a thread listens
         self._thread: threading.Thread | None = None
@@ -96,7 +98,11 @@ class Gateway:
             SettingError: the port cannot be had, or a setting is out of its range.
         """
         gateway = cls(port=port, **settings)
-        sock = open_socket(gateway.settings)
+        try:
+            sock = open_socket(gateway.settings)
+        except SettingError:
+            gateway.close()
+            raise
         ready = threading.Event()
         failed: list[BaseException] = []
         gateway.url = url(gateway.settings, sock.getsockname()[1])
@@ -113,6 +119,8 @@ class Gateway:
         """Tell every reader that it ends, and stop the thread."""
         thread, self._thread = self._thread, None
         if thread is None or self._loop is None or self._stop is None:
+            if self.hub.store is not None and self.hub.fanout.idle:
+                self.hub.store.release()
             return
         with contextlib.suppress(RuntimeError):  # the loop is closed already: its thread failed, and said why
             self._loop.call_soon_threadsafe(self._stop.set)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple, Protocol
 
-from .cursor import Cursor, Item, Span
+from .cursor import Cursor, Frame, Item, Span
 from .feed import Feed
 from .notices import End
 from .tick import Position
@@ -27,6 +27,7 @@ class Member(Protocol):
     def write(self, data: bytes) -> None: ...
     def beat(self, heartbeat: bytes) -> None: ...
     def wake(self) -> None: ...
+    def fall_back(self) -> None: ...
     def pump(self) -> None: ...
     def finish(self) -> None: ...
     def end(self, reason: str) -> None: ...
@@ -87,6 +88,11 @@ class Group:
     def empty(self) -> bool:
         return not self.live and not self.waiting
 
+    @property
+    def behind(self) -> bool:
+        """Whether the live sessions would have to wait for the disk."""
+        return self.cursor.waits
+
     def join(self, session: Member, position: Position | None, offered: Position | None) -> bool:
         """Make a session live where it stands as far as the group has read; returns whether it does."""
         if not self.live:
@@ -123,9 +129,13 @@ class Group:
         """Read on to the horizon and make the bytes for it; None where there is nothing to write. ``end``: why it is
         the last.
 
+        Where what comes next has left memory already (``behind``), nothing is made: each session reads on by itself.
+
         The caller writes them to every live session whose value is not ``round`` yet, and sets it.
         """
         items: list[Item | End] = list(feed.read(self.cursor, now, _READ_BYTES))
+        if self.behind:
+            return None
         if end is not None:
             items.append(End(end, self.cursor.position))
         elif self.cursor.over:
@@ -165,6 +175,7 @@ class Group:
                     message(self.gathered[:size])
                     self.gathered = self.gathered[size:]
                 continue
+            assert not isinstance(item, Frame), "live sessions read from memory"
             if self.gathered:
                 message(self.gathered)
                 self.gathered = []

@@ -4,27 +4,41 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
+from pathlib import Path
 
 from .bus import TickBus
 from .fanout import FanOut
 from .feed import Feed
+from .history.catalog import Progress
+from .history.recorder import Limits
+from .history.store import Store
 from .settings import Settings
 
 
 @dataclass(slots=True)
 class Hub:
-    """One gateway's bus, feed and fan-out, wired from its settings."""
+    """One gateway's bus, history, feed and fan-out, wired from its settings.
+
+    Attributes:
+        progress: is told how far reading the history has come, while the hub is made.
+        store: the history; None: ticks are kept in memory alone.
+
+    Raises:
+        HistoryError: the history cannot be opened.
+    """
 
     settings: Settings
+    progress: InitVar[Progress | None] = None
     bus: TickBus = field(init=False)
+    store: Store | None = field(init=False, default=None)
     feed: Feed = field(init=False)
     fanout: FanOut = field(init=False)
     started: float = field(default_factory=time.time)  # seconds since the epoch
     publishers: set[Callable[[], Awaitable[None]]] = field(default_factory=set)  # how to end each for shutdown
     draining: bool = False  # shutting down: long requests end, new ones are refused
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, progress: Progress | None) -> None:
         s = self.settings
         self.bus = TickBus(
             ring=s.ring,
@@ -35,5 +49,38 @@ class Hub:
             nan=s.nan_policy,
             publish_timeout=s.publish_timeout,
         )
-        self.feed = Feed(self.bus)
+        if s.data:
+            self.store = Store(
+                Path(s.data), self.bus, _limits(s), cache_bytes=s.history_cache, queue_bytes=s.history_queue,
+                progress=progress,
+            )  # fmt: skip
+        self.feed = Feed(self.bus, self.store.archive if self.store is not None else None)
         self.fanout = FanOut(self.bus, self.feed, flush_interval=s.flush_interval, encoded_bytes=s.encoded_bytes)
+
+    def start(self) -> None:
+        """Take this thread's running loop."""
+        self.fanout.start()
+        if self.store is not None:
+            self.store.start(self.fanout.news)
+
+    async def settled(self) -> bool:
+        """Wait until what was published so far can be read; returns whether it outlives this process."""
+        if self.store is None or self.bus.sink is None:
+            self.bus.collect()
+            return False
+        return await self.store.keeper.settled()
+
+    async def drain(self) -> None:
+        """Store what was published, show it, and end every reader, for shutdown."""
+        self.fanout.stop()
+        if self.store is not None:
+            await self.store.close(self.settings.drain_timeout)
+        await self.fanout.drain(self.settings.drain_timeout)
+
+
+def _limits(s: Settings) -> Limits:
+    return Limits(
+        block_bytes=s.block_bytes, block_age=s.block_age, segment_bytes=s.segment_bytes, segment_age=s.segment_age,
+        retain_bytes=s.retain_bytes, retain_age=s.retain_age, level=s.history_level, fsync=s.fsync,
+        fsync_interval=s.fsync_interval,
+    )  # fmt: skip

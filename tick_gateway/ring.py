@@ -30,17 +30,19 @@ class Run:
         tip: the newest ``t`` published; the publishers' side of the run.
         shown: the newest ``t`` that readers can have, -1 for none yet; the readers' side.
         count: ticks published.
+        lost: how many more there were at least, which were dropped on the way in or are not stored.
         started: when its first tick came, milliseconds since the epoch.
         ended: the publishers' side takes no more ticks.
         evicted: the newest ``t`` that the ring has let go, -1 for none: a position below it has a gap ahead.
         evicted_at: when that tick was received, milliseconds since the epoch.
         lost_tail: ticks after the tip were dropped on the way in and the run ended before another one came.
         following: the run that came after this one, once readers can have ticks of it.
+        restored: it was found in history, and nothing was published to it since.
     """
 
     __slots__ = (
-        "count", "ended", "evicted", "evicted_at", "first", "following", "id", "lost_tail", "seq", "shown", "started",
-        "tip",
+        "count", "ended", "evicted", "evicted_at", "first", "following", "id", "lost", "lost_tail", "restored", "seq",
+        "shown", "started", "tip",
     )  # fmt: skip
 
     def __init__(self, id: str, seq: int, first: int, started: int) -> None:
@@ -50,6 +52,8 @@ class Run:
         self.tip = -1
         self.shown = -1
         self.count = 0
+        self.lost = 0
+        self.restored = False
         self.started = started
         self.ended = False
         self.evicted = -1
@@ -71,16 +75,18 @@ class Batch:
         ticks: at least one, ``t`` rising.
         size: bytes of their data.
         lost_before: ticks just before the first one were dropped on the way in.
+        ordinal: how many ticks its run published before its first one, the dropped ones counted.
         encoded: bytes made from the whole batch, by (framing, view); the fan-out fills and bounds it.
     """
 
-    __slots__ = ("__weakref__", "encoded", "lost_before", "run", "size", "ticks")
+    __slots__ = ("__weakref__", "encoded", "lost_before", "ordinal", "run", "size", "ticks")
 
-    def __init__(self, run: Run, ticks: list[Tick], size: int, lost_before: bool) -> None:
+    def __init__(self, run: Run, ticks: list[Tick], size: int, lost_before: bool, ordinal: int = 0) -> None:
         self.run = run
         self.ticks = ticks
         self.size = size
         self.lost_before = lost_before
+        self.ordinal = ordinal
         self.encoded: dict[Hashable, bytes] = {}
 
     @property
@@ -110,6 +116,10 @@ class Ring:
     Args:
         ticks: how many ticks it holds at most (at least 1).
         size: how many bytes it holds at most, Python's overhead included; the newest tick is kept whatever its size.
+
+    Attributes:
+        newest: the last run that readers can have ticks of, here or from history; None before the first tick ever.
+        appended: batches ever taken in.
     """
 
     def __init__(self, ticks: int, size: int) -> None:
@@ -117,7 +127,8 @@ class Ring:
         self.max_size = size
         self.count = 0
         self.size = 0
-        self.appended = 0  # batches ever taken in
+        self.appended = 0
+        self.newest: Run | None = None
         self._batches: deque[Batch] = deque()
 
     def __len__(self) -> int:
@@ -134,8 +145,10 @@ class Ring:
 
     def append(self, batch: Batch) -> None:
         """Take a batch in, show it to readers, and let go of the oldest ticks beyond the bounds."""
-        if self._batches and (newest := self._batches[-1].run) is not batch.run:
-            newest.following = batch.run
+        if self.newest is not batch.run:
+            if self.newest is not None:
+                self.newest.following = batch.run
+            self.newest = batch.run
         batch.run.shown = batch.last
         self._batches.append(batch)
         self.appended += 1
@@ -160,7 +173,8 @@ class Ring:
             self._batches.popleft()
         else:
             rest = batch.ticks[drop:]
-            self._batches[0] = Batch(batch.run, rest, sum(len(tick.data) for tick in rest), False)
+            size = sum(len(tick.data) for tick in rest)
+            self._batches[0] = Batch(batch.run, rest, size, False, batch.ordinal + drop)
 
     def after(self, run: Run, t: int) -> int:
         """The index of the first batch that holds a tick after position (run, t), or one of a later run; len() if

@@ -7,7 +7,7 @@ are its transitions:
     catching up ──nothing left to read──► live ──buffer full──► blocked ──buffer drained──► catching up
         │  ▲                              (its group writes)
         ▼  │ more was flushed, or its time came
-      waiting (nothing published yet, beyond the tip, ``limit``, ``speed``)
+      waiting (a block on disk, nothing published yet, beyond the tip, ``limit``, ``speed``)
 """
 
 from __future__ import annotations
@@ -47,10 +47,11 @@ class Session(asyncio.Protocol):
         self.variant = variant
         self.query = query
         self.transport: asyncio.Transport | None = None
-        self.cursor: Cursor | None = Cursor(query)  # None while it is live: its group knows where it stands
         self.group: Group | None = None  # the group that it is live or waiting in
         self.remaining = query.limit  # ticks until the end, None: no limit
         self.pace = Pace(query.speed) if query.speed else None
+        # None while it is live: its group knows where it stands
+        self.cursor: Cursor | None = Cursor(query, frames=self._takes_frames)
         self.greeting = query.hello  # a hello that names the run is still owed
         self.timer: asyncio.TimerHandle | None = None  # wakes it when its time comes
         self.blocked = False  # the transport's buffer is full
@@ -144,6 +145,10 @@ class Session(asyncio.Protocol):
     def live(self) -> bool:
         return self.cursor is None
 
+    @property
+    def _takes_frames(self) -> bool:
+        return self.variant.takes_frames and self.remaining is None and self.pace is None
+
     def begin(self) -> None:
         """Tell what placing the cursor found out, so that the position is the reader's own, and read on."""
         cursor = self.cursor
@@ -157,6 +162,11 @@ class Session(asyncio.Protocol):
         if not self.queued and not self.closing:
             self.queued = True
             self.fanout.enqueue(self)
+
+    def fall_back(self) -> None:
+        """Live no more: what comes next is on disk."""
+        self._leave()
+        self.wake()
 
     def pump(self) -> None:
         """Read and write one portion; the fan-out calls it in turn."""
@@ -174,6 +184,8 @@ class Session(asyncio.Protocol):
             items += self.fanout.feed.skip(cursor, self.variant.view)
         self.lagged = False
         items += self.fanout.feed.read(cursor, now)
+        if cursor.awaits is not None:
+            cursor.awaits.then(self.wake)
         due: float | None = None
         if self.pace is not None:
             items, due = self.pace.take(items, now)
@@ -191,7 +203,7 @@ class Session(asyncio.Protocol):
             self._wait(due - now)
         elif items:
             self.wake()
-        else:
+        elif not cursor.waits:
             self._rest(cursor, now)
 
     def _deliver(self, cursor: Cursor, items: list[Item | End]) -> None:
@@ -244,7 +256,7 @@ class Session(asyncio.Protocol):
             return
         position = group.leave(self)
         if self.cursor is None:
-            self.cursor = Cursor(position=position, until_run=self.query.run)
+            self.cursor = Cursor(position=position, until_run=self.query.run, frames=self._takes_frames)
         self.fanout.forget(group)
 
     def _greet(self, run: Run | None) -> None:

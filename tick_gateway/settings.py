@@ -71,6 +71,22 @@ class Settings:
     flush_interval: float = _row(0.02, "seconds", "the longest time between flushes that a busy gateway chooses", 0, 10)
     encoded_bytes: int = _row(32 << 20, "bytes", "encoded bytes that are kept for readers who catch up", 0)
     max_connections: int = _row(20_000, "count", "streaming connections at once; the next one is told to come back", 1)
+    data: str = _row("", "text", "directory in which every tick is kept; empty: ticks are kept in memory alone")
+    fsync: str = _row("interval", "text", "when history is forced to the disk: never, interval, or block")
+    fsync_interval: float = _row(1.0, "seconds", "how often, where fsync is interval", 0.001, 3600)
+    block_bytes: int = _row(512 << 10, "bytes", "ticks that one block of history holds, about", 1 << 10, 64 << 20)
+    block_age: float = _row(60.0, "seconds", "after which a block is closed, however little it holds", 0.1)
+    segment_bytes: int = _row(64 << 20, "bytes", "after which a file of history is sealed", 1 << 10)
+    segment_age: float = _row(86400.0, "seconds", "after which a file of history is sealed; 0: by its size alone", 0)
+    retain_bytes: int = _row(
+        0, "bytes", "what history may take; beyond it the oldest files are deleted; 0: no bound", 0
+    )
+    retain_age: float = _row(0.0, "seconds", "after which files of history are deleted; 0: never", 0)
+    history_level: int = _row(3, "count", "zstd's compression level for history", 1, 19)
+    history_cache: int = _row(64 << 20, "bytes", "decoded blocks that are kept for readers of the past", 0)
+    history_queue: int = _row(
+        64 << 20, "bytes", "ticks that may wait for the disk; beyond it they leave a hole", 1 << 10
+    )
     drain_timeout: float = _row(5.0, "seconds", "how long a shutdown waits for connections to close", 0, 600)
     backlog: int = _row(4096, "count", "connections that may wait to be accepted", 1, 65535)
 
@@ -85,6 +101,8 @@ class Settings:
                 raise SettingError(row.name, f"{value} is out of range; accepted: {bounds}")
         if self.nan not in ("refuse", "null"):
             raise SettingError("nan", f"{self.nan!r:.40} is not accepted; accepted: refuse, null")
+        if self.fsync not in ("never", "interval", "block"):
+            raise SettingError("fsync", f"{self.fsync!r:.40} is not accepted; accepted: never, interval, block")
 
     @property
     def nan_policy(self) -> Literal["refuse", "null"]:

@@ -10,12 +10,13 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 from weakref import ReferenceType, ref
 
-from .cursor import Item, Span
+from .cursor import Frame, Item, Span
 from .notices import End
 from .ring import Batch
 from .tick import Position
 from .view import Payload, View, arrays
 from .wire import Framing
+from .wire.ndjson import NDJSONFraming
 
 _ALL: Final = 1 << 62
 _KEEPING: Final = 300  # bytes of Python objects around what is kept of one batch
@@ -33,6 +34,11 @@ class Variant(NamedTuple):
     view: View
     until_run: str | None
     heartbeat: float
+
+    @property
+    def takes_frames(self) -> bool:
+        """Whether stored blocks can go out as they lie on disk."""
+        return isinstance(self.framing, NDJSONFraming) and self.framing.coding == "zstd" and self.view.plain
 
 
 class Encoded(NamedTuple):
@@ -68,6 +74,10 @@ class Encoder:
             if isinstance(item, Span):
                 data, ticks = self._span(framing, view, item)
                 count += ticks
+            elif isinstance(item, Frame):
+                assert isinstance(framing, NDJSONFraming), "asked for by takes_frames alone"
+                data = framing.stored(item.data)
+                count += item.entry.count
             elif (closing := framing.closing(item)) is not None:
                 return Encoded(b"".join([*parts, framing.notice(item), closing]), count, position, True)
             else:
@@ -93,6 +103,7 @@ class Encoder:
                     position = Position(position.run, some[-1].t)
                     break
                 continue
+            assert not isinstance(item, Frame), "a frame has no single ticks"
             if pending and position is not None:
                 parts.append(framing.messages(position.run, arrays(pending, view.batch)))
                 pending = []

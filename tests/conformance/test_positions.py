@@ -21,7 +21,7 @@ def beyond_tip(monkeypatch: pytest.MonkeyPatch) -> Wait:
     """Sets how long a position beyond the tip waits for it: 10 s are too long for a test, or too short."""
 
     def set_wait(seconds: float) -> None:
-        monkeypatch.setattr("tick_gateway.feed.BEYOND_TIP_WAIT", seconds)
+        monkeypatch.setattr("tick_gateway.placing.BEYOND_TIP_WAIT", seconds)
 
     return set_wait
 

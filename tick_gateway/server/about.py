@@ -16,6 +16,7 @@ from ..transports.base import query_of
 from .metrics import render
 
 _NO_STORE = {"Cache-Control": "no-store"}
+MAX_DAMAGE = 20  # sentences about what was found to be damaged
 _RATE_SECONDS = 10.0  # the rate in /meta is taken over so long
 
 
@@ -23,12 +24,13 @@ async def meta(request: web.Request, hub: Hub) -> web.StreamResponse:
     query_of(request)
     hub.bus.collect()
     run = hub.bus.current
+    stored = hub.feed.archive.stored
     return web.json_response(
         {
             "run": run.id if run else None,
-            "first": hub.bus.ring.first_of(run) if run else None,
+            "first": hub.feed.first(run) if run else None,
             "tip": run.tip if run else None,
-            "stored": None,
+            "stored": stored.t if stored is not None and run is not None and stored.run == run.id else None,
             "rate": rate(hub),
             "transports": {t.name: t.path for t in request.app[TRANSPORTS_KEY]},
             "connections": len(hub.fanout.sessions),
@@ -55,7 +57,7 @@ async def runs(request: web.Request, hub: Hub) -> web.StreamResponse:
     query_of(request)
     hub.bus.collect()
     known = list(hub.bus.runs.values())  # at once: a publisher may begin another meanwhile
-    readable = [(run, first) for run in known if (first := hub.bus.ring.first_of(run)) is not None]
+    readable = [(run, first) for run in known if (first := hub.feed.first(run)) is not None]
     return web.json_response({"runs": [_run(run, first) for run, first in readable]}, headers=_NO_STORE)
 
 
@@ -66,8 +68,15 @@ def _run(run: Run, first: int) -> dict[str, object]:
 
 
 async def healthz(request: web.Request, hub: Hub) -> web.StreamResponse:
-    history = "off: ticks are kept in memory alone"
-    return web.json_response({"status": "ok", "history": history, "dropped": hub.bus.dropped}, headers=_NO_STORE)
+    """Whether the gateway works. It does while it streams: trouble with history is told, but is no failure of it."""
+    body: dict[str, object] = {"status": "ok", "history": "off: ticks are kept in memory alone"}
+    if hub.store is not None:
+        keeper, damaged = hub.store.keeper, hub.feed.archive.damaged
+        body["history"] = "ok" if keeper.state == "ok" else f"{keeper.state}: {keeper.reason}"
+        if keeper.state != "ok" or damaged or hub.store.damage:
+            body["status"] = "degraded"
+        body |= {"unstored": keeper.unstored, "damaged": damaged, "damage": hub.store.damage[:MAX_DAMAGE]}
+    return web.json_response(body | {"dropped": hub.bus.dropped}, headers=_NO_STORE)
 
 
 async def readyz(request: web.Request, hub: Hub) -> web.StreamResponse:

@@ -45,7 +45,7 @@ def make_app(hub: Hub, transports: tuple[Transport, ...] = TRANSPORTS) -> web.Ap
     app.on_response_prepare.append(_cross_origin)
 
     async def life(_: web.Application) -> AsyncIterator[None]:
-        hub.fanout.start()
+        hub.start()
         yield
         await drain(hub)
 
@@ -65,7 +65,7 @@ async def drain(hub: Hub) -> None:
     with contextlib.suppress(TimeoutError):  # publishers first: what they were told was published goes out too
         async with asyncio.timeout(PUBLISHER_SECONDS):
             await asyncio.gather(*(leave() for leave in list(hub.publishers)), return_exceptions=True)
-    await hub.fanout.drain(hub.settings.drain_timeout)
+    await hub.drain()
 
 
 def _bind(route: Route, hub: Hub) -> _Next:

@@ -20,8 +20,21 @@ METRICS: Final = {
     "tick_gateway_connections_live": "those of them that stand at the tip",
     "tick_gateway_flushes": "flush rounds",
     "tick_gateway_longest_round_seconds": "the longest flush round since the start",
+    "tick_gateway_history_bytes": "bytes of all files of history",
+    "tick_gateway_history_unstored": "ticks that readers were given and history was not",
+    "tick_gateway_history_ok": "1 while the disk keeps up, 0 while it lags or fails",
+    "tick_gateway_history_damaged": "blocks that were found to be damaged or gone",
+    "tick_gateway_history_loads": "blocks read from disk",
+    "tick_gateway_history_cached_bytes": "bytes of decoded blocks in the cache",
 }
-_COUNTERS: Final = {"tick_gateway_ticks_published", "tick_gateway_ticks_dropped", "tick_gateway_flushes"}
+_COUNTERS: Final = {
+    "tick_gateway_ticks_published",
+    "tick_gateway_ticks_dropped",
+    "tick_gateway_flushes",
+    "tick_gateway_history_unstored",
+    "tick_gateway_history_damaged",
+    "tick_gateway_history_loads",
+}
 
 
 class _Collector(Collector):
@@ -29,7 +42,8 @@ class _Collector(Collector):
         self._hub = hub
 
     def collect(self) -> Iterator[Metric]:
-        bus, fanout = self._hub.bus, self._hub.fanout
+        bus, fanout, archive = self._hub.bus, self._hub.fanout, self._hub.feed.archive
+        keeper = self._hub.store.keeper if self._hub.store is not None else None
         values = {
             "tick_gateway_ticks_published": bus.published,
             "tick_gateway_ticks_dropped": bus.dropped,
@@ -39,6 +53,12 @@ class _Collector(Collector):
             "tick_gateway_connections_live": sum(session.live for session in fanout.sessions),
             "tick_gateway_flushes": fanout.flushes,
             "tick_gateway_longest_round_seconds": fanout.longest_round,
+            "tick_gateway_history_bytes": keeper.bytes if keeper else 0,
+            "tick_gateway_history_unstored": keeper.unstored if keeper else 0,
+            "tick_gateway_history_ok": int(keeper is not None and keeper.state == "ok"),
+            "tick_gateway_history_damaged": archive.damaged,
+            "tick_gateway_history_loads": archive.loaded,
+            "tick_gateway_history_cached_bytes": archive.cached_bytes,
         }
         for name, text in METRICS.items():
             family = CounterMetricFamily if name in _COUNTERS else GaugeMetricFamily

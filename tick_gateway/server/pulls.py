@@ -2,42 +2,52 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Iterable, Iterator, Sequence
+import hashlib
+import time
 
 from aiohttp import web
 
-from ..cursor import Span
+from ..accept import takes
+from ..cursor import Cursor, Span
 from ..errors import NotFound, ParameterError
 from ..hub import Hub
 from ..params import Query, whole
-from ..tick import Position
+from ..ring import Batch, Run
+from ..tick import Position, Tick
 from ..transports.base import query_of
-from ..transports.pull import PULL_HEADERS, wants_ndjson
-from ..view import Payload, arrays
-from ..wire.ndjson import lines
+from ..transports.pull import PULL_HEADERS, gap_header, wants_ndjson
+from ..waiting import batches_of, until_done
+from .ranges import Range, Vanished, send
+
+IMMUTABLE = "public, max-age=31536000, immutable"
 
 
 async def range_(request: web.Request, hub: Hub) -> web.StreamResponse:
     """``GET /range``: streamed portion by portion, so that a slow reader keeps nothing alive that memory lets go."""
     query = query_of(request)
     hub.bus.collect()
-    run = hub.bus.run(query.run) if query.run or hub.bus.current else None
-    spans, gap = hub.feed.range(run.id, query.t0, query.t1) if run else ([], None)
     ndjson = wants_ndjson(request, query, default=True)
     headers = PULL_HEADERS | {"Content-Type": "application/x-ndjson" if ndjson else "application/json"}
-    if gap is not None:
-        headers["Tick-Gap"] = f"after={gap.after};next={gap.next if gap.next is not None else ''}"
-    if spans:
-        headers["Tick-Run"] = spans[0].batch.run.id
+    if query.run is None and hub.bus.ring.newest is None:
+        return web.Response(body=b"" if ndjson else b"[]", headers=headers)
+    run = hub.bus.run(query.run)
+    wanted = Range(hub.feed, run, query, zstd=takes(request.headers.get("Accept-Encoding", ""), "zstd"), ndjson=ndjson)
+    headers["Tick-Run"] = run.id
+    if wanted.zstd:
+        headers["Content-Encoding"] = "zstd"
+    if wanted.gaps:
+        headers["Tick-Gap"] = gap_header(wanted.gaps)
+    elif query.run is not None and query.t1 is not None and _stored(hub, run, query.t1):
+        name = f"{query.t0} {query.t1} {query.view} {query.limit} {ndjson} {wanted.zstd}"
+        if (fresh := _immutable(request, run, name, headers, weak=wanted.zstd)) is not None:
+            return fresh
     response = web.StreamResponse(headers=headers)
     await response.prepare(request)
     if request.method == "HEAD":
         return response
-    t1 = query.t1 if query.t1 is not None or run is None else run.shown
     try:
-        await _send(response, query, _portions(hub, spans, t1), ndjson)
-    except _Evicted:
+        await send(response, wanted)
+    except Vanished:
         if request.transport is not None:
             request.transport.abort()  # half sent: a clean end would make the answer look whole
         raise ConnectionResetError from None
@@ -45,55 +55,41 @@ async def range_(request: web.Request, hub: Hub) -> web.StreamResponse:
     return response
 
 
-class _Evicted(Exception):
-    """Memory let go of ticks that a reader of /range had still to get."""
+def _stored(hub: Hub, run: Run, t: int) -> bool:
+    """Whether what lies up to ``t`` will never change: it is stored, and no tick can come below it."""
+    shelf = hub.feed.archive.shelves.get(run.id)
+    return shelf is not None and shelf.last is not None and (t <= shelf.last or run.over)
 
 
-def _portions(hub: Hub, spans: list[Span], t1: int | None) -> Iterator[list[Span]]:
-    """The spans that were found, and those after them, looked up when their turn comes."""
-    while spans:
-        run, last = spans[-1].position
-        yield spans
-        spans, gap = hub.feed.range(run, last + 1, t1)
-        if gap is not None:
-            raise _Evicted
-
-
-async def _send(response: web.StreamResponse, query: Query, portions: Iterable[list[Span]], ndjson: bool) -> None:
-    left, batch = query.limit, query.view.batch
-    pending: list[Payload] = []
-    separator = b"" if ndjson else b"["
-
-    async def write(messages: Sequence[Payload]) -> None:
-        nonlocal separator
-        if messages:
-            await response.write(lines(messages) if ndjson else separator + b",".join([m.data for m in messages]))
-            separator = b","
-        await asyncio.sleep(0)  # others have their turn, however fast this one reads
-
-    for spans in portions:
-        for span in spans:
-            some = query.view.render(span.batch.run.id, span.ticks, left)
-            pending += some
-            left = None if left is None else left - len(some)
-        ready = len(pending) - len(pending) % batch if batch else len(pending)
-        await write(arrays(pending[:ready], batch))
-        pending = pending[ready:]
-        if left == 0:
-            break
-    await write(arrays(pending, batch))
-    if not ndjson:
-        await response.write(b"[]" if separator == b"[" else b"]")
+def _immutable(
+    request: web.Request, run: Run, name: str, headers: dict[str, str], *, weak: bool = False
+) -> web.Response | None:
+    """Name an answer that never changes; a 304 where the client has it already."""
+    digest = hashlib.sha256(f"{run.id} {run.started} {name}".encode()).hexdigest()[:24]
+    headers |= {"ETag": f'{"W/" if weak else ""}"{digest}"', "Cache-Control": IMMUTABLE}
+    known = request.if_none_match or ()
+    if any(tag.value in (digest, "*") for tag in known):
+        kept = {key: value for key, value in headers.items() if key in ("ETag", "Cache-Control", "Vary", "Tick-Run")}
+        return web.Response(status=304, headers=kept)
+    return None
 
 
 async def latest(request: web.Request, hub: Hub) -> web.StreamResponse:
     """``GET /latest``: the newest tick that the view lets through."""
     query = query_of(request)
     hub.bus.collect()
-    span = hub.feed.newest(query.run, query.view)
-    if span is None:
-        raise NotFound("no tick of this run passes the view")
-    return _one(span, query)
+    run = hub.bus.run(query.run)
+    cursor = Cursor(Query(tail=1, view=query.view, run=run.id))
+    while True:
+        items = hub.feed.read(cursor, time.monotonic(), pull=True)
+        for item in items:
+            for one in item.ticks if isinstance(item, Span) else ():
+                if query.view.passes(one.t):
+                    return _one(run, one, query)
+        if cursor.awaits is not None and cursor.waits:
+            await until_done(cursor.awaits)
+        elif not items:
+            raise NotFound("no tick of this run passes the view")
 
 
 async def tick(request: web.Request, hub: Hub) -> web.StreamResponse:
@@ -104,21 +100,36 @@ async def tick(request: web.Request, hub: Hub) -> web.StreamResponse:
         t = whole(0)(request.match_info["t"])
     except ValueError as error:
         raise ParameterError("t", str(error)) from None
-    spans, _ = hub.feed.range(query.run, t, t)
-    if not spans:
-        run = hub.bus.run(query.run)
-        first = hub.bus.ring.first_of(run)
-        raise NotFound(f"tick {t} of run {run.id} cannot be read; first {first}, tip {run.shown}")
-    return _one(spans[0], query)
+    run = hub.bus.run(query.run)
+    found = await _find(hub, run, t)
+    if found is None:
+        raise NotFound(f"tick {t} of run {run.id} cannot be read; first {hub.feed.first(run)}, tip {run.shown}")
+    headers: dict[str, str] = {}
+    if query.run is not None and _stored(hub, run, t):
+        if (fresh := _immutable(request, run, f"{t} {query.view}", headers)) is not None:
+            return fresh
+    return _one(run, found, query, headers)
 
 
-def _one(span: Span, query: Query) -> web.Response:
-    run = span.batch.run.id
+async def _find(hub: Hub, run: Run, t: int) -> Tick | None:
+    while (piece := hub.feed.next(run, t - 1, high=t)) is not None:
+        batches = await batches_of(hub.feed, piece)
+        if batches is not None:
+            return next((one for batch in batches if (one := _in(batch, t)) is not None), None)
+    return None
+
+
+def _in(batch: Batch, t: int) -> Tick | None:
+    index = batch.index_after(t - 1)
+    return batch.ticks[index] if index < len(batch.ticks) and batch.ticks[index].t == t else None
+
+
+def _one(run: Run, one: Tick, query: Query, more: dict[str, str] | None = None) -> web.Response:
     view = query.view._replace(every=1, batch=0)
-    payload = view.render(run, span.ticks)[0]
+    payload = view.render(run.id, [one])[0]
     headers = PULL_HEADERS | {
         "Content-Type": "application/json",
-        "Tick-Run": run,
-        "Tick-Next": str(Position(run, payload.t)),
+        "Tick-Run": run.id,
+        "Tick-Next": str(Position(run.id, payload.t)),
     }
-    return web.Response(body=payload.data, headers=headers)
+    return web.Response(body=payload.data, headers=headers | (more or {}))

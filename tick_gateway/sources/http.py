@@ -67,16 +67,17 @@ class Tally:
         if len(self.errors) < MAX_ERRORS:
             self.errors.append({"line": number, "error": error.code, "reason": str(error)})
 
-    def answer(self, hub: Hub, run: str | None, fault: GatewayError | None) -> web.Response:
-        """The counts; ``fault`` is what ended the body before its end. What was counted can be read from here on."""
-        hub.bus.collect()
+    async def answer(self, hub: Hub, run: str | None, fault: GatewayError | None) -> web.Response:
+        """The counts; ``fault`` is what ended the body before its end. What was counted can be read from here on, and
+        is stored where history is kept."""
+        stored = await hub.settled()
         current = hub.bus.runs.get(run) if run else hub.bus.current
         body: dict[str, object] = {
             "run": current.id if current else None,
             "accepted": self.accepted,
             "duplicates": self.duplicates,
             "tip": current.tip if current else None,
-            "stored": False,
+            "stored": stored,
         }
         status = 200
         if self.refused:
@@ -202,7 +203,7 @@ async def publish(request: web.Request, hub: Hub) -> web.StreamResponse:
     hub.publishers.add(body.leave)
     try:
         await _take_body(request, publisher, body)
-        return publisher.tally.answer(hub, publisher.run, body.fault)
+        return await publisher.tally.answer(hub, publisher.run, body.fault)
     finally:
         hub.publishers.discard(body.leave)
         body.close()
@@ -234,4 +235,5 @@ async def end_run(request: web.Request, hub: Hub) -> web.StreamResponse:
         raise ParameterError(name[:80], "unknown; this route takes none", "unknown_parameter")
     run = request.match_info["run"]
     hub.bus.end_run(run)
+    await hub.settled()
     return web.json_response({"run": run, "ended": True, "tip": hub.bus.run(run).tip})

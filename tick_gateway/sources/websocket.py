@@ -32,7 +32,7 @@ async def publish_ws(request: web.Request, hub: Hub) -> web.StreamResponse:
         max_msg_size=hub.bus.max_tick + _FRAMING_BYTES, compress=False, heartbeat=_HEARTBEAT, timeout=_CLOSE_SECONDS
     )
     await ws.prepare(request)
-    answers = Answers(ws)
+    answers = Answers(ws, hub)
 
     async def leave() -> None:
         await answers.send()
@@ -47,10 +47,12 @@ async def publish_ws(request: web.Request, hub: Hub) -> web.StreamResponse:
 
 
 class Answers:
-    """Acks and errors on their way back. What gathers while a burst of messages is worked off goes out together."""
+    """Acks and errors on their way back. What gathers while a burst of messages is worked off goes out together, once
+    what it stands for is stored."""
 
-    def __init__(self, ws: web.WebSocketResponse) -> None:
+    def __init__(self, ws: web.WebSocketResponse, hub: Hub) -> None:
         self._ws = ws
+        self._hub = hub
         self._texts: list[str] = []  # errors, in order
         self._ack: int | None = None  # the newest, which stands for all before it
         self._task: asyncio.Task[None] | None = None
@@ -80,6 +82,7 @@ class Answers:
                     if self._ack is not None:
                         texts.append(f'{{"ack":{self._ack}}}')
                         self._ack = None
+                    await self._hub.settled()
                     for text in texts:
                         await self._ws.send_str(text)
 

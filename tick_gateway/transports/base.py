@@ -18,6 +18,7 @@ from ..params import Query, parse_query
 from ..session import Session
 from ..takeover import take_over
 from ..variant import Variant
+from ..waiting import placed
 from ..wire import Framing
 
 Handler = Callable[[web.Request, Hub], Awaitable[web.StreamResponse]]
@@ -75,23 +76,34 @@ def full(hub: Hub) -> bool:
     return hub.draining or len(hub.fanout.sessions) >= hub.settings.max_connections
 
 
-def stream_headers(hub: Hub, session: Session) -> dict[str, str]:
+async def stream_headers(hub: Hub, session: Session) -> dict[str, str]:
     """The headers of every streamed answer.
 
     The session is placed here, so that ``Tick-Run`` is the run of its first tick whatever happens until it is written.
     """
     assert session.cursor is not None, "it has not begun to read"
-    hub.feed.place(session.cursor, time.monotonic())
+    await placed(hub.feed, session.cursor, time.monotonic())
     run = hub.feed.run_of(session.cursor)
     return STREAM_HEADERS | ({"Tick-Run": run.id} if run else {})
 
 
-async def stream(request: web.Request, hub: Hub, query: Query, framing: Framing, media_type: str) -> web.StreamResponse:
-    """Answer a streaming HTTP request: the head, then a session takes the connection over."""
+async def stream(
+    request: web.Request,
+    hub: Hub,
+    query: Query,
+    framing: Framing,
+    media_type: str,
+    coding: dict[str, str] | None = None,
+) -> web.StreamResponse:
+    """Answer a streaming HTTP request: the head, then a session takes the connection over.
+
+    Args:
+        coding: the headers that tell how the framing encodes its content.
+    """
     if query.finished:
         return web.Response(status=204, headers=STREAM_HEADERS)
     session = Session(hub.fanout, Variant(framing, query.view, query.run, query.heartbeat), query)
-    headers = stream_headers(hub, session) | {"Content-Type": media_type}
+    headers = await stream_headers(hub, session) | {"Content-Type": media_type} | (coding or {})
     if request.method == "HEAD":
         return web.Response(headers=headers)
     response = web.StreamResponse(headers=headers)

@@ -20,10 +20,10 @@ async def handle(request: web.Request, hub: Hub) -> web.StreamResponse:
     hub.bus.collect()
     cursor = Cursor(query, oldest=True)
     pulled = Pulled()
-    pull(hub, cursor, query.view, query.limit or DEFAULT_LIMIT, time.monotonic(), pulled)
+    await pull(hub, cursor, query.view, query.limit or DEFAULT_LIMIT, time.monotonic(), pulled)
     while cursor.deadline is not None and not hub.draining:  # beyond the tip: the tip may still come
         await hub.fanout.wait(cursor.deadline - time.monotonic())
-        pull(hub, cursor, query.view, query.limit or DEFAULT_LIMIT, time.monotonic(), pulled)
+        await pull(hub, cursor, query.view, query.limit or DEFAULT_LIMIT, time.monotonic(), pulled)
     ndjson = wants_ndjson(request, query, default=False)
     headers = pulled.headers(hub, request, query)
     headers["Content-Type"] = "application/x-ndjson" if ndjson else "application/json"

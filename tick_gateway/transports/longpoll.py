@@ -26,15 +26,15 @@ async def handle(request: web.Request, hub: Hub) -> web.StreamResponse:
     # A loop on `if (data.t)` would never get past a tick 0, so a bare last_t is never answered with it.
     first = 1 if limit == 1 and isinstance(query.start, int) and query.start >= 0 else 0
     cursor, pulled = Cursor(query, oldest=True), Pulled()
-    pull(hub, cursor, query.view, limit, now, pulled, first)
+    await pull(hub, cursor, query.view, limit, now, pulled, first)
     if cursor.deadline is not None:  # beyond the tip: the wait for it ends with the poll, also where that is at once
         cursor.deadline = min(cursor.deadline, stop)
         if not query.timeout:
-            pull(hub, cursor, query.view, limit, now, pulled, first)
+            await pull(hub, cursor, query.view, limit, now, pulled, first)
     while not pulled.payloads and not cursor.over and not hub.draining and (now := time.monotonic()) < stop:
         await hub.fanout.wait(min(stop, cursor.deadline or stop) - now, gather=limit > 1)
         hub.bus.collect()
-        pull(hub, cursor, query.view, limit, time.monotonic(), pulled, first)
+        await pull(hub, cursor, query.view, limit, time.monotonic(), pulled, first)
     return web.Response(
         body=_body(query, limit, pulled, "end" if cursor.over else "timeout"),
         headers=pulled.headers(hub, request, query) | {"Content-Type": "application/json"},

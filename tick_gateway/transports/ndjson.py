@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
+from ..accept import takes
 from ..errors import Overloaded
 from ..hub import Hub
 from ..wire.ndjson import NDJSONFraming
@@ -17,7 +18,13 @@ async def handle(request: web.Request, hub: Hub) -> web.StreamResponse:
     check_run(hub, query)
     if full(hub):
         raise Overloaded
-    return await stream(request, hub, query, NDJSONFraming(request.version >= (1, 1)), MEDIA_TYPE)
+    # Live, gzip comes first where both are taken alike; until there is one, only who asks for zstd above it gets zstd.
+    asked = request.headers.get("Accept-Encoding", "")
+    coded = takes(asked, "zstd") and not takes(asked, "gzip", "zstd")
+    framing = NDJSONFraming(request.version >= (1, 1), "zstd" if coded else "")
+    return await stream(
+        request, hub, query, framing, MEDIA_TYPE, {"Content-Encoding": framing.coding} if framing.coding else None
+    )
 
 
 TRANSPORT = Transport("ndjson", "/ndjson", handle, "stream", MEDIA_TYPE, "chunked HTTP: a line a tick")

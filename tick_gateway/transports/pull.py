@@ -5,18 +5,20 @@ A pull never crosses a run: where an older run ends, the answer ends, and the ne
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import urlencode
 
 from aiohttp import web
 
-from ..cursor import Cursor, Item
+from ..cursor import Cursor, Item, Span
 from ..hub import Hub
 from ..notices import Gap, Reset
 from ..params import Query
 from ..tick import Position
 from ..view import Payload, View, arrays
+from ..waiting import until_done
 from ..wire.ndjson import lines
 
 PULL_HEADERS: Final = {"Cache-Control": "no-store", "Vary": "Accept, Accept-Encoding"}
@@ -51,20 +53,26 @@ class Pulled:
             # Relative to the request, so that it holds behind a proxy that takes a prefix off the path.
             headers["Link"] = f'<?from_t={self.position}{more}>; rel="next"'
         if self.gaps:
-            headers["Tick-Gap"] = ", ".join(
-                f"after={gap.after};next={gap.next if gap.next is not None else ''}" for gap in self.gaps
-            )
+            headers["Tick-Gap"] = gap_header(self.gaps)
         if self.reset is not None:
             headers["Tick-Reset"] = self.reset.run
         return headers
 
 
-def pull(hub: Hub, cursor: Cursor, view: View, limit: int, now: float, pulled: Pulled, first: int = 0) -> None:
+def gap_header(gaps: Iterable[Gap]) -> str:
+    """The value of the header ``Tick-Gap``."""
+    return ", ".join(f"after={gap.after};next={gap.next if gap.next is not None else ''}" for gap in gaps)
+
+
+async def pull(hub: Hub, cursor: Cursor, view: View, limit: int, now: float, pulled: Pulled, first: int = 0) -> None:
     """Read on for a cursor, into ``pulled``: up to ``limit`` ticks with t >= ``first``, to the end of a run at most."""
     size, most = 0, PULL_BYTES // 8 if view.fields else PULL_BYTES  # a projection parses what it reads
     while len(pulled.payloads) < limit and size < most and not cursor.over:
         before = cursor.position
         items = hub.feed.read(cursor, now, 1, pull=True)
+        if not items and cursor.awaits is not None and cursor.waits:
+            await until_done(cursor.awaits)
+            continue
         if not items:
             break
         for item in items:
@@ -93,7 +101,7 @@ def _take(item: Item, view: View, limit: int, first: int, pulled: Pulled) -> int
         pulled.gaps.append(item)
     elif isinstance(item, Reset):
         pulled.reset = item
-    else:
+    elif isinstance(item, Span):
         ticks = item.ticks if item.ticks[0].t >= first else [tick for tick in item.ticks if tick.t >= first]
         some = view.render(item.batch.run.id, ticks, limit - len(pulled.payloads))
         pulled.payloads += some

@@ -25,7 +25,7 @@ async def handle(request: web.Request, hub: Hub) -> web.StreamResponse:
     accept = check_handshake(request)
     variant = Variant(WebSocketFraming(bare=query.given == 0), query.view, query.run, query.heartbeat)
     session = CommandSession(hub.fanout, variant, query)
-    headers = stream_headers(hub, session) | _OWN | {"Sec-WebSocket-Accept": accept}
+    headers = await stream_headers(hub, session) | _OWN | {"Sec-WebSocket-Accept": accept}
     response = web.StreamResponse(status=101, headers=headers)
     session.refused = full(hub)  # told after the handshake: a browser cannot read a refused one
     await take_over(request, response, session)

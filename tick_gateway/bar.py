@@ -1,0 +1,45 @@
+"""A progress bar on a terminal, for work that may take long; where standard error is no terminal, it says nothing."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Final
+
+_WIDTH: Final = 30
+_QUIET_SECONDS: Final = 0.5  # work that is done by then shows no bar
+_EVERY_SECONDS: Final = 0.1
+
+
+class Bar:
+    """How far work has come.
+
+    Args:
+        label: what is being done.
+    """
+
+    def __init__(self, label: str) -> None:
+        self._label = label
+        self._began = time.monotonic()
+        self._next = self._began + _QUIET_SECONDS
+        self._drawn = False
+
+    def to(self, done: int, total: int) -> None:
+        """So many bytes of all are done."""
+        now = time.monotonic()
+        if now < self._next or sys.stderr is None or not sys.stderr.isatty():
+            return
+        self._next, self._drawn = now + _EVERY_SECONDS, True
+        share = min(done / total, 1.0) if total else 1.0
+        left = (now - self._began) * (1 - share) / share if share else 0.0
+        filled = "█" * round(share * _WIDTH)
+        size = f"{done / 1e6:,.0f} of {total / 1e6:,.0f} MB"
+        sys.stderr.write(f"\r{self._label} {filled:░<{_WIDTH}} {share:4.0%}  {size}, {left:.0f} s left \x1b[K")
+        sys.stderr.flush()
+
+    def end(self) -> None:
+        """Take the bar away."""
+        if self._drawn:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
+            self._drawn = False

@@ -1,0 +1,221 @@
+"""The archive: what the loop knows of history, and how it gets at it without waiting for the disk.
+
+Which blocks there are stands in memory, run by run (``shelf``). What is in them is loaded by threads: a reader that
+needs a block is given a ``Load``, goes on with other things, and is called when it is there. Decoded blocks are kept in
+a cache that is bounded by bytes, so that many who catch up share them; those who wait for one hold it until they have
+read it, whatever the cache does.
+
+A block that turns out to be damaged or gone leaves its shelf: what is missing from there on is a gap.
+
+No asyncio: whoever makes an archive says how work is run elsewhere. Everything here is called on the loop.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from typing import Literal, Protocol, TypeVar
+
+from ..errors import Damaged
+from ..ring import Batch, Run
+from ..tick import Position
+from .shelf import Entry, Shelf, Stored, Volume
+
+log = logging.getLogger("tick_gateway.history")
+
+T = TypeVar("T")
+Form = Literal["ticks", "frame", "lines"]
+
+_TICK_BYTES = 200  # Python's own for each decoded tick
+
+
+class Elsewhere(Protocol):
+    """Runs a job where it may wait, and then calls ``done`` on the loop: with what it returned or raised."""
+
+    def __call__(self, job: Callable[[], T], done: Callable[[T | Exception], None], /) -> None: ...
+
+
+class Load:
+    """Something of a block that is on its way.
+
+    Attributes:
+        entry: the block.
+        form: what is asked for.
+        done: it came, or it was found that it cannot.
+        batches: its ticks; None where they cannot be had (or other forms were asked for).
+        data: its frame as it lies on disk, or its lines; None likewise.
+    """
+
+    __slots__ = ("_waiting", "batches", "data", "done", "entry", "form")
+
+    def __init__(self, entry: Entry, form: Form) -> None:
+        self.entry = entry
+        self.form = form
+        self.done = False
+        self.batches: list[Batch] | None = None
+        self.data: bytes | None = None
+        self._waiting: dict[Callable[[], None], None] = {}
+
+    def then(self, call: Callable[[], None]) -> None:
+        """Call when it is done; once, however often the same is asked for."""
+        self._waiting[call] = None
+
+    def finish(self) -> None:
+        self.done = True
+        waiting, self._waiting = self._waiting, {}
+        for call in waiting:
+            call()
+
+
+class Archive:
+    """All stored runs.
+
+    Args:
+        elsewhere: runs what waits for the disk; None: there is no history, and nothing is ever found.
+        cache_bytes: what decoded blocks may take.
+
+    Attributes:
+        shelves: by run, in the order in which they began.
+        damaged: blocks that were found to be damaged or gone since the start.
+        loaded: blocks that were read from disk since the start.
+    """
+
+    def __init__(self, elsewhere: Elsewhere | None = None, cache_bytes: int = 64 << 20) -> None:
+        self.shelves: dict[str, Shelf] = {}
+        self.damaged = 0
+        self.loaded = 0
+        self.cached_bytes = 0
+        self._elsewhere = elsewhere
+        self._cache_bytes = cache_bytes
+        self._cache: OrderedDict[int, tuple[Entry, list[Batch]]] = OrderedDict()  # by id(entry)
+        self._loads: dict[tuple[int, Form], Load] = {}
+
+    # ---- what there is ----
+
+    def after(self, run: Run, t: int) -> Stored | None:
+        """The first stored block (or batch of the open one) that holds a tick after ``t``; None: there is none."""
+        shelf = self.shelves.get(run.id)
+        return shelf.after(t) if shelf is not None else None
+
+    def first(self, run: Run) -> int | None:
+        """The lowest stored ``t`` of a run, or None."""
+        shelf = self.shelves.get(run.id)
+        return shelf.first if shelf is not None else None
+
+    @property
+    def stored(self) -> Position | None:
+        """The newest tick that is stored, or None."""
+        for shelf in reversed(self.shelves.values()):
+            if (last := shelf.last) is not None:
+                return Position(shelf.run.id, last)
+        return None
+
+    def shelf(self, run: Run) -> Shelf:
+        """A run's shelf, made if there is none."""
+        found = self.shelves.get(run.id)
+        if found is None:
+            found = self.shelves[run.id] = Shelf(run)
+        return found
+
+    # ---- what changes ----
+
+    def wrote(self, batches: Iterable[Batch]) -> None:
+        """Batches were stored in the open block."""
+        for batch in batches:
+            self.shelf(batch.run).open.append(batch)
+
+    def closed(self, run: str, entry: Entry) -> None:
+        """A block was closed."""
+        self.shelves[run].close(entry)
+
+    def removed(self, run: str, volume: Volume) -> None:
+        """A file of blocks is no more."""
+        shelf = self.shelves.get(run)
+        if shelf is None:
+            return
+        self._forget(shelf, [entry for entry in shelf.entries if entry.volume is volume])
+
+    def _forget(self, shelf: Shelf, entries: list[Entry]) -> None:
+        shelf.remove(entries)
+        for entry in entries:
+            if (held := self._cache.pop(id(entry), None)) is not None:
+                self.cached_bytes -= _cost(held[1])
+        if shelf.first is None:
+            self.shelves.pop(shelf.run.id, None)
+
+    # ---- what is in it ----
+
+    def get(self, run: Run, entry: Entry) -> list[Batch] | Load:
+        """A block's ticks, or their load."""
+        held = self._cache.get(id(entry))
+        if held is not None:
+            self._cache.move_to_end(id(entry))
+            return held[1]
+        return self._load(run, entry, "ticks")
+
+    def frame(self, run: Run, entry: Entry) -> Load:
+        """The load of a block as it lies on disk."""
+        return self._load(run, entry, "frame")
+
+    def lines(self, run: Run, entry: Entry) -> Load:
+        """The load of a block's lines, which are not taken apart."""
+        return self._load(run, entry, "lines")
+
+    def _load(self, run: Run, entry: Entry, form: Form) -> Load:
+        key = id(entry), form
+        load = self._loads.get(key)
+        if load is not None:
+            return load
+        assert self._elsewhere is not None, "there are no entries without a place to read them"
+        load = self._loads[key] = Load(entry, form)
+
+        def read() -> bytes | list[Batch]:
+            if form == "frame":
+                return entry.volume.frame(entry)
+            block = entry.volume.read(entry)
+            return block.lines if form == "lines" else entry.batches(run, block)
+
+        def done(result: bytes | list[Batch] | Exception) -> None:
+            del self._loads[key]
+            if isinstance(result, bytes):
+                load.data = result
+            elif isinstance(result, list):
+                load.batches = result
+                self._keep(run, entry, result)
+            else:
+                self.fail(run, entry, result)
+            self.loaded += 1
+            load.finish()
+
+        self._elsewhere(read, done)
+        return load
+
+    def _keep(self, run: Run, entry: Entry, batches: list[Batch]) -> None:
+        shelf = self.shelves.get(run.id)
+        if shelf is None:
+            return
+        self._cache[id(entry)] = entry, batches
+        self.cached_bytes += _cost(batches)
+        while self.cached_bytes > self._cache_bytes and len(self._cache) > 1:
+            _, (_, oldest) = self._cache.popitem(last=False)
+            self.cached_bytes -= _cost(oldest)
+
+    def fail(self, run: Run, entry: Entry, error: Exception) -> None:
+        """A block cannot be had: it is missing from here on, and with it all of its file where that is gone."""
+        shelf = self.shelves.get(run.id)
+        if shelf is None or entry not in shelf.entries:
+            return  # it was deleted meanwhile, or another reader told of it already
+        gone = isinstance(error, FileNotFoundError)
+        lost = [one for one in shelf.entries if one.volume is entry.volume] if gone else [entry]
+        self.damaged += len(lost)
+        ticks = f"ticks {lost[0].first} to {lost[-1].last} of run {run.id} cannot be read and are missing from now on"
+        if isinstance(error, Damaged | OSError):
+            log.error("history: %s: %s", ticks, error)
+        else:
+            log.error("history: %s", ticks, exc_info=error)
+        self._forget(shelf, lost)
+
+
+def _cost(batches: list[Batch]) -> int:
+    return sum(batch.size + _TICK_BYTES * len(batch.ticks) for batch in batches)

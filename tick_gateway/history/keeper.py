@@ -1,0 +1,328 @@
+"""The keeper: the loop's side of writing history. It hands ticks to a thread that writes them, and shows them to
+readers when they are stored.
+
+    bus.collect() ──take──► queue ──thread: recorder.write──► done ──► archive, bus.show ──► readers
+
+While the disk keeps up, no reader has a tick that a crash could take back. Where it lags (a write that takes longer
+than ``LAG_SECONDS``) or fails, live goes on without it: ticks are shown at once, ``state`` says so, what could not be
+written is a hole in history, and writing starts again by itself.
+
+Everything but ``_work`` and what it calls runs on the loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Final, Literal, TypeVar
+
+from ..bus import TickBus
+from ..ring import Batch, Run
+from .archive import Archive
+from .recorder import Closed, Event, Recorder
+
+log = logging.getLogger("tick_gateway.history")
+
+T = TypeVar("T")
+Item = Batch | Run  # a run: it is over
+State = Literal["ok", "lagging", "failing"]
+
+LAG_SECONDS: Final = 0.1
+RETRY_SECONDS: Final = 1.0
+_MAINTAIN_SECONDS: Final = 0.5
+_READERS: Final = 2  # threads that read blocks
+
+
+@dataclass(slots=True)
+class _Group:
+    """What was handed over at once."""
+
+    number: int
+    items: list[Item]
+    handed: float  # monotonic seconds
+    shown: bool = False
+
+    @property
+    def batches(self) -> list[Batch]:
+        return [item for item in self.items if isinstance(item, Batch)]
+
+
+class Keeper:
+    """Keeps the history of one bus.
+
+    Args:
+        recorder: writes; from ``start`` on, it belongs to the keeper's thread.
+        queue_bytes: what may wait for the disk; beyond it ticks are left out of history.
+
+    Attributes:
+        state: ``ok``; ``lagging``: the disk is slow; ``failing``: it takes nothing.
+        reason: why it is not ok, or was not last.
+        unstored: ticks that readers were given and history was not.
+        bytes: of all segments.
+    """
+
+    def __init__(self, bus: TickBus, archive: Archive, recorder: Recorder, queue_bytes: int) -> None:
+        self.bus = bus
+        self.archive = archive
+        self.state: State = "ok"
+        self.reason = ""
+        self.unstored = 0
+        self.bytes = recorder.size
+        self._recorder = recorder
+        self._queue_bytes = queue_bytes
+        self._shown: Callable[[], None] = lambda: None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._number = 0
+        self._flight: deque[_Group] = deque()  # handed over, not done
+        self._waiting: list[tuple[int, asyncio.Future[bool]]] = []
+        self._timer: asyncio.TimerHandle | None = None
+        # What follows is shared with the thread.
+        self._changed = threading.Condition()
+        self._queue: list[_Group] = []
+        self._queued = 0  # bytes
+        self._closing = False
+
+    # ---- life ----
+
+    def start(self, shown: Callable[[], None]) -> None:
+        """Take this thread's running loop and begin; ``shown`` is called when readers can have more."""
+        self._loop = asyncio.get_running_loop()
+        self._shown = shown
+        self._thread = threading.Thread(target=self._work, name="tick-gateway-history", daemon=True)
+        self._thread.start()
+        self.bus.sink = self.take
+
+    def fail_from_the_start(self, reason: str) -> None:
+        """The directory could not be had when it was opened; writing is tried all the same, again and again."""
+        self.state, self.reason = "failing", reason
+
+    async def settled(self) -> bool:
+        """Wait until all that was published so far is stored, or is shown without; returns whether it is stored."""
+        self.bus.collect()
+        if not self._unsettled(self._number):
+            return self.state == "ok"
+        assert self._loop is not None
+        waiter: asyncio.Future[bool] = self._loop.create_future()
+        self._waiting.append((self._number, waiter))
+        return await waiter
+
+    async def close(self, seconds: float) -> None:
+        """Store what was published, close the open block, and end the thread; waits ``seconds`` at the most."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self.settled()
+        self.bus.sink = None
+        self._show_all()
+        with self._changed:
+            self._closing = True
+            self._changed.notify()
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            await asyncio.get_running_loop().run_in_executor(None, thread.join, seconds)
+        if self._timer is not None:
+            self._timer.cancel()
+
+    # ---- handing over ----
+
+    def take(self, batches: Sequence[Batch], ended: Sequence[Run]) -> None:
+        """Take what was published since the last time, and the runs that were ended behind it."""
+        assert self._loop is not None
+        self._number += 1
+        group = _Group(self._number, [*batches, *ended], time.monotonic())
+        self._flight.append(group)
+        size = sum(batch.size for batch in batches)
+        with self._changed:
+            fits = not self._queued or self._queued + size <= self._queue_bytes
+            if fits:
+                self._queue.append(group)
+                self._queued += size
+                self._changed.notify()
+        if not fits:
+            self._flight.pop()
+            self._fall("lagging", f"more than {self._queue_bytes} bytes wait for the disk")
+            self.unstored += sum(len(batch.ticks) for batch in batches)
+            self._show([group])
+        elif self.state != "ok":
+            self._show([group])
+        elif self._timer is None:
+            self._timer = self._loop.call_later(LAG_SECONDS, self._look)
+
+    def _look(self) -> None:
+        """Whether the disk has been busy with one group for too long."""
+        assert self._loop is not None
+        self._timer = None
+        if not self._flight or self.state != "ok":
+            return
+        late = time.monotonic() - self._flight[0].handed
+        if late >= LAG_SECONDS:
+            self._fall("lagging", f"the disk has not taken ticks for {late:.1f} s")
+            self._show_all()
+        else:
+            self._timer = self._loop.call_later(LAG_SECONDS - late, self._look)
+
+    def _show_all(self) -> None:
+        self._show([group for group in self._flight if not group.shown])
+
+    def _show(self, groups: Sequence[_Group]) -> None:
+        for group in groups:
+            group.shown = True
+            self.bus.show(group.batches)
+        if groups:
+            self._settle()
+            self._shown()
+
+    def _fall(self, state: State, reason: str) -> None:
+        if self.state == "ok":
+            log.error("history: %s; live goes on without it", reason)
+        self.state, self.reason = state, reason
+
+    def _rise(self) -> None:
+        if self.state != "ok":
+            log.warning("history is written again, after: %s", self.reason)
+        self.state, self.reason = "ok", ""
+
+    def _unsettled(self, number: int) -> bool:
+        return any(group.number <= number and not group.shown for group in self._flight)
+
+    def _settle(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for number, waiter in waiting:
+            if waiter.done():
+                continue
+            if self._unsettled(number):
+                self._waiting.append((number, waiter))
+            else:
+                waiter.set_result(self.state == "ok")
+
+    def _done(self, upto: int, error: OSError | None, events: list[Event], size: int) -> None:
+        """The thread is through with every group up to a number."""
+        self.bytes = size
+        done: list[_Group] = []
+        while self._flight and self._flight[0].number <= upto:
+            done.append(self._flight.popleft())
+        if error is not None:
+            self._fall("failing", f"{error.strerror or error}")
+            self.unstored += sum(len(batch.ticks) for group in done for batch in group.batches)
+        else:
+            for group in done:
+                self.archive.wrote(group.batches)
+        for event in events:
+            if isinstance(event, Closed):
+                self.archive.closed(event.run, event.entry)
+            else:
+                self.archive.removed(event.run, event.segment)
+        if error is None and not self._flight and (done or self.state == "ok"):
+            self._rise()
+        self._show([group for group in done if not group.shown])
+        self._settle()
+
+    # ---- the thread ----
+
+    def _work(self) -> None:
+        maintained = 0.0
+        retry_at = 0.0
+        due: list[Run] = []  # runs whose end could not be written yet
+        while True:
+            with self._changed:
+                if not self._queue and not self._closing:
+                    self._changed.wait(_MAINTAIN_SECONDS)
+                groups, self._queue, self._queued = self._queue, [], 0
+                closing = self._closing
+            now = time.monotonic()
+            error: OSError | None = None
+            try:
+                if self._recorder.broken and (now < retry_at or not (groups or due)):
+                    raise _StillBroken
+                if self._recorder.broken:
+                    self._recorder.resume()
+                items = [*due, *(item for group in groups for item in group.items)]
+                due = []
+                _write(self._recorder, items)
+                if now - maintained >= _MAINTAIN_SECONDS or closing:
+                    maintained = now
+                    self._recorder.maintain()
+            except _StillBroken:
+                error = self._broke if groups else None
+                due += _ends(groups)
+            except OSError as problem:
+                error = self._broke = problem
+                due += _ends(groups)
+                retry_at = now + RETRY_SECONDS
+            if closing:
+                with contextlib.suppress(OSError):  # the next start recovers what is open
+                    self._recorder.close()
+            events, self._recorder.events = self._recorder.events, []
+            if groups or events or error is not None:
+                self._tell(groups[-1].number if groups else 0, error, events)
+            if closing:
+                return
+
+    _broke = OSError("the disk does not work")
+
+    def _tell(self, upto: int, error: OSError | None, events: list[Event]) -> None:
+        assert self._loop is not None
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left to be told
+            self._loop.call_soon_threadsafe(self._done, upto, error, events, self._recorder.size)
+
+
+class _StillBroken(Exception):
+    """It is too early to try again."""
+
+
+def _ends(groups: Sequence[_Group]) -> list[Run]:
+    return [item for group in groups for item in group.items if isinstance(item, Run)]
+
+
+def _write(recorder: Recorder, items: Sequence[Item]) -> None:
+    """Write batches together, and say that runs are over where they are."""
+    batches: list[Batch] = []
+    for item in items:
+        if isinstance(item, Batch):
+            batches.append(item)
+            continue
+        if batches:
+            recorder.write(batches)
+            batches = []
+        recorder.end(item)
+    if batches:
+        recorder.write(batches)
+
+
+class ReadingThreads:
+    """Runs what waits for the disk on threads, and calls back on the loop (see ``archive.Elsewhere``)."""
+
+    def __init__(self) -> None:
+        self._pool: ThreadPoolExecutor | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def start(self) -> None:
+        """Take this thread's running loop."""
+        self._loop = asyncio.get_running_loop()
+        self._pool = ThreadPoolExecutor(_READERS, thread_name_prefix="tick-gateway-read")
+
+    def close(self) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def __call__(self, job: Callable[[], T], done: Callable[[T | Exception], None]) -> None:
+        assert self._pool is not None and self._loop is not None, "start() comes first"
+        loop = self._loop
+
+        def work() -> None:
+            result: T | Exception
+            try:
+                result = job()
+            except Exception as error:  # told on the loop, where it is decided what it means
+                result = error
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left to be told
+                loop.call_soon_threadsafe(done, result)
+
+        self._pool.submit(work)

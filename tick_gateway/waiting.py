@@ -1,0 +1,36 @@
+"""Waiting on the loop for what is on its way from disk: for requests that have a coroutine (sessions have none)."""
+
+from __future__ import annotations
+
+import asyncio
+
+from .cursor import Cursor, Span
+from .feed import Feed, Piece
+from .history.archive import Load
+from .ring import Batch
+
+
+async def until_done(load: Load) -> None:
+    """Return when a load is done."""
+    if not load.done:
+        done = asyncio.Event()
+        load.then(done.set)
+        await done.wait()
+
+
+async def placed(feed: Feed, cursor: Cursor, now: float) -> None:
+    """Place a cursor, however often the disk has to be asked."""
+    while not feed.place(cursor, now):
+        assert cursor.awaits is not None
+        await until_done(cursor.awaits)
+
+
+async def batches_of(feed: Feed, piece: Piece) -> list[Batch] | None:
+    """The batches of what comes next; None where they are gone."""
+    if isinstance(piece, Span):
+        return [piece.batch]
+    got = feed.archive.get(piece.run, piece.entry)
+    if isinstance(got, Load):
+        await until_done(got)
+        return got.batches
+    return got
