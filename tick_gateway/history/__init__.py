@@ -1,7 +1,7 @@
 """History: every tick ever published, in files that ordinary tools read, and the way back from them.
 
 segment     the format: blocks, feet, the journal of the open block
-shelf       which blocks of a run there are, in order, and what is missing between them       
+shelf       which blocks of a run there are, in order, and what is missing between them
 volume      one segment on disk: reading its blocks, walking its feet
 catalog     a directory of runs: its lock, its index, recovery after a crash
 recorder    writing: compression, flushes, closing blocks, rotation, retention
