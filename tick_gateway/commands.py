@@ -275,6 +275,7 @@ class CommandSession(Session):
         self.cursor = Cursor(self.query)
         self.caught_up = self.lagged = False
         self.pace = Pace(asked.speed) if asked.speed else None
+        self.cursor.holds = self.pace is not None
         self.fanout.feed.place(self.cursor, time.monotonic())
         self._done(ident, asked.start if isinstance(asked.start, Position) else None)
 

@@ -75,13 +75,15 @@ class Cursor:
             None.
         notices: what placing it found out, to be told before anything that is read.
         frames: it takes whole blocks as they lie on disk.
+        holds: it comes back to a block again and again (``speed``), and so keeps the one that it reads.
+        held: that block and its ticks.
         awaits: what is on its way from disk; where it is not done, nothing can be read before it is.
         steps: placing it is under way, and waits for ``awaits``.
     """
 
     __slots__ = (
-        "awaits", "complete", "deadline", "frames", "not_before", "notices", "oldest", "over", "position", "query",
-        "steps", "until_run",
+        "awaits", "complete", "deadline", "frames", "held", "holds", "not_before", "notices", "oldest", "over",
+        "position", "query", "steps", "until_run",
     )  # fmt: skip
 
     def __init__(
@@ -103,6 +105,8 @@ class Cursor:
         self.not_before: int | None = None
         self.notices: list[Item] | None = None
         self.frames = frames
+        self.holds = False
+        self.held: tuple[Entry, list[Batch]] | None = None
         self.awaits: Load | None = None
         self.steps: Steps | None = None
 

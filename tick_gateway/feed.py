@@ -307,11 +307,13 @@ class Feed:
                     cursor.position = Position(run.id, piece.entry.last)
                     max_bytes -= len(load.data)
             else:
-                got = self.take(cursor, run, piece.entry)
+                held = cursor.held
+                got = held[1] if held is not None and held[0] is piece.entry else self.take(cursor, run, piece.entry)
                 if isinstance(got, Load):
                     if not got.done:
                         return 0
                     got = got.batches or []  # gone: it left its shelf
+                cursor.held = (piece.entry, got) if cursor.holds else None
                 for batch in got:
                     if batch.last > cursor.position.t and max_bytes > 0:
                         max_bytes -= self._give(cursor, batch, items)

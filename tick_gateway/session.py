@@ -52,6 +52,7 @@ class Session(asyncio.Protocol):
         self.pace = Pace(query.speed) if query.speed else None
         # None while it is live: its group knows where it stands
         self.cursor: Cursor | None = Cursor(query, frames=self._takes_frames)
+        self.cursor.holds = self.pace is not None
         self.greeting = query.hello  # a hello that names the run is still owed
         self.timer: asyncio.TimerHandle | None = None  # wakes it when its time comes
         self.blocked = False  # the transport's buffer is full
@@ -227,7 +228,8 @@ class Session(asyncio.Protocol):
 
     def _rest(self, cursor: Cursor, now: float) -> None:
         """There is nothing to read: go live, or wait for what is missing."""
-        self.pace = None
+        self.pace = cursor.held = None
+        cursor.holds = False
         if cursor.deadline is not None:
             self._wait(cursor.deadline - now)
             return

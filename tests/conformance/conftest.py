@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -68,10 +69,13 @@ async def open_house() -> AsyncIterator[OpenHouse]:
         yield opened
 
 
-@pytest.fixture
-async def house(open_house: OpenHouse) -> House:
-    """A gateway with default settings."""
-    return await open_house()
+@pytest.fixture(params=["memory", "disk"])
+async def house(request: pytest.FixtureRequest, open_house: OpenHouse, tmp_path: Path) -> House:
+    """A gateway with default settings, and one with history whose memory holds next to nothing: no reader may see a
+    difference."""
+    if request.param == "memory":
+        return await open_house()
+    return await open_house(data=str(tmp_path / "history"), ring=2, block_bytes=1024, segment_bytes=4096)
 
 
 class Clock:

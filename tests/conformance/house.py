@@ -98,8 +98,13 @@ class House:
     async def settle(self) -> None:
         """Return when all that was published is offered to every reader."""
         async with asyncio.timeout(PATIENCE):
-            while self.hub.bus.pending or self.hub.feed.behind:
+            while self.hub.bus.pending or self.hub.feed.behind or self._storing:
                 await self.hub.fanout.wait(0.05)
+
+    @property
+    def _storing(self) -> bool:
+        """Whether something is on its way to history, and not shown yet."""
+        return self.hub.store is not None and not self.hub.store.keeper.idle
 
     async def publish_all(self, numbers: Iterable[int], run: str = "A", *, size: int = 0) -> None:
         """Publish ticks, and return when they are offered to every reader."""

@@ -7,7 +7,7 @@ While the disk keeps up, no reader has a tick that a crash could take back. Wher
 than ``LAG_SECONDS``) or fails, live goes on without it: ticks are shown at once, ``state`` says so, what could not be
 written is a hole in history, and writing starts again by itself.
 
-Everything but ``_work`` and what it calls runs on the loop.
+Everything but ``_work`` and the ``Writer`` runs on the loop.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Final, Literal, TypeVar
+from typing import Final, Literal, NamedTuple, TypeVar
 
 from ..bus import TickBus
 from ..ring import Batch, Run
@@ -75,7 +75,7 @@ class Keeper:
         self.reason = ""
         self.unstored = 0
         self.bytes = recorder.size
-        self._recorder = recorder
+        self._writer = Writer(recorder)
         self._queue_bytes = queue_bytes
         self._shown: Callable[[], None] = lambda: None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -96,9 +96,17 @@ class Keeper:
         """Take this thread's running loop and begin; ``shown`` is called when readers can have more."""
         self._loop = asyncio.get_running_loop()
         self._shown = shown
+        self._begin()
+        self.bus.sink = self.take
+
+    def _begin(self) -> None:
         self._thread = threading.Thread(target=self._work, name="tick-gateway-history", daemon=True)
         self._thread.start()
-        self.bus.sink = self.take
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is on its way to the disk."""
+        return not self._flight
 
     def fail_from_the_start(self, reason: str) -> None:
         """The directory could not be had when it was opened; writing is tried all the same, again and again."""
@@ -124,11 +132,15 @@ class Keeper:
         with self._changed:
             self._closing = True
             self._changed.notify()
+        await self._end(seconds)
+        if self._timer is not None:
+            self._timer.cancel()
+
+    async def _end(self, seconds: float) -> None:
+        """Wait for the last round of writing."""
         thread, self._thread = self._thread, None
         if thread is not None:
             await asyncio.get_running_loop().run_in_executor(None, thread.join, seconds)
-        if self._timer is not None:
-            self._timer.cancel()
 
     # ---- handing over ----
 
@@ -202,11 +214,11 @@ class Keeper:
             else:
                 waiter.set_result(self.state == "ok")
 
-    def _done(self, upto: int, error: OSError | None, events: list[Event], size: int) -> None:
+    def _done(self, wrote: Wrote) -> None:
         """The thread is through with every group up to a number."""
-        self.bytes = size
+        self.bytes, error = wrote.size, wrote.error
         done: list[_Group] = []
-        while self._flight and self._flight[0].number <= upto:
+        while self._flight and self._flight[0].number <= wrote.upto:
             done.append(self._flight.popleft())
         if error is not None:
             self._fall("failing", f"{error.strerror or error}")
@@ -214,7 +226,7 @@ class Keeper:
         else:
             for group in done:
                 self.archive.wrote(group.batches)
-        for event in events:
+        for event in wrote.events:
             if isinstance(event, Closed):
                 self.archive.closed(event.run, event.entry)
             else:
@@ -227,50 +239,83 @@ class Keeper:
     # ---- the thread ----
 
     def _work(self) -> None:
-        maintained = 0.0
-        retry_at = 0.0
-        due: list[Run] = []  # runs whose end could not be written yet
-        while True:
+        closing = False
+        while not closing:
             with self._changed:
                 if not self._queue and not self._closing:
                     self._changed.wait(_MAINTAIN_SECONDS)
-                groups, self._queue, self._queued = self._queue, [], 0
-                closing = self._closing
-            now = time.monotonic()
-            error: OSError | None = None
-            try:
-                if self._recorder.broken and (now < retry_at or not (groups or due)):
-                    raise _StillBroken
-                if self._recorder.broken:
-                    self._recorder.resume()
-                items = [*due, *(item for group in groups for item in group.items)]
-                due = []
-                _write(self._recorder, items)
-                if now - maintained >= _MAINTAIN_SECONDS or closing:
-                    maintained = now
-                    self._recorder.maintain()
-            except _StillBroken:
-                error = self._broke if groups else None
-                due += _ends(groups)
-            except OSError as problem:
-                error = self._broke = problem
-                due += _ends(groups)
-                retry_at = now + RETRY_SECONDS
-            if closing:
-                with contextlib.suppress(OSError):  # the next start recovers what is open
-                    self._recorder.close()
-            events, self._recorder.events = self._recorder.events, []
-            if groups or events or error is not None:
-                self._tell(groups[-1].number if groups else 0, error, events)
-            if closing:
-                return
+            groups, closing = self._fetch()
+            if (wrote := self._writer.round(groups, closing)) is not None:
+                assert self._loop is not None
+                with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left to be told
+                    self._loop.call_soon_threadsafe(self._done, wrote)
 
-    _broke = OSError("the disk does not work")
+    def _fetch(self) -> tuple[list[_Group], bool]:
+        """What waits to be written, and whether nothing will come behind it."""
+        with self._changed:
+            groups, self._queue, self._queued = self._queue, [], 0
+            return groups, self._closing
 
-    def _tell(self, upto: int, error: OSError | None, events: list[Event]) -> None:
-        assert self._loop is not None
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left to be told
-            self._loop.call_soon_threadsafe(self._done, upto, error, events, self._recorder.size)
+
+class Wrote(NamedTuple):
+    """What one round of writing did.
+
+    Attributes:
+        upto: the number of the last group that it is through with; 0: it had none.
+        error: why what it had is not stored, or None.
+        events: blocks that were closed, segments that were deleted.
+        size: bytes of all segments.
+    """
+
+    upto: int
+    error: OSError | None
+    events: list[Event]
+    size: int
+
+
+class Writer:
+    """The thread's side of a keeper: it owns the recorder, and writes in rounds."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+        self._maintained = 0.0
+        self._retry_at = 0.0
+        self._due: list[Run] = []  # whose end could not be written yet
+        self._broke = OSError("the disk does not work")
+
+    def round(self, groups: Sequence[_Group], closing: bool = False) -> Wrote | None:
+        """Write what was handed over, and do what time alone asks for; None: nothing is to be told.
+
+        Args:
+            closing: it is the last round.
+        """
+        recorder, now = self._recorder, time.monotonic()
+        error: OSError | None = None
+        try:
+            if recorder.broken and (now < self._retry_at or not (groups or self._due)):
+                raise _StillBroken
+            if recorder.broken:
+                recorder.resume()
+            items = [*self._due, *(item for group in groups for item in group.items)]
+            self._due = []
+            _write(recorder, items)
+            if now - self._maintained >= _MAINTAIN_SECONDS or closing:
+                self._maintained = now
+                recorder.maintain()
+        except _StillBroken:
+            error = self._broke if groups else None
+            self._due += _ends(groups)
+        except OSError as problem:
+            error = self._broke = problem
+            self._due += _ends(groups)
+            self._retry_at = now + RETRY_SECONDS
+        if closing:
+            with contextlib.suppress(OSError):  # the next start recovers what is open
+                recorder.close()
+        events, recorder.events = recorder.events, []
+        if not (groups or events or error is not None):
+            return None
+        return Wrote(groups[-1].number if groups else 0, error, events, recorder.size)
 
 
 class _StillBroken(Exception):

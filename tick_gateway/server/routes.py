@@ -11,7 +11,7 @@ from ..hub import Hub
 from ..sources import http, websocket
 from ..transports import TRANSPORTS
 from ..transports.base import Transport
-from . import about, page, pulls
+from . import about, page, pulls, segments
 
 Handler = Callable[[web.Request, Hub], Awaitable[web.StreamResponse]]
 
@@ -63,6 +63,8 @@ def routes(transports: tuple[Transport, ...] = TRANSPORTS) -> tuple[Route, ...]:
         Route("GET", "/ticks/{t}", pulls.tick, "one tick"),
         Route("GET", "/meta", about.meta, "run, first, tip, stored, rate, and the mounted transports"),
         Route("GET", "/runs", about.runs, "every run that can be read"),
+        Route("GET", "/segments", segments.segments, "the sealed files of history"),
+        Route("GET", "/segments/{run}/{name}", segments.segment, "one of them as it lies", True, "application/zstd"),
         Route("GET", "/healthz", about.healthz, "whether the gateway works", False),
         Route("GET", "/readyz", about.readyz, "whether it takes new connections", False),
         Route("GET", "/metrics", about.metrics, "Prometheus metrics", False, "text/plain"),
