@@ -23,13 +23,13 @@ _RATE_SECONDS = 10.0  # the rate in /meta is taken over so long
 async def meta(request: web.Request, hub: Hub) -> web.StreamResponse:
     query_of(request)
     hub.bus.collect()
-    run = hub.bus.current
+    run = hub.bus.ring.newest  # as readers have it: what is still on its way to the disk may be taken back by a crash
     stored = hub.feed.archive.stored
     return web.json_response(
         {
             "run": run.id if run else None,
             "first": hub.feed.first(run) if run else None,
-            "tip": run.tip if run else None,
+            "tip": run.shown if run else None,
             "stored": stored.t if stored is not None and run is not None and stored.run == run.id else None,
             "rate": rate(hub),
             "transports": {t.name: t.path for t in request.app[TRANSPORTS_KEY]},
@@ -63,7 +63,7 @@ async def runs(request: web.Request, hub: Hub) -> web.StreamResponse:
 
 def _run(run: Run, first: int) -> dict[str, object]:
     return {
-        "run": run.id, "first": first, "last": run.tip, "count": run.count, "ended": run.ended, "started": run.started,
+        "run": run.id, "first": first, "last": run.shown, "count": run.count, "ended": run.over, "started": run.started,
     }  # fmt: skip
 
 
