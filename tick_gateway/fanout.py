@@ -75,6 +75,8 @@ class FanOut:
         self._waiters: set[asyncio.Future[None]] = set()  # of long-polls
         self._gatherers: set[asyncio.Future[None]] = set()
         self._gather_handle: asyncio.TimerHandle | None = None
+        self._falling: set[Member] = set()  # who still reads from disk what the last round would have given it
+        self._caught_up: asyncio.Event | None = None  # set when all of them are through
         self._drained: asyncio.Event | None = None  # set when the last session is gone, during ``drain``
 
     # ---- life ----
@@ -119,14 +121,7 @@ class FanOut:
         self._round = None
         self.bus.collect()
         self.feed.offer(1 << 60)
-        now = time.monotonic()
-        rounds = [
-            (g, made)
-            for g in self._groups.values()
-            if g.live and (made := g.advance(self.feed, self.encoder, now, "shutdown"))
-        ]  # who is behind, or gets nothing here, is told below
-        for _ in self._write(rounds):
-            await asyncio.sleep(0)
+        await self._last_round(seconds)
         for session in list(self.sessions):
             session.end("shutdown")
         self._release_waiters(busy=False)
@@ -137,6 +132,23 @@ class FanOut:
                 await asyncio.wait_for(self._drained.wait(), seconds)
         for session in list(self.sessions):
             session.abort()
+
+    async def _last_round(self, seconds: float) -> None:
+        """Write what is left to the live sessions; those that have to read it from disk may take so many seconds."""
+        now, work = time.monotonic(), list[tuple[Group, Round]]()
+        for group in list(self._groups.values()):
+            if group.live and (made := group.advance(self.feed, self.encoder, now, "shutdown")) is not None:
+                work.append((group, made))
+            elif group.live and group.behind:
+                self._falling |= set(group.live)
+        for _ in self._write(work):
+            await asyncio.sleep(0)
+        if self._falling:
+            self._caught_up = asyncio.Event()
+            for session in list(self._falling):
+                session.fall_back()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._caught_up.wait(), seconds)
 
     async def wait(self, seconds: float, *, gather: bool = False) -> None:
         """Return when more was offered, or after so many seconds.
@@ -171,8 +183,14 @@ class FanOut:
     def gone(self, session: Member) -> None:
         """A session's connection is closed."""
         self.sessions.discard(session)
+        self._through(session)
         if not self.sessions and self._drained is not None:
             self._drained.set()
+
+    def _through(self, session: Member) -> None:
+        self._falling.discard(session)
+        if not self._falling and self._caught_up is not None:
+            self._caught_up.set()
 
     def enqueue(self, session: Member) -> None:
         """Let a session read on by itself, soon."""
@@ -190,6 +208,8 @@ class FanOut:
                 session.pump()
             except Exception:
                 _give_up([session])
+            if session in self._falling and session.rests:
+                self._through(session)
             if time.monotonic() >= stop:
                 break
         self._pumping = bool(self._ready)

@@ -192,6 +192,8 @@ class Feed:
             end: the first batch in memory that may not be read.
             stored: blocks on disk are wanted, also where memory has their ticks.
         """
+        if high is not None and t >= high:
+            return None
         ring = self._ring
         index = ring.after(run, t)
         there = index < len(ring) and ring[index].run is run

@@ -63,6 +63,12 @@ class Hub:
         if self.store is not None:
             self.store.start(self.fanout.news)
 
+    def refresh(self) -> None:
+        """Let pulls see what was published, without waiting for a flush; what history has to store first they see
+        when it is stored, some milliseconds later."""
+        if self.bus.sink is None:
+            self.bus.collect()
+
     async def settled(self) -> bool:
         """Wait until what was published so far can be read; returns whether it outlives this process."""
         if self.store is None or self.bus.sink is None:
@@ -74,8 +80,10 @@ class Hub:
         """Store what was published, show it, and end every reader, for shutdown."""
         self.fanout.stop()
         if self.store is not None:
-            await self.store.close(self.settings.drain_timeout)
+            await self.store.keeper.close(self.settings.drain_timeout)
         await self.fanout.drain(self.settings.drain_timeout)
+        if self.store is not None:
+            self.store.close()
 
 
 def _limits(s: Settings) -> Limits:

@@ -150,6 +150,11 @@ class Session(asyncio.Protocol):
     def _takes_frames(self) -> bool:
         return self.variant.takes_frames and self.remaining is None and self.pace is None
 
+    @property
+    def rests(self) -> bool:
+        """Whether it has nothing to read now, or nowhere to write it to."""
+        return self.cursor is None or self.blocked or self.closing or self.paused
+
     def begin(self) -> None:
         """Tell what placing the cursor found out, so that the position is the reader's own, and read on."""
         cursor = self.cursor

@@ -122,7 +122,8 @@ async def test_a_large_range(house: House) -> None:
     assert [one["t"] for one in found] == list(range(500, 3000))
 
 
-async def test_range_of_what_no_stream_was_offered_yet(house: House) -> None:
+async def test_range_of_what_no_stream_was_offered_yet(open_house: OpenHouse) -> None:
+    house = await open_house()
     house.publish(range(10))
     assert [one["t"] for one in await _range(house, "")] == list(range(10))
 

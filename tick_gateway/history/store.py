@@ -67,9 +67,8 @@ class Store:
         self._reading.start()
         self.keeper.start(shown)
 
-    async def close(self, seconds: float) -> None:
-        """Store what was published, and let the directory go."""
-        await self.keeper.close(seconds)
+    def close(self) -> None:
+        """Let the directory go, once the keeper is closed and nobody reads any more."""
         self._reading.close()
         self.release()
 

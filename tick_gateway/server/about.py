@@ -22,7 +22,7 @@ _RATE_SECONDS = 10.0  # the rate in /meta is taken over so long
 
 async def meta(request: web.Request, hub: Hub) -> web.StreamResponse:
     query_of(request)
-    hub.bus.collect()
+    hub.refresh()
     run = hub.bus.ring.newest  # as readers have it: what is still on its way to the disk may be taken back by a crash
     stored = hub.feed.archive.stored
     return web.json_response(
@@ -55,7 +55,7 @@ def rate(hub: Hub) -> float:
 
 async def runs(request: web.Request, hub: Hub) -> web.StreamResponse:
     query_of(request)
-    hub.bus.collect()
+    hub.refresh()
     known = list(hub.bus.runs.values())  # at once: a publisher may begin another meanwhile
     readable = [(run, first) for run in known if (first := hub.feed.first(run)) is not None]
     return web.json_response({"runs": [_run(run, first) for run, first in readable]}, headers=_NO_STORE)

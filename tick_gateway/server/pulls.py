@@ -25,7 +25,7 @@ IMMUTABLE = "public, max-age=31536000, immutable"
 async def range_(request: web.Request, hub: Hub) -> web.StreamResponse:
     """``GET /range``: streamed portion by portion, so that a slow reader keeps nothing alive that memory lets go."""
     query = query_of(request)
-    hub.bus.collect()
+    hub.refresh()
     ndjson = wants_ndjson(request, query, default=True)
     headers = PULL_HEADERS | {"Content-Type": "application/x-ndjson" if ndjson else "application/json"}
     if query.run is None and hub.bus.ring.newest is None:
@@ -77,7 +77,7 @@ def _immutable(
 async def latest(request: web.Request, hub: Hub) -> web.StreamResponse:
     """``GET /latest``: the newest tick that the view lets through."""
     query = query_of(request)
-    hub.bus.collect()
+    hub.refresh()
     run = hub.bus.run(query.run)
     cursor = Cursor(Query(tail=1, view=query.view, run=run.id))
     while True:
@@ -95,7 +95,7 @@ async def latest(request: web.Request, hub: Hub) -> web.StreamResponse:
 async def tick(request: web.Request, hub: Hub) -> web.StreamResponse:
     """``GET /ticks/{t}``: one tick of the current run, or of ``run``."""
     query = query_of(request)
-    hub.bus.collect()
+    hub.refresh()
     try:
         t = whole(0)(request.match_info["t"])
     except ValueError as error:

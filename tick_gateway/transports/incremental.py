@@ -17,7 +17,7 @@ DEFAULT_LIMIT = 1000
 async def handle(request: web.Request, hub: Hub) -> web.StreamResponse:
     query = query_of(request)
     check_run(hub, query)
-    hub.bus.collect()
+    hub.refresh()
     cursor = Cursor(query, oldest=True)
     pulled = Pulled()
     await pull(hub, cursor, query.view, query.limit or DEFAULT_LIMIT, time.monotonic(), pulled)

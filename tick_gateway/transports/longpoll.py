@@ -19,7 +19,7 @@ from .pull import Pulled, pull
 async def handle(request: web.Request, hub: Hub) -> web.StreamResponse:
     query = query_of(request)
     check_run(hub, query)
-    hub.bus.collect()
+    hub.refresh()
     now = time.monotonic()
     stop = now + query.timeout
     limit = query.limit or 1
@@ -33,7 +33,7 @@ async def handle(request: web.Request, hub: Hub) -> web.StreamResponse:
             await pull(hub, cursor, query.view, limit, now, pulled, first)
     while not pulled.payloads and not cursor.over and not hub.draining and (now := time.monotonic()) < stop:
         await hub.fanout.wait(min(stop, cursor.deadline or stop) - now, gather=limit > 1)
-        hub.bus.collect()
+        hub.refresh()
         await pull(hub, cursor, query.view, limit, time.monotonic(), pulled, first)
     return web.Response(
         body=_body(query, limit, pulled, "end" if cursor.over else "timeout"),
