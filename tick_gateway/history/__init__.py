@@ -7,5 +7,10 @@ catalog     a directory of runs: its lock, its index, recovery after a crash
 recorder    writing: compression, flushes, closing blocks, rotation, retention
 archive     the loop's side of reading: shelves, decoded blocks in a bounded cache, loads under way
 keeper      the loop's side of writing: a thread, the hand-over to it, when ticks may be shown, health
-foreign     files of other writers, read in place
+restoring   from a directory to what memory keeps: recovery run by run, the bus as it was
+frames      files of other writers: zstd frames that may be torn, and grow
+content     one such file, line by line, known by its content
+runs        which runs its lines make
+foreign     a directory of such files: which comes after which, and how far it was read
+inplace     such a directory as history, read in place
 """

@@ -1,0 +1,360 @@
+"""Files of ticks that another program writes: what is in one, line by line, while it grows.
+
+A file is known by its content, not by its name: how far it was read is counted in bytes of content, and vouched for by
+the last of them. So a file that was compressed, renamed or copied over is read on where it was left, and one that was
+begun anew is read as a new one.
+
+Everything here waits for the disk; none of it is called on the event loop.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import re
+from bisect import bisect_right
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+from zlib import crc32
+
+from ..errors import TickError
+from ..tick import parse
+from .frames import Cut, Frames
+
+log = logging.getLogger("tick_gateway.history")
+
+SUFFIXES: Final = (".jsonl.zst", ".jsonl")
+READ_BYTES: Final = 256 * 1024
+_GUARD_BYTES: Final = 32  # before the place where a file is read on, that must be what they were
+_TAIL_BYTES: Final = 64
+_BOUNDARY_BYTES: Final = 1 << 20  # of content between two places at which reading can begin
+_SLACK: Final = 1024  # white space around a tick that may be longer than a tick itself
+_DIGITS: Final = re.compile(r"(\d+)")
+
+
+def stem_of(name: str) -> str | None:
+    """A file's name without its ending; None: it is no file of ticks."""
+    return next((name.removesuffix(suffix) for suffix in SUFFIXES if name.endswith(suffix)), None)
+
+
+def natural(name: str) -> tuple[list[str | int], str]:
+    """What names are ordered by: digits in them compare as numbers."""
+    return [int(part) if part.isdecimal() else part for part in _DIGITS.split(name)], name
+
+
+class Replaced(Exception):
+    """What was read of a file is not there any more."""
+
+
+class Content:
+    """What is in a file from its beginning, or from a place at which a frame begins, while it grows.
+
+    Args:
+        begin: that place, and the content before it, both in bytes.
+
+    Attributes:
+        given: bytes of content that were given, those before ``begin`` counted.
+        read: bytes of the file that were read.
+        seen: its size and time of change when there was nothing more to be read.
+
+    Raises:
+        OSError: it cannot be opened.
+    """
+
+    def __init__(self, path: Path, begin: tuple[int, int] = (0, 0)) -> None:
+        self.path = path
+        self._fd = os.open(path, os.O_RDONLY)
+        self._frames = Frames(begin[0]) if path.name.endswith(".zst") else None
+        self.given = self._begin = begin[1]
+        self.read = begin[0]
+        self._guard = b""
+        self.seen = (-1, -1)
+
+    @property
+    def inode(self) -> int:
+        return os.fstat(self._fd).st_ino
+
+    @property
+    def boundary(self) -> tuple[int, int]:
+        """The newest place to begin at, in a file of frames."""
+        if self._frames is None:
+            return self.read, self.given
+        at, given = self._frames.boundary
+        return at, self._begin + given
+
+    def more(self) -> bytes:
+        """The next bytes of content; none: there are no more yet.
+
+        Raises:
+            Replaced: the file is another one, or was cut.
+            OSError: it cannot be read.
+        """
+        while True:
+            now = os.fstat(self._fd)
+            seen = now.st_size, now.st_mtime_ns
+            if seen == self.seen:
+                return b""
+            guard = self._guard
+            data = os.pread(self._fd, READ_BYTES + len(guard), self.read - len(guard))
+            if now.st_size < self.read or not data.startswith(guard):
+                raise Replaced
+            data = data[len(guard) :]
+            if not data:
+                self.seen = seen
+                return b""
+            self.read += len(data)
+            self._guard = (guard + data)[-_GUARD_BYTES:]
+            content = data if self._frames is None else self._frames.feed(data)
+            if content:
+                self.given += len(content)
+                return content
+
+    def cuts(self) -> list[Cut]:
+        """What was passed over since this was asked for last."""
+        if self._frames is None:
+            return []
+        cuts, self._frames.cuts = self._frames.cuts, []
+        return cuts
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+
+class Lines(NamedTuple):
+    """Whole lines that follow each other in a file.
+
+    Attributes:
+        begin: where in the content the first of them begins.
+        lines: without their ends; one that is too long is cut.
+        beyond: bytes of the first one that were cut off.
+        number: how many lines come before them.
+    """
+
+    begin: int
+    lines: list[bytes]
+    beyond: int
+    number: int
+
+
+class File:
+    """One file, read line by line.
+
+    Attributes:
+        path: where it lies now.
+        inode: its number in the file system.
+        head: a hash of its first whole line; empty: it has none yet.
+        offset: bytes of content that were taken, to the end of a line.
+        tail: the last of those bytes.
+        number: lines that were taken.
+        size: bytes of the file that were read.
+        bad: lines that were passed over.
+        boundaries: places at which reading can begin, as (content before it, bytes of the file before it).
+    """
+
+    def __init__(self, path: Path, max_line: int) -> None:
+        self.path = path
+        self.inode = 0
+        self.head = ""
+        self.offset = 0
+        self.tail = b""
+        self.number = 0
+        self.size = 0
+        self.bad = 0
+        self.told_cut = False
+        self.boundaries: list[tuple[int, int]] = []
+        self._max_line = max_line
+        self._content: Content | None = None
+        self._ready: list[bytes] = []
+        self._carry: list[bytes] = []  # of the line that is not whole
+        self._carried = 0  # its bytes, those that were not kept counted
+        self._beyond = 0
+        self._recent = b""  # the last bytes of content that were read
+        self._ready_tail = b""  # the same, at the end of the lines that are ready
+        self._seen = (-1, -1)  # as ``Content.seen``, when it was closed
+        self._vouched: tuple[int, int] | None = None  # bytes and CRC of the tail that a note has
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def stem(self) -> str:
+        return stem_of(self.path.name) or self.path.name
+
+    # ---- reading ----
+
+    def open(self) -> None:
+        """Begin to read, where it was left off.
+
+        Raises:
+            Replaced: what was taken before is not there.
+            OSError: it cannot be read.
+        """
+        if self._content is not None:
+            return
+        content = Content(self.path, self.boundary_before(self.offset - _TAIL_BYTES))
+        try:
+            self._go_to_offset(content)
+        except (Replaced, OSError):
+            content.close()
+            raise
+        self._content = content
+        self.inode = content.inode
+
+    def _go_to_offset(self, content: Content) -> None:
+        tail = rest = b""
+        while (missing := self.offset - content.given) > 0:
+            data = content.more()
+            if not data:
+                raise Replaced
+            tail, rest = (tail + data[:missing])[-_TAIL_BYTES:], data[missing:]
+        if not self._same_tail(tail):
+            raise Replaced
+        self.tail = self._recent = tail
+        self._vouched = None
+        self._split(rest)
+        self.size = content.read
+
+    def _same_tail(self, tail: bytes) -> bool:
+        if self._vouched is not None:
+            size, crc = self._vouched
+            return size <= len(tail) and crc32(tail[len(tail) - size :]) == crc
+        return tail.endswith(self.tail)
+
+    def pull(self) -> bool:
+        """Read on if need be; whether there is a whole line.
+
+        Raises:
+            Replaced, OSError: as ``open``.
+        """
+        if self._ready:
+            return True
+        self.open()
+        assert self._content is not None
+        while not self._ready and (data := self._content.more()):
+            self._split(data)
+        self.size = self._content.read
+        if self._ready and not self.head:
+            self.head = hashlib.sha256(self._ready[0]).hexdigest()[:16]
+        return bool(self._ready)
+
+    def take(self) -> Lines:
+        """The lines that are there."""
+        found = Lines(self.offset, self._ready, self._beyond, self.number)
+        self.offset += sum(map(len, found.lines)) + len(found.lines) + found.beyond
+        self.number += len(found.lines)
+        self.tail, self._ready, self._beyond = self._ready_tail, [], 0
+        if self._content is not None:
+            self._keep_boundary(self._content)
+            for cut in self._content.cuts():
+                self._tell_cut(cut)
+        return found
+
+    def take_last(self) -> Lines | None:
+        """What is behind the last whole line, where that is a tick whose line was never ended."""
+        line = b"".join(self._carry)
+        if len(line) != self._carried:
+            return None
+        try:
+            parse(line, self._max_line)
+        except TickError:
+            return None
+        begin, number = self.offset, self.number
+        self.head = self.head or hashlib.sha256(line).hexdigest()[:16]
+        self.offset += len(line)
+        self.number += 1
+        self._carry, self._carried = [], 0
+        self.tail = self._recent
+        return Lines(begin, [line], 0, number)
+
+    def changed(self) -> bool:
+        """Whether there may be more than when it was closed.
+
+        Raises:
+            OSError: it cannot be looked at.
+        """
+        if self._content is not None:
+            return True
+        now = os.stat(self.path)
+        return now.st_size > 0 and (now.st_size, now.st_mtime_ns) != self._seen
+
+    def move(self, path: Path) -> None:
+        """Its content stands in another file from here on."""
+        self.close()
+        self.path, self.boundaries, self._seen = path, [], (-1, -1)
+
+    def close(self) -> None:
+        """Stop reading for now; what was not taken is read again."""
+        if self._content is not None:
+            self._seen = self._content.seen
+            self._content.close()
+        self._content = None
+        self._ready, self._carry, self._carried, self._beyond = [], [], 0, 0
+        self._recent = b""
+
+    def _split(self, data: bytes) -> None:
+        lines = data.split(b"\n")
+        last = lines.pop()
+        if lines:
+            self._keep(lines[0])
+            lines[0] = b"".join(self._carry)
+            self._beyond = self._carried - len(lines[0])
+            self._carry, self._carried = [], 0
+            self._ready = lines
+            self._ready_tail = (self._recent + data[: len(data) - len(last)])[-_TAIL_BYTES:]
+        self._recent = (self._recent + data[-_TAIL_BYTES:])[-_TAIL_BYTES:]
+        self._keep(last)
+
+    def _keep(self, part: bytes) -> None:
+        room = self._max_line + _SLACK - self._carried
+        if part and room > 0:
+            self._carry.append(part[:room])
+        self._carried += len(part)
+
+    def _keep_boundary(self, content: Content) -> None:
+        at, given = content.boundary
+        if given <= self.offset and given >= (self.boundaries[-1][0] if self.boundaries else 0) + _BOUNDARY_BYTES:
+            self.boundaries.append((given, at))
+
+    def boundary_before(self, offset: int) -> tuple[int, int]:
+        """Where to begin reading for what lies at an offset of the content, for ``Content``."""
+        at = bisect_right(self.boundaries, (offset, 1 << 63))
+        given, place = self.boundaries[at - 1] if at else (0, 0)
+        return place, given
+
+    # ---- what was wrong ----
+
+    def tell(self, number: int, problem: object) -> None:
+        """A line is none of ticks."""
+        self.bad += 1
+        if self.bad == 1:
+            log.warning("%s, line %d: %s; it is passed over, as are others like it", self.name, number, problem)
+
+    def _tell_cut(self, cut: Cut) -> None:
+        if not self.told_cut:
+            self.told_cut = True
+            log.warning(
+                "%s: bytes %d to %d belong to no whole zstd frame; reading goes on with the frame behind them",
+                self.name, cut.begin, cut.end,
+            )  # fmt: skip
+
+    # ---- remembering ----
+
+    def note(self) -> dict[str, Any]:
+        """How far it was taken, as JSON."""
+        return {
+            "name": self.name, "inode": self.inode, "size": self.size, "head": self.head, "offset": self.offset,
+            "line": self.number, "bad": self.bad, "tail": [len(self.tail), crc32(self.tail)]
+            if self._vouched is None else list(self._vouched),
+        }  # fmt: skip
+
+    @classmethod
+    def of(cls, folder: Path, note: dict[str, Any], max_line: int) -> File:
+        """The file that a note is of."""
+        file = cls(folder / note["name"], max_line)
+        file.inode, file.size, file.head = note["inode"], note["size"], note["head"]
+        file.offset, file.number, file.bad = note["offset"], note["line"], note["bad"]
+        size, crc = note["tail"]
+        file._vouched = (size, crc)
+        return file

@@ -1,0 +1,349 @@
+"""A directory into which another program writes ticks: which of its files comes after which, and how far it was read.
+
+    files in the order of their names ──► the newest one, polled while it grows ──► a newer one has a whole line: the
+                                                                                    old one to its end, then that
+
+Any ``*.jsonl.zst`` and ``*.jsonl`` at the top of the directory counts. A file comes after those that were there before
+it was seen, whatever its name. One that was read to its end and grows again comes after all others. One that was cut,
+or replaced by other content, is a new one. A copy beside a file (``a.jsonl.zst`` beside ``a.jsonl``, with the same
+first line) is not read, until it takes that file's place.
+
+Everything here waits for the disk; none of it is called on the event loop. Used by one thread.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import time
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from .content import File, Lines, Replaced, natural, stem_of
+from .runs import Runs, Stretch
+
+log = logging.getLogger("tick_gateway.history")
+
+NOTE_VERSION: Final = 1
+_LOOK_SECONDS: Final = 1.0  # between two looks at the directory, at most
+_SOON_SECONDS: Final = 0.05  # to the next one after a change: a second change may not move the directory's time
+_STATS: Final = 200  # files that were read to their end, of which one look takes the sizes
+
+
+class Gone(NamedTuple):
+    """What was read of a file is not on disk any more."""
+
+    file: File
+
+
+Event = Stretch | Gone
+
+
+class Directory:
+    """Reads a directory, from its beginning or from where a note says.
+
+    Args:
+        path: it need not be there yet.
+        max_tick: the largest tick, bytes.
+        note: what ``note`` returned, after all events up to there were dealt with.
+
+    Attributes:
+        runs: sorts what is read.
+        files: those that ticks were read from, oldest first; the last one is being read.
+    """
+
+    def __init__(self, path: Path, max_tick: int, note: dict[str, Any] | None = None) -> None:
+        self.path = path
+        self.runs = Runs(max_tick)
+        self.files: list[File] = []
+        self._max_tick = max_tick
+        self._begun: set[File] = set()  # what is in ``files``
+        self._heads: dict[str, list[File]] = {}  # the same, by first lines
+        self._waiting: list[File] = []  # with lines that were not read, as far as is known
+        self._missing: set[File] = set()  # of ``files``: what they were read from is not at its place
+        self._events: list[Event] = []
+        self._stamp = -2  # the directory's time of change
+        self._look_at = 0.0
+        self._turn = 0  # which of the files' sizes are taken next
+        self._since = self._at = 0  # ms: when the file before was written, and the last time that was given
+        self._told: set[str] = set()
+        self._total = 0
+        if note is not None:
+            self.files = [File.of(path, one, max_tick) for one in note["files"]]
+            self._begun = set(self.files)
+            for file in self.files:
+                self._heads.setdefault(file.head, []).append(file)
+            self.runs.recall(note["runs"])
+            self._since = self._at = note["at"]
+
+    def note(self) -> dict[str, Any]:
+        """How far it was read, as JSON."""
+        return {
+            "version": NOTE_VERSION, "directory": str(self.path.resolve()), "at": self._at, "runs": self.runs.note(),
+            "files": [file.note() for file in self.files],
+        }  # fmt: skip
+
+    @property
+    def bad(self) -> int:
+        """Lines that were passed over, since the directory was first read."""
+        return sum(file.bad for file in self.files)
+
+    def progress(self) -> tuple[int, int]:
+        """Bytes of files that were read, and of all that were there at first."""
+        if not self._total:
+            self._total = sum(_size(self.path / name) for name in _listing(self.path))
+        return sum(file.size for file in self.files), self._total
+
+    def read(self) -> list[Event]:
+        """What comes next, some of it; none: there is nothing more now."""
+        self._look()
+        while not self._events:
+            current = self.files[-1] if self.files else None
+            if current is not None and self._read_on(current):
+                break
+            following = self._following()
+            if following is None:
+                break
+            if following is current:  # it lies elsewhere now
+                continue
+            if current is not None and current in self._begun:
+                if self._read_on(current):  # it came before the newer one did
+                    break
+                self._leave(current)
+            self._begin(following)
+        events, self._events = self._events, []
+        return events
+
+    def finish(self) -> list[Event]:
+        """The last line of the newest file, where it is a tick whose line was never ended."""
+        if self.files:
+            self._take_last(self.files[-1])
+        events, self._events = self._events, []
+        return events
+
+    def close(self) -> None:
+        """Close what is open; what was read stays so."""
+        for file in [*self.files, *self._waiting]:
+            file.close()
+
+    # ---- from file to file ----
+
+    def _read_on(self, file: File) -> bool:
+        """Take the next lines of a file; whether anything came of it."""
+        before, more = file.size, False
+        try:
+            more = file.changed() and file.pull()
+        except Replaced:
+            self._drop(file)
+            if not any(one.path == file.path for one in self._waiting):
+                self._waiting.append(File(file.path, self._max_tick))
+            return True
+        except OSError as error:
+            if not isinstance(error, FileNotFoundError):  # the next look sees to that
+                self._tell(file.path, error)
+        if more:
+            self._sort(file, file.take(), before)
+        elif file in self._missing and not self._may_come_back(file):
+            self._drop(file)
+        return more or bool(self._events)
+
+    def _sort(self, file: File, found: Lines, before: int) -> None:
+        first, last = self._time(file, before), self._time(file, file.size)
+        self._events += self.runs.sort(file, found, (first, last))
+
+    def _time(self, file: File, at: int) -> int:
+        """When what lies at a byte of a file is taken to have been received, ms: never before what was before it."""
+        try:
+            info = os.stat(file.path)
+        except OSError:
+            return self._at
+        written, size = info.st_mtime_ns // 1_000_000, max(info.st_size, 1)
+        since = self._since or written
+        self._at = max(self._at, since + (written - since) * min(at, size) // size)
+        return self._at
+
+    def _take_last(self, file: File) -> None:
+        if (found := file.take_last()) is not None:
+            self._sort(file, found, file.size)
+
+    def _leave(self, file: File) -> None:
+        """A newer file is read from here on."""
+        self._take_last(file)
+        with contextlib.suppress(OSError):
+            self._since = os.stat(file.path).st_mtime_ns // 1_000_000
+        file.close()
+
+    def _begin(self, file: File) -> None:
+        self._waiting.remove(file)
+        if file in self._begun:
+            self.files.remove(file)
+        else:
+            self._begun.add(file)
+            self._heads.setdefault(file.head, []).append(file)
+        self.files.append(file)
+
+    def _following(self) -> File | None:
+        """The next file with a line that was not read: the newest one itself, where it was found at another place."""
+        newest = self.files[-1] if self.files else None
+        looked: set[File] = set()
+        while left := [file for file in self._waiting if file not in looked]:
+            if newest is not None and newest in self._missing:
+                left.sort(key=lambda file: file.stem != newest.stem)
+            for file in left:
+                looked.add(file)
+                if file in self._begun:
+                    if file is not newest and self._shows_line(file):
+                        return file
+                    self._waiting.remove(file)
+                    file.close()
+                elif not (file.head and self._is_copy(file)) and self._shows_line(file):
+                    lost = newest in self._missing
+                    if not self._known(file):
+                        return file
+                    if lost and newest not in self._missing:
+                        return newest
+        return None
+
+    def _shows_line(self, file: File) -> bool:
+        """Whether a file has a line that was not read."""
+        try:
+            if file.changed() and file.pull():
+                return True
+        except Replaced:
+            self._missing.add(file)
+            self._waiting.append(File(file.path, self._max_tick))
+        except OSError as error:
+            if not isinstance(error, FileNotFoundError):  # the next look sees to that
+                self._tell(file.path, error)
+        file.close()
+        return False
+
+    # ---- what became of files ----
+
+    def _known(self, new: File) -> bool:
+        """Whether a file has the content of another one, whose copy it is or whose place it took; else what it
+        replaced is gone."""
+        if self._is_copy(new):
+            new.close()
+            return True
+        for file in [one for one in self._missing if one.stem == new.stem]:
+            if file.head == new.head and self._same(file, new):
+                self._waiting.remove(new)
+                new.close()
+                file.move(new.path)
+                self._missing.discard(file)
+                if file is not self.files[-1]:
+                    self._waiting.append(file)
+                return True
+            self._drop(file)
+        return False
+
+    def _is_copy(self, new: File) -> bool:
+        """Whether a file that was read stands beside this one, with the same name but for its ending, and content."""
+        return any(one.stem == new.stem and one not in self._missing for one in self._heads.get(new.head, ()))
+
+    def _same(self, file: File, new: File) -> bool:
+        """Whether what was read of a file stands in another one."""
+        probe = File.of(self.path, file.note() | {"name": new.name}, self._max_tick)
+        try:
+            probe.open()
+        except (Replaced, OSError):
+            return False
+        finally:
+            probe.close()
+        return True
+
+    def _may_come_back(self, file: File) -> bool:
+        """Whether a file is there whose first line may show that it has the content of a missing one."""
+        return any(one.stem == file.stem for one in self._waiting)
+
+    def _drop(self, file: File) -> None:
+        file.close()
+        self.files.remove(file)
+        self._begun.remove(file)
+        self._heads[file.head].remove(file)
+        self._missing.discard(file)
+        if file in self._waiting:
+            self._waiting.remove(file)
+        self._events.append(Gone(file))
+
+    def _tell(self, path: Path, error: OSError) -> None:
+        if path.name not in self._told:
+            self._told.add(path.name)
+            log.warning("%s cannot be read: %s", path.name, error.strerror)
+
+    # ---- looking at the directory ----
+
+    def _look(self) -> None:
+        """See which files are there, where the directory changed or a second has passed."""
+        try:
+            stamp = os.stat(self.path).st_mtime_ns
+        except OSError:
+            stamp = -1
+        now = time.monotonic()
+        if stamp == self._stamp and now < self._look_at:
+            return
+        self._look_at = now + (_LOOK_SECONDS if stamp == self._stamp else _SOON_SECONDS)
+        self._stamp = stamp
+        try:
+            self._compare(_listing(self.path))
+        except OSError as error:
+            self._tell(self.path, error)
+
+    def _compare(self, names: dict[str, int]) -> None:
+        """Hold what is there (names and inodes) against what is known."""
+        known = {file.name for file in self.files}
+        renamed = {inode: name for name, inode in names.items() if name not in known}
+        taken: set[str] = set()  # names whose files are those that were read
+        for file in self.files:
+            if file in self._missing:
+                continue
+            if names.get(file.name) != file.inode and (name := renamed.get(file.inode)) is not None:
+                file.path = self.path / name
+            if names.get(file.name) == file.inode:
+                taken.add(file.name)
+            else:
+                self._missing.add(file)
+        self._take_sizes(taken)
+        here = {file.name for file in self._waiting if file not in self._begun}
+        self._waiting = [file for file in self._waiting if file in self._begun or file.name in names]
+        new = sorted(set(names) - taken - here, key=natural)
+        self._waiting += [File(self.path / name, self._max_tick) for name in new]
+        for file in [one for one in self._missing if one is not self.files[-1]]:
+            if not self._may_come_back(file):
+                self._drop(file)
+
+    def _take_sizes(self, taken: set[str]) -> None:
+        """Whether files that were read to their end have grown or were cut; of some of them at each look."""
+        read = [file for file in self.files[:-1] if file not in self._missing]
+        some = read[self._turn : self._turn + _STATS]
+        self._turn = self._turn + _STATS if self._turn + _STATS < len(read) else 0
+        for file in some:
+            size = _size(file.path)
+            if size > file.size and file not in self._waiting:
+                self._waiting.append(file)
+            elif size < file.size:
+                self._missing.add(file)
+                taken.discard(file.name)
+
+
+def _listing(path: Path) -> dict[str, int]:
+    """The files of ticks in a directory, and their inodes; none where it is not there."""
+    found: dict[str, int] = {}
+    try:
+        with os.scandir(path) as entries:
+            for entry in entries:
+                if stem_of(entry.name) and entry.is_file():
+                    with contextlib.suppress(FileNotFoundError):  # it went while it was looked at
+                        found[entry.name] = entry.stat().st_ino if entry.is_symlink() else entry.inode()
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    return found
+
+
+def _size(path: Path) -> int:
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return 0
