@@ -262,6 +262,8 @@ class CommandSession(Session):
 
     def _op_resume(self, command: dict[str, Any], ident: object) -> None:
         self.paused = False
+        if self.pace is not None:
+            self.pace = Pace(self.pace.speed)  # the pause is not made up for
         self._done(ident)
 
     def _op_seek(self, command: dict[str, Any], ident: object) -> None:

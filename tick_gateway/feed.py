@@ -201,7 +201,10 @@ class Feed:
             if not there or found.first < ring[index].first or (stored and found.first <= ring[index].first):
                 if high is not None and found.first > high:
                     return None
-                return _span(found, t, high) if isinstance(found, Batch) else Look(run, found)
+                if not isinstance(found, Batch):
+                    return Look(run, found)
+                span = _span(found, t, high)
+                return span if span.begin < span.end else None
         if not there or (end is not None and index >= end) or (high is not None and ring[index].first > high):
             return None
         span = _span(ring[index], t, high)
@@ -292,6 +295,8 @@ class Feed:
                     break
                 index = self._ring.after(run, t)
                 there = index < len(self._ring) and self._ring[index].run is run
+                if not there and not run.ended:
+                    break  # its newest ticks are gone: the next one ends the gap
                 pass_gap(cursor, run, Gap(run.id, t, self._ring[index].first if there else None), items)
                 continue
             first = piece.entry.first if isinstance(piece, Look) else piece.batch.first

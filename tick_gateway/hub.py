@@ -69,12 +69,17 @@ class Hub:
         if self.bus.sink is None:
             self.bus.collect()
 
-    async def settled(self) -> bool:
-        """Wait until what was published so far can be read; returns whether it outlives this process."""
-        if self.store is None or self.bus.sink is None:
+    def mark(self) -> int:
+        """Where the ticks begin that are published from now on; for ``settled``."""
+        return self.store.keeper.mark() if self.store is not None else 0
+
+    async def settled(self, since: int = 0) -> bool:
+        """Wait until what was published so far can be read; returns whether what was published behind the mark
+        ``since`` outlives this process."""
+        if self.store is None:
             self.bus.collect()
             return False
-        return await self.store.keeper.settled()
+        return await self.store.keeper.settled(since)
 
     async def drain(self) -> None:
         """Store what was published, show it, and end every reader, for shutdown."""
@@ -82,6 +87,9 @@ class Hub:
         if self.store is not None:
             await self.store.keeper.close(self.settings.drain_timeout)
         await self.fanout.drain(self.settings.drain_timeout)
+
+    def close(self) -> None:
+        """Let history go, once nothing is answered any more."""
         if self.store is not None:
             self.store.close()
 

@@ -125,9 +125,9 @@ class Archive:
         for batch in batches:
             self.shelf(batch.run).open.append(batch)
 
-    def closed(self, run: str, entry: Entry) -> None:
+    def closed(self, run: Run, entry: Entry) -> None:
         """A block was closed."""
-        self.shelves[run].close(entry)
+        self.shelf(run).close(entry)
 
     def removed(self, run: str, volume: Volume) -> None:
         """A file of blocks is no more."""

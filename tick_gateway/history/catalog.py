@@ -101,10 +101,9 @@ def lock(directory: Path) -> IO[str]:
             holder = file.read(20).strip()
             file.close()
             raise Locked(str(directory), holder) from None
-    file.seek(0)
-    file.truncate()
-    file.write(f"{os.getpid()}\n")
-    file.flush()
+    with contextlib.suppress(OSError):  # it is held on a full disk, too: whose it is, is for people
+        os.ftruncate(file.fileno(), 0)
+        os.pwrite(file.fileno(), b"%d\n" % os.getpid(), 0)
     return file
 
 

@@ -18,7 +18,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple, TypeVar
@@ -26,7 +26,7 @@ from typing import Final, Literal, NamedTuple, TypeVar
 from ..bus import TickBus
 from ..ring import Batch, Run
 from .archive import Archive
-from .recorder import Closed, Event, Recorder
+from .recorder import Event, Recorder, Removed
 
 log = logging.getLogger("tick_gateway.history")
 
@@ -35,6 +35,7 @@ Item = Batch | Run  # a run: it is over
 State = Literal["ok", "lagging", "failing"]
 
 LAG_SECONDS: Final = 0.1
+VERDICT_SECONDS: Final = 5.0  # how long a publisher's answer waits for a disk that is slow
 RETRY_SECONDS: Final = 1.0
 _MAINTAIN_SECONDS: Final = 0.5
 _READERS: Final = 2  # threads that read blocks
@@ -82,13 +83,15 @@ class Keeper:
         self._thread: threading.Thread | None = None
         self._number = 0
         self._flight: deque[_Group] = deque()  # handed over, not done
-        self._waiting: list[tuple[int, asyncio.Future[bool]]] = []
+        self._refused = 0  # the number of the last group that is not stored, and will not be
+        self._waiting: list[tuple[int, asyncio.Future[None]]] = []
         self._timer: asyncio.TimerHandle | None = None
         # What follows is shared with the thread.
         self._changed = threading.Condition()
         self._queue: list[_Group] = []
         self._queued = 0  # bytes
         self._closing = False
+        self._through = 0  # the number of the last group that the thread is through with
 
     # ---- life ----
 
@@ -112,22 +115,35 @@ class Keeper:
         """The directory could not be had when it was opened; writing is tried all the same, again and again."""
         self.state, self.reason = "failing", reason
 
-    async def settled(self) -> bool:
-        """Wait until all that was published so far is stored, or is shown without; returns whether it is stored."""
+    def mark(self) -> int:
+        """Where the ticks begin that are published from now on; for ``settled``."""
         self.bus.collect()
-        if not self._unsettled(self._number):
-            return self.state == "ok"
-        assert self._loop is not None
-        waiter: asyncio.Future[bool] = self._loop.create_future()
-        self._waiting.append((self._number, waiter))
-        return await waiter
+        return self._number
+
+    async def settled(self, since: int) -> bool:
+        """Wait until all that was published so far is stored, or the disk does not take it, or is too slow for anyone
+        to wait. Readers can have it from then on.
+
+        Returns:
+            Whether all that was published behind the mark ``since`` is stored.
+        """
+        self.bus.collect()
+        upto = self._number
+        if self._undecided(upto):
+            assert self._loop is not None
+            waiter: asyncio.Future[None] = self._loop.create_future()
+            self._waiting.append((upto, waiter))
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(VERDICT_SECONDS):
+                    await waiter
+        return not self._undecided(upto) and self._refused <= since
 
     async def close(self, seconds: float) -> None:
         """Store what was published, close the open block, and end the thread; waits ``seconds`` at the most."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                await self.settled()
-        self.bus.sink = None
+                await self.settled(0)
+        self.bus.sink = _too_late
         self._show_all()
         with self._changed:
             self._closing = True
@@ -158,10 +174,9 @@ class Keeper:
                 self._queued += size
                 self._changed.notify()
         if not fits:
-            self._flight.pop()
             self._fall("lagging", f"more than {self._queue_bytes} bytes wait for the disk")
-            self.unstored += sum(len(batch.ticks) for batch in batches)
-            self._show([group])
+            self._flight.pop()
+            self._refuse([group])
         elif self.state != "ok":
             self._show([group])
         elif self._timer is None:
@@ -174,45 +189,56 @@ class Keeper:
         if not self._flight or self.state != "ok":
             return
         late = time.monotonic() - self._flight[0].handed
-        if late >= LAG_SECONDS:
-            self._fall("lagging", f"the disk has not taken ticks for {late:.1f} s")
-            self._show_all()
-        else:
+        if late < LAG_SECONDS:
             self._timer = self._loop.call_later(LAG_SECONDS - late, self._look)
+        elif self._flight[0].number <= self._through:  # it was the loop that stood still: the verdict is on its way
+            self._timer = self._loop.call_later(LAG_SECONDS, self._look)
+        else:
+            self._fall("lagging", f"the disk has not taken ticks for {late:.1f} s")
 
     def _show_all(self) -> None:
-        self._show([group for group in self._flight if not group.shown])
+        self._show(self._flight)
 
-    def _show(self, groups: Sequence[_Group]) -> None:
+    def _show(self, groups: Iterable[_Group]) -> None:
+        """Let readers have what they have not yet; in the order in which it was published."""
+        groups = [group for group in groups if not group.shown]
         for group in groups:
             group.shown = True
             self.bus.show(group.batches)
         if groups:
-            self._settle()
             self._shown()
+
+    def _refuse(self, groups: Sequence[_Group]) -> None:
+        """These are not stored, and will not be."""
+        for group in groups:
+            self._refused = group.number
+            self.unstored += sum(len(batch.ticks) for batch in group.batches)
+        self._show(groups)
 
     def _fall(self, state: State, reason: str) -> None:
         if self.state == "ok":
             log.error("history: %s; live goes on without it", reason)
         self.state, self.reason = state, reason
+        self._show_all()
 
     def _rise(self) -> None:
         if self.state != "ok":
             log.warning("history is written again, after: %s", self.reason)
         self.state, self.reason = "ok", ""
 
-    def _unsettled(self, number: int) -> bool:
-        return any(group.number <= number and not group.shown for group in self._flight)
+    def _undecided(self, number: int) -> bool:
+        """Whether the disk has yet to say whether it takes a group up to that number."""
+        return bool(self._flight) and self._flight[0].number <= number
 
     def _settle(self) -> None:
         waiting, self._waiting = self._waiting, []
         for number, waiter in waiting:
             if waiter.done():
                 continue
-            if self._unsettled(number):
+            if self._undecided(number):
                 self._waiting.append((number, waiter))
             else:
-                waiter.set_result(self.state == "ok")
+                waiter.set_result(None)
 
     def _done(self, wrote: Wrote) -> None:
         """The thread is through with every group up to a number."""
@@ -221,20 +247,25 @@ class Keeper:
         while self._flight and self._flight[0].number <= wrote.upto:
             done.append(self._flight.popleft())
         if error is not None:
+            self._refuse(done)
             self._fall("failing", f"{error.strerror or error}")
-            self.unstored += sum(len(batch.ticks) for group in done for batch in group.batches)
         else:
             for group in done:
                 self.archive.wrote(group.batches)
         for event in wrote.events:
-            if isinstance(event, Closed):
-                self.archive.closed(event.run, event.entry)
-            else:
+            if isinstance(event, Removed):
                 self.archive.removed(event.run, event.segment)
-        if error is None and not self._flight and (done or self.state == "ok"):
+            elif (run := self.bus.runs.get(event.run)) is not None:
+                self.archive.closed(run, event.entry)
+        if error is None and done and not self._late:
             self._rise()
-        self._show([group for group in done if not group.shown])
+        self._show(done)
         self._settle()
+
+    @property
+    def _late(self) -> bool:
+        """Whether the disk owes more than it may."""
+        return bool(self._flight) and time.monotonic() - self._flight[0].handed >= LAG_SECONDS
 
     # ---- the thread ----
 
@@ -246,6 +277,7 @@ class Keeper:
                     self._changed.wait(_MAINTAIN_SECONDS)
             groups, closing = self._fetch()
             if (wrote := self._writer.round(groups, closing)) is not None:
+                self._through = max(self._through, wrote.upto)
                 assert self._loop is not None
                 with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left to be told
                     self._loop.call_soon_threadsafe(self._done, wrote)
@@ -291,23 +323,22 @@ class Writer:
         """
         recorder, now = self._recorder, time.monotonic()
         error: OSError | None = None
+        items = [*self._due, *(item for group in groups for item in group.items)]
+        self._due = [item for item in items if isinstance(item, Run)]
         try:
-            if recorder.broken and (now < self._retry_at or not (groups or self._due)):
+            if recorder.broken and (now < self._retry_at or not items):
                 raise _StillBroken
             if recorder.broken:
                 recorder.resume()
-            items = [*self._due, *(item for group in groups for item in group.items)]
-            self._due = []
             _write(recorder, items)
+            self._due = []
             if now - self._maintained >= _MAINTAIN_SECONDS or closing:
                 self._maintained = now
                 recorder.maintain()
         except _StillBroken:
             error = self._broke if groups else None
-            self._due += _ends(groups)
         except OSError as problem:
             error = self._broke = problem
-            self._due += _ends(groups)
             self._retry_at = now + RETRY_SECONDS
         if closing:
             with contextlib.suppress(OSError):  # the next start recovers what is open
@@ -322,8 +353,8 @@ class _StillBroken(Exception):
     """It is too early to try again."""
 
 
-def _ends(groups: Sequence[_Group]) -> list[Run]:
-    return [item for group in groups for item in group.items if isinstance(item, Run)]
+def _too_late(batches: Sequence[Batch], ended: Sequence[Run]) -> None:
+    """What is published while the gateway shuts down is neither stored nor shown."""
 
 
 def _write(recorder: Recorder, items: Sequence[Item]) -> None:

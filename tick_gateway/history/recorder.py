@@ -14,7 +14,7 @@ import contextlib
 import errno
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -95,9 +95,20 @@ class Recorder:
         runs: what is stored, oldest first; this thread's own.
         events: what happened, for the caller to take away.
         size: bytes of all segments.
+
+    Args:
+        runs: what is stored already.
+        prepare: what could not be done when the directory was opened; it comes before all writing, raises OSError
+            where it still cannot be done, and is called again then.
     """
 
-    def __init__(self, directory: Path, limits: Limits, runs: Sequence[StoredRun] = ()) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        limits: Limits,
+        runs: Sequence[StoredRun] = (),
+        prepare: Callable[[list[Event]], None] | None = None,
+    ) -> None:
         self.runs = {run.id: run for run in runs}
         self.events: list[Event] = []
         self._directory = directory
@@ -107,7 +118,8 @@ class Recorder:
         self._block: _Block | None = None
         self._fd = self._journal = -1
         self._segment_began = 0.0
-        self._broken = False  # something failed half way: resume() comes before the next write
+        self._prepare = prepare
+        self._broken = prepare is not None  # something failed half way: resume() comes before the next write
         self._dirty = False  # written since the last fsync
         self._synced = time.monotonic()
 
@@ -140,7 +152,10 @@ class Recorder:
             OSError: the disk does not work yet.
         """
         run, segment = self._run, self._segment
-        self._drop_files()
+        self._close_files()
+        if self._prepare is not None:
+            self._prepare(self.events)
+            self._prepare = None
         if run is not None and segment is not None and segment.path.exists():
             folder = self._directory / run.id
             before = segment.size
@@ -152,7 +167,7 @@ class Recorder:
         if run is not None:  # it had counted what did not come to disk
             last = run.entries[-1] if run.entries else None
             run.total, run.tip = (last.ordinal + last.count, last.last) if last else (0, -1)
-        self._run = None
+        self._run = self._segment = None
         self._broken = False
 
     @property
@@ -197,6 +212,8 @@ class Recorder:
             if self._block is not None and now - self._block.began >= self._limits.block_age:
                 self._close_block()
             self._seal_if_due(now)
+            if self._block is not None:
+                self._check_there()
             if self._limits.fsync == "interval":
                 self._sync_by_time()
             self._retire()
@@ -365,12 +382,17 @@ class Recorder:
             raise OSError(errno.ENOENT, "a segment was replaced while it was written", str(self._segment.path))
 
     def _drop_files(self) -> None:
+        self._close_files()
+        self._segment = None
+
+    def _close_files(self) -> None:
+        """Close what is open; the segment is kept, in case that it has to be recovered."""
         for fd in (self._fd, self._journal):
             if fd >= 0:
                 with contextlib.suppress(OSError):  # it was reported where it was written
                     os.close(fd)
         self._fd = self._journal = -1
-        self._segment = self._block = None
+        self._block = None
 
     # ---- durability, retention ----
 

@@ -18,7 +18,7 @@ from ..errors import TickError
 from ..tick import parse
 from .catalog import StoredRun, foot_of, journal_path
 from .segment import END_OF_FRAME, Flush, JournalHead, decompress_torn, unpack_journal, vouched
-from .shelf import Entry
+from .shelf import Block, Entry
 from .volume import Segment
 
 _ANY_SIZE = 1 << 62
@@ -31,6 +31,13 @@ class Recovered(NamedTuple):
     cut: int
 
 
+class Torn(NamedTuple):
+    """A block that has no foot yet, and how many ticks its run published before it."""
+
+    ordinal: int
+    block: Block
+
+
 def recover_tail(folder: Path, run: StoredRun, segment: Segment) -> Recovered:
     """Close the block behind the last foot of a segment, if there is one, and add it to its run.
 
@@ -39,42 +46,80 @@ def recover_tail(folder: Path, run: StoredRun, segment: Segment) -> Recovered:
     Raises:
         OSError: the files cannot be read or written; what they hold is as good as before.
     """
-    with segment.path.open("rb") as file:
-        file.seek(segment.size)
-        tail = file.read()
+    tail = _tail(segment)
     if not tail:
         return Recovered(None, 0)
+    vouching = _vouching(folder, segment, tail)
+    if vouching is not None:
+        return _close_in_place(run, segment, tail, *vouching)
+    return _salvage(run, segment, tail)
+
+
+def peek_tail(folder: Path, run: StoredRun, segment: Segment) -> Torn | None:
+    """What ``recover_tail`` will bring back once the disk can be written to.
+
+    Raises:
+        OSError: the files cannot be read.
+    """
+    tail = _tail(segment)
+    vouching = _vouching(folder, segment, tail) if tail else None
+    if vouching is not None:
+        head, flushes = vouching
+        if not flushes:
+            return None
+        run.seq, run.started, run.origin = head.seq, head.started, head.origin
+        ts, ats = _columns(flushes)
+        return Torn(head.ordinal, Block(decompress_torn(tail[: flushes[-1].end]), ts, ats))
+    ts, ats, lines = _salvaged(run, segment, tail)
+    if not ts:
+        return None
+    if not run.entries:
+        run.origin, run.started = ts[0], ats[0]
+    return Torn(run.total, Block(b"\n".join([*lines, b""]), ts, ats))
+
+
+def _tail(segment: Segment) -> bytes:
+    with segment.path.open("rb") as file:
+        file.seek(segment.size)
+        return file.read()
+
+
+def _vouching(folder: Path, segment: Segment, tail: bytes) -> tuple[JournalHead, list[Flush]] | None:
+    """The journal of a segment's tail, and those of its flushes that lie in it whole; None: it has none."""
     try:
         journal = unpack_journal(journal_path(folder).read_bytes())
     except FileNotFoundError:
-        journal = None
-    if journal is not None and (journal[0].segment, journal[0].offset) == (segment.first, segment.size):
-        return _close_in_place(run, segment, tail, *journal)
-    return _salvage(run, segment, tail)
+        return None
+    if journal is None or (journal[0].segment, journal[0].offset) != (segment.first, segment.size):
+        return None
+    return journal[0], vouched(tail, journal[1])
+
+
+def _columns(flushes: list[Flush]) -> tuple[list[int], list[int]]:
+    return [t for flush in flushes for t in flush.ts], [at for flush in flushes for at in flush.ats]
 
 
 def _close_in_place(
     run: StoredRun, segment: Segment, tail: bytes, head: JournalHead, flushes: list[Flush]
 ) -> Recovered:
-    flushes = vouched(tail, flushes)
     cut = flushes[-1].end if flushes else 0
     entry = None
     with segment.path.open("r+b") as file:
         file.truncate(segment.size + cut)
         if flushes:
-            frame = tail[:cut] + END_OF_FRAME
-            ts = [t for flush in flushes for t in flush.ts]
-            ats = [at for flush in flushes for at in flush.ats]
             run.seq, run.started, run.origin = head.seq, head.started, head.origin
-            entry = _append(run, segment, file.fileno(), cut, frame, head.ordinal, ts, ats)
+            entry = _complete(
+                run, segment, file.fileno(), cut, tail[:cut] + END_OF_FRAME, head.ordinal, *_columns(flushes)
+            )
         os.fsync(file.fileno())
+    _add(run, segment, entry)
     return Recovered(entry, len(tail) - cut)
 
 
-def _append(
+def _complete(
     run: StoredRun, segment: Segment, fd: int, written: int, frame: bytes, ordinal: int, ts: list[int], ats: list[int]
 ) -> Entry:
-    """Write what is missing of a block, of which ``written`` bytes stand there, and its foot; add it to its run."""
+    """Write what is missing of a block, of which ``written`` bytes stand there, and its foot."""
     size = len(zstandard.ZstdDecompressor().decompressobj().decompress(frame))
     foot = foot_of(run, ordinal, frame, size, ts, ats)
     packed = foot.pack()
@@ -83,15 +128,37 @@ def _append(
     while rest:
         done = os.pwrite(fd, rest, at)
         rest, at = rest[done:], at + done
-    entry = Entry.of(segment, segment.size, foot, len(packed))
-    segment.size += len(frame) + len(packed)
-    run.entries.append(entry)
-    run.total, run.tip = ordinal + len(ts), ts[-1]
-    return entry
+    return Entry.of(segment, segment.size, foot, len(packed))
+
+
+def _add(run: StoredRun, segment: Segment, entry: Entry | None) -> None:
+    """The block stands on disk: its run has it."""
+    if entry is not None:
+        segment.size += entry.frame + entry.foot
+        run.entries.append(entry)
+        run.total, run.tip = entry.ordinal + entry.count, entry.last
 
 
 def _salvage(run: StoredRun, segment: Segment, tail: bytes) -> Recovered:
     """Without a journal: the whole lines of what decompresses, as far as they are ticks that rise."""
+    ts, ats, lines = _salvaged(run, segment, tail)
+    temporary = segment.path.with_name(segment.path.name + ".new")
+    entry = None
+    with segment.path.open("rb") as old, temporary.open("w+b") as new:
+        _copy(old.fileno(), new.fileno(), segment.size)
+        if ts:
+            if not run.entries:
+                run.origin, run.started = ts[0], ats[0]
+            frame = zstandard.ZstdCompressor().compress(b"\n".join([*lines, b""]))
+            entry = _complete(run, segment, new.fileno(), 0, frame, run.total, ts, ats)
+        os.fsync(new.fileno())
+    temporary.replace(segment.path)
+    _add(run, segment, entry)
+    return Recovered(entry, 0 if ts else len(tail))
+
+
+def _salvaged(run: StoredRun, segment: Segment, tail: bytes) -> tuple[list[int], list[int], list[bytes]]:
+    """The ticks in a tail that no journal vouches for: their numbers, about when they were received, their lines."""
     ts: list[int] = []
     lines: list[bytes] = []
     tip = run.tip
@@ -105,21 +172,10 @@ def _salvage(run: StoredRun, segment: Segment, tail: bytes) -> Recovered:
         ts.append(t)
         lines.append(line)
         tip = t
-    temporary = segment.path.with_name(segment.path.name + ".new")
-    entry = None
-    with segment.path.open("rb") as old, temporary.open("w+b") as new:
-        _copy(old.fileno(), new.fileno(), segment.size)
-        if ts:
-            ended = int(segment.path.stat().st_mtime * 1000)
-            began = run.entries[-1].last_at if run.entries else ended
-            ats = [began + (max(ended - began, 0) * (index + 1)) // len(ts) for index in range(len(ts))]
-            if not run.entries:
-                run.origin, run.started = ts[0], ats[0]
-            frame = zstandard.ZstdCompressor().compress(b"\n".join([*lines, b""]))
-            entry = _append(run, segment, new.fileno(), 0, frame, run.total, ts, ats)
-        os.fsync(new.fileno())
-    temporary.replace(segment.path)
-    return Recovered(entry, 0 if ts else len(tail))
+    ended = int(segment.path.stat().st_mtime * 1000)
+    began = run.entries[-1].last_at if run.entries else ended
+    ats = [began + (max(ended - began, 0) * (index + 1)) // len(ts) for index in range(len(ts))]
+    return ts, ats, lines
 
 
 def _copy(source: int, target: int, size: int) -> None:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -15,77 +17,135 @@ from ..errors import HistoryError
 from ..ring import Batch, Run
 from .archive import Archive
 from .catalog import StoredRun, save_index
-from .recovery import recover_tail
-from .shelf import Shelf
+from .recorder import Closed, Event
+from .recovery import Recovered, Torn, peek_tail, recover_tail
+from .shelf import Shelf, batches_of
+from .volume import Segment
 
 log = logging.getLogger("tick_gateway.history")
 
 _TICK_BYTES: Final = 200  # what the ring counts for Python's own of each tick
 
 
-def recover(directory: Path, run: StoredRun, damage: list[str]) -> None:
-    """Close what a crash left open in a run's segments; what cannot be recovered is added to ``damage``."""
-    folder = directory / run.id
+@dataclass
+class Debt:
+    """What could not be done when a directory was opened, and is owed before anything is written there.
+
+    Attributes:
+        trouble: why, as a sentence; empty: nothing is owed.
+        tails: segments whose ends could not be recovered, with their runs.
+        torn: what is in those that are their run's last, by run.
+    """
+
+    trouble: str = ""
+    tails: list[tuple[StoredRun, Segment]] = field(default_factory=list)
+    torn: dict[str, Torn] = field(default_factory=dict)
+
+    def owe(self, directory: Path, run: StoredRun, segment: Segment) -> None:
+        """Leave a segment's end as it is, and learn what is in it.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        self.tails.append((run, segment))
+        torn = peek_tail(directory / run.id, run, segment)
+        if torn is not None and segment is run.segments[-1]:
+            self.torn[run.id] = torn
+
+    def pay(self, directory: Path, events: list[Event]) -> None:
+        """Recover what is owed; ``events`` are told of blocks that were closed.
+
+        Raises:
+            OSError: it still cannot be done; what could be is done.
+        """
+        while self.tails:
+            run, segment = self.tails[0]
+            recovered = _recover(directory, run, segment)
+            if recovered.entry is not None:
+                events.append(Closed(run.id, recovered.entry))
+            del self.tails[0]
+
+
+def recover(directory: Path, run: StoredRun, debt: Debt, *, writable: bool) -> None:
+    """Close what a crash left open in a run's segments; what the disk does not let be closed is owed.
+
+    Raises:
+        OSError: a file cannot be read.
+    """
     changed = False
     for segment in run.segments:
-        try:
-            recovered = recover_tail(folder, run, segment)
-        except OSError as error:
-            damage.append(f"{run.id}/{segment.name}: its end cannot be recovered: {error.strerror}")
+        if not writable:
+            debt.owe(directory, run, segment)
             continue
-        if recovered.cut:
-            log.warning("history: %s/%s: %d torn bytes were cut off", run.id, segment.name, recovered.cut)
+        try:
+            recovered = _recover(directory, run, segment)
+        except OSError as error:
+            debt.trouble = f"what a crash left cannot be closed: {error.strerror}"
+            debt.owe(directory, run, segment)
+            continue
         changed = changed or recovered.entry is not None or bool(recovered.cut)
     run.entries.sort(key=lambda entry: entry.first)
     if changed:
         with contextlib.suppress(OSError):  # a cache: it is made anew at the next start
-            save_index(folder, run)
+            save_index(directory / run.id, run)
 
 
-def restore(bus: TickBus, archive: Archive, stored: list[StoredRun]) -> None:
-    """Let a bus that nothing was published to begin with stored runs, oldest first, and put their blocks on shelves."""
+def _recover(directory: Path, run: StoredRun, segment: Segment) -> Recovered:
+    recovered = recover_tail(directory / run.id, run, segment)
+    if recovered.cut:
+        log.warning("history: %s/%s: %d torn bytes were cut off", run.id, segment.name, recovered.cut)
+    return recovered
+
+
+def restore(bus: TickBus, archive: Archive, stored: list[StoredRun], torn: Mapping[str, Torn]) -> None:
+    """Let a bus that nothing was published to begin with stored runs, oldest first, and put their blocks on shelves.
+
+    Args:
+        torn: blocks that have no foot yet, by run.
+    """
     runs: list[Run] = []
+    newest: list[Batch] = []
     for one in stored:
         run = Run(one.id, one.seq, one.origin, one.started)
-        run.tip = run.shown = run.evicted = one.tip
-        run.evicted_at = one.entries[-1].last_at if one.entries else 0
-        run.count = sum(entry.count for entry in one.entries)
-        run.lost = one.total - run.count
+        end = torn.get(one.id)
+        opened = batches_of(run, end.block, end.ordinal) if end is not None else []
+        total = opened[-1].ordinal + len(opened[-1].ticks) if opened else one.total
+        run.tip = run.shown = run.evicted = opened[-1].last if opened else one.tip
+        run.evicted_at = opened[-1].ticks[-1].at if opened else one.entries[-1].last_at if one.entries else 0
+        run.count = sum(entry.count for entry in one.entries) + sum(len(batch.ticks) for batch in opened)
+        run.lost = total - run.count
         run.ended, run.lost_tail, run.restored = one.ended or one is not stored[-1], one.lost_tail, True
         runs.append(run)
-        if one.entries:
-            archive.shelves[run.id] = Shelf(run, one.entries)
-    bus.restore(runs, _newest(bus, archive, runs[-1]) if runs else [])
+        if one.entries or opened:
+            shelf = archive.shelves[run.id] = Shelf(run, one.entries)
+            shelf.open = opened
+            if one is stored[-1]:
+                newest = _newest(bus, archive, shelf, total)
+    bus.restore(runs, newest)
 
 
-def _newest(bus: TickBus, archive: Archive, run: Run) -> list[Batch]:
-    """The last ticks of a run, as many as memory takes."""
-    shelf = archive.shelves.get(run.id)
-    found: list[Batch] = []
-    ticks = size = 0
-    while shelf is not None and shelf.entries and ticks < bus.ring.max_ticks and size < bus.ring.max_size:
-        at = len(shelf.entries) - 1
-        while at >= 0 and found and shelf.entries[at].first >= found[0].first:
-            at -= 1
-        if at < 0 or (found and _hole(shelf, at, found[0])):
+def _newest(bus: TickBus, archive: Archive, shelf: Shelf, total: int) -> list[Batch]:
+    """The last ticks of a run of so many, as many as memory takes. Memory holds no holes: where the very last are
+    missing, that is none."""
+    run, found = shelf.run, list(shelf.open)
+    before = found[0].ordinal if found else total  # ticks published before what was found
+    ticks, size = total - before, sum(batch.size for batch in found) + _TICK_BYTES * (total - before)
+    for entry in reversed(list(shelf.entries)):
+        if entry.ordinal + entry.count != before or ticks >= bus.ring.max_ticks or size >= bus.ring.max_size:
             break
-        entry = shelf.entries[at]
         try:
-            batches = entry.batches(run, entry.volume.read(entry))
+            found = entry.batches(run, entry.volume.read(entry)) + found
         except (HistoryError, OSError) as error:
             archive.fail(run, entry, error)
-            if found:
-                break
-            continue
-        found = batches + found
+            break
+        before = entry.ordinal
         ticks += entry.count
         size += entry.size + _TICK_BYTES * entry.count
     if found:
-        run.evicted, run.evicted_at = found[0].first - 1, found[0].ticks[0].at
+        left = next((entry for entry in reversed(shelf.entries) if entry.first < found[0].first), None)
+        if left is not None and left.ordinal + left.count == before:
+            run.evicted, run.evicted_at = left.last, left.last_at
+        else:
+            run.evicted = found[0].first - 1 if before else -1
+            run.evicted_at = found[0].ticks[0].at if before else 0
     return found
-
-
-def _hole(shelf: Shelf, at: int, behind: Batch) -> bool:
-    """Whether ticks are missing between a block and what was found behind it: memory holds no holes."""
-    entry = shelf.entries[at]
-    return entry.ordinal + entry.count != behind.ordinal

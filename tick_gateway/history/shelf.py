@@ -102,20 +102,25 @@ class Entry:
 
     def batches(self, run: Run, block: Block) -> list[Batch]:
         """The block as the ring would hold it: portions of about 256 KiB."""
-        data = block.lines.split(b"\n")
-        data.pop()
-        ticks = list(map(Tick._make, zip(block.ts, data, block.ats, strict=True)))
-        if self.size <= BATCH_BYTES or len(ticks) == 1:
-            return [Batch(run, ticks, len(block.lines) - len(ticks), False, self.ordinal)]
-        found: list[Batch] = []
-        begin = size = 0
-        for index, line in enumerate(data):
-            if size and size + len(line) > BATCH_BYTES:
-                found.append(Batch(run, ticks[begin:index], size, False, self.ordinal + begin))
-                begin, size = index, 0
-            size += len(line)
-        found.append(Batch(run, ticks[begin:], size, False, self.ordinal + begin))
-        return found
+        return batches_of(run, block, self.ordinal)
+
+
+def batches_of(run: Run, block: Block, ordinal: int) -> list[Batch]:
+    """A block, before which its run published so many ticks, in portions of about 256 KiB."""
+    data = block.lines.split(b"\n")
+    data.pop()
+    ticks = list(map(Tick._make, zip(block.ts, data, block.ats, strict=True)))
+    if len(block.lines) <= BATCH_BYTES or len(ticks) == 1:
+        return [Batch(run, ticks, len(block.lines) - len(ticks), False, ordinal)]
+    found: list[Batch] = []
+    begin = size = 0
+    for index, line in enumerate(data):
+        if size and size + len(line) > BATCH_BYTES:
+            found.append(Batch(run, ticks[begin:index], size, False, ordinal + begin))
+            begin, size = index, 0
+        size += len(line)
+    found.append(Batch(run, ticks[begin:], size, False, ordinal + begin))
+    return found
 
 
 Stored = Entry | Batch
@@ -171,6 +176,16 @@ class Shelf:
             return stored.ordinal > 0
         closed = self.entries[at - 1]
         return stored.ordinal != closed.ordinal + closed.count
+
+    def holds(self, low: int, high: int) -> bool:
+        """Whether all that was published with low <= t <= high, both of which were, is stored."""
+        t, stored = low - 1, self.after(low - 1)
+        while stored is not None and (stored.first <= low if t < low else not self.missing_before(stored, t)):
+            t = stored.last
+            if t >= high:
+                return True
+            stored = self.after(t)
+        return False
 
     @property
     def first(self) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -12,8 +13,8 @@ from ..errors import HistoryError, Locked
 from .archive import Archive
 from .catalog import Progress, StoredRun, lock, read_directory
 from .keeper import Keeper, ReadingThreads
-from .recorder import Limits, Recorder
-from .restoring import recover, restore
+from .recorder import Event, Limits, Recorder
+from .restoring import Debt, recover, restore
 
 log = logging.getLogger("tick_gateway.history")
 
@@ -50,12 +51,13 @@ class Store:
         self._lock: IO[str] | None = None
         self._reading = ReadingThreads()
         self.archive = Archive(self._reading, cache_bytes)
+        self._debt = Debt()
         runs = self._open(progress)
-        recorder = Recorder(directory, limits, runs)
-        restore(bus, self.archive, runs)
+        recorder = Recorder(directory, limits, runs, self._prepare if self._debt.trouble else None)
+        restore(bus, self.archive, runs, self._debt.torn)
         self.keeper = Keeper(bus, self.archive, recorder, queue_bytes)
-        if self._lock is None:
-            self.keeper.fail_from_the_start(f"{directory} cannot be written to")
+        if self._debt.trouble:
+            self.keeper.fail_from_the_start(self._debt.trouble)
 
     def start(self, shown: Callable[[], None]) -> None:
         """Take this thread's running loop; see ``Keeper.start``."""
@@ -81,15 +83,32 @@ class Store:
         except Locked:
             raise
         except OSError as error:
-            log.error("history: %s cannot be written to (%s); live goes on without it", self.directory, error.strerror)
+            self._debt.trouble = f"the directory cannot be written to: {error.strerror}"
         try:
             runs, self.damage = read_directory(self.directory, progress)
+            for run in runs:
+                recover(self.directory, run, self._debt, writable=self._lock is not None)
         except OSError as error:
             self.release()
             raise HistoryError(f"the history in {self.directory} cannot be read: {error.strerror}") from None
-        if self._lock is not None:
-            for run in runs:
-                recover(self.directory, run, self.damage)
+        except HistoryError:
+            self.release()
+            raise
+        if self._debt.trouble:
+            log.error("history: %s; live goes on without it", self._debt.trouble)
         for sentence in self.damage:
             log.error("history: %s", sentence)
         return [run for run in runs if run.segments]
+
+    def _prepare(self, events: list[Event]) -> None:
+        """What could not be done when the directory was opened; called on the keeper's thread.
+
+        Raises:
+            OSError: it still cannot be done.
+        """
+        if self._lock is None:
+            try:
+                self._lock = lock(self.directory)
+            except Locked as error:
+                raise OSError(errno.EBUSY, str(error)) from None
+        self._debt.pay(self.directory, events)

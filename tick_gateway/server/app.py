@@ -48,6 +48,7 @@ def make_app(hub: Hub, transports: tuple[Transport, ...] = TRANSPORTS) -> web.Ap
         hub.start()
         yield
         await drain(hub)
+        hub.close()
 
     async def shut(_: web.Application) -> None:
         await drain(hub)

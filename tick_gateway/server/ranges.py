@@ -58,13 +58,17 @@ class Range:
         t = self.low
         while t < self.high:
             piece = self.feed.next(self.run, t, high=self.high, stored=self.zstd)
-            if t not in planned and (t < self.run.evicted if piece is None else self.feed.missing(self.run, t, piece)):
+            if t not in planned and self._lost(t, piece):
                 raise Vanished
             if piece is None:
                 return
             last = piece.entry.last if isinstance(piece, Look) else piece.position.t
             yield piece
             t = last
+
+    def _lost(self, t: int, piece: Span | Look | None) -> bool:
+        """Whether ticks are missing between ``t`` and what comes next in the range."""
+        return bool(self.feed.gaps(self.run, t, self.high)) if piece is None else self.feed.missing(self.run, t, piece)
 
 
 async def send(response: web.StreamResponse, wanted: Range) -> None:

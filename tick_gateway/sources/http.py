@@ -56,10 +56,17 @@ class Tally:
     refused: int = 0
     errors: list[dict[str, object]] = field(default_factory=list)  # the first MAX_ERRORS
     statuses: set[int] = field(default_factory=set)  # of everything that was refused
+    mark: int = 0  # where what was accepted begins, as history counts
+    again: tuple[int, int] | None = None  # the lowest and highest t of the duplicates
 
     @property
     def seen(self) -> int:
         return self.accepted + self.duplicates + self.refused
+
+    def repeat(self, t: int) -> None:
+        self.duplicates += 1
+        low, high = self.again or (t, t)
+        self.again = min(low, t), max(high, t)
 
     def refuse(self, number: int, error: GatewayError) -> None:
         self.refused += 1
@@ -70,8 +77,10 @@ class Tally:
     async def answer(self, hub: Hub, run: str | None, fault: GatewayError | None) -> web.Response:
         """The counts; ``fault`` is what ended the body before its end. What was counted can be read from here on, and
         is stored where history is kept."""
-        stored = await hub.settled()
+        stored = await hub.settled(self.mark)
         current = hub.bus.runs.get(run) if run else hub.bus.current
+        if stored and self.again is not None and current is not None:
+            stored = hub.feed.archive.shelf(current).holds(*self.again)
         body: dict[str, object] = {
             "run": current.id if current else None,
             "accepted": self.accepted,
@@ -102,7 +111,7 @@ class Publisher:
     def __init__(self, hub: Hub, run: str | None) -> None:
         self.hub = hub
         self.run = run
-        self.tally = Tally()
+        self.tally = Tally(mark=hub.mark())
 
     async def take(self, lines: Iterable[Line]) -> None:
         """Publish records; a long row of them lets others have their turn in between."""
@@ -114,7 +123,7 @@ class Publisher:
                 if bus.offer(t, data, run, resends=True):
                     tally.accepted += 1
                 else:
-                    tally.duplicates += 1
+                    tally.repeat(t)
             except (TickError, InboxFull) as error:
                 tally.refuse(number, error)
             if (not count % _SLICE_LINES or len(line) > _GATHER_BYTES) and time.monotonic() > stop:

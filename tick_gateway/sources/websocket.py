@@ -56,6 +56,7 @@ class Answers:
         self._texts: list[str] = []  # errors, in order
         self._ack: int | None = None  # the newest, which stands for all before it
         self._task: asyncio.Task[None] | None = None
+        self._mark = hub.mark()  # where what was not acknowledged yet begins, as history counts
         self._sending = asyncio.Lock()
 
     def ack(self, t: int) -> None:
@@ -79,10 +80,12 @@ class Answers:
             async with self._sending:  # one at a time: no ack may overtake an error that it stands behind
                 while self._texts or self._ack is not None:
                     texts, self._texts = self._texts, []
-                    if self._ack is not None:
-                        texts.append(f'{{"ack":{self._ack}}}')
-                        self._ack = None
-                    await self._hub.settled()
+                    ack, self._ack = self._ack, None
+                    since, self._mark = self._mark, self._hub.mark()
+                    stored = await self._hub.settled(since)
+                    if ack is not None:
+                        lost = "" if stored or self._hub.store is None else ',"stored":false'
+                        texts.append(f'{{"ack":{ack}{lost}}}')
                     for text in texts:
                         await self._ws.send_str(text)
 

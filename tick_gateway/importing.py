@@ -1,0 +1,247 @@
+"""Bringing what another program wrote into history: ``tick-gateway import``, and what ``serve --tail`` begins with.
+
+How far a directory was read stands beside the history that it was read into, in a note that is written after what it
+covers was stored. What an interruption leaves between the two is read again, and passed over by the numbers that the
+run has already: no tick is stored twice, and none is missed.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import click
+import orjson
+
+from .bar import Bar
+from .errors import HistoryError, SettingError
+from .history.catalog import Progress, StoredRun, locked, read_directory
+from .history.foreign import NOTE_VERSION, Directory, Event, Gone
+from .history.recorder import Limits, Recorder
+from .history.restoring import Debt, recover
+from .history.runs import Stretch
+from .hub import limits_of
+from .ring import BATCH_BYTES, BATCH_TICKS, Batch, Run
+from .settings import TABLE, Settings, parse_settings
+from .tick import Tick
+
+NOTE: Final = "tail.json"
+_NOTE_SECONDS: Final = 1.0
+_BAR_SECONDS: Final = 0.1
+
+
+@dataclass(slots=True)
+class Brought:
+    """What was brought into history: ticks, the runs that they are of, ticks that it had already, and lines that are
+    no ticks."""
+
+    ticks: int = 0
+    runs: set[str] = field(default_factory=set)
+    known: int = 0
+    bad: int = 0
+
+    def __str__(self) -> str:
+        known = f", {self.known} were there already" if self.known else ""
+        return f"{self.ticks} ticks of {len(self.runs)} runs{known}; {self.bad} bad lines"
+
+
+# ---- the note ----
+
+
+def load_note(data: Path, source: Path, stored: Sequence[StoredRun]) -> dict[str, Any] | None:
+    """How far a directory was read into a history, or None: that is not known, or the history has less than the note
+    says, as after a loss of power."""
+    try:
+        note: dict[str, Any] = orjson.loads((data / NOTE).read_bytes())
+        if note["version"] != NOTE_VERSION or note["directory"] != str(source.resolve()):
+            return None
+        run, tip = note["runs"]["run"], note["runs"]["tip"]
+    except (OSError, orjson.JSONDecodeError, KeyError, TypeError):
+        return None
+    return None if any(one.id == run and one.tip < tip for one in stored) else note
+
+
+def save_note(data: Path, directory: Directory) -> None:
+    """Remember how far a directory was read; what it was read for has to be stored already.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    temporary = data / f"{NOTE}.new"
+    temporary.write_bytes(orjson.dumps(directory.note()))
+    temporary.replace(data / NOTE)
+
+
+# ---- bringing ----
+
+
+class Bringing:
+    """Writes what is found in a directory into a history whose lock the caller holds.
+
+    Args:
+        runs: what is stored, oldest first.
+    """
+
+    def __init__(self, directory: Directory, data: Path, limits: Limits, runs: Sequence[StoredRun]) -> None:
+        self.brought = Brought()
+        self._directory = directory
+        self._data = data
+        self._recorder = Recorder(data, limits, runs)
+        self._noted = time.monotonic()
+
+    def bring(self, progress: Progress | None) -> Brought:
+        """Bring everything that is there.
+
+        Raises:
+            OSError: history cannot be written; what was written stands.
+        """
+        directory = self._directory
+        bad = directory.bad
+        told = 0.0
+        try:
+            while events := directory.read() or directory.finish():
+                self._write(events)
+                now = time.monotonic()
+                if progress is not None and now - told >= _BAR_SECONDS:
+                    told = now
+                    progress(*directory.progress())
+                if now - self._noted >= _NOTE_SECONDS:
+                    self._noted = now
+                    save_note(self._data, directory)
+        finally:
+            self._recorder.close()
+        save_note(self._data, directory)
+        self.brought.bad = directory.bad - bad
+        return self.brought
+
+    def _write(self, events: Sequence[Event]) -> None:
+        for event in events:
+            if not isinstance(event, Gone):
+                self._write_stretch(event)
+        self._recorder.events.clear()
+
+    def _write_stretch(self, stretch: Stretch) -> None:
+        runs, life = self._recorder.runs, stretch.life
+        begin = 0
+        while (stored := runs.get(life.id)) is not None:
+            begin = bisect_right(stretch.ts, stored.tip, begin)
+            if begin == len(stretch.ts):
+                self.brought.known += begin
+                return
+            if not stored.ended and stored is next(reversed(runs.values())):
+                break
+            self._directory.runs.go_on(life)  # others were published since: what comes now is another run
+        else:
+            for newest in list(runs.values())[-1:]:
+                self._recorder.end(Run(newest.id, newest.seq, newest.origin, newest.started))
+        self.brought.known += begin
+        self.brought.ticks += len(stretch.ts) - begin
+        self.brought.runs.add(life.id)
+        self._recorder.write(self._batches(stretch, begin, stored))
+
+    def _batches(self, stretch: Stretch, begin: int, stored: StoredRun | None) -> list[Batch]:
+        ticks = ticks_of(stretch, begin, stored.entries[-1].last_at if stored is not None and stored.entries else 0)
+        if stored is not None:
+            run, ordinal = Run(stored.id, stored.seq, stored.origin, stored.started), stored.total
+        else:
+            newest = next(reversed(self._recorder.runs.values()), None)
+            seq = newest.seq + 1 if newest is not None else 0
+            run, ordinal = Run(stretch.life.id, seq, ticks[0].t, ticks[0].at), 0
+        found: list[Batch] = []
+        for tick in ticks:
+            batch = found[-1] if found else None
+            if batch is None or batch.size + len(tick.data) > BATCH_BYTES or len(batch.ticks) >= BATCH_TICKS:
+                batch = Batch(run, [], 0, False, ordinal)
+                found.append(batch)
+            batch.ticks.append(tick)
+            batch.size += len(tick.data)
+            ordinal += 1
+        return found
+
+
+def ticks_of(stretch: Stretch, begin: int, not_before: int) -> list[Tick]:
+    """A stretch's ticks from the one at an index on, their receive times spread evenly."""
+    first, last = (max(at, not_before) for at in stretch.ats)
+    steps = max(len(stretch.ts) - 1, 1)
+    ats = [first + (last - first) * index // steps for index in range(begin, len(stretch.ts))]
+    return list(map(Tick._make, zip(stretch.ts[begin:], stretch.lines[begin:], ats, strict=True)))
+
+
+def check_apart(source: Path, data: Path) -> None:
+    """A history is no directory of another program.
+
+    Raises:
+        SettingError: ``source`` is one, or lies in it.
+    """
+    if source.resolve().is_relative_to(data.resolve()):
+        raise SettingError("--data", f"{source} is (in) the directory that history is kept in")
+
+
+def bring(
+    source: Path, data: Path, limits: Limits, max_tick: int, progress: Progress | None = None
+) -> tuple[Directory, Brought]:
+    """Bring everything that a directory holds into a history; returns the directory, to be read on.
+
+    Raises:
+        Locked: a gateway keeps history there.
+        HistoryError: it cannot be read or written.
+    """
+    check_apart(source, data)
+    try:
+        with locked(data):
+            debt = Debt()
+            runs, _ = read_directory(data)
+            for run in runs:
+                recover(data, run, debt, writable=True)
+            if debt.trouble:
+                raise HistoryError(f"the history in {data} cannot be written: {debt.trouble}")
+            runs = [run for run in runs if run.segments]
+            directory = Directory(source, max_tick, load_note(data, source, runs))
+            return directory, Bringing(directory, data, limits, runs).bring(progress)
+    except OSError as error:
+        raise HistoryError(f"the history in {data} cannot be written: {error.strerror or error}") from None
+
+
+# ---- the command ----
+
+_FLAGS: Final = ("data", "max_tick", "history_level")
+
+
+def _options(command: Any) -> Any:
+    for row in reversed(TABLE):
+        if row.name in _FLAGS:
+            text = f"{row.help} ({row.unit}; default: {row.default if row.default != '' else 'none'})"
+            command = click.option(row.flag, row.name, default=None, metavar=row.unit.upper(), help=text)(command)
+    return command
+
+
+@click.command("import")
+@click.argument("directory", type=click.Path(path_type=Path))
+@_options
+def import_(directory: Path, **flags: str | None) -> None:
+    """Bring the *.jsonl.zst and *.jsonl of DIRECTORY into the history in --data.
+
+    It can be interrupted and started again; what the history has already is passed over.
+    """
+    try:
+        settings: Settings = parse_settings(flags, os.environ)
+    except SettingError as error:
+        raise click.UsageError(str(error)) from None
+    if not settings.data:
+        raise click.UsageError("--data: say which directory history is kept in")
+    if not directory.is_dir():
+        raise click.UsageError(f"{directory} is no directory")
+    bar = Bar("importing")
+    try:
+        opened, brought = bring(directory, Path(settings.data), limits_of(settings), settings.max_tick, bar.to)
+    except (HistoryError, SettingError) as error:
+        raise click.UsageError(str(error)) from None
+    finally:
+        bar.end()
+    opened.close()
+    click.echo(f"{brought}, in {settings.data}", err=True)
