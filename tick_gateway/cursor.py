@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from typing import NamedTuple
 
 from .history.archive import Load
@@ -33,19 +33,19 @@ class Span(NamedTuple):
         return Position(self.batch.run.id, self.batch.ticks[self.end - 1].t)
 
 
-class Frame(NamedTuple):
-    """A stored block as it lies on disk: one zstd frame of lines."""
+class Frames(NamedTuple):
+    """Stored blocks as they lie on disk: zstd frames of lines."""
 
     run: Run
-    entry: Entry
-    data: bytes
+    row: Sequence[Entry]
+    data: bytes | bytearray
 
     @property
     def position(self) -> Position:
-        return Position(self.run.id, self.entry.last)
+        return Position(self.run.id, self.row[-1].last)
 
 
-Item = Span | Frame | Gap | Reset
+Item = Span | Frames | Gap | Reset
 
 
 class Look(NamedTuple):

@@ -23,7 +23,7 @@ from bisect import bisect_left
 from typing import Final
 
 from .bus import TickBus
-from .cursor import Cursor, Frame, Item, Look, Span
+from .cursor import Cursor, Frames, Item, Look, Span
 from .history.archive import Archive, Load
 from .history.shelf import Entry
 from .notices import Gap, Hello, Reset
@@ -246,17 +246,34 @@ class Feed:
             t = piece.entry.last if isinstance(piece, Look) else piece.batch.last
         return found
 
-    def take(self, cursor: Cursor, run: Run, entry: Entry, *, raw: bool = False) -> Load | list[Batch]:
-        """A block for a cursor: its ticks, or its load (which is done where it was asked for before)."""
-        load = cursor.awaits
-        if load is None or load.entry is not entry or (load.form == "frame") != raw:
-            got = self.archive.frame(run, entry) if raw else self.archive.get(run, entry)
+    def _ticks(self, cursor: Cursor, run: Run, entry: Entry) -> list[Batch] | None:
+        """A block's ticks for a cursor (none, where they are gone: then it left its shelf); None: on their way."""
+        if cursor.held is not None and cursor.held[0] is entry:
+            return cursor.held[1]
+        load, cursor.awaits = cursor.awaits, None
+        if load is None or load.entry is not entry or load.form != "ticks":
+            got = self.archive.get(run, entry)
             if not isinstance(got, Load):
-                cursor.awaits = None
                 return got
             load = got
-        cursor.awaits = None if load.done else load
-        return load
+        if not load.done:
+            cursor.awaits = load
+            return None
+        return load.batches or []
+
+    def _frames(self, cursor: Cursor, run: Run, entry: Entry) -> Frames | None:
+        """Blocks for a cursor as they lie on disk (no bytes, where they are gone); None: on their way."""
+        load, cursor.awaits = cursor.awaits, None
+        if load is None or load.entry is not entry or load.form != "frames":
+            row = self.archive.shelf(run).row(entry, None, READ_BYTES)
+            got = self.archive.frames(run, row)
+            if not isinstance(got, Load):
+                return Frames(run, row, got)
+            load = got
+        if not load.done:
+            cursor.awaits = load
+            return None
+        return Frames(run, load.row, load.frames or b"")
 
     def _settle(self, cursor: Cursor, position: Position, now: float, items: list[Item]) -> bool:
         """Whether a cursor beyond the tip need wait no longer: the tip came, or the time is up and it is reset."""
@@ -305,23 +322,19 @@ class Feed:
             if isinstance(piece, Span):
                 max_bytes -= self._give(cursor, piece.batch, items)
             elif cursor.frames and cursor.not_before is None and cursor.position.t < first:
-                load = self.take(cursor, run, piece.entry, raw=True)
-                assert isinstance(load, Load)
-                if not load.done:
+                frames = self._frames(cursor, run, piece.entry)
+                if frames is None:
                     return 0
-                if load.data is not None:
-                    items.append(Frame(run, piece.entry, load.data))
-                    cursor.position = Position(run.id, piece.entry.last)
-                    max_bytes -= len(load.data)
+                if frames.data:
+                    items.append(frames)
+                    cursor.position = frames.position
+                    max_bytes -= len(frames.data)
             else:
-                held = cursor.held
-                got = held[1] if held is not None and held[0] is piece.entry else self.take(cursor, run, piece.entry)
-                if isinstance(got, Load):
-                    if not got.done:
-                        return 0
-                    got = got.batches or []  # gone: it left its shelf
-                cursor.held = (piece.entry, got) if cursor.holds else None
-                for batch in got:
+                batches = self._ticks(cursor, run, piece.entry)
+                if batches is None:
+                    return 0
+                cursor.held = (piece.entry, batches) if cursor.holds and batches else None
+                for batch in batches:
                     if batch.last > cursor.position.t and max_bytes > 0:
                         max_bytes -= self._give(cursor, batch, items)
         return max_bytes

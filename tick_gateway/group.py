@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple, Protocol
 
-from .cursor import Cursor, Frame, Item, Span
+from .cursor import Cursor, Frames, Item, Span
 from .feed import Feed
 from .notices import End
 from .tick import Position
@@ -177,7 +177,7 @@ class Group:
                     message(self.gathered[:size])
                     self.gathered = self.gathered[size:]
                 continue
-            assert not isinstance(item, Frame), "live sessions read from memory"
+            assert not isinstance(item, Frames), "live sessions read from memory"
             if self.gathered:
                 message(self.gathered)
                 self.gathered = []

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 from weakref import ReferenceType, ref
 
-from .cursor import Frame, Item, Span
+from .cursor import Frames, Item, Span
 from .notices import End
 from .ring import Batch
 from .tick import Position
@@ -74,10 +74,10 @@ class Encoder:
             if isinstance(item, Span):
                 data, ticks = self._span(framing, view, item)
                 count += ticks
-            elif isinstance(item, Frame):
+            elif isinstance(item, Frames):
                 assert isinstance(framing, NDJSONFraming), "asked for by takes_frames alone"
                 data = framing.stored(item.data)
-                count += item.entry.count
+                count += sum(entry.count for entry in item.row)
             elif (closing := framing.closing(item)) is not None:
                 return Encoded(b"".join([*parts, framing.notice(item), closing]), count, position, True)
             else:
@@ -103,7 +103,7 @@ class Encoder:
                     position = Position(position.run, some[-1].t)
                     break
                 continue
-            assert not isinstance(item, Frame), "a frame has no single ticks"
+            assert not isinstance(item, Frames), "frames have no single ticks"
             if pending and position is not None:
                 parts.append(framing.messages(position.run, arrays(pending, view.batch)))
                 pending = []

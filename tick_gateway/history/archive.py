@@ -14,48 +14,54 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
-from typing import Literal, Protocol, TypeVar
+from collections.abc import Callable, Iterable, Sequence
+from typing import Literal, Protocol
 
-from ..errors import Damaged
+from ..errors import Damaged, HistoryError
 from ..ring import Batch, Run
 from ..tick import Position
 from .shelf import Entry, Shelf, Stored, Volume
 
 log = logging.getLogger("tick_gateway.history")
 
-T = TypeVar("T")
-Form = Literal["ticks", "frame", "lines"]
+Form = Literal["ticks", "frames", "lines"]
 
 _TICK_BYTES = 200  # Python's own for each decoded tick
 
 
 class Elsewhere(Protocol):
-    """Runs a job where it may wait, and then calls ``done`` on the loop: with what it returned or raised."""
+    """Runs a job where it may wait, and then calls ``done`` on the loop: with what it raised, or None."""
 
-    def __call__(self, job: Callable[[], T], done: Callable[[T | Exception], None], /) -> None: ...
+    def __call__(self, job: Callable[[], None], done: Callable[[Exception | None], None], /) -> None: ...
 
 
 class Load:
     """Something of a block that is on its way.
 
     Attributes:
-        entry: the block.
+        row: the block, or several that lie one behind the other.
         form: what is asked for.
         done: it came, or it was found that it cannot.
         batches: its ticks; None where they cannot be had (or other forms were asked for).
-        data: its frame as it lies on disk, or its lines; None likewise.
+        frames: the blocks as they lie on disk; None likewise.
+        lines: of each block; None likewise.
     """
 
-    __slots__ = ("_waiting", "batches", "data", "done", "entry", "form")
+    __slots__ = ("_waiting", "batches", "done", "form", "frames", "lines", "row")
 
-    def __init__(self, entry: Entry, form: Form) -> None:
-        self.entry = entry
+    def __init__(self, row: Sequence[Entry], form: Form) -> None:
+        self.row = row
         self.form = form
         self.done = False
         self.batches: list[Batch] | None = None
-        self.data: bytes | None = None
+        self.frames: bytearray | None = None
+        self.lines: list[bytes] | None = None
         self._waiting: dict[Callable[[], None], None] = {}
+
+    @property
+    def entry(self) -> Entry:
+        """The first block of the row."""
+        return self.row[0]
 
     def then(self, call: Callable[[], None]) -> None:
         """Call when it is done; once, however often the same is asked for."""
@@ -89,7 +95,7 @@ class Archive:
         self._elsewhere = elsewhere
         self._cache_bytes = cache_bytes
         self._cache: OrderedDict[int, tuple[Entry, list[Batch]]] = OrderedDict()  # by id(entry)
-        self._loads: dict[tuple[int, Form], Load] = {}
+        self._loads: dict[tuple[int, int, Form], Load] = {}
 
     # ---- what there is ----
 
@@ -152,44 +158,57 @@ class Archive:
         if held is not None:
             self._cache.move_to_end(id(entry))
             return held[1]
-        return self._load(run, entry, "ticks")
+        return self._load(run, [entry], "ticks")
 
-    def frame(self, run: Run, entry: Entry) -> Load:
-        """The load of a block as it lies on disk."""
-        return self._load(run, entry, "frame")
+    def frames(self, run: Run, row: Sequence[Entry]) -> bytearray | Load:
+        """Blocks as they lie on disk, or where the system would have to wait for it, their load."""
+        try:
+            found = row[0].volume.frames(row, wait=False)
+        except (HistoryError, OSError):
+            found = None  # the load meets the same fault, and deals with it
+        return found if found is not None else self._load(run, row, "frames")
 
-    def lines(self, run: Run, entry: Entry) -> Load:
-        """The load of a block's lines, which are not taken apart."""
-        return self._load(run, entry, "lines")
+    def lines(self, run: Run, row: Sequence[Entry]) -> Load:
+        """The load of blocks' lines, which are not taken apart."""
+        return self._load(run, row, "lines")
 
-    def _load(self, run: Run, entry: Entry, form: Form) -> Load:
-        key = id(entry), form
+    def _load(self, run: Run, row: Sequence[Entry], form: Form) -> Load:
+        key = id(row[0]), len(row), form
         load = self._loads.get(key)
         if load is not None:
             return load
         assert self._elsewhere is not None, "there are no entries without a place to read them"
-        load = self._loads[key] = Load(entry, form)
+        load = self._loads[key] = Load(row, form)
 
-        def read() -> bytes | list[Batch]:
-            if form == "frame":
-                return entry.volume.frame(entry)
-            block = entry.volume.read(entry)
-            return block.lines if form == "lines" else entry.batches(run, block)
-
-        def done(result: bytes | list[Batch] | Exception) -> None:
-            del self._loads[key]
-            if isinstance(result, bytes):
-                load.data = result
-            elif isinstance(result, list):
-                load.batches = result
-                self._keep(run, entry, result)
+        def read() -> None:
+            volume = row[0].volume
+            if form == "frames":
+                load.frames = volume.frames(row)
+            elif form == "lines":
+                load.lines = [volume.lines(entry) for entry in row]
             else:
-                self.fail(run, entry, result)
-            self.loaded += 1
+                load.batches = row[0].batches(run, volume.read(row[0]))
+
+        def done(problem: Exception | None) -> None:
+            del self._loads[key]
+            if problem is not None:
+                load.frames = load.lines = load.batches = None
+                self._blame(run, row, problem)
+            elif load.batches is not None:
+                self._keep(run, row[0], load.batches)
+            self.loaded += len(row)
             load.finish()
 
         self._elsewhere(read, done)
         return load
+
+    def _blame(self, run: Run, row: Sequence[Entry], problem: Exception) -> None:
+        """Several blocks cannot be had: find out which, so that only those are given up."""
+        if len(row) == 1 or isinstance(problem, FileNotFoundError):
+            self.fail(run, row[0], problem)
+            return
+        for entry in row:
+            self._load(run, [entry], "frames")
 
     def _keep(self, run: Run, entry: Entry, batches: list[Batch]) -> None:
         shelf = self.shelves.get(run.id)

@@ -21,7 +21,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Final, Literal, NamedTuple, TypeVar
+from typing import Final, Literal, NamedTuple
 
 from ..bus import TickBus
 from ..ring import Batch, Run
@@ -30,7 +30,6 @@ from .recorder import Event, Recorder, Removed
 
 log = logging.getLogger("tick_gateway.history")
 
-T = TypeVar("T")
 Item = Batch | Run  # a run: it is over
 State = Literal["ok", "lagging", "failing"]
 
@@ -388,17 +387,17 @@ class ReadingThreads:
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def __call__(self, job: Callable[[], T], done: Callable[[T | Exception], None]) -> None:
+    def __call__(self, job: Callable[[], None], done: Callable[[Exception | None], None]) -> None:
         assert self._pool is not None and self._loop is not None, "start() comes first"
         loop = self._loop
 
         def work() -> None:
-            result: T | Exception
+            problem: Exception | None = None
             try:
-                result = job()
+                job()
             except Exception as error:  # told on the loop, where it is decided what it means
-                result = error
+                problem = error
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left to be told
-                loop.call_soon_threadsafe(done, result)
+                loop.call_soon_threadsafe(done, problem)
 
         self._pool.submit(work)

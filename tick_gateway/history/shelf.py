@@ -37,8 +37,16 @@ class Volume(Protocol):
         """
         ...
 
-    def frame(self, entry: Entry) -> bytes:
-        """A block as it lies on disk, one zstd frame, checked. Raises as ``read`` does."""
+    def lines(self, entry: Entry) -> bytes:
+        """A block's lines, checked, without a look at what they are. Raises as ``read`` does."""
+        ...
+
+    def frames(self, row: Sequence[Entry], *, wait: bool = True) -> bytearray | None:
+        """Blocks that lie one behind the other, as they lie on disk: zstd frames, checked. Raises as ``read`` does.
+
+        Args:
+            wait: wait for the disk; without, None where the system does not hold all of it in memory.
+        """
         ...
 
 
@@ -123,6 +131,8 @@ def batches_of(run: Run, block: Block, ordinal: int) -> list[Batch]:
     return found
 
 
+_MOST_BLOCKS = 256  # read in one go: two buffers each, and systems take 1,024
+
 Stored = Entry | Batch
 """A stored block, or a batch of the open one, which memory still has."""
 
@@ -156,6 +166,27 @@ class Shelf:
         opened = self.open[: bisect_right(self.open, t, key=_first)]
         closed = self.entries[: bisect_right(self.entries, t, key=_first)]
         return [*reversed(opened), *reversed(closed)]
+
+    def row(self, entry: Entry, high: int | None, most: int) -> list[Entry]:
+        """Blocks from ``entry`` on that lie one behind the other in its file, with nothing missing between them.
+
+        Args:
+            high: none that holds a tick beyond it; None: any.
+            most: bytes of their frames, about; ``entry`` itself counts whatever its size.
+        """
+        row = [entry]
+        size = entry.frame
+        for at in range(bisect_right(self.entries, entry.first, key=_first), len(self.entries)):
+            one, before = self.entries[at], row[-1]
+            size += one.frame
+            if size > most or len(row) == _MOST_BLOCKS or one.volume is not entry.volume:
+                break
+            if entry.raw and one.offset != before.offset + before.frame + before.foot:
+                break
+            if one.ordinal != before.ordinal + before.count or (high is not None and one.last > high):
+                break
+            row.append(one)
+        return row
 
     def received_since(self, at: int) -> Stored | None:
         """The first that holds a tick received at or after a time, or None."""

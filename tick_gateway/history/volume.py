@@ -5,11 +5,12 @@ Everything here waits for the disk; none of it is called on the event loop.
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 from zlib import crc32
 
 from ..errors import Damaged
@@ -62,9 +63,34 @@ class Segment:
             raise Damaged(f"the block at {entry.offset} of {self.name} does not hold what its foot says")
         return Block(lines, ts, ats)
 
-    def frame(self, entry: Entry) -> bytes:
-        """See ``Volume.frame``."""
-        return self._load(entry)[0]
+    def lines(self, entry: Entry) -> bytes:
+        """See ``Volume.lines``."""
+        return decompress(self._load(entry)[0], entry.size)
+
+    def frames(self, row: Sequence[Entry], *, wait: bool = True) -> bytearray | None:
+        """See ``Volume.frames``."""
+        frames = bytearray(sum(entry.frame for entry in row))
+        feet = memoryview(bytearray(max(entry.foot for entry in row)))
+        buffers: list[memoryview] = []
+        at = 0
+        for entry in row:
+            buffers += (memoryview(frames)[at : at + entry.frame], feet[: entry.foot])
+            at += entry.frame
+        size = at + sum(entry.foot for entry in row)
+        if not wait and (_NOWAIT is None or not all(entry.verified for entry in row)):
+            return None
+        fd = os.open(self.path, os.O_RDONLY)
+        try:
+            done = os.preadv(fd, buffers, row[0].offset) if wait else _read_now(fd, buffers, row[0].offset)
+        finally:
+            os.close(fd)
+        if done != size:
+            if not wait:
+                return None
+            raise Damaged(f"{self.name} ends within the blocks from {row[0].offset} on")
+        for entry, frame in zip(row, buffers[::2], strict=True):
+            self._verify(entry, frame)
+        return frames
 
     def _load(self, entry: Entry) -> tuple[bytes, bytes]:
         """A block's frame, verified if that was not done yet, and its foot."""
@@ -76,11 +102,27 @@ class Segment:
         frame = data[: entry.frame]
         if len(data) != entry.frame + entry.foot:
             raise Damaged(f"the block at {entry.offset} of {self.name} is cut off")
+        self._verify(entry, frame)
+        return frame, data[entry.frame :]
+
+    def _verify(self, entry: Entry, frame: bytes | memoryview) -> None:
         if not entry.verified:
             if crc32(frame) != entry.crc:
                 raise Damaged(f"the CRC of the block at {entry.offset} of {self.name} does not match")
             entry.verified = True
-        return frame, data[entry.frame :]
+
+
+_NOWAIT: Final[int | None] = getattr(os, "RWF_NOWAIT", None)  # Linux: read what is in memory, or fail
+
+
+def _read_now(fd: int, buffers: Sequence[memoryview], offset: int) -> int:
+    """Read as far as the system holds the file in memory; returns the bytes."""
+    try:
+        return os.preadv(fd, buffers, offset, _NOWAIT or 0)
+    except OSError as error:
+        if error.errno in (errno.EAGAIN, errno.EOPNOTSUPP):
+            return 0
+        raise
 
 
 def segment_name(first: int) -> str:

@@ -7,7 +7,7 @@ What is lost after that cannot be told any more, and ends the answer with a brok
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 import zstandard
@@ -15,13 +15,15 @@ from aiohttp import web
 
 from ..cursor import Look, Span
 from ..feed import Feed
+from ..history.archive import Load
+from ..history.shelf import Entry
 from ..params import Query
 from ..ring import Batch, Run
 from ..view import Payload, arrays
 from ..waiting import batches_of, until_done
-from ..wire.ndjson import lines
+from ..wire.ndjson import ZSTD_MAGIC, lines
 
-_MAGIC_BYTES: Final = 4  # of a zstd frame
+_READ_BYTES: Final = 1 << 20  # of stored blocks at once
 
 
 class Vanished(Exception):
@@ -47,24 +49,25 @@ class Range:
         self.low = query.t0 - 1 if query.t0 is not None else first - 1 if first is not None else run.shown
         self.high = run.shown if query.t1 is None else min(query.t1, run.shown)
         self.gaps = feed.gaps(run, self.low, self.high)
+        self._planned = {gap.after for gap in self.gaps}
 
-    async def pieces(self) -> AsyncIterator[Span | Look]:
-        """What it holds, piece by piece, looked up when its turn comes.
+    def next(self, t: int) -> Span | Look | None:
+        """What comes next after ``t``, looked up when its turn comes; None: that was all.
 
         Raises:
             Vanished: ticks are missing that were there when it was planned.
         """
-        planned = {gap.after for gap in self.gaps}
-        t = self.low
-        while t < self.high:
-            piece = self.feed.next(self.run, t, high=self.high, stored=self.zstd)
-            if t not in planned and self._lost(t, piece):
+        piece = self.feed.next(self.run, t, high=self.high, stored=self.zstd)
+        if t < self.high and t not in self._planned:
+            if self._lost(t, piece):
                 raise Vanished
-            if piece is None:
-                return
-            last = piece.entry.last if isinstance(piece, Look) else piece.position.t
-            yield piece
-            t = last
+        return piece
+
+    def row(self, piece: Look, most: int) -> list[Entry]:
+        """Whole blocks from a piece on, about so many bytes of frames; none where it is cut by the range's edges."""
+        if piece.entry.first <= self.low or piece.entry.last > self.high:
+            return []
+        return self.feed.archive.shelf(self.run).row(piece.entry, self.high, most)
 
     def _lost(self, t: int, piece: Span | Look | None) -> bool:
         """Whether ticks are missing between ``t`` and what comes next in the range."""
@@ -75,13 +78,12 @@ async def send(response: web.StreamResponse, wanted: Range) -> None:
     """Write a range's body.
 
     Raises:
-        Vanished: see ``Range.pieces``.
+        Vanished: see ``Range.next``.
     """
     if wanted.zstd:
         await _send_frames(response, wanted)
     elif wanted.plain:
-        async for piece in wanted.pieces():
-            await response.write(await _lines(wanted, piece))
+        await _send_lines(response, wanted)
     else:
         await _send_rendered(response, wanted)
 
@@ -91,49 +93,63 @@ async def _send_frames(response: web.StreamResponse, wanted: Range) -> None:
 
     Each write ends with the first bytes of the next frame: some decoders fail on a read that ends where a frame does.
     """
-    held = b""  # what is left of the frame before
-    async for piece in wanted.pieces():
-        frame = await _frame(wanted, piece)
-        if held:
-            await response.write(held + frame[:_MAGIC_BYTES])
-            held = frame[_MAGIC_BYTES:]
-        else:
-            held = frame
-    if held:
-        await response.write(held)
-    else:
-        await response.write(zstandard.ZstdCompressor().compress(b""))
-
-
-async def _frame(wanted: Range, piece: Span | Look) -> bytes:
-    if (
-        isinstance(piece, Look)
-        and piece.entry.raw
-        and wanted.low < piece.entry.first
-        and piece.entry.last <= wanted.high
-    ):
-        load = wanted.feed.archive.frame(piece.run, piece.entry)
-        await until_done(load)
-        if load.data is None:
-            raise Vanished
-        return load.data
-    return zstandard.ZstdCompressor(level=3).compress(await _lines(wanted, piece))
-
-
-async def _lines(wanted: Range, piece: Span | Look) -> bytes:
-    """A piece's lines as far as they are in the range; whole blocks are not taken apart."""
-    if isinstance(piece, Span):
+    piece, begin = wanted.next(wanted.low), 0
+    if piece is None:
+        await response.write(_compressed(b""))
+    while piece is not None:
+        frames, t = await _frames(wanted, piece)
+        piece = wanted.next(t)
+        if piece is not None:
+            frames += ZSTD_MAGIC
+        await response.write(memoryview(frames)[begin:])
+        begin = len(ZSTD_MAGIC)
         await asyncio.sleep(0)  # others have their turn, however fast this one reads
-        return b"\n".join([tick.data for tick in piece.ticks] + [b""])
-    whole = wanted.low < piece.entry.first and piece.entry.last <= wanted.high
-    if whole:
-        load = wanted.feed.archive.lines(piece.run, piece.entry)
-        await until_done(load)
-        if load.data is None:
-            raise Vanished
-        return load.data
-    ticks = [tick for span in await _spans(wanted, piece) for tick in span.ticks]
-    return b"\n".join([tick.data for tick in ticks] + [b""])
+
+
+async def _frames(wanted: Range, piece: Span | Look) -> tuple[bytearray, int]:
+    """What comes next as zstd frames, and the last ``t`` in it."""
+    row = wanted.row(piece, _READ_BYTES) if isinstance(piece, Look) and piece.entry.raw else []
+    if row:
+        got = wanted.feed.archive.frames(wanted.run, row)
+        if isinstance(got, Load):
+            await until_done(got)
+            if got.frames is None:
+                raise Vanished
+            got = bytearray(got.frames)  # others may have asked for the same
+        return got, row[-1].last
+    spans = await _spans(wanted, piece)
+    return bytearray(_compressed(_lines(spans))), _last(piece)
+
+
+async def _send_lines(response: web.StreamResponse, wanted: Range) -> None:
+    """Lines as they were published; whole blocks are not taken apart."""
+    t = wanted.low
+    while (piece := wanted.next(t)) is not None:
+        row = wanted.row(piece, _READ_BYTES) if isinstance(piece, Look) else []
+        if row:
+            load = wanted.feed.archive.lines(wanted.run, row)
+            await until_done(load)
+            if load.lines is None:
+                raise Vanished
+            for lines_of_block in load.lines:
+                await response.write(lines_of_block)
+            t = row[-1].last
+        else:
+            await response.write(_lines(await _spans(wanted, piece)))
+            t = _last(piece)
+        await asyncio.sleep(0)
+
+
+def _compressed(data: bytes) -> bytes:
+    return zstandard.ZstdCompressor(level=3).compress(data)
+
+
+def _lines(spans: Sequence[Span]) -> bytes:
+    return b"\n".join([tick.data for span in spans for tick in span.ticks] + [b""])
+
+
+def _last(piece: Span | Look) -> int:
+    return piece.entry.last if isinstance(piece, Look) else piece.position.t
 
 
 async def _spans(wanted: Range, piece: Span | Look) -> list[Span]:
@@ -165,7 +181,9 @@ async def _send_rendered(response: web.StreamResponse, wanted: Range) -> None:
             separator = b","
         await asyncio.sleep(0)  # others have their turn, however fast this one reads
 
-    async for piece in wanted.pieces():
+    t = wanted.low
+    while (piece := wanted.next(t)) is not None:
+        t = _last(piece)
         for span in await _spans(wanted, piece):
             some = query.view.render(wanted.run.id, span.ticks, left)
             pending += some

@@ -1,6 +1,7 @@
 """``/segments``: the sealed files of history, as they lie on disk, so that a mirror or a CDN can hold all of it.
 
-A sealed file never changes. The one that is still written to is not among them; what is in it comes by ``/range`` or live.
+A sealed file never changes. The one that is still written to is not among them; what is in it comes by ``/range``, or
+live.
 """
 
 from __future__ import annotations

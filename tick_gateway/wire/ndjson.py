@@ -56,9 +56,9 @@ class NDJSONFraming:
         rest = self._chunk(_EMPTY_FRAME[len(ZSTD_MAGIC) :]) if self.coding else b""
         return rest + (LAST_CHUNK if self.chunked else b"")
 
-    def stored(self, frame: bytes) -> bytes:
-        """A stored block, which is a zstd frame of lines."""
-        return self._chunk(frame[len(ZSTD_MAGIC) :] + ZSTD_MAGIC)
+    def stored(self, frames: bytes | bytearray) -> bytes:
+        """Stored blocks, which are zstd frames of lines."""
+        return self._chunk(bytes(frames[len(ZSTD_MAGIC) :]) + ZSTD_MAGIC)
 
     def _wrap(self, data: bytes) -> bytes:
         return self.stored(_compressor.compress(data)) if self.coding and data else self._chunk(data)
