@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests import needs
-from tests.load.history_kill import CLIENTS, SMALL, play
+from tests.clients import CLIENTS
+from tests.load.history_kill import SMALL, play
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="sends SIGSTOP and SIGKILL")
 

@@ -10,7 +10,9 @@ from pathlib import Path
 from .bus import TickBus
 from .fanout import FanOut
 from .feed import Feed
+from .history.archive import Archive
 from .history.catalog import Progress
+from .history.keeper import ReadingThreads
 from .history.recorder import Limits
 from .history.store import Store
 from .settings import Settings
@@ -32,6 +34,7 @@ class Hub:
     progress: InitVar[Progress | None] = None
     bus: TickBus = field(init=False)
     store: Store | None = field(init=False, default=None)
+    reading: ReadingThreads = field(init=False, default_factory=ReadingThreads)  # for history without a store
     feed: Feed = field(init=False)
     fanout: FanOut = field(init=False)
     started: float = field(default_factory=time.time)  # seconds since the epoch
@@ -51,10 +54,11 @@ class Hub:
         )
         if s.data:
             self.store = Store(
-                Path(s.data), self.bus, _limits(s), cache_bytes=s.history_cache, queue_bytes=s.history_queue,
+                Path(s.data), self.bus, limits_of(s), cache_bytes=s.history_cache, queue_bytes=s.history_queue,
                 progress=progress,
             )  # fmt: skip
-        self.feed = Feed(self.bus, self.store.archive if self.store is not None else None)
+        archive = self.store.archive if self.store is not None else Archive(self.reading, s.history_cache)
+        self.feed = Feed(self.bus, archive)
         self.fanout = FanOut(self.bus, self.feed, flush_interval=s.flush_interval, encoded_bytes=s.encoded_bytes)
 
     def start(self) -> None:
@@ -62,6 +66,8 @@ class Hub:
         self.fanout.start()
         if self.store is not None:
             self.store.start(self.fanout.news)
+        else:
+            self.reading.start()
 
     def refresh(self) -> None:
         """Let pulls see what was published, without waiting for a flush; what history has to store first they see
@@ -92,9 +98,12 @@ class Hub:
         """Let history go, once nothing is answered any more."""
         if self.store is not None:
             self.store.close()
+        else:
+            self.reading.close()
 
 
-def _limits(s: Settings) -> Limits:
+def limits_of(s: Settings) -> Limits:
+    """What history is kept by, out of the settings."""
     return Limits(
         block_bytes=s.block_bytes, block_age=s.block_age, segment_bytes=s.segment_bytes, segment_age=s.segment_age,
         retain_bytes=s.retain_bytes, retain_age=s.retain_age, level=s.history_level, fsync=s.fsync,

@@ -13,118 +13,29 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import hashlib
 import json
 import random
 import signal
-import socket
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import zstandard
-
-from tests.conformance.events import End, Event, Ledger, Tick
+from tests import history_files
+from tests.clients import Crowd, ask, difference, range_of
+from tests.conformance.events import Ledger
 from tests.conformance.house import tick
-from tests.conformance.raw import Closed, Refused, Response, close_all, request
-from tests.conformance.reader import Reader
-from tests.conformance.readers import FLAVOURS
-from tests.conformance.streams import NDJSONReader
-from tests.process import LISTENING, Running
+from tests.conformance.raw import close_all, request
+from tests.lives import Lives
+from tests.process import Running
 
 RUN = "killed"
 FIRST = 3  # a run need not begin at 0
-PATIENCE = 60.0  # seconds that a wait may last, so that a failure ends
 SMALL = ("--ring", "200", "--block-bytes", "8k", "--segment-bytes", "8k", "--block-age", "0.5", "--fsync", "never")
 _BEAT = 0.02  # seconds between two writes to the publisher
-
-
-class ZstdReader(NDJSONReader):
-    """Takes NDJSON as a row of zstd frames."""
-
-    async def _open(self) -> None:
-        response = await request(self.port, self.target, headers={"Accept-Encoding": "zstd"}, small=self.small)
-        if response.status != 200:
-            raise Refused(response)
-        assert response.headers["Content-Encoding"] == "zstd"
-        self._named(_Decoded(response))
-
-
-class _Decoded(Response):
-    """A response whose body is decoded as it comes."""
-
-    def __init__(self, coded: Response) -> None:
-        self.__dict__.update(coded.__dict__)
-        self._coded = coded
-
-    async def pieces(self) -> AsyncIterator[bytes]:
-        decoder = zstandard.ZstdDecompressor().decompressobj(read_across_frames=True)
-        async for piece in self._coded.pieces():
-            yield decoder.decompress(piece)
-        self.ended = self._coded.ended
-
-
-def _reader(name: str, port: int) -> Reader:
-    start: dict[str, object] = {"from_t": f"{RUN}:-1"}
-    if name == "ndjson-zstd":
-        return ZstdReader(port, "/ndjson", start)
-    kind = FLAVOURS[name]
-    paths = {"websocket": "/ws/stream", "longpoll": "/poll"}
-    return kind(port, paths.get(kind.transport, f"/{kind.transport}"), start)
-
-
-CLIENTS = ("websocket", "websocket-browser", "sse", "ndjson", "ndjson-zstd", "longpoll", "incremental")
-
-
-class Client:
-    """A reader that comes back for as long as it takes.
-
-    Attributes:
-        events: all that it was given, over all connections.
-        newest: the newest tick among them.
-        away: it has noticed that the gateway is gone, and waits for the next.
-        visits: connections it had.
-    """
-
-    def __init__(self, name: str, port: int) -> None:
-        self.name = name
-        self.events: list[Event] = []
-        self.newest = -1
-        self.away = asyncio.Event()
-        self.visits = 0
-        self._reader = _reader(name, port)
-        self._goal = 1 << 62, asyncio.Event()
-
-    async def follow(self, up: asyncio.Event) -> None:
-        """Read along whenever the gateway is ``up``."""
-        while True:
-            await up.wait()
-            self.away.clear()
-            with contextlib.suppress(Closed, OSError, EOFError):  # killed: it comes back
-                await (self._reader.again() if self.visits else self._reader.connect())
-                self.visits += 1
-                while True:
-                    event = await self._reader.next()
-                    self.events.append(event)
-                    self.newest = event.t if isinstance(event, Tick) else self.newest
-                    if self.newest >= self._goal[0]:
-                        self._goal[1].set()
-            self._reader.close()
-            self.away.set()
-            if up.is_set():
-                await asyncio.sleep(0.01)  # nobody listens there yet, or no longer
-
-    async def reach(self, t: int) -> None:
-        """Wait until it was given a tick, or one behind it."""
-        self._goal = t, asyncio.Event()
-        if self.newest < t:
-            await self._goal[1].wait()
 
 
 class Feeder:
@@ -187,175 +98,105 @@ class Play:
     ) -> None:
         self.figures = Figures()
         self._life = life
-        self._directory = directory
         self._random = random.Random(seed)
-        self._port = _free_port()
-        self._command = [
-            sys.executable, "-m", module, "serve", "--host", "127.0.0.1", "--port", str(self._port),
-            "--data", str(directory), *options,
-        ]  # fmt: skip
-        self._gateway = Running(self._command)
-        self._up = asyncio.Event()
-        publish = [sys.executable, "-m", "tick_gateway", "publish", f"127.0.0.1:{self._port}", "--run", RUN, "--retry"]
-        self._publisher = Running(publish, stdin=True)
+        self._lives = Lives(directory, *options, module=module)
+        publish = ["publish", f"127.0.0.1:{self._lives.port}", "--run", RUN, "--retry"]
+        self._publisher = Running([sys.executable, "-m", "tick_gateway", *publish], stdin=True)
         self._feeder = Feeder(self._publisher, rate, seed)
-        self._clients = [Client(name, self._port) for name in CLIENTS]
         self._sealed: dict[Path, str] = {}  # what was in them when they were sealed
 
     async def run(self, kills: int) -> Figures:
         begun = time.monotonic()
         feeding = asyncio.create_task(self._feeder.run())
-        following: list[asyncio.Task[None]] = []
         try:
-            await self._listening()
-            first = await request(self._port, "/poll?timeout=60")
-            assert first.status == 200 and (await first.json())["t"] == FIRST
-            following = [asyncio.create_task(client.follow(self._up)) for client in self._clients]
-            self._up.set()
-            for _ in range(kills):
-                await asyncio.sleep(self._random.uniform(0.1, self._life))
-                await self._kill(feeding, *following)
-            self._feeder.over.set()
-            await self._watch(feeding, *following)
-            await self._end(following)
+            async with self._lives:
+                first = await request(self._lives.port, "/poll?timeout=60")
+                assert first.status == 200 and (await first.json())["t"] == FIRST
+                async with Crowd(self._lives.port, RUN) as crowd:
+                    for _ in range(kills):
+                        await asyncio.sleep(self._random.uniform(0.1, self._life))
+                        await self._kill(crowd)
+                        if feeding.done():
+                            feeding.result()
+                    self._feeder.over.set()
+                    await feeding
+                    await self._end(crowd)
         finally:
-            for task in (feeding, *following):
-                task.cancel()
-            await asyncio.gather(feeding, *following, return_exceptions=True)
+            feeding.cancel()
+            await asyncio.gather(feeding, return_exceptions=True)
             close_all()
             self._publisher.kill()
-            self._gateway.kill()
         self.figures.seconds = time.monotonic() - begun
         return self.figures
 
-    async def _kill(self, *tasks: asyncio.Task[None]) -> None:
+    async def _kill(self, crowd: Crowd) -> None:
         """Kill the gateway, see what is left, start the next one, and let everybody in again."""
-        self._up.clear()
-        self._gateway.process.send_signal(signal.SIGKILL)
+        crowd.up.clear()
+        self._lives.signal(signal.SIGKILL)
         self._publisher.process.send_signal(signal.SIGSTOP)
         lagged = await self._buried()
-        async with asyncio.timeout(PATIENCE):
-            await asyncio.gather(*(client.away.wait() for client in self._clients))
-        for task in tasks:
-            if task.done():
-                task.result()  # what is wrong with a client is told here
+        await crowd.away()
         self._look_at_files(recovered=False)
-        self._gateway = Running(self._command)
+        self._lives.begin()
         if self._random.random() < 0.3:
             await asyncio.sleep(self._random.uniform(0.0, 0.5))
-            self._gateway.process.send_signal(signal.SIGKILL)
-            self.figures.early += 1
+            self._lives.signal(signal.SIGKILL)
             await self._buried()
-            self._gateway = Running(self._command)
-        await self._listening()
+            self.figures.early += 1
+            self._lives.begin()
+        await self._lives.listening()
         self._look_at_files(recovered=True)
-        await self._look_at_history(lagged)
+        await self._look_at_history(crowd.newest, lagged)
         self._publisher.process.send_signal(signal.SIGCONT)
-        self._up.set()
+        crowd.up.set()
 
     async def _buried(self) -> bool:
         """Wait until the gateway is gone; returns whether live went on without the disk in its life."""
         self.figures.kills += 1
-        await asyncio.to_thread(self._gateway.wait)
-        told = self._gateway.stderr.text
-        assert "Traceback" not in told, told
-        lags = told.count("live goes on without it")
+        lags = (await self._lives.buried()).count("live goes on without it")
         self.figures.lags += lags
         return lags > 0
 
     def _look_at_files(self, *, recovered: bool) -> None:
         """Sealed segments (``recovered``: all of them) are whole zstd files, and never change again."""
-        paths = self._paths if recovered else self._paths[:-1]
-        if paths:
-            self._zstd("-tq", *paths)
+        paths = history_files.segments(self._lives.directory, RUN)
+        paths = paths if recovered else paths[:-1]
+        history_files.whole(*paths)
         for path in paths[:-1]:
             digest = hashlib.sha256(path.read_bytes()).hexdigest()
             assert self._sealed.setdefault(path, digest) == digest, f"{path.name} has changed since it was sealed"
         assert set(self._sealed) <= set(paths) or not recovered, "a sealed segment is gone"
         self.figures.segments = len(paths)
 
-    @property
-    def _paths(self) -> list[Path]:
-        return sorted((self._directory / RUN).glob("*.jsonl.zst"))
-
-    @staticmethod
-    def _zstd(*arguments: str | Path) -> bytes:
-        done = subprocess.run(["zstd", *arguments], capture_output=True)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    async def _look_at_history(self, lagged: bool) -> None:
-        """History is every tick up to a tip that no client stood beyond."""
-        assert (await self._ask("/healthz"))["status"] == "ok", await self._ask("/healthz")
-        have = await self._history()
+    async def _look_at_history(self, seen: int, lagged: bool) -> None:
+        """History is every tick up to a tip, and no client has ``seen`` one beyond it."""
+        health = await ask(self._lives.port, "/healthz")
+        assert health["status"] == "ok", health
+        have, gap = await range_of(self._lives.port, RUN)
         wanted = self._feeder.lines[: len(have)]
-        assert have == wanted, _difference(have, wanted)
-        seen = max(client.newest for client in self._clients)
+        assert have == wanted and gap is None, (difference(have, wanted), gap)
         kept = json.loads(have[-1])["t"]
         lost = self._feeder.ledger.between(RUN, kept, seen)
-        assert not lost or lagged, (
-            f"ticks {lost[:10]} were seen by a client and are not in history, whose tip is {kept}"
-        )
+        assert not lost or lagged, f"ticks {lost[:10]} were seen by a client, and history has none after {kept}"
         self.figures.lost += len(lost)
 
-    async def _history(self) -> list[bytes]:
-        response = await request(self._port, f"/range?run={RUN}")
-        assert response.status == 200
-        assert "Tick-Gap" not in response.headers, response.headers
-        return (await response.read()).splitlines()
-
-    async def _end(self, following: list[asyncio.Task[None]]) -> None:
+    async def _end(self, crowd: Crowd) -> None:
         """The simulation is over: the publisher ends well, everybody comes to the last tick, and so did history."""
         code = await asyncio.to_thread(self._publisher.wait)
         assert code == 0, self._publisher.report()
-        wanted = self._feeder.lines
-        tip = self._feeder.ledger.tip[1]
-        await self._watch(asyncio.gather(*(client.reach(tip) for client in self._clients)), *following)
-        have = await self._history()
-        assert have == wanted, _difference(have, wanted)
-        for client in self._clients:
-            events = [event for event in client.events if not isinstance(event, End)]
-            self._feeder.ledger.check(events, after=(RUN, -1))
-            notices = [event for event in events if type(event).__name__ in ("Gap", "Reset")]
-            assert not notices, f"{client.name} was told {notices[:5]}"
-            self.figures.visits[client.name] = client.visits
-        self._up.clear()
-        assert await asyncio.to_thread(self._gateway.terminate) == 0, self._gateway.report()
-        assert "Traceback" not in self._gateway.stderr.text, self._gateway.report()
+        ledger, wanted = self._feeder.ledger, self._feeder.lines
+        await crowd.reach(ledger.tip[1])
+        have, gap = await range_of(self._lives.port, RUN)
+        assert have == wanted and gap is None, (difference(have, wanted), gap)
+        for name, notices in crowd.check(ledger).items():
+            assert not notices, f"{name} was told {notices[:5]}"
+        self.figures.visits = {client.name: client.visits for client in crowd.clients}
+        crowd.up.clear()
+        await self._lives.stop()
         self._look_at_files(recovered=True)
-        assert self._zstd("-dcq", *self._paths).splitlines() == wanted, "the files are not what was published"
+        have = history_files.lines(self._lives.directory, RUN)
+        assert have == wanted, difference(have, wanted)
         self.figures.ticks = len(wanted)
-
-    async def _watch(self, wanted: asyncio.Future[Any], *others: asyncio.Future[None]) -> None:
-        """Wait for one thing; what goes wrong elsewhere meanwhile is raised here."""
-        async with asyncio.timeout(PATIENCE):
-            await asyncio.wait((wanted, *others), return_when=asyncio.FIRST_COMPLETED)
-            for other in others:
-                if other.done():
-                    other.result()
-            await wanted
-
-    async def _listening(self) -> None:
-        found = await asyncio.to_thread(self._gateway.stderr.find, LISTENING)
-        assert found is not None, self._gateway.report()
-
-    async def _ask(self, target: str) -> dict[str, object]:
-        response = await request(self._port, target)
-        answer: dict[str, object] = await response.json()
-        assert response.status == 200, answer
-        return answer
-
-
-def _difference(have: Sequence[bytes], wanted: Sequence[bytes]) -> str:
-    at = next((i for i, (one, other) in enumerate(zip(have, wanted, strict=False)) if one != other), len(wanted))
-    return f"history has {len(have)} ticks, {len(wanted)} were published; they part at {at}: {have[at : at + 2]!r:.300}"
-
-
-def _free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
 
 
 def play(
