@@ -32,8 +32,8 @@ hub  session  takeover
 commands
 transports  sources
 server
-gateway
-sources.demo  sources.stdin  client
+gateway  importing
+sources.demo  sources.stdin  sources.tail  client
 cli
 __main__
 """

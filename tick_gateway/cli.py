@@ -1,4 +1,4 @@
-"""The command line: ``tick-gateway serve | demo | cat | publish``.
+"""The command line: ``tick-gateway serve | demo | cat | publish | import``.
 
 Whatever is asked for wrongly is answered with one line on standard error and exit code 2.
 """
@@ -12,6 +12,7 @@ import signal
 import socket
 import sys
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any, Final, NoReturn
 
 import click
@@ -21,10 +22,12 @@ from .bar import Bar
 from .client.commands import cat, publish
 from .errors import GatewayError, HistoryError, SettingError
 from .gateway import Gateway
+from .importing import import_
 from .server.listen import ANYWHERE, Server, loop_factory, open_socket, tune_collector, url
 from .settings import TABLE, Settings, parse_settings
 from .sources.demo import demo_source
 from .sources.stdin import stdin_source
+from .sources.tail import Tail
 
 Source = Callable[[Gateway], Awaitable[None]]
 
@@ -70,14 +73,24 @@ def main(context: click.Context) -> None:
 
 main.add_command(cat)
 main.add_command(publish)
+main.add_command(import_)
 
 
 @main.command()
 @setting_options
 @click.option("--stdin", "from_stdin", is_flag=True, help="read ticks from standard input, one JSON object a line")
-def serve(from_stdin: bool, **flags: str | None) -> None:
-    """Start a gateway. Ticks come by POST /publish, /ws/publish or --stdin."""
-    run(_settings(flags), stdin_source if from_stdin else None)
+@click.option("--tail", "tailed", type=click.Path(path_type=Path), metavar="DIR",
+              help="follow the *.jsonl.zst and *.jsonl that another program writes into DIR")  # fmt: skip
+def serve(from_stdin: bool, tailed: Path | None, **flags: str | None) -> None:
+    """Start a gateway. Ticks come by POST /publish, /ws/publish, --stdin or --tail."""
+    if from_stdin and tailed is not None:
+        raise click.UsageError("--stdin and --tail: one source at a time")
+    settings = _settings(flags)
+    try:
+        tail = Tail(tailed, settings) if tailed is not None else None
+    except SettingError as error:
+        raise click.UsageError(str(error)) from None
+    run(settings, tail.source if tail is not None else stdin_source if from_stdin else None, tail)
 
 
 @main.command()
@@ -100,8 +113,8 @@ def _settings(flags: dict[str, str | None]) -> Settings:
         raise click.UsageError(str(error)) from None
 
 
-def run(settings: Settings, source: Source | None) -> None:
-    """Serve until SIGTERM or SIGINT, then drain and return.
+def run(settings: Settings, source: Source | None, tail: Tail | None = None) -> None:
+    """Serve until SIGTERM or SIGINT, then drain and return; what ``tail`` finds is there before the port opens.
 
     Raises:
         click.UsageError: the address cannot be had.
@@ -109,7 +122,11 @@ def run(settings: Settings, source: Source | None) -> None:
     """
     bar = Bar("reading history")
     try:
+        if tail is not None:
+            tail.prepare(bar.to)
         gateway = Gateway.of(settings, bar.to)
+        if tail is not None:
+            tail.attach(gateway.hub, bar.to)
         bar.end()
         sock = open_socket(settings)
     except (SettingError, HistoryError) as error:
@@ -128,7 +145,8 @@ async def _run(gateway: Gateway, sock: socket.socket, source: Source | None) -> 
     server = Server(gateway.app, gateway.settings)
     await server.start(sock)
     tune_collector()
-    banner(gateway.settings, server.port, publish=source is None and not gateway.settings.publish_token)
+    publish = source is None and not gateway.settings.publish_token
+    banner(gateway.settings, server.port, publish=publish, in_place=gateway.hub.in_place)
     feeding = asyncio.ensure_future(source(gateway)) if source is not None else None
     if feeding is not None:
         feeding.add_done_callback(lambda task: stop.set() if not task.cancelled() and task.exception() else None)
@@ -141,7 +159,7 @@ async def _run(gateway: Gateway, sock: socket.socket, source: Source | None) -> 
         raise click.ClickException(str(error)) if isinstance(error, GatewayError) else error
 
 
-def banner(settings: Settings, port: int, *, publish: bool) -> None:
+def banner(settings: Settings, port: int, *, publish: bool, in_place: bool) -> None:
     """Say on the terminal what to open and what to curl; how to ``publish`` where no source of its own does."""
     everywhere = settings.host in ANYWHERE
     address = f"http://localhost:{port}/" if everywhere else url(settings, port)
@@ -155,6 +173,8 @@ def banner(settings: Settings, port: int, *, publish: bool) -> None:
         *([f"  publish                echo '{{\"t\":1}}' | curl --data-binary @- {address}publish"] if publish else []),
         f"  every tick is kept in {settings.data}"
         if settings.data
+        else "  history is read from the files that are followed"
+        if in_place
         else "  history is off: ticks are kept in memory alone",
     ]
     click.echo("\n".join(lines), err=True)

@@ -34,6 +34,7 @@ class Hub:
     progress: InitVar[Progress | None] = None
     bus: TickBus = field(init=False)
     store: Store | None = field(init=False, default=None)
+    in_place: bool = field(init=False, default=False)  # without a store, files of another program are the history
     reading: ReadingThreads = field(init=False, default_factory=ReadingThreads)  # for history without a store
     feed: Feed = field(init=False)
     fanout: FanOut = field(init=False)

@@ -66,14 +66,14 @@ def load_note(data: Path, source: Path, stored: Sequence[StoredRun]) -> dict[str
     return None if any(one.id == run and one.tip < tip for one in stored) else note
 
 
-def save_note(data: Path, directory: Directory) -> None:
-    """Remember how far a directory was read; what it was read for has to be stored already.
+def write_note(data: Path, note: dict[str, Any]) -> None:
+    """Remember how far a directory was read (see ``Directory.note``); what the note covers has to be stored already.
 
     Raises:
         OSError: it cannot be written.
     """
     temporary = data / f"{NOTE}.new"
-    temporary.write_bytes(orjson.dumps(directory.note()))
+    temporary.write_bytes(orjson.dumps(note))
     temporary.replace(data / NOTE)
 
 
@@ -112,10 +112,10 @@ class Bringing:
                     progress(*directory.progress())
                 if now - self._noted >= _NOTE_SECONDS:
                     self._noted = now
-                    save_note(self._data, directory)
+                    write_note(self._data, directory.note())
         finally:
             self._recorder.close()
-        save_note(self._data, directory)
+        write_note(self._data, directory.note())
         self.brought.bad = directory.bad - bad
         return self.brought
 

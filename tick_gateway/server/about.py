@@ -70,6 +70,10 @@ def _run(run: Run, first: int) -> dict[str, object]:
 async def healthz(request: web.Request, hub: Hub) -> web.StreamResponse:
     """Whether the gateway works. It does while it streams: trouble with history is told, but is no failure of it."""
     body: dict[str, object] = {"status": "ok", "history": "off: ticks are kept in memory alone"}
+    if hub.in_place:
+        damaged = hub.feed.archive.damaged
+        body |= {"history": "read in place, from files of another program", "damaged": damaged}
+        body["status"] = "degraded" if damaged else "ok"
     if hub.store is not None:
         keeper, damaged = hub.store.keeper, hub.feed.archive.damaged
         body["history"] = "ok" if keeper.state == "ok" else f"{keeper.state}: {keeper.reason}"

@@ -1,0 +1,160 @@
+"""Portions of another program's files: reading them where they lie.
+
+What stands on the shelves is where in a file's content a portion begins and ends, and what ticks it holds. To read one,
+the file is decompressed from the nearest place on at which a frame begins, which may be its start; so a few files are
+kept open where they were read last, and reading on costs no more than it has to.
+
+Everything here waits for the disk; none of it is called on the event loop.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import Final
+from zlib import crc32
+
+import zstandard
+
+from ..errors import Damaged, TickError
+from ..tick import parse
+from .content import Content, File, Replaced
+from .segment import step_of, unpack_columns
+from .shelf import Block, Entry
+
+_MOST_REELS: Final = 4
+
+
+class Portion(Entry):
+    """A portion of a file; ``offset`` and ``frame`` are where it begins in the content and how long it is there.
+
+    Attributes:
+        columns: numbers and receive times of its ticks, packed; empty: they were received at even intervals.
+    """
+
+    __slots__ = ("columns",)
+
+    def __init__(
+        self, volume: FileVolume, begin: int, end: int, ordinal: int, ts: Sequence[int], lines: Sequence[bytes],
+        ats: tuple[int, int], columns: bytes = b"",
+    ) -> None:  # fmt: skip
+        content = b"\n".join([*lines, b""])
+        super().__init__(
+            volume, begin, 0, ordinal=ordinal, first=ts[0], last=ts[-1], first_at=ats[0], last_at=ats[1],
+            count=len(ts), step=step_of(ts), size=len(content), frame=end - begin, crc=crc32(content), raw=False,
+        )  # fmt: skip
+        self.columns = columns
+
+
+class Reel:
+    """A file that is open for reading, and the content that lies next."""
+
+    def __init__(self, file: File, offset: int) -> None:
+        self.file = file
+        self.content = Content(file.path, file.boundary_before(offset))
+        self.at = self.content.given  # where what is kept begins
+        self._kept = b""
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Content from an offset that is not before ``at``."""
+        parts = [self._kept[offset - self.at :]]
+        have = len(parts[0])
+        while have < size:
+            data = self.content.more()
+            if not data:
+                raise Damaged(f"{self.file.name} ends before byte {offset + size} of its content")
+            begin = max(offset - (self.content.given - len(data)), 0)
+            parts.append(data[begin:])
+            have += len(parts[-1])
+        found = b"".join(parts)
+        self.at, self._kept = offset + size, found[size:]
+        return found[:size]
+
+
+class Reels:
+    """Files that are kept open for reading, a few; for any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._reels: list[Reel] = []  # the one that was used last comes last
+
+    def read(self, file: File, offset: int, size: int) -> bytes:
+        """A part of a file's content.
+
+        Raises:
+            Damaged: it is not there any more.
+            OSError: the file cannot be read.
+        """
+        reel = self._take(file, offset) or Reel(file, offset)
+        try:
+            found = reel.read(offset, size)
+        except Replaced:
+            reel.content.close()
+            raise Damaged(f"{file.name} was replaced") from None
+        except BaseException:
+            reel.content.close()
+            raise
+        with self._lock:
+            self._reels.append(reel)
+            old = self._reels.pop(0) if len(self._reels) > _MOST_REELS else None
+        if old is not None:
+            old.content.close()
+        return found
+
+    def _take(self, file: File, offset: int) -> Reel | None:
+        """The reel that is nearest before an offset; None: beginning anew is no farther."""
+        with self._lock:
+            mine = [reel for reel in self._reels if reel.file is file and reel.at <= offset]
+            reel = max(mine, key=lambda reel: reel.at, default=None)
+            if reel is None or reel.content.path != file.path or reel.at < file.boundary_before(offset)[1]:
+                return None
+            self._reels.remove(reel)
+            return reel
+
+    def close(self) -> None:
+        with self._lock:
+            reels, self._reels = self._reels, []
+        for reel in reels:
+            reel.content.close()
+
+
+class FileVolume:
+    """One file's portions (see ``shelf.Volume``)."""
+
+    def __init__(self, file: File, reels: Reels, max_tick: int) -> None:
+        self.file = file
+        self._reels = reels
+        self._max_tick = max_tick
+
+    def read(self, entry: Entry) -> Block:
+        """See ``Volume.read``."""
+        assert isinstance(entry, Portion)
+        ts: list[int] = []
+        lines: list[bytes] = []
+        tip = -1
+        for line in self._reels.read(self.file, entry.offset, entry.frame).split(b"\n"):
+            try:
+                t, data = parse(line, self._max_tick)
+            except TickError:
+                continue
+            if t > tip:
+                ts.append(t)
+                lines.append(data)
+                tip = t
+        content = b"\n".join([*lines, b""])
+        if len(ts) != entry.count or crc32(content) != entry.crc:
+            raise Damaged(f"{self.file.name} does not hold what it did at byte {entry.offset} of its content")
+        if entry.columns:
+            return Block(content, *unpack_columns(entry.columns, entry.count))
+        steps, passed = max(entry.count - 1, 1), entry.last_at - entry.first_at
+        return Block(content, ts, [entry.first_at + passed * index // steps for index in range(entry.count)])
+
+    def lines(self, entry: Entry) -> bytes:
+        """See ``Volume.lines``."""
+        return self.read(entry).lines
+
+    def frames(self, row: Sequence[Entry], *, wait: bool = True) -> bytearray | None:
+        """See ``Volume.frames``; made anew, since no frame of the file is a portion."""
+        if not wait:
+            return None
+        return bytearray(b"".join([zstandard.ZstdCompressor().compress(self.lines(entry)) for entry in row]))

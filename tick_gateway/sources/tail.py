@@ -1,0 +1,192 @@
+"""A directory of another program as a source: each tick is published when it is written, a moment later.
+
+With ``--data``, what is there is brought into history before the port opens, and a note beside the history says how far
+the directory was read; it is written after what it covers was stored. Without, the directory itself is the history.
+
+Reading blocks, so it has a thread of its own. It looks at the newest file a hundred times a second: that is cheap, and
+works on every file system.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import threading
+import time
+from bisect import bisect_right
+from concurrent.futures import Future
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from ..bus import TickBus
+from ..errors import GatewayError, RunClosed, SettingError
+from ..history.catalog import Progress
+from ..history.foreign import Directory, Event, Gone
+from ..history.inplace import InPlace, Scan, Volumes
+from ..history.restoring import restore
+from ..history.runs import Stretch
+from ..hub import Hub, limits_of
+from ..importing import bring, write_note
+from ..settings import Settings
+
+if TYPE_CHECKING:
+    from ..gateway import Gateway
+
+log = logging.getLogger("tick_gateway.tail")
+
+POLL_SECONDS: Final = 0.01
+_NOTE_SECONDS: Final = 1.0
+_NOTE_SHARE: Final = 0.02  # of the thread's time that notes may take
+_JOIN_SECONDS: Final = 5.0
+_FOREVER: Final = threading.TIMEOUT_MAX
+
+
+class Tail:
+    """Follows a directory for one gateway: ``prepare``, then ``attach``, then ``source``.
+
+    Args:
+        path: the directory; it need not be there yet.
+
+    Raises:
+        SettingError: there is something else.
+    """
+
+    def __init__(self, path: Path, settings: Settings) -> None:
+        if path.exists() and not path.is_dir():
+            raise SettingError("--tail", f"{path} is no directory")
+        self._path = path
+        self._settings = settings
+        self._data = Path(settings.data) if settings.data else None
+        self._directory = Directory(path, settings.max_tick)
+        self._live: InPlace | None = None
+        self._stop = threading.Event()
+        self._whole = True  # all that was read was published
+        self._told: set[str] = set()
+
+    def prepare(self, progress: Progress) -> None:
+        """With ``--data``: bring what is there into history.
+
+        Raises:
+            HistoryError: another process keeps history there, or it cannot be written.
+            SettingError: the directory is the history's own.
+        """
+        if self._data is not None:
+            settings = self._settings
+            self._directory, _ = bring(self._path, self._data, limits_of(settings), settings.max_tick, progress)
+
+    def attach(self, hub: Hub, progress: Progress) -> None:
+        """Without ``--data``: let the directory be the history of a hub that has not started."""
+        if self._data is not None:
+            return
+        volumes = Volumes(self._settings.max_tick)
+        found = Scan(self._directory, volumes, progress).runs
+        restore(hub.bus, hub.feed.archive, [run for run in found.values() if run.entries], {})
+        hub.feed.restored()
+        self._live = InPlace(hub.bus, hub.feed.archive, volumes, hub.fanout.news)
+        hub.bus.sink, hub.in_place = self._live.take, True
+
+    async def source(self, gateway: Gateway) -> None:
+        """Publish what is written, until it is cancelled."""
+        hub, loop = gateway.hub, asyncio.get_running_loop()
+        failed: asyncio.Future[None] = loop.create_future()
+
+        def work() -> None:
+            try:
+                self._follow(hub, loop)
+            except Exception as error:
+                with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left to be told
+                    loop.call_soon_threadsafe(_fail, failed, error)
+
+        thread = threading.Thread(target=work, name="tick-gateway-tail", daemon=True)
+        thread.start()
+        try:
+            await failed
+        finally:
+            self._stop.set()
+            await loop.run_in_executor(None, thread.join, _JOIN_SECONDS)
+            if not thread.is_alive():
+                if self._data is not None and self._whole and await hub.settled():
+                    self._write_note(self._data, self._directory.note())
+                self._directory.close()
+
+    # ---- the thread ----
+
+    def _follow(self, hub: Hub, loop: asyncio.AbstractEventLoop) -> None:
+        noted, due = True, time.monotonic() + _NOTE_SECONDS
+        storing: tuple[dict[str, Any], Future[bool]] | None = None  # a note, and whether what it covers is stored
+        while not self._stop.is_set():
+            events = self._directory.read()
+            for event in events:
+                self._deal_with(hub.bus, loop, event)
+            noted = noted and not events
+            if self._data is not None and not noted and storing is None and (now := time.monotonic()) >= due:
+                note = self._directory.note()
+                storing, noted = (note, asyncio.run_coroutine_threadsafe(hub.settled(), loop)), True
+                due = now + max(_NOTE_SECONDS, (time.monotonic() - now) / _NOTE_SHARE)
+            if self._data is not None and storing is not None and storing[1].done():
+                if storing[1].result():
+                    self._write_note(self._data, storing[0])
+                else:
+                    noted = False
+                storing = None
+            if not events:
+                self._stop.wait(POLL_SECONDS)
+
+    def _deal_with(self, bus: TickBus, loop: asyncio.AbstractEventLoop, event: Event) -> None:
+        if isinstance(event, Gone):
+            log.warning("%s is gone, or was begun anew", event.file.name)
+            if self._live is not None:
+                loop.call_soon_threadsafe(self._live.gone, event.file)
+            return
+        index = 0
+        while index < len(event.ts) and self._whole:
+            index = self._new_from(bus, event, index)
+            try:
+                while index < len(event.ts) and self._whole:
+                    self._publish(bus, event, index)
+                    index += 1
+            except RunClosed:  # others publish, too: what comes now is another run
+                self._directory.runs.go_on(event.life)
+
+    def _new_from(self, bus: TickBus, stretch: Stretch, index: int) -> int:
+        """The first tick at or after an index that its run has not got: after a crash, history may have more than the
+        note says. Where others were published since, the run goes on under another name."""
+        while (known := bus.runs.get(stretch.life.id)) is not None:
+            index = bisect_right(stretch.ts, known.tip, index)
+            if index == len(stretch.ts) or (known is bus.current and not known.ended):
+                break
+            self._directory.runs.go_on(stretch.life)
+        return index
+
+    def _publish(self, bus: TickBus, stretch: Stretch, index: int) -> None:
+        if self._stop.is_set():
+            self._whole = False
+            return
+        if self._live is not None:
+            self._live.mark(stretch, index)
+        try:
+            taken = bus.offer(stretch.ts[index], stretch.lines[index], stretch.life.id, timeout=_FOREVER)
+        except GatewayError as error:
+            taken = False
+            if isinstance(error, RunClosed):
+                raise
+            if stretch.life.id not in self._told:
+                self._told.add(stretch.life.id)
+                log.warning("%s: %s; others like it are passed over, too", stretch.file.name, error)
+        finally:
+            if self._live is not None and not taken:
+                self._live.unmark(stretch, index)
+
+    def _write_note(self, data: Path, note: dict[str, Any]) -> None:
+        try:
+            write_note(data, note)
+        except OSError as error:
+            if "note" not in self._told:
+                self._told.add("note")
+                log.warning("how far %s was read cannot be noted: %s", self._path, error.strerror)
+
+
+def _fail(future: asyncio.Future[None], error: Exception) -> None:
+    if not future.done():
+        future.set_exception(error)
