@@ -245,18 +245,18 @@ class Keeper:
         done: list[_Group] = []
         while self._flight and self._flight[0].number <= wrote.upto:
             done.append(self._flight.popleft())
-        if error is not None:
-            self._refuse(done)
-            self._fall("failing", f"{error.strerror or error}")
-        else:
-            for group in done:
-                self.archive.wrote(group.batches)
+        for group in done if error is None else ():
+            self.archive.wrote(group.batches)
         for event in wrote.events:
             if isinstance(event, Removed):
                 self.archive.removed(event.run, event.segment)
             elif (run := self.bus.runs.get(event.run)) is not None:
                 self.archive.closed(run, event.entry)
-        if error is None and done and not self._late:
+        # Readers come after that: what memory lets go of for what they are shown may be in a block that was closed.
+        if error is not None:
+            self._refuse(done)
+            self._fall("failing", f"{error.strerror or error}")
+        elif done and not self._late:
             self._rise()
         self._show(done)
         self._settle()

@@ -181,8 +181,9 @@ class Recorder:
             OSError: as ``write``.
         """
         stored = self.runs.get(run.id)
-        if stored is None or stored.ended:
+        if stored is None or stored.ended or stored.tip < 0:  # nothing of it came to disk
             return
+        lost_tail = run.lost_tail or stored.tip < run.tip
         try:
             self._switch(stored)
             self._close_block()
@@ -190,12 +191,12 @@ class Recorder:
             assert self._segment is not None
             foot = Foot(
                 stored.id, stored.seq, stored.started, stored.origin, stored.total, stored.tip, stored.tip,
-                0, 0, 0, 0, 0, 0, 0, b"", True, run.lost_tail,
+                0, 0, 0, 0, 0, 0, 0, b"", True, lost_tail,
             )  # fmt: skip
             packed = foot.pack()
             self._put(packed)
             self._segment.size += len(packed)
-            stored.ended, stored.lost_tail = True, run.lost_tail
+            stored.ended, stored.lost_tail = True, lost_tail
             self._seal()
         except OSError:
             self._broken = True

@@ -98,7 +98,8 @@ class Store:
             log.error("history: %s; live goes on without it", self._debt.trouble)
         for sentence in self.damage:
             log.error("history: %s", sentence)
-        return [run for run in runs if run.segments]
+        # A run of which no tick came to disk never was.
+        return [run for run in runs if run.segments and (run.tip >= 0 or run.id in self._debt.torn)]
 
     def _prepare(self, events: list[Event]) -> None:
         """What could not be done when the directory was opened; called on the keeper's thread.

@@ -179,6 +179,8 @@ def _walk_back(fd: int, begin: int, end: int) -> list[Found] | None:
     """The feet where each block lies behind the foot before it, down to ``begin``; None where the chain breaks."""
     feet: list[Found] = []
     while end > begin:
+        if end - begin < TAIL_BYTES:
+            return None
         length = foot_length(os.pread(fd, TAIL_BYTES, end - TAIL_BYTES))
         if not length or length > end - begin:
             return None
