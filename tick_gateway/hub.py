@@ -39,6 +39,7 @@ class Hub:
     feed: Feed = field(init=False)
     fanout: FanOut = field(init=False)
     started: float = field(default_factory=time.time)  # seconds since the epoch
+    passed_over: int = 0  # lines of the files that are followed that were no ticks
     publishers: set[Callable[[], Awaitable[None]]] = field(default_factory=set)  # how to end each for shutdown
     draining: bool = False  # shutting down: long requests end, new ones are refused
 

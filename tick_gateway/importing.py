@@ -7,6 +7,7 @@ run has already: no tick is stored twice, and none is missed.
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from bisect import bisect_right
@@ -16,7 +17,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import click
-import orjson
 
 from .bar import Bar
 from .errors import HistoryError, SettingError
@@ -57,11 +57,11 @@ def load_note(data: Path, source: Path, stored: Sequence[StoredRun]) -> dict[str
     """How far a directory was read into a history, or None: that is not known, or the history has less than the note
     says, as after a loss of power."""
     try:
-        note: dict[str, Any] = orjson.loads((data / NOTE).read_bytes())
+        note: dict[str, Any] = json.loads((data / NOTE).read_bytes())
         if note["version"] != NOTE_VERSION or note["directory"] != str(source.resolve()):
             return None
         run, tip = note["runs"]["run"], note["runs"]["tip"]
-    except (OSError, orjson.JSONDecodeError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError):
         return None
     return None if any(one.id == run and one.tip < tip for one in stored) else note
 
@@ -73,7 +73,7 @@ def write_note(data: Path, note: dict[str, Any]) -> None:
         OSError: it cannot be written.
     """
     temporary = data / f"{NOTE}.new"
-    temporary.write_bytes(orjson.dumps(note))
+    temporary.write_text(json.dumps(note), encoding="ascii")  # names of files may be no UTF-8
     temporary.replace(data / NOTE)
 
 
@@ -101,7 +101,6 @@ class Bringing:
             OSError: history cannot be written; what was written stands.
         """
         directory = self._directory
-        bad = directory.bad
         told = 0.0
         try:
             while events := directory.read() or directory.finish():
@@ -116,7 +115,7 @@ class Bringing:
         finally:
             self._recorder.close()
         write_note(self._data, directory.note())
-        self.brought.bad = directory.bad - bad
+        self.brought.bad = directory.runs.bad
         return self.brought
 
     def _write(self, events: Sequence[Event]) -> None:

@@ -148,7 +148,7 @@ class File:
         tail: the last of those bytes.
         number: lines that were taken.
         size: bytes of the file that were read.
-        bad: lines that were passed over.
+        gone: its content is not on disk any more.
         boundaries: places at which reading can begin, as (content before it, bytes of the file before it).
     """
 
@@ -160,8 +160,8 @@ class File:
         self.tail = b""
         self.number = 0
         self.size = 0
-        self.bad = 0
-        self.told_cut = False
+        self.gone = False
+        self._told_line = self._told_cut = False
         self.boundaries: list[tuple[int, int]] = []
         self._max_line = max_line
         self._content: Content | None = None
@@ -326,14 +326,19 @@ class File:
     # ---- what was wrong ----
 
     def tell(self, number: int, problem: object) -> None:
-        """A line is none of ticks."""
-        self.bad += 1
-        if self.bad == 1:
+        """Say what is wrong with a line; once a file."""
+        if not self._told_line:
+            self._told_line = True
             log.warning("%s, line %d: %s; it is passed over, as are others like it", self.name, number, problem)
 
+    @property
+    def torn(self) -> bool:
+        """Whether its last line is not whole."""
+        return self._carried > 0
+
     def _tell_cut(self, cut: Cut) -> None:
-        if not self.told_cut:
-            self.told_cut = True
+        if not self._told_cut:
+            self._told_cut = True
             log.warning(
                 "%s: bytes %d to %d belong to no whole zstd frame; reading goes on with the frame behind them",
                 self.name, cut.begin, cut.end,
@@ -345,7 +350,7 @@ class File:
         """How far it was taken, as JSON."""
         return {
             "name": self.name, "inode": self.inode, "size": self.size, "head": self.head, "offset": self.offset,
-            "line": self.number, "bad": self.bad, "tail": [len(self.tail), crc32(self.tail)]
+            "line": self.number, "tail": [len(self.tail), crc32(self.tail)]
             if self._vouched is None else list(self._vouched),
         }  # fmt: skip
 
@@ -354,7 +359,7 @@ class File:
         """The file that a note is of."""
         file = cls(folder / note["name"], max_line)
         file.inode, file.size, file.head = note["inode"], note["size"], note["head"]
-        file.offset, file.number, file.bad = note["offset"], note["line"], note["bad"]
+        file.offset, file.number = note["offset"], note["line"]
         size, crc = note["tail"]
         file._vouched = (size, crc)
         return file

@@ -26,7 +26,6 @@ from .runs import Runs, Stretch
 log = logging.getLogger("tick_gateway.history")
 
 NOTE_VERSION: Final = 1
-_LOOK_SECONDS: Final = 1.0  # between two looks at the directory, at most
 _SOON_SECONDS: Final = 0.05  # to the next one after a change: a second change may not move the directory's time
 _STATS: Final = 200  # files that were read to their end, of which one look takes the sizes
 
@@ -47,14 +46,18 @@ class Directory:
         path: it need not be there yet.
         max_tick: the largest tick, bytes.
         note: what ``note`` returned, after all events up to there were dealt with.
+        look_seconds: how often it is looked at which files there are, at least.
 
     Attributes:
-        runs: sorts what is read.
+        runs: sorts what is read, and counts what is passed over.
         files: those that ticks were read from, oldest first; the last one is being read.
     """
 
-    def __init__(self, path: Path, max_tick: int, note: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self, path: Path, max_tick: int, note: dict[str, Any] | None = None, *, look_seconds: float = 1.0
+    ) -> None:
         self.path = path
+        self._look_seconds = look_seconds
         self.runs = Runs(max_tick)
         self.files: list[File] = []
         self._max_tick = max_tick
@@ -68,7 +71,7 @@ class Directory:
         self._turn = 0  # which of the files' sizes are taken next
         self._since = self._at = 0  # ms: when the file before was written, and the last time that was given
         self._told: set[str] = set()
-        self._total = 0
+        self._done = self._total = 0  # bytes of files
         if note is not None:
             self.files = [File.of(path, one, max_tick) for one in note["files"]]
             self._begun = set(self.files)
@@ -76,6 +79,7 @@ class Directory:
                 self._heads.setdefault(file.head, []).append(file)
             self.runs.recall(note["runs"])
             self._since = self._at = note["at"]
+            self._done = sum(file.size for file in self.files)
 
     def note(self) -> dict[str, Any]:
         """How far it was read, as JSON."""
@@ -84,16 +88,11 @@ class Directory:
             "files": [file.note() for file in self.files],
         }  # fmt: skip
 
-    @property
-    def bad(self) -> int:
-        """Lines that were passed over, since the directory was first read."""
-        return sum(file.bad for file in self.files)
-
     def progress(self) -> tuple[int, int]:
         """Bytes of files that were read, and of all that were there at first."""
         if not self._total:
             self._total = sum(_size(self.path / name) for name in _listing(self.path))
-        return sum(file.size for file in self.files), self._total
+        return self._done, self._total
 
     def read(self) -> list[Event]:
         """What comes next, some of it; none: there is nothing more now."""
@@ -142,6 +141,7 @@ class Directory:
         except OSError as error:
             if not isinstance(error, FileNotFoundError):  # the next look sees to that
                 self._tell(file.path, error)
+        self._done += file.size - before
         if more:
             self._sort(file, file.take(), before)
         elif file in self._missing and not self._may_come_back(file):
@@ -170,6 +170,8 @@ class Directory:
     def _leave(self, file: File) -> None:
         """A newer file is read from here on."""
         self._take_last(file)
+        if file.torn:
+            self.runs.pass_over(file, file.number + 1, "the line was never ended")
         with contextlib.suppress(OSError):
             self._since = os.stat(file.path).st_mtime_ns // 1_000_000
         file.close()
@@ -260,6 +262,7 @@ class Directory:
 
     def _drop(self, file: File) -> None:
         file.close()
+        file.gone = True
         self.files.remove(file)
         self._begun.remove(file)
         self._heads[file.head].remove(file)
@@ -284,7 +287,7 @@ class Directory:
         now = time.monotonic()
         if stamp == self._stamp and now < self._look_at:
             return
-        self._look_at = now + (_LOOK_SECONDS if stamp == self._stamp else _SOON_SECONDS)
+        self._look_at = now + (self._look_seconds if stamp == self._stamp else min(_SOON_SECONDS, self._look_seconds))
         self._stamp = stamp
         try:
             self._compare(_listing(self.path))

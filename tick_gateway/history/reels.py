@@ -10,6 +10,7 @@ Everything here waits for the disk; none of it is called on the event loop.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Sequence
 from typing import Final
 from zlib import crc32
@@ -23,6 +24,8 @@ from .segment import step_of, unpack_columns
 from .shelf import Block, Entry
 
 _MOST_REELS: Final = 4
+_RENAME_SECONDS: Final = 2.0
+_RENAME_POLL_SECONDS: Final = 0.02
 
 
 class Portion(Entry):
@@ -85,7 +88,7 @@ class Reels:
             Damaged: it is not there any more.
             OSError: the file cannot be read.
         """
-        reel = self._take(file, offset) or Reel(file, offset)
+        reel = self._take(file, offset) or _open(file, offset)
         try:
             found = reel.read(offset, size)
         except Replaced:
@@ -116,6 +119,18 @@ class Reels:
             reels, self._reels = self._reels, []
         for reel in reels:
             reel.content.close()
+
+
+def _open(file: File, offset: int) -> Reel:
+    """Open a file, be it under its new name: that becomes known a moment after it was renamed or compressed."""
+    stop = time.monotonic() + _RENAME_SECONDS
+    while True:
+        try:
+            return Reel(file, offset)
+        except FileNotFoundError:
+            if file.gone or time.monotonic() > stop:
+                raise
+            time.sleep(_RENAME_POLL_SECONDS)
 
 
 class FileVolume:

@@ -63,13 +63,13 @@ class Runs:
     Attributes:
         life: the run of the last tick; None before the first.
         tip: that tick's ``t``.
-        repeated: ticks that came twice in a row; they are passed over.
+        bad: lines that were no ticks, or ticks of a number that the run has with other content; they are passed over.
     """
 
     def __init__(self, max_tick: int) -> None:
         self.life: Life | None = None
         self.tip = -1
-        self.repeated = 0
+        self.bad = 0
         self._first = -1  # the run's first ``t``
         self._names: dict[str, int] = {}  # how many runs have begun under each name
         self._max_tick = max_tick
@@ -89,14 +89,13 @@ class Runs:
                 t, data = parse(line, limit)
             except TickError as error:
                 if line and not line.isspace():
-                    file.tell(found.number + index + 1, error)
+                    self.pass_over(file, found.number + index + 1, error)
                 continue
             if t <= tip or self.life is None:
                 if (t == tip and newest == data) or (newest is None and t == tip and crc32(data) == self._crc):
-                    self.repeated += 1
                     continue
                 if t == tip != self._first:
-                    file.tell(found.number + index + 1, f"tick {t} comes twice, with other content")
+                    self.pass_over(file, found.number + index + 1, f"tick {t} comes twice, with other content")
                     continue
                 self.life, self._first, current = self._begin(file, data), t, None
             if current is None:
@@ -113,6 +112,11 @@ class Runs:
             first, last = one.begin - found.begin, one.ends[-1] - found.begin
             one.ats = ats[0] + (ats[1] - ats[0]) * first // size, ats[0] + (ats[1] - ats[0]) * last // size
         return stretches
+
+    def pass_over(self, file: File, number: int, problem: object) -> None:
+        """Count a line that is no tick."""
+        self.bad += 1
+        file.tell(number, problem)
 
     def _begin(self, file: File, data: bytes) -> Life:
         stem = _NO_NAME.sub("_", file.stem).lstrip("._-")[:_LONGEST_STEM] or "run"

@@ -80,7 +80,7 @@ async def healthz(request: web.Request, hub: Hub) -> web.StreamResponse:
         if keeper.state != "ok" or damaged or hub.store.damage:
             body["status"] = "degraded"
         body |= {"unstored": keeper.unstored, "damaged": damaged, "damage": hub.store.damage[:MAX_DAMAGE]}
-    return web.json_response(body | {"dropped": hub.bus.dropped}, headers=_NO_STORE)
+    return web.json_response(body | {"dropped": hub.bus.dropped, "passed_over": hub.passed_over}, headers=_NO_STORE)
 
 
 async def readyz(request: web.Request, hub: Hub) -> web.StreamResponse:

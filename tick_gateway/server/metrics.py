@@ -14,6 +14,7 @@ from ..hub import Hub
 METRICS: Final = {
     "tick_gateway_ticks_published": "ticks taken in",
     "tick_gateway_ticks_dropped": "ticks lost to a full inbox",
+    "tick_gateway_lines_passed_over": "lines of the files that are followed that were no ticks",
     "tick_gateway_ring_ticks": "ticks in memory",
     "tick_gateway_ring_bytes": "bytes they take",
     "tick_gateway_connections": "streaming connections open",
@@ -30,6 +31,7 @@ METRICS: Final = {
 _COUNTERS: Final = {
     "tick_gateway_ticks_published",
     "tick_gateway_ticks_dropped",
+    "tick_gateway_lines_passed_over",
     "tick_gateway_flushes",
     "tick_gateway_history_unstored",
     "tick_gateway_history_damaged",
@@ -47,6 +49,7 @@ class _Collector(Collector):
         values = {
             "tick_gateway_ticks_published": bus.published,
             "tick_gateway_ticks_dropped": bus.dropped,
+            "tick_gateway_lines_passed_over": self._hub.passed_over,
             "tick_gateway_ring_ticks": bus.ring.count,
             "tick_gateway_ring_bytes": bus.ring.size,
             "tick_gateway_connections": len(fanout.sessions),

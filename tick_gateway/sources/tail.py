@@ -119,6 +119,7 @@ class Tail:
             events = self._directory.read()
             for event in events:
                 self._deal_with(hub.bus, loop, event)
+            hub.passed_over = self._directory.runs.bad
             noted = noted and not events
             if self._data is not None and not noted and storing is None and (now := time.monotonic()) >= due:
                 note = self._directory.note()
@@ -135,7 +136,7 @@ class Tail:
 
     def _deal_with(self, bus: TickBus, loop: asyncio.AbstractEventLoop, event: Event) -> None:
         if isinstance(event, Gone):
-            log.warning("%s is gone, or was begun anew", event.file.name)
+            log.info("%s is gone, or was begun anew", event.file.name)
             if self._live is not None:
                 loop.call_soon_threadsafe(self._live.gone, event.file)
             return
