@@ -123,11 +123,7 @@ def _complete(
     size = len(zstandard.ZstdDecompressor().decompressobj().decompress(frame))
     foot = foot_of(run, ordinal, frame, size, ts, ats)
     packed = foot.pack()
-    rest = frame[written:] + packed
-    at = segment.size + written
-    while rest:
-        done = os.pwrite(fd, rest, at)
-        rest, at = rest[done:], at + done
+    _write(fd, frame[written:] + packed, segment.size + written)
     return Entry.of(segment, segment.size, foot, len(packed))
 
 
@@ -184,5 +180,12 @@ def _copy(source: int, target: int, size: int) -> None:
         data = os.pread(source, min(1 << 20, size - at), at)
         if not data:
             raise OSError("a segment shrank while it was copied")
-        os.pwrite(target, data, at)
+        _write(target, data, at)
         at += len(data)
+
+
+def _write(fd: int, data: bytes, at: int) -> None:
+    """Write all of it at an offset; a disk that is nearly full takes the first part of it without a word."""
+    while data:
+        done = os.pwrite(fd, data, at)
+        data, at = data[done:], at + done
