@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Any
+from urllib.parse import urlencode
 
 import zstandard
 
@@ -97,6 +98,9 @@ class Client:
             if up.is_set():
                 await asyncio.sleep(0.01)  # nobody listens there yet, or no longer
 
+    def close(self) -> None:
+        self._reader.close()
+
     async def reach(self, t: int) -> None:
         """Wait until it was given a tick, or one behind it."""
         self._goal = t, asyncio.Event()
@@ -135,6 +139,8 @@ class Crowd:
         for task in self._following:
             task.cancel()
         await asyncio.gather(*self._following, return_exceptions=True)
+        for client in self.clients:
+            client.close()
 
     async def reach(self, t: int) -> None:
         """Wait until all have a tick, or one behind it."""
@@ -192,9 +198,9 @@ async def post(port: int, lines: Iterable[bytes], run: str) -> dict[str, Any]:
     return answer
 
 
-async def range_of(port: int, run: str) -> tuple[list[bytes], str | None]:
-    """All ticks of a run, and the header ``Tick-Gap``."""
-    response = await request(port, f"/range?run={run}")
+async def range_of(port: int, run: str, **parameters: object) -> tuple[list[bytes], str | None]:
+    """A run's ticks, and the header ``Tick-Gap``."""
+    response = await request(port, f"/range?{urlencode({'run': run} | parameters)}")
     assert response.status == 200
     return (await response.read()).splitlines(), response.headers.get("Tick-Gap")
 

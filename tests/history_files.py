@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from pathlib import Path
+from typing import NamedTuple
 
 import zstandard
 
@@ -33,19 +34,39 @@ def _zstd(*arguments: str | Path) -> bytes:
     return done.stdout
 
 
-def frames(path: Path) -> list[tuple[int, int, bool]]:
-    """Where each zstd frame of a file begins and how long it is, and whether it is a skippable one."""
+class Frame(NamedTuple):
+    """A zstd frame of a file; ``skippable``: one that decoders pass over."""
+
+    at: int
+    size: int
+    skippable: bool
+
+
+def frames(path: Path) -> list[Frame]:
+    """The frames of a whole file."""
     data = path.read_bytes()
-    found: list[tuple[int, int, bool]] = []
+    found: list[Frame] = []
     at = 0
     while at < len(data):
-        if 0x184D2A50 <= int.from_bytes(data[at : at + 4], "little") <= 0x184D2A5F:
+        skippable = 0x184D2A50 <= int.from_bytes(data[at : at + 4], "little") <= 0x184D2A5F
+        if skippable:
             size = 8 + int.from_bytes(data[at + 4 : at + 8], "little")
         else:
             decoder = zstandard.ZstdDecompressor().decompressobj()
             decoder.decompress(data[at:])
             assert decoder.eof, f"{path.name}: the frame at {at} is cut off"
             size = len(data) - at - len(decoder.unused_data)
-        found.append((at, size, data[at + 1 : at + 4] == b"\x2a\x4d\x18"))
+        found.append(Frame(at, size, skippable))
         at += size
     return found
+
+
+def decoded(path: Path, frame: Frame) -> list[bytes]:
+    """The lines in a frame."""
+    data = path.read_bytes()[frame.at : frame.at + frame.size]
+    return zstandard.ZstdDecompressor().decompressobj().decompress(data).splitlines()
+
+
+def lines_of(path: Path) -> list[bytes]:
+    """The lines of a whole file."""
+    return _zstd("-dcq", path).splitlines()

@@ -48,6 +48,12 @@ class Lives:
         found = await asyncio.to_thread(self.process.stderr.find, LISTENING)
         assert found is not None, self.process.report()
 
+    @property
+    def said(self) -> str:
+        """What the present one has said so far."""
+        assert self.process is not None
+        return self.process.stderr.text
+
     def signal(self, number: int) -> None:
         assert self.process is not None
         self.process.process.send_signal(number)

@@ -26,6 +26,7 @@ log = logging.getLogger("tick_gateway.history")
 
 Form = Literal["ticks", "frames", "lines"]
 
+_MAX_DAMAGE = 20  # sentences
 _TICK_BYTES = 200  # Python's own for each decoded tick
 
 
@@ -84,12 +85,14 @@ class Archive:
     Attributes:
         shelves: by run, in the order in which they began.
         damaged: blocks that were found to be damaged or gone since the start.
+        damage: the first of them, as sentences.
         loaded: blocks that were read from disk since the start.
     """
 
     def __init__(self, elsewhere: Elsewhere | None = None, cache_bytes: int = 64 << 20) -> None:
         self.shelves: dict[str, Shelf] = {}
         self.damaged = 0
+        self.damage: list[str] = []
         self.loaded = 0
         self.cached_bytes = 0
         self._elsewhere = elsewhere
@@ -103,6 +106,11 @@ class Archive:
         """The first stored block (or batch of the open one) that holds a tick after ``t``; None: there is none."""
         shelf = self.shelves.get(run.id)
         return shelf.after(t) if shelf is not None else None
+
+    def holds(self, run: Run, low: int, high: int) -> bool:
+        """See ``Shelf.holds``."""
+        shelf = self.shelves.get(run.id)
+        return shelf is not None and shelf.holds(low, high)
 
     def first(self, run: Run) -> int | None:
         """The lowest stored ``t`` of a run, or None."""
@@ -229,10 +237,10 @@ class Archive:
         lost = [one for one in shelf.entries if one.volume is entry.volume] if gone else [entry]
         self.damaged += len(lost)
         ticks = f"ticks {lost[0].first} to {lost[-1].last} of run {run.id} cannot be read and are missing from now on"
-        if isinstance(error, Damaged | OSError):
-            log.error("history: %s: %s", ticks, error)
-        else:
-            log.error("history: %s", ticks, exc_info=error)
+        told = f"{ticks}: {error.strerror if isinstance(error, OSError) else error}"
+        log.error("history: %s", told, exc_info=None if isinstance(error, Damaged | OSError) else error)
+        if len(self.damage) < _MAX_DAMAGE:
+            self.damage.append(told)
         self._forget(shelf, lost)
 
 

@@ -169,13 +169,16 @@ class Keeper:
         with self._changed:
             fits = not self._queued or self._queued + size <= self._queue_bytes
             if fits:
-                self._queue.append(group)
                 self._queued += size
-                self._changed.notify()
+            else:
+                group.items = list(ended)
+            self._queue.append(group)
+            self._changed.notify()
         if not fits:
             self._fall("lagging", f"more than {self._queue_bytes} bytes wait for the disk")
-            self._flight.pop()
-            self._refuse([group])
+            left_out = _Group(self._number, list(batches), group.handed)
+            self._refuse([left_out])
+            self._show([left_out])
         elif self.state != "ok":
             self._show([group])
         elif self._timer is None:
@@ -212,7 +215,6 @@ class Keeper:
         for group in groups:
             self._refused = group.number
             self.unstored += sum(len(batch.ticks) for batch in group.batches)
-        self._show(groups)
 
     def _fall(self, state: State, reason: str) -> None:
         if self.state == "ok":
@@ -254,12 +256,17 @@ class Keeper:
                 self.archive.closed(run, event.entry)
         # Readers come after that: what memory lets go of for what they are shown may be in a block that was closed.
         if error is not None:
-            self._refuse(done)
+            self._refuse([group for group in done if not self._holds(group)])
+            self._show(done)
             self._fall("failing", f"{error.strerror or error}")
         elif done and not self._late:
             self._rise()
         self._show(done)
         self._settle()
+
+    def _holds(self, group: _Group) -> bool:
+        """Whether a group came to disk, though not all did that was written with it."""
+        return all(self.archive.holds(batch.run, batch.first, batch.last) for batch in group.batches)
 
     @property
     def _late(self) -> bool:

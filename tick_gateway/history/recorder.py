@@ -163,7 +163,7 @@ class Recorder:
             if recovered.entry is not None:
                 self.events.append(Closed(run.id, recovered.entry))
             if segment.size != before:
-                save_index(folder, run)
+                self._save_index(run)
         if run is not None:  # it had counted what did not come to disk
             last = run.entries[-1] if run.entries else None
             run.total, run.tip = (last.ordinal + last.count, last.last) if last else (0, -1)
@@ -233,7 +233,7 @@ class Recorder:
                 self._close_block()
                 if self._run is not None:
                     self._sync()
-                    save_index(self._directory / self._run.id, self._run)
+                    self._save_index(self._run)
         finally:
             self._drop_files()
 
@@ -371,8 +371,12 @@ class Recorder:
             return
         self._sync()
         self._drop_files()
-        save_index(self._directory / run.id, run)
+        self._save_index(run)
         self._retire()
+
+    def _save_index(self, run: StoredRun) -> None:
+        with contextlib.suppress(OSError):  # a cache: it is made anew at the next start
+            save_index(self._directory / run.id, run)
 
     def _check_there(self) -> None:
         """Whether the file that is written to is still the one in its folder: a deleted one takes bytes, too."""
@@ -432,7 +436,7 @@ class Recorder:
         run.entries = [entry for entry in run.entries if entry.volume is not segment]
         self.events.append(Removed(run.id, segment))
         if run.segments:
-            save_index(folder, run)
+            self._save_index(run)
             return
         del self.runs[run.id]
         for path in (folder / INDEX, journal_path(folder)):

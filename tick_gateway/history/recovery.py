@@ -15,7 +15,7 @@ from typing import NamedTuple
 import zstandard
 
 from ..errors import TickError
-from ..tick import parse
+from ..tick import MAX_T, parse
 from .catalog import StoredRun, foot_of, journal_path
 from .segment import END_OF_FRAME, Flush, JournalHead, decompress_torn, unpack_journal, vouched
 from .shelf import Block, Entry
@@ -75,7 +75,7 @@ def peek_tail(folder: Path, run: StoredRun, segment: Segment) -> Torn | None:
         return None
     if not run.entries:
         run.origin, run.started = ts[0], ats[0]
-    return Torn(run.total, Block(b"\n".join([*lines, b""]), ts, ats))
+    return Torn(_ordinal(run, segment, ts[0]), Block(b"\n".join([*lines, b""]), ts, ats))
 
 
 def _tail(segment: Segment) -> bytes:
@@ -132,7 +132,7 @@ def _add(run: StoredRun, segment: Segment, entry: Entry | None) -> None:
     if entry is not None:
         segment.size += entry.frame + entry.foot
         run.entries.append(entry)
-        run.total, run.tip = entry.ordinal + entry.count, entry.last
+        run.total, run.tip = max(run.total, entry.ordinal + entry.count), max(run.tip, entry.last)
 
 
 def _salvage(run: StoredRun, segment: Segment, tail: bytes) -> Recovered:
@@ -146,7 +146,7 @@ def _salvage(run: StoredRun, segment: Segment, tail: bytes) -> Recovered:
             if not run.entries:
                 run.origin, run.started = ts[0], ats[0]
             frame = zstandard.ZstdCompressor().compress(b"\n".join([*lines, b""]))
-            entry = _complete(run, segment, new.fileno(), 0, frame, run.total, ts, ats)
+            entry = _complete(run, segment, new.fileno(), 0, frame, _ordinal(run, segment, ts[0]), ts, ats)
         os.fsync(new.fileno())
     temporary.replace(segment.path)
     _add(run, segment, entry)
@@ -157,21 +157,37 @@ def _salvaged(run: StoredRun, segment: Segment, tail: bytes) -> tuple[list[int],
     """The ticks in a tail that no journal vouches for: their numbers, about when they were received, their lines."""
     ts: list[int] = []
     lines: list[bytes] = []
-    tip = run.tip
+    before = _before(run, segment)
+    tip = before.last if before is not None else -1
+    behind = min((entry.first for entry in run.entries if entry.first > tip), default=MAX_T + 1)
     for line in decompress_torn(tail).split(b"\n")[:-1]:
         try:
             t, data = parse(line, _ANY_SIZE)
         except TickError:
             break
-        if t <= tip or data != line:
+        if not tip < t < behind or data != line:
             break
         ts.append(t)
         lines.append(line)
         tip = t
     ended = int(segment.path.stat().st_mtime * 1000)
-    began = run.entries[-1].last_at if run.entries else ended
+    began = before.last_at if before is not None else ended
     ats = [began + (max(ended - began, 0) * (index + 1)) // len(ts) for index in range(len(ts))]
     return ts, ats, lines
+
+
+def _before(run: StoredRun, segment: Segment) -> Entry | None:
+    """The block before a segment's tail."""
+    before = [entry for entry in run.entries if entry.volume is segment or entry.first < segment.first]
+    return max(before, key=lambda entry: entry.last, default=None)
+
+
+def _ordinal(run: StoredRun, segment: Segment, first: int) -> int:
+    """How many ticks the run published before a tail that begins with tick ``first``."""
+    before = _before(run, segment)
+    if first > run.tip:
+        return run.total
+    return before.ordinal + before.count if before is not None else 0
 
 
 def _copy(source: int, target: int, size: int) -> None:

@@ -35,11 +35,13 @@ class Debt:
         trouble: why, as a sentence; empty: nothing is owed.
         tails: segments whose ends could not be recovered, with their runs.
         torn: what is in those that are their run's last, by run.
+        damage: what was found to be wrong besides.
     """
 
     trouble: str = ""
     tails: list[tuple[StoredRun, Segment]] = field(default_factory=list)
     torn: dict[str, Torn] = field(default_factory=dict)
+    damage: list[str] = field(default_factory=list)
 
     def owe(self, directory: Path, run: StoredRun, segment: Segment) -> None:
         """Leave a segment's end as it is, and learn what is in it.
@@ -84,6 +86,8 @@ def recover(directory: Path, run: StoredRun, debt: Debt, *, writable: bool) -> N
             debt.owe(directory, run, segment)
             continue
         changed = changed or recovered.entry is not None or bool(recovered.cut)
+        if recovered.cut and segment is not run.segments[-1]:  # no crash did that
+            debt.damage.append(f"{run.id}/{segment.name}: {recovered.cut} bytes at its end belonged to no block")
     run.entries.sort(key=lambda entry: entry.first)
     if changed:
         with contextlib.suppress(OSError):  # a cache: it is made anew at the next start

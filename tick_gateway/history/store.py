@@ -88,6 +88,7 @@ class Store:
             runs, self.damage = read_directory(self.directory, progress)
             for run in runs:
                 recover(self.directory, run, self._debt, writable=self._lock is not None)
+            self.damage += self._debt.damage
         except OSError as error:
             self.release()
             raise HistoryError(f"the history in {self.directory} cannot be read: {error.strerror}") from None

@@ -76,10 +76,11 @@ async def healthz(request: web.Request, hub: Hub) -> web.StreamResponse:
         body["status"] = "degraded" if damaged else "ok"
     if hub.store is not None:
         keeper, damaged = hub.store.keeper, hub.feed.archive.damaged
+        damage = hub.store.damage + hub.feed.archive.damage
         body["history"] = "ok" if keeper.state == "ok" else f"{keeper.state}: {keeper.reason}"
-        if keeper.state != "ok" or damaged or hub.store.damage:
+        if keeper.state != "ok" or damage:
             body["status"] = "degraded"
-        body |= {"unstored": keeper.unstored, "damaged": damaged, "damage": hub.store.damage[:MAX_DAMAGE]}
+        body |= {"unstored": keeper.unstored, "damaged": damaged, "damage": damage[:MAX_DAMAGE]}
     return web.json_response(body | {"dropped": hub.bus.dropped, "passed_over": hub.passed_over}, headers=_NO_STORE)
 
 

@@ -80,7 +80,7 @@ class Tally:
         stored = await hub.settled(self.mark)
         current = hub.bus.runs.get(run) if run else hub.bus.current
         if stored and self.again is not None and current is not None:
-            stored = hub.feed.archive.shelf(current).holds(*self.again)
+            stored = hub.feed.archive.holds(current, *self.again)
         body: dict[str, object] = {
             "run": current.id if current else None,
             "accepted": self.accepted,
