@@ -22,7 +22,7 @@ import orjson
 
 from ..errors import Damaged, HistoryError, Locked
 from ..tick import RUN_ID
-from .segment import JOURNAL, SUFFIX, Foot, pack_columns, step_of, unpack_foot
+from .segment import JOURNAL, SUFFIX, Foot, pack_columns, step_of, unpack_foot, unpack_journal
 from .shelf import Entry
 from .volume import Found, Segment, walk
 
@@ -157,7 +157,21 @@ def read_run(folder: Path, progress: Callable[[int], None]) -> tuple[StoredRun, 
     if run.entries:
         run.total = max(run.total, run.entries[-1].ordinal + run.entries[-1].count)
         run.tip = max(run.tip, run.entries[-1].last)
+    elif run.segments and not run.total:
+        _ask_journal(folder, run)
     return run, damage
+
+
+def _ask_journal(folder: Path, run: StoredRun) -> None:
+    """Learn what is to be known of a run that has no foot yet: from its journal, else (``seq`` -1) from its files."""
+    try:
+        journal = unpack_journal(journal_path(folder).read_bytes())
+    except FileNotFoundError:
+        journal = None
+    if journal is not None:
+        run.seq, run.started, run.origin = journal[0].seq, journal[0].started, journal[0].origin
+    else:
+        run.seq, run.started = -1, int(run.segments[0].path.stat().st_mtime * 1000)
 
 
 # ---- the index ----
@@ -269,6 +283,8 @@ def read_directory(directory: Path, progress: Progress | None = None) -> tuple[l
         run, wrong = read_run(folder, step)
         runs.append(run)
         damage += wrong
+    for run in sorted((run for run in runs if run.seq < 0), key=lambda run: run.started):
+        run.seq = 1 + max((one.seq for one in runs if one.seq >= 0 and one.started <= run.started), default=-1)
     runs.sort(key=lambda run: (run.seq, run.started, run.id))
     return runs, damage
 

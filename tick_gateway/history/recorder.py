@@ -271,29 +271,23 @@ class Recorder:
         self._run = run
 
     def _begin_block(self, ordinal: int) -> _Block:
-        assert self._segment is not None
+        """Begin a block behind what the segment has; the journal says so before any of it is written."""
+        run, segment = self._run, self._segment
+        assert run is not None and segment is not None
+        head = JournalHead(run.seq, run.started, run.origin, ordinal, segment.first, segment.size)
+        os.ftruncate(self._journal, 0)
+        self._journal_end = _write(self._journal, head.pack(), 0)
         compressor = zstandard.ZstdCompressor(level=self._limits.level, write_content_size=False).compressobj()
-        return _Block(self._segment.size, ordinal, time.monotonic(), compressor)
+        return _Block(segment.size, ordinal, time.monotonic(), compressor)
 
     def _flush(self) -> None:
         """Bring the open block to disk as far as it came, and vouch for it."""
         block = self._block
         if block is None or block.flushed == len(block.ts):
             return
-        assert self._run is not None and self._segment is not None
-        begin = self._journal_end
         self._put(block.compressor.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK))
-        head = b""
-        if not block.flushed:
-            run = self._run
-            head = JournalHead(
-                run.seq, run.started, run.origin, block.ordinal, self._segment.first, block.offset
-            ).pack()
-            os.ftruncate(self._journal, 0)
-            begin = 0
         flush = Flush(block.written, block.crc, block.ts[block.flushed :], block.ats[block.flushed :])
-        record = head + flush.pack()
-        self._journal_end = begin + _write(self._journal, record, begin)
+        self._journal_end += _write(self._journal, flush.pack(), self._journal_end)
         block.flushed, block.crc = len(block.ts), 0
 
     _journal_end = 0  # where the next record goes

@@ -110,7 +110,8 @@ def restore(bus: TickBus, archive: Archive, stored: list[StoredRun], torn: Mappi
     runs: list[Run] = []
     newest: list[Batch] = []
     for one in stored:
-        run = Run(one.id, one.seq, one.origin, one.started)
+        seq = max(one.seq, runs[-1].seq + 1) if runs else one.seq  # it rises, also where a journal that told it is lost
+        run = Run(one.id, seq, one.origin, one.started)
         end = torn.get(one.id)
         opened = batches_of(run, end.block, end.ordinal) if end is not None else []
         total = opened[-1].ordinal + len(opened[-1].ticks) if opened else one.total
