@@ -1,7 +1,7 @@
 """Files of ticks that another program writes: what is in one, line by line, while it grows.
 
 A file is known by its content, not by its name: how far it was read is counted in bytes of content, and vouched for by
-the last of them. So a file that was compressed, renamed or copied over is read on where it was left, and one that was
+a CRC of them. So a file that was compressed, renamed or copied over is read on where it was left, and one that was
 begun anew is read as a new one.
 
 Everything here waits for the disk; none of it is called on the event loop.
@@ -13,6 +13,7 @@ import hashlib
 import logging
 import os
 import re
+import time
 from bisect import bisect_right
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -26,8 +27,8 @@ log = logging.getLogger("tick_gateway.history")
 
 SUFFIXES: Final = (".jsonl.zst", ".jsonl")
 READ_BYTES: Final = 256 * 1024
-_GUARD_BYTES: Final = 32  # before the place where a file is read on, that must be what they were
-_TAIL_BYTES: Final = 64
+_GUARD_BYTES: Final = 4096  # before the place where a file is read on, that must be what they were
+_TICK_NS: Final = 50_000_000  # of a file system's clock, at most: two changes within may leave one time
 _BOUNDARY_BYTES: Final = 1 << 20  # of content between two places at which reading can begin
 _SLACK: Final = 1024  # white space around a tick that may be longer than a tick itself
 _DIGITS: Final = re.compile(r"(\d+)")
@@ -93,7 +94,7 @@ class Content:
         while True:
             now = os.fstat(self._fd)
             seen = now.st_size, now.st_mtime_ns
-            if seen == self.seen:
+            if seen == self.seen and time.time_ns() - now.st_mtime_ns > _TICK_NS:
                 return b""
             guard = self._guard
             data = os.pread(self._fd, READ_BYTES + len(guard), self.read - len(guard))
@@ -129,12 +130,14 @@ class Lines(NamedTuple):
         lines: without their ends; one that is too long is cut.
         beyond: bytes of the first one that were cut off.
         number: how many lines come before them.
+        read: bytes of the file that were read for them, from and to.
     """
 
     begin: int
     lines: list[bytes]
     beyond: int
     number: int
+    read: tuple[int, int]
 
 
 class File:
@@ -145,7 +148,7 @@ class File:
         inode: its number in the file system.
         head: a hash of its first whole line; empty: it has none yet.
         offset: bytes of content that were taken, to the end of a line.
-        tail: the last of those bytes.
+        crc: of those bytes: they vouch for its being the same file.
         number: lines that were taken.
         size: bytes of the file that were read.
         gone: its content is not on disk any more.
@@ -157,7 +160,7 @@ class File:
         self.inode = 0
         self.head = ""
         self.offset = 0
-        self.tail = b""
+        self.crc = 0
         self.number = 0
         self.size = 0
         self.gone = False
@@ -165,14 +168,14 @@ class File:
         self.boundaries: list[tuple[int, int]] = []
         self._max_line = max_line
         self._content: Content | None = None
+        self._taken = 0  # bytes of the file that were read for what was taken
         self._ready: list[bytes] = []
         self._carry: list[bytes] = []  # of the line that is not whole
         self._carried = 0  # its bytes, those that were not kept counted
         self._beyond = 0
-        self._recent = b""  # the last bytes of content that were read
-        self._ready_tail = b""  # the same, at the end of the lines that are ready
+        self._crc_read = 0  # of all that was read
+        self._crc_ready = 0  # the same, to the end of the lines that are ready
         self._seen = (-1, -1)  # as ``Content.seen``, when it was closed
-        self._vouched: tuple[int, int] | None = None  # bytes and CRC of the tail that a note has
 
     @property
     def name(self) -> str:
@@ -193,7 +196,7 @@ class File:
         """
         if self._content is not None:
             return
-        content = Content(self.path, self.boundary_before(self.offset - _TAIL_BYTES))
+        content = Content(self.path)
         try:
             self._go_to_offset(content)
         except (Replaced, OSError):
@@ -203,24 +206,17 @@ class File:
         self.inode = content.inode
 
     def _go_to_offset(self, content: Content) -> None:
-        tail = rest = b""
+        crc, rest = 0, b""
         while (missing := self.offset - content.given) > 0:
             data = content.more()
             if not data:
                 raise Replaced
-            tail, rest = (tail + data[:missing])[-_TAIL_BYTES:], data[missing:]
-        if not self._same_tail(tail):
+            crc, rest = crc32(data[:missing], crc), data[missing:]
+        if crc != self.crc:
             raise Replaced
-        self.tail = self._recent = tail
-        self._vouched = None
+        self._crc_read = crc
         self._split(rest)
-        self.size = content.read
-
-    def _same_tail(self, tail: bytes) -> bool:
-        if self._vouched is not None:
-            size, crc = self._vouched
-            return size <= len(tail) and crc32(tail[len(tail) - size :]) == crc
-        return tail.endswith(self.tail)
+        self.size = self._taken = content.read
 
     def pull(self) -> bool:
         """Read on if need be; whether there is a whole line.
@@ -241,10 +237,11 @@ class File:
 
     def take(self) -> Lines:
         """The lines that are there."""
-        found = Lines(self.offset, self._ready, self._beyond, self.number)
+        found = Lines(self.offset, self._ready, self._beyond, self.number, (self._taken, self.size))
+        self._taken = self.size
         self.offset += sum(map(len, found.lines)) + len(found.lines) + found.beyond
         self.number += len(found.lines)
-        self.tail, self._ready, self._beyond = self._ready_tail, [], 0
+        self.crc, self._ready, self._beyond = self._crc_ready, [], 0
         if self._content is not None:
             self._keep_boundary(self._content)
             for cut in self._content.cuts():
@@ -265,8 +262,8 @@ class File:
         self.offset += len(line)
         self.number += 1
         self._carry, self._carried = [], 0
-        self.tail = self._recent
-        return Lines(begin, [line], 0, number)
+        self.crc = self._crc_read
+        return Lines(begin, [line], 0, number, (self.size, self.size))
 
     def changed(self) -> bool:
         """Whether there may be more than when it was closed.
@@ -291,7 +288,6 @@ class File:
             self._content.close()
         self._content = None
         self._ready, self._carry, self._carried, self._beyond = [], [], 0, 0
-        self._recent = b""
 
     def _split(self, data: bytes) -> None:
         lines = data.split(b"\n")
@@ -302,8 +298,10 @@ class File:
             self._beyond = self._carried - len(lines[0])
             self._carry, self._carried = [], 0
             self._ready = lines
-            self._ready_tail = (self._recent + data[: len(data) - len(last)])[-_TAIL_BYTES:]
-        self._recent = (self._recent + data[-_TAIL_BYTES:])[-_TAIL_BYTES:]
+            self._crc_ready = crc32(memoryview(data)[: len(data) - len(last)], self._crc_read)
+            self._crc_read = crc32(last, self._crc_ready)
+        else:
+            self._crc_read = crc32(last, self._crc_read)
         self._keep(last)
 
     def _keep(self, part: bytes) -> None:
@@ -332,6 +330,10 @@ class File:
             log.warning("%s, line %d: %s; it is passed over, as are others like it", self.name, number, problem)
 
     @property
+    def opened(self) -> bool:
+        return self._content is not None
+
+    @property
     def torn(self) -> bool:
         """Whether its last line is not whole."""
         return self._carried > 0
@@ -350,8 +352,7 @@ class File:
         """How far it was taken, as JSON."""
         return {
             "name": self.name, "inode": self.inode, "size": self.size, "head": self.head, "offset": self.offset,
-            "line": self.number, "tail": [len(self.tail), crc32(self.tail)]
-            if self._vouched is None else list(self._vouched),
+            "line": self.number, "crc": self.crc,
         }  # fmt: skip
 
     @classmethod
@@ -359,7 +360,5 @@ class File:
         """The file that a note is of."""
         file = cls(folder / note["name"], max_line)
         file.inode, file.size, file.head = note["inode"], note["size"], note["head"]
-        file.offset, file.number = note["offset"], note["line"]
-        size, crc = note["tail"]
-        file._vouched = (size, crc)
+        file.offset, file.number, file.crc = note["offset"], note["line"], note["crc"]
         return file

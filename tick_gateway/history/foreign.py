@@ -130,26 +130,24 @@ class Directory:
 
     def _read_on(self, file: File) -> bool:
         """Take the next lines of a file; whether anything came of it."""
-        before, more = file.size, False
-        try:
-            more = file.changed() and file.pull()
-        except Replaced:
-            self._drop(file)
-            if not any(one.path == file.path for one in self._waiting):
-                self._waiting.append(File(file.path, self._max_tick))
-            return True
-        except OSError as error:
-            if not isinstance(error, FileNotFoundError):  # the next look sees to that
-                self._tell(file.path, error)
-        self._done += file.size - before
+        more = False
+        if file not in self._missing or file.opened:
+            try:
+                more = file.changed() and file.pull()
+            except Replaced:
+                self._miss(file)
+            except OSError as error:
+                if not isinstance(error, FileNotFoundError):  # the next look sees to that
+                    self._tell(file.path, error)
         if more:
-            self._sort(file, file.take(), before)
+            self._sort(file, file.take())
         elif file in self._missing and not self._may_come_back(file):
             self._drop(file)
         return more or bool(self._events)
 
-    def _sort(self, file: File, found: Lines, before: int) -> None:
-        first, last = self._time(file, before), self._time(file, file.size)
+    def _sort(self, file: File, found: Lines) -> None:
+        first, last = self._time(file, found.read[0]), self._time(file, found.read[1])
+        self._done += found.read[1] - found.read[0]
         self._events += self.runs.sort(file, found, (first, last))
 
     def _time(self, file: File, at: int) -> int:
@@ -165,7 +163,7 @@ class Directory:
 
     def _take_last(self, file: File) -> None:
         if (found := file.take_last()) is not None:
-            self._sort(file, found, file.size)
+            self._sort(file, found)
 
     def _leave(self, file: File) -> None:
         """A newer file is read from here on."""
@@ -213,8 +211,7 @@ class Directory:
             if file.changed() and file.pull():
                 return True
         except Replaced:
-            self._missing.add(file)
-            self._waiting.append(File(file.path, self._max_tick))
+            self._miss(file)
         except OSError as error:
             if not isinstance(error, FileNotFoundError):  # the next look sees to that
                 self._tell(file.path, error)
@@ -230,7 +227,7 @@ class Directory:
             new.close()
             return True
         for file in [one for one in self._missing if one.stem == new.stem]:
-            if file.head == new.head and self._same(file, new):
+            if file.head == new.head and self._same(file, new.name):
                 self._waiting.remove(new)
                 new.close()
                 file.move(new.path)
@@ -245,9 +242,9 @@ class Directory:
         """Whether a file that was read stands beside this one, with the same name but for its ending, and content."""
         return any(one.stem == new.stem and one not in self._missing for one in self._heads.get(new.head, ()))
 
-    def _same(self, file: File, new: File) -> bool:
-        """Whether what was read of a file stands in another one."""
-        probe = File.of(self.path, file.note() | {"name": new.name}, self._max_tick)
+    def _same(self, file: File, name: str) -> bool:
+        """Whether what was read of a file stands in the one of that name."""
+        probe = File.of(self.path, file.note() | {"name": name}, self._max_tick)
         try:
             probe.open()
         except (Replaced, OSError):
@@ -259,6 +256,14 @@ class Directory:
     def _may_come_back(self, file: File) -> bool:
         """Whether a file is there whose first line may show that it has the content of a missing one."""
         return any(one.stem == file.stem for one in self._waiting)
+
+    def _miss(self, file: File) -> None:
+        """What was read of a file is not where it was; what is there now may show what became of it."""
+        file.close()
+        if file in self._begun:
+            self._missing.add(file)
+        if not any(one.path == file.path for one in self._waiting if one is not file):
+            self._waiting.append(File(file.path, self._max_tick))
 
     def _drop(self, file: File) -> None:
         file.close()
@@ -302,7 +307,8 @@ class Directory:
         for file in self.files:
             if file in self._missing:
                 continue
-            if names.get(file.name) != file.inode and (name := renamed.get(file.inode)) is not None:
+            name = renamed.get(file.inode) if names.get(file.name) != file.inode else None
+            if name is not None and (file.opened or self._same(file, name)):  # inodes of deleted files come again
                 file.path = self.path / name
             if names.get(file.name) == file.inode:
                 taken.add(file.name)

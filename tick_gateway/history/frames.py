@@ -160,7 +160,7 @@ class Frames:
         data, start, reader = self._data, self._from, self._reader
         assert reader is not None
         at, end, last = start, len(data), False
-        magic = data.find(MAGIC, at + 1)
+        magic = data.find(MAGIC, max(at + (1 if header else -_LOOK_BACK), 0))
         while not last and end - at >= header + 3:
             begin = at + header
             head = data[begin] | data[begin + 1] << 8 | data[begin + 2] << 16
@@ -169,11 +169,12 @@ class Frames:
             if kind == _RESERVED or size > self._largest:
                 return self._lose(at, behind)
             stop = begin + (4 if kind == _RLE else 3 + size)
-            if 0 <= magic <= at:
-                magic = data.find(MAGIC, at + 1)
-            if at < magic < stop and (new := self._new_frame(magic, stop, kind)):
+            if 0 <= magic < at + behind:
+                magic = data.find(MAGIC, at + behind)
+            new = self._new_frame(magic, stop, kind, certain=magic > at) if 0 <= magic < stop else -1
+            if new is not None and new >= 0:
                 return self._lose(at, new - at)
-            if stop > end:
+            if new is None or stop > end:
                 break
             try:
                 self._give(reader.decompress(data[at:stop]))
@@ -185,14 +186,19 @@ class Frames:
                 self._ending, self._reader = self._checksum, reader if self._checksum else None
         return self._pass(at - start)
 
-    def _new_frame(self, magic: int, stop: int, kind: int) -> int:
-        """Where in a block, that ends before ``stop``, a new frame begins; 0: nowhere. In compressed bytes the magic
-        may stand by chance, so that there the new frame must show its first block, too."""
-        while 0 < magic <= stop - len(MAGIC):
-            if kind != _COMPRESSED or _begins_frame(self._data[magic : magic + _LARGEST_HEADER + 3 + _LARGEST_BLOCK]):
-                return magic
+    def _new_frame(self, magic: int, stop: int, kind: int, *, certain: bool) -> int | None:
+        """Where before ``stop``, the end of a block, a new frame begins; -1: nowhere; None: more bytes will tell. In
+        compressed bytes, and over the block's begin, the magic may stand by chance: there the new frame must show its
+        first block, too."""
+        while 0 <= magic <= stop - len(MAGIC):
+            begins = (certain and kind != _COMPRESSED) or _begins_frame(
+                self._data[magic : magic + _LARGEST_HEADER + 3 + _LARGEST_BLOCK]
+            )
+            if begins is not False:
+                return magic if begins else None
+            certain = True
             magic = self._data.find(MAGIC, magic + 1)
-        return 0
+        return -1
 
     def _end_frame(self) -> bool:
         checksum = self._data[self._from : self._from + _CHECKSUM_BYTES]
@@ -228,16 +234,29 @@ def _header(data: bytes) -> _Header | None:
     return _Header(size, min(window, _LARGEST_BLOCK), checksum)
 
 
-def _begins_frame(data: bytes) -> bool:
-    """Whether a frame begins here: its header and its first block are there, and sound."""
+def _begins_frame(data: bytes) -> bool | None:
+    """Whether a frame begins here: it shows its first block, or was cut off itself and another one behind it shows
+    that; None: more bytes will tell."""
+    shown, at = _shows_block(data), 0
+    while shown is None and (at := data.find(MAGIC, at + 1)) > 0:
+        shown = _shows_block(data[at:]) or None
+    return shown
+
+
+def _shows_block(data: bytes) -> bool | None:
+    """Whether a frame's header and its first block are here, and sound; None: so far they are."""
     header = _header(data)
-    if header is None or len(data) < header.size + 3:
+    if header is None:
         return False
+    if len(data) < header.size + 3:
+        return None
     head = int.from_bytes(data[header.size : header.size + 3], "little")
     kind, size = head >> 1 & 3, head >> 3
     stop = header.size + (4 if kind == _RLE else 3 + size)
-    if kind == _RESERVED or size > header.largest or stop > len(data):
+    if kind == _RESERVED or size > header.largest:
         return False
+    if stop > len(data):
+        return None
     try:
         zstandard.ZstdDecompressor().decompressobj().decompress(data[:stop])
     except zstandard.ZstdError:
