@@ -1,0 +1,292 @@
+"""``tick-gateway import``: another program's files into history, whatever interrupts it."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.backend import Writer, line_of, run_of
+from tests.process import ROOT, GatewayProcess, Running, publish
+from tests.sockets import ask, request
+from tick_gateway import importing
+from tick_gateway.errors import HistoryError
+from tick_gateway.history.catalog import locked, read_directory
+from tick_gateway.history.foreign import Directory
+from tick_gateway.history.recorder import Limits, Recorder
+
+MAX_TICK = 1 << 20
+SMALL = Limits(block_bytes=2000, segment_bytes=8000, level=1, fsync="never")
+
+
+def stored(data: Path) -> list[tuple[str, int, bytes]]:
+    """All that a history holds: runs, numbers, lines."""
+    runs, damage = read_directory(data)
+    assert not damage
+    found: list[tuple[str, int, bytes]] = []
+    for run in runs:
+        for entry in run.entries:
+            block = entry.volume.read(entry)
+            found += [(run.id, t, line) for t, line in zip(block.ts, block.lines.split(b"\n"), strict=False)]
+    return found
+
+
+class Backend:
+    """A directory with some runs in it, and what they are."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.wanted: list[tuple[str, int, bytes]] = []
+        self._serial = 0
+        self._run = ""
+        self._tip = -1
+        folder.mkdir()
+
+    def write(self, name: str, numbers: range) -> None:
+        with Writer(self.folder / name) as writer:
+            for t in numbers:
+                self._serial += 1
+                line = line_of(t, self._serial, 60, noise=True)
+                if t <= self._tip or not self._run:
+                    self._run = run_of(name.partition(".")[0], line)
+                self._tip = t
+                writer.write(line)
+                self.wanted.append((self._run, t, line))
+
+    def lives(self) -> None:
+        """Three runs in four files."""
+        self.write("s1.jsonl.zst", range(300))
+        self.write("s2.jsonl", range(300, 500))
+        self.write("s2.jsonl", range(0, 100, 5))
+        self.write("s10.jsonl.zst", range(100, 600, 5))
+        self.write("s11.jsonl.zst", range(50, 200))
+
+
+@pytest.fixture
+def backend(tmp_path: Path) -> Backend:
+    return Backend(tmp_path / "backend")
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return tmp_path / "history"
+
+
+def bring(backend: Backend, data: Path) -> importing.Brought:
+    directory, brought = importing.bring(backend.folder, data, SMALL, MAX_TICK)
+    directory.close()
+    return brought
+
+
+def command(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    parts = [sys.executable, "-m", "tick_gateway", "import", *map(str, arguments)]
+    return subprocess.run(parts, capture_output=True, text=True, cwd=ROOT, timeout=120)
+
+
+def test_everything_is_brought_once(backend: Backend, data: Path) -> None:
+    backend.lives()
+    assert str(bring(backend, data)) == f"{len(backend.wanted)} ticks of 3 runs; 0 bad lines"
+    assert stored(data) == backend.wanted
+    assert str(bring(backend, data)) == "0 ticks of 0 runs; 0 bad lines"
+    (data / importing.NOTE).unlink()
+    again = bring(backend, data)
+    assert (again.ticks, again.known) == (0, len(backend.wanted))
+    assert stored(data) == backend.wanted
+
+
+def test_a_run_that_goes_on_is_continued(backend: Backend, data: Path) -> None:
+    for numbers in (range(10), range(10, 20), range(20, 30)):
+        backend.write("a.jsonl.zst", numbers)
+        assert bring(backend, data).ticks == 10
+        if numbers.start == 10:
+            (data / importing.NOTE).unlink()
+    assert stored(data) == backend.wanted
+    assert len({run for run, _, _ in backend.wanted}) == 1
+
+
+def test_what_came_behind_a_run_closes_it(backend: Backend, data: Path) -> None:
+    """Others published in between: runs never open again, so that the rest is another run."""
+    backend.write("a.jsonl", range(10))
+    bring(backend, data)
+    other = Backend(data.with_name("other"))
+    other.write("b.jsonl", range(5))
+    bring(other, data)
+    first = backend.wanted[0][0]
+    backend.write("a.jsonl", range(10, 15))
+    assert bring(backend, data).ticks == 5
+    found = stored(data)
+    assert [(run, t) for run, t, _ in found[-5:]] == [(f"{first}-2", t) for t in range(10, 15)]
+    (data / importing.NOTE).unlink()
+    assert bring(backend, data).ticks == 0
+    assert stored(data) == found
+
+
+class Stopped(BaseException):
+    """The process dies here."""
+
+
+@pytest.fixture
+def dying(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """A process that dies at a step; ``[steps that are left]``."""
+    left = [1 << 60]
+
+    def step() -> None:
+        left[0] -= 1
+        if left[0] <= 0:
+            raise Stopped
+
+    def around(owner: object, name: str, *, after: bool) -> None:
+        inner = getattr(owner, name)
+
+        def call(*arguments: object) -> object:
+            step()
+            result = inner(*arguments)
+            if after:
+                step()
+            return result
+
+        monkeypatch.setattr(owner, name, call)
+
+    for name in ("write", "end", "_flush", "_close_block", "_seal"):
+        around(Recorder, name, after=True)
+    around(importing, "write_note", after=True)
+    around(Directory, "read", after=True)
+    monkeypatch.setattr(importing, "_NOTE_SECONDS", 0.0)
+    close = Recorder.close
+
+    def dead(recorder: Recorder) -> None:
+        if left[0] > 0:
+            close(recorder)
+        else:
+            recorder._drop_files()  # who is dead writes nothing more
+
+    monkeypatch.setattr(Recorder, "close", dead)
+    yield left
+
+
+def test_it_may_die_at_any_step(backend: Backend, data: Path, dying: list[int]) -> None:
+    backend.lives()
+    before = dying[0]
+    bring(backend, data)
+    steps = before - dying[0]
+    assert steps > 30
+    for at in range(1, steps + 1):
+        shutil.rmtree(data)
+        dying[0] = at
+        with pytest.raises(Stopped):
+            bring(backend, data)
+        dying[0] = 1 << 60
+        bring(backend, data)
+        assert stored(data) == backend.wanted, f"it died at step {at}"
+
+
+def test_it_may_die_again_and_again(backend: Backend, data: Path, dying: list[int]) -> None:
+    backend.lives()
+    turns = random.Random(7)
+    deaths = 0
+    while True:
+        dying[0] = turns.randrange(12, 22)
+        try:
+            bring(backend, data)
+            break
+        except Stopped:
+            deaths += 1
+            assert backend.wanted[: len(stored(data))] == stored(data), "nothing is torn, nothing is out of order"
+    assert deaths > 2
+    assert stored(data) == backend.wanted
+
+
+def test_a_note_that_says_more_than_history_has(backend: Backend, data: Path) -> None:
+    """As after a loss of power: what is missing is read again."""
+    backend.write("a.jsonl", range(3000))
+    bring(backend, data)
+    (run,) = [path for path in data.iterdir() if path.is_dir()]
+    sealed = sorted(run.glob("*.zst"))
+    for path in sealed[len(sealed) // 2 :]:
+        path.unlink()
+    (run / "index").unlink()
+    assert 0 < len(stored(data)) < 3000
+    bring(backend, data)
+    assert stored(data) == backend.wanted
+
+
+def test_a_note_of_another_directory_and_one_that_is_none(backend: Backend, data: Path) -> None:
+    backend.write("a.jsonl", range(5))
+    bring(backend, data)
+    other = Backend(data.with_name("other"))
+    other.write("b.jsonl", range(5))
+    bring(other, data)
+    for note in ("", "[]", "{", '{"version":1}', json.dumps({"version": 99, "directory": str(backend.folder)})):
+        (data / importing.NOTE).write_text(note)
+        assert bring(other, data).ticks == 0
+    assert stored(data) == backend.wanted + other.wanted
+
+
+def test_killed_and_started_again(backend: Backend, data: Path) -> None:
+    for number in range(8):
+        backend.write(f"s{number}.jsonl.zst", range(number * 4000, number * 4000 + 4000))
+    turns = random.Random()
+    kills = 0
+    for _ in range(5):
+        process = Running([sys.executable, "-m", "tick_gateway", "import", backend.folder, "--data", data])
+        size = turns.randrange(400_000)
+        while process.process.poll() is None:  # a moment that its own progress sets
+            if sum(path.stat().st_size for path in data.rglob("*.zst")) >= size:
+                process.kill()
+                kills += 1
+        process.wait()
+    done = command(backend.folder, "--data", data)
+    assert done.returncode == 0, done.stderr
+    assert kills and stored(data) == backend.wanted
+
+
+def test_the_command(backend: Backend, data: Path) -> None:
+    backend.lives()
+    with (backend.folder / "s12.jsonl").open("wb") as file:
+        file.write(b'nonsense\n{"t":1}\nmore\n{"t":2}')
+    done = command(backend.folder, "--data", data)
+    assert done.returncode == 0 and done.stdout == ""
+    warning, summary = done.stderr.splitlines()
+    assert warning.startswith("s12.jsonl, line 1: not valid JSON")
+    assert summary == f"{len(backend.wanted) + 2} ticks of 4 runs; 2 bad lines, in {data}"
+    with GatewayProcess("serve", "--data", str(data)) as gateway:
+        runs = ask(gateway.port, request("GET", "/runs")).json()["runs"]
+        assert [(run["first"], run["last"], run["count"]) for run in runs] == [
+            (0, 499, 500),
+            (0, 595, 120),
+            (50, 199, 150),
+            (1, 2, 2),
+        ]
+        body = ask(gateway.port, request("GET", f"/ticks/123?run={runs[0]['run']}")).body
+        assert body == backend.wanted[123][2]
+
+
+def refused(*arguments: str | Path) -> str:
+    done = command(*arguments)
+    assert done.returncode == 2, done
+    assert done.stdout == "" and done.stderr.count("\n") == 1, done.stderr
+    return done.stderr
+
+
+def test_what_cannot_be_done_is_said_in_one_line(backend: Backend, data: Path, tmp_path: Path) -> None:
+    backend.write("a.jsonl", range(3))
+    assert "no directory" in refused(tmp_path / "nothing", "--data", data)
+    assert "no directory" in refused(backend.folder / "a.jsonl", "--data", data)
+    assert "--data" in refused(backend.folder)
+    assert "directory that history is kept in" in refused(backend.folder, "--data", tmp_path)
+    assert "bytes" in refused(backend.folder, "--data", data, "--max-tick", "many")
+    assert "cannot be written" in refused(backend.folder, "--data", backend.folder / "a.jsonl")
+    with GatewayProcess("serve", "--data", str(data)) as gateway:
+        publish(gateway.url, ['{"t":1}'])
+        assert "in use by process" in refused(backend.folder, "--data", data)
+
+
+def test_a_locked_history_in_python(backend: Backend, data: Path) -> None:
+    with locked(data), pytest.raises(HistoryError, match="in use"):
+        bring(backend, data)
