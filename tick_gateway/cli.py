@@ -23,7 +23,7 @@ from .client.commands import cat, publish
 from .errors import GatewayError, HistoryError, SettingError
 from .gateway import Gateway
 from .importing import import_
-from .server.listen import ANYWHERE, Server, loop_factory, open_socket, tune_collector, url
+from .server.listen import ANYWHERE, Server, loop_factory, open_socket, tune_process, url
 from .settings import TABLE, Settings, parse_settings
 from .sources.demo import demo_source
 from .sources.stdin import stdin_source
@@ -144,7 +144,7 @@ async def _run(gateway: Gateway, sock: socket.socket, source: Source | None) -> 
             loop.add_signal_handler(number, stop.set)
     server = Server(gateway.app, gateway.settings)
     await server.start(sock)
-    tune_collector()
+    tune_process()
     publish = source is None and not gateway.settings.publish_token
     banner(gateway.settings, server.port, publish=publish, in_place=gateway.hub.in_place)
     feeding = asyncio.ensure_future(source(gateway)) if source is not None else None

@@ -6,7 +6,10 @@ import asyncio
 import json
 import socket
 import threading
+from base64 import b64encode
 from collections.abc import Awaitable, Callable, Iterable
+from functools import cache
+from random import Random
 from typing import Any, Self, TypeVar
 
 from aiohttp import web
@@ -28,9 +31,15 @@ T = TypeVar("T")
 _SEND_BUFFER = 8192  # bytes that the kernel takes for a reader that has stalled; the default is megabytes
 
 
+@cache
+def _noise(size: int) -> str:
+    """Characters that no compression makes much of."""
+    return b64encode(Random(size).randbytes(size))[:size].decode()
+
+
 def tick(run: str, t: int, size: int = 0) -> bytes:
     """A tick whose bytes no re-encoding would leave as they are: white space, 1.50, an escape, a raw U+2028."""
-    pad = f',"pad":"{"p" * size}"' if size else ""
+    pad = f',"pad":"{_noise(size)}"' if size else ""
     return f'{{"t":{t}, "run_of" :"{run}","x":1.50,"s":"\\u00e9/\u2028"{pad}}}'.encode()
 
 

@@ -17,6 +17,7 @@ import struct
 from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any, NamedTuple, Self
 
+import zstandard
 from multidict import CIMultiDict
 
 TEXT, BINARY, CLOSE, PING, PONG, CONT = 0x1, 0x2, 0x8, 0x9, 0xA, 0x0
@@ -41,7 +42,13 @@ class Response:
         self._bodiless = method == "HEAD" or self.status in (101, 204, 304)
 
     async def pieces(self) -> AsyncIterator[bytes]:
-        """The body as it comes: chunk by chunk where it is chunked."""
+        """The body's content as it comes: chunk by chunk where it is chunked."""
+        frames = Frames() if self.headers.get("Content-Encoding") == "zstd" else None
+        async for piece in self._coded():
+            yield piece if frames is None else frames.feed(piece)
+        assert frames is None or frames.whole, "the body ends inside a zstd frame"
+
+    async def _coded(self) -> AsyncIterator[bytes]:
         length = self.headers.get("Content-Length")
         if self._bodiless:
             pass
@@ -78,6 +85,23 @@ class Response:
 
     def close(self) -> None:
         self.writer.close()
+
+
+class Frames:
+    """Decodes zstd frames (RFC 8878), one behind the other."""
+
+    def __init__(self) -> None:
+        self._decoder = zstandard.ZstdDecompressor().decompressobj()
+        self.whole = True  # the last frame came to its end
+
+    def feed(self, data: bytes) -> bytes:
+        found: list[bytes] = []
+        while data:
+            found.append(self._decoder.decompress(data))
+            self.whole, data = self._decoder.eof, self._decoder.unused_data if self._decoder.eof else b""
+            if self.whole:
+                self._decoder = zstandard.ZstdDecompressor().decompressobj()
+        return b"".join(found)
 
 
 async def request(

@@ -8,7 +8,14 @@ from __future__ import annotations
 from .events import Reset
 from .pulls import IncrementalReader, LongPollReader, SinglePollReader
 from .reader import Reader
-from .streams import BrowserReader, NDJSONReader, OldNDJSONReader, SSEReader, WebSocketReader
+from .streams import (
+    BrowserReader,
+    NDJSONReader,
+    OldNDJSONReader,
+    SSEReader,
+    WebSocketReader,
+    ZstdNDJSONReader,
+)
 
 FLAVOURS: dict[str, type[Reader]] = {
     "websocket": WebSocketReader,
@@ -16,6 +23,7 @@ FLAVOURS: dict[str, type[Reader]] = {
     "sse": SSEReader,
     "ndjson": NDJSONReader,
     "ndjson-http1.0": OldNDJSONReader,
+    "ndjson-zstd": ZstdNDJSONReader,
     "longpoll": LongPollReader,
     "longpoll-single": SinglePollReader,
     "incremental": IncrementalReader,

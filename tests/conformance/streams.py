@@ -78,9 +78,10 @@ class BrowserReader(WebSocketReader):
 class NDJSONReader(Streamed):
     transport = "ndjson"
     version: ClassVar[str] = "1.1"
+    headers: ClassVar[Mapping[str, str]] = {}
 
     async def _open(self) -> None:
-        response = await request(self.port, self.target, version=self.version, small=self.small)
+        response = await request(self.port, self.target, headers=self.headers, version=self.version, small=self.small)
         if response.status != 200:
             raise Refused(response)
         self._named(response)
@@ -103,6 +104,16 @@ class OldNDJSONReader(NDJSONReader):
     """Speaks HTTP/1.0, where the body ends with the connection."""
 
     version = "1.0"
+
+
+class ZstdNDJSONReader(NDJSONReader):
+    """Takes zstd, so that it gets stored blocks as they lie on disk."""
+
+    headers: ClassVar[Mapping[str, str]] = {"Accept-Encoding": "zstd"}
+
+    def _named(self, response: Response) -> None:
+        assert response.headers["Content-Encoding"] == "zstd"
+        super()._named(response)
 
 
 class SSEReader(Streamed):

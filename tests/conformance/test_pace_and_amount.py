@@ -232,7 +232,8 @@ async def _beat(reader: Reader) -> None:
 async def test_heartbeats(house: House, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     """On every quiet stream, whatever it waits for: live, on an empty bus, beyond the tip, for its limit, its pace."""
     monkeypatch.setattr("tick_gateway.fanout._SWEEP_SECONDS", 0.05)
-    names = [name for name, kind in FLAVOURS.items() if kind.kind == "stream" and name != "websocket-browser"]
+    others = {"websocket-browser", "ndjson-zstd"}  # the one has the same bytes, the other none that can be told apart
+    names = [name for name, kind in FLAVOURS.items() if kind.kind == "stream" and name not in others]
     waits = [await house.read(name, heartbeat=1, from_t="A:5") for name in names]  # an empty bus
     await asyncio.gather(*map(_beat, waits))
     for reader in waits:

@@ -123,7 +123,7 @@ def measure(pid: int, read: Callable[[], int]) -> tuple[float, int]:
 
 def dechunked(until: bytes) -> Callable[[bytes], bool]:
     """Whether a zstd stream in chunks has come to a text; the decoding is the client's, not the server's."""
-    state = {"head": b"", "buffer": b"", "tail": b""}
+    state = {"buffer": b"", "tail": b""}
     decoder = zstandard.ZstdDecompressor().decompressobj()
     started = False
 
@@ -144,13 +144,15 @@ def dechunked(until: bytes) -> Callable[[bytes], bool]:
             size = int(line, 16)
             body, buffer = body + rest[:size], rest[size + 2 :]
         state["buffer"] = buffer
+        came = False
         while body:
-            out = decoder.decompress(body)
-            state["tail"] = (state["tail"] + out)[-4000:]
+            lines = state["tail"] + decoder.decompress(body)
+            came = came or until in lines
+            state["tail"] = lines[-len(until) :]
             body = decoder.unused_data if decoder.eof else b""
             if decoder.eof:
                 decoder = zstandard.ZstdDecompressor().decompressobj()
-        return until in state["tail"]
+        return came
 
     return enough
 

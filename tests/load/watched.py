@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tick_gateway import Gateway, Settings
-from tick_gateway.server.listen import Server, loop_factory, open_socket, tune_collector
+from tick_gateway.server.listen import Server, loop_factory, open_socket, tune_process
 
 WATCH_SECONDS = 0.005
 
@@ -46,7 +46,7 @@ def serve(settings: dict[str, Any]) -> None:
         gateway = Gateway.of(Settings(host="127.0.0.1", port=0, **settings))
         server = Server(gateway.app, gateway.settings)
         await server.start(open_socket(gateway.settings))
-        tune_collector()
+        tune_process()
         watchdog, loop, over = Watchdog(), asyncio.get_running_loop(), asyncio.Event()
         print(server.port, flush=True)
 

@@ -8,6 +8,7 @@ import gc
 import logging
 import os
 import socket
+import sys
 from collections.abc import Callable
 from typing import Final
 
@@ -22,6 +23,7 @@ log = logging.getLogger("tick_gateway.http")  # what aiohttp has to say of conne
 ANYWHERE: Final = ("", "0.0.0.0", "::")  # hosts that stand for every address of the machine
 _UNSENT_BYTES: Final = 256 * 1024
 _GC_THRESHOLD: Final = 50_000  # a collection walks every session; the hot path makes next to no cycles
+_SWITCH_SECONDS: Final = 0.0005
 _IDLE_SECONDS: Final = 75.0  # for a request's head to come whole, and between two: longer than proxies keep theirs
 _SHUTDOWN_SECONDS: Final = 1.0  # for what is being answered, once readers and publishers have left
 
@@ -115,9 +117,10 @@ class Server:
         await self._runner.cleanup()
 
 
-def tune_collector() -> None:
-    """Keep the cyclic collector from walking what was imported, and from walking sessions often. For a process of our
-    own."""
+def tune_process() -> None:
+    """Keep the cyclic collector from walking what was imported, and from walking sessions often; let the loop have the
+    interpreter back soon from threads that read history. For a process of our own."""
+    sys.setswitchinterval(_SWITCH_SECONDS)
     gc.collect()
     gc.freeze()
     gc.set_threshold(_GC_THRESHOLD, 20, 100)

@@ -1,0 +1,125 @@
+"""NDJSON in zstd frames: what each write holds, as decoders of different habits meet it."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+
+import pytest
+import zstandard
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tick_gateway.accept import qualities, takes
+from tick_gateway.notices import End, Gap
+from tick_gateway.tick import Position
+from tick_gateway.view import Payload
+from tick_gateway.wire import LAST_CHUNK
+from tick_gateway.wire.ndjson import ZSTD_MAGIC, NDJSONFraming
+
+from .decoders import Chunked
+from .needs import program
+
+CODED = NDJSONFraming(False, "zstd")
+BLOCK = zstandard.ZstdCompressor().compress(b'{"t":1}\n{"t":2}\n')
+
+
+def writes(count: int) -> tuple[list[bytes], bytes]:
+    """What is written to a reader, one call after another, and what it says."""
+    made: list[tuple[bytes, bytes]] = [(CODED.opening, b"")]
+    for number in range(count):
+        choices: list[Callable[[], tuple[bytes, bytes]]] = [
+            lambda t=number: (CODED.messages("r", [Payload(t, b'{"t":%d}' % t)]), b'{"t":%d}\n' % t),
+            lambda: (CODED.heartbeat, b"\n"),
+            lambda: (CODED.stored(BLOCK), b'{"t":1}\n{"t":2}\n'),
+            lambda: (CODED.notice(Gap("r", 1, 5)), b'{"notice":"gap","run":"r","after":1,"next":5}\n'),
+        ]
+        made.append(choices[number % len(choices)]())
+    end = CODED.closing(End("limit", Position("r", 9)))
+    assert end is not None
+    return [data for data, _ in made] + [end], b"".join(text for _, text in made)
+
+
+def decode(pieces: list[bytes]) -> bytes:
+    """As a decoder that is made anew for each frame."""
+    decoder, found = zstandard.ZstdDecompressor().decompressobj(), b""
+    for piece in pieces:
+        while piece:
+            found += decoder.decompress(piece)
+            piece = decoder.unused_data if decoder.eof else b""
+            if decoder.eof:
+                decoder = zstandard.ZstdDecompressor().decompressobj()
+    return found
+
+
+@pytest.mark.parametrize("count", range(6))
+def test_frames_one_behind_the_other(count: int) -> None:
+    data, text = writes(count)
+    assert decode(data) == text
+
+
+@given(st.integers(0, 6), st.integers(1, 40))
+def test_however_it_is_cut(count: int, size: int) -> None:
+    data, text = writes(count)
+    whole = b"".join(data)
+    assert decode([whole[at : at + size] for at in range(0, len(whole), size)]) == text
+
+
+def test_no_write_but_the_last_ends_where_a_frame_does() -> None:
+    """httpx 0.28 hands each read to its decoder, which fails on the one behind a frame's end."""
+    data, text = writes(5)
+    assert all(piece.endswith(ZSTD_MAGIC) for piece in data[:-1])
+    decoder, found = zstandard.ZstdDecompressor().decompressobj(), b""
+    for piece in data:
+        found += decoder.decompress(piece)
+        while decoder.eof and decoder.unused_data:
+            rest = decoder.unused_data
+            decoder = zstandard.ZstdDecompressor().decompressobj()
+            found += decoder.decompress(rest)
+    assert found == text
+
+
+def test_the_zstd_command_reads_it() -> None:
+    data, text = writes(5)
+    assert (
+        subprocess.run([program("zstd"), "-dc"], input=b"".join(data), capture_output=True, check=True).stdout == text
+    )
+
+
+def test_in_chunks() -> None:
+    chunked = NDJSONFraming(True, "zstd")
+    end = chunked.closing(End("limit", None))
+    assert end is not None and end.endswith(LAST_CHUNK)
+    wire = chunked.opening + chunked.messages("r", [Payload(5, b'{"t":5}')]) + chunked.stored(BLOCK) + end
+    assert decode([Chunked().feed(wire)]) == b'{"t":5}\n{"t":1}\n{"t":2}\n'
+    assert chunked.messages("r", []) == b"", "no ticks, no frame"
+
+
+@pytest.mark.parametrize(
+    ("header", "others", "expected"),
+    [
+        ("", (), False),
+        ("zstd", (), True),
+        ("ZSTD", (), True),
+        ("gzip, zstd", (), True),
+        ("gzip, zstd", ("gzip",), True),
+        ("gzip;q=1.0, zstd;q=0.9", ("gzip",), False),
+        ("gzip;q=0.5, zstd;q=0.9", ("gzip",), True),
+        ("zstd;q=0", (), False),
+        ("*", (), True),
+        ("*;q=0", (), False),
+        ("*, zstd;q=0", (), False),
+        ("identity, zstd;q=0.5", (), False),
+        ("identity;q=0, zstd;q=0.001", (), True),
+        ("zstd;q=nonsense", (), False),
+        (" , zstd ; q=0.3 ,", (), True),
+    ],
+)
+def test_what_a_header_asks_for(header: str, others: tuple[str, ...], expected: bool) -> None:
+    assert takes(header, "zstd", *others) is expected
+
+
+@given(st.text(max_size=60))
+def test_no_header_is_too_strange(header: str) -> None:
+    assert all(0 <= quality <= 1 for quality in qualities(header).values())
+    takes(header, "zstd", "gzip")
