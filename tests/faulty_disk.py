@@ -26,6 +26,8 @@ class Disk:
         failed: how many of them failed.
         error: what they fail with; None: they do what they are to do.
         fails: which calls fail, by number, where ``error`` is set.
+        dies: at which call, by number, this is raised in place of it, with half of a write done.
+        names: of the calls of the present count.
         gate: where it is not set, calls wait.
         delay: called before each call.
     """
@@ -34,6 +36,8 @@ class Disk:
         self.calls = self.failed = 0
         self.error: int | None = None
         self.fails: Callable[[int], bool] = lambda call: True
+        self.dies: tuple[int, type[BaseException]] | None = None
+        self.names: list[str] = []
         self.gate = threading.Event()
         self.gate.set()
         self.delay: Callable[[], None] = lambda: None
@@ -53,11 +57,14 @@ class Disk:
         self.gate.set()
         self.delay = lambda: None
 
-    def _call(self) -> None:
+    def _call(self, name: str) -> None:
         """Count a call, let it wait, and let it fail."""
         self.delay()
         assert self.gate.wait(60), "nobody mended the disk"
+        self.names[self.calls :] = [name]
         self.calls += 1
+        if self.dies is not None and self.calls == self.dies[0]:
+            raise self.dies[1]
         if self.error is not None and self.fails(self.calls):
             self.failed += 1
             raise OSError(self.error, os.strerror(self.error))
@@ -67,10 +74,10 @@ class Disk:
             mine = name != "mkdir" or str(args[0]).startswith(self._directory)
             try:
                 if mine:
-                    self._call()
-            except OSError:
-                if name == "pwrite" and self.error == errno.ENOSPC and len(args[1]) > 1:
-                    call(args[0], args[1][: len(args[1]) // 2], *args[2:])  # a full disk takes some of it
+                    self._call(name)
+            except BaseException:
+                if name == "pwrite" and self.error in (None, errno.ENOSPC):  # some of it was taken
+                    call(args[0], args[1][: len(args[1]) // 2], *args[2:])
                 raise
             return call(*args, **named)
 
@@ -79,7 +86,7 @@ class Disk:
     def _opening(self, call: Callable[..., Any]) -> Callable[..., Any]:
         def between(path: Any, flags: int, *args: Any, **named: Any) -> Any:
             if str(path).startswith(self._directory) and flags & (os.O_WRONLY | os.O_RDWR):
-                self._call()
+                self._call("open")
             return call(path, flags, *args, **named)
 
         return between
@@ -87,7 +94,7 @@ class Disk:
     def _path_opening(self, call: Callable[..., Any]) -> Callable[..., Any]:
         def between(path: Path, mode: str = "r", *args: Any, **named: Any) -> Any:
             if str(path).startswith(self._directory) and set(mode) & set("wa+x"):
-                self._call()
+                self._call("open")
             return call(path, mode, *args, **named)
 
         return between

@@ -156,6 +156,12 @@ def gaps(published: list[int], have: set[int]) -> list[Gap]:
 
 
 @pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that is busy with other things is no slow disk."""
+    monkeypatch.setattr(keeper, "LAG_SECONDS", 30.0)
+
+
+@pytest.fixture(autouse=True)
 def no_traceback(caplog: pytest.LogCaptureFixture) -> Iterable[None]:
     caplog.set_level(logging.INFO)
     yield
@@ -286,6 +292,8 @@ async def test_a_disk_that_takes_nothing(
                 await s.publish(1)
         assert await metric(s.port, "tick_gateway_history_unstored_total") == len(s.unstored)
         disk.mend()
+        monkeypatch.setattr(keeper, "VERDICT_SECONDS", 30.0)
+        monkeypatch.setattr(keeper, "LAG_SECONDS", 30.0)
         await s.until_stored()
         await s.forget()
         have, _ = await range_of(s.port, RUN)
@@ -345,14 +353,19 @@ async def test_a_full_disk(tmp_path: Path, stays: bool) -> None:
 # ---- the disk is slow ----
 
 
-async def test_a_slow_disk(tmp_path: Path, disk: Disk, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_slow_disk(
+    tmp_path: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     """Every write takes longer than the disk may take. All that is published is stored in the end."""
+    monkeypatch.setattr(keeper, "LAG_SECONDS", 0.1)
     async with scene(tmp_path / "history") as (s, _):
-        disk.delay = lambda: time.sleep(1.2 * keeper.LAG_SECONDS)
+        disk.delay = lambda: time.sleep(0.12)
         for _ in range(3):
             assert await s.publish(5), "an answer waits until its ticks are stored, if that does not take for ever"
-        assert told(caplog, "the disk has not taken ticks for 0.1 s; live goes on without it") >= 1
+        assert told(caplog, "the disk has not taken ticks for 0.") >= 1
         disk.mend()
+        monkeypatch.setattr(keeper, "VERDICT_SECONDS", 30.0)
+        monkeypatch.setattr(keeper, "LAG_SECONDS", 30.0)
         await s.until_stored()
         await s.forget()
         have, gap = await range_of(s.port, RUN)
@@ -362,9 +375,10 @@ async def test_a_slow_disk(tmp_path: Path, disk: Disk, caplog: pytest.LogCapture
 
 async def test_a_disk_that_stands_still(tmp_path: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not one call returns: live goes on, and all is stored when they do."""
-    monkeypatch.setattr(keeper, "VERDICT_SECONDS", 0.2)
+    monkeypatch.setattr(keeper, "LAG_SECONDS", 0.05)
     async with scene(tmp_path / "history") as (s, _):
         assert await s.publish(90)
+        monkeypatch.setattr(keeper, "VERDICT_SECONDS", 0.1)
         disk.gate.clear()
         calls = disk.calls
         for _ in range(3):
@@ -372,6 +386,8 @@ async def test_a_disk_that_stands_still(tmp_path: Path, disk: Disk, monkeypatch:
         assert disk.calls == calls, "nothing got through"
         await s.health("degraded", "lagging", "the disk has not taken ticks for")
         disk.mend()
+        monkeypatch.setattr(keeper, "VERDICT_SECONDS", 30.0)
+        monkeypatch.setattr(keeper, "LAG_SECONDS", 30.0)
         await s.until_stored()
         await s.forget()
         have, gap = await range_of(s.port, RUN)
@@ -383,14 +399,17 @@ async def test_a_disk_that_stands_still_for_too_long(
     tmp_path: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What may wait for it is bounded; beyond that, ticks are left out."""
-    monkeypatch.setattr(keeper, "VERDICT_SECONDS", 0.05)
+    monkeypatch.setattr(keeper, "LAG_SECONDS", 0.05)
     async with scene(tmp_path / "history", history_queue=4096) as (s, _):
         assert await s.publish(90)
+        monkeypatch.setattr(keeper, "VERDICT_SECONDS", 0.1)
         disk.gate.clear()
         while not (unstored := (await ask(s.port, "/healthz"))["unstored"]):
             assert not await s.publish(20)
         await s.health("degraded", "lagging", "more than 4096 bytes wait for the disk")
         disk.mend()
+        monkeypatch.setattr(keeper, "VERDICT_SECONDS", 30.0)
+        monkeypatch.setattr(keeper, "LAG_SECONDS", 30.0)
         await s.until_stored()
         await s.forget()
         have, _ = await range_of(s.port, RUN)

@@ -162,6 +162,9 @@ class Recorder:
             recovered = recover_tail(folder, run, segment)
             if recovered.entry is not None:
                 self.events.append(Closed(run.id, recovered.entry))
+            if not segment.size:  # no block came into it, and an empty file is no zstd file
+                segment.path.unlink()
+                run.segments.remove(segment)
             if segment.size != before:
                 self._save_index(run)
         if run is not None:  # it had counted what did not come to disk

@@ -89,6 +89,10 @@ def recover(directory: Path, run: StoredRun, debt: Debt, *, writable: bool) -> N
         if recovered.cut and segment is not run.segments[-1]:  # no crash did that
             debt.damage.append(f"{run.id}/{segment.name}: {recovered.cut} bytes at its end belonged to no block")
     run.entries.sort(key=lambda entry: entry.first)
+    for segment in [segment for segment in run.segments if writable and not segment.size]:  # no block came into it
+        with contextlib.suppress(OSError):
+            segment.path.unlink()
+            run.segments.remove(segment)
     if changed:
         with contextlib.suppress(OSError):  # a cache: it is made anew at the next start
             save_index(directory / run.id, run)
