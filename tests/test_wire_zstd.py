@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable
 
 import pytest
 import zstandard
@@ -28,13 +27,13 @@ def writes(count: int) -> tuple[list[bytes], bytes]:
     """What is written to a reader, one call after another, and what it says."""
     made: list[tuple[bytes, bytes]] = [(CODED.opening, b"")]
     for number in range(count):
-        choices: list[Callable[[], tuple[bytes, bytes]]] = [
-            lambda t=number: (CODED.messages("r", [Payload(t, b'{"t":%d}' % t)]), b'{"t":%d}\n' % t),
-            lambda: (CODED.heartbeat, b"\n"),
-            lambda: (CODED.stored(BLOCK), b'{"t":1}\n{"t":2}\n'),
-            lambda: (CODED.notice(Gap("r", 1, 5)), b'{"notice":"gap","run":"r","after":1,"next":5}\n'),
+        choices: list[tuple[bytes, bytes]] = [
+            (CODED.messages("r", [Payload(number, b'{"t":%d}' % number)]), b'{"t":%d}\n' % number),
+            (CODED.heartbeat, b"\n"),
+            (CODED.stored(BLOCK), b'{"t":1}\n{"t":2}\n'),
+            (CODED.notice(Gap("r", 1, 5)), b'{"notice":"gap","run":"r","after":1,"next":5}\n'),
         ]
-        made.append(choices[number % len(choices)]())
+        made.append(choices[number % len(choices)])
     end = CODED.closing(End("limit", Position("r", 9)))
     assert end is not None
     return [data for data, _ in made] + [end], b"".join(text for _, text in made)
