@@ -9,52 +9,22 @@ import asyncio
 import contextlib
 import json
 import re
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 from urllib.parse import urlencode
 
-import zstandard
-
 from tests.conformance.events import End, Event, Gap, Ledger, Reset, Tick
-from tests.conformance.raw import Closed, Refused, Response, request
+from tests.conformance.raw import Closed, request
 from tests.conformance.reader import Reader
 from tests.conformance.readers import FLAVOURS
-from tests.conformance.streams import NDJSONReader
 
 PATIENCE = 60.0  # seconds that a wait may last, so that a failure ends
 CLIENTS = ("websocket", "websocket-browser", "sse", "ndjson", "ndjson-zstd", "longpoll", "incremental")
 _PATHS = {"websocket": "/ws/stream", "longpoll": "/poll"}
 
 
-class ZstdReader(NDJSONReader):
-    """Takes NDJSON as a row of zstd frames."""
-
-    async def _open(self) -> None:
-        response = await request(self.port, self.target, headers={"Accept-Encoding": "zstd"}, small=self.small)
-        if response.status != 200:
-            raise Refused(response)
-        assert response.headers["Content-Encoding"] == "zstd"
-        self._named(_Decoded(response))
-
-
-class _Decoded(Response):
-    """A response whose body is decoded as it comes."""
-
-    def __init__(self, coded: Response) -> None:
-        self.__dict__.update(coded.__dict__)
-        self._coded = coded
-
-    async def pieces(self) -> AsyncIterator[bytes]:
-        decoder = zstandard.ZstdDecompressor().decompressobj(read_across_frames=True)
-        async for piece in self._coded.pieces():
-            yield decoder.decompress(piece)
-        self.ended = self._coded.ended
-
-
 def reader(name: str, port: int, **parameters: object) -> Reader:
     """A reader that is not connected yet."""
-    if name == "ndjson-zstd":
-        return ZstdReader(port, "/ndjson", parameters)
     kind = FLAVOURS[name]
     return kind(port, _PATHS.get(kind.transport, f"/{kind.transport}"), parameters)
 

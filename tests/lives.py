@@ -15,6 +15,7 @@ class Lives:
     """``tick-gateway serve --data DIR``, life after life.
 
     Args:
+        directory: DIR; None: no ``--data``.
         module: what is run in place of ``tick_gateway``.
 
     Attributes:
@@ -23,13 +24,13 @@ class Lives:
         told: what they said on standard error, life by life, the present one left out.
     """
 
-    def __init__(self, directory: Path, *options: str, module: str = "tick_gateway") -> None:
-        self.directory = directory
+    def __init__(self, directory: Path | None, *options: str, module: str = "tick_gateway") -> None:
+        self.directory = directory if directory is not None else Path()
         self.port = _free_port()
         self.told: list[str] = []
         self._command = [
             sys.executable, "-m", module, "serve", "--host", "127.0.0.1", "--port", str(self.port),
-            "--data", str(directory), *options,
+            *(["--data", str(directory)] if directory is not None else []), *options,
         ]  # fmt: skip
         self.process: Running | None = None
 
