@@ -23,7 +23,7 @@ from ..errors import TickError
 from ..tick import parse
 from .frames import Cut, Frames
 
-log = logging.getLogger("tick_gateway.history")
+log = logging.getLogger("tick_gateway.files")
 
 SUFFIXES: Final = (".jsonl.zst", ".jsonl")
 READ_BYTES: Final = 256 * 1024

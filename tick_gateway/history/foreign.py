@@ -23,7 +23,7 @@ from typing import Any, Final, NamedTuple
 from .content import File, Lines, Replaced, natural, stem_of
 from .runs import Runs, Stretch
 
-log = logging.getLogger("tick_gateway.history")
+log = logging.getLogger("tick_gateway.files")
 
 NOTE_VERSION: Final = 1
 _SOON_SECONDS: Final = 0.05  # to the next one after a change: a second change may not move the directory's time

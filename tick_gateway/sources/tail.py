@@ -33,7 +33,7 @@ from ..settings import Settings
 if TYPE_CHECKING:
     from ..gateway import Gateway
 
-log = logging.getLogger("tick_gateway.tail")
+log = logging.getLogger("tick_gateway.files")
 
 POLL_SECONDS: Final = 0.01
 _NOTE_SECONDS: Final = 1.0
