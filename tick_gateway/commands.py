@@ -115,6 +115,7 @@ class History:
                 return got
             self.awaits = got
             return []
+        self.awaits = None
         if self._t < min(self._run.evicted, self._high):
             self._tell(Gap(self._run.id, self._t, self._feed.first_after(self._run, self._t)))
             self._t = self._high
@@ -213,14 +214,17 @@ class CommandSession(Session):
         self.finish()
 
     def pump(self) -> None:
+        if self.blocked:
+            for history in self.histories or ():
+                history.awaits = None  # its reader does not read: hold no block for it
         if self.histories and not self.closing and not self.blocked:
             history = self.histories.popleft()
             message = history.next(self.variant.view)
             if message is not None:
                 self.write(frame(TEXT, message))
                 self.histories.append(history)
-            elif history.awaits is not None:
-                history.awaits.then(self.wake)
+            elif (load := history.awaits) is not None:
+                load.then(self.wake)
                 self.histories.append(history)
             else:
                 self.reply(history.done)

@@ -110,6 +110,11 @@ class Cursor:
         self.awaits: Load | None = None
         self.steps: Steps | None = None
 
+    def let_go(self) -> None:
+        """Its reader does not read: hold no block for it, which is looked up again when it does."""
+        if self.steps is None:
+            self.awaits = self.held = None
+
     @property
     def waits(self) -> bool:
         """Whether something that it needs is on its way from disk."""

@@ -177,7 +177,10 @@ class Session(asyncio.Protocol):
     def pump(self) -> None:
         """Read and write one portion; the fan-out calls it in turn."""
         self.queued = False
-        if self.closing or self.blocked or self.cursor is None:
+        if self.closing or self.cursor is None:
+            return
+        if self.blocked:
+            self.cursor.let_go()
             return
         if self.paused:
             self._wait()
