@@ -8,6 +8,8 @@ import json
 import struct
 from typing import NamedTuple
 
+import zstandard
+
 
 class Message(NamedTuple):
     """One message as a client meets it.
@@ -49,6 +51,35 @@ class Chunked:
             self._rest = rest[size + 2 :]
             self.ended = size == 0
         assert not (self.ended and self._rest), f"{self._rest[:40]!r} behind the last chunk"
+        return b"".join(out)
+
+
+class ZstdFrames:
+    """Zstandard frames, one after another (RFC 8878), and nothing between them."""
+
+    def __init__(self) -> None:
+        self._magic = b""
+        self._frame: zstandard.ZstdDecompressionObj | None = None
+
+    @property
+    def whole(self) -> bool:
+        """Whether what came so far ends where a frame does."""
+        return self._frame is None and not self._magic
+
+    def feed(self, data: bytes) -> bytes:
+        out: list[bytes] = []
+        while data:
+            if self._frame is None:
+                self._magic, data = (self._magic + data)[:4], data[4 - len(self._magic) :]
+                if len(self._magic) < 4:
+                    break
+                assert self._magic == b"\x28\xb5\x2f\xfd", f"no frame begins with {self._magic!r}"
+                self._frame = zstandard.ZstdDecompressor().decompressobj()
+                data, self._magic = self._magic + data, b""
+            out.append(self._frame.decompress(data))
+            if not self._frame.eof:
+                break
+            data, self._frame = self._frame.unused_data, None
         return b"".join(out)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import Any
 
 from tick_gateway.commands import MAX_HISTORIES, CommandSession
@@ -15,7 +16,7 @@ from tick_gateway.wire.ndjson import NDJSONFraming
 from tick_gateway.wire.sse import SSEFraming
 from tick_gateway.wire.websocket import PONG, WebSocketFraming
 
-from ..decoders import Chunked, EventStream, Frames, Lines, Message, command, masked
+from ..decoders import Chunked, EventStream, Frames, Lines, Message, ZstdFrames, command, masked
 from .room import Room
 from .talk import Asked, Past
 from .wire import Wire
@@ -28,12 +29,12 @@ class Client:
     """One reader, over as many connections as it makes.
 
     Args:
-        kind: sse, ndjson, ws, or bare: a WebSocket without any parameter.
+        kind: sse, ndjson, zstd: NDJSON in zstd frames, ws, or bare: a WebSocket without any parameter.
         pairs: its parameters.
         lazy: see ``Wire``.
 
     Attributes:
-        messages, raw: what came on this connection; ``raw`` without its chunking.
+        messages, raw: what came on this connection; ``raw`` without its chunking and coding.
         commands: how many it sent; also the id of the last one.
     """
 
@@ -52,26 +53,52 @@ class Client:
         framings: dict[str, Framing] = {
             "sse": SSEFraming(query.event, True),
             "ndjson": NDJSONFraming(True),
+            "zstd": NDJSONFraming(True, "zstd"),
             "ws": WebSocketFraming(False),
             "bare": WebSocketFraming(True),
         }
         variant = Variant(framings[self.kind], query.view, query.run, query.heartbeat)
         make = CommandSession if self.kind in ("ws", "bare") else Session
         self.session: Session = make(self.room.fanout, variant, query)
-        assert self.session.cursor is not None
-        self.room.feed.place(self.session.cursor, self.room.clock.monotonic())
-        run = self.room.feed.run_of(self.session.cursor)  # the head's Tick-Run
-        self.witness.connect(query, run.id if run else None)
-        if self.session.position is not None and not self.session.cursor.notices:
-            self.witness.placed(self.session.position)
-        self.chunked = Chunked()
+        self.witness.connect(query)
+        self.chunked, self.frames = Chunked(), ZstdFrames()
         self.raw = bytearray()
         self.decoder: EventStream | Lines | Frames = (
-            EventStream() if self.kind == "sse" else Lines() if self.kind == "ndjson" else Frames()
+            EventStream() if self.kind == "sse" else Lines() if self._lines else Frames()
         )
         self.messages: list[Message] = []
         self.wire = Wire(self.room.loop, self.session, lazy=self.lazy)
-        self.session.connection_made(self.wire)
+        self.opening = True  # the head of the answer waits until it is known where to begin
+        self._place(self.session)
+
+    @property
+    def _lines(self) -> bool:
+        return self.kind in ("ndjson", "zstd")
+
+    def _place(self, session: Session) -> None:
+        """Find where to begin, however often the disk has to be asked; then the session takes the connection over."""
+        cursor = session.cursor
+        if session is not self.session or not self.opening:
+            return  # it hung up meanwhile
+        assert cursor is not None
+        if not self.room.feed.place(cursor, self.room.clock.monotonic()):
+            assert cursor.awaits is not None
+            cursor.awaits.then(partial(self._place, session))
+            return
+        self.opening = False
+        run = self.room.feed.run_of(cursor)
+        self.witness.named(run.id if run else None)  # by the head's Tick-Run
+        if session.position is not None and not cursor.notices:
+            self.room.broken = True
+            self.witness.placed(session.position)
+            self.room.broken = False
+        session.connection_made(self.wire)
+
+    def give_up(self) -> None:
+        """Hang up where there was no answer yet."""
+        if self.opening:
+            self.opening = False
+            self.wire.cut()
 
     @property
     def connected(self) -> bool:
@@ -94,8 +121,10 @@ class Client:
         """Read what reached it, as a client would: pings are answered, a close frame too."""
         data = bytes(self.wire.sent)
         self.wire.sent.clear()
-        if self.kind in ("sse", "ndjson"):
+        if self.kind in ("sse", "ndjson", "zstd"):
             data = self.chunked.feed(data)
+        if self.kind == "zstd":
+            data = self.frames.feed(data)
         self.raw += data
         for message in self.decoder.feed(data):
             self.messages.append(message)
@@ -110,7 +139,7 @@ class Client:
     @property
     def commanding(self) -> bool:
         """Whether it can send commands now."""
-        return self.kind == "ws" and self.connected
+        return self.kind == "ws" and self.connected and not self.opening
 
     def command(self, op: str) -> None:
         """pause, resume or ping."""
@@ -129,10 +158,10 @@ class Client:
         """The ticks of a range; where four such commands are at work already, nothing is sent."""
         if len(self.witness.talk.pasts) == MAX_HISTORIES:
             return
-        held = {(batch.run.id, tick.t) for batch in self.room.bus.ring for tick in batch.ticks}
-        told = self.room.truth.by_u.values()
-        want = [one for one in told if one.run == run and low <= one.t <= high and (run, one.t) in held]
-        self._send(Past(want), op="history", run=run, t0=low, t1=high)
+        truth = self.room.truth
+        told = [one for one in truth.by_u.values() if one.run == run and low <= one.t <= high]
+        want = [one for one in told if truth.readable(run, one.t)]
+        self._send(Past(told, want), op="history", run=run, t0=low, t1=high)
 
     def _send(self, asked: Asked | Past, **members: object) -> None:
         self.commands += 1
@@ -147,11 +176,12 @@ class Client:
     def leave(self) -> None:
         """Hang up. What was sent and not read is lost with the connection."""
         self.look()
+        self.give_up()
         self.wire.lose()
 
     def come_back(self, pairs: Pairs) -> None:
         """Connect again with the position that it knows, and parameters beside it."""
-        if not self.wire.lost:
+        if self.opening or not self.wire.lost:
             self.leave()
         position = self.witness.position
         if position is not None:

@@ -13,6 +13,7 @@ from typing import TypeVarTuple, Unpack
 Ts = TypeVarTuple("Ts")
 
 START = 1_700_000_000.0  # seconds since the epoch at which every clock here begins
+TICK = 1e-6  # seconds; no timer is shorter, so that time passes for those who wait for what is left of it
 
 
 class Clock:
@@ -45,6 +46,7 @@ class SteppedLoop(asyncio.BaseEventLoop):
         self._soon: deque[asyncio.Handle] = deque()
         self._later: list[tuple[float, int, asyncio.TimerHandle]] = []
         self._count = 0  # so that timers of one moment run in the order in which they were set
+        self._halted = False
 
     def time(self) -> float:
         return self.clock.now
@@ -64,6 +66,7 @@ class SteppedLoop(asyncio.BaseEventLoop):
     def call_at(
         self, when: float, callback: Callable[[Unpack[Ts]], object], *args: *Ts, context: Context | None = None
     ) -> asyncio.TimerHandle:
+        when = max(when, self.clock.now + TICK)
         handle = asyncio.TimerHandle(when, callback, args, self, context)
         self._count += 1
         heapq.heappush(self._later, (when, self._count, handle))
@@ -75,7 +78,16 @@ class SteppedLoop(asyncio.BaseEventLoop):
     @property
     def busy(self) -> bool:
         """Whether the next turn has anything to do."""
-        return bool(self._soon) or bool(self._later and self._later[0][0] <= self.clock.now)
+        due = bool(self._soon) or bool(self._later and self._later[0][0] <= self.clock.now)
+        return due and not self._halted
+
+    @property
+    def halted(self) -> bool:
+        return self._halted
+
+    def halt(self) -> None:
+        """Whatever was to come never comes: the process was killed."""
+        self._halted = True
 
     def turn(self) -> None:
         """One turn: run what is ready now."""
@@ -86,14 +98,14 @@ class SteppedLoop(asyncio.BaseEventLoop):
         try:
             for _ in range(len(self._soon)):
                 handle = self._soon.popleft()
-                if not handle.cancelled():
+                if not handle.cancelled() and not self._halted:
                     handle._run()
         finally:
             asyncio._set_running_loop(outer)
 
     def settle(self) -> None:
         """Turn until nothing is left to do at this moment."""
-        for _ in range(100_000):
+        for _ in range(20_000):
             if not self.busy:
                 return
             self.turn()
@@ -103,7 +115,7 @@ class SteppedLoop(asyncio.BaseEventLoop):
         """Let so much time pass, and everything that falls due in it."""
         end = self.clock.now + seconds
         self.settle()
-        while self._later and self._later[0][0] <= end:
+        while self._later and self._later[0][0] <= end and not self._halted:
             self.clock.now = self._later[0][0]
             self.settle()
         self.clock.now = end

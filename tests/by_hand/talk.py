@@ -27,8 +27,10 @@ class Asked:
 
 @dataclass
 class Past:
-    """A history command: what memory held of it when it was sent, and what has come."""
+    """A history command: what had been published of it when it was sent, what of that could be read, and what has
+    come."""
 
+    told: list[Told]
     want: list[Told]
     got: list[Told] = field(default_factory=list)
     every: set[int] = field(default_factory=set)  # of the views that were in force meanwhile
@@ -76,7 +78,7 @@ class Talk:
         past.every.add(view.every)
         for item in body.get("ticks", []):
             told = self.witness.truth.by_u[(item["data"] if view.stamp else item)["u"]]
-            assert told in past.want and (not past.got or told.t > past.got[-1].t)
+            assert told in past.told and (not past.got or told.t > past.got[-1].t)
             assert item == json.loads(expected(view, told)) and told.t % view.every == 0
             past.got.append(told)
         if body.get("done"):

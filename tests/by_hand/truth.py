@@ -1,12 +1,15 @@
 """What was published, kept apart from the gateway: the measure for what its readers are told."""
 
 import json
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from typing import Any, NamedTuple
 
 from tick_gateway.bus import TickBus
+from tick_gateway.history.store import Store
 from tick_gateway.tick import Position
 from tick_gateway.view import View
+
+from .ledger import Ledger
 
 
 class Told(NamedTuple):
@@ -20,16 +23,28 @@ class Told(NamedTuple):
 
 
 class Life:
-    """A run: ``ts`` are the ticks taken in, ``dropped`` those that a full inbox lost.
+    """A run: ``ts`` are the ticks taken in, ``dropped`` those that a full inbox lost, ``forgotten`` those that a
+    process took with it when it ended: whether they are told as a gap is left open.
 
-    The bus keeps two numbers of them, lowest and highest, and so may tell a gap anywhere below ``fog``, the highest.
+    The bus keeps two numbers of what it dropped, lowest and highest, and so may tell a gap anywhere below ``fog``, the
+    highest.
     """
 
     def __init__(self, id: str) -> None:
         self.id = id
         self.ts: list[int] = []
         self.dropped: list[int] = []
+        self.forgotten: dict[int, Told] = {}
         self.fog = -1
+
+    @property
+    def highest(self) -> int:
+        """The highest number that its publisher used."""
+        return max([*self.ts[-1:], *self.forgotten], default=-1)
+
+    def at(self, t: int) -> int:
+        """Where the ticks from ``t`` on begin."""
+        return bisect_left(self.ts, t)
 
     def drop(self, t: int) -> None:
         self.dropped.append(t)
@@ -40,22 +55,29 @@ class Truth:
     """Every run in order, and every tick.
 
     Attributes:
+        bus: of the process that runs now.
         strays: ticks that were dropped and would have begun a run; the bus counts them to the next one that begins.
+        ledger: what of it is on disk; None: there is no history.
+        lost: the forgotten ticks of runs of which nothing is left.
     """
 
-    def __init__(self, bus: TickBus) -> None:
-        self.bus = bus
+    def __init__(self) -> None:
+        self.bus = TickBus()
         self.lives: dict[str, Life] = {}
         self.by_u: dict[int, Told] = {}
         self.strays: list[int] = []
         self.draining = False
+        self.ledger: Ledger | None = None
+        self.lost: dict[str, dict[int, Told]] = {}
 
     def take(self, told: Told) -> None:
         if told.run not in self.lives:
             life = self.lives[told.run] = Life(told.run)
+            life.forgotten = self.lost.pop(told.run, {})
             life.fog = max(self.strays, default=-1)
             self.strays = []
         life = self.lives[told.run]
+        life.forgotten.pop(told.t, None)
         assert not life.ts or told.t > life.ts[-1], "t rises strictly inside a run"
         life.ts.append(told.t)
         life.dropped = [t for t in life.dropped if t != told.t]
@@ -90,9 +112,50 @@ class Truth:
         return position.run in self.lives and position.t > self.lives[position.run].ts[-1]
 
     def gone(self, run: str, t: int) -> bool:
-        """Whether memory has let a tick go."""
+        """Whether a tick cannot be read, or could not at some time: memory has let it go, and history has it not."""
+        known, ledger = self.bus.runs.get(run), self.ledger
+        evicted = known is None or t <= known.evicted
+        if ledger is None:
+            return evicted
+        return t in ledger.late[run] or (evicted and t not in ledger.known[run])
+
+    def readable(self, run: str, t: int) -> bool:
+        """Whether memory or history has a tick, and readers can have it."""
         known = self.bus.runs.get(run)
-        return known is None or t <= known.evicted
+        if known is None or t > known.shown:
+            return False
+        return t > known.evicted or (self.ledger is not None and t in self.ledger.known[run])
+
+    # ---- a new process ----
+
+    def restarted(self, bus: TickBus, store: Store) -> None:
+        """Another process goes on with what is on disk: what was neither stored nor shown is lost with the first, and
+        nobody was ever told of it."""
+        ledger = self.ledger
+        assert ledger is not None
+        self.bus, self.draining, self.strays = bus, False, []
+        ledger.reopened(store)
+        for life in list(self.lives.values()):
+            run = bus.runs.get(life.id)
+            tip = run.tip if run is not None else -1
+            assert tip == -1 or tip in life.ts
+            taken_back = [t for t in life.ts if t > tip]
+            for t in taken_back:
+                excused = t in ledger.excused[life.id] or t in ledger.lost[life.id]
+                assert excused or t not in ledger.seen[life.id], f"{life.id}:{t} was shown, and a crash took it back"
+            life.ts = life.ts[: life.at(tip + 1)]
+            life.forgotten |= {t: one for t in taken_back if (one := self._forget(life.id, t)) is not None}
+            if run is None or not run.lost_tail:
+                life.dropped = [t for t in life.dropped if t <= tip]
+            if not life.ts:
+                self.lost[life.id] = life.forgotten
+                del self.lives[life.id]
+
+    def _forget(self, run: str, t: int) -> Told | None:
+        found = next((told for told in self.by_u.values() if (told.run, told.t) == (run, t)), None)
+        if found is not None:
+            del self.by_u[found.u]
+        return found
 
 
 def expected(view: View, told: Told) -> bytes:

@@ -128,7 +128,12 @@ class Wire(asyncio.Transport):
             self._closing = self.lost = True
             self.protocol.connection_lost(None)
 
+    def cut(self) -> None:
+        """The server is no more: what it had not sent yet is gone with it, and nobody is told."""
+        self._closing = self.lost = True
+        self.buffer.clear()
+
     def _turn_ends(self) -> None:
         self._scheduled = False
-        if not self.stalled:
+        if not self.stalled and not self.lost:
             self.take(len(self.buffer))

@@ -29,10 +29,10 @@ class Witness:
         self.t = -1
         self.rest_gone = False  # a gap said that the rest of the run cannot be read
         self.gapped = False  # there was a gap in this run
-        self.connect(query, None)
+        self.connect(query)
 
-    def connect(self, query: Query, header: str | None) -> None:
-        """A connection begins; where its query names no position, ``header`` is the run that its head named."""
+    def connect(self, query: Query) -> None:
+        """A connection begins."""
         self.query = query
         self.count = 0
         self.start: Start | None = None
@@ -47,7 +47,6 @@ class Witness:
         if isinstance(query.start, Position):
             return
         tip = self.truth.bus.tip
-        self.run = header
         if query.run is not None and query.tail is None and query.start is None:
             self._stand(Position(query.run, -1))
         elif query.run is not None:
@@ -55,6 +54,11 @@ class Witness:
         else:
             count = 1 if query.tail is None else query.tail
             self.start = Start(count, tip.run if tip else None, tip.t if tip else -1, query.start)
+
+    def named(self, run: str | None) -> None:
+        """Where its query names no position, the head of the answer names the run."""
+        if self.start is not None:
+            self.run = run
 
     def _stand(self, position: Position) -> None:
         self.rest_gone = self.gapped = False
@@ -143,7 +147,8 @@ class Witness:
         """What must have come, or been told lost, before t = ``upto`` + 1 of this run."""
         assert self.run is not None
         every = self.view.every
-        return self.truth.shown(self.run, self.t, upto, every) + self.truth.dropped(self.run, self.t, upto, every)
+        owed = self.truth.shown(self.run, self.t, upto, every) + self.truth.dropped(self.run, self.t, upto, every)
+        return [t for t in owed if not self.truth.gone(self.run, t)] if self.jump else owed
 
     def _cross(self, to: str) -> None:
         """A bare client comes to a later run without a word: nothing may be missing before it."""
@@ -289,7 +294,5 @@ class Witness:
         if self.run != tip[0]:
             assert self.kind == "bare", f"stuck at {self.run}:{self.t}, the tip is {tip}"
             self._cross(tip[0])
-        missing = self.truth.shown(tip[0], self.t, tip[1], self.view.every)
-        if self.jump:  # nothing that its view lets through is left of what it jumped over
-            missing = [t for t in missing if not self.truth.gone(tip[0], t)]
+        missing = self._owed(tip[1])
         assert not missing, f"stuck at {self.run}:{self.t}; missing {missing}"
