@@ -89,7 +89,8 @@ def recover(directory: Path, run: StoredRun, debt: Debt, *, writable: bool) -> N
         if recovered.cut and segment is not run.segments[-1]:  # no crash did that
             debt.damage.append(f"{run.id}/{segment.name}: {recovered.cut} bytes at its end belonged to no block")
     run.entries.sort(key=lambda entry: entry.first)
-    for segment in [segment for segment in run.segments if writable and not segment.size]:  # no block came into it
+    owed = {segment for _, segment in debt.tails}
+    for segment in [one for one in run.segments if not one.size and one not in owed]:  # no block came into it
         with contextlib.suppress(OSError):
             segment.path.unlink()
             run.segments.remove(segment)
