@@ -19,6 +19,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests.load.idle_memory import REQUESTS
@@ -92,9 +93,14 @@ def readers(port: int, clients: int, kind: str, seconds: float) -> None:
     print(json.dumps(figures), flush=True)
 
 
-def publish(port: int, rate: float, size: int, seconds: float, pid: int) -> tuple[float, float, int]:
-    """Publish at a steady rate; returns the gateway's CPU seconds, the seconds and the ticks of the middle part."""
-    pad = b"x" * max(size - 60, 0)
+def publish(
+    port: int, rate: float, size: int, seconds: float, pid: int, bodies: Sequence[bytes] = ()
+) -> tuple[float, float, int]:
+    """Publish at a steady rate; returns the gateway's CPU seconds, the seconds and the ticks of the middle part.
+
+    ``bodies``: what follows a tick's number and time, one after another; else padding to about ``size`` bytes.
+    """
+    bodies = bodies or [b',"pad":"%s"}' % (b"x" * max(size - 60, 0))]
     start = time.monotonic()
     begun, cpu, sent, first = 0.0, 0.0, 0, 0
     with socket.create_connection(("127.0.0.1", port)) as sock:
@@ -106,7 +112,7 @@ def publish(port: int, rate: float, size: int, seconds: float, pid: int) -> tupl
             if not begun and now - start > seconds / 4:
                 begun, cpu, first = now, cpu_seconds(pid), sent
             while sent < (now - start) * rate:
-                line = b'{"t":%d,"ts":%d,"pad":"%s"}\n' % (sent, time.time_ns(), pad)
+                line = b'{"t":%d,"ts":%d%s\n' % (sent, time.time_ns(), bodies[sent % len(bodies)])
                 sock.sendall(b"%x\r\n%s\r\n" % (len(line), line))
                 sent += 1
             time.sleep(0.0005)  # the pace of a simulation, not a wait for anything
