@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
 from tests.backend import Writer, frame, line_of, run_of
-from tick_gateway.history.content import File, natural
+from tick_gateway.history.content import natural
 from tick_gateway.history.foreign import Directory, Gone
 from tick_gateway.history.frames import MAGIC, Cut, Frames
+from tick_gateway.history.lines import File
 from tick_gateway.history.runs import Stretch
 from tick_gateway.tick import RUN_ID
 
@@ -372,6 +373,22 @@ def test_a_backend_that_is_killed_and_appends(reading: Reading, caplog: pytest.L
         writer.die(line_of(4, life, 100), 0.7)
     assert reading.ts() == [0, 1, 2, 3] * 3
     assert "belong to no whole zstd frame" in caplog.text
+
+
+def test_zstd_that_is_none_is_told(reading: Reading, caplog: pytest.LogCaptureFixture) -> None:
+    (reading.path / "a.jsonl.zst").write_bytes(b'{"t":1}\n')
+    damaged = bytearray(frame(*(line_of(t, t, 400, noise=True) for t in range(9))))
+    damaged[len(damaged) // 2 : len(damaged) // 2 + 250] = bytes(250)
+    (reading.path / "b.jsonl.zst").write_bytes(damaged)
+    ts = reading.ts()
+    assert ts == list(range(len(ts))) and 2 <= len(ts) <= 4
+    told = [record.getMessage() for record in caplog.records]
+    assert told[0].startswith("a.jsonl.zst: byte 0 is part of no zstd frame")
+    assert told[1].startswith("b.jsonl.zst: byte ")
+    with (reading.path / "b.jsonl.zst").open("ab") as file:
+        file.write(frame(line_of(9)))
+    assert reading.ts() == [9]
+    assert len(caplog.records) == 2, "once a file"
 
 
 def test_lines_without_end_do_not_fill_memory(reading: Reading) -> None:

@@ -9,8 +9,10 @@ archive     the loop's side of reading: shelves, decoded blocks in a bounded cac
 keeper      the loop's side of writing: a thread, the hand-over to it, when ticks may be shown, health
 restoring   from a directory to what memory keeps: recovery run by run, the bus as it was
 frames      files of other writers: zstd frames that may be torn, and grow
-content     one such file, line by line, known by its content
+content     what is in one such file, while it grows
+lines       such a file line by line, known by its content
 runs        which runs its lines make
 foreign     a directory of such files: which comes after which, and how far it was read
+reels       portions of such files, read where they lie
 inplace     such a directory as history, read in place
 """

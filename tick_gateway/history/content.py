@@ -1,36 +1,22 @@
-"""Files of ticks that another program writes: what is in one, line by line, while it grows.
-
-A file is known by its content, not by its name: how far it was read is counted in bytes of content, and vouched for by
-a CRC of them. So a file that was compressed, renamed or copied over is read on where it was left, and one that was
-begun anew is read as a new one.
+"""What is in a file that another program writes, plain or in zstd frames, while it grows.
 
 Everything here waits for the disk; none of it is called on the event loop.
 """
 
 from __future__ import annotations
 
-import hashlib
-import logging
 import os
 import re
 import time
-from bisect import bisect_right
 from pathlib import Path
-from typing import Any, Final, NamedTuple
-from zlib import crc32
+from typing import Final
 
-from ..errors import TickError
-from ..tick import parse
 from .frames import Cut, Frames
-
-log = logging.getLogger("tick_gateway.files")
 
 SUFFIXES: Final = (".jsonl.zst", ".jsonl")
 READ_BYTES: Final = 256 * 1024
 _GUARD_BYTES: Final = 4096  # before the place where a file is read on, that must be what they were
 _TICK_NS: Final = 50_000_000  # of a file system's clock, at most: two changes within may leave one time
-_BOUNDARY_BYTES: Final = 1 << 20  # of content between two places at which reading can begin
-_SLACK: Final = 1024  # white space around a tick that may be longer than a tick itself
 _DIGITS: Final = re.compile(r"(\d+)")
 
 
@@ -79,9 +65,7 @@ class Content:
     @property
     def boundary(self) -> tuple[int, int]:
         """The newest place to begin at, in a file of frames."""
-        if self._frames is None:
-            return self.read, self.given
-        at, given = self._frames.boundary
+        at, given = self._frames.boundary if self._frames is not None else (0, 0)
         return at, self._begin + given
 
     def more(self) -> bytes:
@@ -111,6 +95,11 @@ class Content:
                 self.given += len(content)
                 return content
 
+    @property
+    def lost(self) -> int | None:
+        """From which byte of the file on nothing makes sense, while the next frame is looked for."""
+        return self._frames.lost if self._frames is not None else None
+
     def cuts(self) -> list[Cut]:
         """What was passed over since this was asked for last."""
         if self._frames is None:
@@ -120,245 +109,3 @@ class Content:
 
     def close(self) -> None:
         os.close(self._fd)
-
-
-class Lines(NamedTuple):
-    """Whole lines that follow each other in a file.
-
-    Attributes:
-        begin: where in the content the first of them begins.
-        lines: without their ends; one that is too long is cut.
-        beyond: bytes of the first one that were cut off.
-        number: how many lines come before them.
-        read: bytes of the file that were read for them, from and to.
-    """
-
-    begin: int
-    lines: list[bytes]
-    beyond: int
-    number: int
-    read: tuple[int, int]
-
-
-class File:
-    """One file, read line by line.
-
-    Attributes:
-        path: where it lies now.
-        inode: its number in the file system.
-        head: a hash of its first whole line; empty: it has none yet.
-        offset: bytes of content that were taken, to the end of a line.
-        crc: of those bytes: they vouch for its being the same file.
-        number: lines that were taken.
-        size: bytes of the file that were read.
-        gone: its content is not on disk any more.
-        boundaries: places at which reading can begin, as (content before it, bytes of the file before it).
-    """
-
-    def __init__(self, path: Path, max_line: int) -> None:
-        self.path = path
-        self.inode = 0
-        self.head = ""
-        self.offset = 0
-        self.crc = 0
-        self.number = 0
-        self.size = 0
-        self.gone = False
-        self._told_line = self._told_cut = False
-        self.boundaries: list[tuple[int, int]] = []
-        self._max_line = max_line
-        self._content: Content | None = None
-        self._taken = 0  # bytes of the file that were read for what was taken
-        self._ready: list[bytes] = []
-        self._carry: list[bytes] = []  # of the line that is not whole
-        self._carried = 0  # its bytes, those that were not kept counted
-        self._beyond = 0
-        self._crc_read = 0  # of all that was read
-        self._crc_ready = 0  # the same, to the end of the lines that are ready
-        self._seen = (-1, -1)  # as ``Content.seen``, when it was closed
-
-    @property
-    def name(self) -> str:
-        return self.path.name
-
-    @property
-    def stem(self) -> str:
-        return stem_of(self.path.name) or self.path.name
-
-    # ---- reading ----
-
-    def open(self) -> None:
-        """Begin to read, where it was left off.
-
-        Raises:
-            Replaced: what was taken before is not there.
-            OSError: it cannot be read.
-        """
-        if self._content is not None:
-            return
-        content = Content(self.path)
-        try:
-            self._go_to_offset(content)
-        except (Replaced, OSError):
-            content.close()
-            raise
-        self._content = content
-        self.inode = content.inode
-
-    def _go_to_offset(self, content: Content) -> None:
-        crc, rest = 0, b""
-        while (missing := self.offset - content.given) > 0:
-            data = content.more()
-            if not data:
-                raise Replaced
-            crc, rest = crc32(data[:missing], crc), data[missing:]
-        if crc != self.crc:
-            raise Replaced
-        self._crc_read = crc
-        self._split(rest)
-        self.size = self._taken = content.read
-
-    def pull(self) -> bool:
-        """Read on if need be; whether there is a whole line.
-
-        Raises:
-            Replaced, OSError: as ``open``.
-        """
-        if self._ready:
-            return True
-        self.open()
-        assert self._content is not None
-        while not self._ready and (data := self._content.more()):
-            self._split(data)
-        self.size = self._content.read
-        if self._ready and not self.head:
-            self.head = hashlib.sha256(self._ready[0]).hexdigest()[:16]
-        return bool(self._ready)
-
-    def take(self) -> Lines:
-        """The lines that are there."""
-        found = Lines(self.offset, self._ready, self._beyond, self.number, (self._taken, self.size))
-        self._taken = self.size
-        self.offset += sum(map(len, found.lines)) + len(found.lines) + found.beyond
-        self.number += len(found.lines)
-        self.crc, self._ready, self._beyond = self._crc_ready, [], 0
-        if self._content is not None:
-            self._keep_boundary(self._content)
-            for cut in self._content.cuts():
-                self._tell_cut(cut)
-        return found
-
-    def take_last(self) -> Lines | None:
-        """What is behind the last whole line, where that is a tick whose line was never ended."""
-        line = b"".join(self._carry)
-        if len(line) != self._carried:
-            return None
-        try:
-            parse(line, self._max_line)
-        except TickError:
-            return None
-        begin, number = self.offset, self.number
-        self.head = self.head or hashlib.sha256(line).hexdigest()[:16]
-        self.offset += len(line)
-        self.number += 1
-        self._carry, self._carried = [], 0
-        self.crc = self._crc_read
-        return Lines(begin, [line], 0, number, (self.size, self.size))
-
-    def changed(self) -> bool:
-        """Whether there may be more than when it was closed.
-
-        Raises:
-            OSError: it cannot be looked at.
-        """
-        if self._content is not None:
-            return True
-        now = os.stat(self.path)
-        return now.st_size > 0 and (now.st_size, now.st_mtime_ns) != self._seen
-
-    def move(self, path: Path) -> None:
-        """Its content stands in another file from here on."""
-        self.close()
-        self.path, self.boundaries, self._seen = path, [], (-1, -1)
-
-    def close(self) -> None:
-        """Stop reading for now; what was not taken is read again."""
-        if self._content is not None:
-            self._seen = self._content.seen
-            self._content.close()
-        self._content = None
-        self._ready, self._carry, self._carried, self._beyond = [], [], 0, 0
-
-    def _split(self, data: bytes) -> None:
-        lines = data.split(b"\n")
-        last = lines.pop()
-        if lines:
-            self._keep(lines[0])
-            lines[0] = b"".join(self._carry)
-            self._beyond = self._carried - len(lines[0])
-            self._carry, self._carried = [], 0
-            self._ready = lines
-            self._crc_ready = crc32(memoryview(data)[: len(data) - len(last)], self._crc_read)
-            self._crc_read = crc32(last, self._crc_ready)
-        else:
-            self._crc_read = crc32(last, self._crc_read)
-        self._keep(last)
-
-    def _keep(self, part: bytes) -> None:
-        room = self._max_line + _SLACK - self._carried
-        if part and room > 0:
-            self._carry.append(part[:room])
-        self._carried += len(part)
-
-    def _keep_boundary(self, content: Content) -> None:
-        at, given = content.boundary
-        if given <= self.offset and given >= (self.boundaries[-1][0] if self.boundaries else 0) + _BOUNDARY_BYTES:
-            self.boundaries.append((given, at))
-
-    def boundary_before(self, offset: int) -> tuple[int, int]:
-        """Where to begin reading for what lies at an offset of the content, for ``Content``."""
-        at = bisect_right(self.boundaries, (offset, 1 << 63))
-        given, place = self.boundaries[at - 1] if at else (0, 0)
-        return place, given
-
-    # ---- what was wrong ----
-
-    def tell(self, number: int, problem: object) -> None:
-        """Say what is wrong with a line; once a file."""
-        if not self._told_line:
-            self._told_line = True
-            log.warning("%s, line %d: %s; it is passed over, as are others like it", self.name, number, problem)
-
-    @property
-    def opened(self) -> bool:
-        return self._content is not None
-
-    @property
-    def torn(self) -> bool:
-        """Whether its last line is not whole."""
-        return self._carried > 0
-
-    def _tell_cut(self, cut: Cut) -> None:
-        if not self._told_cut:
-            self._told_cut = True
-            log.warning(
-                "%s: bytes %d to %d belong to no whole zstd frame; reading goes on with the frame behind them",
-                self.name, cut.begin, cut.end,
-            )  # fmt: skip
-
-    # ---- remembering ----
-
-    def note(self) -> dict[str, Any]:
-        """How far it was taken, as JSON."""
-        return {
-            "name": self.name, "inode": self.inode, "size": self.size, "head": self.head, "offset": self.offset,
-            "line": self.number, "crc": self.crc,
-        }  # fmt: skip
-
-    @classmethod
-    def of(cls, folder: Path, note: dict[str, Any], max_line: int) -> File:
-        """The file that a note is of."""
-        file = cls(folder / note["name"], max_line)
-        file.inode, file.size, file.head = note["inode"], note["size"], note["head"]
-        file.offset, file.number, file.crc = note["offset"], note["line"], note["crc"]
-        return file

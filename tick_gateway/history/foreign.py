@@ -20,7 +20,8 @@ import time
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from .content import File, Lines, Replaced, natural, stem_of
+from .content import Replaced, natural, stem_of
+from .lines import File, Lines
 from .runs import Runs, Stretch
 
 log = logging.getLogger("tick_gateway.files")

@@ -53,6 +53,7 @@ class Frames:
         given: bytes of content that came out.
         boundary: the newest place where a frame begins and the content before it ends with a line, as ``at`` and
             ``given`` were there.
+        lost: where it lost its way, while it looks for the next magic; else None.
         cuts: what was passed over, for the caller to take away.
     """
 
@@ -68,7 +69,7 @@ class Frames:
         self._checksum = False
         self._ending = False  # the last block is through, its checksum is not
         self._skip = 0  # bytes of a skippable frame that are still to come
-        self._lost: int | None = None  # where it lost its way, while it looks for the next magic
+        self.lost: int | None = None
         self._in_line = False  # the content does not end with a line's end
         self._content: list[bytes] = []
 
@@ -87,7 +88,7 @@ class Frames:
             size = min(self._skip, len(self._data) - self._from)
             self._skip -= size
             return self._pass(size)
-        if self._lost is not None:
+        if self.lost is not None:
             return self._look_for_magic()
         if self._ending:
             return self._end_frame()
@@ -137,9 +138,9 @@ class Frames:
             self._pass(max(len(self._data) - len(MAGIC) + 1 - self._from, 0))
             return False
         self._pass(found - self._from)
-        assert self._lost is not None
-        self.cuts.append(Cut(min(self._lost, self.at), self.at))
-        self._lost = None
+        assert self.lost is not None
+        self.cuts.append(Cut(min(self.lost, self.at), self.at))
+        self.lost = None
         if self._in_line:
             self._give(b"\n")
         return True
@@ -147,7 +148,7 @@ class Frames:
     def _lose(self, at: int, search: int = -_LOOK_BACK) -> bool:
         """What lies from ``at`` on in the data is not what it should be: look for the next frame, ``search`` bytes
         behind that."""
-        self._lost = self.at + at - self._from
+        self.lost = self.at + at - self._from
         self._reader, self._ending = None, False
         self._pass(max(at + search, 0) - self._from)
         return True

@@ -16,8 +16,8 @@ from ..bus import TickBus
 from ..ring import Batch, Run
 from .archive import Archive
 from .catalog import Progress, StoredRun
-from .content import File
 from .foreign import Directory, Gone
+from .lines import File
 from .reels import FileVolume, Portion, Reels
 from .runs import Stretch
 from .segment import pack_columns

@@ -19,7 +19,8 @@ import zstandard
 
 from ..errors import Damaged, TickError
 from ..tick import parse
-from .content import Content, File, Replaced
+from .content import Content, Replaced
+from .lines import File
 from .segment import step_of, unpack_columns
 from .shelf import Block, Entry
 

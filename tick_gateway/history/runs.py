@@ -13,7 +13,7 @@ from zlib import crc32
 
 from ..errors import TickError
 from ..tick import parse
-from .content import File, Lines
+from .lines import File, Lines
 
 _NO_NAME: Final = re.compile(r"[^A-Za-z0-9._-]+")
 _LONGEST_STEM: Final = 46  # with the hash and a number of six digits, it makes a run's name

@@ -107,30 +107,20 @@ class Tail:
             await loop.run_in_executor(None, thread.join, _JOIN_SECONDS)
             if not thread.is_alive():
                 if self._data is not None and self._whole and await hub.settled():
-                    self._write_note(self._data, self._directory.note())
+                    _Notes(self._data, hub, loop).write(self._directory.note())
                 self._directory.close()
 
     # ---- the thread ----
 
     def _follow(self, hub: Hub, loop: asyncio.AbstractEventLoop) -> None:
-        noted, due = True, time.monotonic() + _NOTE_SECONDS
-        storing: tuple[dict[str, Any], Future[bool]] | None = None  # a note, and whether what it covers is stored
+        notes = _Notes(self._data, hub, loop) if self._data is not None else None
         while not self._stop.is_set():
             events = self._directory.read()
             for event in events:
                 self._deal_with(hub.bus, loop, event)
             hub.passed_over = self._directory.runs.bad
-            noted = noted and not events
-            if self._data is not None and not noted and storing is None and (now := time.monotonic()) >= due:
-                note = self._directory.note()
-                storing, noted = (note, asyncio.run_coroutine_threadsafe(hub.settled(), loop)), True
-                due = now + max(_NOTE_SECONDS, (time.monotonic() - now) / _NOTE_SHARE)
-            if self._data is not None and storing is not None and storing[1].done():
-                if storing[1].result():
-                    self._write_note(self._data, storing[0])
-                else:
-                    noted = False
-                storing = None
+            if notes is not None:
+                notes.turn(self._directory, bool(events))
             if not events:
                 self._stop.wait(POLL_SECONDS)
 
@@ -179,13 +169,46 @@ class Tail:
             if self._live is not None and not taken:
                 self._live.unmark(stretch, index)
 
-    def _write_note(self, data: Path, note: dict[str, Any]) -> None:
+
+class _Notes:
+    """Writes how far a directory was read, after what that covers was stored: now and then, and not waiting for it."""
+
+    def __init__(self, data: Path, hub: Hub, loop: asyncio.AbstractEventLoop) -> None:
+        self._data = data
+        self._hub = hub
+        self._loop = loop
+        self._due = time.monotonic() + _NOTE_SECONDS
+        self._news = False  # something was read since the last note
+        self._waiting: tuple[dict[str, Any], Future[bool]] | None = None  # a note, and whether what it covers is stored
+        self._failed = False
+
+    def turn(self, directory: Directory, news: bool) -> None:
+        """Called after everything that was read was published."""
+        self._news = self._news or news
+        now = time.monotonic()
+        if self._waiting is None:
+            if not self._news or now < self._due:
+                return
+            stored = asyncio.run_coroutine_threadsafe(self._hub.settled(), self._loop)
+            self._waiting, self._news = (directory.note(), stored), False
+        elif self._waiting[1].done():
+            (note, stored), self._waiting = self._waiting, None
+            if stored.result():
+                self.write(note)
+            else:
+                self._news = True
+        else:
+            return
+        took = time.monotonic() - now
+        self._due = now + max(_NOTE_SECONDS, took / _NOTE_SHARE)
+
+    def write(self, note: dict[str, Any]) -> None:
         try:
-            write_note(data, note)
+            write_note(self._data, note)
         except OSError as error:
-            if "note" not in self._told:
-                self._told.add("note")
-                log.warning("how far %s was read cannot be noted: %s", self._path, error.strerror)
+            if not self._failed:
+                self._failed = True
+                log.warning("how far the files were read cannot be noted: %s", error.strerror)
 
 
 def _fail(future: asyncio.Future[None], error: Exception) -> None:
