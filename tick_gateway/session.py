@@ -192,7 +192,9 @@ class Session(asyncio.Protocol):
         if self.lagged and self.query.skip:
             items += self.fanout.feed.skip(cursor, self.variant.view)
         self.lagged = False
-        items += self.fanout.feed.read(cursor, now)
+        feed = self.fanout.feed
+        # At a pace, no further than one block: what is read beyond what is due is read again.
+        items += feed.read(cursor, now) if self.pace is None else feed.read(cursor, now, 1)
         if cursor.awaits is not None:
             cursor.awaits.then(self.wake)
         due: float | None = None
