@@ -67,7 +67,7 @@ class StoredRun:
         """Take a foot in, the next one in order."""
         foot = found.foot
         self.seq, self.started, self.origin = foot.seq, foot.started, foot.origin
-        self.total, self.tip = foot.ordinal + foot.count, max(foot.last, self.tip)
+        self.total, self.tip = max(foot.ordinal + foot.count, self.total), max(foot.last, self.tip)
         if foot.ended:
             self.ended, self.lost_tail = True, foot.lost_tail
         else:
