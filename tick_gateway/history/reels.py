@@ -147,7 +147,7 @@ class FileVolume:
         assert isinstance(entry, Portion)
         ts: list[int] = []
         lines: list[bytes] = []
-        tip = -1
+        tip = entry.first - 1  # what comes before it was passed over
         for line in self._reels.read(self.file, entry.offset, entry.frame).split(b"\n"):
             try:
                 t, data = parse(line, self._max_tick)
