@@ -25,10 +25,12 @@ _ANY_SIZE = 1 << 62
 
 
 class Recovered(NamedTuple):
-    """What became of a segment's tail: the entry of its block, if anything came back; bytes that were cut off."""
+    """What became of a segment's tail: the entry of its block, if anything came back; bytes that were cut off; bytes
+    before it that belong to no block, since a foot was damaged."""
 
     entry: Entry | None
     cut: int
+    passed: int = 0
 
 
 class Torn(NamedTuple):
@@ -51,7 +53,9 @@ def recover_tail(folder: Path, run: StoredRun, segment: Segment) -> Recovered:
         return Recovered(None, 0)
     vouching = _vouching(folder, segment, tail)
     if vouching is not None:
-        return _close_in_place(run, segment, tail, *vouching)
+        head, flushes = vouching
+        passed, segment.size = head.offset - segment.size, head.offset
+        return _close_in_place(run, segment, tail[passed:], head, flushes)._replace(passed=passed)
     return _salvage(run, segment, tail)
 
 
@@ -69,7 +73,8 @@ def peek_tail(folder: Path, run: StoredRun, segment: Segment) -> Torn | None:
             return None
         run.seq, run.started, run.origin = head.seq, head.started, head.origin
         ts, ats = _columns(flushes)
-        return Torn(head.ordinal, Block(decompress_torn(tail[: flushes[-1].end]), ts, ats))
+        begin = head.offset - segment.size
+        return Torn(head.ordinal, Block(decompress_torn(tail[begin : begin + flushes[-1].end]), ts, ats))
     ts, ats, lines = _salvaged(run, segment, tail)
     if not ts:
         return None
@@ -85,14 +90,21 @@ def _tail(segment: Segment) -> bytes:
 
 
 def _vouching(folder: Path, segment: Segment, tail: bytes) -> tuple[JournalHead, list[Flush]] | None:
-    """The journal of a segment's tail, and those of its flushes that lie in it whole; None: it has none."""
+    """The journal of a segment's tail, and those of its flushes that lie in it whole; None: it has none.
+
+    The block may begin further behind: where the foot before it is damaged, the last one that is sound ends earlier.
+    """
     try:
         journal = unpack_journal(journal_path(folder).read_bytes())
     except FileNotFoundError:
         return None
-    if journal is None or (journal[0].segment, journal[0].offset) != (segment.first, segment.size):
+    if journal is None or journal[0].segment != segment.first:
         return None
-    return journal[0], vouched(tail, journal[1])
+    begin = journal[0].offset - segment.size
+    if not 0 <= begin <= len(tail):
+        return None
+    flushes = vouched(tail[begin:], journal[1])
+    return (journal[0], flushes) if flushes or not begin else None
 
 
 def _columns(flushes: list[Flush]) -> tuple[list[int], list[int]]:

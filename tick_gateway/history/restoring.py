@@ -86,6 +86,8 @@ def recover(directory: Path, run: StoredRun, debt: Debt, *, writable: bool) -> N
             debt.owe(directory, run, segment)
             continue
         changed = changed or recovered.entry is not None or bool(recovered.cut)
+        if recovered.passed:
+            debt.damage.append(f"{run.id}/{segment.name}: {recovered.passed} bytes before its end belong to no block")
         if recovered.cut and segment is not run.segments[-1]:  # no crash did that
             debt.damage.append(f"{run.id}/{segment.name}: {recovered.cut} bytes at its end belonged to no block")
     run.entries.sort(key=lambda entry: entry.first)
