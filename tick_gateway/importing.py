@@ -47,7 +47,11 @@ class Brought:
 
     def __str__(self) -> str:
         known = f", {self.known} were there already" if self.known else ""
-        return f"{self.ticks} ticks of {len(self.runs)} runs{known}; {self.bad} bad lines"
+        return f"{_count(self.ticks, 'tick')} of {_count(len(self.runs), 'run')}{known}; {_count(self.bad, 'bad line')}"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number != 1)}"
 
 
 # ---- the note ----
