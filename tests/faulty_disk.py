@@ -29,6 +29,7 @@ class Disk:
         dies: at which call, by number, this is raised in place of it, with half of a write done.
         names: of the calls of the present count.
         gate: where it is not set, calls wait.
+        waiting: a call waits at the gate.
         delay: called before each call.
     """
 
@@ -40,6 +41,7 @@ class Disk:
         self.names: list[str] = []
         self.gate = threading.Event()
         self.gate.set()
+        self.waiting = False
         self.delay: Callable[[], None] = lambda: None
         self._directory = str(directory)
         for name in CALLS:
@@ -60,7 +62,9 @@ class Disk:
     def _call(self, name: str) -> None:
         """Count a call, let it wait, and let it fail."""
         self.delay()
+        self.waiting = True
         assert self.gate.wait(60), "nobody mended the disk"
+        self.waiting = False
         self.names[self.calls :] = [name]
         self.calls += 1
         if self.dies is not None and self.calls == self.dies[0]:
