@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from pathlib import Path
 from typing import Final
 
@@ -24,6 +25,7 @@ from .volume import Segment
 
 log = logging.getLogger("tick_gateway.history")
 
+_ANY_TIME: Final = 1 << 62  # ms since the epoch
 _TICK_BYTES: Final = 200  # what the ring counts for Python's own of each tick
 
 
@@ -116,14 +118,14 @@ def restore(bus: TickBus, archive: Archive, stored: list[StoredRun], torn: Mappi
     """
     runs: list[Run] = []
     newest: list[Batch] = []
-    for one in stored:
+    for one, following in zip_longest(stored, stored[1:]):
         seq = max(one.seq, runs[-1].seq + 1) if runs else one.seq  # it rises, also where a journal that told it is lost
         run = Run(one.id, seq, one.origin, one.started)
         end = torn.get(one.id)
         opened = batches_of(run, end.block, end.ordinal) if end is not None else []
         total = opened[-1].ordinal + len(opened[-1].ticks) if opened else one.total
         run.tip = run.shown = run.evicted = opened[-1].last if opened else one.tip
-        run.evicted_at = opened[-1].ticks[-1].at if opened else one.entries[-1].last_at if one.entries else 0
+        run.evicted_at = _last_at(one, opened, following)
         run.count = sum(entry.count for entry in one.entries) + sum(len(batch.ticks) for batch in opened)
         run.lost = total - run.count
         run.ended, run.lost_tail, run.restored = one.ended or one is not stored[-1], one.lost_tail, True
@@ -134,6 +136,15 @@ def restore(bus: TickBus, archive: Archive, stored: list[StoredRun], torn: Mappi
             if one is stored[-1]:
                 newest = _newest(bus, archive, shelf, total)
     bus.restore(runs, newest)
+
+
+def _last_at(run: StoredRun, opened: Sequence[Batch], following: StoredRun | None) -> int:
+    """When a run's last tick was received; where it is missing, not after this time."""
+    if opened:
+        return opened[-1].ticks[-1].at
+    if run.entries and run.entries[-1].last == run.tip:
+        return run.entries[-1].last_at
+    return following.started if following is not None else _ANY_TIME
 
 
 def _newest(bus: TickBus, archive: Archive, shelf: Shelf, total: int) -> list[Batch]:
