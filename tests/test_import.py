@@ -17,6 +17,7 @@ from tests.process import ROOT, GatewayProcess, Running, publish
 from tests.sockets import ask, request
 from tick_gateway import importing
 from tick_gateway.errors import HistoryError
+from tick_gateway.history.active import Active
 from tick_gateway.history.catalog import locked, read_directory
 from tick_gateway.history.foreign import Directory
 from tick_gateway.history.recorder import Limits, Recorder
@@ -144,17 +145,18 @@ def dying(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     def around(owner: object, name: str, *, after: bool) -> None:
         inner = getattr(owner, name)
 
-        def call(*arguments: object) -> object:
+        def call(*arguments: object, **named: object) -> object:
             step()
-            result = inner(*arguments)
+            result = inner(*arguments, **named)
             if after:
                 step()
             return result
 
         monkeypatch.setattr(owner, name, call)
 
-    for name in ("write", "end", "_flush", "_close_block", "_seal"):
+    for name in ("write", "end", "_close_block", "_seal"):
         around(Recorder, name, after=True)
+    around(Active, "flush", after=True)
     around(importing, "write_note", after=True)
     around(Directory, "read", after=True)
     monkeypatch.setattr(importing, "_NOTE_SECONDS", 0.0)

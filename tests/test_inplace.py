@@ -16,7 +16,6 @@ from tick_gateway.bus import TickBus
 from tick_gateway.errors import Damaged
 from tick_gateway.history import inplace, reels
 from tick_gateway.history.archive import Archive
-from tick_gateway.history.catalog import StoredRun
 from tick_gateway.history.content import Content
 from tick_gateway.history.foreign import Directory, Gone
 from tick_gateway.history.inplace import InPlace, Scan, Volumes
@@ -24,6 +23,7 @@ from tick_gateway.history.lines import File
 from tick_gateway.history.restoring import restore
 from tick_gateway.history.runs import Stretch
 from tick_gateway.history.shelf import Entry
+from tick_gateway.history.stored import StoredRun
 
 MAX_TICK = 1 << 20
 Found = list[tuple[str, int, bytes]]

@@ -345,15 +345,17 @@ class TickBus:
         for batch in batches:
             self.ring.append(batch)
 
-    def restore(self, runs: Iterable[Run], newest: Iterable[Batch]) -> None:
+    def restore(self, runs: Iterable[Run], newest: Iterable[Batch], *, torn: bool = False) -> None:
         """Begin with what history has, before anything is published: runs in order, all of them shown to their tips,
-        and the last ticks of the newest one, for the ring."""
+        and the last ticks of the newest one, for the ring; ``torn``: it may have had more behind its tip."""
         for run in runs:
             if self.ring.newest is not None:
                 self.ring.newest.following = run
             self.runs[run.id] = self.ring.newest = self.current = run
         for batch in newest:
             self.ring.append(batch)
+        if torn and self.current is not None:
+            self._lost = (self.current.tip + 1, self.current.tip + 1)
         self._last_at = self.ring[-1].ticks[-1].at if len(self.ring) else 0
 
     def run(self, name: str | None) -> Run:

@@ -20,11 +20,12 @@ import click
 
 from .bar import Bar
 from .errors import HistoryError, SettingError
-from .history.catalog import Progress, StoredRun, locked, read_directory
+from .history.catalog import Progress, locked, read_directory
 from .history.foreign import NOTE_VERSION, Directory, Event, Gone
 from .history.recorder import Limits, Recorder
 from .history.restoring import Debt, recover
 from .history.runs import Stretch
+from .history.stored import StoredRun
 from .hub import limits_of
 from .ring import BATCH_BYTES, BATCH_TICKS, Batch, Run
 from .settings import TABLE, Settings, parse_settings

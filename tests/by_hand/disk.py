@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tick_gateway.history import keeper
-from tick_gateway.history.catalog import StoredRun, save_index
+from tick_gateway.history.index import save_index
 from tick_gateway.history.keeper import Keeper, Wrote
 from tick_gateway.history.recorder import Closed, Limits
 from tick_gateway.history.store import Store
+from tick_gateway.history.stored import StoredRun
 from tick_gateway.history.volume import Segment
 
 from .loop import SteppedLoop
@@ -103,7 +104,7 @@ class Disk:
         return {
             "tick_gateway.history.store.ReadingThreads": lambda: SteppedReading(self),
             "tick_gateway.history.store.Keeper": lambda *args: SteppedKeeper(self, *args),
-            "tick_gateway.history.recorder.os": DiskOS(self),
+            "tick_gateway.history.active.os": DiskOS(self),
             "tick_gateway.history.recovery.os": DiskOS(self),
             "tick_gateway.history.recorder.save_index": self._save_index,
             "tick_gateway.history.volume._read_now": self._read_now,
@@ -312,7 +313,7 @@ class SteppedKeeper(Keeper):
 
     def _enter(self, groups: Sequence[keeper._Group], wrote: Wrote) -> None:
         """Tell the ledger what is on disk now."""
-        ledger, segment = self._disk.ledger, self._writer._recorder._segment
+        ledger, segment = self._disk.ledger, self._writer._recorder.segment
         batches = [batch for group in groups for batch in group.batches]
         if wrote.error is None:
             ledger.write(batches)

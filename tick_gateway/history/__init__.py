@@ -1,10 +1,18 @@
 """History: every tick ever published, in files that ordinary tools read, and the way back from them.
 
-segment     the format: blocks, feet, the journal of the open block
+segment     the format: blocks, their feet, marks
+block       a block's zstd frame: made, read, cut off
+journal     what vouches for the open block
 shelf       which blocks of a run there are, in order, and what is missing between them
 volume      one segment on disk: reading its blocks, walking its feet
-catalog     a directory of runs: its lock, its index, recovery after a crash
-recorder    writing: compression, flushes, closing blocks, rotation, retention
+stored      what is known of a run: its segments, its blocks, how much it published
+index       a cache of a run's feet
+catalog     a directory of runs: its lock, what there is
+rescue      blocks whose feet are damaged or missing
+recovery    after a crash: the open block is cut back to what is vouched for, and closed
+active      the segment that is written to, and its open block
+retention   which segments have to go
+recorder    writing: when blocks are closed and segments sealed, and what comes after a failure
 archive     the loop's side of reading: shelves, decoded blocks in a bounded cache, loads under way
 keeper      the loop's side of writing: a thread, the hand-over to it, when ticks may be shown, health
 restoring   from a directory to what memory keeps: recovery run by run, the bus as it was

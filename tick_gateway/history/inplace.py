@@ -15,12 +15,13 @@ from typing import Final, NamedTuple
 from ..bus import TickBus
 from ..ring import Batch, Run
 from .archive import Archive
-from .catalog import Progress, StoredRun
+from .catalog import Progress
 from .foreign import Directory, Gone
 from .lines import File
 from .reels import FileVolume, Portion, Reels
 from .runs import Stretch
 from .segment import pack_columns
+from .stored import StoredRun
 
 PORTION_BYTES: Final = 512 * 1024
 PORTION_TICKS: Final = 8192

@@ -1,36 +1,51 @@
 """What a crash leaves: the open block is cut back to what is vouched for, and closed.
 
-Whatever is done here can be interrupted and done again: a block is closed in place where the journal vouches for it,
-and everything else is written to another file that then takes the place of the first.
+    the journal is of this block     its flushes, as far as their CRCs are right
+    the frame is whole               its own checksum vouches for it: only the foot is missing
+    the file was longer once, or     the whole parts of the frame. Nothing but the cut is known to have happened to
+    its journal is gone              them: this is the one place where bytes are believed without a checksum
+    anything else                    is damage: it stays where it is, is not served, and nothing is written behind it
+
+What is to be done is found first, which changes nothing; then it is done in place: bytes are cut off the end, others
+are appended. So it can be interrupted anywhere and done again. Damage in the middle of a segment, or of several blocks
+at once, is left to ``repair``.
 
 Everything here waits for the disk; none of it is called on the event loop.
 """
 
 from __future__ import annotations
 
+import errno
 import os
+from bisect import insort
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
+from zlib import crc32
 
-import zstandard
-
-from ..errors import TickError
-from ..tick import MAX_T, parse
-from .catalog import StoredRun, foot_of, journal_path
-from .segment import END_OF_FRAME, Flush, JournalHead, decompress_torn, unpack_journal, vouched
+from ..errors import Damaged
+from .block import State, closing, scan, whole_lines
+from .catalog import read_journal
+from .journal import Ending, Flush, Head, Journal, vouched
+from .rescue import NOTHING, Rescued, adopt, cut_off, is_foot, place_of, whole
+from .segment import MIN_FOOT, spread
 from .shelf import Block, Entry
+from .stored import StoredRun
 from .volume import Segment
-
-_ANY_SIZE = 1 << 62
 
 
 class Recovered(NamedTuple):
-    """What became of a segment's tail: the entry of its block, if anything came back; bytes that were cut off; bytes
-    before it that belong to no block, since a foot was damaged."""
+    """What became of a segment's tail.
 
-    entry: Entry | None
-    cut: int
-    passed: int = 0
+    Attributes:
+        entry: the entry of its block, if anything came back.
+        cut: torn bytes that were cut off.
+        damage: what is wrong beyond what a crash explains, as a sentence; empty: nothing.
+    """
+
+    entry: Entry | None = None
+    cut: int = 0
+    damage: str = ""
 
 
 class Torn(NamedTuple):
@@ -40,23 +55,41 @@ class Torn(NamedTuple):
     block: Block
 
 
+class Plan(NamedTuple):
+    """What is to be done about a segment's tail.
+
+    Attributes:
+        begin: where its block begins.
+        rescued: the block, as far as it comes back.
+        ordinal: of the block.
+        size: of the file before anything is done.
+        keep: the file is cut behind these; None: it is left as it is.
+        aside: bytes that are kept elsewhere when they are cut off: damaged ones, and from where.
+        lost: ticks behind the last one may be lost, nobody knows which.
+        damage: as in ``Recovered``.
+    """
+
+    begin: int
+    rescued: Rescued
+    ordinal: int
+    size: int
+    keep: int | None
+    aside: tuple[int, bytes] | None = None
+    lost: bool = False
+    damage: str = ""
+
+
 def recover_tail(folder: Path, run: StoredRun, segment: Segment) -> Recovered:
     """Close the block behind the last foot of a segment, if there is one, and add it to its run.
 
-    ``segment.size`` is where the last foot ends; afterwards it is the file's size.
+    Afterwards ``segment.size`` is the file's size, unless what is behind it is damaged.
 
     Raises:
         OSError: the files cannot be read or written; what they hold is as good as before.
+        HistoryError: the journal is of a format that this program does not know.
     """
-    tail = _tail(segment)
-    if not tail:
-        return Recovered(None, 0)
-    vouching = _vouching(folder, segment, tail)
-    if vouching is not None:
-        head, flushes = vouching
-        passed, segment.size = head.offset - segment.size, head.offset
-        return _close_in_place(run, segment, tail[passed:], head, flushes)._replace(passed=passed)
-    return _salvage(run, segment, tail)
+    plan = _plan(folder, run, segment)
+    return _carry_out(run, segment, plan) if plan is not None else Recovered()
 
 
 def peek_tail(folder: Path, run: StoredRun, segment: Segment) -> Torn | None:
@@ -64,156 +97,198 @@ def peek_tail(folder: Path, run: StoredRun, segment: Segment) -> Torn | None:
 
     Raises:
         OSError: the files cannot be read.
+        HistoryError: as ``recover_tail``.
     """
-    tail = _tail(segment)
-    vouching = _vouching(folder, segment, tail) if tail else None
-    if vouching is not None:
-        head, flushes = vouching
-        if not flushes:
-            return None
-        run.seq, run.started, run.origin = head.seq, head.started, head.origin
-        ts, ats = _columns(flushes)
-        begin = head.offset - segment.size
-        return Torn(head.ordinal, Block(decompress_torn(tail[begin : begin + flushes[-1].end]), ts, ats))
-    ts, ats, lines = _salvaged(run, segment, tail)
-    if not ts:
+    plan = _plan(folder, run, segment)
+    if plan is None or not plan.rescued.ts:
         return None
-    if not run.entries:
-        run.origin, run.started = ts[0], ats[0]
-    return Torn(_ordinal(run, segment, ts[0]), Block(b"\n".join([*lines, b""]), ts, ats))
+    _introduce(run, plan.rescued)
+    return Torn(plan.ordinal, Block(plan.rescued.lines, plan.rescued.ts, plan.rescued.ats))
 
 
-def _tail(segment: Segment) -> bytes:
-    with segment.path.open("rb") as file:
-        file.seek(segment.size)
-        return file.read()
+# ---- what is to be done ----
 
 
-def _vouching(folder: Path, segment: Segment, tail: bytes) -> tuple[JournalHead, list[Flush]] | None:
-    """The journal of a segment's tail, and those of its flushes that lie in it whole; None: it has none.
+def _plan(folder: Path, run: StoredRun, segment: Segment) -> Plan | None:
+    """What is to be done about a segment's tail; None: it has none. What its journal says of the run is taken in."""
+    journal = read_journal(folder)
+    head = journal.head if journal is not None else None
+    if journal is not None and head is not None:
+        _learn(run, head, journal)
+    data = segment.load(segment.size)
+    if not data:
+        return None
+    size = segment.size + len(data)
+    ours = head is not None and head.segment == segment.first
+    last = segment is run.segments[-1]
+    if journal is not None and head is not None and ours and segment.size <= head.offset < size:
+        plan = _plan_vouched(segment, data[head.offset - segment.size :], head, journal)
+        if plan.rescued.ts or head.offset == segment.size:
+            return plan
+        before = _plan_unvouched(run, segment, data[: head.offset - segment.size], cut=False, last=last)
+        keep = head.offset if before.keep is None else before.keep
+        damage = "; ".join(filter(None, (before.damage, plan.damage)))
+        return before._replace(size=size, keep=keep, aside=plan.aside, lost=before.lost or plan.lost, damage=damage)
+    forgotten = journal is None and last and not run.ended
+    shortened = segment.shortened or (head is not None and ours and head.offset > size)
+    if head is not None and not shortened and len(data) < MIN_FOOT:
+        # A block that was closed has a foot, one that was not has a journal: this is neither.
+        return Plan(segment.size, NOTHING, 0, size, segment.size)
+    return _plan_unvouched(run, segment, data, cut=forgotten or shortened, last=last)
 
-    The block may begin further behind: where the foot before it is damaged, the last one that is sound ends earlier.
+
+def _learn(run: StoredRun, head: Head, journal: Journal) -> None:
+    """Take from a journal how much was published, whatever is left of it. (Not the tip: what was not acknowledged will
+    be sent again, and has to find room.)"""
+    run.know(head.ordinal + sum(len(flush.ts) for flush in journal.flushes), -1)
+
+
+def _plan_vouched(segment: Segment, data: bytes, head: Head, journal: Journal) -> Plan:
+    """For the block that the journal is of."""
+    flushes = vouched(data, journal.flushes)
+    rescued = _flushed(data, flushes)
+    unbroken = whole(data, rescued.ats)
+    aside: tuple[int, bytes] | None = None
+    damage: list[str] = []
+    if segment.size < head.offset:
+        damage.append(f"bytes {segment.size} to {head.offset} belong to no block")
+    if unbroken is not None and unbroken.ts[: len(rescued.ts)] == rescued.ts:
+        rescued = unbroken  # it lacks its foot alone
+    elif rescued.there < len(data) and _is_damaged(data, journal, len(flushes)):
+        aside = head.offset + rescued.there, data[rescued.there :]
+        damage.append(f"bytes {aside[0]} to {head.offset + len(data)} are damaged")
+    lost = aside is not None and journal.ending is Ending.DAMAGED
+    size, keep = head.offset + len(data), head.offset + rescued.there
+    return Plan(head.offset, rescued, head.ordinal, size, keep, aside, lost, "; ".join(damage))
+
+
+def _is_damaged(data: bytes, journal: Journal, sound: int) -> bool:
+    """Whether more than a cut has happened to a block or its journal."""
+    if sound < len(journal.flushes):
+        return journal.flushes[sound].end <= len(data)
+    return journal.ending is Ending.DAMAGED
+
+
+def _plan_unvouched(run: StoredRun, segment: Segment, data: bytes, *, cut: bool, last: bool) -> Plan:
+    """For a block that the journal is not of.
+
+    Args:
+        cut: nothing is known to have happened but that the end is missing.
+        last: it is the run's last one.
     """
+    begin = segment.size
+    nothing = Plan(begin, NOTHING, 0, begin + len(data), begin)
+    if is_foot(data):  # a mark, torn or damaged: nothing is lost with it
+        return nothing._replace(damage="" if is_foot(data, torn=True) else f"the foot at {begin} is damaged")
+    rescued = whole(data, [])
+    if rescued is not None and not is_foot(data[rescued.there :]):
+        rescued = None  # there is more behind it: see ``repair``
+    if rescued is None and cut:
+        rescued = cut_off(data)
+    place = place_of(run, rescued.ts) if rescued is not None else None
+    if rescued is not None and place is not None:
+        rescued = rescued._replace(ats=spread(len(rescued.ts), *place.between(segment)))
+        return nothing._replace(
+            rescued=rescued, ordinal=place.ordinal, keep=begin + rescued.there, lost=cut and last
+        )  # fmt: skip
+    if cut and scan(data).state is State.CUT and not scan(data).ends:  # not even one part of it is there
+        return nothing._replace(lost=last)
+    return nothing._replace(keep=None, lost=last, damage=f"bytes {begin} to {begin + len(data)} belong to no block")
+
+
+def _flushed(data: bytes, flushes: Sequence[Flush]) -> Rescued:
+    """The block as far as these flushes have it, whose CRCs are right."""
+    ts = [t for flush in flushes for t in flush.ts]
     try:
-        journal = unpack_journal(journal_path(folder).read_bytes())
-    except FileNotFoundError:
-        return None
-    if journal is None or journal[0].segment != segment.first:
-        return None
-    begin = journal[0].offset - segment.size
-    if not 0 <= begin <= len(tail):
-        return None
-    flushes = vouched(tail[begin:], journal[1])
-    return (journal[0], flushes) if flushes or not begin else None
+        content, end = whole_lines(data[: flushes[-1].end]) if flushes else (b"", 0)
+    except Damaged:
+        return NOTHING
+    if not flushes or end != flushes[-1].end or content.count(b"\n") != len(ts):
+        return NOTHING  # it was not written as a journal has to be
+    ats = [at for flush in flushes for at in flush.ats]
+    return Rescued(end, data[:end] + closing(data[:end], content), content, ts, ats)
 
 
-def _columns(flushes: list[Flush]) -> tuple[list[int], list[int]]:
-    return [t for flush in flushes for t in flush.ts], [at for flush in flushes for at in flush.ats]
+def _first(entry: Entry) -> int:
+    return entry.first
 
 
-def _close_in_place(
-    run: StoredRun, segment: Segment, tail: bytes, head: JournalHead, flushes: list[Flush]
-) -> Recovered:
-    cut = flushes[-1].end if flushes else 0
-    entry = None
+# ---- doing it ----
+
+
+def _carry_out(run: StoredRun, segment: Segment, plan: Plan) -> Recovered:
+    if plan.keep is None:
+        found = adopt(run, segment, plan.begin, plan.size)
+        if plan.lost:
+            run.know(run.stored + 1, -1)
+        return Recovered(damage=f"{plan.damage}, but for {found} ticks" if found else plan.damage)
+    if plan.aside is not None:
+        set_aside(segment.path, *plan.aside)
+    rescued, entry = plan.rescued, None
     with segment.path.open("r+b") as file:
-        file.truncate(segment.size + cut)
-        if flushes:
-            run.seq, run.started, run.origin = head.seq, head.started, head.origin
-            entry = _complete(
-                run, segment, file.fileno(), cut, tail[:cut] + END_OF_FRAME, head.ordinal, *_columns(flushes)
-            )
+        os.ftruncate(file.fileno(), plan.keep)
+        if rescued.ts:
+            _introduce(run, rescued)
+            foot = run.foot(
+                plan.ordinal, rescued.ts, rescued.ats,
+                size=len(rescued.lines), frame=len(rescued.frame), crc=crc32(rescued.frame),
+            )  # fmt: skip
+            packed = foot.pack()
+            write_at(file.fileno(), rescued.frame[rescued.there :] + packed, plan.keep)
+            entry = Entry.of(segment, plan.begin, foot, len(packed))
         os.fsync(file.fileno())
-    _add(run, segment, entry)
-    return Recovered(entry, len(tail) - cut)
-
-
-def _complete(
-    run: StoredRun, segment: Segment, fd: int, written: int, frame: bytes, ordinal: int, ts: list[int], ats: list[int]
-) -> Entry:
-    """Write what is missing of a block, of which ``written`` bytes stand there, and its foot."""
-    size = len(zstandard.ZstdDecompressor().decompressobj().decompress(frame))
-    foot = foot_of(run, ordinal, frame, size, ts, ats)
-    packed = foot.pack()
-    _write(fd, frame[written:] + packed, segment.size + written)
-    return Entry.of(segment, segment.size, foot, len(packed))
-
-
-def _add(run: StoredRun, segment: Segment, entry: Entry | None) -> None:
-    """The block stands on disk: its run has it."""
     if entry is not None:
-        segment.size += entry.frame + entry.foot
-        run.entries.append(entry)
-        run.total, run.tip = max(run.total, entry.ordinal + entry.count), max(run.tip, entry.last)
+        segment.size = entry.offset + entry.frame + entry.foot
+        insort(run.entries, entry, key=_first)
+        run.know(entry.ordinal + entry.count, entry.last)
+    if plan.lost:
+        run.know(run.stored + 1, -1)
+    return Recovered(entry, plan.size - plan.keep, plan.damage)
 
 
-def _salvage(run: StoredRun, segment: Segment, tail: bytes) -> Recovered:
-    """Without a journal: the whole lines of what decompresses, as far as they are ticks that rise."""
-    ts, ats, lines = _salvaged(run, segment, tail)
-    temporary = segment.path.with_name(segment.path.name + ".new")
-    entry = None
-    with segment.path.open("rb") as old, temporary.open("w+b") as new:
-        _copy(old.fileno(), new.fileno(), segment.size)
-        if ts:
-            if not run.entries:
-                run.origin, run.started = ts[0], ats[0]
-            frame = zstandard.ZstdCompressor().compress(b"\n".join([*lines, b""]))
-            entry = _complete(run, segment, new.fileno(), 0, frame, _ordinal(run, segment, ts[0]), ts, ats)
-        os.fsync(new.fileno())
-    temporary.replace(segment.path)
-    _add(run, segment, entry)
-    return Recovered(entry, 0 if ts else len(tail))
+def _introduce(run: StoredRun, rescued: Rescued) -> None:
+    """What is not known of a run of which no foot and no journal is left."""
+    if not run.started:
+        run.started, run.origin = rescued.ats[0], rescued.ts[0]
 
 
-def _salvaged(run: StoredRun, segment: Segment, tail: bytes) -> tuple[list[int], list[int], list[bytes]]:
-    """The ticks in a tail that no journal vouches for: their numbers, about when they were received, their lines."""
-    ts: list[int] = []
-    lines: list[bytes] = []
-    before = _before(run, segment)
-    tip = before.last if before is not None else -1
-    behind = min((entry.first for entry in run.entries if entry.first > tip), default=MAX_T + 1)
-    for line in decompress_torn(tail).split(b"\n")[:-1]:
-        try:
-            t, data = parse(line, _ANY_SIZE)
-        except TickError:
-            break
-        if not tip < t < behind or data != line:
-            break
-        ts.append(t)
-        lines.append(line)
-        tip = t
-    ended = int(segment.path.stat().st_mtime * 1000)
-    began = before.last_at if before is not None else ended
-    ats = [began + (max(ended - began, 0) * (index + 1)) // len(ts) for index in range(len(ts))]
-    return ts, ats, lines
+def write_at(fd: int, data: bytes, at: int) -> None:
+    """Write all of it at an offset.
+
+    Raises:
+        OSError: not all of it could be written.
+    """
+    view = memoryview(data)
+    while view:
+        done = os.pwrite(fd, view, at)
+        if not done:
+            raise OSError(errno.EIO, "nothing could be written")
+        view, at = view[done:], at + done
 
 
-def _before(run: StoredRun, segment: Segment) -> Entry | None:
-    """The block before a segment's tail."""
-    before = [entry for entry in run.entries if entry.volume is segment or entry.first < segment.first]
-    return max(before, key=lambda entry: entry.last, default=None)
+def set_aside(path: Path, offset: int, data: bytes) -> Path:
+    """Keep damaged bytes beside the file that they are cut out of; returns where. Done again, it changes nothing.
+
+    Raises:
+        OSError: they cannot be written.
+    """
+    kept = free_name(path, offset, data)
+    if kept.exists():
+        return kept
+    temporary = kept.with_name(f"{kept.name}.new")
+    with temporary.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(kept)
+    return kept
 
 
-def _ordinal(run: StoredRun, segment: Segment, first: int) -> int:
-    """How many ticks the run published before a tail that begins with tick ``first``."""
-    before = _before(run, segment)
-    if first > run.tip:
-        return run.total
-    return before.ordinal + before.count if before is not None else 0
-
-
-def _copy(source: int, target: int, size: int) -> None:
-    at = 0
-    while at < size:
-        data = os.pread(source, min(1 << 20, size - at), at)
-        if not data:
-            raise OSError("a segment shrank while it was copied")
-        _write(target, data, at)
-        at += len(data)
-
-
-def _write(fd: int, data: bytes, at: int) -> None:
-    """Write all of it at an offset; a disk that is nearly full takes the first part of it without a word."""
-    while data:
-        done = os.pwrite(fd, data, at)
-        data, at = data[done:], at + done
+def free_name(path: Path, offset: int, data: bytes | None = None) -> Path:
+    """The name under which bytes that were cut out of a file are kept: not one that others have already."""
+    number = 1
+    while True:
+        kept = path.with_name(f"{path.name}.{offset}{f'-{number}' if number > 1 else ''}.damaged")
+        if not kept.exists() or (data is not None and kept.read_bytes() == data):
+            return kept
+        number += 1

@@ -17,10 +17,11 @@ from ..bus import TickBus
 from ..errors import HistoryError
 from ..ring import Batch, Run
 from .archive import Archive
-from .catalog import StoredRun, save_index
+from .index import save_index
 from .recorder import Closed, Event
 from .recovery import Recovered, Torn, peek_tail, recover_tail
 from .shelf import Shelf, batches_of
+from .stored import StoredRun
 from .volume import Segment
 
 log = logging.getLogger("tick_gateway.history")
@@ -87,14 +88,14 @@ def recover(directory: Path, run: StoredRun, debt: Debt, *, writable: bool) -> N
             debt.trouble = f"what a crash left cannot be closed: {error.strerror}"
             debt.owe(directory, run, segment)
             continue
-        changed = changed or recovered.entry is not None or bool(recovered.cut)
-        if recovered.passed:
-            debt.damage.append(f"{run.id}/{segment.name}: {recovered.passed} bytes before its end belong to no block")
-        if recovered.cut and segment is not run.segments[-1]:  # no crash did that
+        changed = changed or recovered != Recovered()
+        if recovered.damage:
+            debt.damage.append(f"{run.id}/{segment.name}: {recovered.damage}")
+        elif recovered.cut and segment is not run.segments[-1]:  # no crash did that
             debt.damage.append(f"{run.id}/{segment.name}: {recovered.cut} bytes at its end belonged to no block")
     run.entries.sort(key=lambda entry: entry.first)
     owed = {segment for _, segment in debt.tails}
-    for segment in [one for one in run.segments if not one.size and one not in owed]:  # no block came into it
+    for segment in [one for one in run.segments if one not in owed and not one.path.stat().st_size]:  # no block came
         with contextlib.suppress(OSError):
             segment.path.unlink()
             run.segments.remove(segment)
@@ -118,13 +119,15 @@ def restore(bus: TickBus, archive: Archive, stored: list[StoredRun], torn: Mappi
     """
     runs: list[Run] = []
     newest: list[Batch] = []
+    torn_tail = False
     for one, following in zip_longest(stored, stored[1:]):
         seq = max(one.seq, runs[-1].seq + 1) if runs else one.seq  # it rises, also where a journal that told it is lost
         run = Run(one.id, seq, one.origin, one.started)
         end = torn.get(one.id)
         opened = batches_of(run, end.block, end.ordinal) if end is not None else []
-        total = opened[-1].ordinal + len(opened[-1].ticks) if opened else one.total
-        run.tip = run.shown = run.evicted = opened[-1].last if opened else one.tip
+        stored_to = opened[-1].ordinal + len(opened[-1].ticks) if opened else one.stored
+        total = max(one.total, stored_to)
+        run.tip = run.shown = run.evicted = max(one.tip, opened[-1].last if opened else -1)
         run.evicted_at = _last_at(one, opened, following)
         run.count = sum(entry.count for entry in one.entries) + sum(len(batch.ticks) for batch in opened)
         run.lost = total - run.count
@@ -135,7 +138,8 @@ def restore(bus: TickBus, archive: Archive, stored: list[StoredRun], torn: Mappi
             shelf.open = opened
             if one is stored[-1]:
                 newest = _newest(bus, archive, shelf, total)
-    bus.restore(runs, newest)
+                torn_tail = total > stored_to and shelf.last == run.tip
+    bus.restore(runs, newest, torn=torn_tail)
 
 
 def _last_at(run: StoredRun, opened: Sequence[Batch], following: StoredRun | None) -> int:

@@ -11,10 +11,11 @@ from typing import IO
 from ..bus import TickBus
 from ..errors import HistoryError, Locked
 from .archive import Archive
-from .catalog import Progress, StoredRun, lock, read_directory
+from .catalog import Progress, lock, read_directory
 from .keeper import Keeper, ReadingThreads
 from .recorder import Event, Limits, Recorder
 from .restoring import Debt, recover, restore
+from .stored import StoredRun
 
 log = logging.getLogger("tick_gateway.history")
 

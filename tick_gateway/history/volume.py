@@ -6,7 +6,6 @@ Everything here waits for the disk; none of it is called on the event loop.
 from __future__ import annotations
 
 import errno
-import mmap
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,20 +13,23 @@ from typing import Final, NamedTuple
 from zlib import crc32
 
 from ..errors import Damaged
+from .block import decompress
 from .segment import (
-    MAX_FOOT,
     SKIPPABLE,
     SUFFIX,
     TAIL_BYTES,
     Foot,
-    decompress,
+    foot_begins,
     foot_length,
+    numbers,
+    spread,
     unpack_columns,
     unpack_foot,
 )
 from .shelf import Block, Entry
 
-_SIGNATURE = SKIPPABLE.to_bytes(4, "little")
+_SIGNATURE: Final = SKIPPABLE.to_bytes(4, "little")
+_WINDOW_BYTES: Final = 1 << 20
 
 
 class Segment:
@@ -35,14 +37,19 @@ class Segment:
 
     Attributes:
         path: the file, named by the first ``t`` in it.
-        size: its bytes as far as they are accounted for.
+        size: its bytes as far as they are accounted for: a block, its foot, the next block, and so on. What is behind
+            them is an open block, or damaged.
+        sealed: no block will be added to it.
+        shortened: it was longer once; its end is missing.
     """
 
-    __slots__ = ("path", "size")
+    __slots__ = ("path", "sealed", "shortened", "size")
 
-    def __init__(self, path: Path, size: int = 0) -> None:
+    def __init__(self, path: Path, size: int = 0, *, sealed: bool = False) -> None:
         self.path = path
         self.size = size
+        self.sealed = sealed
+        self.shortened = False
 
     @property
     def name(self) -> str:
@@ -53,15 +60,48 @@ class Segment:
         """The first ``t`` in it, by its name."""
         return int(self.path.name.removesuffix(SUFFIX))
 
+    @property
+    def changed_at(self) -> int:
+        """When the file was changed, ms since the epoch.
+
+        Raises:
+            OSError: it cannot be asked.
+        """
+        return self.path.stat().st_mtime_ns // 1_000_000
+
+    def load(self, begin: int, end: int | None = None) -> bytes:
+        """Bytes of the file, to its end where no other is given.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        with self.path.open("rb") as file:
+            file.seek(begin)
+            return file.read(-1 if end is None else end - begin)
+
     def read(self, entry: Entry) -> Block:
         """See ``Volume.read``."""
         frame, data = self._load(entry)
+        if not entry.foot:
+            return self._read_bare(entry, frame)
         foot = unpack_foot(data)
+        if (foot.run, foot.ordinal, foot.crc, foot.count) != (
+            self.path.parent.name, entry.ordinal, entry.crc, entry.count,
+        ):  # fmt: skip
+            raise Damaged(f"the block at {entry.offset} of {self.name} is another than it was")
         lines = decompress(frame, entry.size)
         ts, ats = unpack_columns(foot.columns, entry.count)
         if ts[0] != entry.first or ts[-1] != entry.last or lines.count(b"\n") != entry.count:
             raise Damaged(f"the block at {entry.offset} of {self.name} does not hold what its foot says")
         return Block(lines, ts, ats)
+
+    def _read_bare(self, entry: Entry, frame: bytes) -> Block:
+        """A block whose foot is damaged: its lines tell its numbers, and the blocks around it about when they came."""
+        lines = decompress(frame, entry.size)
+        ts = numbers(lines)
+        if ts is None or (ts[0], ts[-1], len(ts)) != (entry.first, entry.last, entry.count):
+            raise Damaged(f"the block at {entry.offset} of {self.name} is another than it was")
+        return Block(lines, ts, spread(len(ts), entry.first_at, entry.last_at))
 
     def lines(self, entry: Entry) -> bytes:
         """See ``Volume.lines``."""
@@ -137,6 +177,15 @@ class Found(NamedTuple):
     length: int
     foot: Foot
 
+    @property
+    def begin(self) -> int:
+        """Where its block begins; of a mark, where it begins itself."""
+        return self.at - self.foot.frame
+
+    @property
+    def end(self) -> int:
+        return self.at + self.length
+
 
 class Walk(NamedTuple):
     """What the feet of a segment say.
@@ -144,12 +193,12 @@ class Walk(NamedTuple):
     Attributes:
         feet: in order.
         end: where the last of them ends; what is behind it is a block without a foot, or damaged.
-        damage: what was wrong before that, as sentences.
+        strays: where bytes before that begin and end which belong to no block.
     """
 
     feet: list[Found]
     end: int
-    damage: list[str]
+    strays: list[tuple[int, int]]
 
 
 def walk(path: Path, begin: int = 0) -> Walk:
@@ -157,6 +206,7 @@ def walk(path: Path, begin: int = 0) -> Walk:
 
     Raises:
         OSError: the file cannot be read.
+        HistoryError: it is of a format that this program does not know.
     """
     with path.open("rb") as file:
         end = file.seek(0, os.SEEK_END)
@@ -164,24 +214,21 @@ def walk(path: Path, begin: int = 0) -> Walk:
         if backwards is not None:
             return Walk(backwards, end, [])
         feet: list[Found] = []
-        damage: list[str] = []
+        strays: list[tuple[int, int]] = []
         at = begin
         for found in _search(file.fileno(), begin, end):
-            start = found.at - found.foot.frame
-            if start != at:
-                damage.append(f"{path.name}: bytes {at} to {start} belong to no block")
+            if found.begin != at:
+                strays.append((at, found.begin))
             feet.append(found)
-            at = found.at + found.length
-        return Walk(feet, at, damage)
+            at = found.end
+        return Walk(feet, at, strays)
 
 
 def _walk_back(fd: int, begin: int, end: int) -> list[Found] | None:
     """The feet where each block lies behind the foot before it, down to ``begin``; None where the chain breaks."""
     feet: list[Found] = []
     while end > begin:
-        if end - begin < TAIL_BYTES:
-            return None
-        length = foot_length(os.pread(fd, TAIL_BYTES, end - TAIL_BYTES))
+        length = foot_length(os.pread(fd, TAIL_BYTES, end - TAIL_BYTES)) if end - begin >= TAIL_BYTES else 0
         if not length or length > end - begin:
             return None
         try:
@@ -196,20 +243,29 @@ def _walk_back(fd: int, begin: int, end: int) -> list[Found] | None:
 
 def _search(fd: int, begin: int, end: int) -> Iterator[Found]:
     """Every sound foot whose block lies behind what was found before it."""
-    if end <= begin:
-        return
-    with mmap.mmap(fd, end, access=mmap.ACCESS_READ) as data:
-        floor = at = begin
-        while (at := data.find(_SIGNATURE, at)) >= 0:
-            length = int.from_bytes(data[at + 4 : at + 8], "little") + 8
-            if length <= min(MAX_FOOT, end - at):
-                try:
-                    foot = unpack_foot(data[at : at + length])
-                except Damaged:
-                    pass
-                else:
-                    if at - foot.frame >= floor:
-                        yield Found(at, length, foot)
-                        floor = at = at + length
-                        continue
-            at += 1
+    floor = begin
+    for at in _signatures(fd, begin, end):
+        length = foot_begins(os.pread(fd, 8, at))
+        if at < floor or length is None or length > end - at:
+            continue
+        try:
+            foot = unpack_foot(os.pread(fd, length, at))
+        except Damaged:
+            continue
+        if 0 <= foot.frame <= at - floor:
+            yield Found(at, length, foot)
+            floor = at + length
+
+
+def _signatures(fd: int, begin: int, end: int) -> Iterator[int]:
+    """Where a foot may begin. (Read, not mapped: a file that shrinks meanwhile must not end the process.)"""
+    while end - begin >= 8:
+        window = os.pread(fd, min(_WINDOW_BYTES, end - begin), begin)
+        at = window.find(_SIGNATURE)
+        while at >= 0:
+            if end - (begin + at) >= 8:
+                yield begin + at
+            at = window.find(_SIGNATURE, at + 1)
+        if len(window) < _WINDOW_BYTES:
+            return
+        begin += len(window) - 3

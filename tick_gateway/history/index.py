@@ -1,0 +1,153 @@
+"""A run's index: a cache of its feet, so that a start need not walk every segment.
+
+    DIR/RUN/index := CRC-32 of the JSON in hex, line feed, one JSON object, line feed
+
+It is saved when a segment is sealed or deleted and at a clean end. Where it is lost, damaged, of another format or does
+not fit a file, that file's feet tell. What it alone knows is how much was published that is no longer stored.
+
+Everything here waits for the disk; none of it is called on the event loop.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from operator import attrgetter
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+from zlib import crc32
+
+import orjson
+
+from ..errors import Damaged
+from .segment import TAIL_BYTES, foot_crc
+from .shelf import Entry
+from .stored import StoredRun
+from .volume import Segment
+
+INDEX: Final = "index"
+VERSION: Final = 1
+
+FIELDS: Final = (
+    "offset", "foot", "ordinal", "first", "last", "first_at", "last_at", "count", "step", "size", "frame", "crc",
+)  # fmt: skip
+"""What it says of each block, in this order; ``foot`` is the bytes of the block's foot."""
+
+
+class Listed(NamedTuple):
+    """What an index says of a segment.
+
+    Attributes:
+        name: of its file.
+        size: of its bytes that were accounted for.
+        end: the CRC in the last foot of those, by which the file is known again.
+        sealed: as in ``Segment``.
+        blocks: a row of ``FIELDS`` each.
+    """
+
+    name: str
+    size: int
+    end: int
+    sealed: bool
+    blocks: Sequence[Sequence[int]]
+
+
+class Index(NamedTuple):
+    """What an index says of a run; see ``StoredRun``."""
+
+    run: str
+    seq: int
+    started: int
+    origin: int
+    total: int
+    tip: int
+    ended: bool
+    lost_tail: bool
+    segments: list[Listed]
+
+
+def pack_index(index: Index) -> bytes:
+    """Its bytes."""
+    body = orjson.dumps(
+        {
+            "version": VERSION, **index._asdict(), "fields": FIELDS,
+            "segments": [segment._asdict() for segment in index.segments],
+        }
+    )  # fmt: skip
+    return b"%08x\n%s\n" % (crc32(body), body)
+
+
+def unpack_index(data: bytes) -> Index | None:
+    """The reverse; None: it is of another format.
+
+    Raises:
+        Damaged: its CRC is not that of its bytes.
+    """
+    crc, _, rest = data.partition(b"\n")
+    body = rest.removesuffix(b"\n")
+    if crc != b"%08x" % crc32(body):
+        raise Damaged("the index's CRC does not match")
+    index: dict[str, Any] = orjson.loads(body)
+    if index.pop("version", None) != VERSION or tuple(index.pop("fields", ())) != FIELDS:
+        return None
+    segments = [Listed(**row) for row in index.pop("segments")]
+    return Index(**index, segments=segments)
+
+
+def save_index(folder: Path, run: StoredRun) -> None:
+    """Write a run's index.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    rows: dict[int, list[Sequence[int]]] = {id(segment): [] for segment in run.segments}
+    row_of = attrgetter(*FIELDS)
+    for entry in run.entries:
+        if (blocks := rows.get(id(entry.volume))) is not None:
+            blocks.append(row_of(entry))
+    segments = [
+        Listed(segment.name, segment.size, _end(segment.path, segment.size) or 0, segment.sealed, rows[id(segment)])
+        for segment in run.segments
+    ]
+    index = Index(run.id, run.seq, run.started, run.origin, run.total, run.tip, run.ended, run.lost_tail, segments)
+    temporary = folder / f"{INDEX}.new"
+    temporary.write_bytes(pack_index(index))
+    temporary.replace(folder / INDEX)
+
+
+def load_index(folder: Path) -> Index | None:
+    """A run's index; None: it has none, or one of another format or run.
+
+    Raises:
+        Damaged: it is not what was written.
+        OSError: it cannot be read.
+    """
+    try:
+        index = unpack_index((folder / INDEX).read_bytes())
+    except FileNotFoundError:
+        return None
+    return index if index is not None and index.run == folder.name else None
+
+
+def entries_of(listed: Listed, segment: Segment) -> list[Entry]:
+    """The blocks of a segment."""
+    return [
+        Entry(segment, offset, foot, ordinal=ordinal, first=first, last=last, first_at=first_at, last_at=last_at,
+              count=count, step=step, size=size, frame=frame, crc=crc)
+        for offset, foot, ordinal, first, last, first_at, last_at, count, step, size, frame, crc in listed.blocks
+    ]  # fmt: skip
+
+
+def fits(listed: Listed, path: Path) -> bool:
+    """Whether a file has, where the index ends, the foot that the index says: one that was replaced has not."""
+    return listed.size == 0 or _end(path, listed.size) == listed.end
+
+
+def _end(path: Path, size: int) -> int | None:
+    """The CRC of the foot that ends at an offset; None: none does, or there is no such file."""
+    try:
+        file = path.open("rb")
+    except FileNotFoundError:
+        return None
+    with file:
+        return foot_crc(os.pread(file.fileno(), TAIL_BYTES, size - TAIL_BYTES)) if size >= TAIL_BYTES else None
