@@ -16,9 +16,9 @@ from hypothesis.stateful import initialize, invariant, rule
 from tick_gateway.history.recorder import Limits
 
 from .by_hand.client import Client, Pairs
-from .by_hand.disk import Disk
+from .by_hand.disk import LARGEST_TICK, Disk
 from .by_hand.machine import VIEWS, Gateway, extras, kinds, numbers, views
-from .by_hand.room import LARGEST_TICK, Room
+from .by_hand.room import Room
 
 limits = st.builds(
     Limits,
@@ -95,13 +95,13 @@ class GatewayWithHistory(Gateway):
             files = disk.segments()
             if harm == "none" or not files:
                 return
-            file = files[number % len(files)]
+            file, pieces = files[number % len(files)], disk.layout(store)
             if harm == "index":
                 (file.parent / "index").unlink(missing_ok=True)
             elif harm == "delete":
-                disk.delete(file)
+                disk.delete(pieces, file)
             elif size := file.stat().st_size:
-                (disk.flip if harm == "flip" else disk.cut)(disk.layout(store), file, number % size)
+                (disk.flip if harm == "flip" else disk.cut)(pieces, file, number % size)
 
         return do
 
@@ -135,8 +135,9 @@ class GatewayWithHistory(Gateway):
     @rule(number=numbers)
     def delete_segment(self, number: int) -> None:
         """Under the readers, and under the writer where it is the newest one."""
+        assert self.room.store is not None
         if files := self.disk.segments():
-            self.disk.delete(files[number % len(files)])
+            self.disk.delete(self.disk.layout(self.room.store), files[number % len(files)])
 
     @rule(number=numbers, at=numbers)
     def damage_block(self, number: int, at: int) -> None:

@@ -11,7 +11,8 @@ import contextlib
 import errno
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
@@ -21,6 +22,7 @@ from tick_gateway.history import keeper
 from tick_gateway.history.index import save_index
 from tick_gateway.history.keeper import Keeper, Wrote
 from tick_gateway.history.recorder import Closed, Limits
+from tick_gateway.history.shelf import Entry
 from tick_gateway.history.store import Store
 from tick_gateway.history.stored import StoredRun
 from tick_gateway.history.volume import Segment
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from .ledger import Ledger
 
 ENDLESS = 1 << 62
+LARGEST_TICK = 700
 SHARED_MEMORY = Path("/dev/shm")
 
 
@@ -83,7 +86,7 @@ class Disk:
         self.write_seconds = self.read_seconds = 0.0
         self.left: int | None = None
         self.until_death: int | None = None
-        self.trouble = False
+        self.trouble = queue_bytes < 12 * LARGEST_TICK  # so little may wait that it is soon too much
         self._turns = cycle(turns)
         self._own: tempfile.TemporaryDirectory[str] | None = None
 
@@ -158,18 +161,15 @@ class Disk:
         return 0 if self.read_seconds or next(self._turns) else os.preadv(fd, buffers, offset)
 
     def layout(self, store: Store) -> list[Piece]:
-        """Where the ticks lie that this process knows of: closed blocks, and what is behind the last of each file."""
+        """Where the ticks lie that this process knows of: closed blocks, and what is behind the last of each run."""
         pieces: list[Piece] = []
         for run in store.keeper._writer._recorder.runs.values():
             for entry in run.entries:
-                assert isinstance(entry.volume, Segment)
-                end = entry.offset + entry.frame + entry.foot
-                pieces.append(
-                    Piece(entry.volume.path, entry.offset, end, run.id, entry.first, entry.last, entry.verified)
-                )
-            for segment in run.segments:
-                tip = max((piece.last for piece in pieces if piece.path == segment.path), default=segment.first - 1)
-                pieces.append(Piece(segment.path, segment.size, ENDLESS, run.id, tip + 1, ENDLESS, True))
+                at, end = entry.offset, entry.offset + entry.frame + entry.foot
+                pieces.append(Piece(segment_of(entry).path, at, end, run.id, entry.first, entry.last, entry.verified))
+            if run.segments:
+                last, tip = run.segments[-1], max((entry.last for entry in run.entries), default=-1)
+                pieces.append(Piece(last.path, last.size, ENDLESS, run.id, tip + 1, ENDLESS, True))
         return pieces
 
     def segments(self) -> list[Path]:
@@ -181,16 +181,10 @@ class Disk:
             if path.stat().st_mtime > seconds:
                 os.utime(path, (seconds, seconds))
 
-    def delete(self, path: Path) -> None:
+    def delete(self, pieces: Sequence[Piece], path: Path) -> None:
         """A file is deleted by somebody else."""
-        self.trouble = True
-        self.ledger.lose(path.parent.name, *self.reach(path))
+        self.cut(pieces, path, 0)
         path.unlink()
-
-    def reach(self, path: Path) -> tuple[int, int]:
-        """The numbers that ticks in a segment can have: from its own name up to that of the next one, exclusive."""
-        later = [number(one) for one in path.parent.glob("*.jsonl.zst") if one.name > path.name]
-        return number(path), min(later, default=ENDLESS)
 
     def flip(self, pieces: Sequence[Piece], path: Path, at: int) -> None:
         """A byte is not what was written."""
@@ -198,7 +192,7 @@ class Disk:
         for piece in pieces:
             if piece.path == path and piece.begin <= at < piece.end:
                 self.ledger.lose(piece.run, piece.first, piece.last + 1)
-        with path.open("r+b") as file:
+        with _unseen(path), path.open("r+b") as file:
             file.seek(at)
             byte = file.read(1)[0]
             file.seek(at)
@@ -210,11 +204,21 @@ class Disk:
         for piece in pieces:
             if piece.path == path and piece.end > at:
                 self.ledger.lose(piece.run, piece.first, piece.last + 1)
-        os.truncate(path, at)
+        with _unseen(path):
+            os.truncate(path, at)
 
 
-def number(path: Path) -> int:
-    return int(path.name.partition(".")[0])
+@contextlib.contextmanager
+def _unseen(path: Path) -> Iterator[None]:
+    """Leave a file's times as they are: where a journal is lost, they are all that tells when ticks were received."""
+    was = path.stat()
+    yield
+    os.utime(path, ns=(was.st_atime_ns, was.st_mtime_ns))
+
+
+def segment_of(entry: Entry) -> Segment:
+    assert isinstance(entry.volume, Segment)
+    return entry.volume
 
 
 class DiskOS:
@@ -275,6 +279,10 @@ class SteppedKeeper(Keeper):
         self._disk = disk
         self._busy = True
         self._last = asyncio.Event()
+        self._blocks: dict[Segment, list[Entry]] = defaultdict(list)
+        for run in self._writer._recorder.runs.values():
+            for entry in run.entries:
+                self._blocks[segment_of(entry)].append(entry)
 
     def _begin(self) -> None:
         self._busy = False
@@ -322,13 +330,15 @@ class SteppedKeeper(Keeper):
                     ledger.lose(batch.run.id, batch.first, batch.last + 1)
         for event in wrote.events:
             if isinstance(event, Closed):
-                ledger.close(event.run, event.entry)
-                assert isinstance(event.entry.volume, Segment)
-                if not event.entry.volume.path.exists():
-                    ledger.lose(event.run, event.entry.first, event.entry.last + 1)
+                entry, segment = event.entry, segment_of(event.entry)
+                self._blocks[segment].append(entry)
+                ledger.close(event.run, entry)
+                if not segment.path.exists():
+                    ledger.lose(event.run, entry.first, entry.last + 1)
         for event in wrote.events:
             if not isinstance(event, Closed):
-                ledger.remove(event.run, *self._disk.reach(event.segment.path))
+                for entry in self._blocks.pop(event.segment, ()):
+                    ledger.remove(event.run, entry.first, entry.last + 1)
 
     def _tell(self, groups: Sequence[keeper._Group], wrote: Wrote | None, closing: bool) -> None:
         if wrote is not None:

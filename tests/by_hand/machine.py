@@ -14,7 +14,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from tick_gateway.tick import Position
 
 from .client import Client, Pairs
-from .room import ENCODED_BYTES, FLUSH_BYTES, HIGH_WATER, LARGEST_TICK, Room
+from .disk import LARGEST_TICK
+from .room import ENCODED_BYTES, FLUSH_BYTES, HIGH_WATER, Room
 
 VIEWS: list[Pairs] = [
     [],

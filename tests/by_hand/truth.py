@@ -119,6 +119,19 @@ class Truth:
             return evicted
         return t in ledger.late[run] or (evicted and t not in ledger.known[run])
 
+    def holes(self, run: str) -> bool:
+        """Whether anything of a run cannot be read."""
+        life = self.lives[run]
+        return bool(life.forgotten) or any(self.gone(run, t) for t in life.ts)
+
+    def foggy(self, run: str, after: int) -> bool:
+        """Whether it cannot be known that nothing was lost behind ``after``: of a hole that reaches that far, history
+        knows how many ticks are missing in it, not which."""
+        life = self.lives[run]
+        last = life.at(after + 1) - 1
+        hole = last >= 0 and self.gone(run, life.ts[last])
+        return hole or life.fog >= after or any(t > after for t in life.forgotten)
+
     def readable(self, run: str, t: int) -> bool:
         """Whether memory or history has a tick, and readers can have it."""
         known = self.bus.runs.get(run)
