@@ -28,7 +28,7 @@ placing  variant
 feed
 waiting  group
 fanout
-hub  session  takeover
+hub  session  takeover  lookback
 commands
 transports  sources
 server

@@ -34,8 +34,8 @@ SMALL: dict[str, object] = {
     "tick_gateway.bus.BATCH_TICKS": 4,
     "tick_gateway.bus.BATCH_BYTES": 1000,
     "tick_gateway.view.BATCH_MESSAGE_BYTES": 800,
-    "tick_gateway.commands.BATCH_MESSAGE_BYTES": 800,
-    "tick_gateway.commands._HISTORY_TICKS": 3,
+    "tick_gateway.lookback.BATCH_MESSAGE_BYTES": 800,
+    "tick_gateway.lookback._HISTORY_TICKS": 3,
     "tick_gateway.history.shelf.BATCH_BYTES": 600,
 }
 """Bounds so small that a few ticks reach them."""
