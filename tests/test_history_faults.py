@@ -13,6 +13,7 @@ import logging
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -31,7 +32,11 @@ from tests.conformance.raw import request
 from tests.faulty_disk import Disk
 from tests.lives import Lives
 from tests.process import Running
-from tick_gateway.history import keeper
+from tick_gateway.history import keeper, retention
+from tick_gateway.history.archive import Archive
+from tick_gateway.history.shelf import Block, Entry
+from tick_gateway.history.stored import StoredRun
+from tick_gateway.history.volume import Segment
 
 RUN = "A"
 RING = 40
@@ -605,3 +610,46 @@ async def test_a_torn_tail(tmp_path: Path) -> None:
         assert not s.missing(have) and gap is None
         assert "torn bytes were cut off" in gateway.said
         await s.health("ok")
+
+
+async def test_retention_under_a_reader(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The file that somebody reads at this moment is deleted because the settings ask for it: that is a gap to the
+    reader, and no damage."""
+    reading, gone, noticed = threading.Event(), threading.Event(), threading.Event()
+    read, delete, fail = Segment.read, retention.delete, Archive.fail
+    under_way: list[Segment] = []
+
+    def slow_read(segment: Segment, entry: Entry) -> Block:
+        if not under_way:
+            under_way.append(segment)
+            reading.set()
+        if segment is under_way[0]:
+            assert gone.wait(PATIENCE)
+        return read(segment, entry)
+
+    def slow_delete(run: StoredRun, segment: Segment) -> None:
+        delete(run, segment)
+        if segment in under_way:  # before anyone is told that it is gone
+            gone.set()
+            assert noticed.wait(PATIENCE)
+
+    def told_fail(*args: Any) -> None:
+        fail(*args)
+        noticed.set()
+
+    async with scene(tmp_path / "history", retain_bytes=8000) as (s, _):
+        assert await s.publish(60)
+        monkeypatch.setattr(Segment, "read", slow_read)
+        monkeypatch.setattr("tick_gateway.history.recorder.delete", slow_delete)
+        monkeypatch.setattr(Archive, "fail", told_fail)
+        one = await reader("websocket", s.port, from_t=f"{RUN}:-1").connect()
+        assert await asyncio.to_thread(reading.wait, PATIENCE)
+        assert await s.publish(120)
+        events = await one.until(s.ledger.tip[1])
+        s.ledger.check(events, after=(RUN, -1))
+        assert noticed.is_set() and notices(events), "the reader met the deleted file"
+        health = await s.health("ok")
+        assert health["damaged"] == 0 and not told(caplog, "cannot be read")
+        one.close()

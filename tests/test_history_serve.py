@@ -357,6 +357,23 @@ async def test_ranges(scene: Scene, run: str | None, t0: int | None, t1: int | N
     assert (await few.read()).splitlines() == want[:7]
 
 
+@pytest.mark.parametrize("coding", ["identity", "zstd"])
+async def test_ranges_whose_edges_are_those_of_blocks(scene: Scene, coding: str) -> None:
+    """Or lie just beside them, in the holes of ``t``."""
+    path = history_files.segments(Path(scene.house.gateway.settings.data), "A")[0]
+    ends = [
+        json.loads(history_files.decoded(path, frame)[-1])["t"]
+        for frame in history_files.frames(path)
+        if not frame.skippable
+    ]
+    edges = [end + beside for end in ends[:2] for beside in (-STEP, -1, 0, 1, STEP - 1, STEP, STEP + 1)]
+    for t0 in edges:
+        for t1 in (t for t in edges if t >= t0):
+            answer = await scene.get(f"/range?run=A&t0={t0}&t1={t1}", Accept_Encoding=coding)
+            assert (await answer.read()).splitlines() == scene.lines("A", t0, t1), (t0, t1)
+            assert "Tick-Gap" not in answer.headers
+
+
 async def test_whole_blocks_go_out_as_they_lie_on_disk(scene: Scene) -> None:
     """And the two at the edges are cut."""
     first, *middle, last = await frames_of(scene.port, "/range?run=A&t0=43&t1=644")

@@ -235,6 +235,9 @@ class Archive:
             return  # it was deleted meanwhile, or another reader told of it already
         gone = isinstance(error, FileNotFoundError)
         lost = [one for one in shelf.entries if one.volume is entry.volume] if gone else [entry]
+        if gone and entry.volume.retired:  # word of it is on its way
+            self._forget(shelf, lost)
+            return
         self.damaged += len(lost)
         ticks = f"ticks {lost[0].first} to {lost[-1].last} of run {run.id} cannot be read and are missing from now on"
         told = f"{ticks}: {error.strerror if isinstance(error, OSError) else error}"

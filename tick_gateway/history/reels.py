@@ -137,6 +137,8 @@ def _open(file: File, offset: int) -> Reel:
 class FileVolume:
     """One file's portions (see ``shelf.Volume``)."""
 
+    retired = False
+
     def __init__(self, file: File, reels: Reels, max_tick: int) -> None:
         self.file = file
         self._reels = reels

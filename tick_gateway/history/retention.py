@@ -65,7 +65,12 @@ def delete(run: StoredRun, segment: Segment) -> None:
         OSError: it cannot be deleted; nothing has changed.
     """
     folder = segment.path.parent
-    segment.path.unlink(missing_ok=True)
+    segment.retired = True  # before it is gone: a reader may be at it right now
+    try:
+        segment.path.unlink(missing_ok=True)
+    except OSError:
+        segment.retired = False
+        raise
     run.segments.remove(segment)
     run.entries = [entry for entry in run.entries if entry.volume is not segment]
     if not run.segments:

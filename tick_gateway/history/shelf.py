@@ -26,7 +26,13 @@ class Block(NamedTuple):
 
 
 class Volume(Protocol):
-    """A file of blocks. Its methods read from disk: they are for threads that may wait."""
+    """A file of blocks. Its methods read from disk: they are for threads that may wait.
+
+    Attributes:
+        retired: it is deleted on purpose. That its blocks cannot be had then is no damage.
+    """
+
+    retired: bool
 
     def read(self, entry: Entry) -> Block:
         """A block, checked.

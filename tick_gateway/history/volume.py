@@ -41,15 +41,17 @@ class Segment:
             them is an open block, or damaged.
         sealed: no block will be added to it.
         shortened: it was longer once; its end is missing.
+        retired: see ``Volume``.
     """
 
-    __slots__ = ("path", "sealed", "shortened", "size")
+    __slots__ = ("path", "retired", "sealed", "shortened", "size")
 
     def __init__(self, path: Path, size: int = 0, *, sealed: bool = False) -> None:
         self.path = path
         self.size = size
         self.sealed = sealed
         self.shortened = False
+        self.retired = False
 
     @property
     def name(self) -> str:
