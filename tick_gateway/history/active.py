@@ -133,6 +133,7 @@ class Active:
         """End the open block; from here on it can be read."""
         block = self.block
         assert block is not None
+        self.flush()  # where the foot does not come to be, the journal knows when its ticks were received
         self._put(finish(block.compressor))
         foot = self.run.foot(
             block.ordinal, block.ts, block.ats, size=block.size, frame=block.written, crc=block.crc

@@ -122,7 +122,7 @@ def _plan(folder: Path, run: StoredRun, segment: Segment) -> Plan | None:
     ours = head is not None and head.segment == segment.first
     last = segment is run.segments[-1]
     if journal is not None and head is not None and ours and segment.size <= head.offset < size:
-        plan = _plan_vouched(segment, data[head.offset - segment.size :], head, journal)
+        plan = _plan_vouched(run, segment, data[head.offset - segment.size :], head, journal)
         if plan.rescued.ts or head.offset == segment.size:
             return plan
         before = _plan_unvouched(run, segment, data[: head.offset - segment.size], cut=False, last=last)
@@ -143,7 +143,7 @@ def _learn(run: StoredRun, head: Head, journal: Journal) -> None:
     run.know(head.ordinal + sum(len(flush.ts) for flush in journal.flushes), -1)
 
 
-def _plan_vouched(segment: Segment, data: bytes, head: Head, journal: Journal) -> Plan:
+def _plan_vouched(run: StoredRun, segment: Segment, data: bytes, head: Head, journal: Journal) -> Plan:
     """For the block that the journal is of."""
     flushes = vouched(data, journal.flushes)
     rescued = _flushed(data, flushes)
@@ -153,7 +153,9 @@ def _plan_vouched(segment: Segment, data: bytes, head: Head, journal: Journal) -
     if segment.size < head.offset:
         damage.append(f"bytes {segment.size} to {head.offset} belong to no block")
     if unbroken is not None and unbroken.ts[: len(rescued.ts)] == rescued.ts:
-        rescued = unbroken  # it lacks its foot alone
+        place = place_of(run, unbroken.ts) if not rescued.ats else None  # it was closed before it was flushed
+        ats = unbroken.ats if place is None else spread(len(unbroken.ts), *place.between(segment))
+        rescued = unbroken._replace(ats=ats)  # it lacks its foot alone
     elif rescued.there < len(data) and _is_damaged(data, journal, len(flushes)):
         aside = head.offset + rescued.there, data[rescued.there :]
         damage.append(f"bytes {aside[0]} to {head.offset + len(data)} are damaged")
