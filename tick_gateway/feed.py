@@ -312,7 +312,7 @@ class Feed:
                     break
                 index = self._ring.after(run, t)
                 there = index < len(self._ring) and self._ring[index].run is run
-                if not there and not run.ended:
+                if not there and not run.over:
                     break  # its newest ticks are gone: the next one ends the gap
                 pass_gap(cursor, run, Gap(run.id, t, self._ring[index].first if there else None), items)
                 continue
