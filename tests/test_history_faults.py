@@ -26,7 +26,7 @@ import pytest
 
 from tests import history_files, needs
 from tests.clients import CLIENTS, PATIENCE, Crowd, ask, metric, post, range_of, reader
-from tests.conformance.events import Gap, Ledger, notices
+from tests.conformance.events import Gap, Ledger, notices, ticks
 from tests.conformance.house import House, tick
 from tests.conformance.raw import request
 from tests.faulty_disk import Disk
@@ -502,13 +502,18 @@ async def test_a_deleted_segment(tmp_path: Path) -> None:
     async with scene(tmp_path / "history") as (s, _):
         assert await s.publish(200)
         gone = history_files.segments(s.directory, RUN)[1]
-        count = len(history_files.lines_of(gone))
+        lost = [t_of(line) for line in history_files.lines_of(gone)]
         gone.unlink()
         assert await s.publish(20)
         await s.until_told()
         await s.read()
         have, _ = await range_of(s.port, RUN)
-        assert len(s.missing(have)) == count
+        assert s.missing(have) == lost
+        for name in CLIENTS:  # who has the last one of them has missed nothing
+            one = await reader(name, s.port, from_t=f"{RUN}:{lost[-1]}").connect()
+            events = await one.take(1)
+            assert ticks(events) == [lost[-1] + 5] and not notices(events), name
+            one.close()
         await s.health("degraded", f"of run {RUN} cannot be read", "No such file or directory")
         assert await metric(s.port, "tick_gateway_history_damaged_total") >= 1
         assert await s.publish(20), "writing goes on as if nothing had been"
@@ -639,7 +644,7 @@ async def test_retention_under_a_reader(
         fail(*args)
         noticed.set()
 
-    async with scene(tmp_path / "history", retain_bytes=8000) as (s, _):
+    async with scene(tmp_path / "history", retain_bytes=8000, history_cache=0) as (s, _):
         assert await s.publish(60)
         monkeypatch.setattr(Segment, "read", slow_read)
         monkeypatch.setattr("tick_gateway.history.recorder.delete", slow_delete)

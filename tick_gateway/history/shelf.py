@@ -152,12 +152,13 @@ class Shelf:
         open: the batches that were written since, in order.
     """
 
-    __slots__ = ("entries", "open", "run")
+    __slots__ = ("_edges", "entries", "open", "run")
 
     def __init__(self, run: Run, entries: Iterable[Entry] = ()) -> None:
         self.run = run
         self.entries = list(entries)
         self.open: list[Batch] = []
+        self._edges: dict[int, int] = {}  # by what follows (its ordinal): the last ``t`` before it, which was removed
 
     def after(self, t: int) -> Stored | None:
         """The first that holds a tick after ``t``, or None."""
@@ -203,7 +204,7 @@ class Shelf:
 
     def missing_before(self, stored: Stored, t: int) -> bool:
         """Whether published ticks after ``t`` and before this one, the first behind ``t``, are missing here."""
-        if t >= stored.first - 1:
+        if t >= self._edges.get(stored.ordinal, stored.first - 1):
             return False
         at = bisect_left(self.entries, stored.first, key=_first)
         if isinstance(stored, Batch) and (index := bisect_left(self.open, stored.first, key=_first)):
@@ -240,8 +241,11 @@ class Shelf:
         self.entries.append(entry)
 
     def remove(self, entries: Iterable[Entry]) -> None:
-        gone = set(map(id, entries))
+        gone = {id(entry): entry for entry in entries}
         self.entries = [entry for entry in self.entries if id(entry) not in gone]
+        edges = self._edges | {entry.ordinal + entry.count: entry.last for entry in gone.values()}
+        left = [*self.entries, *self.open[:1]]
+        self._edges = {stored.ordinal: edges[stored.ordinal] for stored in left if stored.ordinal in edges}
 
 
 def _first(stored: Stored) -> int:
