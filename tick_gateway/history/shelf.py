@@ -244,7 +244,7 @@ class Shelf:
         gone = {id(entry): entry for entry in entries}
         self.entries = [entry for entry in self.entries if id(entry) not in gone]
         edges = self._edges | {entry.ordinal + entry.count: entry.last for entry in gone.values()}
-        left = [*self.entries, *self.open[:1]]
+        left: list[Stored] = [*self.entries, *self.open[:1]]
         self._edges = {stored.ordinal: edges[stored.ordinal] for stored in left if stored.ordinal in edges}
 
 
