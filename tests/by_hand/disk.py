@@ -12,7 +12,7 @@ import errno
 import os
 import tempfile
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
@@ -27,7 +27,7 @@ from tick_gateway.history.store import Store
 from tick_gateway.history.stored import StoredRun
 from tick_gateway.history.volume import Segment
 
-from .loop import SteppedLoop
+from .loop import START, SteppedLoop
 
 if TYPE_CHECKING:
     from .ledger import Ledger
@@ -111,6 +111,8 @@ class Disk:
             "tick_gateway.history.recovery.os": DiskOS(self),
             "tick_gateway.history.recorder.save_index": self._save_index,
             "tick_gateway.history.volume._read_now": self._read_now,
+            # Where a journal is lost, a file's time is all that tells when ticks were received; but clocks differ here.
+            "tick_gateway.history.volume.Segment.changed_at": int(START * 1000),
         }
 
     def later(self, call: Callable[..., None], *args: Any, seconds: float = 0.0) -> None:
@@ -175,12 +177,6 @@ class Disk:
     def segments(self) -> list[Path]:
         return sorted(self.directory.glob("*/*.jsonl.zst"))
 
-    def touch(self, seconds: float) -> None:
-        """Files that were written to since were so at this time, of the clock that a test moves."""
-        for path in self.segments():
-            if path.stat().st_mtime > seconds:
-                os.utime(path, (seconds, seconds))
-
     def delete(self, pieces: Sequence[Piece], path: Path) -> None:
         """A file is deleted by somebody else."""
         self.cut(pieces, path, 0)
@@ -192,7 +188,7 @@ class Disk:
         for piece in pieces:
             if piece.path == path and piece.begin <= at < piece.end:
                 self.ledger.lose(piece.run, piece.first, piece.last + 1)
-        with _unseen(path), path.open("r+b") as file:
+        with path.open("r+b") as file:
             file.seek(at)
             byte = file.read(1)[0]
             file.seek(at)
@@ -204,16 +200,7 @@ class Disk:
         for piece in pieces:
             if piece.path == path and piece.end > at:
                 self.ledger.lose(piece.run, piece.first, piece.last + 1)
-        with _unseen(path):
-            os.truncate(path, at)
-
-
-@contextlib.contextmanager
-def _unseen(path: Path) -> Iterator[None]:
-    """Leave a file's times as they are: where a journal is lost, they are all that tells when ticks were received."""
-    was = path.stat()
-    yield
-    os.utime(path, ns=(was.st_atime_ns, was.st_mtime_ns))
+        os.truncate(path, at)
 
 
 def segment_of(entry: Entry) -> Segment:

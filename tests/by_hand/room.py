@@ -181,8 +181,6 @@ class Room:
         self.broken = True
         self._leave()
         meanwhile()
-        assert self.disk is not None
-        self.disk.touch(self.clock.time())
         self._begin()
         assert self.store is not None
         self.truth.restarted(self.bus, self.store)
