@@ -1,106 +1,40 @@
-"""What is promised over HTTP, where history is behind it: publishing, reading from memory and disk, ranges, replay."""
+"""What is promised over HTTP, where history is behind it: publishing, runs, streams and pulls over memory and disk."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
-import re
 import sys
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
-import zstandard
-from aiohttp import ClientSession, web
+from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
 from tests import history_files
 from tests.clients import CLIENTS, PATIENCE, ask, metric, post, reader
 from tests.conformance.events import Event, Gap, Ledger, Reset, Tick, notices, ticks
 from tests.conformance.house import House
-from tests.conformance.raw import Response, WebSocket, request
-from tests.conformance.talk import Talk
+from tests.conformance.raw import WebSocket
 from tests.faulty_disk import Disk
 from tests.made_history import BEGAN, tick_of, write
 from tests.process import GatewayProcess, Running
+from tests.served_history import RING, STEP, A, B, Served, made, opened, turns
 from tick_gateway import Gateway
-from tick_gateway.history import keeper
 
 PYTHON = (sys.executable, "-m", "tick_gateway")
-STEP = 5  # what looks like a hole to who counts by one is none
-A, B = range(3, 3 + 200 * STEP, STEP), range(0, 150 * STEP, STEP)
-RING = 20
-SMALL: dict[str, Any] = {"ring": RING, "block_bytes": 1024, "segment_bytes": 4096, "fsync": "never"}
-STREAMS = ("websocket", "sse", "ndjson", "ndjson-zstd")
-
-
-@pytest.fixture(autouse=True)
-def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine that is busy with other things is no slow disk."""
-    monkeypatch.setattr(keeper, "LAG_SECONDS", 30.0)
-
-
-class Scene:
-    """A gateway on a history of two runs, A and B, of which memory has the last of B."""
-
-    def __init__(self, house: House, ledger: Ledger) -> None:
-        self.house = house
-        self.port = house.port
-        self.ledger = ledger
-
-    async def publish(self, count: int) -> None:
-        """Publish on in run B."""
-        first = self.ledger.tip[1] + STEP
-        more = range(first, first + count * STEP, STEP)
-        answer = await post(self.port, (tick_of("B", t) for t in more), "B")
-        assert (answer["accepted"], answer["stored"]) == (count, True), answer
-        for t in more:
-            self.ledger.note("B", t, tick_of("B", t))
-
-    async def get(self, target: str, **headers: str) -> Response:
-        return await self.house.get(target, **headers)
-
-    def lines(self, run: str, low: int = 0, high: int = 1 << 60) -> list[bytes]:
-        return [data for t, data in self.ledger.runs[run].items() if low <= t <= high]
-
-
-@contextlib.asynccontextmanager
-async def opened(directory: Path, ledger: Ledger, **settings: Any) -> AsyncIterator[Scene]:
-    own: dict[str, Any] = {
-        "data": str(directory),
-        "ring": RING,
-        "block_bytes": 1024,
-        "segment_bytes": 4096,
-        "fsync": "never",
-    }
-    async with House(**own | settings) as house:
-        yield Scene(house, ledger)
+pytestmark = pytest.mark.usefixtures("patient")
 
 
 @pytest.fixture
-async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
-    ledger = write(tmp_path / "history", {"A": A, "B": B})
-    async with opened(tmp_path / "history", ledger) as found:
-        await found.publish(30)  # some of what follows is on disk, in blocks of this process
+async def scene(tmp_path: Path) -> AsyncIterator[Served]:
+    async with made(tmp_path / "history") as found:
         yield found
 
 
 # ---- publishing ----
-
-
-@pytest.fixture
-def disk(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Disk:
-    return Disk(monkeypatch, tmp_path)
-
-
-async def turns() -> None:
-    """Let everything happen that can without the disk."""
-    for _ in range(50):
-        await asyncio.sleep(0)
 
 
 async def test_a_post_is_answered_when_its_ticks_are_stored(tmp_path: Path, disk: Disk) -> None:
@@ -189,7 +123,7 @@ async def test_every_run_outlives_the_gateway(tmp_path: Path) -> None:
             assert [meta[name] for name in ("run", "first", "tip", "stored")] == [now, ts[0], ts[-1], ts[-1]]
 
 
-async def test_single_ticks(scene: Scene) -> None:
+async def test_single_ticks(scene: Served) -> None:
     """The newest, and any by its number, of any run; from memory, from the open block, from disk."""
     newest = await scene.get("/latest")
     assert await newest.read() == scene.lines("B")[-1] and newest.headers["Tick-Run"] == "B"
@@ -215,7 +149,7 @@ async def test_single_ticks(scene: Scene) -> None:
 # ---- streams and pulls: memory and disk are one ----
 
 
-async def follow(scene: Scene, name: str, *, every: int = 1, **parameters: object) -> list[Event]:
+async def follow(scene: Served, name: str, *, every: int = 1, **parameters: object) -> list[Event]:
     """Read to the tip, and of what is published then."""
     one = await reader(name, scene.port, every=every, **parameters).connect()
     events = await one.until(last(scene, every), "B")
@@ -225,13 +159,13 @@ async def follow(scene: Scene, name: str, *, every: int = 1, **parameters: objec
     return events
 
 
-def last(scene: Scene, every: int) -> int:
+def last(scene: Served, every: int) -> int:
     """The newest tick that is shown."""
     return max(t for t in scene.ledger.numbers["B"] if t % every == 0)
 
 
 @pytest.mark.parametrize("name", CLIENTS)
-async def test_from_a_position_in_an_old_run_into_live(scene: Scene, name: str) -> None:
+async def test_from_a_position_in_an_old_run_into_live(scene: Served, name: str) -> None:
     after = scene.ledger.numbers["A"][40]
     events = await follow(scene, name, from_t=f"A:{after}")
     scene.ledger.check(events, after=("A", after))
@@ -241,7 +175,7 @@ async def test_from_a_position_in_an_old_run_into_live(scene: Scene, name: str) 
 
 @pytest.mark.parametrize("name", CLIENTS)
 @pytest.mark.parametrize("tail", [0, 1, RING + 3, 100])
-async def test_tail(scene: Scene, name: str, tail: int) -> None:
+async def test_tail(scene: Served, name: str, tail: int) -> None:
     want = scene.ledger.numbers["B"][-tail:] if tail else []
     one = await reader(name, scene.port, tail=tail).connect()
     events = await one.take(tail)
@@ -255,7 +189,7 @@ async def test_tail(scene: Scene, name: str, tail: int) -> None:
 
 
 @pytest.mark.parametrize("name", CLIENTS)
-async def test_since_a_time(scene: Scene, name: str) -> None:
+async def test_since_a_time(scene: Served, name: str) -> None:
     """The very tick that was received then is the first."""
     nth = 77
     moment = datetime.fromtimestamp((BEGAN + 10 * nth) / 1000, UTC).isoformat(timespec="milliseconds")
@@ -266,7 +200,7 @@ async def test_since_a_time(scene: Scene, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", CLIENTS)
-async def test_an_old_run_to_its_end(scene: Scene, name: str) -> None:
+async def test_an_old_run_to_its_end(scene: Served, name: str) -> None:
     one = await reader(name, scene.port, run="A").connect()
     events = await one.rest() if name != "incremental" else await one.until(A[-1]) + [await one.next()]
     assert [event.data for event in events if isinstance(event, Tick)] == scene.lines("A")
@@ -275,7 +209,7 @@ async def test_an_old_run_to_its_end(scene: Scene, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", CLIENTS)
-async def test_backlog_leaves_out_what_is_older(scene: Scene, name: str) -> None:
+async def test_backlog_leaves_out_what_is_older(scene: Served, name: str) -> None:
     events = await follow(scene, name, from_t=f"B:{B[10]}", backlog=60)
     scene.ledger.check(events, after=("B", B[10]))
     first = scene.ledger.numbers["B"][-62]  # two more came since
@@ -289,7 +223,7 @@ def only(*names: str) -> Callable[[bytes], bytes]:
 
 
 @pytest.mark.parametrize("name", CLIENTS)
-async def test_views(scene: Scene, name: str) -> None:
+async def test_views(scene: Served, name: str) -> None:
     """``every``, ``fields`` and ``batch`` over disk are what they are over memory."""
     events = await follow(scene, name, from_t="B:-1", every=10, batch=7)
     shown = [t for t in scene.ledger.numbers["B"] if t % 10 == 0]
@@ -304,216 +238,6 @@ async def test_views(scene: Scene, name: str) -> None:
     one.close()
     wanted = [{"t": t, "run_of": "B", "x": 1.5} for t in scene.ledger.numbers["B"]]
     assert [json.loads(tick.data) for tick in seen] == wanted
-
-
-# ---- ranges ----
-
-
-async def frames_of(port: int, target: str) -> list[bytes]:
-    """The zstd frames of an answer, as they come."""
-    async with (
-        ClientSession(auto_decompress=False) as session,
-        session.get(f"http://127.0.0.1:{port}{target}", headers={"Accept-Encoding": "zstd"}) as answer,
-    ):
-        assert answer.headers["Content-Encoding"] == "zstd"
-        body = await answer.read()
-    found: list[bytes] = []
-    while body:
-        decoder = zstandard.ZstdDecompressor().decompressobj()
-        decoder.decompress(body)
-        assert decoder.eof, "a frame is cut off"
-        found.append(body[: len(body) - len(decoder.unused_data)])
-        body = decoder.unused_data
-    return found
-
-
-def plain(frames: Iterable[bytes]) -> list[bytes]:
-    """The lines in frames."""
-    return b"".join(zstandard.ZstdDecompressor().decompressobj().decompress(one) for one in frames).splitlines()
-
-
-EDGES = [
-    (None, None), (0, None), (None, 600), (3, 3), (0, 2), (4, 7), (43, 444), (44, 443), (700, 10_000), (998, 998),
-    (10_000, 20_000),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize("run", ["A", "B", None])
-@pytest.mark.parametrize(("t0", "t1"), EDGES)
-async def test_ranges(scene: Scene, run: str | None, t0: int | None, t1: int | None) -> None:
-    asked = {"t0": t0, "t1": t1, "run": run}
-    query = "&".join(f"{name}={value}" for name, value in asked.items() if value is not None)
-    want = scene.lines(run or "B", t0 or 0, 1 << 60 if t1 is None else t1)
-    lines = await scene.get(f"/range?{query}")
-    assert (lines.status, lines.headers["Content-Type"]) == (200, "application/x-ndjson")
-    assert (await lines.read()).splitlines() == want and "Tick-Gap" not in lines.headers
-    array = await scene.get(f"/range?{query}", Accept="application/json")
-    assert array.headers["Content-Type"] == "application/json"
-    assert await array.read() == b"[" + b",".join(want) + b"]"
-    coded = await scene.get(f"/range?{query}", Accept_Encoding="gzip, zstd")
-    assert coded.headers["Content-Encoding"] == "zstd"
-    assert (await coded.read()).splitlines() == want
-    few = await scene.get(f"/range?{query}&limit=7", Accept_Encoding="zstd")
-    assert (await few.read()).splitlines() == want[:7]
-
-
-@pytest.mark.parametrize("coding", ["identity", "zstd"])
-async def test_ranges_whose_edges_are_those_of_blocks(scene: Scene, coding: str) -> None:
-    """Or lie just beside them, in the holes of ``t``."""
-    path = history_files.segments(Path(scene.house.gateway.settings.data), "A")[0]
-    ends = [
-        json.loads(history_files.decoded(path, frame)[-1])["t"]
-        for frame in history_files.frames(path)
-        if not frame.skippable
-    ]
-    edges = [end + beside for end in ends[:2] for beside in (-STEP, -1, 0, 1, STEP - 1, STEP, STEP + 1)]
-    for t0 in edges:
-        for t1 in (t for t in edges if t >= t0):
-            answer = await scene.get(f"/range?run=A&t0={t0}&t1={t1}", Accept_Encoding=coding)
-            assert (await answer.read()).splitlines() == scene.lines("A", t0, t1), (t0, t1)
-            assert "Tick-Gap" not in answer.headers
-
-
-async def test_whole_blocks_go_out_as_they_lie_on_disk(scene: Scene) -> None:
-    """And the two at the edges are cut."""
-    first, *middle, last = await frames_of(scene.port, "/range?run=A&t0=43&t1=644")
-    directory = Path(scene.house.gateway.settings.data)
-    on_disk = [
-        path.read_bytes()[frame.at : frame.at + frame.size]
-        for path in history_files.segments(directory, "A")
-        for frame in history_files.frames(path)
-        if not frame.skippable
-    ]
-    at = on_disk.index(middle[0])
-    assert len(middle) > 10 and middle == on_disk[at : at + len(middle)]
-    assert first not in on_disk and last not in on_disk
-    assert plain([first, *middle, last]) == scene.lines("A", 43, 644)
-
-
-async def test_answers_that_never_change(scene: Scene) -> None:
-    """Those alone whose URL names the run, and whose end is stored."""
-    tip = scene.ledger.tip[1]
-    lasting = [f"/range?run=A&t1={A[-1]}", f"/range?run=A&t1={A[-1] + 999}", f"/range?run=B&t0=5&t1={tip}",
-               "/ticks/3?run=A", f"/ticks/{tip}?run=B"]  # fmt: skip
-    passing = ["/range", "/range?run=A", "/range?t0=5&t1=10", f"/range?run=B&t1={tip + 1}", "/ticks/5", "/latest?run=A"]
-    tags: list[str] = []
-    for target in lasting:
-        for headers in ({}, {"Accept": "application/json"}, {"Accept_Encoding": "zstd"}):
-            answer = await scene.get(target, **headers)
-            assert answer.headers["Cache-Control"] == "public, max-age=31536000, immutable", target
-            assert set(answer.headers["Vary"].split(", ")) == {"Accept", "Accept-Encoding"}
-            tag = answer.headers["ETag"]
-            body = await answer.read()
-            same = await scene.get(target, If_None_Match=tag, **headers)
-            assert (same.status, same.headers["ETag"], await same.read()) == (304, tag, b"")
-            other = await scene.get(target, If_None_Match='"other"', **headers)
-            assert (other.status, await other.read()) == (200, body)
-            tags += [tag] if target.startswith("/range") else []
-    assert len(set(tags)) == len(tags), "another form, another tag"
-    for target in passing:
-        answer = await scene.get(target)
-        assert answer.headers["Cache-Control"] == "no-store" and "ETag" not in answer.headers, target
-        await answer.read()
-
-
-async def test_an_answer_with_a_gap_is_not_for_ever(tmp_path: Path) -> None:
-    ledger = write(tmp_path / "history", {"A": A, "B": B})
-    history_files.segments(tmp_path / "history", "A")[1].unlink()
-    (tmp_path / "history" / "A" / "index").unlink()
-    async with opened(tmp_path / "history", ledger) as s:
-        for headers in ({}, {"Accept_Encoding": "zstd"}):
-            answer = await s.get(f"/range?run=A&t1={A[-1]}", **headers)
-            assert answer.headers["Cache-Control"] == "no-store" and "ETag" not in answer.headers
-            assert re.fullmatch(r"after=\d+;next=\d+", answer.headers["Tick-Gap"])
-            await answer.read()
-
-
-# ---- replay ----
-
-
-class Clock:
-    """The time of sessions: it moves when the test says."""
-
-    def __init__(self, patch: pytest.MonkeyPatch) -> None:
-        self.now = 1000.0
-        patch.setattr("tick_gateway.session.time", SimpleNamespace(monotonic=lambda: self.now))
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    return Clock(monkeypatch)
-
-
-async def stands(scene: Scene, t: int) -> None:
-    """Wait until the one stream stands at a tick, and make sure that it stays there."""
-
-    def there() -> bool:
-        position = scene.house.sessions[0].position
-        return position is not None and position.t >= t
-
-    await scene.house.until(there)
-    await scene.house.until(lambda: not scene.house.sessions[0].queued)
-    position = scene.house.sessions[0].position
-    assert position is not None and position.t == t
-
-
-@pytest.mark.parametrize("name", STREAMS)
-async def test_replay_at_the_recorded_pace(tmp_path: Path, clock: Clock, name: str) -> None:
-    """A tick every 10 ms, at twenty times that pace: 2 ticks a millisecond, over blocks and files; then live."""
-    ledger = write(tmp_path / "history", {"B": B})
-    async with opened(tmp_path / "history", ledger) as s:
-        one = await reader(name, s.port, from_t="B:-1", speed=20).connect()
-        events = await one.take(1)
-        await stands(s, B[0])
-        for due in (1, 2, 50, 51, 120):
-            clock.now = 1000.0 + due * 0.0005 + 0.0001
-            events += await one.until(B[due])
-            await stands(s, B[due])
-        clock.now += 10.0
-        events += await one.until(B[-1])
-        await s.house.until(lambda: s.house.sessions[0].live)
-        await s.publish(3)
-        events += await one.until(s.ledger.tip[1])
-        s.ledger.check(events, after=("B", -1))
-        assert not notices(events)
-        one.close()
-
-
-async def test_replay_with_pause_resume_and_seek(tmp_path: Path, clock: Clock) -> None:
-    ledger = write(tmp_path / "history", {"A": A, "B": B})
-    async with opened(tmp_path / "history", ledger) as s:
-        talk = await Talk.open(s.house, "from_t=A:-1&speed=1&hello=1")
-        await talk.tick(A[0])
-        clock.now += 0.1001
-        await talk.tick(A[10])
-        talk.say(op="pause", id=1)
-        assert (await talk.reply(ok=1))["at"] == f"A:{A[10]}"
-        clock.now += 60
-        await turns()
-        talk.say(op="resume", id=2)
-        resumed = await talk.reply(ok=2)
-        assert resumed["at"] == f"A:{A[10]}"
-        await talk.tick(A[11])
-        await stands(s, A[11])
-        clock.now += 0.0501
-        await talk.tick(A[16])
-        await stands(s, A[16])
-        talk.say(op="seek", id=3, from_t=f"A:{A[150]}", speed=10)
-        await talk.reply(ok=3)
-        await talk.tick(A[151])
-        clock.now += 0.0101
-        await talk.tick(A[161])
-        await stands(s, A[161])
-        talk.say(op="seek", id=4, from_t=f"B:{B[20]}")
-        sought = await talk.reply(ok=4)
-        assert sought["at"] == f"B:{B[20]}"
-        await talk.tick(B[-1])
-        await s.publish(1)
-        await talk.tick(s.ledger.tip[1])
-        assert ticks(talk.behind(sought)) == s.ledger.numbers["B"][21:]
-        first = talk.before(resumed)
-        assert ticks(first) == list(A[:11]), "the pause is not made up for"
-        talk.socket.close()
 
 
 # ---- many at once, and how the gateway is started ----
@@ -587,16 +311,3 @@ def test_the_demo_keeps_its_flights(tmp_path: Path) -> None:
         flown = history_files.lines(tmp_path / "history", run)
         assert flown[1:21] == [line.encode() for line in cat.stdout.lines]
         kept.append((run, json.loads(flown[-1])["t"]))
-
-
-async def test_a_shutdown_in_the_middle_of_a_range(tmp_path: Path) -> None:
-    """Who was being answered from disk is cut off, and nothing is logged with a traceback."""
-    write(tmp_path / "history", {"B": range(20_000)}, together=500, block_bytes=1 << 16, segment_bytes=1 << 20)
-    with GatewayProcess("serve", "--data", str(tmp_path / "history"), "--drain-timeout", "0.2") as gateway:
-        slow = await request(gateway.port, "/range?run=B", small=True)
-        pieces = slow.pieces()
-        assert await anext(pieces)
-        assert await asyncio.to_thread(gateway.terminate) == 0
-        with pytest.raises((EOFError, OSError)):
-            async for _ in pieces:
-                continue

@@ -102,11 +102,6 @@ class Script:
         return more
 
 
-@pytest.fixture
-def disk(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Disk:
-    return Disk(monkeypatch, tmp_path)
-
-
 def calls_of(disk: Disk, directory: Path) -> range:
     """The calls that the script makes on a disk that works."""
     script = Script(directory)
