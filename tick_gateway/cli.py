@@ -28,6 +28,7 @@ from .settings import TABLE, Settings, parse_settings
 from .sources.demo import demo_source
 from .sources.stdin import stdin_source
 from .sources.tail import Tail
+from .verifying import verify_
 
 Source = Callable[[Gateway], Awaitable[None]]
 
@@ -74,6 +75,7 @@ def main(context: click.Context) -> None:
 main.add_command(cat)
 main.add_command(publish)
 main.add_command(import_)
+main.add_command(verify_)
 
 
 @main.command()
