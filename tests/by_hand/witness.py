@@ -191,8 +191,8 @@ class Witness:
             self.rest_gone = True
             self.t = after
         else:
-            # Who skips to the newest, and lets none through that is there, waits for what comes behind the tip.
-            newest = self.query.skip or self.query.backlog == 0
+            # Who leaves out the past, and lets none through that is there, waits for what comes behind the tip.
+            newest = self.query.skip or (self.fresh and self.query.backlog is not None)
             there = self.truth.shown(run, to - 1, to) or (newest and self.truth.shown(run, to - 2, to))
             assert to > after + 1 and there, f"{body}: there is no tick {to}"
             self.t = to - 1
