@@ -128,7 +128,7 @@ def restore(bus: TickBus, archive: Archive, stored: list[StoredRun], torn: Mappi
         stored_to = opened[-1].ordinal + len(opened[-1].ticks) if opened else one.stored
         total = max(one.total, stored_to)
         run.tip = run.shown = run.evicted = max(one.tip, opened[-1].last if opened else -1)
-        run.evicted_at = _last_at(one, opened, following)
+        run.evicted_at = _last_at(run, one, opened, following)
         run.count = sum(entry.count for entry in one.entries) + sum(len(batch.ticks) for batch in opened)
         run.lost = total - run.count
         run.ended, run.lost_tail, run.restored = one.ended or one is not stored[-1], one.lost_tail, True
@@ -142,19 +142,19 @@ def restore(bus: TickBus, archive: Archive, stored: list[StoredRun], torn: Mappi
     bus.restore(runs, newest, torn=torn_tail)
 
 
-def _last_at(run: StoredRun, opened: Sequence[Batch], following: StoredRun | None) -> int:
+def _last_at(run: Run, stored: StoredRun, opened: Sequence[Batch], following: StoredRun | None) -> int:
     """When a run's last tick was received; where it is missing, not after this time."""
-    if opened:
+    if opened and opened[-1].last == run.tip:
         return opened[-1].ticks[-1].at
-    if run.entries and run.entries[-1].last == run.tip:
-        return run.entries[-1].last_at
+    if stored.entries and stored.entries[-1].last == run.tip:
+        return stored.entries[-1].last_at
     return following.started if following is not None else _ANY_TIME
 
 
 def _newest(bus: TickBus, archive: Archive, shelf: Shelf, total: int) -> list[Batch]:
     """The last ticks of a run of so many, as many as memory takes. Memory holds no holes: where the very last are
     missing, that is none."""
-    run, found = shelf.run, list(shelf.open)
+    run, found = shelf.run, list(shelf.open) if shelf.last == shelf.run.tip else []
     before = found[0].ordinal if found else total  # ticks published before what was found
     ticks, size = total - before, sum(batch.size for batch in found) + _TICK_BYTES * (total - before)
     for entry in reversed(list(shelf.entries)):
