@@ -212,9 +212,7 @@ def read_run(folder: Path, progress: Callable[[int], None]) -> tuple[StoredRun, 
     run.entries.sort(key=_first)
     damage += [f"{folder.name}/{wrong}" for wrong in _drop_doubles(run)]
     for segment, begin, end in strays:
-        found = adopt(run, segment, begin, end)
-        besides = f", but for {found} ticks" if found else ""
-        damage.append(f"{folder.name}/{segment.name}: bytes {begin} to {end} belong to no block{besides}")
+        damage.append(f"{folder.name}/{segment.name}: {adopt(run, segment, begin, end)}")
     run.know(run.stored, run.entries[-1].last if run.entries else -1)
     return run, damage
 

@@ -27,8 +27,8 @@ from ..errors import Damaged
 from .block import State, closing, scan, whole_lines
 from .catalog import read_journal
 from .journal import Ending, Flush, Head, Journal, vouched
-from .rescue import NOTHING, Rescued, adopt, cut_off, is_foot, place_of, whole
-from .segment import MIN_FOOT, spread
+from .rescue import NOTHING, Rescued, adopt, begins_foot, cut_off, is_foot, place_of, whole
+from .segment import MAX_MARK, MIN_FOOT, spread
 from .shelf import Block, Entry
 from .stored import StoredRun
 from .volume import Segment
@@ -127,9 +127,10 @@ def _plan(folder: Path, run: StoredRun, segment: Segment) -> Plan | None:
             return plan
         before = _plan_unvouched(run, segment, data[: head.offset - segment.size], cut=False, last=last)
         keep = head.offset if before.keep is None else before.keep
-        damage = "; ".join(filter(None, (before.damage, plan.damage)))
-        return before._replace(size=size, keep=keep, aside=plan.aside, lost=before.lost or plan.lost, damage=damage)
-    forgotten = journal is None and last and not run.ended
+        lost, damage = before.lost or plan.lost, _both(before.damage, plan.damage)
+        return before._replace(size=size, keep=keep, aside=plan.aside, lost=lost, damage=damage)
+    gone = journal is None or (head is None and journal.ending is not Ending.DAMAGED)  # or too short to say anything
+    forgotten = gone and last and not run.ended
     shortened = segment.shortened or (head is not None and ours and head.offset > size)
     if head is not None and not shortened and len(data) < MIN_FOOT:
         # A block that was closed has a foot, one that was not has a journal: this is neither.
@@ -149,19 +150,17 @@ def _plan_vouched(run: StoredRun, segment: Segment, data: bytes, head: Head, jou
     rescued = _flushed(data, flushes)
     unbroken = whole(data, rescued.ats)
     aside: tuple[int, bytes] | None = None
-    damage: list[str] = []
-    if segment.size < head.offset:
-        damage.append(f"bytes {segment.size} to {head.offset} belong to no block")
+    damage = ""
     if unbroken is not None and unbroken.ts[: len(rescued.ts)] == rescued.ts:
         place = place_of(run, unbroken.ts) if not rescued.ats else None  # it was closed before it was flushed
         ats = unbroken.ats if place is None else spread(len(unbroken.ts), *place.between(segment))
         rescued = unbroken._replace(ats=ats)  # it lacks its foot alone
     elif rescued.there < len(data) and _is_damaged(data, journal, len(flushes)):
         aside = head.offset + rescued.there, data[rescued.there :]
-        damage.append(f"bytes {aside[0]} to {head.offset + len(data)} are damaged")
+        damage = f"bytes {aside[0]} to {head.offset + len(data)} are damaged"
     lost = aside is not None and journal.ending is Ending.DAMAGED
     size, keep = head.offset + len(data), head.offset + rescued.there
-    return Plan(head.offset, rescued, head.ordinal, size, keep, aside, lost, "; ".join(damage))
+    return Plan(head.offset, rescued, head.ordinal, size, keep, aside, lost, damage)
 
 
 def _is_damaged(data: bytes, journal: Journal, sound: int) -> bool:
@@ -180,11 +179,15 @@ def _plan_unvouched(run: StoredRun, segment: Segment, data: bytes, *, cut: bool,
     """
     begin = segment.size
     nothing = Plan(begin, NOTHING, 0, begin + len(data), begin)
-    if is_foot(data):  # a mark, torn or damaged: nothing is lost with it
-        return nothing._replace(damage="" if is_foot(data, torn=True) else f"the foot at {begin} is damaged")
+    if is_foot(data):  # a mark: nothing is lost with it
+        return nothing._replace(damage=f"the foot at {begin} is damaged")
+    if begins_foot(data) and (cut or len(data) < MAX_MARK):
+        return nothing
     rescued = whole(data, [])
-    if rescued is not None and not is_foot(data[rescued.there :]):
-        rescued = None  # there is more behind it: see ``repair``
+    if rescued is not None:
+        rest = data[rescued.there :]
+        if not is_foot(rest) and not (cut and begins_foot(rest)):
+            rescued = None  # there is more behind it: see ``adopt``
     if rescued is None and cut:
         rescued = cut_off(data)
     place = place_of(run, rescued.ts) if rescued is not None else None
@@ -195,7 +198,7 @@ def _plan_unvouched(run: StoredRun, segment: Segment, data: bytes, *, cut: bool,
         )  # fmt: skip
     if cut and scan(data).state is State.CUT and not scan(data).ends:  # not even one part of it is there
         return nothing._replace(lost=last)
-    return nothing._replace(keep=None, lost=last, damage=f"bytes {begin} to {begin + len(data)} belong to no block")
+    return nothing._replace(keep=None, lost=last)
 
 
 def _flushed(data: bytes, flushes: Sequence[Flush]) -> Rescued:
@@ -219,33 +222,46 @@ def _first(entry: Entry) -> int:
 
 
 def _carry_out(run: StoredRun, segment: Segment, plan: Plan) -> Recovered:
+    begin, damage, entry = segment.size, plan.damage, None
     if plan.keep is None:
-        found = adopt(run, segment, plan.begin, plan.size)
-        if plan.lost:
-            run.know(run.stored + 1, -1)
-        return Recovered(damage=f"{plan.damage}, but for {found} ticks" if found else plan.damage)
-    if plan.aside is not None:
-        set_aside(segment.path, *plan.aside)
+        damage = adopt(run, segment, begin, plan.size)
+    else:
+        if plan.aside is not None:
+            set_aside(segment.path, *plan.aside)
+        if plan.rescued.ts:
+            _introduce(run, plan.rescued)
+        entry = _rewrite_tail(run, segment, plan, plan.keep)
+    if entry is not None:
+        segment.size = entry.offset + entry.frame + entry.foot
+        insort(run.entries, entry, key=_first)
+        run.know(entry.ordinal + entry.count, entry.last)
+    strays = plan.begin if entry is not None else plan.keep or begin
+    if begin < strays:
+        damage = _both(adopt(run, segment, begin, strays), damage)
+    if plan.lost:
+        run.know(run.stored + 1, -1)
+    return Recovered(entry, 0 if plan.keep is None else plan.size - plan.keep, damage)
+
+
+def _rewrite_tail(run: StoredRun, segment: Segment, plan: Plan, keep: int) -> Entry | None:
+    """Cut a segment, and write what is missing of the block behind it, with its foot."""
     rescued, entry = plan.rescued, None
     with segment.path.open("r+b") as file:
-        os.ftruncate(file.fileno(), plan.keep)
+        os.ftruncate(file.fileno(), keep)
         if rescued.ts:
-            _introduce(run, rescued)
             foot = run.foot(
                 plan.ordinal, rescued.ts, rescued.ats,
                 size=len(rescued.lines), frame=len(rescued.frame), crc=crc32(rescued.frame),
             )  # fmt: skip
             packed = foot.pack()
-            write_at(file.fileno(), rescued.frame[rescued.there :] + packed, plan.keep)
+            write_at(file.fileno(), rescued.frame[rescued.there :] + packed, keep)
             entry = Entry.of(segment, plan.begin, foot, len(packed))
         os.fsync(file.fileno())
-    if entry is not None:
-        segment.size = entry.offset + entry.frame + entry.foot
-        insort(run.entries, entry, key=_first)
-        run.know(entry.ordinal + entry.count, entry.last)
-    if plan.lost:
-        run.know(run.stored + 1, -1)
-    return Recovered(entry, plan.size - plan.keep, plan.damage)
+    return entry
+
+
+def _both(one: str, other: str) -> str:
+    return "; ".join(filter(None, (one, other)))
 
 
 def _introduce(run: StoredRun, rescued: Rescued) -> None:

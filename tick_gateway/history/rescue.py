@@ -16,7 +16,7 @@ from zlib import crc32
 
 from ..errors import Damaged
 from .block import MAGIC, State, closing, proven, scan, whole_lines
-from .segment import TAIL_BYTES, foot_begins, foot_length, numbers, spread, step_of
+from .segment import SIGNATURE, TAIL_BYTES, foot_begins, foot_length, numbers, spread, step_of
 from .shelf import Entry
 from .stored import StoredRun
 from .volume import Segment
@@ -38,20 +38,16 @@ NOTHING: Final = Rescued(0, b"", b"", [], [])
 # ---- what is left of a block ----
 
 
-def is_foot(data: bytes, *, torn: bool = False) -> bool:
-    """Whether bytes at the end of a file are a foot, damaged or torn, or nothing: by its first bytes or its last ones.
+def is_foot(data: bytes) -> bool:
+    """Whether bytes at the end of a file are one foot, however damaged: by its first bytes or by its last ones."""
+    return (len(data) >= 8 and foot_begins(data[:8]) == len(data)) or foot_length(data[-TAIL_BYTES:]) == len(data) > 0
 
-    Args:
-        torn: the beginning of one alone will do.
-    """
-    if not data:
-        return True
+
+def begins_foot(data: bytes) -> bool:
+    """Whether bytes at the end of a file are the beginning of a foot, or nothing."""
     if len(data) < 8:
-        return data.startswith(b"\x5c\x2a\x4d\x18"[: len(data)])
-    length = foot_begins(data[:8]) or 0
-    if torn:
-        return length > len(data)
-    return length >= len(data) or foot_length(data[-TAIL_BYTES:]) == len(data)
+        return data == SIGNATURE[: len(data)] or data[:4] == SIGNATURE
+    return (foot_begins(data[:8]) or 0) > len(data)
 
 
 def whole(data: bytes, ats: Sequence[int]) -> Rescued | None:
@@ -91,9 +87,8 @@ def blocks_in(data: bytes) -> Iterator[tuple[int, Rescued]]:
         at = data.find(MAGIC, at + (found.there if found is not None else 1))
 
 
-def adopt(run: StoredRun, segment: Segment, begin: int, end: int) -> int:
-    """Let a run have the blocks without feet that lie between two offsets of a segment; returns how many ticks they
-    hold.
+def adopt(run: StoredRun, segment: Segment, begin: int, end: int) -> str:
+    """Let a run have what is whole in bytes of a segment that belong to no block; returns what is wrong with them.
 
     Raises:
         OSError: the file cannot be read.
@@ -112,7 +107,7 @@ def adopt(run: StoredRun, segment: Segment, begin: int, end: int) -> int:
         insort(run.entries, entry, key=_first)
         run.know(entry.ordinal + entry.count, entry.last)
         count += entry.count
-    return count
+    return f"bytes {begin} to {end} belong to no block" + (f", but for {count} ticks" if count else "")
 
 
 # ---- where it belongs ----

@@ -32,6 +32,7 @@ from ..tick import parse
 VERSION: Final = 1
 SUFFIX: Final = ".jsonl.zst"
 SKIPPABLE: Final = 0x184D2A5C  # one of the sixteen magic numbers of skippable frames
+SIGNATURE: Final = SKIPPABLE.to_bytes(4, "little")  # what a foot begins with
 
 _HEAD: Final = struct.Struct("<II4sBBBx")  # skippable magic, length of what follows, "TICK", version, flags, len(run)
 _BODY: Final = struct.Struct("<8q2Q3I")
@@ -41,6 +42,7 @@ _ENDED, _LOST_TAIL, _SEALED = 1, 2, 4
 TAIL_BYTES: Final = _TAIL.size
 MIN_FOOT: Final = _HEAD.size + _BODY.size + _TAIL.size
 MAX_FOOT: Final = 1 << 26
+MAX_MARK: Final = MIN_FOOT + 64  # with the longest name of a run
 
 _packer: Final = zstandard.ZstdCompressor(level=3)
 _MAX_TICKS: Final = 1 << 24

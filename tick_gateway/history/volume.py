@@ -15,7 +15,7 @@ from zlib import crc32
 from ..errors import Damaged
 from .block import decompress
 from .segment import (
-    SKIPPABLE,
+    SIGNATURE,
     SUFFIX,
     TAIL_BYTES,
     Foot,
@@ -28,7 +28,6 @@ from .segment import (
 )
 from .shelf import Block, Entry
 
-_SIGNATURE: Final = SKIPPABLE.to_bytes(4, "little")
 _WINDOW_BYTES: Final = 1 << 20
 
 
@@ -263,11 +262,11 @@ def _signatures(fd: int, begin: int, end: int) -> Iterator[int]:
     """Where a foot may begin. (Read, not mapped: a file that shrinks meanwhile must not end the process.)"""
     while end - begin >= 8:
         window = os.pread(fd, min(_WINDOW_BYTES, end - begin), begin)
-        at = window.find(_SIGNATURE)
+        at = window.find(SIGNATURE)
         while at >= 0:
             if end - (begin + at) >= 8:
                 yield begin + at
-            at = window.find(_SIGNATURE, at + 1)
+            at = window.find(SIGNATURE, at + 1)
         if len(window) < _WINDOW_BYTES:
             return
         begin += len(window) - 3
