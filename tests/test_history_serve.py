@@ -72,6 +72,35 @@ async def test_stored_is_said_of_what_is_stored(tmp_path: Path, disk: Disk) -> N
         assert [answer["stored"] for answer in again] == [True, False, False]
 
 
+async def test_stored_is_said_of_a_body_as_a_whole(tmp_path: Path, disk: Disk) -> None:
+    """Its first ticks met a disk that took nothing; that it takes the last ones does not make up for that."""
+    async with opened(tmp_path / "history", Ledger()) as s:
+        incoming, writer = await asyncio.open_connection("127.0.0.1", s.port)
+
+        def send(data: bytes) -> None:
+            writer.write(b"%x\r\n%s\r\n" % (len(data), data))
+
+        head = "POST /publish?run=A HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-ndjson\r\n"
+        writer.write(f"{head}Transfer-Encoding: chunked\r\n\r\n".encode())
+        disk.break_()
+        send(tick_of("A", 1) + b"\n")
+        assert s.house.hub.store is not None
+        keeper = s.house.hub.store.keeper
+        await s.house.until(lambda: keeper.unstored == 1)
+        disk.mend()
+        async with asyncio.timeout(PATIENCE):
+            t = 2
+            while not (await post(s.port, [tick_of("A", t)], "A"))["stored"]:
+                t += 1
+        send(tick_of("A", t + 1) + b"\n")
+        writer.write(b"0\r\n\r\n")
+        answer = await incoming.readuntil(b"}")
+        assert json.loads(answer[answer.index(b"{") :]) == {
+            "run": "A", "accepted": 2, "duplicates": 0, "tip": t + 1, "stored": False,
+        }  # fmt: skip
+        writer.close()
+
+
 async def test_an_ack_stands_for_what_is_stored(tmp_path: Path, disk: Disk) -> None:
     async with opened(tmp_path / "history", Ledger()) as s:
         publisher = await WebSocket.connect(s.port, "/ws/publish?run=A")
