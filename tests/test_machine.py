@@ -177,8 +177,9 @@ class GatewayWithHistory(Gateway):
         opened = sum(batch.size for shelf in archive.shelves.values() for batch in shelf.open)
         assert opened <= disk.limits.block_bytes + disk.queue_bytes + 12 * LARGEST_TICK
         for client in self.room.clients:
-            cursor = client.session.cursor
-            if cursor is not None and cursor.steps is None and client.session.blocked:
+            session, cursor = client.session, client.session.cursor
+            idle = session.blocked and not session.queued and not session.closing
+            if cursor is not None and cursor.steps is None and idle:
                 assert cursor.awaits is None or not cursor.awaits.done, "a block that waits for a client to read"
 
     def _finish(self) -> None:

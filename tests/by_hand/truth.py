@@ -132,6 +132,10 @@ class Truth:
         hole = last >= 0 and self.gone(run, life.ts[last])
         return hole or life.fog >= after or any(t > after for t in life.forgotten)
 
+    def received(self, run: str, t: int) -> int:
+        """When a tick was received, ms since the epoch; of one that was dropped, 0."""
+        return next((told.at for told in self.by_u.values() if (told.run, told.t) == (run, t)), 0)
+
     def readable(self, run: str, t: int) -> bool:
         """Whether memory or history has a tick, and readers can have it."""
         known = self.bus.runs.get(run)

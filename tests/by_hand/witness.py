@@ -38,6 +38,7 @@ class Witness:
         self.start: Start | None = None
         self.jump = False  # lag=skip: the next tick may be any
         self.fresh = True  # nothing came yet
+        self.not_before = 0  # on an empty bus, a since passes over what was received before it
         self.ended: str | None = None
         self.closed: int | None = None
         self.paused = False
@@ -47,6 +48,7 @@ class Witness:
         if isinstance(query.start, Position):
             return
         tip = self.truth.bus.tip
+        self.not_before = query.since or 0 if tip is None else 0
         if query.run is not None and query.tail is None and query.start is None:
             self._stand(Position(query.run, -1))
         elif query.run is not None:
@@ -130,6 +132,7 @@ class Witness:
             missed = self._owed(told.t - 1)
             assert not missed, f"{told} follows {self.run}:{self.t}; missed {missed}"
         self.jump = self.fresh = False
+        self.not_before = 0
         self.t = told.t
         self.count += 1
 
@@ -148,6 +151,8 @@ class Witness:
         assert self.run is not None
         every = self.view.every
         owed = self.truth.shown(self.run, self.t, upto, every) + self.truth.dropped(self.run, self.t, upto, every)
+        if self.not_before:
+            owed = [t for t in owed if self.truth.received(self.run, t) >= self.not_before]
         return [t for t in owed if not self.truth.gone(self.run, t)] if self.jump else owed
 
     def _cross(self, to: str) -> None:
