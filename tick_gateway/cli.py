@@ -148,7 +148,7 @@ async def _run(gateway: Gateway, sock: socket.socket, source: Source | None) -> 
     await server.start(sock)
     tune_process()
     publish = source is None and not gateway.settings.publish_token
-    banner(gateway.settings, server.port, publish=publish, in_place=gateway.hub.in_place)
+    banner(gateway.settings, server.port, gateway, publish=publish)
     feeding = asyncio.ensure_future(source(gateway)) if source is not None else None
     if feeding is not None:
         feeding.add_done_callback(lambda task: stop.set() if not task.cancelled() and task.exception() else None)
@@ -161,7 +161,7 @@ async def _run(gateway: Gateway, sock: socket.socket, source: Source | None) -> 
         raise click.ClickException(str(error)) if isinstance(error, GatewayError) else error
 
 
-def banner(settings: Settings, port: int, *, publish: bool, in_place: bool) -> None:
+def banner(settings: Settings, port: int, gateway: Gateway, *, publish: bool) -> None:
     """Say on the terminal what to open and what to curl; how to ``publish`` where no source of its own does."""
     everywhere = settings.host in ANYWHERE
     address = f"http://localhost:{port}/" if everywhere else url(settings, port)
@@ -173,13 +173,22 @@ def banner(settings: Settings, port: int, *, publish: bool, in_place: bool) -> N
         f"  as server-sent events  curl -N {address}sse",
         f"  the newest one         curl {address}latest",
         *([f"  publish                echo '{{\"t\":1}}' | curl --data-binary @- {address}publish"] if publish else []),
-        f"  every tick is kept in {settings.data}"
-        if settings.data
-        else "  history is read from the files that are followed"
-        if in_place
-        else "  history is off: ticks are kept in memory alone",
+        f"  {_kept(settings, gateway)}",
     ]
     click.echo("\n".join(lines), err=True)
+
+
+def _kept(settings: Settings, gateway: Gateway) -> str:
+    """Where ticks are kept, as one line of the banner."""
+    store = gateway.hub.store
+    if store is None:
+        followed = "history is read from the files that are followed"
+        return followed if gateway.hub.in_place else "history is off: ticks are kept in memory alone"
+    if store.keeper.state != "ok":
+        return f"history cannot be written: {store.keeper.reason}; ticks are kept in memory until it can"
+    runs = len(gateway.hub.bus.runs)
+    found = f" ({runs} {'run' if runs == 1 else 'runs'} there already)" if runs else ""
+    return f"every tick is kept in {os.path.join(settings.data, '')}{found}"
 
 
 if __name__ == "__main__":

@@ -49,7 +49,10 @@ def rate(hub: Hub) -> float:
         if batch.ticks[-1].at < since:
             break
         count += len(batch.ticks) if batch.ticks[0].at >= since else sum(tick.at >= since for tick in batch.ticks)
-    lived = min(_RATE_SECONDS, max(time.time() - hub.started, 0.001))
+    began = hub.started * 1000
+    if count:  # memory may hold ticks of before the start, from history
+        began = min(began, hub.bus.ring[0].ticks[0].at)
+    lived = min(_RATE_SECONDS, max(now_ms - began, 1) / 1000)
     return round(count / lived, 3)
 
 

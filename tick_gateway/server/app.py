@@ -148,3 +148,5 @@ async def _cross_origin(request: web.Request, response: web.StreamResponse) -> N
     if getattr(request.match_info.handler, "reads", False):
         response.headers["Access-Control-Allow-Origin"] = "*"
         response.headers["Access-Control-Expose-Headers"] = EXPOSED_HEADERS
+    if response.status == 416:  # a range of bytes that a file has not; aiohttp leaves the file's own headers
+        response.headers["Cache-Control"] = "no-store"

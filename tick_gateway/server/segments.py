@@ -67,6 +67,7 @@ async def segments(request: web.Request, hub: Hub) -> web.StreamResponse:
 
 async def segment(request: web.Request, hub: Hub) -> web.StreamResponse:
     """``GET /segments/{run}/{name}``: one of them, or a range of its bytes (RFC 9110, section 14)."""
+    query_of(request)
     run, name = request.match_info["run"], request.match_info["name"]
     for one in _all(hub, run):
         if one.segment.name == name:
