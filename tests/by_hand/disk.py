@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from tick_gateway.history import keeper
 from tick_gateway.history.index import save_index
 from tick_gateway.history.keeper import Keeper, Wrote
-from tick_gateway.history.recorder import Closed, Limits
+from tick_gateway.history.recorder import Closed, Event, Limits
 from tick_gateway.history.shelf import Entry
 from tick_gateway.history.store import Store
 from tick_gateway.history.stored import StoredRun
@@ -300,6 +300,7 @@ class SteppedKeeper(Keeper):
             wrote = self._writer.round(groups, closing)
         except Killed:
             self._disk.loop.halt()
+            self._leave_out(self._writer._recorder.events)
             return
         if wrote is not None:
             self._through = max(self._through, wrote.upto)
@@ -322,10 +323,14 @@ class SteppedKeeper(Keeper):
                 ledger.close(event.run, entry)
                 if not segment.path.exists():
                     ledger.lose(event.run, entry.first, entry.last + 1)
-        for event in wrote.events:
+        self._leave_out(wrote.events)
+
+    def _leave_out(self, events: Sequence[Event]) -> None:
+        """What was deleted is on disk no more."""
+        for event in events:
             if not isinstance(event, Closed):
                 for entry in self._blocks.pop(event.segment, ()):
-                    ledger.remove(event.run, entry.first, entry.last + 1)
+                    self._disk.ledger.remove(event.run, entry.first, entry.last + 1)
 
     def _tell(self, groups: Sequence[keeper._Group], wrote: Wrote | None, closing: bool) -> None:
         if wrote is not None:
