@@ -124,7 +124,8 @@ class Ledger:
         ticks = [tick for batch in batches for tick in batch.ticks]
         for tick in ticks:
             told = self._truth.by_u[orjson.loads(tick.data)["u"]]
-            if tick.t not in self.written[run.id]:  # it was nearly written: without a journal, its time is a guess
+            if tick.t not in self.written[run.id] or tick.t in self.lost[run.id]:
+                # Without a journal or a foot, its time is a guess, and each time may be another one.
                 told = self._truth.by_u[told.u] = told._replace(at=tick.at)
             assert (told.run, told.t, told.data, told.at) == (run.id, *tick), f"{told} came back as {tick}"
         return {tick.t for tick in ticks}
