@@ -77,13 +77,15 @@ class Talk:
         past, view = self.pasts[body["history"]], self.witness.view._replace(batch=0)
         past.every.add(view.every)
         for item in body.get("ticks", []):
-            told = self.witness.truth.by_u[(item["data"] if view.stamp else item)["u"]]
-            assert told in past.told and (not past.got or told.t > past.got[-1].t)
+            told = self.witness.truth.told(item, view)
+            assert (told.run, told.t) in [(one.run, one.t) for one in past.told]
+            assert not past.got or told.t > past.got[-1].t
             assert item == json.loads(expected(view, told)) and told.t % view.every == 0
             past.got.append(told)
         if body.get("done"):
             del self.pasts[body["history"]]
-            missing = [one for one in past.want if one not in past.got and not any(one.t % n for n in past.every)]
+            got = {one.u for one in past.got}
+            missing = [one for one in past.want if one.u not in got and not any(one.t % n for n in past.every)]
             # A command may wait until its client reads on: by then what it asked for may be gone.
             gap = body.get("gap", {"after": 0, "next": 0})
             for one in missing:

@@ -85,6 +85,13 @@ class Truth:
 
     # ---- oracles ----
 
+    def told(self, item: dict[str, Any], view: View) -> Told:
+        """The tick that a client was given, by its ``u``."""
+        told = self.by_u[(item["data"] if view.stamp else item)["u"]]
+        if view.stamp and self.ledger is not None and told.t in self.ledger.lost[told.run]:
+            return told._replace(at=item["at"])  # its block has lost its foot: when it was received is a guess
+        return told
+
     @property
     def tip(self) -> tuple[str, int] | None:
         for life in reversed(self.lives.values()):
@@ -130,7 +137,7 @@ class Truth:
         life = self.lives[run]
         last = life.at(after + 1) - 1
         hole = last >= 0 and self.gone(run, life.ts[last])
-        return hole or life.fog >= after or any(t > after for t in life.forgotten)
+        return hole or life.fog >= after or any(t >= after for t in life.forgotten)
 
     def received(self, run: str, t: int) -> int:
         """When a tick was received, ms since the epoch; of one that was dropped, 0."""

@@ -108,7 +108,7 @@ class Witness:
         view = self.view
         assert bool(view.batch) == message.data.startswith(b"[")
         assert len(items) <= max(view.batch, 1)
-        told = [self.truth.by_u[(item["data"] if view.stamp else item)["u"]] for item in items]
+        told = [self.truth.told(item, view) for item in items]
         body = b",".join(expected(view, one) for one in told)
         assert message.data == (b"[%s]" % body if view.batch else body), f"{message.data!r} is not {body!r}"
         if self.kind == "sse":
