@@ -110,7 +110,7 @@ class Entry:
             return int(self.first % every == 0)
         if step == 1:
             return self.last // every - (self.first - 1) // every
-        if step == every or step % every == 0:
+        if step and step % every == 0:
             return self.count if self.first % every == 0 else 0
         return None
 
