@@ -11,7 +11,8 @@ import click
 from .bar import Bar
 from .errors import HistoryError
 from .history.catalog import in_use, locked
-from .history.verify import Report, repair, verify
+from .history.repair import repair
+from .history.verify import Report, verify
 
 T = TypeVar("T")
 
@@ -26,7 +27,7 @@ def verify_(directory: Path, mend: bool) -> None:
 
     A line for everything that is wrong goes to standard output, remarks and a summary to standard error. Exit codes:
     0 nothing is wrong, 1 something is, 2 it could not be checked. With --repair, damaged files are written anew without
-    what is damaged in them, and kept beside the new ones as NAME.damaged; the exit code is that of a check afterwards.
+    what is damaged in them, which is kept beside them as FILE.OFFSET.damaged; the exit code is that of another check.
     """
     if mend:
         _with_bar("repairing", lambda bar: _repair(directory, bar))

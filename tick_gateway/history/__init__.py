@@ -10,6 +10,8 @@ index       a cache of a run's feet
 catalog     a directory of runs: its lock, what there is
 rescue      blocks whose feet are damaged or missing
 recovery    after a crash: the open block is cut back to what is vouched for, and closed
+verify      checking a directory: everything is read and held against what stands beside it
+repair      mending it: what is damaged is cut out and kept beside
 active      the segment that is written to, and its open block
 retention   which segments have to go
 recorder    writing: when blocks are closed and segments sealed, and what comes after a failure

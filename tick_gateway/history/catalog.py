@@ -173,11 +173,12 @@ def read_journal(folder: Path) -> Journal | None:
         return None
 
 
-def read_run(folder: Path, progress: Callable[[int], None]) -> tuple[StoredRun, list[str]]:
+def read_run(folder: Path, progress: Callable[[int], None], *, by_feet: bool = False) -> tuple[StoredRun, list[str]]:
     """Learn what a run's folder holds, by its index where that fits the files, else by their feet.
 
     Args:
         progress: is told how many bytes of segments were accounted for, one call after another.
+        by_feet: walk all feet, whatever the index says of them.
 
     Returns:
         The run, and what was found to be damaged.
@@ -194,7 +195,12 @@ def read_run(folder: Path, progress: Callable[[int], None]) -> tuple[StoredRun, 
         log.warning("history: %s: %s; it is made anew", folder.name, error)
         index = None
     paths = segment_paths(folder)
-    known = _segments_of(run, index, paths) if index is not None else {}
+    known: dict[Path, Segment] = {}
+    if index is not None:
+        run.seq, run.started, run.origin = index.seq, index.started, index.origin
+        run.ended, run.lost_tail = index.ended, index.lost_tail
+        run.know(index.total, index.tip)
+        known = {} if by_feet else _segments_of(run, index, paths)
     strays: list[tuple[Segment, int, int]] = []
     for path in paths:
         size = path.stat().st_size
@@ -219,9 +225,6 @@ def read_run(folder: Path, progress: Callable[[int], None]) -> tuple[StoredRun, 
 
 def _segments_of(run: StoredRun, index: Index, paths: list[Path]) -> dict[Path, Segment]:
     """Take in what an index says of files that are as it says."""
-    run.seq, run.started, run.origin = index.seq, index.started, index.origin
-    run.ended, run.lost_tail = index.ended, index.lost_tail
-    run.know(index.total, index.tip)
     there = {path.name: path for path in paths}
     segments: dict[Path, Segment] = {}
     for listed in index.segments:

@@ -99,6 +99,7 @@ class Recorder:
         self._live: Run | None = None  # the same, as the bus has it
         self._active: Active | None = None
         self._began_at = 0.0  # when the first tick in the active segment was received, ms since the epoch; 0: none yet
+        self._opened = 0.0  # when it was opened, monotonic seconds
         self._torn: tuple[StoredRun, Segment] | None = None  # its end is to be recovered first
         self._prepare = prepare
         self._broken = prepare is not None  # something failed half way: resume() comes before the next write
@@ -297,6 +298,7 @@ class Recorder:
         segment.sealed = False
         if segment not in run.segments:
             run.segments.append(segment)
+        self._opened = time.monotonic()
         self._began_at = next((entry.first_at for entry in run.entries if entry.volume is segment), 0)
         self._account()
         if self._limits.fsync != "never":
@@ -320,7 +322,9 @@ class Recorder:
         limits, active = self._limits, self._active
         if active is None or active.block is not None or not active.segment.size:
             return False
-        age = time.time() - self._began_at / 1000 if self._began_at else 0.0
+        # By the clock, or by the receive times of its ticks: those of an import passed long ago.
+        span = (active.run.entries[-1].last_at - self._began_at) / 1000 if self._began_at else 0.0
+        age = max(span, time.monotonic() - self._opened)
         if active.segment.size < limits.segment_bytes and not (limits.segment_age and age >= limits.segment_age):
             return False
         self._seal(active.run)

@@ -1,33 +1,30 @@
-"""Checking a history, and mending it: everything is read, decompressed and held against what was written beside it.
+"""Checking a history: everything is read, decompressed and held against what was written beside it.
 
-A repair writes each damaged segment anew from the sound blocks in it, puts it in the old one's place in one step,
-and keeps the old one beside it as ``NAME.damaged``. What could not be kept is a gap for readers, as it was before.
+Nothing is believed that can be looked at: feet are walked whatever the index says, and each line's own ``t`` is held
+against its foot's. Beside a gateway that is writing, what it has not finished is no damage, and what it deletes
+meanwhile is passed over.
 
 Everything here waits for the disk; none of it is called on the event loop.
 """
 
 from __future__ import annotations
 
-import contextlib
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, NamedTuple
-from zlib import crc32
 
 from ..errors import Damaged, HistoryError
-from .catalog import read_directory
-from .index import INDEX, load_index, save_index
-from .recovery import peek_tail, recover_tail
-from .segment import Foot, numbers
-from .shelf import Block, Entry
+from .catalog import LOCK, Progress, read_journal, read_run, run_directories, segment_paths
+from .index import FIELDS, INDEX, Index, Listed, load_index
+from .journal import JOURNAL, Ending
+from .recovery import peek_tail
+from .segment import numbers
+from .shelf import Entry
 from .stored import StoredRun
-from .volume import Segment, walk
+from .volume import Segment
 
-DAMAGED_SUFFIX: Final = ".damaged"
-
-Progress = Callable[[int, int], None]
+_TRIES: Final = 5  # where a gateway deletes files while they are looked at
 
 
 class Finding(NamedTuple):
@@ -63,40 +60,29 @@ def verify(directory: Path, *, live: bool = False, progress: Progress | None = N
 
     Args:
         live: a gateway may be writing to it: a block that is open is no damage.
-        progress: is told how many bytes of blocks were checked, and how many there are.
+        progress: is told how many bytes of segments were checked, and how many there are.
 
     Raises:
         OSError: a file cannot be read.
-        HistoryError: it is no history, or of a format that this program does not know.
+        HistoryError: it is no directory, or holds a format that this program does not know.
     """
-    report = Report()
     if not directory.is_dir():
         raise HistoryError(f"{directory} is no directory")
-    runs, damage = read_directory(directory)
-    for sentence in damage:
-        place, _, problem = sentence.partition(": ")
-        report.findings.append(Finding(place, problem))
-    total = sum(entry.frame for run in runs for entry in run.entries)
+    report = Report()
+    folders = sorted(run_directories(directory))
+    if not folders and not (directory / LOCK).exists():
+        raise HistoryError(f"{directory} holds no history")
+    total = sum(_size(path) for folder in folders for path in segment_paths(folder))
     done = 0
-    for run in runs:
-        report.runs += 1
-        report.segments += len(run.segments)
-        _check_index(directory / run.id, report)
-        before: Entry | None = None
-        for entry in run.entries:
-            problem = check(entry)
-            if problem:
-                report.findings.append(Finding(_place(run, entry), problem))
-            else:
-                report.blocks += 1
-                report.ticks += entry.count
-            report.remarks += _hole(run, before, entry)
-            before = entry
-            done += entry.frame
-            if progress is not None:
-                progress(done, total)
-        for segment in run.segments:
-            _check_tail(directory / run.id, run, segment, report, live=live)
+
+    def step(size: int) -> None:
+        nonlocal done
+        done += size
+        if progress is not None:
+            progress(done, total)
+
+    for folder in folders:
+        _check_run(folder, report, step, live=live)
     return report
 
 
@@ -114,136 +100,129 @@ def check(entry: Entry) -> str:
         return f"the block at {entry.offset} (ticks {entry.first} to {entry.last}) has lost its foot"
     if numbers(block.lines) != list(block.ts):
         return f"the block at {entry.offset} has other ticks than its foot says"
+    if (block.ats[0], block.ats[-1]) != (entry.first_at, entry.last_at):
+        return f"the block at {entry.offset} has other receive times than its foot says"
     return ""
 
 
-def _check_index(folder: Path, report: Report) -> None:
-    try:
-        if load_index(folder) is None:
-            report.remarks.append(f"{folder.name}: there is no index; a gateway makes it anew")
-    except Damaged as error:
-        report.findings.append(Finding(f"{folder.name}/{INDEX}", str(error)))
+def is_misnamed(segment: Segment, entries: list[Entry]) -> bool:
+    """Whether a segment's name is not that of its first tick."""
+    return bool(entries) and segment.first != entries[0].first
 
 
-def _hole(run: StoredRun, before: Entry | None, entry: Entry) -> Iterator[str]:
-    least = before.ordinal + before.count if before is not None else 0
-    if entry.ordinal > least:
-        since = f"{before.last}" if before is not None else "the beginning"
-        yield f"{run.id}: {entry.ordinal - least} ticks or more are not stored between {since} and {entry.first}"
+def _check_run(folder: Path, report: Report, step: Callable[[int], None], *, live: bool) -> None:
+    for attempt in range(_TRIES):
+        try:
+            index = _load_index(folder, report)
+            run, damage = read_run(folder, lambda size: None, by_feet=True)
+            break
+        except FileNotFoundError:
+            if not live or attempt == _TRIES - 1:
+                raise
+            if not folder.exists():
+                return  # the run was let go meanwhile
+    report.runs += 1
+    for sentence in damage:
+        place, _, problem = sentence.partition(": ")
+        report.findings.append(Finding(place, problem))
+    report.remarks += _holes(run)
+    for segment in run.segments:
+        try:
+            _check_segment(folder, run, segment, report, live=live)
+        except FileNotFoundError:
+            if not live:
+                raise
+            report.remarks.append(f"{run.id}/{segment.name}: was deleted meanwhile")
+        step(segment.size)
+    if index is not None:
+        report.findings += _check_index(run, index)
+    if not live:  # else it is written to right now
+        report.findings += _check_journal(folder)
 
 
-def _check_tail(folder: Path, run: StoredRun, segment: Segment, report: Report, *, live: bool) -> None:
-    """What lies behind the last foot of a segment."""
-    size = segment.path.stat().st_size
-    if size <= segment.size:
-        if (end := walk(segment.path, 0).end) < segment.size:
-            problem = f"bytes {end} to {segment.size} are no block, though the index says so"
-            report.findings.append(Finding(f"{run.id}/{segment.name}", problem))
+def _check_segment(folder: Path, run: StoredRun, segment: Segment, report: Report, *, live: bool) -> None:
+    place = f"{run.id}/{segment.name}"
+    report.segments += 1
+    entries = [entry for entry in run.entries if entry.volume is segment]
+    if is_misnamed(segment, entries):
+        report.findings.append(Finding(place, f"begins with tick {entries[0].first}, which is not what its name says"))
+    for entry in entries:
+        if problem := check(entry):
+            report.findings.append(Finding(place, problem))
+        else:
+            report.blocks += 1
+            report.ticks += entry.count
+    left = segment.path.stat().st_size - segment.size
+    if left <= 0:
         return
     torn = peek_tail(folder, run, segment)
     count = len(torn.block.ts) if torn is not None else 0
-    told = f"an open block with {count} ticks, {size - segment.size} bytes from {segment.size} on"
+    told = f"an open block with {count} ticks, {left} bytes from {segment.size} on"
     if live and segment is run.segments[-1]:
-        report.remarks.append(f"{run.id}/{segment.name}: {told}")
+        report.remarks.append(f"{place}: {told}")
     else:
-        report.findings.append(Finding(f"{run.id}/{segment.name}", f"{told}, is not closed"))
+        report.findings.append(Finding(place, f"{told}, is not closed"))
 
 
-def _place(run: StoredRun, entry: Entry) -> str:
-    return f"{run.id}/{entry.volume.name}" if isinstance(entry.volume, Segment) else run.id
+def _holes(run: StoredRun) -> Iterator[str]:
+    before: Entry | None = None
+    for entry in run.entries:
+        least = before.ordinal + before.count if before is not None else 0
+        if entry.ordinal > least:
+            since = f"{before.last}" if before is not None else "the beginning"
+            yield f"{run.id}: {entry.ordinal - least} ticks or more are not stored between {since} and {entry.first}"
+        before = entry
+    if run.total > run.stored:
+        yield f"{run.id}: {run.total - run.stored} ticks or more are not stored at its end"
 
 
-# ---- mending ----
+# ---- what stands beside the segments ----
 
 
-def repair(directory: Path, progress: Progress | None = None) -> list[str]:
-    """Mend what can be mended, in a directory whose lock the caller holds; returns what was done.
-
-    It can be interrupted anywhere and done again.
-
-    Raises:
-        OSError: a file cannot be read or written; what was mended before stands.
-        HistoryError: as ``verify``.
-    """
-    done: list[str] = []
-    runs, _ = read_directory(directory)
-    total = sum(segment.path.stat().st_size for run in runs for segment in run.segments)
-    passed = 0
-    for run in runs:
-        folder = directory / run.id
-        for segment in run.segments:
-            recovered = recover_tail(folder, run, segment)
-            if recovered != type(recovered)():
-                kept = f"ticks {recovered.entry.first} to {recovered.entry.last} kept, " if recovered.entry else ""
-                done.append(f"{run.id}/{segment.name}: its end was closed: {kept}{recovered.cut} bytes cut off")
-        for segment in list(run.segments):
-            done += _rewrite_if_damaged(run, segment)
-            passed += segment.size
-            if not segment.path.stat().st_size:  # nothing of it was left
-                segment.path.unlink()
-            if progress is not None:
-                progress(passed, total)
-        with contextlib.suppress(FileNotFoundError):
-            (folder / INDEX).unlink()
-    for run in read_directory(directory)[0]:  # what is there now, by the files alone
-        save_index(directory / run.id, run)
-    return done
-
-
-def _rewrite_if_damaged(run: StoredRun, segment: Segment) -> Iterator[str]:
-    """Write a segment anew where anything in it is not as it should be."""
-    entries = [entry for entry in run.entries if entry.volume is segment]
-    sound: list[tuple[Entry, Block]] = []
-    for entry in entries:
-        with contextlib.suppress(Damaged):
-            sound.append((entry, segment.read(entry)))
-    bare = sum(not entry.foot for entry in entries)
-    whole = len(sound) == len(entries) and not bare
-    feet = walk(segment.path, 0)  # whatever the index says of it
-    if whole and not feet.strays and feet.end == segment.path.stat().st_size:
-        return
-    lost = [entry for entry in entries if entry not in {one for one, _ in sound}]
-    _write_anew(run, segment, sound)
-    run.entries = [entry for entry in run.entries if entry.volume is not segment or entry not in lost]
-    told = ", ".join(f"{entry.first} to {entry.last}" for entry in lost) or "none"
-    yield f"{run.id}/{segment.name}: written anew; ticks lost: {told}; the old file is {segment.name}{DAMAGED_SUFFIX}"
-
-
-def _write_anew(run: StoredRun, segment: Segment, sound: list[tuple[Entry, Block]]) -> None:
-    temporary = segment.path.with_name(f"{segment.name}.new")
-    last = segment is run.segments[-1]
-    with temporary.open("wb") as file:
-        for entry, block in sound:
-            frame = segment.load(entry.offset, entry.offset + entry.frame)
-            foot = run.foot(
-                entry.ordinal, block.ts, block.ats, size=len(block.lines), frame=len(frame), crc=crc32(frame)
-            )
-            file.write(frame + foot.pack())
-        if segment.sealed or run.ended:
-            file.write(_mark(run, [entry for entry, _ in sound], last=last).pack())
-        file.flush()
-        os.fsync(file.fileno())
-    kept = segment.path.with_name(segment.name + DAMAGED_SUFFIX)
-    if not kept.exists():  # else a repair was interrupted here, and this is the file that it wrote
-        os.link(segment.path, kept)
-    temporary.replace(segment.path)
-    _sync(segment.path.parent)
-
-
-def _mark(run: StoredRun, entries: list[Entry], *, last: bool) -> Foot:
-    """The mark that seals a segment again."""
-    if last or not entries:
-        return run.mark(ended=last and run.ended, lost_tail=last and run.lost_tail)
-    newest = entries[-1]
-    return Foot(
-        run.id, run.seq, run.started, run.origin, newest.ordinal + newest.count, newest.last, newest.last, 0, 0,
-        sealed=True,
-    )  # fmt: skip
-
-
-def _sync(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY)
+def _load_index(folder: Path, report: Report) -> Index | None:
+    """A run's index, if there is one that can be read. To be called before the feet are walked: it may be behind them,
+    not ahead."""
     try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+        index = load_index(folder)
+    except Damaged as error:
+        report.findings.append(Finding(f"{folder.name}/{INDEX}", str(error)))
+        return None
+    if index is None:
+        report.remarks.append(f"{folder.name}: there is no index; a gateway makes it anew")
+    return index
+
+
+def _check_index(run: StoredRun, index: Index) -> Iterator[Finding]:
+    """Where an index says something else than the feet do."""
+    there = {segment.name: segment for segment in run.segments}
+    for listed in index.segments:
+        segment = there.get(listed.name)
+        if segment is None:
+            continue  # a hole, which the ordinals tell of
+        if segment.shortened:
+            lacking = listed.size - _size(segment.path)
+            yield Finding(f"{run.id}/{listed.name}", f"is {lacking} bytes shorter than the index says")
+        elif not _agrees(listed, [entry for entry in run.entries if entry.volume is segment]):
+            yield Finding(f"{run.id}/{INDEX}", f"has other blocks of {listed.name} than their feet tell")
+
+
+def _agrees(listed: Listed, entries: list[Entry]) -> bool:
+    """Whether an index has the blocks of a segment, as far as it goes. (Damaged feet are told elsewhere.)"""
+    offset, foot = FIELDS.index("offset"), FIELDS.index("foot")
+    rows = {row[offset]: list(row) for row in listed.blocks if row[foot]}
+    sound = {entry.offset: [getattr(entry, name) for name in FIELDS] for entry in entries if entry.foot}
+    return all(rows.get(at) == row for at, row in sound.items() if at < listed.size)
+
+
+def _check_journal(folder: Path) -> Iterator[Finding]:
+    journal = read_journal(folder)
+    if journal is not None and journal.ending is Ending.DAMAGED:
+        yield Finding(f"{folder.name}/{JOURNAL}", "is damaged")
+
+
+def _size(path: Path) -> int:
+    """Bytes of a file; 0 where it was deleted meanwhile."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0

@@ -6,6 +6,7 @@ Everything here waits for the disk; none of it is called on the event loop.
 from __future__ import annotations
 
 import errno
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -27,6 +28,8 @@ from .segment import (
     unpack_foot,
 )
 from .shelf import Block, Entry
+
+log = logging.getLogger("tick_gateway.history")
 
 _WINDOW_BYTES: Final = 1 << 20
 
@@ -82,10 +85,16 @@ class Segment:
 
     def read(self, entry: Entry) -> Block:
         """See ``Volume.read``."""
+        known = entry.verified
         frame, data = self._load(entry)
-        if not entry.foot:
+        try:
+            foot = unpack_foot(data) if entry.foot else None
+        except Damaged:
+            foot = None
+            if not known:  # once for each block
+                log.error("history: %s: the foot of the block at %d is damaged", self.path.name, entry.offset)
+        if foot is None:
             return self._read_bare(entry, frame)
-        foot = unpack_foot(data)
         if (foot.run, foot.ordinal, foot.crc, foot.count) != (
             self.path.parent.name, entry.ordinal, entry.crc, entry.count,
         ):  # fmt: skip
