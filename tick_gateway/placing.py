@@ -115,7 +115,8 @@ class Placing:
             stored = shelf.received_since(since) if shelf is not None else None
             if stored is not None and shelf is not None and stored.first <= run.evicted:
                 before = next((one.last for one in shelf.upto(stored.first - 1)), -1)
-                if shelf.missing_before(stored, before):
+                first_at = stored.first_at if isinstance(stored, Entry) else stored.ticks[0].at
+                if first_at >= since and shelf.missing_before(stored, before):
                     return Position(run.id, before)  # what is missing may have been asked for: a gap will say so
                 for batch in (yield from self._look(run, stored)) or ():
                     if batch.ticks[-1].at >= since:
