@@ -122,7 +122,9 @@ class Placing:
                     if batch.ticks[-1].at >= since:
                         return Position(run.id, batch.ticks[bisect_left(batch.ticks, since, key=_at)].t - 1)
                 return Position(run.id, before)  # it is gone since
-            if run.evicted >= 0 and run.evicted_at >= since:  # some of what was asked for is gone: a gap will say so
+            # Of missing ticks it may be known only that they came before the next run.
+            latest = run.evicted_at if run.following is None else min(run.evicted_at, run.following.started)
+            if run.evicted >= 0 and latest >= since:  # some of what was asked for is gone: a gap will say so
                 return Position(run.id, next((one.last for one in shelf.upto(run.evicted)), -1) if shelf else -1)
             begin, end = self._ring.after(run, -1), self._ring.after(run, run.shown)
             at = bisect_left(self._ring, since, begin, end, key=_last_at)
