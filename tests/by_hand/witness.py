@@ -206,7 +206,7 @@ class Witness:
     def _reset(self, body: dict[str, Any]) -> None:
         new, old, complete = body["run"], body["old"], body["complete"]
         if self.start is not None:
-            assert self.run in (None, old) or self.query.since is not None
+            assert self.run in (None, old, new) or self.query.since is not None  # new: a hello named it
             bare, self.run, self.start = self.start.bare, old, None
             self.t = -1 if bare is None else bare
             if old == new:
