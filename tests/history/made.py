@@ -150,3 +150,16 @@ def blocks(
             yield entry, entry.volume.read(entry)
         except Damaged as error:
             damage.append(str(error))
+
+
+class Clock:
+    """What the recorder takes for the time."""
+
+    def __init__(self) -> None:
+        self.now = AT / 1000
+
+    def time(self) -> float:
+        return self.now
+
+    def monotonic(self) -> float:
+        return self.now

@@ -134,6 +134,7 @@ class Active:
         block = self.block
         assert block is not None
         self.flush()  # where the foot does not come to be, the journal knows when its ticks were received
+        self.check()
         self._put(finish(block.compressor))
         foot = self.run.foot(
             block.ordinal, block.ts, block.ats, size=block.size, frame=block.written, crc=block.crc
@@ -143,7 +144,6 @@ class Active:
         entry = Entry.of(self.segment, self.segment.size, foot, len(packed))
         self.segment.size = self.size + len(packed)
         self.block = None
-        self.check()
         return entry
 
     def seal(self, mark: Foot) -> None:
