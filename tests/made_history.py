@@ -8,7 +8,8 @@ from pathlib import Path
 
 from tests.conformance.events import Ledger
 from tests.conformance.house import tick
-from tick_gateway.history.recorder import Limits, Recorder
+from tick_gateway.history.limits import Limits
+from tick_gateway.history.recorder import Recorder
 from tick_gateway.ring import Batch, Run
 from tick_gateway.tick import Tick
 

@@ -21,7 +21,8 @@ from tick_gateway.errors import HistoryError
 from tick_gateway.history.active import Active
 from tick_gateway.history.catalog import locked, read_directory
 from tick_gateway.history.foreign import Directory
-from tick_gateway.history.recorder import Limits, Recorder
+from tick_gateway.history.limits import Limits
+from tick_gateway.history.recorder import Recorder
 
 MAX_TICK = 1 << 20
 SMALL = Limits(block_bytes=2000, segment_bytes=8000, level=1, fsync="never")

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, rule
 
-from tick_gateway.history.recorder import Limits
+from tick_gateway.history.limits import Limits
 
 from .by_hand.client import Client, Pairs
 from .by_hand.disk import LARGEST_TICK, Disk

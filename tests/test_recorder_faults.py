@@ -15,7 +15,8 @@ import pytest
 from tests import history_files
 from tests.faulty_disk import Disk
 from tick_gateway.history.catalog import read_directory
-from tick_gateway.history.recorder import Limits, Recorder
+from tick_gateway.history.limits import Limits
+from tick_gateway.history.recorder import Recorder
 from tick_gateway.history.restoring import Debt, recover
 from tick_gateway.history.shelf import Shelf
 from tick_gateway.ring import Batch, Run

@@ -13,7 +13,7 @@ from .feed import Feed
 from .history.archive import Archive
 from .history.catalog import Progress
 from .history.keeper import ReadingThreads
-from .history.recorder import Limits
+from .history.limits import Limits
 from .history.store import Store
 from .settings import Settings
 

@@ -22,7 +22,8 @@ from .bar import Bar
 from .errors import HistoryError, SettingError
 from .history.catalog import Progress, locked, read_directory
 from .history.foreign import NOTE_VERSION, Directory, Event, Gone
-from .history.recorder import Limits, Recorder
+from .history.limits import Limits
+from .history.recorder import Recorder
 from .history.restoring import Debt, recover
 from .history.runs import Stretch
 from .history.stored import StoredRun

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from tick_gateway.history import keeper
 from tick_gateway.history.index import save_index
 from tick_gateway.history.keeper import Keeper, Wrote
-from tick_gateway.history.recorder import Closed, Event, Limits
+from tick_gateway.history.limits import Closed, Event, Limits
 from tick_gateway.history.shelf import Entry
 from tick_gateway.history.store import Store
 from tick_gateway.history.stored import StoredRun

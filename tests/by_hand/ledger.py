@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import orjson
 
 from tick_gateway.errors import Damaged
-from tick_gateway.history.recorder import Closed
+from tick_gateway.history.limits import Closed
 from tick_gateway.history.shelf import Entry
 from tick_gateway.history.store import Store
 from tick_gateway.ring import Batch, Run

@@ -22,7 +22,8 @@ from tick_gateway.errors import Damaged, HistoryError, Locked
 from tick_gateway.history import catalog, volume
 from tick_gateway.history.catalog import LOCK, in_use, lock, locked, read_directory, read_run
 from tick_gateway.history.index import FIELDS, Index, Listed, load_index, pack_index, save_index, unpack_index
-from tick_gateway.history.recorder import Limits, Recorder
+from tick_gateway.history.limits import Limits
+from tick_gateway.history.recorder import Recorder
 from tick_gateway.history.segment import Foot
 from tick_gateway.history.stored import StoredRun
 

@@ -19,7 +19,8 @@ from tests import history_files
 from tests.faulty_disk import Disk
 from tests.history.made import AT, FOREVER, Clock, Writer, data_of, opened
 from tick_gateway.history import recorder as module
-from tick_gateway.history.recorder import Closed, Limits, Recorder, Removed
+from tick_gateway.history.limits import Closed, Limits, Removed
+from tick_gateway.history.recorder import Recorder
 from tick_gateway.history.segment import Foot
 from tick_gateway.history.volume import walk
 

@@ -16,7 +16,7 @@ from tests import history_files
 from tests.faulty_disk import Disk
 from tests.history.made import AT, LIMITS, Flushed, Opened, Writer, data_of, files, lay, opened
 from tick_gateway.history.journal import Ending, unpack_journal
-from tick_gateway.history.recorder import Limits
+from tick_gateway.history.limits import Limits
 
 SEGMENT = "0000000000000000.jsonl.zst"
 JOURNAL = "journal"

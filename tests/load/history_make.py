@@ -13,7 +13,8 @@ import time
 from pathlib import Path
 
 from tick_gateway.history.catalog import locked
-from tick_gateway.history.recorder import Limits, Recorder
+from tick_gateway.history.limits import Limits
+from tick_gateway.history.recorder import Recorder
 from tick_gateway.ring import Batch, Run
 from tick_gateway.tick import Tick
 

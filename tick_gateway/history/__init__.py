@@ -13,8 +13,10 @@ recovery    after a crash: the open block is cut back to what is vouched for, an
 verify      checking a directory: everything is read and held against what stands beside it
 repair      mending it: what is damaged is cut out and kept beside
 active      the segment that is written to, and its open block
+rotation    which segment is written to: opened, sealed, forced to the disk
 retention   which segments have to go
-recorder    writing: when blocks are closed and segments sealed, and what comes after a failure
+limits      what history is kept by, and what is told of it while it is written
+recorder    writing: when blocks are closed, what the end of a run means, and what comes after a failure
 archive     the loop's side of reading: shelves, decoded blocks in a bounded cache, loads under way
 keeper      the loop's side of writing: a thread, the hand-over to it, when ticks may be shown, health
 restoring   from a directory to what memory keeps: recovery run by run, the bus as it was

@@ -26,7 +26,8 @@ from typing import Final, Literal, NamedTuple
 from ..bus import TickBus
 from ..ring import Batch, Run
 from .archive import Archive
-from .recorder import Event, Recorder, Removed
+from .limits import Event, Removed
+from .recorder import Recorder
 
 log = logging.getLogger("tick_gateway.history")
 

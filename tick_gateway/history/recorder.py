@@ -13,62 +13,17 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 from ..ring import Batch, Run
-from .active import Active, sync_directory
 from .index import save_index
-from .recovery import free_name, recover_tail
+from .limits import Closed, Event, Limits, Removed
 from .retention import delete, too_much
-from .shelf import Entry
+from .rotation import Rotation
 from .stored import StoredRun
-from .volume import Segment, segment_name
+from .volume import Segment
 
 log = logging.getLogger("tick_gateway.history")
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What history is kept by; ages in seconds, 0: no bound.
-
-    Attributes:
-        block_bytes, block_ticks, block_age: when a block is closed.
-        segment_bytes, segment_age: when a segment is sealed.
-        retain_bytes, retain_age: what sealed segments may take, and how old their newest tick may be.
-        level: of the compression, 1 to 19.
-        fsync: ``never``, ``interval`` or ``block``.
-        fsync_interval: seconds.
-    """
-
-    block_bytes: int = 1 << 20
-    block_ticks: int = 8192
-    block_age: float = 60.0
-    segment_bytes: int = 64 << 20
-    segment_age: float = 86400.0
-    retain_bytes: int = 0
-    retain_age: float = 0.0
-    level: int = 3
-    fsync: str = "interval"
-    fsync_interval: float = 1.0
-
-
-class Closed(NamedTuple):
-    """A block was closed (or recovered): from here on it is read from disk."""
-
-    run: str
-    entry: Entry
-
-
-class Removed(NamedTuple):
-    """A segment was deleted, or found to be gone."""
-
-    run: str
-    segment: Segment
-
-
-Event = Closed | Removed
 
 
 class Recorder:
@@ -95,22 +50,20 @@ class Recorder:
         self.events: list[Event] = []
         self._directory = directory
         self._limits = limits
+        self._rotation = Rotation(directory, limits, self._tell, time.monotonic())
         self._run: StoredRun | None = None  # which is written to
         self._live: Run | None = None  # the same, as the bus has it
-        self._active: Active | None = None
-        self._began_at = 0.0  # when the first tick in the active segment was received, ms since the epoch; 0: none yet
-        self._opened = 0.0  # when it was opened, monotonic seconds
         self._torn: tuple[StoredRun, Segment] | None = None  # its end is to be recovered first
         self._prepare = prepare
         self._broken = prepare is not None  # something failed half way: resume() comes before the next write
         self._others = 0  # bytes of all segments but the active one
-        self._synced = time.monotonic()
         self._account()
 
     @property
     def size(self) -> int:
         """Bytes of all segments."""
-        return self._others + (self._active.size if self._active is not None else 0)
+        active = self._rotation.active
+        return self._others + (active.size if active is not None else 0)
 
     @property
     def broken(self) -> bool:
@@ -120,7 +73,8 @@ class Recorder:
     @property
     def segment(self) -> Segment | None:
         """The segment that is written to, if one is open."""
-        return self._active.segment if self._active is not None else None
+        active = self._rotation.active
+        return active.segment if active is not None else None
 
     # ---- what the caller does ----
 
@@ -133,9 +87,9 @@ class Recorder:
         try:
             for batch in batches:
                 self._add(batch)
-            if self._active is not None:
-                self._active.flush()
-                self._sync_by_time()
+            if self._rotation.active is not None:
+                self._rotation.active.flush()
+                self._rotation.sync_by_time(time.monotonic())
         except OSError:
             self._break()
             raise
@@ -161,15 +115,15 @@ class Recorder:
         Raises:
             OSError: as ``write``.
         """
-        active = self._active
+        active, now = self._rotation.active, time.monotonic()
         try:
             if active is not None:
                 active.check()
                 block = active.block
-                if block is not None and time.monotonic() - block.began >= self._limits.block_age:
+                if block is not None and now - block.began >= self._limits.block_age:
                     self._close_block()
                 self._seal_if_due()
-                self._sync_by_time()
+                self._rotation.sync_by_time(now)
             self._retire()
         except OSError:
             self._break()
@@ -187,7 +141,7 @@ class Recorder:
         if self._torn is not None:
             run, segment = self._torn
             if segment.path.exists():
-                self._recover(run, segment)
+                self._rotation.recover(run, segment)
                 if segment.path.stat().st_size == 0:  # no block came into it, and an empty file is no zstd file
                     segment.path.unlink()
                     run.segments.remove(segment)
@@ -202,10 +156,10 @@ class Recorder:
             OSError: it could not be done; the next start recovers it.
         """
         try:
-            if not self._broken and self._active is not None:
+            if not self._broken and self._rotation.active is not None:
                 self._close_block()
-                self._sync()
-                self._save_index(self._active.run)
+                self._rotation.sync(time.monotonic())
+                self._save_index(self._rotation.active.run)
         finally:
             self._drop_files()
 
@@ -216,13 +170,15 @@ class Recorder:
         if run is not self._run:
             self._switch(run)
         self._live = batch.run
-        active = self._active
+        active = self._rotation.active
         if active is not None and active.block is not None and active.block.next != batch.ordinal:
             self._close_block()  # a hole lies between: the next block's ordinal tells of it
-        active = self._open(run, batch.first)
+        self._open(run, batch.first)
+        active = self._rotation.active
+        assert active is not None
         if active.block is None:
             active.begin(batch.ordinal, time.monotonic())
-            self._began_at = self._began_at or batch.ticks[0].at
+            self._rotation.began(batch.ticks[0].at)
         active.add(batch)
         block = active.block
         assert block is not None
@@ -242,13 +198,15 @@ class Recorder:
         if before is not None:
             if live is not None and live.ended and not before.ended:
                 self._end(before, live)
-            elif self._active is not None:
+            elif self._rotation.active is not None:
                 self._close_block()
-                self._seal(before)
+                if self._rotation.active.segment.size:
+                    self._seal(before)
+                self._drop_files()
         self._run = run
 
     def _close_block(self) -> None:
-        active = self._active
+        active = self._rotation.active
         if active is None or active.block is None:
             return
         entry = active.close_block()
@@ -256,105 +214,43 @@ class Recorder:
         active.run.know(entry.ordinal + entry.count, entry.last)
         self.events.append(Closed(active.run.id, entry))
         if self._limits.fsync == "block":
-            self._sync()
+            self._rotation.sync(time.monotonic())
 
     # ---- segments ----
 
-    def _open(self, run: StoredRun, first: int, *, full: bool = False) -> Active:
-        """Have a segment of a run open: its last one if there is room in it (or though it is ``full``), else a new one
-        that begins with tick ``first``."""
-        if self._active is not None:
-            return self._active
-        folder = self._directory / run.id
-        self._make_folder(folder)
-        segment = run.segments[-1] if run.segments else None
-        if segment is not None and not segment.path.exists():  # somebody deleted it: readers will find that out
-            segment = None
-        if segment is not None and not segment.sealed:
-            size = segment.path.stat().st_size
-            if size > segment.size:
-                self._recover(run, segment)  # it could not be done at the start
-                size = segment.path.stat().st_size
-            segment.sealed = size != segment.size  # it is damaged: nothing is written behind that
-        if segment is None or segment.sealed:
-            segment = self._new_segment(run, folder / segment_name(first))
-        self._activate(run, segment)
-        assert self._active is not None
-        if not full and self._seal_if_due():
-            return self._open(run, first)
-        return self._active
-
-    def _new_segment(self, run: StoredRun, path: Path) -> Segment:
-        if path.exists() and path.stat().st_size:  # of blocks that are so damaged that their numbers are not known
-            path.replace(free_name(path, 0))
-        for segment in [segment for segment in run.segments if segment.path == path]:
-            run.segments.remove(segment)
-            run.entries = [entry for entry in run.entries if entry.volume is not segment]
-            self.events.append(Removed(run.id, segment))
-        return Segment(path)
-
-    def _activate(self, run: StoredRun, segment: Segment) -> None:
-        self._active = Active(run, segment, self._limits.level)
-        segment.sealed = False
-        if segment not in run.segments:
-            run.segments.append(segment)
-        self._opened = time.monotonic()
-        self._began_at = next((entry.first_at for entry in run.entries if entry.volume is segment), 0)
-        self._account()
-        if self._limits.fsync != "never":
-            sync_directory(segment.path.parent)
-
-    def _make_folder(self, folder: Path) -> None:
-        if folder.is_dir():
+    def _open(self, run: StoredRun, first: int, *, full: bool = False) -> None:
+        """Have a segment of a run open in which there is room, or though it is ``full``."""
+        if self._rotation.active is not None:
             return
-        folder.mkdir(parents=True)
-        if self._limits.fsync != "never":
-            sync_directory(folder.parent)
-
-    def _recover(self, run: StoredRun, segment: Segment) -> None:
-        recovered = recover_tail(self._directory / run.id, run, segment)
-        if recovered.damage:
-            log.error("history: %s/%s: %s", run.id, segment.name, recovered.damage)
-        if recovered.entry is not None:
-            self.events.append(Closed(run.id, recovered.entry))
+        self._rotation.open(run, first, time.monotonic())
+        self._account()
+        if not full and self._seal_if_due():
+            self._open(run, first)
 
     def _seal_if_due(self) -> bool:
-        limits, active = self._limits, self._active
-        if active is None or active.block is not None or not active.segment.size:
-            return False
-        # By the clock, or by the receive times of its ticks: those of an import passed long ago.
-        span = (active.run.entries[-1].last_at - self._began_at) / 1000 if self._began_at else 0.0
-        age = max(span, time.monotonic() - self._opened)
-        if active.segment.size < limits.segment_bytes and not (limits.segment_age and age >= limits.segment_age):
+        active = self._rotation.active
+        if active is None or not self._rotation.due(time.monotonic()):
             return False
         self._seal(active.run)
         return True
 
     def _seal(self, run: StoredRun, *, ended: bool = False, lost_tail: bool = False) -> None:
         """No block will be added to the active segment."""
-        active = self._active
-        assert active is not None
-        if active.segment.size or ended:
-            active.seal(run.mark(ended=ended, lost_tail=lost_tail))
-            if ended:
-                run.ended, run.lost_tail = True, lost_tail
-        self._sync()
-        self._drop_files()
+        self._rotation.seal(run.mark(ended=ended, lost_tail=lost_tail), time.monotonic())
+        if ended:
+            run.ended, run.lost_tail = True, lost_tail
+        self._account()
         self._save_index(run)
         self._retire()
 
     def _end(self, stored: StoredRun, run: Run) -> None:
-        active = self._active
+        active = self._rotation.active
         if active is None or active.run is stored:
             self._close_block()
             self._mark_end(stored, run)
-            return
-        began_at, self._active = self._began_at, None  # its place was taken already: it is marked beside
-        try:
-            self._mark_end(stored, run)
-        finally:
-            self._drop_files()
-            self._active, self._began_at = active, began_at
+        else:  # its place was taken already
+            with self._rotation.aside():
+                self._mark_end(stored, run)
             self._account()
 
     def _mark_end(self, stored: StoredRun, run: Run) -> None:
@@ -368,16 +264,7 @@ class Recorder:
         except OSError as error:  # a cache: where it does not fit the files, they are asked
             log.warning("history: the index of run %s cannot be saved: %s", run.id, error.strerror)
 
-    # ---- durability, retention ----
-
-    def _sync(self) -> None:
-        if self._limits.fsync != "never" and self._active is not None:
-            self._active.sync()
-        self._synced = time.monotonic()
-
-    def _sync_by_time(self) -> None:
-        if self._limits.fsync == "interval" and time.monotonic() - self._synced >= self._limits.fsync_interval:
-            self._sync()
+    # ---- retention ----
 
     def _retire(self) -> None:
         limits = self._limits
@@ -405,17 +292,18 @@ class Recorder:
 
     def _break(self) -> None:
         self._broken = True
-        if self._active is not None:
-            self._torn = self._active.run, self._active.segment
+        if self._rotation.active is not None:
+            self._torn = self._rotation.active.run, self._rotation.active.segment
         self._drop_files()
         self._run = self._live = None
 
     def _drop_files(self) -> None:
-        active, self._active = self._active, None
-        if active is not None:
-            active.drop()
+        self._rotation.drop()
         self._account()
 
     def _account(self) -> None:
         writing = self.segment
         self._others = sum(one.size for run in self.runs.values() for one in run.segments if one is not writing)
+
+    def _tell(self, event: Event) -> None:
+        self.events.append(event)

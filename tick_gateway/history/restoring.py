@@ -18,7 +18,7 @@ from ..errors import HistoryError
 from ..ring import Batch, Run
 from .archive import Archive
 from .index import save_index
-from .recorder import Closed, Event
+from .limits import Closed, Event
 from .recovery import Recovered, Torn, peek_tail, recover_tail
 from .shelf import Shelf, batches_of
 from .stored import StoredRun

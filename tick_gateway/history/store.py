@@ -13,7 +13,8 @@ from ..errors import HistoryError, Locked
 from .archive import Archive
 from .catalog import Progress, lock, read_directory
 from .keeper import Keeper, ReadingThreads
-from .recorder import Event, Limits, Recorder
+from .limits import Event, Limits
+from .recorder import Recorder
 from .restoring import Debt, recover, restore
 from .stored import StoredRun
 

@@ -39,7 +39,8 @@ class Sealed:
 
 
 def sealed(shelf: Shelf, *, newest: bool) -> list[Sealed]:
-    """A run's sealed files, oldest first; of the ``newest`` run, the last file is still written to."""
+    """A run's sealed files, oldest first; of the ``newest`` run, and of one whose end is not written yet, the last file
+    is still written to."""
     found: list[Sealed] = []
     for entry in shelf.entries:
         if not isinstance(entry.volume, Segment):
@@ -48,7 +49,9 @@ def sealed(shelf: Shelf, *, newest: bool) -> list[Sealed]:
             found[-1].last, found[-1].count = entry.last, found[-1].count + entry.count
         else:
             found.append(Sealed(shelf.run.id, entry.volume, entry.first, entry.last, entry.count))
-    return found[:-1] if newest and not shelf.run.over else found
+    last = found[-1].segment if found else None
+    open_ = last is not None and not last.sealed and (newest or not shelf.run.restored)
+    return found[:-1] if open_ else found
 
 
 def _all(hub: Hub, run: str | None) -> list[Sealed]:

@@ -11,7 +11,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from tick_gateway.history.recorder import Limits, Recorder
+from tick_gateway.history.limits import Limits
+from tick_gateway.history.recorder import Recorder
 from tick_gateway.ring import Batch, Run
 from tick_gateway.tick import Tick
 

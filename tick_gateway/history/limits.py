@@ -1,0 +1,54 @@
+"""What history is kept by, and what is told of it while it is written.
+
+Pure: no I/O, no clock.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from .shelf import Entry
+from .volume import Segment
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What history is kept by; ages in seconds, 0: no bound.
+
+    Attributes:
+        block_bytes, block_ticks, block_age: when a block is closed.
+        segment_bytes, segment_age: when a segment is sealed.
+        retain_bytes, retain_age: what sealed segments may take, and how old their newest tick may be.
+        level: of the compression, 1 to 19.
+        fsync: ``never``, ``interval`` or ``block``.
+        fsync_interval: seconds.
+    """
+
+    block_bytes: int = 1 << 20
+    block_ticks: int = 8192
+    block_age: float = 60.0
+    segment_bytes: int = 64 << 20
+    segment_age: float = 86400.0
+    retain_bytes: int = 0
+    retain_age: float = 0.0
+    level: int = 3
+    fsync: str = "interval"
+    fsync_interval: float = 1.0
+
+
+class Closed(NamedTuple):
+    """A block was closed (or recovered): from here on it is read from disk."""
+
+    run: str
+    entry: Entry
+
+
+class Removed(NamedTuple):
+    """A segment was deleted, or another file took its place."""
+
+    run: str
+    segment: Segment
+
+
+Event = Closed | Removed
