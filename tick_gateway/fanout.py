@@ -34,7 +34,7 @@ _SLICE_SESSIONS: Final = 256
 _PUMP_SECONDS: Final = 0.002  # spent on sessions that catch up between two turns of the loop
 SHORTEST_INTERVAL: Final = 0.005  # seconds; each flush costs a publishing thread one wake-up of the loop
 _BUSY_SECONDS: Final = 0.1  # between two flushes, at most, where gathering is worth it
-_GATHER_SECONDS: Final = 0.05
+_GATHER_SECONDS: Final = 0.03
 _SWEEP_SECONDS: Final = 1.0  # how often heartbeats are looked at
 
 

@@ -32,7 +32,7 @@ from .ring import Batch, Run
 from .tick import Position
 from .view import View
 
-READ_BYTES: Final = 256 * 1024
+READ_BYTES: Final = 128 * 1024
 
 Piece = Span | Look
 """What comes next: ticks in memory, or a block on disk."""
