@@ -33,6 +33,7 @@ _SLICE_BYTES: Final = 4 << 20  # written between two turns of the loop
 _SLICE_SESSIONS: Final = 256
 _PUMP_SECONDS: Final = 0.002  # spent on sessions that catch up between two turns of the loop
 SHORTEST_INTERVAL: Final = 0.005  # seconds; each flush costs a publishing thread one wake-up of the loop
+_STORE_SECONDS: Final = 0.002  # how long before a flush what it will show is handed to history
 _BUSY_SECONDS: Final = 0.1  # between two flushes, at most, where gathering is worth it
 _GATHER_SECONDS: Final = 0.03
 _SWEEP_SECONDS: Final = 1.0  # how often heartbeats are looked at
@@ -48,7 +49,7 @@ class FanOut:
     """
 
     def __init__(
-        self, bus: TickBus, feed: Feed, *, flush_interval: float = 0.02, encoded_bytes: int = 32 << 20
+        self, bus: TickBus, feed: Feed, *, flush_interval: float = 0.025, encoded_bytes: int = 32 << 20
     ) -> None:
         self.bus = bus
         self.feed = feed
@@ -226,11 +227,18 @@ class FanOut:
         if self.bus.sink is None:
             self.news()
         elif self._commit_handle is None:
-            delay = self._next_commit - time.monotonic()
+            delay = self.due - time.monotonic()
             if delay <= 0:
                 self._commit()
             else:
                 self._commit_handle = self.loop.call_later(delay, self._commit)
+
+    @property
+    def due(self) -> float:
+        """When more will be taken in, monotonic seconds: a source that has little may let it gather until then."""
+        if self.bus.sink is None:
+            return self._next_flush
+        return max(self._next_commit, self._next_flush - _STORE_SECONDS)
 
     def _commit(self) -> None:
         self._commit_handle = None

@@ -68,7 +68,9 @@ class Settings:
     publish_hosts: str = _row(
         "", "text", "Host names, comma-separated, that count as this machine's for publishers without a token"
     )
-    flush_interval: float = _row(0.02, "seconds", "the longest time between flushes that a busy gateway chooses", 0, 10)
+    flush_interval: float = _row(
+        0.025, "seconds", "the longest time between flushes that a busy gateway chooses", 0, 10
+    )
     encoded_bytes: int = _row(32 << 20, "bytes", "encoded bytes that are kept for readers who catch up", 0)
     max_connections: int = _row(20_000, "count", "streaming connections at once; the next one is told to come back", 1)
     data: str = _row("", "text", "directory in which every tick is kept; empty: ticks are kept in memory alone")

@@ -12,6 +12,7 @@ from aiohttp import web
 from aiohttp.http import HttpProcessingError
 
 from ..errors import BodyError, GatewayError, InboxFull, ParameterError, TickError
+from ..fanout import FanOut
 from ..hub import Hub
 from ..params import run_id
 from ..takeover import body_is_broken
@@ -23,6 +24,8 @@ MAX_ERRORS: Final = 10  # reported of one body
 _SLICE_SECONDS: Final = 0.005  # spent on one body between two turns of the loop
 _SLICE_LINES: Final = 32  # between two looks at the clock
 _GATHER_SECONDS: Final = 0.005  # between two reads of a body that streams: one read then brings many ticks
+_LONGEST_GATHER_SECONDS: Final = 0.05
+_TAKE_SECONDS: Final = 0.002  # how long before more is taken in it is read
 _GATHER_BYTES: Final = 64 * 1024  # a read that brought so much needs no gathering
 _WATCH_SECONDS: Final = 1.0  # how often a waiting body is looked at
 _BROKEN: Final = "the body broke off: its chunks are not as RFC 9112, section 7.1 has them"
@@ -138,28 +141,27 @@ class Body:
         fault: why it ended before its end; None where it did not.
     """
 
-    def __init__(self, request: web.Request) -> None:
+    def __init__(self, request: web.Request, fanout: FanOut) -> None:
         self.fault: GatewayError | None = None
         self._request = request
+        self._fanout = fanout
         self._content = request.content
         self._loop = asyncio.get_running_loop()
         self._done = self._loop.create_future()
         self._timer = self._loop.call_later(_WATCH_SECONDS, self._watch)
-        self._last = 0.0  # when the last read returned
         self._hurried = False
 
     async def read(self) -> bytes:
         """What has come since the last read; empty at the end, or where it breaks off."""
         if self._hurried and not self._content.at_eof():
             await self._gather()
+        began = self._loop.time()
         try:
             data = await self._content.readany()
         except (ConnectionError, HttpProcessingError, web.RequestPayloadError) as error:
             self.fault = self.fault or BodyError(f"the body broke off: {error}")
             return b""
-        now = self._loop.time()
-        self._hurried = now - self._last < 2 * _GATHER_SECONDS and len(data) < _GATHER_BYTES
-        self._last = now
+        self._hurried = self._loop.time() - began < _GATHER_SECONDS and len(data) < _GATHER_BYTES
         return data
 
     async def leave(self) -> None:
@@ -191,7 +193,8 @@ class Body:
         if transport is None or transport.is_closing():
             return
         transport.pause_reading()
-        await asyncio.sleep(_GATHER_SECONDS)
+        until = self._fanout.due - time.monotonic() - _TAKE_SECONDS  # nobody is shown anything before
+        await asyncio.sleep(min(max(until, _GATHER_SECONDS), _LONGEST_GATHER_SECONDS))
         if not transport.is_closing():
             transport.resume_reading()
 
@@ -208,7 +211,7 @@ async def publish(request: web.Request, hub: Hub) -> web.StreamResponse:
     encoding = request.headers.get("Content-Encoding", "identity").lower()
     if encoding not in ("identity", ""):
         raise BodyError(f"Content-Encoding {encoding!r:.40} is not accepted; accepted: identity", 415, "bad_encoding")
-    body = Body(request)
+    body = Body(request, hub.fanout)
     hub.publishers.add(body.leave)
     try:
         await _take_body(request, publisher, body)
