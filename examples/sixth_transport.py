@@ -14,52 +14,40 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from tick_gateway import Settings
-from tick_gateway.errors import Overloaded
 from tick_gateway.hub import Hub
-from tick_gateway.notices import End, Notice
+from tick_gateway.notices import Notice
 from tick_gateway.server.app import make_app
 from tick_gateway.transports import TRANSPORTS
-from tick_gateway.transports.base import Transport, check_run, full, query_of, stream
+from tick_gateway.transports.base import Transport, check_run, live_coding, query_of, stream
 from tick_gateway.view import Payload
-from tick_gateway.wire import LAST_CHUNK, chunk, notice_json
+from tick_gateway.wire import notice_json
+from tick_gateway.wire.body import BodyFraming
 
 MEDIA_TYPE = "application/json-seq"
 RS = b"\x1e"
 
 
-@dataclass(frozen=True, slots=True)
-class JSONSeqFraming:
-    """How ticks and notices lie on the wire. A value: readers with equal framings share the bytes that it makes."""
+@dataclass(frozen=True)
+class JSONSeqFraming(BodyFraming):
+    """How ticks and notices lie in the body. A value: readers with equal framings share the bytes that it makes.
 
-    chunked: bool = True
+    Chunks, compression, heartbeats and the body's end are ``BodyFraming``'s.
+    """
 
-    @property
-    def opening(self) -> bytes:
-        return b""
+    sign_of_life = RS  # readers pass over an RS that nothing follows (RFC 7464, section 2.1)
 
-    @property
-    def heartbeat(self) -> bytes:
-        return self._wrap(RS)  # readers pass over an RS that nothing follows (RFC 7464, section 2.1)
+    def content(self, run: str, payloads: Sequence[Payload]) -> bytes:
+        return b"".join([RS + payload.data + b"\n" for payload in payloads])
 
-    def messages(self, run: str, payloads: Sequence[Payload]) -> bytes:
-        return self._wrap(b"".join([RS + payload.data + b"\n" for payload in payloads]))
-
-    def notice(self, notice: Notice) -> bytes:
-        return self._wrap(RS + notice_json(notice) + b"\n")
-
-    def closing(self, notice: Notice) -> bytes | None:
-        return (LAST_CHUNK if self.chunked else b"") if isinstance(notice, End) else None
-
-    def _wrap(self, data: bytes) -> bytes:
-        return chunk(data) if self.chunked else data
+    def content_of(self, notice: Notice) -> bytes:
+        return RS + notice_json(notice) + b"\n"
 
 
 async def handle(request: web.Request, hub: Hub) -> web.StreamResponse:
     query = query_of(request)
     check_run(hub, query)
-    if full(hub):
-        raise Overloaded
-    return await stream(request, hub, query, JSONSeqFraming(request.version >= (1, 1)), MEDIA_TYPE)
+    framing = JSONSeqFraming(request.version >= (1, 1), live_coding(request, hub))
+    return await stream(request, hub, query, framing, MEDIA_TYPE)
 
 
 TRANSPORT = Transport("json-seq", "/json-seq", handle, "stream", MEDIA_TYPE, "JSON text sequences: a record a tick")

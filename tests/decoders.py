@@ -6,6 +6,7 @@ would pass over in silence fails here.
 
 import json
 import struct
+import zlib
 from typing import NamedTuple
 
 import zstandard
@@ -83,6 +84,28 @@ class ZstdFrames:
         return b"".join(out)
 
 
+class Gunzip:
+    """One gzip member (RFC 1952) that goes on; what was flushed is there at once."""
+
+    whole = True  # it has no end
+
+    def __init__(self) -> None:
+        self._stream = zlib.decompressobj(16 + zlib.MAX_WBITS)
+
+    def feed(self, data: bytes) -> bytes:
+        assert not self._stream.eof, "something follows the member"
+        return self._stream.decompress(data)
+
+
+class Plain:
+    """No content coding."""
+
+    whole = True
+
+    def feed(self, data: bytes) -> bytes:
+        return data
+
+
 class EventStream:
     """Server-Sent Events (WHATWG HTML, section 9.2.6)."""
 
@@ -146,10 +169,17 @@ class Lines:
 
 
 class Frames:
-    """A server's WebSocket frames (RFC 6455, section 5): unmasked, unfragmented, shortest length."""
+    """A server's WebSocket frames (RFC 6455, section 5): unmasked, unfragmented, shortest length.
 
-    def __init__(self) -> None:
+    Args:
+        coding: ``deflate``: text may be compressed (RFC 7692); ``alone``: without ``server_context_takeover``.
+    """
+
+    def __init__(self, coding: str = "") -> None:
         self.closed = False
+        self.compressed = 0  # messages that were
+        self._coding = coding
+        self._inflate = zlib.decompressobj(-zlib.MAX_WBITS)
         self._rest = b""
 
     def feed(self, data: bytes) -> list[Message]:
@@ -166,7 +196,8 @@ class Frames:
         if len(rest) < 2:
             return None
         first, size, at = rest[0], rest[1], 2
-        assert first & 0xF0 == 0x80, f"a fragment or a reserved bit: {first:#x}"
+        deflated = bool(self._coding) and first == 0xC1
+        assert first & 0xF0 == 0x80 or deflated, f"a fragment or a reserved bit: {first:#x}"
         assert size < 0x80, "a server must not mask"
         for marker, form, least in ((126, "!H", 126), (127, "!Q", 65536)):
             if size == marker:
@@ -179,6 +210,11 @@ class Frames:
         if len(rest) < at + size:
             return None
         payload, self._rest = rest[at : at + size], rest[at + size :]
+        if deflated:
+            self.compressed += 1
+            payload = self._inflate.decompress(payload + b"\x00\x00\xff\xff")
+            if self._coding == "alone":
+                self._inflate = zlib.decompressobj(-zlib.MAX_WBITS)
         return self._message(first & 0x0F, payload)
 
     @staticmethod

@@ -24,7 +24,7 @@ record  ring  view  accept  bar
 params  bus
 notices  history
 cursor  wire
-placing  variant
+placing  variant  answers
 feed
 waiting  group
 fanout

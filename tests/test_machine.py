@@ -58,7 +58,7 @@ class GatewayWithHistory(Gateway):
     ) -> None:
         self.room = Room(sliced=sliced, ring=ring, inbox=inbox, disk=disk)
         for kind, view, extra, lazy in crowd:
-            Client(self.room, kind, [] if kind == "bare" else [*view, *extra], lazy=lazy)
+            Client(self.room, kind, [] if kind.startswith("bare") else [*view, *extra], lazy=lazy)
 
     @property
     def disk(self) -> Disk:

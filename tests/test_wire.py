@@ -11,6 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from tick_gateway.errors import Overloaded
 from tick_gateway.notices import End, Gap, Hello, Notice, Reset
 from tick_gateway.params import UNKNOWN_RUN
 from tick_gateway.tick import Position
@@ -23,13 +24,17 @@ from tick_gateway.wire.websocket import WebSocketFraming, close_frame, frame
 from .decoders import Chunked, EventStream, Frames, Lines, Message
 
 PAIR = [Payload(5, b'{"t":5}'), Payload(7, b'{"t":7}')]
-SSE, NDJSON, WS = SSEFraming(None, False), NDJSONFraming(False), WebSocketFraming()
+TICK = SSEFraming(False, None, "tick")
+SSE, NDJSON, WS = SSEFraming(False), NDJSONFraming(False), WebSocketFraming()
 BARE = WebSocketFraming(bare=True)
 HERE = Position("r", 7)
 
 MESSAGES: list[tuple[Framing, bytes]] = [
     (SSE, b'data: {"t":5}\nid: r:5\n\ndata: {"t":7}\nid: r:7\n\n'),
-    (SSEFraming("tick", False), b'event: tick\ndata: {"t":5}\nid: r:5\n\nevent: tick\ndata: {"t":7}\nid: r:7\n\n'),
+    (
+        SSEFraming(False, None, "tick"),
+        b'event: tick\ndata: {"t":5}\nid: r:5\n\nevent: tick\ndata: {"t":7}\nid: r:7\n\n',
+    ),
     (SSEFraming(), b'2e\r\ndata: {"t":5}\nid: r:5\n\ndata: {"t":7}\nid: r:7\n\n\r\n'),
     (NDJSON, b'{"t":5}\n{"t":7}\n'),
     (NDJSONFraming(), b'10\r\n{"t":5}\n{"t":7}\n\r\n'),
@@ -39,7 +44,7 @@ MESSAGES: list[tuple[Framing, bytes]] = [
 
 SIGNS: list[tuple[Framing, bytes, bytes]] = [  # what goes out at once, and the heartbeat
     (SSE, b"retry: 1000\n", b":\n"),
-    (SSEFraming("tick"), b"c\r\nretry: 1000\n\r\n", b"2\r\n:\n\r\n"),
+    (SSEFraming(event="tick"), b"c\r\nretry: 1000\n\r\n", b"2\r\n:\n\r\n"),
     (NDJSON, b"", b"\n"),
     (NDJSONFraming(), b"", b"1\r\n\n\r\n"),
     (WS, b"", b"\x89\x00"),
@@ -77,7 +82,7 @@ def test_notices(notice: Notice, text: str, event_id: str | None) -> None:
     event = f"event: {notice.name}\ndata: {text}\n{id_line}\n".encode()
     line = f"{text}\n".encode()
     for name in (None, "tick"):
-        assert SSEFraming(name, False).notice(notice) == event
+        assert SSEFraming(False, None, name).notice(notice) == event
     assert SSEFraming().notice(notice) == chunk(event)
     assert NDJSON.notice(notice) == line
     assert NDJSONFraming().notice(notice) == chunk(line)
@@ -150,13 +155,17 @@ def test_no_payloads_are_no_bytes(framing: Framing) -> None:
 
 def test_no_room_on_sse_is_an_event_with_a_long_retry() -> None:
     stream = EventStream()
-    assert stream.feed(overloaded()) == [Message("overloaded", b'{"notice":"overloaded"}')]
+    assert stream.feed(overloaded(Overloaded())) == [
+        Message(
+            "overloaded", b'{"notice":"overloaded","error":"overloaded","message":"%s"}' % str(Overloaded()).encode()
+        )
+    ]
     assert stream.retry == 30_000
 
 
 def test_framings_are_equal_within_one_class_alone() -> None:
-    assert SSEFraming("a") == SSEFraming("a") and hash(SSEFraming("a")) == hash(SSEFraming("a"))
-    framings: list[object] = [SSEFraming(), SSEFraming("a"), SSEFraming(None, False), NDJSONFraming(), NDJSON, WS, BARE]
+    assert SSEFraming(event="a") == SSEFraming(event="a") and hash(SSEFraming(event="a")) == hash(SSEFraming(event="a"))
+    framings: list[object] = [SSEFraming(), SSEFraming(event="a"), SSEFraming(False), NDJSONFraming(), NDJSON, WS, BARE]
     assert len(set(framings)) == len(framings)
 
 
@@ -178,8 +187,8 @@ class Decoder(Protocol):
 
 
 DECODERS: list[tuple[Framing, Callable[[], Decoder]]] = [
-    (SSEFraming(None, False), EventStream),
-    (SSEFraming("tick", True), EventStream),
+    (SSEFraming(False), EventStream),
+    (SSEFraming(True, None, "tick"), EventStream),
     (NDJSONFraming(False), Lines),
     (NDJSONFraming(True), Lines),
     (WebSocketFraming(), Frames),

@@ -9,17 +9,17 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tick_gateway.accept import qualities, takes
 from tick_gateway.notices import End, Gap
 from tick_gateway.tick import Position
 from tick_gateway.view import Payload
 from tick_gateway.wire import LAST_CHUNK
-from tick_gateway.wire.ndjson import ZSTD_MAGIC, NDJSONFraming
+from tick_gateway.wire.compression import ZSTD_MAGIC, Zstd
+from tick_gateway.wire.ndjson import NDJSONFraming
 
 from .decoders import Chunked
 from .needs import program
 
-CODED = NDJSONFraming(False, "zstd")
+CODED = NDJSONFraming(False, Zstd())
 BLOCK = zstandard.ZstdCompressor().compress(b'{"t":1}\n{"t":2}\n')
 
 
@@ -86,39 +86,9 @@ def test_the_zstd_command_reads_it() -> None:
 
 
 def test_in_chunks() -> None:
-    chunked = NDJSONFraming(True, "zstd")
+    chunked = NDJSONFraming(True, Zstd())
     end = chunked.closing(End("limit", None))
     assert end is not None and end.endswith(LAST_CHUNK)
     wire = chunked.opening + chunked.messages("r", [Payload(5, b'{"t":5}')]) + chunked.stored(BLOCK) + end
     assert decode([Chunked().feed(wire)]) == b'{"t":5}\n{"t":1}\n{"t":2}\n'
     assert chunked.messages("r", []) == b"", "no ticks, no frame"
-
-
-@pytest.mark.parametrize(
-    ("header", "others", "expected"),
-    [
-        ("", (), False),
-        ("zstd", (), True),
-        ("ZSTD", (), True),
-        ("gzip, zstd", (), True),
-        ("gzip, zstd", ("gzip",), True),
-        ("gzip;q=1.0, zstd;q=0.9", ("gzip",), False),
-        ("gzip;q=0.5, zstd;q=0.9", ("gzip",), True),
-        ("zstd;q=0", (), False),
-        ("*", (), True),
-        ("*;q=0", (), False),
-        ("*, zstd;q=0", (), False),
-        ("identity, zstd;q=0.5", (), False),
-        ("identity;q=0, zstd;q=0.001", (), True),
-        ("zstd;q=nonsense", (), False),
-        (" , zstd ; q=0.3 ,", (), True),
-    ],
-)
-def test_what_a_header_asks_for(header: str, others: tuple[str, ...], expected: bool) -> None:
-    assert takes(header, "zstd", *others) is expected
-
-
-@given(st.text(max_size=60))
-def test_no_header_is_too_strange(header: str) -> None:
-    assert all(0 <= quality <= 1 for quality in qualities(header).values())
-    takes(header, "zstd", "gzip")

@@ -8,6 +8,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from .errors import NotAcceptable
+
 _QUALITY: Final = re.compile(r"(?:0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)")
 
 
@@ -27,12 +29,31 @@ def qualities(header: str) -> dict[str, float]:
     return found
 
 
-def takes(header: str, coding: str, *others: str) -> bool:
-    """Whether a request takes a coding, and none of ``others``, nor the bytes as they are, better.
+def choose(header: str, *codings: str) -> str:
+    """The coding to answer in, of those that there are, the best first; empty: the bytes as they are.
+
+    Raises:
+        NotAcceptable: the request refuses all that there is, the bytes as they are included.
+    """
+    best = max(codings, key=lambda coding: quality(header, coding), default="")  # the first of those taken alike
+    if best and takes(header, best):
+        return best
+    found = qualities(header)
+    if found.get("identity", found.get("*", 1.0)) <= 0:
+        raise NotAcceptable(header, codings)
+    return ""
+
+
+def quality(header: str, coding: str) -> float:
+    """How much a request likes a coding, 0 (not at all) to 1."""
+    found = qualities(header)
+    return found.get(coding, found.get("*", 0.0))
+
+
+def takes(header: str, coding: str) -> bool:
+    """Whether a request takes a coding, and does not like the bytes as they are better.
 
     Without the header (an empty one) nothing is asked for.
     """
-    found = qualities(header)
-    quality = found.get(coding, found.get("*", 0.0))
-    best = max((found.get(other, 0.0) for other in others), default=0.0)
-    return quality > 0 and quality >= max(best, found.get("identity", 0.0))
+    liked = quality(header, coding)
+    return liked > 0 and liked >= qualities(header).get("identity", 0.0)

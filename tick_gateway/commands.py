@@ -16,11 +16,13 @@ from typing import Any, Final
 import orjson
 
 from .cursor import Cursor
-from .errors import GatewayError, ParameterError
+from .errors import GatewayError, Overloaded, ParameterError
 from .lookback import History
 from .params import Query, parse_query
 from .session import CLOSE_SECONDS, Pace, Session
 from .tick import Position
+from .variant import Variant
+from .view import View
 from .wire.websocket import PING, PONG, TEXT, Reader, close_frame, frame, lone_control
 
 MAX_BAD_COMMANDS: Final = 10
@@ -46,7 +48,7 @@ class BadCommand(GatewayError):
 class CommandSession(Session):
     """A reader over WebSocket."""
 
-    __slots__ = ("bad", "histories", "missed", "peer_closed", "reader", "refused")
+    __slots__ = ("bad", "deflated", "histories", "missed", "peer_closed", "reader", "refused")
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
@@ -54,18 +56,20 @@ class CommandSession(Session):
         self.histories: deque[History] | None = None
         self.missed = 0  # pings since anything was heard
         self.bad = 0
-        self.refused = False  # there is no room: close as soon as the handshake is done
+        self.deflated = False  # permessage-deflate was agreed on
+        self.refused: Overloaded | None = None  # there is no room: close as soon as the handshake is done
         self.peer_closed = False
 
     # ---- the transport's calls ----
 
     def connection_made(self, transport: Any) -> None:
-        if not self.refused:
+        if self.refused is None:
             super().connection_made(transport)
             return
         self.transport = transport
-        self.fanout.sessions.add(self)
-        self._close(1013, "overloaded: come back later")
+        self.variant = Variant(self.variant.framing, View())
+        self.fanout.admit(self)
+        self._close(1013, f"{self.refused.code}: come back later")
 
     def data_received(self, data: bytes) -> None:
         if self.peer_closed:
@@ -76,7 +80,7 @@ class CommandSession(Session):
                 if control[0] == PING:
                     self.write(frame(PONG, control[1]))
                 return
-            self.reader = Reader()
+            self.reader = Reader(deflated=self.deflated)
         received = self.reader.feed(data)
         for message in received.messages:
             if not self.closing:
@@ -111,13 +115,13 @@ class CommandSession(Session):
         if self.transport is not None and not self.transport.is_closing():
             self.transport.resume_reading()
 
-    def beat(self, heartbeat: bytes) -> None:
+    def beat(self) -> None:
         """Ping; a peer that has answered none of several is gone."""
         self.missed += 1
         if self.missed > _MISSED_BEATS:
             self.abort()
         else:
-            super().beat(heartbeat)
+            super().beat()
 
     def finish(self) -> None:
         """A close frame was written: wait for the peer's (RFC 6455, section 7.1.1), but not for ever."""
@@ -169,8 +173,10 @@ class CommandSession(Session):
     def _op_view(self, command: dict[str, Any], ident: object) -> None:
         names: Sequence[str] = ("fields", "every", "batch", "stamp")
         view = _query([(name, _text(command[name])) for name in names if name in command]).view
+        variant = self.variant._replace(view=view)
+        self.fanout.revise(self, variant)
         self._step_out()
-        self.variant = self.variant._replace(view=view)
+        self.variant = variant
         self.query = replace(self.query, view=view)
         if self.cursor is not None and self.cursor.query is not None:
             self.cursor.query = self.query

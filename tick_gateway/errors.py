@@ -6,8 +6,10 @@
     │   ├── NotFound             404  a tick, a run or a path that is not there
     │   ├── NotAllowed           401/403  publishing without the right
     │   ├── BodyError            400/413  a request body that cannot be taken as a whole
+    │   ├── NotAcceptable        406  no content coding is left that the client takes
     │   └── NotAWebSocket        426  a request without a WebSocket's opening handshake
     ├── Overloaded               503  no room for another reader; WebSocket close code 1013
+    │   └── TooManyViews         503  too many different views are open
     ├── TickError                a published tick that is refused; the ticks around it stand
     │   ├── RecordError          an in-process record that has no JSON form
     │   ├── Malformed            no JSON object with a proper ``t``
@@ -25,6 +27,8 @@ Errors carry fields and build their sentence from them. No path of the file syst
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 
 class GatewayError(Exception):
@@ -92,6 +96,17 @@ class BodyError(ClientError):
         super().__init__(message)
 
 
+class NotAcceptable(ClientError):
+    """A request that takes no content coding that there is, nor the bytes as they are (RFC 9110, section 12.5.3)."""
+
+    status = 406
+    code = "not_acceptable"
+
+    def __init__(self, header: str, codings: Sequence[str]) -> None:
+        accepted = ", ".join([*codings, "identity"])
+        super().__init__(f"Accept-Encoding {header!r:.80} leaves no coding; there are: {accepted}")
+
+
 class NotAWebSocket(ClientError):
     """A request for a WebSocket path that is no opening handshake (RFC 6455, section 4.2.1)."""
 
@@ -105,8 +120,20 @@ class Overloaded(GatewayError):
     status = 503
     code = "overloaded"
 
-    def __init__(self) -> None:
-        super().__init__("no room for another reader now; come back later (setting max_connections)")
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or "no room for another reader now; come back later (setting max_connections)")
+
+
+class TooManyViews(Overloaded):
+    """Each different view costs work for every tick, whoever asks for it; so many are open already."""
+
+    code = "too_many_views"
+
+    def __init__(self, most: int) -> None:
+        super().__init__(
+            f"{most} different views (fields, every, batch, stamp, event) are open; use one of them or the whole tick, "
+            "or come back later (setting max_views)"
+        )
 
 
 class TickError(GatewayError):

@@ -17,11 +17,12 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections import deque
-from collections.abc import Iterable, Iterator
+from collections import Counter, deque
+from collections.abc import Hashable, Iterable, Iterator
 from typing import Final
 
 from .bus import TickBus
+from .errors import TooManyViews
 from .feed import Feed
 from .group import Group, Member, Round
 from .variant import Encoder, Variant
@@ -46,10 +47,19 @@ class FanOut:
         flush_interval: the longest time between two flushes that latency is traded for, seconds; a round that takes
             longer than a part of it stretches the interval further.
         encoded_bytes: how many bytes made for whole batches are kept for those who come later.
+        section_ticks: after how many ticks a compressed stream is cut, so that others can join it.
+        max_views: how many different views sessions may have.
     """
 
     def __init__(
-        self, bus: TickBus, feed: Feed, *, flush_interval: float = 0.025, encoded_bytes: int = 32 << 20
+        self,
+        bus: TickBus,
+        feed: Feed,
+        *,
+        flush_interval: float = 0.025,
+        encoded_bytes: int = 32 << 20,
+        section_ticks: int = 64,
+        max_views: int = 64,
     ) -> None:
         self.bus = bus
         self.feed = feed
@@ -58,6 +68,9 @@ class FanOut:
         self.flushes = 0
         self.longest_round = 0.0  # seconds
         self._flush_interval = flush_interval
+        self._section_ticks = section_ticks
+        self._max_views = max_views
+        self._views: Counter[Hashable] = Counter()
         self._groups: dict[Variant, Group] = {}
         self._ready: deque[Member] = deque()
         self._pumping = False
@@ -170,10 +183,46 @@ class FanOut:
 
     # ---- sessions ----
 
+    def admit(self, session: Member) -> None:
+        """A session has a connection."""
+        self.sessions.add(session)
+        self._views[session.variant.costs] += 1
+
+    def check_views(self, variant: Variant) -> None:
+        """Refuse one view too many.
+
+        Raises:
+            TooManyViews: nobody has this one yet, and there are as many as there may be.
+        """
+        costs = variant.costs
+        if costs is not None and costs not in self._views and self.views >= self._max_views:
+            raise TooManyViews(self._max_views)
+
+    @property
+    def views(self) -> int:
+        """How many different views sessions have, whole ticks not counted."""
+        return len(self._views) - (None in self._views)
+
+    def revise(self, session: Member, variant: Variant) -> None:
+        """A session takes another variant, which it sets itself behind this.
+
+        Raises:
+            TooManyViews: as ``check_views``.
+        """
+        self.check_views(variant)
+        self._release_view(session)
+        self._views[variant.costs] += 1
+
+    def _release_view(self, session: Member) -> None:
+        costs = session.variant.costs
+        self._views[costs] -= 1
+        if not self._views[costs]:
+            del self._views[costs]
+
     def group(self, variant: Variant) -> Group:
         group = self._groups.get(variant)
         if group is None:
-            group = self._groups[variant] = Group(variant, time.monotonic())
+            group = self._groups[variant] = Group(variant, time.monotonic(), self._section_ticks)
         return group
 
     def forget(self, group: Group) -> None:
@@ -183,7 +232,9 @@ class FanOut:
 
     def gone(self, session: Member) -> None:
         """A session's connection is closed."""
-        self.sessions.discard(session)
+        if session in self.sessions:
+            self.sessions.discard(session)
+            self._release_view(session)
         self._through(session)
         if not self.sessions and self._drained is not None:
             self._drained.set()
@@ -347,6 +398,8 @@ class FanOut:
                 try:
                     if group.late and session in group.late and made.late_data is not None:
                         session.write(made.late_data(group.late.pop(session)[0]))
+                    elif group.apart and session in group.apart and made.apart_data is not None:
+                        session.write(made.apart_data())
                     else:
                         session.write(data)
                     if made.last:
@@ -364,11 +417,10 @@ class FanOut:
         now = time.monotonic()
         self._sweep_handle = self.loop.call_later(_SWEEP_SECONDS, self._sweep)
         for group in list(self._groups.values()):
-            if now - group.quiet_since >= group.variant.heartbeat:
-                group.quiet_since = now
-                beat = group.variant.framing.heartbeat
-                for session in [*group.live, *group.waiting]:
-                    session.beat(beat)
+            for session in list(group.live) if now - group.quiet_since >= _SWEEP_SECONDS else ():
+                session.sweep(now, group.quiet_since)
+            for session in list(group.waiting):
+                session.sweep(now, 0.0)
 
 
 def interval(took: float, longest: float) -> float:

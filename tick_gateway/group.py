@@ -1,33 +1,42 @@
 """A group: the sessions of one variant, and what a flush makes for all of them at once.
 
+Where the variant is compressed, they share one compressor. A session joins its stream at a cut; until then, and when it
+was given something that the others were not given, it stands apart and is written standalone bytes, which are made once
+for all who stand apart.
+
 Pure but for the sessions it keeps as keys: no I/O, no asyncio; callers pass ``now``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Final, NamedTuple, Protocol
 
 from .cursor import Cursor, Frames, Item, Span
 from .feed import Feed
-from .notices import End
+from .notices import End, Notice
 from .tick import Position
 from .variant import Encoder, Variant
 from .view import Payload, cut, join
+from .wire import Framing, Shared
 
 BATCH_SECONDS: Final = 1.0  # how long a batch message waits to be full
+SECTION_SECONDS: Final = 5.0  # after which the shared stream is cut
 _READ_BYTES: Final = 1 << 60  # the horizon bounds what a flush reads
 
 
 class Member(Protocol):
     """What the fan-out asks of a session; ``session`` says what each call does."""
 
+    variant: Variant
+
     @property
     def live(self) -> bool: ...
     @property
     def rests(self) -> bool: ...
     def write(self, data: bytes) -> None: ...
-    def beat(self, heartbeat: bytes) -> None: ...
+    def sweep(self, now: float, quiet_since: float) -> None: ...
     def wake(self) -> None: ...
     def fall_back(self) -> None: ...
     def pump(self) -> None: ...
@@ -40,21 +49,26 @@ class Round(NamedTuple):
     """What a flush writes: ``data`` to every live session of the group; ``last`` where nothing may follow.
 
     ``late_data`` gives the bytes for a session that joined when so many payloads of the first message were gathered
-    already.
+    already, and ``apart_data`` those for one that stands apart.
     """
 
     data: bytes
     last: bool
     late_data: Callable[[int], bytes] | None = None
+    apart_data: Callable[[], bytes] | None = None
 
 
 class Group:
     """The sessions of one variant.
 
+    Args:
+        section_ticks: after how many ticks the shared stream is cut.
+
     Attributes:
         live: those that stand at ``position``; the value is the round in which they were last written to.
         late: those of the live ones that joined while a message was being gathered: how many payloads it held, and
             their position.
+        apart: those of the live ones that do not share the stream.
         waiting: those that read by themselves and have nothing to read for now.
         position: the last tick that the live ones were given.
         previous: the same before the round under way, for those that it has not come to.
@@ -67,12 +81,12 @@ class Group:
     """
 
     __slots__ = (
-        "cursor", "flush_at", "gathered", "gathered_run", "late", "live", "position", "previous", "quiet_since",
-        "round",
-        "variant", "waiting",
+        "_began", "_inside", "_section_ticks", "_shared", "_ticks", "_was_inside", "apart", "cursor", "flush_at",
+        "gathered", "gathered_run", "late", "live", "position", "previous", "quiet_since", "round", "variant",
+        "waiting",
     )  # fmt: skip
 
-    def __init__(self, variant: Variant, now: float) -> None:
+    def __init__(self, variant: Variant, now: float, section_ticks: int = 64) -> None:
         self.variant = variant
         self.live: dict[Member, int] = {}
         self.late: dict[Member, tuple[int, Position | None]] = {}
@@ -85,6 +99,13 @@ class Group:
         self.flush_at: float | None = None
         self.round = 0
         self.quiet_since = now
+        self.apart: set[Member] = set()
+        self._section_ticks = section_ticks
+        self._shared: Shared | None = None  # the stream's compressor, while somebody is live
+        self._inside = False  # the stream stands between two cuts
+        self._was_inside = False  # the same before the round under way
+        self._ticks = 0  # in this section
+        self._began = 0.0  # when it began
 
     @property
     def empty(self) -> bool:
@@ -104,22 +125,46 @@ class Group:
             self.position = position
             self.gathered = []
             self.flush_at = None
+            self._shared = self.variant.framing.shared()
+            self._inside = self._was_inside = False
         elif position != self.cursor.position:
             return False
         if self.gathered:
             self.late[session] = len(self.gathered), position
+        if self._shared is not None and (self._inside or self.gathered):
+            self.apart.add(session)
         self.live[session] = self.round
         return True
 
-    def leave(self, session: Member) -> Position | None:
-        """Let a session go, wherever it is; returns the last tick that it was given, None where it was not live."""
+    def leave(self, session: Member) -> tuple[Position | None, bytes]:
+        """Let a session go, wherever it is; returns the last tick that it was given, None where it was not live, and
+        what it has to be written before anything else."""
         self.waiting.discard(session)
         if session not in self.live:
-            return None
-        position = self.position_of(session)
+            return None, b""
+        position, rest = self.position_of(session), self._rest_of(session)
         del self.live[session]
         self.late.pop(session, None)
-        return position
+        self.apart.discard(session)
+        if not self.live:
+            self._shared = None  # compressors are large
+        return position, rest
+
+    def step_apart(self, session: Member) -> bytes:
+        """A session is given a heartbeat, which others are perhaps not given: where that is a part of the stream, it
+        does not share it until the next cut. Returns what it has to be written before."""
+        if self._shared is None or not self._shared.beats_inside or session not in self.live:
+            return b""
+        rest = self._rest_of(session)
+        self.apart.add(session)
+        return rest
+
+    def _rest_of(self, session: Member) -> bytes:
+        """What a session needs before bytes that are not the stream's."""
+        if self._shared is None or session in self.apart or session not in self.live:
+            return b""
+        inside = self._inside if self.live[session] == self.round else self._was_inside
+        return self._shared.rest if inside else b""
 
     def position_of(self, session: Member) -> Position | None:
         """The last tick that a live session was given."""
@@ -142,37 +187,65 @@ class Group:
             items.append(End(end, self.cursor.position))
         elif self.cursor.over:
             items.append(End("run", self.cursor.position))
+        self._join_up()
         if self.variant.view.batch:
-            made, position = self._gather(items, now)
+            made, position = self._gather(items, now, encoder)
         else:
-            encoded = encoder.encode(self.variant, items)
-            made, position = Round(encoded.data, encoded.last), self.cursor.position
+            made, position = self._make(items, encoder), self.cursor.position
         if not made.data:
             self.position = position
             return None
         self.previous, self.position = self.position, position
         self.round += 1
         self.quiet_since = now
-        return made
+        return made if self._shared is None else self._cut_if_due(made, items, now)
 
-    def _gather(self, items: Sequence[Item | End], now: float) -> tuple[Round, Position | None]:
+    def _join_up(self) -> None:
+        """Let sessions into the shared stream, if it stands at a cut, or nobody is in it."""
+        if self._shared is None:
+            return
+        if self._inside and len(self.apart) == len(self.live):
+            self._shared.cut()
+            self._inside = False
+        if not self._inside and self.apart:
+            self.apart = set(self.late)
+        self._was_inside = self._inside
+
+    def _cut_if_due(self, made: Round, items: Sequence[Item | End], now: float) -> Round:
+        """Cut the stream behind what was made, where its section is long or old enough."""
+        assert self._shared is not None
+        if not self._inside:
+            self._inside, self._ticks, self._began = True, 0, now
+        self._ticks += sum(item.end - item.begin for item in items if isinstance(item, Span))
+        if self._ticks < self._section_ticks and now - self._began < SECTION_SECONDS and not made.last:
+            return made
+        self._shared.cut()
+        self._inside = False
+        return made if made.last else made._replace(data=made.data + self._shared.rest)
+
+    def _make(self, items: Sequence[Item | End], encoder: Encoder) -> Round:
+        if self._shared is None:
+            encoded = encoder.encode(self.variant, items)
+            return Round(encoded.data, encoded.last)
+        encoded = encoder.encode_shared(self._shared, self.variant, items)
+        return Round(encoded.data, encoded.last, None, cache(lambda: encoder.encode(self.variant, items).data))
+
+    def _gather(self, items: Sequence[Item | End], now: float, encoder: Encoder) -> tuple[Round, Position | None]:
         """Gather payloads to messages whose cuts are common to all; a partial one goes out in time or before a
         notice."""
         framing, view = self.variant.framing, self.variant.view
-        position, parts, first, last = self.position, list[bytes](), None, False
-        first_run = ""
+        script = Script(framing)
+        position = self.position
 
         def message(payloads: list[Payload]) -> None:
-            nonlocal first, first_run, position
-            if first is None:
-                first, first_run = payloads, self.gathered_run
-            parts.append(framing.messages(self.gathered_run, [join(payloads)]))
+            nonlocal position
+            script.parts.append(Message(self.gathered_run, payloads))
             position = Position(self.gathered_run, payloads[-1].t)
 
         for item in items:
             if isinstance(item, Span):
                 self.gathered_run = item.batch.run.id
-                self.gathered += view.render(self.gathered_run, item.ticks)
+                self.gathered += encoder.payloads(view, item)
                 while (size := cut(self.gathered, view.batch)) is not None:
                     message(self.gathered[:size])
                     self.gathered = self.gathered[size:]
@@ -181,25 +254,55 @@ class Group:
             if self.gathered:
                 message(self.gathered)
                 self.gathered = []
-            parts.append(framing.notice(item))
+            script.parts.append(item)
             position = item.position
-            first = [] if first is None else first
-            if (closing := framing.closing(item)) is not None:
-                parts.append(closing)
-                last = True
+            script.closing = framing.closing(item)
+            if script.closing is not None:
                 break
         if self.gathered and self.flush_at is not None and now >= self.flush_at:
             message(self.gathered)
             self.gathered = []
         if not self.gathered:
             self.flush_at, position = None, self.cursor.position
-        elif self.flush_at is None or parts:
+        elif self.flush_at is None or script.parts:
             self.flush_at = now + BATCH_SECONDS
-        head = first or []
-        rest = b"".join(parts[1:]) if head else b"".join(parts)
+        data = script.data() if self._shared is None else script.shared_data(self._shared)
+        return Round(data, script.closing is not None, script.data, cache(script.data)), position
 
-        def late_data(gathered: int) -> bytes:
-            missing = head[gathered:]
-            return (framing.messages(first_run, [join(missing)]) if missing else b"") + rest
 
-        return Round(b"".join(parts), last, late_data), position
+class Message(NamedTuple):
+    """Payloads of a run that make one message."""
+
+    run: str
+    payloads: list[Payload]
+
+
+class Script:
+    """What a flush of messages that are gathered has to tell, in order; ``closing`` goes out behind it where it is the
+    last."""
+
+    def __init__(self, framing: Framing) -> None:
+        self.parts: list[Message | Notice] = []
+        self.closing: bytes | None = None
+        self._framing = framing
+
+    def told(self, framing: Framing | Shared, gathered: int = 0) -> bytes:
+        """All parts, without what was ``gathered`` of the first message before a session joined."""
+        told: list[bytes] = []
+        for index, part in enumerate(self.parts):
+            if not isinstance(part, Message):
+                told.append(framing.notice(part))
+                continue
+            run, payloads = part
+            if index == 0:
+                payloads = payloads[gathered:]
+            told.append(framing.messages(run, [join(payloads)]) if payloads else b"")
+        return b"".join(told)
+
+    def data(self, gathered: int = 0) -> bytes:
+        """The same for those who share nothing, and what closes their streams."""
+        return self.told(self._framing, gathered) + (self.closing or b"")
+
+    def shared_data(self, shared: Shared) -> bytes:
+        """The same for those who share a stream."""
+        return self.told(shared) + (b"" if self.closing is None else shared.rest + self.closing)

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import InitVar, dataclass, field
 from pathlib import Path
 
+from .answers import Answers
 from .bus import TickBus
 from .fanout import FanOut
 from .feed import Feed
@@ -36,6 +37,7 @@ class Hub:
     store: Store | None = field(init=False, default=None)
     in_place: bool = field(init=False, default=False)  # without a store, files of another program are the history
     reading: ReadingThreads = field(init=False, default_factory=ReadingThreads)  # for history without a store
+    answers: Answers = field(init=False, default_factory=Answers)  # bodies of pulls
     feed: Feed = field(init=False)
     fanout: FanOut = field(init=False)
     started: float = field(default_factory=time.time)  # seconds since the epoch
@@ -61,7 +63,10 @@ class Hub:
             )  # fmt: skip
         archive = self.store.archive if self.store is not None else Archive(self.reading, s.history_cache)
         self.feed = Feed(self.bus, archive)
-        self.fanout = FanOut(self.bus, self.feed, flush_interval=s.flush_interval, encoded_bytes=s.encoded_bytes)
+        self.fanout = FanOut(
+            self.bus, self.feed, flush_interval=s.flush_interval, encoded_bytes=s.encoded_bytes,
+            section_ticks=s.compression_section, max_views=s.max_views,
+        )  # fmt: skip
 
     def start(self) -> None:
         """Take this thread's running loop."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Hashable, Iterator, Sequence
-from typing import Final
+from typing import Any, Final
 
 from .tick import Tick
 
@@ -77,9 +77,10 @@ class Batch:
         lost_before: ticks just before the first one were dropped on the way in.
         ordinal: how many ticks its run published before its first one, the dropped ones counted.
         encoded: bytes made from the whole batch, by (framing, view); the fan-out fills and bounds it.
+        projected: each tick as a view's payload, or None, by what the view keeps of it; the same holds.
     """
 
-    __slots__ = ("__weakref__", "encoded", "lost_before", "ordinal", "run", "size", "ticks")
+    __slots__ = ("__weakref__", "encoded", "lost_before", "ordinal", "projected", "run", "size", "ticks")
 
     def __init__(self, run: Run, ticks: list[Tick], size: int, lost_before: bool, ordinal: int = 0) -> None:
         self.run = run
@@ -88,6 +89,7 @@ class Batch:
         self.lost_before = lost_before
         self.ordinal = ordinal
         self.encoded: dict[Hashable, bytes] = {}
+        self.projected: dict[Hashable, list[Any]] = {}
 
     @property
     def first(self) -> int:
@@ -96,6 +98,11 @@ class Batch:
     @property
     def last(self) -> int:
         return self.ticks[-1].t
+
+    def forget(self, key: Hashable) -> None:
+        """Let go of what was made under a key."""
+        self.encoded.pop(key, None)
+        self.projected.pop(key, None)
 
     def index_after(self, t: int) -> int:
         """Where the ticks after ``t`` begin."""

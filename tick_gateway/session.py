@@ -39,7 +39,7 @@ class Session(asyncio.Protocol):
 
     __slots__ = (
         "blocked", "caught_up", "closing", "cursor", "fanout", "greeting", "group", "lagged", "pace", "paused",
-        "query", "queued", "remaining", "timer", "transport", "variant",
+        "query", "queued", "quiet_since", "remaining", "timer", "transport", "variant",
     )  # fmt: skip
 
     def __init__(self, fanout: FanOut, variant: Variant, query: Query) -> None:
@@ -61,13 +61,14 @@ class Session(asyncio.Protocol):
         self.paused = False  # by its own command
         self.queued = False  # it is in the fan-out's queue
         self.closing = False
+        self.quiet_since = time.monotonic()  # when it last wrote by itself, rather than its group
 
     # ---- the transport's calls ----
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)  # uvloop's are no subclasses
         self.transport.set_write_buffer_limits(high=HIGH_WATER)
-        self.fanout.sessions.add(self)
+        self.fanout.admit(self)
         if opening := self.variant.framing.opening:
             self.write(opening)
         if self.greeting and self.cursor is not None:
@@ -103,9 +104,16 @@ class Session(asyncio.Protocol):
         if transport is not None and not transport.is_closing():
             transport.write(data)
 
-    def beat(self, heartbeat: bytes) -> None:
-        """Give a sign of life on a quiet stream."""
-        self.write(heartbeat)
+    def sweep(self, now: float, quiet_since: float) -> None:
+        """Give a sign of life if the stream has been quiet for long; its group has since ``quiet_since``."""
+        if now - max(self.quiet_since, quiet_since) >= self.query.heartbeat:
+            self.quiet_since = now
+            self.beat()
+
+    def beat(self) -> None:
+        """Give a sign of life."""
+        rest = self.group.step_apart(self) if self.group is not None else b""
+        self.write(rest + self.variant.framing.heartbeat)
 
     def finish(self) -> None:
         """Close after what was written; called when the last message is with the transport."""
@@ -232,6 +240,7 @@ class Session(asyncio.Protocol):
                 closing = self.variant.framing.closing(notice) or b""
                 made = Encoded(made.data + self.variant.framing.notice(notice) + closing, 0, made.position, True)
         if made.data:
+            self.quiet_since = time.monotonic()
             self.write(made.data)
         if made.last:
             self.finish()
@@ -266,7 +275,9 @@ class Session(asyncio.Protocol):
         group, self.group = self.group, None
         if group is None:
             return
-        position = group.leave(self)
+        position, rest = group.leave(self)
+        if rest:
+            self.write(rest)
         if self.cursor is None:
             self.cursor = Cursor(position=position, until_run=self.query.run, frames=self._takes_frames)
         self.fanout.forget(group)

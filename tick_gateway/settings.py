@@ -72,6 +72,9 @@ class Settings:
         0.025, "seconds", "the longest time between flushes that a busy gateway chooses", 0, 10
     )
     encoded_bytes: int = _row(32 << 20, "bytes", "encoded bytes that are kept for readers who catch up", 0)
+    compression: int = _row(3, "count", "level of gzip, zstd and permessage-deflate for those who ask; 0: off", 0, 9)
+    compression_section: int = _row(64, "count", "ticks after which a compressed stream can be joined", 1, 100_000)
+    max_views: int = _row(64, "count", "different views that streams may have at once; each costs work a tick", 1)
     max_connections: int = _row(20_000, "count", "streaming connections at once; the next one is told to come back", 1)
     data: str = _row("", "text", "directory in which every tick is kept; empty: ticks are kept in memory alone")
     fsync: str = _row("interval", "text", "when history is forced to the disk: never, interval, or block")

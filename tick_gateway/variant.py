@@ -6,7 +6,7 @@ Pure: no I/O, no clock, no asyncio.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Final, NamedTuple
 from weakref import ReferenceType, ref
 
@@ -15,7 +15,7 @@ from .notices import End
 from .ring import Batch
 from .tick import Position
 from .view import Payload, View, arrays
-from .wire import Framing
+from .wire import Framing, Shared
 from .wire.ndjson import NDJSONFraming
 
 _ALL: Final = 1 << 62
@@ -27,18 +27,22 @@ class Variant(NamedTuple):
 
     Attributes:
         until_run: the run at whose end these readers stop, or None.
-        heartbeat: seconds of quiet after which they get a sign of life.
     """
 
     framing: Framing
     view: View
-    until_run: str | None
-    heartbeat: float
+    until_run: str | None = None
+
+    @property
+    def costs(self) -> Hashable:
+        """What is made for these readers beyond the ticks as they were published; None: nothing."""
+        event = getattr(self.framing, "event", None)  # SSE's: each name is a framing of its own
+        return None if self.view.plain and event is None else (self.view, event)
 
     @property
     def takes_frames(self) -> bool:
         """Whether stored blocks can go out as they lie on disk."""
-        return isinstance(self.framing, NDJSONFraming) and self.framing.coding == "zstd" and self.view.plain
+        return isinstance(self.framing, NDJSONFraming) and self.framing.takes_frames and self.view.plain
 
 
 class Encoded(NamedTuple):
@@ -53,14 +57,49 @@ class Encoded(NamedTuple):
 class Encoder:
     """Makes a variant's bytes, and keeps those of whole batches for all who come by, up to ``max_bytes`` in all.
 
-    Bytes made from whole batches are kept on the batch itself, so that they go with it when the ring lets it go: the
-    encoder knows it by a weak reference alone.
+    What is made from batches is kept on the batch itself, so that it goes with it when the ring lets it go: the encoder
+    knows it by a weak reference alone.
+
+    Attributes:
+        projections: ticks that were parsed and written again for a view.
+        encodings: ticks that were put into a framing, or compressed for a shared stream.
     """
 
     def __init__(self, max_bytes: int) -> None:
+        self.projections = 0
+        self.encodings = 0
         self._max_bytes = max_bytes
-        self._kept: deque[tuple[ReferenceType[Batch], tuple[Framing, View], int]] = deque()
+        self._kept: deque[tuple[ReferenceType[Batch], Hashable, int]] = deque()
         self._kept_bytes = 0
+
+    def payloads(self, view: View, span: Span, most: int | None = None) -> list[Payload]:
+        """A span's ticks as a view shows them (``batch`` is left to others), ``most`` at the most.
+
+        A projection of a tick is made once, whichever framings and views it comes to.
+        """
+        run = span.batch.run.id
+        if not view.fields:
+            return view.render(run, span.ticks, most)
+        key, found, size = (view.fields, view.stamp), list[Payload](), 0
+        row = span.batch.projected.get(key)
+        if row is None:
+            row = span.batch.projected[key] = [None] * len(span.batch.ticks)
+            size = _KEEPING + 8 * len(row)
+        for index in range(span.begin, span.end):
+            tick = span.batch.ticks[index]
+            if not view.passes(tick.t):
+                continue
+            payload = row[index]
+            if payload is None:
+                payload = row[index] = Payload(tick.t, view.show(run, tick))
+                self.projections += 1
+                size += len(payload.data) + _KEEPING
+            found.append(payload)
+            if len(found) == most:
+                break
+        if size:
+            self._keep(span.batch, key, size)
+        return found
 
     def encode(self, variant: Variant, items: Sequence[Item | End]) -> Encoded:
         """All of the items, in order; ends early where a notice ends the stream for this framing."""
@@ -95,7 +134,7 @@ class Encoder:
         position: Position | None = None
         for item in items:
             if isinstance(item, Span):
-                some = view.render(item.batch.run.id, item.ticks, most - count)
+                some = self.payloads(view, item, most - count)
                 pending += some
                 count += len(some)
                 position = item.position
@@ -115,6 +154,26 @@ class Encoder:
             parts.append(framing.messages(position.run, arrays(pending, view.batch)))
         return Encoded(b"".join(parts), count, position, False)
 
+    def encode_shared(self, shared: Shared, variant: Variant, items: Sequence[Item | End]) -> Encoded:
+        """As ``encode``, for the readers of a shared stream; of views without ``batch``."""
+        framing, view = variant.framing, variant.view
+        parts: list[bytes] = []
+        count = 0
+        position: Position | None = None
+        for item in items:
+            if isinstance(item, Span):
+                payloads = self.payloads(view, item)
+                count += len(payloads)
+                self.encodings += len(payloads)
+                parts.append(shared.messages(item.batch.run.id, payloads) if payloads else b"")
+            else:
+                assert not isinstance(item, Frames), "live sessions read from memory"
+                parts.append(shared.notice(item))
+                if (closing := framing.closing(item)) is not None:
+                    return Encoded(b"".join([*parts, shared.rest, closing]), count, position, True)
+            position = item.position
+        return Encoded(b"".join(parts), count, position, False)
+
     def _span(self, framing: Framing, view: View, span: Span) -> tuple[bytes, int]:
         ticks = span.ticks
         count = len(ticks) if view.every == 1 else sum(1 for tick in ticks if view.passes(tick.t))
@@ -127,7 +186,7 @@ class Encoder:
             self._keep(span.batch, key, len(data) + _KEEPING)
         return data, count
 
-    def _keep(self, batch: Batch, key: tuple[Framing, View], size: int) -> None:
+    def _keep(self, batch: Batch, key: Hashable, size: int) -> None:
         """Count what was made from a batch, and let go of the oldest beyond the bound."""
         self._kept.append((ref(batch), key, size))
         self._kept_bytes += size
@@ -135,9 +194,9 @@ class Encoder:
             held, old, size = self._kept.popleft()
             self._kept_bytes -= size
             if (alive := held()) is not None:
-                del alive.encoded[old]
+                alive.forget(old)
 
-    @staticmethod
-    def _make(framing: Framing, view: View, span: Span) -> bytes:
-        payloads = view.render(span.batch.run.id, span.ticks)
+    def _make(self, framing: Framing, view: View, span: Span) -> bytes:
+        payloads = self.payloads(view, span)
+        self.encodings += len(payloads)
         return framing.messages(span.batch.run.id, payloads) if payloads else b""

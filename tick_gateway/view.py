@@ -62,9 +62,10 @@ class View(NamedTuple):
             ticks = islice(ticks, most)
         if not self.fields and not self.stamp:
             return [Payload(t, data) for t, data, _ in ticks]
-        return [Payload(tick.t, self._one(run, tick)) for tick in ticks]
+        return [Payload(tick.t, self.show(run, tick)) for tick in ticks]
 
-    def _one(self, run: str, tick: Tick) -> bytes:
+    def show(self, run: str, tick: Tick) -> bytes:
+        """One tick's payload."""
         data = tick.data
         if self.fields:
             data = project(data, self.fields)

@@ -12,11 +12,12 @@ from tick_gateway.session import Session
 from tick_gateway.tick import Position
 from tick_gateway.variant import Variant
 from tick_gateway.wire import Framing
+from tick_gateway.wire.compression import CODINGS
 from tick_gateway.wire.ndjson import NDJSONFraming
 from tick_gateway.wire.sse import SSEFraming
-from tick_gateway.wire.websocket import PONG, WebSocketFraming
+from tick_gateway.wire.websocket import PONG, Deflated, WebSocketFraming
 
-from ..decoders import Chunked, EventStream, Frames, Lines, Message, ZstdFrames, command, masked
+from ..decoders import Chunked, EventStream, Frames, Gunzip, Lines, Message, Plain, ZstdFrames, command, masked
 from .room import Room
 from .talk import Asked, Past
 from .wire import Wire
@@ -29,7 +30,8 @@ class Client:
     """One reader, over as many connections as it makes.
 
     Args:
-        kind: sse, ndjson, zstd: NDJSON in zstd frames, ws, or bare: a WebSocket without any parameter.
+        kind: sse, ndjson, ws, or bare: a WebSocket without any parameter; and how it is compressed: +gzip, +zstd,
+            +deflate, or +alone: each message by itself.
         pairs: its parameters.
         lazy: see ``Wire``.
 
@@ -40,40 +42,39 @@ class Client:
 
     def __init__(self, room: Room, kind: str, pairs: Pairs, *, lazy: bool = False) -> None:
         self.room = room
-        self.kind = kind
+        self.kind, _, self.coding = kind.partition("+")
         self.lazy = lazy
         self.commands = 0
         room.clients.append(self)
         query = parse_query(pairs)
-        self.witness = Witness(room.truth, query.view, query, kind)
+        self.witness = Witness(room.truth, query.view, query, self.kind)
         self._open(query)
 
     def _open(self, query: Query) -> None:
         self.query = query
+        coding = CODINGS[self.coding]() if self.coding in CODINGS else None
+        deflated = Deflated(takeover=self.coding == "deflate") if self.coding in ("deflate", "alone") else None
         framings: dict[str, Framing] = {
-            "sse": SSEFraming(query.event, True),
-            "ndjson": NDJSONFraming(True),
-            "zstd": NDJSONFraming(True, "zstd"),
-            "ws": WebSocketFraming(False),
-            "bare": WebSocketFraming(True),
+            "sse": SSEFraming(True, coding, query.event),
+            "ndjson": NDJSONFraming(True, coding),
+            "ws": WebSocketFraming(False, deflated),
+            "bare": WebSocketFraming(True, deflated),
         }
-        variant = Variant(framings[self.kind], query.view, query.run, query.heartbeat)
+        variant = Variant(framings[self.kind], query.view, query.run)
         make = CommandSession if self.kind in ("ws", "bare") else Session
         self.session: Session = make(self.room.fanout, variant, query)
         self.witness.connect(query)
-        self.chunked, self.frames = Chunked(), ZstdFrames()
+        self.chunked = Chunked()
+        decompressors: dict[str, type[Gunzip | ZstdFrames | Plain]] = {"gzip": Gunzip, "zstd": ZstdFrames}
+        self.decompress = decompressors.get(self.coding, Plain)()
         self.raw = bytearray()
         self.decoder: EventStream | Lines | Frames = (
-            EventStream() if self.kind == "sse" else Lines() if self._lines else Frames()
+            EventStream() if self.kind == "sse" else Lines() if self.kind == "ndjson" else Frames(self.coding)
         )
         self.messages: list[Message] = []
         self.wire = Wire(self.room.loop, self.session, lazy=self.lazy)
         self.opening = True  # the head of the answer waits until it is known where to begin
         self._place(self.session)
-
-    @property
-    def _lines(self) -> bool:
-        return self.kind in ("ndjson", "zstd")
 
     def _place(self, session: Session) -> None:
         """Find where to begin, however often the disk has to be asked; then the session takes the connection over."""
@@ -121,10 +122,8 @@ class Client:
         """Read what reached it, as a client would: pings are answered, a close frame too."""
         data = bytes(self.wire.sent)
         self.wire.sent.clear()
-        if self.kind in ("sse", "ndjson", "zstd"):
-            data = self.chunked.feed(data)
-        if self.kind == "zstd":
-            data = self.frames.feed(data)
+        if self.kind in ("sse", "ndjson"):
+            data = self.decompress.feed(self.chunked.feed(data))
         self.raw += data
         for message in self.decoder.feed(data):
             self.messages.append(message)

@@ -37,7 +37,9 @@ EXTRAS: list[Pairs] = [
 PLACES = ["newest"] * 2 + ["position"] * 2 + ["tail", "new", "beyond", "unknown", "bare", "since", "run", "backlog"]
 MOST_CLIENTS = 12
 
-kinds = st.sampled_from(("sse", "ndjson", "zstd", "ws", "ws", "bare"))
+KINDS = ["sse", "ndjson", "ws", "ws", "bare", "sse+gzip", "sse+zstd", "ndjson+gzip", "ndjson+zstd"]
+KINDS += ["ws+deflate", "ws+alone", "bare+deflate"]
+kinds = st.sampled_from(KINDS)
 views = st.sampled_from(VIEWS)
 extras = st.sampled_from(EXTRAS)
 numbers = st.integers(0, 10_000)  # picks a client, a tick or a size from what there is
@@ -71,7 +73,7 @@ class Gateway(RuleBasedStateMachine):
     ) -> None:
         self.room = Room(sliced=sliced, ring=ring, ring_bytes=ring_bytes, inbox=inbox)
         for kind, view, extra, lazy in crowd:
-            Client(self.room, kind, [] if kind == "bare" else [*view, *extra], lazy=lazy)
+            Client(self.room, kind, [] if kind.startswith("bare") else [*view, *extra], lazy=lazy)
 
     def teardown(self) -> None:
         if hasattr(self, "room"):
@@ -165,7 +167,7 @@ class Gateway(RuleBasedStateMachine):
     @precondition(room_for_more)
     @rule(kind=kinds, view=views, extra=extras, place=st.sampled_from(PLACES), number=numbers, lazy=st.booleans())
     def connect(self, kind: str, view: Pairs, extra: Pairs, place: str, number: int, lazy: bool) -> None:
-        pairs = [] if kind == "bare" else [*self._place(place, number), *view, *extra]
+        pairs = [] if kind.startswith("bare") else [*self._place(place, number), *view, *extra]
         Client(self.room, kind, pairs, lazy=lazy)
 
     @precondition(room_for_more)
@@ -173,7 +175,7 @@ class Gateway(RuleBasedStateMachine):
     def connect_several(self, kind: str, count: int) -> None:
         """A group of one variant."""
         for i in range(count):
-            Client(self.room, kind, [] if kind == "bare" else VIEWS[count % 3], lazy=bool(i % 2))
+            Client(self.room, kind, [] if kind.startswith("bare") else VIEWS[count % 3], lazy=bool(i % 2))
 
     def _client(self, number: int) -> Client:
         return self.room.clients[number % len(self.room.clients)]
@@ -296,7 +298,7 @@ class Gateway(RuleBasedStateMachine):
             assert client.wire.lost, "a connection that a shutdown leaves open"
             if not client.wire.stalled:
                 assert client.witness.closed if client.kind in ("ws", "bare") else client.chunked.ended
-                assert client.frames.whole
+                assert client.decompress.whole
                 assert client.witness.ended or client.kind == "bare"
         for client in live:
             client.witness.has_all(room.truth.tip)

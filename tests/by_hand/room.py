@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 HIGH_WATER = 2000
 FLUSH_BYTES = 3000
 ENCODED_BYTES = 4000
+SECTION_TICKS = 5
 
 SMALL: dict[str, object] = {
     "tick_gateway.fanout._FLUSH_BYTES": FLUSH_BYTES,
@@ -130,7 +131,7 @@ class Room:
                 disk.directory, self.bus, disk.limits, cache_bytes=disk.cache_bytes, queue_bytes=disk.queue_bytes
             )
         self.feed = Feed(self.bus, self.store.archive if self.store is not None else None)
-        self.fanout = FanOut(self.bus, self.feed, encoded_bytes=self._encoded_bytes)
+        self.fanout = FanOut(self.bus, self.feed, encoded_bytes=self._encoded_bytes, section_ticks=SECTION_TICKS)
         self.loop.call_soon(self._start)
 
     def _start(self) -> None:

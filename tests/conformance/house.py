@@ -32,14 +32,19 @@ _SEND_BUFFER = 8192  # bytes that the kernel takes for a reader that has stalled
 
 
 @cache
-def _noise(size: int) -> str:
-    """Characters that no compression makes much of."""
-    return b64encode(Random(size).randbytes(size))[:size].decode()
+def _pool() -> str:
+    return b64encode(Random(1).randbytes(3 << 18)).decode()
+
+
+def _noise(t: int, size: int) -> str:
+    """Characters that no compression makes much of, also where it remembers those of the tick before."""
+    begin = t * size % ((1 << 20) - size)
+    return _pool()[begin : begin + size]
 
 
 def tick(run: str, t: int, size: int = 0) -> bytes:
     """A tick whose bytes no re-encoding would leave as they are: white space, 1.50, an escape, a raw U+2028."""
-    pad = f',"pad":"{_noise(size)}"' if size else ""
+    pad = f',"pad":"{_noise(t, size)}"' if size else ""
     return f'{{"t":{t}, "run_of" :"{run}","x":1.50,"s":"\\u00e9/\u2028"{pad}}}'.encode()
 
 

@@ -14,6 +14,7 @@ import json
 import os
 import socket
 import struct
+import zlib
 from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any, NamedTuple, Self
 
@@ -43,10 +44,13 @@ class Response:
 
     async def pieces(self) -> AsyncIterator[bytes]:
         """The body's content as it comes: chunk by chunk where it is chunked."""
-        frames = Frames() if self.headers.get("Content-Encoding") == "zstd" else None
+        coding = self.headers.get("Content-Encoding")
+        decoders: dict[str | None, type[Frames | Gunzip | Plain]] = {"zstd": Frames, "gzip": Gunzip, None: Plain}
+        decoder = decoders[coding]()
         async for piece in self._coded():
-            yield piece if frames is None else frames.feed(piece)
-        assert frames is None or frames.whole, "the body ends inside a zstd frame"
+            yield decoder.feed(piece)
+        assert decoder.whole, "the body ends inside a zstd frame"
+        assert coding != "gzip" or decoder.ended or "Content-Length" not in self.headers, "a gzip body without its end"
 
     async def _coded(self) -> AsyncIterator[bytes]:
         length = self.headers.get("Content-Length")
@@ -90,6 +94,8 @@ class Response:
 class Frames:
     """Decodes zstd frames (RFC 8878), one behind the other."""
 
+    ended = True
+
     def __init__(self) -> None:
         self._decoder = zstandard.ZstdDecompressor().decompressobj()
         self.whole = True  # the last frame came to its end
@@ -102,6 +108,32 @@ class Frames:
             if self.whole:
                 self._decoder = zstandard.ZstdDecompressor().decompressobj()
         return b"".join(found)
+
+
+class Gunzip:
+    """Decodes one gzip member (RFC 1952); what was flushed is there at once, and its end may be missing."""
+
+    whole = True
+
+    def __init__(self) -> None:
+        self._stream = zlib.decompressobj(16 + zlib.MAX_WBITS)
+
+    @property
+    def ended(self) -> bool:
+        return self._stream.eof
+
+    def feed(self, data: bytes) -> bytes:
+        assert not self._stream.eof, "something follows the member"
+        return self._stream.decompress(data)
+
+
+class Plain:
+    """No content coding."""
+
+    whole = ended = True
+
+    def feed(self, data: bytes) -> bytes:
+        return data
 
 
 async def request(
@@ -161,10 +193,17 @@ class Refused(Exception):
 
 
 class WebSocket:
-    """The client's end of a WebSocket (RFC 6455) without extensions."""
+    """The client's end of a WebSocket (RFC 6455), with permessage-deflate (RFC 7692) where it was agreed on.
+
+    Attributes:
+        compressed: messages that came compressed.
+    """
 
     def __init__(self, response: Response) -> None:
         self.response = response
+        self.compressed = 0
+        self._extension = response.headers.get("Sec-WebSocket-Extensions", "")
+        self._inflate = zlib.decompressobj(-zlib.MAX_WBITS)
         self._pongs: list[bytes] = []
 
     @classmethod
@@ -182,7 +221,7 @@ class WebSocket:
             raise Refused(response)
         accept = base64.b64encode(hashlib.sha1(key + _GUID).digest()).decode()
         assert response.headers["Sec-WebSocket-Accept"] == accept
-        assert "Sec-WebSocket-Extensions" not in response.headers, "none was offered"
+        assert "Sec-WebSocket-Extensions" in (headers or {}) or "Sec-WebSocket-Extensions" not in response.headers
         return cls(response)
 
     async def frame(self) -> Frame:
@@ -190,16 +229,25 @@ class WebSocket:
         reader = self.response.reader
         try:
             first, second = await reader.readexactly(2)
-            assert not first & 0x70, "a reserved bit is set, but no extension was negotiated"
+            deflated = bool(first & 0x40)
+            assert not first & (0x30 if self._extension else 0x70), "a reserved bit that nothing was agreed on for"
             assert not second & 0x80, "a server's frame is masked"
             size = second
             if second == 126:
                 (size,) = struct.unpack("!H", await reader.readexactly(2))
             elif second == 127:
                 (size,) = struct.unpack("!Q", await reader.readexactly(8))
-            return Frame(first & 0x0F, await reader.readexactly(size), bool(first & 0x80))
+            payload = await reader.readexactly(size)
+            return Frame(first & 0x0F, self._inflated(payload) if deflated else payload, bool(first & 0x80))
         except (asyncio.IncompleteReadError, ConnectionResetError):
             raise Closed(None, "") from None
+
+    def _inflated(self, payload: bytes) -> bytes:
+        self.compressed += 1
+        data = self._inflate.decompress(payload + b"\x00\x00\xff\xff")
+        if "server_no_context_takeover" in self._extension:
+            self._inflate = zlib.decompressobj(-zlib.MAX_WBITS)
+        return data
 
     async def message(self) -> str:
         """The next text message. Answers pings and the close, which it raises as Closed."""

@@ -9,21 +9,31 @@ from .events import Reset
 from .pulls import IncrementalReader, LongPollReader, SinglePollReader
 from .reader import Reader
 from .streams import (
+    AloneReader,
     BrowserReader,
+    DeflatedReader,
+    GzipNDJSONReader,
+    GzipSSEReader,
     NDJSONReader,
     OldNDJSONReader,
     SSEReader,
     WebSocketReader,
     ZstdNDJSONReader,
+    ZstdSSEReader,
 )
 
 FLAVOURS: dict[str, type[Reader]] = {
     "websocket": WebSocketReader,
     "websocket-browser": BrowserReader,
+    "websocket-deflate": DeflatedReader,
+    "websocket-alone": AloneReader,
     "sse": SSEReader,
+    "sse-gzip": GzipSSEReader,
+    "sse-zstd": ZstdSSEReader,
     "ndjson": NDJSONReader,
     "ndjson-http1.0": OldNDJSONReader,
     "ndjson-zstd": ZstdNDJSONReader,
+    "ndjson-gzip": GzipNDJSONReader,
     "longpoll": LongPollReader,
     "longpoll-single": SinglePollReader,
     "incremental": IncrementalReader,

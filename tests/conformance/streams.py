@@ -65,6 +65,26 @@ class WebSocketReader(Streamed):
                     yield self._move(tick)
 
 
+class DeflatedReader(WebSocketReader):
+    """Offers permessage-deflate, as browsers do."""
+
+    offer: ClassVar[str] = "permessage-deflate; client_max_window_bits"
+
+    async def _open(self) -> None:
+        offer = {"Sec-WebSocket-Extensions": self.offer}
+        self.socket = await WebSocket.connect(self.port, self.target, offer, small=self.small)
+        agreed = self.socket.response.headers["Sec-WebSocket-Extensions"]
+        assert agreed.startswith("permessage-deflate") and "client_no_context_takeover" in agreed
+        assert ("server_no_context_takeover" in agreed) == ("server_no_context_takeover" in self.offer)
+        self._named(self.socket.response)
+
+
+class AloneReader(DeflatedReader):
+    """Wants each message compressed by itself."""
+
+    offer = "permessage-deflate; server_no_context_takeover; client_no_context_takeover"
+
+
 class BrowserReader(WebSocketReader):
     """Reads no header of the handshake, as browsers cannot: the run comes with the hello."""
 
@@ -78,12 +98,14 @@ class BrowserReader(WebSocketReader):
 class NDJSONReader(Streamed):
     transport = "ndjson"
     version: ClassVar[str] = "1.1"
-    headers: ClassVar[Mapping[str, str]] = {}
+    coding: ClassVar[str] = ""
 
     async def _open(self) -> None:
-        response = await request(self.port, self.target, headers=self.headers, version=self.version, small=self.small)
+        headers = {"Accept-Encoding": self.coding} if self.coding else {}
+        response = await request(self.port, self.target, headers=headers, version=self.version, small=self.small)
         if response.status != 200:
             raise Refused(response)
+        assert response.headers.get("Content-Encoding", "") == self.coding
         self._named(response)
 
     async def _read(self) -> AsyncIterator[Event]:
@@ -109,22 +131,25 @@ class OldNDJSONReader(NDJSONReader):
 class ZstdNDJSONReader(NDJSONReader):
     """Takes zstd, so that it gets stored blocks as they lie on disk."""
 
-    headers: ClassVar[Mapping[str, str]] = {"Accept-Encoding": "zstd"}
+    coding = "zstd"
 
-    def _named(self, response: Response) -> None:
-        assert response.headers["Content-Encoding"] == "zstd"
-        super()._named(response)
+
+class GzipNDJSONReader(NDJSONReader):
+    coding = "gzip"
 
 
 class SSEReader(Streamed):
     """Server-Sent Events, as WHATWG HTML section 9.2 has them, but strict: what EventSource would pass over fails."""
 
     transport = "sse"
+    coding: ClassVar[str] = ""
 
     async def _open(self) -> None:
-        response = await request(self.port, self.target, headers={"Accept": "text/event-stream"}, small=self.small)
+        headers = {"Accept": "text/event-stream"} | ({"Accept-Encoding": self.coding} if self.coding else {})
+        response = await request(self.port, self.target, headers=headers, small=self.small)
         if response.status != 200:
             raise Refused(response)
+        assert response.headers.get("Content-Encoding", "") == self.coding
         self._named(response)
 
     async def _read(self) -> AsyncIterator[Event]:
@@ -170,3 +195,13 @@ class SSEReader(Streamed):
             case Hello():
                 assert "id" not in fields
         yield self._move(event)
+
+
+class GzipSSEReader(SSEReader):
+    """Takes gzip, as every browser does."""
+
+    coding = "gzip"
+
+
+class ZstdSSEReader(SSEReader):
+    coding = "zstd"

@@ -7,17 +7,18 @@ import time
 
 from aiohttp import web
 
-from ..accept import takes
+from ..accept import choose
 from ..cursor import Cursor, Span
 from ..errors import NotFound, ParameterError
 from ..hub import Hub
 from ..params import Query, whole
 from ..ring import Batch, Run
 from ..tick import Position, Tick
-from ..transports.base import query_of
-from ..transports.pull import PULL_HEADERS, gap_header, wants_ndjson
+from ..transports.base import pull_coding, query_of
+from ..transports.pull import PULL_HEADERS, answer, gap_header, wants_ndjson
 from ..waiting import batches_of, until_done
-from .ranges import Range, Vanished, send
+from ..wire.compression import Coding
+from .ranges import Body, Range, Vanished, send
 
 IMMUTABLE = "public, max-age=31536000, immutable"
 
@@ -31,28 +32,35 @@ async def range_(request: web.Request, hub: Hub) -> web.StreamResponse:
     if query.run is None and hub.bus.ring.newest is None:
         return web.Response(body=b"" if ndjson else b"[]", headers=headers)
     run = hub.bus.run(query.run)
-    wanted = Range(hub.feed, run, query, zstd=takes(request.headers.get("Accept-Encoding", ""), "zstd"), ndjson=ndjson)
+    # Stored blocks are compressed already, whatever the settings say of compression.
+    wants_zstd = choose(request.headers.get("Accept-Encoding", ""), "zstd", "gzip") == "zstd"
+    wanted = Range(hub.feed, run, query, zstd=wants_zstd, ndjson=ndjson)
     headers["Tick-Run"] = run.id
-    if wanted.zstd:
-        headers["Content-Encoding"] = "zstd"
+    coding = None if wanted.zstd else pull_coding(request, hub)
+    if name := "zstd" if wanted.zstd else _name(coding):
+        headers["Content-Encoding"] = name
     if wanted.gaps:
         headers["Tick-Gap"] = gap_header(wanted.gaps)
     elif query.run is not None and query.t1 is not None and _stored(hub, run, query.t1):
-        name = f"{query.t0} {query.t1} {query.view} {query.limit} {ndjson} {wanted.zstd}"
-        if (fresh := _immutable(request, run, name, headers, weak=wanted.zstd)) is not None:
+        what = f"{query.t0} {query.t1} {query.view} {query.limit} {ndjson} {name}"
+        if (fresh := _immutable(request, run, what, headers, weak=bool(name))) is not None:
             return fresh
     response = web.StreamResponse(headers=headers)
     await response.prepare(request)
     if request.method == "HEAD":
         return response
     try:
-        await send(response, wanted)
+        await send(Body(response, coding), wanted)
     except Vanished:
         if request.transport is not None:
             request.transport.abort()  # half sent: a clean end would make the answer look whole
         raise ConnectionResetError from None
     await response.write_eof()
     return response
+
+
+def _name(coding: Coding | None) -> str:
+    return coding.name if coding is not None else ""
 
 
 def _stored(hub: Hub, run: Run, t: int) -> bool:
@@ -85,7 +93,7 @@ async def latest(request: web.Request, hub: Hub) -> web.StreamResponse:
         for item in items:
             for one in item.ticks if isinstance(item, Span) else ():
                 if query.view.passes(one.t):
-                    return _one(run, one, query)
+                    return await _one(request, hub, run, one, query)
         if cursor.awaits is not None and cursor.waits:
             await until_done(cursor.awaits)
         elif not items:
@@ -106,9 +114,11 @@ async def tick(request: web.Request, hub: Hub) -> web.StreamResponse:
         raise NotFound(f"tick {t} of run {run.id} cannot be read; first {hub.feed.first(run)}, tip {run.shown}")
     headers: dict[str, str] = {}
     if query.run is not None and _stored(hub, run, t):
-        if (fresh := _immutable(request, run, f"{t} {query.view}", headers)) is not None:
+        if (
+            fresh := _immutable(request, run, f"{t} {query.view} {_name(pull_coding(request, hub))}", headers)
+        ) is not None:
             return fresh
-    return _one(run, found, query, headers)
+    return await _one(request, hub, run, found, query, headers)
 
 
 async def _find(hub: Hub, run: Run, t: int) -> Tick | None:
@@ -124,12 +134,15 @@ def _in(batch: Batch, t: int) -> Tick | None:
     return batch.ticks[index] if index < len(batch.ticks) and batch.ticks[index].t == t else None
 
 
-def _one(run: Run, one: Tick, query: Query, more: dict[str, str] | None = None) -> web.Response:
+async def _one(
+    request: web.Request, hub: Hub, run: Run, one: Tick, query: Query, more: dict[str, str] | None = None
+) -> web.Response:
     view = query.view._replace(every=1, batch=0)
-    payload = view.render(run.id, [one])[0]
     headers = PULL_HEADERS | {
         "Content-Type": "application/json",
         "Tick-Run": run.id,
-        "Tick-Next": str(Position(run.id, payload.t)),
+        "Tick-Next": str(Position(run.id, one.t)),
     }
-    return web.Response(body=payload.data, headers=headers | (more or {}))
+    return await answer(
+        request, hub, ("tick", run.id, one.t, view), lambda: view.render(run.id, [one])[0].data, headers | (more or {})
+    )

@@ -21,9 +21,11 @@ from ..params import Query
 from ..ring import Batch, Run
 from ..view import Payload, arrays
 from ..waiting import batches_of, until_done
-from ..wire.ndjson import ZSTD_MAGIC, lines
+from ..wire.compression import ZSTD_MAGIC, Coding
+from ..wire.ndjson import lines
 
 _READ_BYTES: Final = 1 << 20  # of stored blocks at once
+_LARGE: Final = 16 << 10  # bytes: above, compressing takes longer than the loop should stand still
 
 
 class Vanished(Exception):
@@ -74,7 +76,31 @@ class Range:
         return bool(self.feed.gaps(self.run, t, self.high)) if piece is None else self.feed.missing(self.run, t, piece)
 
 
-async def send(response: web.StreamResponse, wanted: Range) -> None:
+class Body:
+    """The body of an answer, compressed on its way where that was asked for, for this client alone."""
+
+    def __init__(self, response: web.StreamResponse, coding: Coding | None) -> None:
+        self._response = response
+        self._stream = coding.stream() if coding is not None else None
+
+    async def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Send content on; returns when there is room for more."""
+        if self._stream is not None:
+            compress = self._stream.compress
+            if len(data) > _LARGE:
+                data = await asyncio.get_running_loop().run_in_executor(None, compress, data)
+            else:
+                data = compress(data)
+        if data:
+            await self._response.write(data)
+
+    async def end(self) -> None:
+        """Send what the compressor holds back."""
+        if self._stream is not None:
+            await self._response.write(self._stream.flush())
+
+
+async def send(response: Body, wanted: Range) -> None:
     """Write a range's body.
 
     Raises:
@@ -86,9 +112,10 @@ async def send(response: web.StreamResponse, wanted: Range) -> None:
         await _send_lines(response, wanted)
     else:
         await _send_rendered(response, wanted)
+    await response.end()
 
 
-async def _send_frames(response: web.StreamResponse, wanted: Range) -> None:
+async def _send_frames(response: Body, wanted: Range) -> None:
     """Whole blocks as they lie on disk, the two at the edges made anew.
 
     Each write ends with the first bytes of the next frame: some decoders fail on a read that ends where a frame does.
@@ -121,7 +148,7 @@ async def _frames(wanted: Range, piece: Span | Look) -> tuple[bytearray, int]:
     return bytearray(_compressed(_lines(spans))), _last(piece)
 
 
-async def _send_lines(response: web.StreamResponse, wanted: Range) -> None:
+async def _send_lines(response: Body, wanted: Range) -> None:
     """Lines as they were published; whole blocks are not taken apart."""
     t = wanted.low
     while (piece := wanted.next(t)) is not None:
@@ -167,7 +194,7 @@ def _cut(batch: Batch, low: int, high: int) -> Span:
     return Span(batch, batch.index_after(low), batch.index_after(high))
 
 
-async def _send_rendered(response: web.StreamResponse, wanted: Range) -> None:
+async def _send_rendered(response: Body, wanted: Range) -> None:
     """Ticks through a view, as lines or as one JSON array."""
     query, ndjson = wanted.query, wanted.ndjson
     left, batch = query.limit, query.view.batch

@@ -13,13 +13,16 @@ from typing import Final
 
 from aiohttp import web
 
+from ..accept import choose
+from ..errors import Overloaded, TooManyViews
 from ..hub import Hub
 from ..params import Query, parse_query
 from ..session import Session
 from ..takeover import take_over
 from ..variant import Variant
 from ..waiting import placed
-from ..wire import Framing
+from ..wire.body import BodyFraming
+from ..wire.compression import CODINGS, Coding
 
 Handler = Callable[[web.Request, Hub], Awaitable[web.StreamResponse]]
 
@@ -71,9 +74,39 @@ def check_run(hub: Hub, query: Query) -> None:
         hub.bus.run(query.run)
 
 
-def full(hub: Hub) -> bool:
-    """Whether no more streaming connections are taken."""
-    return hub.draining or len(hub.fanout.sessions) >= hub.settings.max_connections
+def refusal(hub: Hub, variant: Variant) -> Overloaded | None:
+    """Why no streaming connection more is taken; None: one is."""
+    if hub.draining or len(hub.fanout.sessions) >= hub.settings.max_connections:
+        return Overloaded()
+    try:
+        hub.fanout.check_views(variant)
+    except TooManyViews as error:
+        return error
+    return None
+
+
+def live_coding(request: web.Request, hub: Hub) -> Coding | None:
+    """The content coding of a stream; None: none.
+
+    Raises:
+        NotAcceptable: see ``accept.choose``.
+    """
+    return _coding(request, hub, "gzip", "zstd")
+
+
+def pull_coding(request: web.Request, hub: Hub) -> Coding | None:
+    """The content coding of an answer that ends; None: none.
+
+    Raises:
+        NotAcceptable: see ``accept.choose``.
+    """
+    return _coding(request, hub, "zstd", "gzip")
+
+
+def _coding(request: web.Request, hub: Hub, *names: str) -> Coding | None:
+    level = hub.settings.compression
+    name = choose(request.headers.get("Accept-Encoding", ""), *(names if level else ()))
+    return CODINGS[name](level) if name else None
 
 
 async def stream_headers(hub: Hub, session: Session) -> dict[str, str]:
@@ -91,19 +124,23 @@ async def stream(
     request: web.Request,
     hub: Hub,
     query: Query,
-    framing: Framing,
+    framing: BodyFraming,
     media_type: str,
-    coding: dict[str, str] | None = None,
 ) -> web.StreamResponse:
     """Answer a streaming HTTP request: the head, then a session takes the connection over.
 
-    Args:
-        coding: the headers that tell how the framing encodes its content.
+    Raises:
+        Overloaded: no streaming connection more is taken.
     """
+    variant = Variant(framing, query.view, query.run)
+    if (error := refusal(hub, variant)) is not None:
+        raise error
     if query.finished:
         return web.Response(status=204, headers=STREAM_HEADERS)
-    session = Session(hub.fanout, Variant(framing, query.view, query.run, query.heartbeat), query)
-    headers = await stream_headers(hub, session) | {"Content-Type": media_type} | (coding or {})
+    session = Session(hub.fanout, variant, query)
+    headers = await stream_headers(hub, session) | {"Content-Type": media_type}
+    if framing.coding is not None:
+        headers["Content-Encoding"] = framing.coding.name
     if request.method == "HEAD":
         return web.Response(headers=headers)
     response = web.StreamResponse(headers=headers)

@@ -9,7 +9,7 @@ from aiohttp import web
 from ..cursor import Cursor
 from ..hub import Hub
 from .base import Transport, check_run, query_of
-from .pull import Pulled, body, pull, wants_ndjson
+from .pull import Pulled, answer, body, pull, wants_ndjson
 
 DEFAULT_LIMIT = 1000
 
@@ -27,7 +27,8 @@ async def handle(request: web.Request, hub: Hub) -> web.StreamResponse:
     ndjson = wants_ndjson(request, query, default=False)
     headers = pulled.headers(hub, request, query)
     headers["Content-Type"] = "application/x-ndjson" if ndjson else "application/json"
-    return web.Response(body=body(pulled.payloads, query.view, ndjson), headers=headers)
+    key = ("incremental", pulled.holds, query.view, ndjson)
+    return await answer(request, hub, key, lambda: body(pulled.payloads, query.view, ndjson), headers)
 
 
 TRANSPORT = Transport(

@@ -13,7 +13,7 @@ from ..params import Query
 from ..tick import Position
 from ..view import arrays
 from .base import Transport, check_run, query_of
-from .pull import Pulled, pull
+from .pull import Pulled, answer, pull
 
 
 async def handle(request: web.Request, hub: Hub) -> web.StreamResponse:
@@ -35,23 +35,32 @@ async def handle(request: web.Request, hub: Hub) -> web.StreamResponse:
         await hub.fanout.wait(min(stop, cursor.deadline or stop) - now, gather=limit > 1)
         hub.refresh()
         await pull(hub, cursor, query.view, limit, time.monotonic(), pulled, first)
-    return web.Response(
-        body=_body(query, limit, pulled, "end" if cursor.over else "timeout"),
-        headers=pulled.headers(hub, request, query) | {"Content-Type": "application/json"},
-    )
+    headers = pulled.headers(hub, request, query) | {"Content-Type": "application/json"}
+    if not pulled.payloads:
+        return web.Response(body=_empty(query, pulled, "end" if cursor.over else "timeout"), headers=headers)
+    key = ("longpoll", pulled.holds, query.view, limit == 1, pulled.position, tuple(pulled.gaps), pulled.reset)
+    return await answer(request, hub, key, lambda: _body(query, limit, pulled), headers)
 
 
-def _body(query: Query, limit: int, pulled: Pulled, status: str) -> bytes:
-    """The answer; ticks stand first in it, so that the first ``"t"`` in it is a tick's."""
+def _notices(pulled: Pulled) -> dict[str, object]:
     notices: dict[str, object] = {}
     if pulled.gaps:
         notices["gap"] = [{"after": gap.after, "next": gap.next} for gap in pulled.gaps]
     if pulled.reset is not None:
         notices["reset"] = pulled.reset.run
-    if not pulled.payloads:
-        start = query.start.t if isinstance(query.start, Position) else query.start
-        position = str(pulled.position) if pulled.position else None
-        return json.dumps({"status": status, "next_t": start, "position": position} | notices).encode()
+    return notices
+
+
+def _empty(query: Query, pulled: Pulled, status: str) -> bytes:
+    """The answer where no tick came."""
+    start = query.start.t if isinstance(query.start, Position) else query.start
+    position = str(pulled.position) if pulled.position else None
+    return json.dumps({"status": status, "next_t": start, "position": position} | _notices(pulled)).encode()
+
+
+def _body(query: Query, limit: int, pulled: Pulled) -> bytes:
+    """The answer; ticks stand first in it, so that the first ``"t"`` in it is a tick's."""
+    notices = _notices(pulled)
     last = pulled.payloads[-1].t
     rest = b'"t":%d,"next_t":%d,"position":"%s"' % (last, last + 1, str(pulled.position).encode())
     if notices:

@@ -5,7 +5,7 @@ A pull never crosses a run: where an older run ends, the answer ends, and the ne
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import urlencode
@@ -20,6 +20,7 @@ from ..tick import Position
 from ..view import Payload, View, arrays
 from ..waiting import until_done
 from ..wire.ndjson import lines
+from .base import pull_coding
 
 PULL_HEADERS: Final = {"Cache-Control": "no-store", "Vary": "Accept, Accept-Encoding"}
 _STARTS: Final = {"from_t", "last_t", "tail", "since", "Last-Event-ID"}
@@ -58,6 +59,28 @@ class Pulled:
             headers["Tick-Reset"] = self.reset.run
         return headers
 
+    @property
+    def holds(self) -> Hashable:
+        """What the payloads are; equal ones of equal views have equal bytes."""
+        if not self.payloads:
+            return None
+        return self.run, len(self.payloads), self.payloads[0].t, self.payloads[-1].t
+
+
+async def answer(
+    request: web.Request, hub: Hub, key: Hashable, make: Callable[[], bytes], headers: dict[str, str]
+) -> web.Response:
+    """An answer whose body is made, and compressed as it was asked for, once for all who get the same one.
+
+    Args:
+        key: what the body holds and how; equal ones have equal bodies.
+
+    Raises:
+        NotAcceptable: see ``accept.choose``.
+    """
+    body, coding = await hub.answers.get(key, make, pull_coding(request, hub))
+    return web.Response(body=body, headers=headers | ({"Content-Encoding": coding} if coding else {}))
+
 
 def gap_header(gaps: Iterable[Gap]) -> str:
     """The value of the header ``Tick-Gap``."""
@@ -80,7 +103,7 @@ async def pull(hub: Hub, cursor: Cursor, view: View, limit: int, now: float, pul
                 if pulled.reset is None:  # an answer tells of one change of run; the next one tells of this
                     pulled.reset, pulled.position = item, item.position
                 return
-            size += _take(item, view, limit, first, pulled)
+            size += _take(hub, item, view, limit, first, pulled)
             pulled.position = (
                 item.position if len(pulled.payloads) < limit else Position(item.position.run, pulled.payloads[-1].t)
             )
@@ -95,18 +118,19 @@ async def pull(hub: Hub, cursor: Cursor, view: View, limit: int, now: float, pul
     _cross(hub, cursor, pulled)
 
 
-def _take(item: Item, view: View, limit: int, first: int, pulled: Pulled) -> int:
+def _take(hub: Hub, item: Item, view: View, limit: int, first: int, pulled: Pulled) -> int:
     pulled.run = item.position.run
     if isinstance(item, Gap):
         pulled.gaps.append(item)
     elif isinstance(item, Reset):
         pulled.reset = item
     elif isinstance(item, Span):
-        ticks = item.ticks if item.ticks[0].t >= first else [tick for tick in item.ticks if tick.t >= first]
-        some = view.render(item.batch.run.id, ticks, limit - len(pulled.payloads))
+        begin = max(item.begin, item.batch.index_after(first - 1))
+        span = Span(item.batch, begin, item.end)
+        some = hub.fanout.encoder.payloads(view, span, limit - len(pulled.payloads)) if begin < item.end else []
         pulled.payloads += some
         # By what was read, not by what is left of it: a view costs as much as it reads.
-        return sum(len(tick.data) for tick in ticks[: len(some)]) if view.every == 1 else item.batch.size
+        return sum(len(tick.data) for tick in span.ticks[: len(some)]) if view.every == 1 else item.batch.size
     return 0
 
 

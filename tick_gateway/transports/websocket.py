@@ -11,8 +11,8 @@ from ..errors import ClientError
 from ..hub import Hub
 from ..takeover import check_handshake, take_over
 from ..variant import Variant
-from ..wire.websocket import WebSocketFraming
-from .base import Transport, check_run, full, query_of, stream_headers
+from ..wire.websocket import WebSocketFraming, negotiate
+from .base import Transport, check_run, query_of, refusal, stream_headers
 
 _OWN: Final = {"Upgrade": "websocket", "Connection": "Upgrade"}
 
@@ -23,11 +23,17 @@ async def handle(request: web.Request, hub: Hub) -> web.StreamResponse:
     if request.method == "HEAD":
         raise ClientError("this path speaks WebSocket: use GET with an opening handshake")
     accept = check_handshake(request)
-    variant = Variant(WebSocketFraming(bare=query.given == 0), query.view, query.run, query.heartbeat)
+    level = hub.settings.compression
+    offers = ", ".join(request.headers.getall("Sec-WebSocket-Extensions", ())) if level else ""
+    deflated, agreed = negotiate(offers, level)
+    variant = Variant(WebSocketFraming(query.given == 0, deflated), query.view, query.run)
     session = CommandSession(hub.fanout, variant, query)
+    session.deflated = deflated is not None
     headers = await stream_headers(hub, session) | _OWN | {"Sec-WebSocket-Accept": accept}
+    if agreed:
+        headers["Sec-WebSocket-Extensions"] = agreed
     response = web.StreamResponse(status=101, headers=headers)
-    session.refused = full(hub)  # told after the handshake: a browser cannot read a refused one
+    session.refused = refusal(hub, variant)  # told after the handshake: a browser cannot read a refused one
     await take_over(request, response, session)
 
 

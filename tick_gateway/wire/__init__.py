@@ -42,6 +42,35 @@ class Framing(Protocol):
         """What goes out last where this notice ends the stream, else None."""
         ...
 
+    def shared(self) -> Shared | None:
+        """A new shared stream for readers at the tip; None where they get what all others get."""
+        ...
+
+
+class Shared(Protocol):
+    """A framing's messages, compressed with what went before them since the last cut (see ``compression``), for readers
+    who have had all of that.
+
+    Attributes:
+        rest: what a reader needs first who leaves between two cuts.
+        beats_inside: a heartbeat is part of what was compressed, so that whoever is given one leaves.
+    """
+
+    rest: bytes
+    beats_inside: bool
+
+    def messages(self, run: str, payloads: Sequence[Payload]) -> bytes:
+        """As a framing's."""
+        ...
+
+    def notice(self, notice: Notice) -> bytes:
+        """As a framing's."""
+        ...
+
+    def cut(self) -> None:
+        """What follows refers to nothing before it."""
+        ...
+
 
 def notice_json(notice: Notice) -> bytes:
     """A notice's JSON object in UTF-8."""

@@ -15,15 +15,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+from websockets.exceptions import InvalidHeaderFormat, NegotiationError
+from websockets.extensions.permessage_deflate import PerMessageDeflate, ServerPerMessageDeflateFactory
 from websockets.frames import Frame, Opcode
+from websockets.headers import parse_extension
 from websockets.protocol import Protocol, Side, State
+from websockets.typing import ExtensionParameter
 
 from ..errors import NotAWebSocket
 from ..notices import End, Gap, Notice
 from ..view import Payload
 from . import notice_json
+from .compression import FLUSHED, Deflate
 
 TEXT, CLOSE, PING, PONG = 0x1, 0x8, 0x9, 0xA
+_RSV1: Final = 0x40  # of a frame's first byte: the message is compressed
 GAP_CLOSE_CODE: Final = 4001
 MAX_COMMAND_BYTES: Final = 64 * 1024
 _GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
@@ -54,12 +60,16 @@ def accept_key(headers: Mapping[str, str]) -> str:
 
 def frame(opcode: int, payload: bytes) -> bytes:
     """One unmasked, unfragmented frame."""
-    size = len(payload)
+    return head(0x80 | opcode, len(payload)) + payload
+
+
+def head(first: int, size: int) -> bytes:
+    """An unmasked frame's first byte, and its length."""
     if size < 126:
-        return bytes((0x80 | opcode, size)) + payload
+        return bytes((first, size))
     if size < 65536:
-        return struct.pack("!BBH", 0x80 | opcode, 126, size) + payload
-    return struct.pack("!BBQ", 0x80 | opcode, 127, size) + payload
+        return struct.pack("!BBH", first, 126, size)
+    return struct.pack("!BBQ", first, 127, size)
 
 
 def close_frame(code: int, reason: str = "") -> bytes:
@@ -68,11 +78,28 @@ def close_frame(code: int, reason: str = "") -> bytes:
 
 
 @dataclass(frozen=True, slots=True)
+class Deflated:
+    """permessage-deflate as it was agreed on (RFC 7692).
+
+    Attributes:
+        takeover: messages may refer to earlier ones (the client did not demand ``server_no_context_takeover``).
+    """
+
+    level: int = 3
+    takeover: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class WebSocketFraming:
-    """Text messages. ``bare``: a client that gave no parameter gets ticks and nothing else; a gap closes its
-    connection."""
+    """Text messages. Ticks are compressed where that was agreed on; all else is small, and is not.
+
+    Attributes:
+        bare: a client that gave no parameter gets ticks and nothing else; a gap closes its connection.
+        deflated: how ticks are compressed; None: not at all.
+    """
 
     bare: bool = False
+    deflated: Deflated | None = None
 
     @property
     def opening(self) -> bytes:
@@ -83,15 +110,22 @@ class WebSocketFraming:
         return b"\x89\x00"  # a ping without content
 
     def messages(self, run: str, payloads: Sequence[Payload]) -> bytes:
+        if self.deflated is not None:
+            return self._standalone(self.deflated, payloads)
         parts: list[bytes] = []
         for _, data in payloads:
-            size = len(data)
-            if size < 126:
-                parts += (bytes((0x81, size)), data)
-            elif size < 65536:
-                parts += (struct.pack("!BBH", 0x81, 126, size), data)
-            else:
-                parts += (struct.pack("!BBQ", 0x81, 127, size), data)
+            parts += (head(0x80 | TEXT, len(data)), data)
+        return b"".join(parts)
+
+    @staticmethod
+    def _standalone(deflated: Deflated, payloads: Sequence[Payload]) -> bytes:
+        """Messages that refer to each other at the most."""
+        deflate = Deflate(deflated.level)
+        parts: list[bytes] = []
+        for payload in payloads:
+            parts += _message(deflate, payload)
+            if not deflated.takeover:
+                deflate.cut()
         return b"".join(parts)
 
     def notice(self, notice: Notice) -> bytes:
@@ -103,6 +137,66 @@ class WebSocketFraming:
         if self.bare and isinstance(notice, Gap):
             return close_frame(GAP_CLOSE_CODE, f"gap after {notice.run}:{notice.after}")
         return None
+
+    def shared(self) -> SharedMessages | None:
+        deflated = self.deflated
+        return SharedMessages(self, deflated.level) if deflated is not None and deflated.takeover else None
+
+
+class SharedMessages:
+    """Compressed messages that refer to earlier ones (see ``wire.Shared``)."""
+
+    rest = b""
+    beats_inside = False
+
+    def __init__(self, framing: WebSocketFraming, level: int) -> None:
+        self._framing = framing
+        self._deflate = Deflate(level)
+
+    def messages(self, run: str, payloads: Sequence[Payload]) -> bytes:
+        return b"".join([part for payload in payloads for part in _message(self._deflate, payload)])
+
+    def notice(self, notice: Notice) -> bytes:
+        return self._framing.notice(notice)
+
+    def cut(self) -> None:
+        self._deflate.cut()
+
+
+def _message(deflate: Deflate, payload: Payload) -> tuple[bytes, bytes]:
+    """A compressed text message (RFC 7692, section 7.2.1): its frame's head, and its content."""
+    data = deflate.add(payload.data)[: -len(FLUSHED)]
+    return head(0x80 | _RSV1 | TEXT, len(data)), data
+
+
+def negotiate(offers: str, level: int) -> tuple[Deflated | None, str]:
+    """What to make of a handshake's ``Sec-WebSocket-Extensions``, and the answer to it (empty: none).
+
+    Taken is the first offer of permessage-deflate whose window is the full one: one compressor serves everybody.
+    Clients are told to compress each message by itself, so that nothing need be remembered of them.
+
+    Raises:
+        NotAWebSocket: the header is malformed (RFC 6455, section 9.1: the handshake has failed).
+    """
+    try:
+        extensions = parse_extension(offers) if offers.strip() else []
+    except InvalidHeaderFormat as error:
+        raise NotAWebSocket(f"the header Sec-WebSocket-Extensions is malformed: {error}") from None
+    factory = ServerPerMessageDeflateFactory(client_no_context_takeover=True)
+    for name, parameters in extensions:
+        if name != factory.name:
+            continue
+        try:
+            answer, agreed = factory.process_request_params(parameters, [])
+        except NegotiationError:
+            continue  # this offer is declined; another may follow
+        if agreed.local_max_window_bits == 15:
+            return Deflated(level, not agreed.local_no_context_takeover), _extension(factory.name, answer)
+    return None, ""
+
+
+def _extension(name: str, parameters: Sequence[ExtensionParameter]) -> str:
+    return "; ".join([name, *(key if value is None else f"{key}={value}" for key, value in parameters)])
 
 
 def lone_control(data: bytes) -> tuple[int, bytes] | None:
@@ -133,10 +227,16 @@ class Received(NamedTuple):
 
 
 class Reader:
-    """Reads what a client sends: joins fragments, answers pings and closes, refuses what RFC 6455 forbids."""
+    """Reads what a client sends: joins fragments, answers pings and closes, refuses what RFC 6455 forbids.
 
-    def __init__(self) -> None:
+    Args:
+        deflated: permessage-deflate was agreed on.
+    """
+
+    def __init__(self, *, deflated: bool = False) -> None:
         self._protocol = Protocol(Side.SERVER, state=State.OPEN, max_size=MAX_COMMAND_BYTES)
+        if deflated:  # each message by itself, as was agreed on; what is answered here is never compressed
+            self._protocol.extensions = [PerMessageDeflate(True, True, 15, 15)]
         self._parts: list[bytes] = []
 
     def feed(self, data: bytes) -> Received:

@@ -1,0 +1,81 @@
+"""Bodies of pulls, made and compressed once for all who get the same answer.
+
+A tick never changes, so what an answer holds is known by the run and the numbers in it. Bounded by bytes; what was not
+asked for the longest goes first. On the loop's thread alone; large bodies are compressed on another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from typing import Final
+
+from .wire.compression import Coding
+
+MAX_BYTES: Final = 16 << 20
+_LEAST: Final = 256  # bytes: below, compression gains nothing
+_LARGE: Final = 32 << 10  # bytes: above, compressing takes longer than the loop should stand still
+
+
+class Answers:
+    """Bodies by what they hold.
+
+    Attributes:
+        made, compressed: bodies that were, since the start.
+    """
+
+    def __init__(self, max_bytes: int = MAX_BYTES) -> None:
+        self.made = 0
+        self.compressed = 0
+        self._max_bytes = max_bytes
+        self._kept: OrderedDict[Hashable, bytes] = OrderedDict()
+        self._bytes = 0
+        self._under_way: dict[Hashable, asyncio.Future[bytes]] = {}
+
+    async def get(self, key: Hashable, make: Callable[[], bytes], coding: Coding | None) -> tuple[bytes, str]:
+        """A body and its content coding (empty: none).
+
+        Args:
+            key: what it holds; equal ones have equal bodies.
+        """
+        body = self._look(key)
+        if body is None:
+            body = make()
+            self.made += 1
+            self._keep(key, body)
+        if coding is None or len(body) < _LEAST:
+            return body, ""
+        return await self._compress((key, coding), body, coding), coding.name
+
+    async def _compress(self, key: Hashable, body: bytes, coding: Coding) -> bytes:
+        found = self._look(key)
+        if found is not None:
+            return found
+        if (under_way := self._under_way.get(key)) is not None:
+            return await asyncio.shield(under_way)
+        self.compressed += 1
+        if len(body) < _LARGE:
+            found = coding.whole(body)
+        else:
+            job = asyncio.get_running_loop().run_in_executor(None, coding.whole, body)
+            self._under_way[key] = job
+            job.add_done_callback(lambda _: self._under_way.pop(key))
+            found = await asyncio.shield(job)  # others may wait for it when this one's client goes away
+        self._keep(key, found)
+        return found
+
+    def _look(self, key: Hashable) -> bytes | None:
+        body = self._kept.get(key)
+        if body is not None:
+            self._kept.move_to_end(key)
+        return body
+
+    def _keep(self, key: Hashable, body: bytes) -> None:
+        if len(body) > self._max_bytes // 4 or key in self._kept:
+            return
+        self._kept[key] = body
+        self._bytes += len(body)
+        while self._bytes > self._max_bytes:
+            _, old = self._kept.popitem(last=False)
+            self._bytes -= len(old)

@@ -1,0 +1,181 @@
+"""Compression made once for everybody: gzip (RFC 1952), zstd (RFC 8878), and the raw deflate (RFC 1951) under
+permessage-deflate (RFC 7692).
+
+Ticks are small because each resembles the last; so all readers of a kind share one compressor, whose stream is cut into
+sections. What follows a cut refers to nothing before it: there a reader can join.
+
+    shared       tick ◄─ tick ◄─ tick ◄─ tick │ tick ◄─ tick ◄─ ...
+    standalone   tick                 tick            for whoever does not share all since the last cut
+
+A reader who is given bytes that the others are not given stands outside of the shared stream until the next cut: the
+distances in it would lead elsewhere for him.
+
+Pure: bytes in, bytes out.
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+import zstandard
+
+ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
+_EMPTY_FRAME: Final = ZSTD_MAGIC + b"\x20\x00\x01\x00\x00"
+_LAST_BLOCK: Final = b"\x01\x00\x00"  # an empty one, which ends a frame
+_GZIP_HEAD: Final = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"  # no name, no time, no system
+_WINDOW_LOG: Final = 18  # of zstd, 256 KiB: browsers refuse more than 8 MB, and each reader pays for it
+FLUSHED: Final = b"\x00\x00\xff\xff"  # how what deflate has flushed ends
+
+
+class Compressor(Protocol):
+    """A compressor whose output can be decoded as it comes."""
+
+    def add(self, data: bytes) -> bytes:
+        """Compress, with references into whatever was added since the last cut."""
+        ...
+
+    def cut(self) -> None:
+        """What is added from now on refers to nothing before."""
+        ...
+
+
+class Deflate:
+    """Raw deflate; what ``add`` returns ends in ``FLUSHED``."""
+
+    def __init__(self, level: int) -> None:
+        self._stream = zlib.compressobj(level, zlib.DEFLATED, -zlib.MAX_WBITS)
+
+    def add(self, data: bytes) -> bytes:
+        return self._stream.compress(data) + self._stream.flush(zlib.Z_SYNC_FLUSH)
+
+    def cut(self) -> None:
+        self._stream.flush(zlib.Z_FULL_FLUSH)  # nobody needs the empty block: what came before ends on a whole byte
+
+
+class ZstdFrames:
+    """zstd, a frame a section. The magic number of a section's frame is left out: it went out with the last one."""
+
+    def __init__(self, level: int) -> None:
+        parameters = zstandard.ZstdCompressionParameters.from_level(
+            level, window_log=_WINDOW_LOG, write_content_size=False
+        )
+        self._compressor = zstandard.ZstdCompressor(compression_params=parameters)
+        self._frame: zstandard.ZstdCompressionObj | None = None
+
+    def add(self, data: bytes) -> bytes:
+        begin = 0
+        if self._frame is None:
+            self._frame, begin = self._compressor.compressobj(), len(ZSTD_MAGIC)
+        made = self._frame.compress(data) + self._frame.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK)
+        return made[begin:]
+
+    def cut(self) -> None:
+        self._frame = None
+
+
+class Stream(Protocol):
+    """A compressor for one body that ends, for one reader; it holds back what makes the rest smaller."""
+
+    def compress(self, data: bytes | bytearray | memoryview, /) -> bytes: ...
+    def flush(self) -> bytes: ...
+
+
+class Coding(Protocol):
+    """A content coding (RFC 9110, section 8.4.1) of a body that goes on and on. Values: equal ones share bytes."""
+
+    @property
+    def name(self) -> str:
+        """As ``Content-Encoding`` has it."""
+        ...
+
+    @property
+    def opening(self) -> bytes:
+        """What the body begins with."""
+        ...
+
+    @property
+    def rest(self) -> bytes:
+        """What a reader needs first who is to leave the shared stream in the middle of a section."""
+        ...
+
+    @property
+    def closing(self) -> bytes:
+        """What the body ends with."""
+        ...
+
+    def alone(self, data: bytes) -> bytes:
+        """Compressed without references: it can follow the opening, a section's end, or other standalone bytes."""
+        ...
+
+    def whole(self, data: bytes) -> bytes:
+        """A whole body."""
+        ...
+
+    def stream(self) -> Stream:
+        """A compressor for one body that ends."""
+        ...
+
+    def compressor(self) -> Compressor:
+        """A new compressor, for a shared stream."""
+        ...
+
+
+@dataclass(frozen=True)
+class Gzip:
+    """One member for the whole body. It has no trailer: its checksum would be each reader's own. Decoders take that for
+    a stream that goes on, which it is."""
+
+    level: int = 3
+    name = "gzip"
+    opening = _GZIP_HEAD
+    rest = b""
+    closing = b""
+
+    def alone(self, data: bytes) -> bytes:
+        return Deflate(self.level).add(data)
+
+    def whole(self, data: bytes) -> bytes:
+        stream = self.stream()
+        return stream.compress(data) + stream.flush()
+
+    def stream(self) -> Stream:
+        return zlib.compressobj(self.level, zlib.DEFLATED, 16 + zlib.MAX_WBITS)
+
+    def compressor(self) -> Compressor:
+        return Deflate(self.level)
+
+
+@dataclass(frozen=True)
+class Zstd:
+    """Frames in a row, so that stored blocks take their place among them as they are.
+
+    Some decoders fail on a read that ends exactly where a frame does (httpx 0.28); so whatever ends a frame goes out
+    with the first bytes, the magic number, of the frame to come.
+    """
+
+    level: int = 3
+    name = "zstd"
+    opening = ZSTD_MAGIC
+    rest = _LAST_BLOCK + ZSTD_MAGIC
+    closing = _EMPTY_FRAME[len(ZSTD_MAGIC) :]
+
+    def alone(self, data: bytes) -> bytes:
+        return self.stored(zstandard.ZstdCompressor(level=self.level).compress(data))
+
+    def whole(self, data: bytes) -> bytes:
+        return zstandard.ZstdCompressor(level=self.level).compress(data)
+
+    def stream(self) -> Stream:
+        return zstandard.ZstdCompressor(level=self.level).compressobj()
+
+    def compressor(self) -> Compressor:
+        return ZstdFrames(self.level)
+
+    def stored(self, frames: bytes | bytearray) -> bytes:
+        """Frames that were made elsewhere, as standalone bytes."""
+        return bytes(frames[len(ZSTD_MAGIC) :]) + ZSTD_MAGIC
+
+
+CODINGS: Final[dict[str, type[Gzip] | type[Zstd]]] = {"gzip": Gzip, "zstd": Zstd}
