@@ -66,6 +66,16 @@ def check_handshake(request: web.Request) -> str:
     return accept_key(request.headers)
 
 
+def body_is_decoded(request: web.Request) -> bool:
+    """Whether aiohttp decompresses this request's body itself, which no public attribute tells.
+
+    The gateway's own server leaves that to the routes. On an application of somebody else's, whose runner was not told
+    ``auto_decompress=False``, aiohttp has begun with it before any handler can say no.
+    """
+    server = request.protocol._manager
+    return request._message.compression is not None and (server is None or server._kwargs.get("auto_decompress", True))
+
+
 def body_is_broken(request: web.Request) -> bool:
     """Whether aiohttp's parser gave up on the body of a request that is being handled (seen with 3.14, parser in C).
 
