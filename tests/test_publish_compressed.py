@@ -142,6 +142,16 @@ async def test_on_an_application_of_somebody_elses() -> None:
         await serving_.post(body, path="/ticks/publish", status=415, Content_Encoding="deflate")
 
 
+async def test_the_answer_comes_before_the_rest_of_a_broken_body(gateway: Serving) -> None:
+    async def body() -> AsyncIterator[bytes]:
+        yield encoded_open("gzip", [b'{"t":1}\n'])
+        for _ in range(200):
+            yield b"\xff" * 100_000
+
+    answer = await gateway.post(body(), status=400, Content_Encoding="gzip")
+    assert answer["accepted"] == 1 and "is broken" in answer["message"]
+
+
 # ---- bombs ----
 
 GIGABYTE = 1 << 30

@@ -12,15 +12,45 @@ from aiohttp import web
 
 from ..errors import GatewayError, InboxFull, TickError
 from ..hub import Hub
-from ..takeover import check_handshake
+from ..takeover import check_handshake, hang_up
 from ..tick import parse
+from ..wire.websocket import close_frame
 from .auth import authorize
 from .http import run_of
 
 MAX_WAITING_ANSWERS: Final = 1000
 _HEARTBEAT: Final = 30.0  # seconds between pings
 _CLOSE_SECONDS: Final = 2.0  # how long to wait for the publisher's close frame
+_LAST_SECONDS: Final = 7.0  # how long the last answers may take: until they are stored (5 s), and until they are sent
 _FRAMING_BYTES: Final = 1024  # white space around the largest tick; beyond it the connection is closed with 1009
+
+
+_REASONS: Final = {
+    1002: "what came is not as RFC 6455 has it; the messages before it were taken",
+    1007: "a text is not UTF-8; the messages before it were taken",
+    1009: "a message is larger than max_tick; the messages before it were taken",
+}  # of the codes with which aiohttp closes where a client broke the protocol
+
+
+class _Socket(web.WebSocketResponse):
+    """aiohttp's, which closes by itself where a client says goodbye or breaks the protocol: what was taken from it is
+    answered before. Extensions are declined: nothing that comes is larger than it looks."""
+
+    def __init__(self, request: web.Request, max_tick: int) -> None:
+        super().__init__(
+            max_msg_size=max_tick + _FRAMING_BYTES, compress=False, heartbeat=_HEARTBEAT, timeout=_CLOSE_SECONDS
+        )
+        self.answers: Answers | None = None
+        self._from = request
+
+    async def close(self, *, code: int = 1000, message: bytes = b"", drain: bool = True) -> bool:
+        if self.answers is not None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_LAST_SECONDS):
+                    await self.answers.send()
+        if code in _REASONS and not self.closed:
+            await hang_up(self._from, close_frame(code, _REASONS[code]), _CLOSE_SECONDS)
+        return await super().close(code=code, message=message, drain=drain)
 
 
 async def publish_ws(request: web.Request, hub: Hub) -> web.StreamResponse:
@@ -28,14 +58,11 @@ async def publish_ws(request: web.Request, hub: Hub) -> web.StreamResponse:
     authorize(request, hub)
     run = run_of(request)
     check_handshake(request)
-    ws = web.WebSocketResponse(
-        max_msg_size=hub.bus.max_tick + _FRAMING_BYTES, compress=False, heartbeat=_HEARTBEAT, timeout=_CLOSE_SECONDS
-    )
+    ws = _Socket(request, hub.bus.max_tick)
     await ws.prepare(request)
-    answers = Answers(ws, hub)
+    ws.answers = answers = Answers(ws, hub)
 
     async def leave() -> None:
-        await answers.send()
         await ws.close(code=1001, message=b"shutdown")
 
     hub.publishers.add(leave)
