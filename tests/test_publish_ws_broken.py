@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Iterator
 from itertools import repeat
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 
@@ -76,6 +77,81 @@ def test_what_came_before_a_fault_is_published_and_acknowledged(
     assert [answer["number"] for answer in answers if "error" in answer] == [COUNT + 1]
     assert max(answer.get("ack", -1) for answer in answers) == COUNT - 1
     assert tip(process.port) == COUNT - 1
+
+
+# ---- where compression was negotiated ----
+
+TOKEN = "secret"
+FAR = OFFER | {"Authorization": f"Bearer {TOKEN}", "X-Forwarded-For": "192.0.2.1"}
+
+
+@pytest.fixture(scope="module")
+def far() -> Iterator[GatewayProcess]:
+    with GatewayProcess("serve", "--max-tick", str(MAX_TICK), "--publish-token", TOKEN) as found:
+        yield found
+
+
+class Deflate:
+    """One side of permessage-deflate, with its context."""
+
+    def __init__(self, dictionary: bytes = b"") -> None:
+        self._compressor = zlib.compressobj(6, zlib.DEFLATED, -15, zdict=dictionary)
+
+    def __call__(self, data: bytes, flush: int = zlib.Z_SYNC_FLUSH) -> bytes:
+        return (self._compressor.compress(data) + self._compressor.flush(flush)).removesuffix(b"\0\0\xff\xff")
+
+
+COMPRESSED_FAULTS: dict[str, tuple[bytes, int]] = {
+    "a bomb": (frame(TEXT, Deflate()(bytes(64 << 20)), rsv=4), TOO_BIG),
+    "a bomb just above": (frame(TEXT, Deflate()(bytes(MAX_TICK + 2000)), rsv=4), TOO_BIG),
+    "a bomb in fragments": (
+        frame(BINARY, Deflate()(bytes(16 << 20))[:9000], rsv=4, fin=False)
+        + frame(CONT, Deflate()(bytes(16 << 20))[9000:]),
+        TOO_BIG,
+    ),
+    "many members": (frame(TEXT, Deflate()(b"", zlib.Z_FINISH) * 5000, rsv=4), TOO_BIG),
+    "no deflate at all": (frame(TEXT, b"\xff" * 100, rsv=4), BAD_DATA),
+    "beyond the window's beginning": (frame(TEXT, Deflate(b'{"t":1,"x":2}')(b'{"t":1,"x":2}'), rsv=4), BAD_DATA),
+    "text that is no UTF-8": (frame(TEXT, Deflate()(b'{"t":9,"x":"\xff"}'), rsv=4), BAD_DATA),
+    "a compressed continuation": (frame(TEXT, b"x", fin=False) + frame(CONT, Deflate()(b"x"), rsv=4), PROTOCOL_ERROR),
+    "another reserved bit": (frame(TEXT, b"x", rsv=2), PROTOCOL_ERROR),
+    "goodbye": (frame(CLOSE, struct.pack("!H", 1000)), 1000),
+}
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
+@pytest.mark.parametrize("name", COMPRESSED_FAULTS)
+@pytest.mark.parametrize("taking", ["fresh", "in context"])
+def test_faults_of_compressed_messages(far: GatewayProcess, name: str, taking: str) -> None:
+    fault, code = COMPRESSED_FAULTS[name]
+    before, deflate, run = peak(far.process.pid), Deflate(), f"{taking}-{name}".translate(str.maketrans("' ", "--"))
+    with Peer(far.port) as peer:
+        peer.send(request("GET", "/ws/publish", UPGRADE | FAR | {"Tick-Run": run}))
+        head = peer.head()
+        assert head.status == 101 and head.headers["sec-websocket-extensions"].startswith("permessage-deflate")
+        ticks = [b'{"t":%d,"x":"%d"}' % (t, t * t) for t in range(COUNT if taking == "in context" else 0)]
+        frames = [  # compressed, plain, in fragments
+            frame(TEXT, deflate(tick), rsv=4)
+            if t % 3
+            else frame(TEXT, tick)
+            if t % 2
+            else frame(TEXT, (whole := deflate(tick))[:5], rsv=4, fin=False) + frame(PING) + frame(CONT, whole[5:])
+            for t, tick in enumerate(ticks)
+        ]
+        if taking == "in context" and name == "beyond the window's beginning":
+            code = 1000  # in a context, it may refer to what is there: garbage, which is no tick
+            fault += frame(CLOSE, struct.pack("!H", 1000))
+        peer.send(b"".join([*frames, fault]))
+        acks = [-1]
+        while (found := peer.frame()).opcode != CLOSE:  # never compressed
+            if found.opcode == TEXT:
+                acks.append(json.loads(found.payload).get("ack", -1))
+        assert found.code == code
+    assert max(acks) == len(ticks) - 1
+    if ticks:
+        with urlopen(f"{far.url}/range?run={run}", timeout=PATIENCE) as answer:
+            assert answer.read().splitlines() == ticks
+    assert peak(far.process.pid) - before < 32 << 20
 
 
 async def test_a_peer_that_never_hangs_up_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -66,6 +66,13 @@ def check_handshake(request: web.Request) -> str:
     return accept_key(request.headers)
 
 
+def answer_plainly(ws: web.WebSocketResponse) -> None:
+    """Have aiohttp compress nothing of what it sends, where compression was negotiated for what it receives: for small
+    answers that is no gain, and its compressor takes 256 KiB. To be called once the handshake is done."""
+    if ws._writer is not None:
+        ws._writer.compress = 0
+
+
 def body_is_decoded(request: web.Request) -> bool:
     """Whether aiohttp decompresses this request's body itself, which no public attribute tells.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import zlib
 from typing import Final
 
 import aiohttp
@@ -12,10 +13,10 @@ from aiohttp import web
 
 from ..errors import GatewayError, InboxFull, TickError
 from ..hub import Hub
-from ..takeover import check_handshake, hang_up
+from ..takeover import answer_plainly, check_handshake, hang_up
 from ..tick import parse
 from ..wire.websocket import close_frame
-from .auth import authorize
+from .auth import authorize, is_near
 from .http import run_of
 
 MAX_WAITING_ANSWERS: Final = 1000
@@ -27,18 +28,22 @@ _FRAMING_BYTES: Final = 1024  # white space around the largest tick; beyond it t
 
 _REASONS: Final = {
     1002: "what came is not as RFC 6455 has it; the messages before it were taken",
-    1007: "a text is not UTF-8; the messages before it were taken",
+    1007: "a text is not UTF-8, or not compressed as RFC 7692 has it; the messages before it were taken",
     1009: "a message is larger than max_tick; the messages before it were taken",
 }  # of the codes with which aiohttp closes where a client broke the protocol
 
 
 class _Socket(web.WebSocketResponse):
     """aiohttp's, which closes by itself where a client says goodbye or breaks the protocol: what was taken from it is
-    answered before. Extensions are declined: nothing that comes is larger than it looks."""
+    answered before. Nothing is inflated beyond what a message may have. For a publisher on this machine compression is
+    no gain: many clients offer it without having been asked for it, and are spared the work."""
 
     def __init__(self, request: web.Request, max_tick: int) -> None:
         super().__init__(
-            max_msg_size=max_tick + _FRAMING_BYTES, compress=False, heartbeat=_HEARTBEAT, timeout=_CLOSE_SECONDS
+            max_msg_size=max_tick + _FRAMING_BYTES,
+            compress=not is_near(request),
+            heartbeat=_HEARTBEAT,
+            timeout=_CLOSE_SECONDS,
         )
         self.answers: Answers | None = None
         self._from = request
@@ -48,6 +53,8 @@ class _Socket(web.WebSocketResponse):
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_LAST_SECONDS):
                     await self.answers.send()
+        if code == 1000 and isinstance(self.exception(), zlib.error):
+            code = 1007
         if code in _REASONS and not self.closed:
             await hang_up(self._from, close_frame(code, _REASONS[code]), _CLOSE_SECONDS)
         return await super().close(code=code, message=message, drain=drain)
@@ -60,6 +67,7 @@ async def publish_ws(request: web.Request, hub: Hub) -> web.StreamResponse:
     check_handshake(request)
     ws = _Socket(request, hub.bus.max_tick)
     await ws.prepare(request)
+    answer_plainly(ws)
     ws.answers = answers = Answers(ws, hub)
 
     async def leave() -> None:
