@@ -87,9 +87,16 @@ def test_what_went_in_comes_out(coding: str, name: str) -> None:
 @pytest.mark.parametrize("level", [-5, 1, 3, 19])
 def test_frames_of_every_kind(level: int) -> None:
     sized = zstandard.ZstdCompressor(level=level).compress
-    for data in (b"", b"x" * 5, LINES[:200], LINES[:300], LINES, bytes(70_000), RUNS["noise"]):
+    for data in (
+        b"",
+        b"x" * 5,
+        LINES[:200],
+        LINES[:300],
+        bytes(70_000),
+        RUNS["noise"][: 40_000 if level > 3 else None],
+    ):
         body = sized(data) + skippable(b"seek me" * 5000, 14) + zstd(data, checksum=False, level=level) + skippable(b"")
-        assert run("zstd", [body]) == run("zstd", bytewise(body)[:0] + cut(body, range(0, 10**6, 37))) == (data * 2, "")
+        assert run("zstd", [body]) == run("zstd", cut(body, range(0, 10**6, 37))) == (data * 2, "")
 
 
 some_bytes = st.binary(max_size=300) | st.sampled_from([b"a" * 400, LINES[:500], bytes(1000)])
