@@ -51,5 +51,7 @@ class Serving(NamedTuple):
 @asynccontextmanager
 async def serving(**settings: Any) -> AsyncIterator[Serving]:
     gateway = Gateway(**settings)
-    async with TestClient(TestServer(gateway.app, host="127.0.0.1")) as client:
+    server = TestServer(gateway.app, host="127.0.0.1")
+    await server.start_server(auto_decompress=False)  # as the gateway's own server has it
+    async with TestClient(server) as client:
         yield Serving(gateway, client)

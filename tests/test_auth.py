@@ -15,7 +15,7 @@ from tests.sockets import UPGRADE, Peer, ask, request
 from tick_gateway import Gateway, Settings
 from tick_gateway.errors import NotAllowed
 from tick_gateway.hub import Hub
-from tick_gateway.sources.auth import authorize, host_name, is_loopback
+from tick_gateway.sources.auth import authorize, host_name, is_loopback, is_near
 
 TICK = b'{"t":1}'
 
@@ -68,6 +68,21 @@ def test_other_machines(host: str) -> None:
 )
 def test_the_name_in_host(header: str, name: str) -> None:
     assert host_name(header) == name
+
+
+@pytest.mark.parametrize(
+    ("remote", "headers", "near"),
+    [
+        ("127.0.0.1", {}, True),
+        ("::1", {"Host": "example.org"}, True),
+        ("10.0.0.1", {}, False),
+        ("", {}, False),
+        ("127.0.0.1", {"X-Forwarded-For": "10.0.0.1"}, False),
+        ("127.0.0.1", {"Forwarded": "for=10.0.0.1"}, False),
+    ],
+)
+def test_who_seems_to_be_on_this_machine(remote: str, headers: dict[str, str], near: bool) -> None:
+    assert is_near(asking(headers, remote)) == near
 
 
 @pytest.mark.parametrize("host", ["localhost", "localhost:8000", "127.0.0.1:8000", "127.9.9.9", "[::1]:8000", "[::1]"])

@@ -67,6 +67,11 @@ def test_lines_do_not_depend_on_the_pieces(pieces: list[bytes]) -> None:
     assert split([whole]) == got == split(bytewise(whole))
 
 
+def test_pieces_of_blank_lines_count() -> None:
+    pieces = [b"\n\n\n", b'{"t":1', b"\n\n\r\n \n\n  ", b'{"t":2}\n', b"\n" * 1000, b"\n", b'{"t":3}']
+    assert split(pieces) == split([b"".join(pieces)]) == [(4, b'{"t":1'), (9, b'  {"t":2}'), (1011, b'{"t":3}')]
+
+
 def test_an_unfinished_line_is_not_kept_beyond_the_bound() -> None:
     lines = Lines(1000)
     for _ in range(1000):

@@ -22,14 +22,17 @@ from aiohttp import WSMsgType, web
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tick_gateway import takeover
 from tick_gateway.client import Failure, Publisher, Tally
 from tick_gateway.client import publisher as publisher_module
 from tick_gateway.client.common import Backoff, BadUsage
 from tick_gateway.client.pipes import chunks
 from tick_gateway.client.window import Entry, Window
+from tick_gateway.sources import websocket
 
 from .interop.cutting_proxy import Network
 from .process import PATIENCE, ROOT, GatewayProcess, Running
+from .serving import serving as in_process
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -147,9 +150,10 @@ def cut_into_runs(numbers: list[int]) -> list[list[int]]:
     st.lists(st.integers(0, 15), max_size=8),
     st.integers(1, 6),
     st.integers(1, 8),
+    st.booleans(),
 )
 def test_every_line_once_over_broken_connections(
-    parts: list[list[int]], breaks: list[int], window: int, group: int
+    parts: list[list[int]], breaks: list[int], window: int, group: int, compress: bool
 ) -> None:
     numbers = [t for part in parts for t in part]
     numbers = [t for i, t in enumerate(numbers) if i == 0 or t != numbers[i - 1]]
@@ -157,7 +161,7 @@ def test_every_line_once_over_broken_connections(
 
     async def go() -> Tally:
         async with serving(fake.handle) as url:
-            publisher = Publisher(url, run="a", retry=True, window=Window(max_ticks=window))
+            publisher = Publisher(url, run="a", retry=True, compress=compress, window=Window(max_ticks=window))
             return await publish_all(publisher, joined(map(tick, numbers)))
 
     tally = asyncio.run(go())
@@ -338,6 +342,33 @@ async def test_token_and_run_are_sent() -> None:
     assert fake.headers[0]["Tick-Run"] == "x.y"
 
 
+@pytest.mark.parametrize("compress", [False, True])
+async def test_compression_is_offered_where_it_was_asked_for(compress: bool) -> None:
+    fake = FakeGateway()
+    async with serving(fake.handle) as url:
+        await publish_all(Publisher(url, compress=compress), tick(0).encode())
+    assert ("permessage-deflate" in fake.headers[0].get("Sec-WebSocket-Extensions", "")) == compress
+
+
+@pytest.mark.parametrize("near", [False, True])
+async def test_a_gateway_may_take_compressed_lines_or_not(near: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[bool] = []
+
+    def answer_plainly(ws: web.WebSocketResponse) -> None:
+        taken.append(bool(ws.compress))
+        takeover.answer_plainly(ws)
+
+    monkeypatch.setattr(websocket, "is_near", lambda request: near)
+    monkeypatch.setattr(websocket, "answer_plainly", answer_plainly)
+    lines = [json.dumps({"t": t, "x": str(t) * (10_000 if t % 10 == 0 else 5)}) for t in range(300)]  # in a thread, too
+    async with in_process() as gateway:
+        publisher = Publisher(f"127.0.0.1:{gateway.port}", run="a", compress=True)
+        tally = await publish_all(publisher, joined(lines))
+        assert await gateway.ticks("a") == [line.encode() for line in lines]
+    assert (tally.published, tally.refused, tally.resent) == (300, 0, 0)
+    assert taken == [not near]
+
+
 async def test_unreachable() -> None:
     with pytest.raises(Failure, match="cannot reach http://127.0.0.1:1: Connection refused"):
         await publish_all(Publisher("127.0.0.1:1"), tick(0).encode())
@@ -419,8 +450,8 @@ def test_publish_through_a_network_that_fails() -> None:
 def test_publish_in_one_go_and_again() -> None:
     lines = [tick(t) for t in range(20_000)]
     with GatewayProcess("serve", "--ring", "50000") as gateway:
-        for again in range(2):  # a publisher that named its run may publish all of it again
-            with Running(publish(gateway.url, "--run", "a"), stdin=True) as publishing:
+        for again in ([], ["--compress"]):  # a publisher that named its run may publish all of it again
+            with Running(publish(gateway.url, "--run", "a", *again), stdin=True) as publishing:
                 publishing.feed(lines)
                 publishing.close_stdin()
                 assert publishing.wait() == 0, publishing.report()

@@ -258,10 +258,16 @@ async def test_bad_parameters(gateway: Serving, path: str, headers: dict[str, st
     assert (await gateway.get("/meta"))["run"] is None
 
 
-@pytest.mark.parametrize("encoding", ["gzip", "compress", "gzip, gzip"])
+@pytest.mark.parametrize("encoding", ["deflate", "br", "compress", "gzip, gzip", "zstd, gzip"])
 async def test_a_content_encoding_that_is_not_taken(gateway: Serving, encoding: str) -> None:
-    answer = await gateway.post(b'{"t":1}', status=415, Content_Encoding=encoding)
-    assert answer["error"] == "bad_encoding"
+    async with gateway.client.post("/publish", data=b'{"t":1}', headers={"Content-Encoding": encoding}) as response:
+        assert response.status == 415
+        answer = await response.json()
+        assert (
+            answer["error"] == "bad_encoding" and "gzip or zstd" in answer["message"] and encoding in answer["message"]
+        )
+        assert response.headers["Accept-Encoding"] == "gzip, zstd"
+    assert (await gateway.get("/meta"))["run"] is None
 
 
 async def test_publishing_is_not_open_to_other_origins(gateway: Serving) -> None:

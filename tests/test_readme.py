@@ -181,15 +181,18 @@ def test_the_tutorial(tmp_path: Path) -> None:
 # ---- the how-tos ----
 
 
-def test_publishing_as_the_how_to_says(server: GatewayProcess) -> None:
-    post, socket = blocks(PUBLISH, "python")
+def test_publishing_as_the_how_to_says(server: GatewayProcess, tmp_path: Path) -> None:
+    post, compressed, socket = blocks(PUBLISH, "python")
     commands = [line for line in shell(PUBLISH, "localhost:8000") if "/end" not in line]
-    assert len(commands) == 5
-    for command, tip in zip(commands, (1, 10, 12, 14, 21), strict=True):
+    assert len(commands) == 7
+    file = tmp_path / "ticks.ndjson"
+    file.write_text('{"t":40}\n{"t":41}\n')
+    for command, tip in zip(commands, (1, 10, 12, 14, 21, 31, 41), strict=True):
+        command = command.replace(file.name, str(file))
         run(command, server.url)
         assert fetch(f"{server.url}/latest")["t"] == tip, command
     needs.module("requests")
-    for block, name in ((post, "by-post"), (socket, "by-websocket")):
+    for block, name in ((post, "by-post"), (compressed, "compressed"), (socket, "by-websocket")):
         for _ in range(2):  # the second time, all of it is there already
             with python(block, server.url) as process:
                 assert process.wait() == 0, process.report()

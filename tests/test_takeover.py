@@ -25,7 +25,7 @@ from aiohttp.web_protocol import RequestHandler
 from tests.needs import program
 from tests.process import PATIENCE
 from tests.sockets import UPGRADE, request
-from tick_gateway.takeover import take_over
+from tick_gateway.takeover import hang_up, take_over
 
 try:
     import uvloop
@@ -334,6 +334,28 @@ def test_a_client_that_goes_while_the_head_is_made(run: Run) -> None:
         seen.clear()
         house.in_prepare = None
         await goes_on(house)
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("leaves", [True, False])
+def test_last_words_reach_who_is_still_sending(run: Run, leaves: bool) -> None:
+    async def scenario(house: House) -> None:
+        async def hold(request_: web.Request) -> None:
+            await hang_up(request_, b"last words", PATIENCE if leaves else 0.05)
+
+        house.hold = hold
+        reader, writer = await house.connect()
+        writer.write(request("GET", "/", UPGRADE) + bytes(4_000_000))  # more than a socket's buffers
+        assert await reader.readexactly(10) == b"last words"
+        if leaves:
+            await writer.drain()
+            writer.close()
+        server = house.runner.server
+        assert server is not None
+        while server.connections:  # noqa: ASYNC110 - aiohttp has no event for it
+            await asyncio.sleep(0.001)
+        writer.close()
 
     run(scenario)
 

@@ -66,6 +66,23 @@ def check_handshake(request: web.Request) -> str:
     return accept_key(request.headers)
 
 
+def answer_plainly(ws: web.WebSocketResponse) -> None:
+    """Have aiohttp compress nothing of what it sends, where compression was negotiated for what it receives: for small
+    answers that is no gain, and its compressor takes 256 KiB. To be called once the handshake is done."""
+    if ws._writer is not None:
+        ws._writer.compress = 0
+
+
+def body_is_decoded(request: web.Request) -> bool:
+    """Whether aiohttp decompresses this request's body itself, which no public attribute tells.
+
+    The gateway's own server leaves that to the routes. On an application of somebody else's, whose runner was not told
+    ``auto_decompress=False``, aiohttp has begun with it before any handler can say no.
+    """
+    server = request.protocol._manager
+    return request._message.compression is not None and (server is None or server._kwargs.get("auto_decompress", True))
+
+
 def body_is_broken(request: web.Request) -> bool:
     """Whether aiohttp's parser gave up on the body of a request that is being handled (seen with 3.14, parser in C).
 
@@ -73,3 +90,57 @@ def body_is_broken(request: web.Request) -> bool:
     Nothing else can be queued before the body's end.
     """
     return bool(request.protocol._messages) and not request.content.is_eof()
+
+
+async def hang_up(request: web.Request, last: bytes, seconds: float) -> None:
+    """Send ``last``, say nothing more, and drop what comes until the peer hangs up, or for so many seconds; then close.
+
+    A connection that is closed with something unread is reset, and what was sent last may be lost with it; aiohttp
+    closes its WebSockets so where a client broke the protocol.
+    """
+    handler, transport = request.protocol, request.transport
+    if transport is None or transport.is_closing():
+        return
+    peer = _Dropped(handler)
+    transport.set_protocol(peer)
+    try:
+        transport.write(last)
+        if transport.can_write_eof():
+            transport.write_eof()
+        transport.resume_reading()
+        async with asyncio.timeout(seconds):
+            await peer.gone.wait()
+    except TimeoutError:
+        pass
+    finally:
+        if not peer.lost:
+            transport.set_protocol(handler)
+            transport.close()
+
+
+class _Dropped(asyncio.Protocol):
+    """Takes what comes for nobody, on behalf of aiohttp's handler, which is told of all else.
+
+    Attributes:
+        gone: set when the peer has hung up.
+        lost: the connection is no more.
+    """
+
+    def __init__(self, handler: asyncio.Protocol) -> None:
+        self._handler = handler
+        self.gone = asyncio.Event()
+        self.lost = False
+
+    def eof_received(self) -> None:
+        self.gone.set()
+
+    def pause_writing(self) -> None:
+        self._handler.pause_writing()
+
+    def resume_writing(self) -> None:
+        self._handler.resume_writing()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.lost = True
+        self.gone.set()
+        self._handler.connection_lost(exc)

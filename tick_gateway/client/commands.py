@@ -101,8 +101,9 @@ def _tell(items: list[Item]) -> None:
 @click.option("--token", metavar="TOKEN", envvar="TICK_GATEWAY_PUBLISH_TOKEN", show_envvar=True,
               help="the gateway's publish token")  # fmt: skip
 @click.option("--retry", is_flag=True, help="wait for a gateway that is not there yet")
+@click.option("--compress", is_flag=True, help="send compressed, each line at once, to a gateway on another machine")
 @click.option("-q", "--quiet", is_flag=True, help="say nothing about lost connections, and no figures at the end")
-def publish(url: str, run: str | None, token: str | None, retry: bool, quiet: bool) -> None:
+def publish(url: str, run: str | None, token: str | None, retry: bool, compress: bool, quiet: bool) -> None:
     """Publish standard input, a JSON object with an integer "t" a line, to the gateway at URL (such as localhost:8000).
 
     Each line stays here until the gateway has acknowledged it, and goes out again after a lost connection; the gateway
@@ -110,14 +111,14 @@ def publish(url: str, run: str | None, token: str | None, retry: bool, quiet: bo
     and reading pauses. A falling t begins a new run. Lines that are refused are told on standard error, and the exit
     code is 1.
     """
-    _run(_publish(url, run, token, retry, quiet), "publish")
+    _run(_publish(url, run, token, retry, compress, quiet), "publish")
 
 
-async def _publish(url: str, run: str | None, token: str | None, retry: bool, quiet: bool) -> int:
+async def _publish(url: str, run: str | None, token: str | None, retry: bool, compress: bool, quiet: bool) -> int:
     if sys.stdin is None:
         raise BadUsage("standard input is closed")
     status = _say_nothing if quiet else _say
-    publisher = Publisher(url, run=run, token=token, retry=retry, status=status, refused=_say)
+    publisher = Publisher(url, run=run, token=token, retry=retry, compress=compress, status=status, refused=_say)
     tally = publisher.tally
     try:
         async with aclosing(chunks(sys.stdin.fileno())) as input_chunks:

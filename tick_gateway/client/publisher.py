@@ -51,6 +51,7 @@ class Publisher:
         run: the name of the input's run; None: one is made. Where ``t`` falls in the input, ``-2``, ``-3`` … follow.
         token: sent as ``Authorization: Bearer``.
         retry: try again also where the first connection cannot be had.
+        compress: send compressed, message by message, where the gateway takes it: from another machine.
         ack_seconds: how long the gateway may owe an answer before its connection counts as dead.
         window: the ticks not settled yet; None: one of the default size.
         status: told in one line about lost connections.
@@ -67,6 +68,7 @@ class Publisher:
         run: str | None = None,
         token: str | None = None,
         retry: bool = False,
+        compress: bool = False,
         ack_seconds: float = ACK_SECONDS,
         window: Window | None = None,
         status: Status = lambda line: None,
@@ -78,6 +80,7 @@ class Publisher:
         self._base = run or f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{secrets.token_hex(3)}"
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._retry = retry
+        self._window_bits = 15 if compress else 0  # 0: no offer
         self._ack_seconds = ack_seconds
         self._window = Window() if window is None else window
         self._status, self._refused = status, refused
@@ -182,6 +185,7 @@ class Publisher:
             ws = await session.ws_connect(
                 self._address,
                 headers={"Tick-Run": run},
+                compress=self._window_bits,
                 heartbeat=_HEARTBEAT,
                 timeout=aiohttp.ClientWSTimeout(ws_close=_CLOSE_SECONDS),
             )

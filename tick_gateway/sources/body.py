@@ -45,6 +45,10 @@ class Lines:
 
     def feed(self, data: bytes) -> list[Line]:
         """The lines that are complete now; blank ones are counted and left out."""
+        blank = 0
+        if data.isspace() and (count := len(data) - len(data.translate(None, b"\n"))) > 2:
+            # Blank lines may come without end, and compressed in no time: a million of them is no list.
+            data, blank = data[: data.index(b"\n") + 1] + data[data.rindex(b"\n") :], count - 2
         lines = data.split(b"\n")
         self._keep(lines[0])
         if len(lines) == 1:
@@ -56,7 +60,7 @@ class Lines:
             number += 1
             if line and not line.isspace():
                 found.append(Line(number, line if len(line) <= limit else line[: limit + 1]))
-        self._number = number
+        self._number = number + blank
         self._keep(last)
         return found
 

@@ -15,10 +15,11 @@ from ..errors import BodyError, GatewayError, InboxFull, ParameterError, TickErr
 from ..fanout import FanOut
 from ..hub import Hub
 from ..params import run_id
-from ..takeover import body_is_broken
+from ..takeover import body_is_broken, body_is_decoded
 from ..tick import parse
 from .auth import authorize
 from .body import EMPTY, Line, Records
+from .decode import ACCEPTED, Broken, Decoder, Plain, decoder
 
 MAX_ERRORS: Final = 10  # reported of one body
 _SLICE_SECONDS: Final = 0.005  # spent on one body between two turns of the loop
@@ -115,11 +116,21 @@ class Publisher:
         self.hub = hub
         self.run = run
         self.tally = Tally(mark=hub.mark())
+        self._until = 0.0  # when others are to have their turn
+
+    def begin(self) -> None:
+        """Others just had their turn."""
+        self._until = time.monotonic() + _SLICE_SECONDS
+
+    async def rest(self) -> None:
+        """Let others have their turn, where it is time."""
+        if time.monotonic() > self._until:
+            await asyncio.sleep(0)
+            self.begin()
 
     async def take(self, lines: Iterable[Line]) -> None:
         """Publish records; a long row of them lets others have their turn in between."""
         bus, run, tally, max_tick = self.hub.bus, self.run, self.tally, self.hub.bus.max_tick
-        stop = time.monotonic() + _SLICE_SECONDS
         for count, (number, line) in enumerate(lines, 1):
             try:
                 t, data = parse(line, max_tick)
@@ -129,9 +140,8 @@ class Publisher:
                     tally.repeat(t)
             except (TickError, InboxFull) as error:
                 tally.refuse(number, error)
-            if (not count % _SLICE_LINES or len(line) > _GATHER_BYTES) and time.monotonic() > stop:
-                await asyncio.sleep(0)
-                stop = time.monotonic() + _SLICE_SECONDS
+            if not count % _SLICE_LINES or len(line) > _GATHER_BYTES:
+                await self.rest()
 
 
 class Body:
@@ -205,39 +215,57 @@ class _Shutdown(GatewayError):
 
 
 async def publish(request: web.Request, hub: Hub) -> web.StreamResponse:
-    """``POST /publish``: NDJSON line by line as it arrives, or JSON as a whole."""
+    """``POST /publish``: NDJSON line by line as it arrives, or JSON as a whole; plain, gzip or zstd."""
     authorize(request, hub)
     publisher = Publisher(hub, run_of(request))
-    encoding = request.headers.get("Content-Encoding", "identity").lower()
-    if encoding not in ("identity", ""):
-        raise BodyError(f"Content-Encoding {encoding!r:.40} is not accepted; accepted: identity", 415, "bad_encoding")
+    try:
+        coding = decoder(request.headers.getall("Content-Encoding", ()))
+    except BodyError as error:  # which codings would do stands in its head (RFC 7694)
+        headers = {"Accept-Encoding": ACCEPTED, "Cache-Control": "no-store"}
+        return web.json_response(error.as_dict(), status=error.status, headers=headers)
     body = Body(request, hub.fanout)
     hub.publishers.add(body.leave)
     try:
-        await _take_body(request, publisher, body)
+        await _take_body(request, publisher, body, Plain() if body_is_decoded(request) else coding)
         return await publisher.tally.answer(hub, publisher.run, body.fault)
     finally:
         hub.publishers.discard(body.leave)
         body.close()
 
 
-async def _take_body(request: web.Request, publisher: Publisher, body: Body) -> None:
+async def _take_body(request: web.Request, publisher: Publisher, body: Body, coding: Decoder) -> None:
     settings, tally = publisher.hub.settings, publisher.tally
     records = Records(request.content_type, settings.max_tick + 2, settings.max_body)
-    empty = True
     try:
-        while data := await body.read():
-            empty = False
-            await publisher.take(records.feed(data))
+        empty = await _take_pieces(publisher, body, coding, records)
         if body.fault is not None:
             return  # what is left was cut off
         if empty:
             raise BodyError(EMPTY)
+        publisher.begin()
         await publisher.take(records.end())
     except BodyError as error:
         if not tally.seen:
             raise
         tally.refuse(tally.seen + 1, TickError(str(error)))
+
+
+async def _take_pieces(publisher: Publisher, body: Body, coding: Decoder, records: Records) -> bool:
+    """Publish what is complete as it comes in; returns whether the body was empty. It may explode on the way out of its
+    coding: others have their turn between the steps, whether these bring records or not."""
+    empty = True
+    try:
+        while data := await body.read():
+            publisher.begin()
+            for piece in coding.feed(data):
+                empty = empty and not piece
+                await publisher.take(records.feed(piece))
+                await publisher.rest()
+        if body.fault is None:
+            coding.end()
+    except Broken as error:
+        body.fault = error
+    return empty
 
 
 async def end_run(request: web.Request, hub: Hub) -> web.StreamResponse:

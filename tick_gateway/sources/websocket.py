@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import zlib
 from typing import Final
 
 import aiohttp
@@ -12,15 +13,51 @@ from aiohttp import web
 
 from ..errors import GatewayError, InboxFull, TickError
 from ..hub import Hub
-from ..takeover import check_handshake
+from ..takeover import answer_plainly, check_handshake, hang_up
 from ..tick import parse
-from .auth import authorize
+from ..wire.websocket import close_frame
+from .auth import authorize, is_near
 from .http import run_of
 
 MAX_WAITING_ANSWERS: Final = 1000
 _HEARTBEAT: Final = 30.0  # seconds between pings
 _CLOSE_SECONDS: Final = 2.0  # how long to wait for the publisher's close frame
+_LAST_SECONDS: Final = 7.0  # how long the last answers may take: until they are stored (5 s), and until they are sent
 _FRAMING_BYTES: Final = 1024  # white space around the largest tick; beyond it the connection is closed with 1009
+
+
+_REASONS: Final = {
+    1002: "what came is not as RFC 6455 has it; the messages before it were taken",
+    1007: "a text is not UTF-8, or not compressed as RFC 7692 has it; the messages before it were taken",
+    1009: "a message is larger than max_tick; the messages before it were taken",
+}  # of the codes with which aiohttp closes where a client broke the protocol
+
+
+class _Socket(web.WebSocketResponse):
+    """aiohttp's, which closes by itself where a client says goodbye or breaks the protocol: what was taken from it is
+    answered before. Nothing is inflated beyond what a message may have. For a publisher on this machine compression is
+    no gain: many clients offer it without having been asked for it, and are spared the work."""
+
+    def __init__(self, request: web.Request, max_tick: int) -> None:
+        super().__init__(
+            max_msg_size=max_tick + _FRAMING_BYTES,
+            compress=not is_near(request),
+            heartbeat=_HEARTBEAT,
+            timeout=_CLOSE_SECONDS,
+        )
+        self.answers: Answers | None = None
+        self._from = request
+
+    async def close(self, *, code: int = 1000, message: bytes = b"", drain: bool = True) -> bool:
+        if self.answers is not None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_LAST_SECONDS):
+                    await self.answers.send()
+        if code == 1000 and isinstance(self.exception(), zlib.error):
+            code = 1007
+        if code in _REASONS and not self.closed:
+            await hang_up(self._from, close_frame(code, _REASONS[code]), _CLOSE_SECONDS)
+        return await super().close(code=code, message=message, drain=drain)
 
 
 async def publish_ws(request: web.Request, hub: Hub) -> web.StreamResponse:
@@ -28,14 +65,12 @@ async def publish_ws(request: web.Request, hub: Hub) -> web.StreamResponse:
     authorize(request, hub)
     run = run_of(request)
     check_handshake(request)
-    ws = web.WebSocketResponse(
-        max_msg_size=hub.bus.max_tick + _FRAMING_BYTES, compress=False, heartbeat=_HEARTBEAT, timeout=_CLOSE_SECONDS
-    )
+    ws = _Socket(request, hub.bus.max_tick)
     await ws.prepare(request)
-    answers = Answers(ws, hub)
+    answer_plainly(ws)
+    ws.answers = answers = Answers(ws, hub)
 
     async def leave() -> None:
-        await answers.send()
         await ws.close(code=1001, message=b"shutdown")
 
     hub.publishers.add(leave)

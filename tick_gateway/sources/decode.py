@@ -1,0 +1,257 @@
+"""Content codings of publishers' bodies: compressed bytes as they come in, plain ones in steps as they come out.
+
+A decoder holds a window and what is left of one slice of input, never what it has given out: a body that explodes
+costs whoever reads it time, step by step, but no memory. A flush of the sender's compressor ends a step, so that what
+it flushed is out at once. Members of gzip and frames of zstd may follow one another.
+
+Pure: no I/O, no asyncio. Whoever takes the steps lets others have their turn between them.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable, Iterator
+from typing import Final, NamedTuple, Protocol
+
+import zstandard
+
+from ..errors import BodyError
+
+MAX_STEP: Final = 128 * 1024  # bytes that one step gives out at most; no block of zstd holds more
+MAX_WINDOW: Final = 8 << 20  # bytes that a frame of zstd may look back: what RFC 9659 allows for HTTP
+ACCEPTED: Final = "gzip, zstd"  # as Accept-Encoding says it
+_SLICE: Final = 16 * 1024  # bytes of input that are looked at together
+_GZIP: Final = 16 + zlib.MAX_WBITS  # gzip, and not zlib's own format
+_MAGIC: Final = b"\x28\xb5\x2f\xfd"
+_SKIPPABLE: Final = b"\x2a\x4d\x18"  # behind a first byte of 0x50 to 0x5f
+_RLE, _RESERVED = 1, 3  # types of blocks
+
+
+class Broken(BodyError):
+    """400: the data is not what its coding says, or does not end where it has to."""
+
+
+class Decoder(Protocol):
+    """One body's bytes on their way out of its coding."""
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """Decode what has come, in steps of at most ``MAX_STEP`` bytes, some of them empty.
+
+        Each has to be taken: what is decoded is not kept. After an error the body is at its end.
+
+        Raises:
+            Broken: the data is no such coding, or asks for too much. What stood before the fault has been given.
+        """
+        ...
+
+    def end(self) -> None:
+        """The body has ended.
+
+        Raises:
+            Broken: in the middle of its coding.
+        """
+        ...
+
+
+def decoder(codings: Iterable[str]) -> Decoder:
+    """The decoder for what a request's ``Content-Encoding`` says, field by field.
+
+    Raises:
+        BodyError: 415, a coding that is not accepted, or more than one.
+    """
+    names = [name.strip().lower() for field in codings for name in field.split(",")]
+    named = [name for name in names if name not in ("", "identity")]
+    if not named:
+        return Plain()
+    if named in (["gzip"], ["x-gzip"]):  # RFC 9110, section 8.4.1.3: the two are the same
+        return Gzip()
+    if named == ["zstd"]:
+        return Zstd()
+    told = ", ".join(named)
+    raise BodyError(f"Content-Encoding {told!r:.80} is not accepted; accepted: gzip or zstd, once", 415, "bad_encoding")
+
+
+class Plain:
+    """No coding: bytes as they are, in one step."""
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        yield data
+
+    def end(self) -> None:
+        pass
+
+
+class Gzip:
+    """gzip (RFC 1952), member after member."""
+
+    def __init__(self) -> None:
+        self._member: zlib._Decompress | None = None  # None between two
+        self._members = 0
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        for at in range(0, len(data), _SLICE):
+            rest, full = data[at : at + _SLICE], False
+            while rest or full:  # where a step is full, more may lie in the member with nothing left to feed
+                if self._member is None:
+                    self._member = zlib.decompressobj(_GZIP)
+                    self._members += 1
+                member, before = self._member, self._member.copy()
+                try:
+                    piece = member.decompress(rest, MAX_STEP)
+                except zlib.error as error:
+                    yield _until_the_fault(before, rest)
+                    raise self._broken(error) from None
+                full, rest = len(piece) == MAX_STEP and not member.eof, member.unconsumed_tail
+                if member.eof:
+                    self._member, rest = None, member.unused_data
+                yield piece
+
+    def end(self) -> None:
+        if self._member is not None:
+            raise Broken("the gzip data breaks off before its end")
+
+    def _broken(self, error: zlib.error) -> Broken:
+        reason = str(error).rpartition(": ")[2]
+        if self._members > 1 and reason == "incorrect header check":
+            return Broken("something that is no gzip follows the gzip data")
+        return Broken(f"the gzip data is broken: {reason}")
+
+
+def _until_the_fault(member: zlib._Decompress, data: bytes) -> bytes:
+    """What a member gives before the fault that is in ``data``: zlib keeps it to itself where a call fails."""
+    parts: list[bytes] = []
+    try:
+        for at in range(len(data)):
+            parts.append(member.decompress(data[at : at + 1], MAX_STEP))
+    except zlib.error:
+        pass
+    return b"".join(parts)
+
+
+class Zstd:
+    """zstd (RFC 8878), frame after frame, skippable ones passed over.
+
+    The library bounds no output of a stream, so a step is what it makes of one block: the frame's outline is read
+    here.
+    """
+
+    def __init__(self) -> None:
+        self._decompressor = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW)
+        self._frame: zstandard.ZstdDecompressionObj | None = None  # None between two, and in a skippable one
+        self._frames = 0
+        self._held = b""  # of a head that is not complete
+        self._body = b""  # a complete head, which goes in together with what follows it
+        self._left = 0  # bytes of a block, a checksum or a skippable frame that are still to come
+        self._last = False  # in the frame's last block, or behind it
+        self._checksum = False  # one is still to come
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        at = 0
+        while at < len(data):
+            if self._left:  # inside a block, a checksum or a skippable frame
+                part = data[at : at + min(self._left, _SLICE)]
+                self._left -= len(part)
+                at += len(part)
+                yield self._decompress(part)
+            else:
+                wanted = self._head_size() - len(self._held)
+                self._held += data[at : at + wanted]
+                at += wanted
+                if len(self._held) < self._head_size():
+                    continue
+                self._begin(self._held)
+                self._held = b""
+            if not self._left:
+                yield self._finish()
+
+    def end(self) -> None:
+        if self._frame is not None or self._left or self._held:
+            raise Broken("the zstd data breaks off before its end")
+
+    def _head_size(self) -> int:
+        """How long the head is that comes next or is held in part: a block's, or a frame's, as far as that shows."""
+        held = self._held
+        if self._frame is not None:
+            return 3
+        if len(held) < 4:
+            return 4
+        if 0x50 <= held[0] <= 0x5F and held[1:4] == _SKIPPABLE:
+            return 8
+        if held[:4] != _MAGIC:
+            if self._frames:
+                raise Broken("something that is no zstd follows the zstd data")
+            raise Broken("the zstd data is broken: it does not begin as a frame")
+        return 5 if len(held) < 5 else _Head.size(held[4])
+
+    def _begin(self, head: bytes) -> None:
+        """A head is complete."""
+        if self._frame is not None:
+            word = int.from_bytes(head, "little")
+            kind, size = word >> 1 & 3, word >> 3
+            if size > MAX_STEP or kind == _RESERVED:
+                raise Broken("the zstd data is broken: a block that cannot be")
+            self._last, self._left = bool(word & 1), 1 if kind == _RLE else size
+            self._body += head
+            return
+        self._frames += 1
+        if head[:4] != _MAGIC:
+            self._left = int.from_bytes(head[4:], "little")
+            return
+        found = _Head.of(head)
+        if found.dictionary:
+            raise Broken(f"the zstd data needs dictionary {found.dictionary}; it has to stand for itself")
+        if found.window > MAX_WINDOW:
+            told = f"the zstd data needs a window of {found.window} bytes; at most {MAX_WINDOW} are accepted (RFC 9659)"
+            raise Broken(f"{told}: compress it without --long or --ultra")
+        self._frame, self._body = self._decompressor.decompressobj(), head
+        self._last, self._checksum = False, found.checksum
+
+    def _decompress(self, part: bytes) -> bytes:
+        if self._frame is None:
+            return b""  # a skippable one
+        head, self._body = self._body, b""
+        try:
+            return self._frame.decompress(head + part)
+        except zstandard.ZstdError as error:
+            raise Broken(f"the zstd data is broken: {str(error).rpartition(': ')[2]}") from None
+
+    def _finish(self) -> bytes:
+        """A head without anything behind it, or the end of a block or of the frame."""
+        piece = self._decompress(b"") if self._body else b""
+        if self._last and self._checksum:
+            self._left, self._checksum = 4, False
+        elif self._last:
+            self._frame = None
+        return piece
+
+
+class _Head(NamedTuple):
+    """What a frame's head says (RFC 8878, section 3.1.1.1)."""
+
+    window: int
+    dictionary: int
+    checksum: bool
+
+    @staticmethod
+    def _sizes(descriptor: int) -> tuple[int, int, int]:
+        """Bytes of the window's descriptor, of the dictionary's id and of the content's size."""
+        single, size = descriptor >> 5 & 1, descriptor >> 6
+        return 1 - single, (0, 1, 2, 4)[descriptor & 3], (single, 2, 4, 8)[size]
+
+    @classmethod
+    def size(cls, descriptor: int) -> int:
+        return 5 + sum(cls._sizes(descriptor))
+
+    @classmethod
+    def of(cls, head: bytes) -> _Head:
+        descriptor = head[4]
+        if descriptor & 8:
+            raise Broken("the zstd data is broken: a frame's head has a reserved bit set")
+        window, dictionary, content = cls._sizes(descriptor)
+        if window:
+            base = 1 << 10 + (head[5] >> 3)
+            bytes_back = base + base // 8 * (head[5] & 7)
+        else:  # one segment: the window is the content
+            bytes_back = int.from_bytes(head[len(head) - content :], "little") + (256 if content == 2 else 0)
+        dictionary_id = int.from_bytes(head[5 + window : 5 + window + dictionary], "little")
+        return cls(bytes_back, dictionary_id, bool(descriptor & 4))
