@@ -209,9 +209,14 @@ class FanOut:
         Raises:
             TooManyViews: as ``check_views``.
         """
-        self.check_views(variant)
-        self._release_view(session)
-        self._views[variant.costs] += 1
+        self._release_view(session)  # what it leaves makes room
+        try:
+            self.check_views(variant)
+        except TooManyViews:
+            variant = session.variant
+            raise
+        finally:
+            self._views[variant.costs] += 1
 
     def _release_view(self, session: Member) -> None:
         costs = session.variant.costs

@@ -1,0 +1,304 @@
+"""Compression as it is asked for: negotiation, pulls, views that are shared, and clients that break what was agreed."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import zlib
+from collections.abc import Mapping
+
+import pytest
+
+from .conftest import OpenHouse
+from .events import Tick
+from .house import House
+from .raw import TEXT, Closed, Refused, Response, WebSocket, request
+from .reader import PATIENCE
+
+DEFLATE = "permessage-deflate"
+STREAMS = ("/sse", "/ndjson", "/stream", "/")
+PULLS = (
+    "/incremental?from_t=A:-1", "/incremental?from_t=A:-1&fields=s&format=ndjson", "/poll?last_t=A:-1&limit=50",
+    "/poll?last_t=A:-1", "/range", "/range?format=json", "/range?fields=x&batch=7", "/latest", "/ticks/5",
+)  # fmt: skip
+
+
+async def get(house: House, target: str, coding: str | None = None, **more: str) -> Response:
+    headers = ({"Accept-Encoding": coding} if coding is not None else {}) | more
+    return await request(house.port, target, headers=headers)
+
+
+# ---- content codings ----
+
+
+@pytest.mark.parametrize("path", STREAMS)
+@pytest.mark.parametrize(
+    ("asked", "given"),
+    [
+        (None, None),
+        ("", None),
+        ("identity", None),
+        ("br, deflate", None),
+        ("gzip, deflate, br, zstd", "gzip"),
+        ("zstd, gzip;q=0.9", "zstd"),
+        ("*", "gzip"),
+    ],
+)
+async def test_streams_are_coded_as_they_are_asked_for(
+    house: House, path: str, asked: str | None, given: str | None
+) -> None:
+    response = await get(house, path, asked)
+    assert (response.status, response.headers.get("Content-Encoding")) == (200, given)
+    assert "Accept-Encoding" in response.headers["Vary"]
+
+
+@pytest.mark.parametrize("path", [*STREAMS, "/incremental", "/poll?timeout=0", "/range", "/latest", "/ticks/0"])
+async def test_what_nobody_can_be_given(house: House, path: str) -> None:
+    await house.publish_all(range(3))
+    response = await get(house, path, "br, identity;q=0")
+    assert response.status == 406
+    body = await response.json()
+    assert body["error"] == "not_acceptable"
+    assert "gzip" in body["message"] and "zstd" in body["message"] and "identity" in body["message"]
+
+
+@pytest.mark.parametrize("coding", ["gzip", "zstd"])
+@pytest.mark.parametrize("target", PULLS)
+async def test_pulls_are_the_same_in_every_coding(house: House, target: str, coding: str) -> None:
+    await house.publish_all(range(40), size=400)
+    plain, coded = await get(house, target), await get(house, target, coding)
+    assert plain.headers.get("Content-Encoding") is None
+    assert coded.headers["Content-Encoding"] == coding
+    assert await coded.read() == await plain.read()
+
+
+async def test_small_bodies_are_not_worth_it(house: House) -> None:
+    await house.publish_all(range(3))
+    response = await get(house, "/latest", "gzip")
+    assert "Content-Encoding" not in response.headers
+    assert json.loads(await response.read())["t"] == 2
+
+
+@pytest.mark.parametrize("target", ["/poll?last_t=A:3&limit=20", "/poll?last_t=A:3", "/incremental?from_t=A:3"])
+async def test_pulls_share_their_bodies(open_house: OpenHouse, target: str) -> None:
+    house = await open_house()
+    await house.publish_all(range(30), size=300)
+    answers = house.hub.answers
+    bodies = [await (await get(house, target, "gzip")).read() for _ in range(10)]
+    assert (len(set(bodies)), answers.made, answers.compressed) == (1, 1, 1)
+    await asyncio.gather(*[(await get(house, target, "zstd")).read() for _ in range(10)])
+    await (await get(house, target)).read()
+    assert (answers.made, answers.compressed) == (1, 2)
+    await (await get(house, target.replace("A:3", "A:4"), "gzip")).read()
+    assert (answers.made, answers.compressed) == (2, 3)
+
+
+async def test_long_polls_that_wait_together_share_one_body(open_house: OpenHouse) -> None:
+    house = await open_house()
+    await house.publish_all(range(3))
+    polls = [asyncio.create_task(get(house, "/poll?last_t=A:2&timeout=20", "gzip")) for _ in range(20)]
+    await house.until(lambda: house.asked == len(polls) and len(house.hub.fanout._waiters) == len(polls))
+    await house.publish_all([3], size=500)
+    answers = [json.loads(await (await poll).read()) for poll in polls]
+    assert {answer["t"] for answer in answers} == {3}
+    assert (house.hub.answers.made, house.hub.answers.compressed) == (1, 1)
+
+
+@pytest.mark.parametrize("coding", [None, "gzip", "zstd"])
+async def test_entity_tags_tell_codings_apart(open_house: OpenHouse, tmp_path: object, coding: str | None) -> None:
+    house = await open_house(data=str(tmp_path))
+    await house.publish_all(range(40), size=400)
+    await house.publish_all(range(3), run="B")
+    target = "/range?run=A&t0=2&t1=30&format=json"
+    tags = {name: (await get(house, target, name)).headers["ETag"] for name in (None, "gzip", "zstd")}
+    assert len(set(tags.values())) == 3
+    again = await get(house, target, coding, **{"If-None-Match": tags[coding]})
+    assert again.status == 304
+    others = [tag for name, tag in tags.items() if name != coding]
+    assert (await get(house, target, coding, **{"If-None-Match": ", ".join(others)})).status == 200
+
+
+async def test_off(open_house: OpenHouse) -> None:
+    house = await open_house(compression=0)
+    await house.publish_all(range(20), size=300)
+    for path in (*STREAMS, *PULLS):
+        response = await get(house, path, "gzip, zstd")
+        assert (response.status, response.headers.get("Content-Encoding")) == (200, None)
+    socket = await WebSocket.connect(house.port, "/ws/stream", {"Sec-WebSocket-Extensions": DEFLATE})
+    assert "Sec-WebSocket-Extensions" not in socket.response.headers
+
+
+@pytest.mark.parametrize("flavour", ["sse-gzip", "ndjson-zstd", "websocket-deflate"])
+async def test_one_compression_for_everybody(open_house: OpenHouse, flavour: str) -> None:
+    house = await open_house()
+    await house.publish_all(range(3))
+    readers = [await house.read(flavour, tail=1) for _ in range(20)]
+    for reader in readers:
+        await reader.until(2)
+    await house.publish_all([3])  # all join the stream with it
+    for reader in readers:
+        await reader.until(3)
+    before = house.hub.fanout.encoder.encodings
+    for t in range(4, 40):
+        await house.publish_all([t])
+    for reader in readers:
+        await reader.until(39)
+    assert house.hub.fanout.encoder.encodings - before == 36
+
+
+# ---- permessage-deflate ----
+
+
+@pytest.mark.parametrize(
+    ("offers", "agreed"),
+    [
+        (DEFLATE, f"{DEFLATE}; client_no_context_takeover"),
+        (f"{DEFLATE}; client_max_window_bits", f"{DEFLATE}; client_no_context_takeover"),
+        (
+            f"{DEFLATE}; server_no_context_takeover",
+            f"{DEFLATE}; server_no_context_takeover; client_no_context_takeover",
+        ),
+        (f"{DEFLATE}; server_max_window_bits=10", None),
+        (f"{DEFLATE}; server_max_window_bits=10, {DEFLATE}", f"{DEFLATE}; client_no_context_takeover"),
+        (
+            f"{DEFLATE}; server_max_window_bits=15",
+            f"{DEFLATE}; client_no_context_takeover; server_max_window_bits=15",
+        ),
+        (f"{DEFLATE}; nonsense", None),
+        (f"{DEFLATE}; server_max_window_bits=99", None),
+        ("x-webkit-deflate-frame", None),
+        ("", None),
+    ],
+)
+async def test_offers(house: House, offers: str, agreed: str | None) -> None:
+    await house.publish_all(range(3), size=300)
+    socket = await WebSocket.connect(house.port, "/ws/stream?tail=2", {"Sec-WebSocket-Extensions": offers})
+    told = socket.response.headers.get("Sec-WebSocket-Extensions")
+    assert (told and sorted(told.split("; "))) == (agreed and sorted(agreed.split("; ")))
+    assert [json.loads(await socket.message())["t"] for _ in range(2)] == [1, 2]
+    assert socket.compressed == (2 if agreed else 0)
+
+
+@pytest.mark.parametrize("offers", ["permessage-deflate;", ";", "a b", '"x"'])
+async def test_an_offer_that_cannot_be_read(house: House, offers: str) -> None:
+    with pytest.raises(Refused) as refused:
+        await WebSocket.connect(house.port, "/ws/stream", {"Sec-WebSocket-Extensions": offers})
+    assert "Sec-WebSocket-Extensions" in (await refused.value.response.json())["message"]
+
+
+def deflated(data: bytes) -> bytes:
+    stream = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
+    return (stream.compress(data) + stream.flush(zlib.Z_SYNC_FLUSH))[:-4]
+
+
+async def test_commands_come_compressed(house: House) -> None:
+    await house.publish_all(range(9))
+    socket = await WebSocket.connect(house.port, "/ws/stream?tail=1", {"Sec-WebSocket-Extensions": DEFLATE})
+    await socket.message()
+    for number in range(3):
+        socket.send(deflated(b'{"op":"ping","id":%d}' % number), TEXT | 0x40)
+        assert json.loads(await socket.message()) == {"pong": number, "tip": 8}
+
+
+@pytest.mark.parametrize(
+    ("payload", "offers", "code"),
+    [
+        (deflated(b'{"op":"ping","id":"%s"}' % (b"x" * (1 << 26))), DEFLATE, 1009),  # 64 MiB in 64 KiB
+        (b"\xff\xff\xff\xff", DEFLATE, 1002),
+        (b"\x02\x0a\x00\x00", DEFLATE, 1002),  # refers to what went before the message
+        (deflated(b'{"op":"ping"}'), None, 1002),
+        (deflated(b"\xff\xfe"), DEFLATE, 1007),
+    ],
+)
+async def test_who_breaks_what_was_agreed(house: House, payload: bytes, offers: str | None, code: int) -> None:
+    await house.publish_all(range(3))
+    headers: Mapping[str, str] = {"Sec-WebSocket-Extensions": offers} if offers else {}
+    socket = await WebSocket.connect(house.port, "/ws/stream?tail=1", headers)
+    other = await house.read("websocket-deflate", tail=1)
+    await other.until(2)
+    await socket.message()
+    socket.send(payload, TEXT | 0x40)
+    with pytest.raises(Closed) as closed:
+        async with asyncio.timeout(PATIENCE):
+            while True:
+                await socket.message()
+    assert closed.value.code == code
+    await house.publish_all([3])
+    await other.until(3)
+
+
+async def test_replies_do_not_shift_the_window(house: House) -> None:
+    """Replies, histories and pings go between ticks that refer to each other."""
+    await house.publish_all(range(3), size=200)
+    reader = await house.read("websocket-deflate", tail=1)
+    await reader.until(2)
+    for t in range(3, 40):
+        await house.publish_all([t], size=200)
+        if t % 3 == 0:
+            reader.socket.command(op="ping", id=t)  # type: ignore[attr-defined]
+            reader.socket.command(op="history", id=t, t0=0, t1=t)  # type: ignore[attr-defined]
+    found: list[int] = []
+    async with asyncio.timeout(PATIENCE):
+        while not found or found[-1] < 39:
+            value = json.loads(await reader.socket.message())  # type: ignore[attr-defined]
+            found += [value["t"]] if "t" in value else []
+    assert found == list(range(3, 40))
+
+
+# ---- views ----
+
+
+async def test_views_are_bounded(open_house: OpenHouse) -> None:
+    house = await open_house(max_views=3)
+    await house.publish_all(range(3))
+    for n in (2, 3):
+        await get(house, f"/ndjson?every={n}")
+    socket = await WebSocket.connect(house.port, "/ws/stream?fields=x")
+    other = await get(house, "/ndjson?fields=x")
+    assert house.hub.fanout.views == 3
+    for target in ("/ndjson?every=2", "/sse?every=3", "/ws/stream", "/ndjson", "/sse"):  # those that are open, or none
+        if target.startswith("/ws"):
+            await WebSocket.connect(house.port, target)
+        else:
+            assert (await get(house, target)).status == 200
+    refused = await get(house, "/ndjson?every=4")
+    assert (refused.status, (await refused.json())["error"]) == (503, "too_many_views")
+    assert "Retry-After" in refused.headers
+    event = await (await get(house, "/sse?every=4")).read()
+    assert b"event: overloaded" in event and b"too_many_views" in event
+    assert b"too_many_views" in await (await get(house, "/sse?event=mine")).read(), "each name is a framing of its own"
+    late = await WebSocket.connect(house.port, "/ws/stream?every=4")
+    with pytest.raises(Closed) as closed:
+        await late.message()
+    assert (closed.value.code, "too_many_views" in closed.value.reason) == (1013, True)
+    socket.command(op="view", every=9, id=1)
+    answers = [json.loads(await socket.message()) for _ in range(2)]
+    assert answers[-1]["error"] == "too_many_views"
+    other.close()
+    async with asyncio.timeout(PATIENCE):
+        while "ok" not in answers[-1]:  # what it leaves makes room, once nobody else has it
+            socket.command(op="view", every=9, id=2)
+            answers.append(json.loads(await socket.message()))
+            await asyncio.sleep(0.01)
+    assert house.hub.fanout.views == 3
+
+
+async def test_a_projection_is_made_once_whoever_asks_for_it(open_house: OpenHouse) -> None:
+    """32 views over readers of every transport and coding: 32 projections a tick."""
+    house = await open_house()
+    await house.publish_all(range(3))
+    kinds = ("websocket", "websocket-deflate", "sse", "sse-gzip", "ndjson", "ndjson-zstd")
+    readers = [
+        await house.read(kind, tail=0, fields=f"x,s,m{n}", batch=batch)
+        for n in range(32)
+        for kind, batch in zip(kinds, (1, 2, 1, 2, 1, 2), strict=True)
+    ]
+    await house.settle()
+    encoder = house.hub.fanout.encoder
+    before = encoder.projections
+    for t in range(3, 13):
+        await house.publish_all([t])
+    for reader in readers:
+        event = await reader.until(12)
+        assert isinstance(event[-1], Tick)
+    assert encoder.projections - before == 32 * 10
