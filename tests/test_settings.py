@@ -34,7 +34,7 @@ def test_a_name_is_a_flag_a_variable_and_a_keyword() -> None:
 @pytest.mark.parametrize("row", TABLE, ids=lambda row: row.name)
 def test_each_is_read_from_a_flag_and_from_a_variable_and_the_flag_outranks(row: Any) -> None:
     texts = {"count": ("7", "8"), "bytes": ("70000", "80000"), "seconds": ("0.5", "0.25"), "text": ("a", "b")}
-    words = {"nan": ("null", "refuse"), "fsync": ("never", "block")}
+    words = {"nan": ("null", "refuse"), "fsync": ("never", "block"), "flush": ("fixed", "adaptive")}
     one, two = words.get(row.name, texts[row.unit])
     value = {"count": int, "bytes": int, "seconds": float, "text": str}[row.unit]
     assert getattr(parse_settings({row.name: one}, {}), row.name) == value(one)
@@ -133,6 +133,13 @@ def test_nan_is_refuse_or_null(value: str) -> None:
     with pytest.raises(SettingError, match="accepted: refuse, null"):
         Settings(nan=value)
     assert (Settings(nan="null").nan_policy, DEFAULTS.nan_policy) == ("null", "refuse")
+
+
+@pytest.mark.parametrize("value", ["", "Fixed", "slow"])
+def test_flush_is_one_of_two(value: str) -> None:
+    with pytest.raises(SettingError, match="accepted: adaptive, fixed"):
+        Settings(flush=value)
+    assert (Settings(flush="fixed").flush, DEFAULTS.flush) == ("fixed", "adaptive")
 
 
 @pytest.mark.parametrize("value", ["", "always", "Block"])

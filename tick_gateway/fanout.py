@@ -46,6 +46,7 @@ class FanOut:
     Args:
         flush_interval: the longest time between two flushes that latency is traded for, seconds; a round that takes
             longer than a part of it stretches the interval further.
+        fixed: that long between any two flushes, whatever a round takes.
         encoded_bytes: how many bytes made for whole batches are kept for those who come later.
         section_ticks: after how many ticks a compressed stream is cut, so that others can join it.
         max_views: how many different views sessions may have.
@@ -57,6 +58,7 @@ class FanOut:
         feed: Feed,
         *,
         flush_interval: float = 0.025,
+        fixed: bool = False,
         encoded_bytes: int = 32 << 20,
         section_ticks: int = 64,
         max_views: int = 64,
@@ -68,6 +70,7 @@ class FanOut:
         self.flushes = 0
         self.longest_round = 0.0  # seconds
         self._flush_interval = flush_interval
+        self._fixed = fixed
         self._section_ticks = section_ticks
         self._max_views = max_views
         self._views: Counter[Hashable] = Counter()
@@ -382,7 +385,8 @@ class FanOut:
         self.longest_round = max(self.longest_round, now - self._round_began)
         # The loop's own CPU time, so that a machine that is busy with other things does not make rounds rarer.
         took = time.thread_time() - self._round_began_cpu
-        self._next_flush = self._round_began + interval(took, self._flush_interval)
+        pause = self._flush_interval if self._fixed else interval(took, self._flush_interval)
+        self._next_flush = self._round_began + pause
         gathering = [group.flush_at for group in self._groups.values() if group.live and group.flush_at is not None]
         flush_at = min(gathering, default=None)
         if self._news or self.feed.behind:

@@ -64,7 +64,8 @@ class Hub:
         archive = self.store.archive if self.store is not None else Archive(self.reading, s.history_cache)
         self.feed = Feed(self.bus, archive)
         self.fanout = FanOut(
-            self.bus, self.feed, flush_interval=s.flush_interval, encoded_bytes=s.encoded_bytes,
+            self.bus, self.feed, flush_interval=s.flush_interval, fixed=s.flush == "fixed",
+            encoded_bytes=s.encoded_bytes,
             section_ticks=s.compression_section, max_views=s.max_views,
         )  # fmt: skip
 

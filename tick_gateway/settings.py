@@ -71,6 +71,7 @@ class Settings:
     flush_interval: float = _row(
         0.025, "seconds", "the longest time between flushes that a busy gateway chooses", 0, 10
     )
+    flush: str = _row("adaptive", "text", "adaptive: flush_interval is the longest; fixed: it is kept to, always")
     encoded_bytes: int = _row(32 << 20, "bytes", "encoded bytes that are kept for readers who catch up", 0)
     compression: int = _row(3, "count", "level of gzip, zstd and permessage-deflate for those who ask; 0: off", 0, 9)
     compression_section: int = _row(64, "count", "ticks after which a compressed stream can be joined", 1, 100_000)
@@ -106,6 +107,8 @@ class Settings:
                 raise SettingError(row.name, f"{value} is out of range; accepted: {bounds}")
         if self.nan not in ("refuse", "null"):
             raise SettingError("nan", f"{self.nan!r:.40} is not accepted; accepted: refuse, null")
+        if self.flush not in ("adaptive", "fixed"):
+            raise SettingError("flush", f"{self.flush!r:.40} is not accepted; accepted: adaptive, fixed")
         if self.fsync not in ("never", "interval", "block"):
             raise SettingError("fsync", f"{self.fsync!r:.40} is not accepted; accepted: never, interval, block")
 
