@@ -22,7 +22,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.load.idle_memory import REQUESTS
+from tests.load.idle_memory import REQUESTS, resident
 
 CHECKED = 20  # readers that are read tick by tick; the others only drain
 TICK = re.compile(rb'\{"t":(\d+),"ts":(\d+),')
@@ -57,13 +57,32 @@ class Checked:
         self._carry = data[max(end, len(data) - CARRY) :]
 
 
-def readers(port: int, clients: int, kind: str, seconds: float) -> None:
-    """Connect, say so, drain, and print what the checked ones saw."""
+def connect(port: int, *, small: bool) -> socket.socket:
+    """A connection; ``small``: one whose kernel keeps little of what is not read."""
+    sock = socket.socket()
+    if small:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    sock.connect(("127.0.0.1", port))
+    return sock
+
+
+def readers(port: int, clients: int, kind: str, seconds: float, idle: int = 0) -> None:
+    """Connect, say so when all have been answered, drain, and print what the checked ones saw.
+
+    Args:
+        idle: so many of them never read.
+    """
     selector = selectors.DefaultSelector()
     checked: list[Checked] = []
-    for index in range(clients):
-        sock = socket.create_connection(("127.0.0.1", port))
+    never = {index for index in range(clients) if idle and index % max(clients // idle, 1) == 1}
+    sockets = [connect(port, small=index in never) for index in range(clients)]
+    for sock in sockets:
         sock.sendall(REQUESTS[kind].format(beat="15").encode())
+    for index, sock in enumerate(sockets):
+        while b"\r\n\r\n" not in sock.recv(1 << 12, socket.MSG_PEEK):
+            continue
+        if index in never:
+            continue
         sock.setblocking(False)
         watch = Checked() if index % max(clients // CHECKED, 1) == 0 else None
         if watch:
@@ -126,10 +145,11 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=1000)
     parser.add_argument("--bytes", type=int, default=1000)
     parser.add_argument("--seconds", type=float, default=8)
+    parser.add_argument("--idle", type=int, default=0, help="so many of the readers never read")
     parser.add_argument("--role-readers", type=int, default=0, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.role_readers:
-        readers(args.role_readers, args.clients, args.kind, args.seconds)
+        readers(args.role_readers, args.clients, args.kind, args.seconds, args.idle)
         return
     cores = sorted(os.sched_getaffinity(0))
     command = [sys.executable, "-m", "tick_gateway", "serve", "--port", "0"]
@@ -149,12 +169,13 @@ def main() -> None:
             "--kind",
             args.kind,
         ]
-        command += ["--kind", args.kind, "--clients", str(args.clients), "--seconds", str(args.seconds + 1)]
+        command += ["--idle", str(args.idle), "--clients", str(args.clients), "--seconds", str(args.seconds + 1)]
         child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert child.stdout is not None
         child.stdout.readline()
         cpu, seconds, ticks = publish(int(match[1]), args.rate, args.bytes, args.seconds, gateway.pid)
         figures = json.loads(child.communicate(timeout=60)[0])
+        memory = resident(gateway.pid) / 1e6
     finally:
         gateway.terminate()
         gateway.wait(20)
@@ -162,7 +183,7 @@ def main() -> None:
     print(
         f"{args.clients} {args.kind} readers, {ticks / seconds:.0f} ticks/s: {each:.2f} us of CPU a tick and reader "
         f"({cpu / seconds:.0%} of a core), latency p50 {figures['p50']:.1f} ms, p99 {figures['p99']:.1f} ms, "
-        f"lost {figures['lost']}, repeated {figures['repeated']}"
+        f"lost {figures['lost']}, repeated {figures['repeated']}, the gateway's memory {memory:.0f} MB"
     )
 
 
