@@ -6,7 +6,8 @@
 
 PYTHON ?= python3
 PORT ?= 8000
-PYTEST_ARGS ?=
+# Most tests wait for something most of the time: as many processes as there are cores.
+PYTEST_ARGS ?= --numprocesses auto --dist worksteal
 
 VENV := .venv
 BIN := $(VENV)/bin
