@@ -13,7 +13,7 @@ from aiohttp.test_utils import make_mocked_request
 
 from tests.sockets import UPGRADE, Peer, ask, request
 from tick_gateway import Gateway, Settings
-from tick_gateway.errors import NotAllowed
+from tick_gateway.errors import NotAllowed, Tailing
 from tick_gateway.hub import Hub
 from tick_gateway.sources.auth import authorize, host_name, is_loopback
 
@@ -138,6 +138,15 @@ def test_the_token(authorization: str, allowed: bool) -> None:
 def test_with_the_token_it_matters_not_from_where() -> None:
     headers = {"Authorization": "Bearer x", "Origin": "https://example.org", "Host": "example.org", "Via": "1.1 proxy"}
     assert refusal(asking(headers, "10.0.0.1", HttpVersion10), publish_token="x") is None
+
+
+def test_where_a_directory_is_followed_nobody_may_and_strangers_are_not_told_why() -> None:
+    hub = Hub(Settings(publish_token="x"))
+    hub.tailing = True
+    with pytest.raises(Tailing):
+        authorize(asking({"Authorization": "Bearer x"}), hub)
+    with pytest.raises(NotAllowed):
+        authorize(asking(), hub)
 
 
 # ---- on the wire ----

@@ -17,11 +17,13 @@ from typing import Any
 import pytest
 import zstandard
 
+from tests import sockets
 from tests.backend import Writer, line_of, run_of
 from tests.clients import CLIENTS, Crowd, ask, metric, post, range_of, reader
 from tests.conformance.events import Gap, Ledger, Reset, Tick
 from tests.lives import Lives
 from tests.process import ROOT, Running
+from tests.sockets import UPGRADE
 from tick_gateway.history.foreign import Directory, Gone
 
 ORIGINAL = ROOT / "examples" / "original_backend.py"
@@ -356,16 +358,44 @@ async def test_bad_lines_are_told_and_counted(tmp_path: Path) -> None:
     assert re.fullmatch(r"a\.jsonl, line 1: not valid JSON: .*; it is passed over, as are others like it", line)
 
 
-async def test_others_publish_too(tmp_path: Path) -> None:
-    """They should not; but no tick of the backend is lost by it."""
+async def test_nobody_else_may_publish(tmp_path: Path) -> None:
+    """Their ticks would move the tip past those of the directory, which were dropped then."""
+    folder = tmp_path / "segments"
+    folder.mkdir()
+    with Writer(folder / "a.jsonl") as writer:
+        writer.write(line_of(1))
+        for data in (None, tmp_path / "history"):
+            async with tail(folder, data=data) as lives:
+                run = await first_run(lives)
+                for path in ("/publish", f"/publish?run={run}", f"/runs/{run}/end", "/ws/publish"):
+                    method = "GET" if path == "/ws/publish" else "POST"
+                    headers = UPGRADE if method == "GET" else {}
+                    answer = sockets.ask(lives.port, sockets.request(method, path, headers, b'{"t":900}'))
+                    assert (answer.status, answer.json()["error"]) == (409, "tailing"), path
+                    assert "--tail" in answer.json()["message"] and "write a file there" in answer.json()["message"]
+                command = [sys.executable, "-m", "tick_gateway", "publish", f"127.0.0.1:{lives.port}"]
+                with Running(command, stdin=True) as publisher:
+                    publisher.feed(['{"t":900}'])
+                    publisher.close_stdin()
+                    assert await asyncio.to_thread(publisher.wait) == 1
+                    assert "follows a directory" in publisher.stderr.text
+                assert await _tip_is(lives, 1)
+
+
+async def test_others_published_meanwhile(tmp_path: Path) -> None:
+    """While the directory was not followed: no tick of the backend is lost by it."""
     folder = tmp_path / "segments"
     folder.mkdir()
     lines = [line_of(t, t) for t in range(30)]
     run = run_of("a", lines[0])
     with Writer(folder / "a.jsonl") as writer:
         writer.write(*lines[:10])
-        async with tail(folder, data=tmp_path / "history") as lives:
+        data = tmp_path / "history"
+        async with tail(folder, data=data) as lives:
+            await until(lambda: _tip_is(lives, 9))
+        async with Lives(data) as lives:
             await post(lives.port, [line_of(5, 99)], "other")
+        async with tail(folder, data=data) as lives:
             writer.write(*lines[10:20])
             await until(lambda: _tip_is(lives, 19))
             known = [one["run"] for one in (await ask(lives.port, "/runs"))["runs"]]

@@ -35,6 +35,7 @@ class Hub:
     bus: TickBus = field(init=False)
     store: Store | None = field(init=False, default=None)
     in_place: bool = field(init=False, default=False)  # without a store, files of another program are the history
+    tailing: bool = field(init=False, default=False)  # a directory is followed: nobody else may publish
     reading: ReadingThreads = field(init=False, default_factory=ReadingThreads)  # for history without a store
     feed: Feed = field(init=False)
     fanout: FanOut = field(init=False)

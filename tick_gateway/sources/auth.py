@@ -1,5 +1,7 @@
 """Who may publish: whoever has the token, or where none is set, this machine alone.
 
+Where the gateway follows a directory, nobody may.
+
 A loopback peer is not enough for the latter: a local reverse proxy is one, and so is a browser that some web page
 directs. Each of the two leaves a trace in the request, and each trace is refused.
 """
@@ -12,7 +14,7 @@ from typing import Final
 
 from aiohttp import HttpVersion11, web
 
-from ..errors import NotAllowed
+from ..errors import NotAllowed, Tailing
 from ..hub import Hub
 
 _TRACES: Final = frozenset(
@@ -26,11 +28,17 @@ def authorize(request: web.Request, hub: Hub) -> None:
 
     Raises:
         NotAllowed: 401 where a token would help, else 403.
+        Tailing: the gateway's ticks come from a directory.
     """
-    token = hub.settings.publish_token
-    if not token:
+    if hub.settings.publish_token:
+        _only_with_token(request, hub.settings.publish_token)
+    else:
         _only_this_machine(request, hub)
-        return
+    if hub.tailing:  # who may not publish anyway is not told where ticks come from
+        raise Tailing
+
+
+def _only_with_token(request: web.Request, token: str) -> None:
     scheme, _, given = request.headers.get("Authorization", "").partition(" ")
     right = hmac.compare_digest(given.strip().encode("utf-8", "surrogateescape"), token.encode())
     if scheme.lower() != "bearer" or not right:

@@ -76,7 +76,8 @@ class Tail:
             self._directory, _ = bring(self._path, self._data, limits_of(settings), settings.max_tick, progress)
 
     def attach(self, hub: Hub, progress: Progress) -> None:
-        """Without ``--data``: let the directory be the history of a hub that has not started."""
+        """Let nobody else publish to a hub that has not started; without ``--data``, the directory is its history."""
+        hub.tailing = True
         if self._data is not None:
             return
         volumes = Volumes(self._settings.max_tick)
