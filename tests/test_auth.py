@@ -79,7 +79,7 @@ def test_from_this_machine_no_token_is_needed(host: str, remote: str) -> None:
 @pytest.mark.parametrize("remote", ["10.0.0.1", "192.168.1.7", "2001:db8::1", "::ffff:10.0.0.1", ""])
 def test_from_elsewhere_one_is(remote: str) -> None:
     error = refusal(asking(remote=remote))
-    assert error is not None and error.status == 403 and "--publish-token" in str(error)
+    assert error is not None and error.status == 403 and "publish_token" in str(error)
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_traces_of_web_pages_and_proxies_are_refused(name: str) -> None:
 def test_a_proxy_that_leaves_no_trace_speaks_http_1_0() -> None:
     error = refusal(asking(version=HttpVersion10))
     assert error is not None and error.status == 403
-    assert "HTTP/1.0" in str(error) and "proxies" in str(error) and "--publish-token" in str(error)
+    assert "HTTP/1.0" in str(error) and "proxies" in str(error) and "publish_token" in str(error)
 
 
 @pytest.mark.parametrize(

@@ -375,6 +375,15 @@ def test_a_backend_that_is_killed_and_appends(reading: Reading, caplog: pytest.L
     assert "belong to no whole zstd frame" in caplog.text
 
 
+def test_a_cut_is_told_by_what_there_is_of_it() -> None:
+    told = [str(Cut(7, 7)), str(Cut(7, 8)), str(Cut(7, 10))]
+    assert told == [
+        "the zstd frame before byte 7 breaks off",
+        "byte 7 belongs to no whole zstd frame",
+        "bytes 7 to 9 belong to no whole zstd frame",
+    ]
+
+
 def test_zstd_that_is_none_is_told(reading: Reading, caplog: pytest.LogCaptureFixture) -> None:
     (reading.path / "a.jsonl.zst").write_bytes(b'{"t":1}\n')
     damaged = bytearray(frame(*(line_of(t, t, 400, noise=True) for t in range(9))))
@@ -383,7 +392,7 @@ def test_zstd_that_is_none_is_told(reading: Reading, caplog: pytest.LogCaptureFi
     ts = reading.ts()
     assert ts == list(range(len(ts))) and 2 <= len(ts) <= 4
     told = [record.getMessage() for record in caplog.records]
-    assert told[0].startswith("a.jsonl.zst: byte 0 is part of no zstd frame")
+    assert told[0].startswith("a.jsonl.zst: byte 0 belongs to no zstd frame")
     assert told[1].startswith("b.jsonl.zst: byte ")
     with (reading.path / "b.jsonl.zst").open("ab") as file:
         file.write(frame(line_of(9)))

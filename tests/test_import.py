@@ -294,7 +294,11 @@ def test_what_cannot_be_done_is_said_in_one_line(backend: Backend, data: Path, t
     assert "--data" in refused(backend.folder)
     assert "directory that history is kept in" in refused(backend.folder, "--data", tmp_path)
     assert "bytes" in refused(backend.folder, "--data", data, "--max-tick", "many")
-    assert "cannot be written" in refused(backend.folder, "--data", backend.folder / "a.jsonl")
+    assert "--data: names no directory" in refused(backend.folder, "--data", "")
+    assert "a.jsonl is no directory" in refused(backend.folder, "--data", backend.folder / "a.jsonl")
+    (tmp_path / "above" / "run").mkdir(parents=True)
+    (tmp_path / "above" / "run" / "a.jsonl").write_bytes(b'{"t":1}\n')
+    assert "has no *.jsonl.zst and no *.jsonl at its top" in refused(tmp_path / "above", "--data", data)
     with GatewayProcess("serve", "--data", str(data)) as gateway:
         publish(gateway.url, ['{"t":1}'])
         assert "in use by process" in refused(backend.folder, "--data", data)

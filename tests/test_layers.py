@@ -20,7 +20,7 @@ ROOT = Path(tick_gateway.__file__).parent
 LAYERS = """
 errors
 tick  forms  settings
-record  ring  view  accept  bar
+record  ring  view  accept  bar  flags
 params  bus
 notices  history
 cursor  wire

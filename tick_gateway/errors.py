@@ -232,5 +232,5 @@ class SettingError(GatewayError):
     code = "bad_setting"
 
     def __init__(self, name: str, problem: str) -> None:
-        self.name = name
+        self.name, self.problem = name, problem
         super().__init__(f"{name}: {problem}")

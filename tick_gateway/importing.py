@@ -8,7 +8,6 @@ run has already: no tick is stored twice, and none is missed.
 from __future__ import annotations
 
 import json
-import os
 import time
 from bisect import bisect_right
 from collections.abc import Sequence
@@ -20,8 +19,9 @@ import click
 
 from .bar import Bar
 from .errors import HistoryError, SettingError
+from .flags import read_settings, setting_options, usage_errors
 from .history.catalog import Progress, locked, read_directory
-from .history.foreign import NOTE_VERSION, Directory, Event, Gone
+from .history.foreign import NOTE_VERSION, Directory, Event, Gone, has_files
 from .history.limits import Limits
 from .history.recorder import Recorder
 from .history.restoring import Debt, recover
@@ -29,7 +29,6 @@ from .history.runs import Stretch
 from .history.stored import StoredRun
 from .hub import limits_of
 from .ring import BATCH_BYTES, BATCH_TICKS, Batch, Run
-from .settings import TABLE, Settings, parse_settings
 from .tick import Tick
 
 NOTE: Final = "tail.json"
@@ -184,7 +183,7 @@ def check_apart(source: Path, data: Path) -> None:
         SettingError: ``source`` is one, or lies in it.
     """
     if source.resolve().is_relative_to(data.resolve()):
-        raise SettingError("--data", f"{source} is (in) the directory that history is kept in")
+        raise SettingError("data", f"{source} is (in) the directory that history is kept in")
 
 
 def bring(
@@ -214,39 +213,27 @@ def bring(
 
 # ---- the command ----
 
-_FLAGS: Final = ("data", "max_tick", "history_level")
-
-
-def _options(command: Any) -> Any:
-    for row in reversed(TABLE):
-        if row.name in _FLAGS:
-            text = f"{row.help} ({row.unit}; default: {row.default if row.default != '' else 'none'})"
-            command = click.option(row.flag, row.name, default=None, metavar=row.unit.upper(), help=text)(command)
-    return command
-
 
 @click.command("import")
 @click.argument("directory", type=click.Path(path_type=Path))
-@_options
+@setting_options("data", "max_tick", "history_level")
 def import_(directory: Path, **flags: str | None) -> None:
     """Bring the *.jsonl.zst and *.jsonl of DIRECTORY into the history in --data.
 
     It can be interrupted and started again; what the history has already is passed over.
     """
-    try:
-        settings: Settings = parse_settings(flags, os.environ)
-    except SettingError as error:
-        raise click.UsageError(str(error)) from None
-    if not settings.data:
-        raise click.UsageError("--data: say which directory history is kept in")
-    if not directory.is_dir():
-        raise click.UsageError(f"{directory} is no directory")
-    bar = Bar("importing")
-    try:
-        opened, brought = bring(directory, Path(settings.data), limits_of(settings), settings.max_tick, bar.to)
-    except (HistoryError, SettingError) as error:
-        raise click.UsageError(str(error)) from None
-    finally:
-        bar.end()
+    with usage_errors(flags):
+        settings = read_settings(flags)
+        if not settings.data:
+            raise SettingError("data", "say which directory history is kept in")
+        if not directory.is_dir():
+            raise click.UsageError(f"{directory} is no directory")
+        if not has_files(directory):
+            raise click.UsageError(f"{directory} has no *.jsonl.zst and no *.jsonl at its top")
+        bar = Bar("importing")
+        try:
+            opened, brought = bring(directory, Path(settings.data), limits_of(settings), settings.max_tick, bar.to)
+        finally:
+            bar.end()
     opened.close()
     click.echo(f"{brought}, in {settings.data}", err=True)

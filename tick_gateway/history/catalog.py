@@ -61,8 +61,11 @@ def lock(directory: Path) -> IO[str]:
 
     Raises:
         Locked: another process holds it.
+        HistoryError: it is no directory.
         OSError: the directory cannot be made or written to.
     """
+    if directory.exists() and not directory.is_dir():
+        raise HistoryError(f"{directory} is no directory")
     directory.mkdir(parents=True, exist_ok=True)
     file = (directory / LOCK).open("a+", encoding="ascii")
     tries = 0

@@ -352,6 +352,15 @@ def _listing(path: Path) -> dict[str, int]:
     return found
 
 
+def has_files(path: Path) -> bool:
+    """Whether a directory has files of ticks at its top.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    return bool(_listing(path))
+
+
 def _size(path: Path) -> int:
     try:
         return os.stat(path).st_size

@@ -251,12 +251,11 @@ class File:
         if cuts := content.cuts():
             self._told_cut = True
             log.warning(
-                "%s: bytes %d to %d belong to no whole zstd frame; reading goes on with the frame behind them",
-                self.name, cuts[0].begin, cuts[0].end,
+                "%s: %s; reading goes on with the frame that begins at byte %d", self.name, cuts[0], cuts[0].end
             )  # fmt: skip
         elif content.lost is not None:
             self._told_cut = True
-            log.warning("%s: byte %d is part of no zstd frame; the next frame is waited for", self.name, content.lost)
+            log.warning("%s: byte %d belongs to no zstd frame; the next frame is waited for", self.name, content.lost)
 
     # ---- remembering ----
 

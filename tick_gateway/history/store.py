@@ -82,8 +82,6 @@ class Store:
     def _open(self, progress: Progress | None) -> list[StoredRun]:
         try:
             self._lock = lock(self.directory)
-        except Locked:
-            raise
         except OSError as error:
             self._debt.trouble = f"the directory cannot be written to: {error.strerror}"
         try:

@@ -47,22 +47,22 @@ def _only_with_token(request: web.Request, token: str) -> None:
 
 def _only_this_machine(request: web.Request, hub: Hub) -> None:
     if not is_loopback(request.remote or ""):
-        raise NotAllowed("without a token only this machine may publish; start the gateway with --publish-token")
+        raise NotAllowed("without a token only this machine may publish (setting publish_token)")
     if request.version < HttpVersion11:
         raise NotAllowed(
             "without a token a publisher must speak HTTP/1.1: HTTP/1.0 is what reverse proxies speak by default, and "
-            "they hide who asks; use --publish-token"
+            "they hide who asks (setting publish_token)"
         )
     host = host_name(request.headers.get("Host", ""))
     ours = {name.strip().lower() for name in hub.settings.publish_hosts.split(",")} - {""}
     if not is_loopback(host) and host.lower() not in ours:
         raise NotAllowed(
-            f"without a token the Host of a publisher must be localhost, not {host!r:.80}; use --publish-token, or "
-            "--publish-hosts for another name of this machine"
+            f"without a token the Host of a publisher must be localhost, not {host!r:.80} (settings "
+            "publish_token and, for another name of this machine, publish_hosts)"
         )
     for name in request.headers:
         if name.lower() in _TRACES or name.lower().startswith("x-forwarded-"):
-            raise NotAllowed(f"without a token a publisher's request may not carry {name:.40}; use --publish-token")
+            raise NotAllowed(f"without a token a publisher's request may not carry {name:.40} (setting publish_token)")
 
 
 def host_name(host: str) -> str:
