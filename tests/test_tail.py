@@ -129,6 +129,17 @@ async def test_the_original_backend_unchanged(tmp_path: Path, downsample: int, k
         assert (await range_of(lives.port, run)) == (lines, None)
 
 
+def test_the_original_backend_goes_on_behind_files_that_were_deleted(tmp_path: Path) -> None:
+    """Its files are numbered by the highest there is, not by how many there are: no name comes twice."""
+    for _ in range(2):
+        with original(tmp_path, ticks=9, rate=0, segment=2) as backend:
+            assert backend.wait() == 0
+        for number in range(3):
+            (tmp_path / f"segment_{number}.jsonl.zst").unlink(missing_ok=True)
+    assert {path.name for path in tmp_path.iterdir()} == {f"segment_{number}.jsonl.zst" for number in range(3, 9)}
+    assert len(readable(tmp_path)) == 3 + 9
+
+
 async def test_the_backend_is_killed_and_starts_over(tmp_path: Path) -> None:
     """In the middle of its writing, in the same segment, while that rotates; each life is longer than the last."""
     folder = tmp_path / "segments"
