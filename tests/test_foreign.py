@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
 import struct
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +19,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
 from tests.backend import Writer, frame, line_of, run_of
+from tick_gateway.history import foreign
+from tick_gateway.history.birth import born
 from tick_gateway.history.content import natural
 from tick_gateway.history.foreign import Directory, Gone
 from tick_gateway.history.frames import MAGIC, Cut, Frames
@@ -523,9 +527,48 @@ def test_a_new_file_before_the_old_one_is_done(reading: Reading) -> None:
     assert reading.ts() == [4]
 
 
-def test_times_are_spread_between_those_of_files(reading: Reading) -> None:
-    import os
+def test_times_are_spread_from_the_birth_of_a_file(reading: Reading, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To its last change; what is appended, from there to the next one."""
+    monkeypatch.setattr(foreign, "born", lambda path: 1_000_000)
+    path = reading.path / "a.jsonl"
+    for number in range(2):
+        with Writer(path) as writer:
+            writer.write(*(line_of(number * 300 + t, 0, 3000) for t in range(300)))
+        os.utime(path, (0, 2000 + number * 1000))
+        reading.read()
+    ats = {stretch.ts[0]: stretch.ats for stretch in reading.stretches}
+    assert (min(ats.values())[0], max(ats.values())[1]) == (1_000_000, 3_000_000)
+    for t in (t for t in ats if t % 300):
+        assert abs(ats[t][0] - (1_000_000 + t * 1_000_000 / 300)) < 50_000
 
+
+def test_the_birth_of_a_copy_says_nothing(reading: Reading) -> None:
+    path = reading.path / "a.jsonl"
+    with Writer(path) as writer:
+        writer.write(*map(line_of, range(3)))
+    os.utime(path, (0, 2000))
+    reading.read()
+    assert [stretch.ats for stretch in reading.stretches] == [(2_000_000, 2_000_000)]
+
+
+def test_a_clock_that_is_ahead_does_not_move_time_forward(reading: Reading) -> None:
+    path = reading.path / "a.jsonl"
+    with Writer(path) as writer:
+        writer.write(line_of(1))
+    os.utime(path, (0, time.time() + 1000))
+    reading.read()
+    assert reading.stretches[0].ats[1] <= time.time() * 1000
+
+
+def test_the_birth_of_a_file(tmp_path: Path) -> None:
+    before = time.time_ns() // 1_000_000 - 20  # a file system's clock ticks
+    (tmp_path / "a").write_bytes(b"")
+    found = born(tmp_path / "a")
+    assert found is None or before <= found <= time.time() * 1000 + 1
+    assert born(tmp_path / "b") is None
+
+
+def test_times_are_spread_between_those_of_files(reading: Reading) -> None:
     for number in range(3):
         path = reading.path / f"s{number}.jsonl"
         with Writer(path) as writer:

@@ -21,6 +21,7 @@ archive     the loop's side of reading: shelves, decoded blocks in a bounded cac
 keeper      the loop's side of writing: a thread, the hand-over to it, when ticks may be shown, health
 restoring   from a directory to what memory keeps: recovery run by run, the bus as it was
 frames      files of other writers: zstd frames that may be torn, and grow
+birth       when a file was made
 content     what is in one such file, while it grows
 lines       such a file line by line, known by its content
 runs        which runs its lines make

@@ -20,6 +20,7 @@ import time
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from .birth import born
 from .content import Replaced, natural, stem_of
 from .lines import File, Lines
 from .runs import Runs, Stretch
@@ -70,7 +71,7 @@ class Directory:
         self._stamp = -2  # the directory's time of change
         self._look_at = 0.0
         self._turn = 0  # which of the files' sizes are taken next
-        self._since = self._at = 0  # ms: when the file before was written, and the last time that was given
+        self._at = 0  # the last time at which a tick is taken to have been received, ms; 0: none yet
         self._told: set[str] = set()
         self._done = self._total = 0  # bytes of files
         if note is not None:
@@ -79,7 +80,7 @@ class Directory:
             for file in self.files:
                 self._heads.setdefault(file.head, []).append(file)
             self.runs.recall(note["runs"])
-            self._since = self._at = note["at"]
+            self._at = note["at"]
             self._done = sum(file.size for file in self.files)
 
     def note(self) -> dict[str, Any]:
@@ -147,20 +148,21 @@ class Directory:
         return more or bool(self._events)
 
     def _sort(self, file: File, found: Lines) -> None:
-        first, last = self._time(file, found.read[0]), self._time(file, found.read[1])
-        self._done += found.read[1] - found.read[0]
-        self._events += self.runs.sort(file, found, (first, last))
+        begin, end = found.read
+        first, self._at = self._at, self._time(file, begin, end)
+        self._done += end - begin
+        self._events += self.runs.sort(file, found, (first or self._at, self._at))
 
-    def _time(self, file: File, at: int) -> int:
-        """When what lies at a byte of a file is taken to have been received, ms: never before what was before it."""
+    def _time(self, file: File, begin: int, end: int) -> int:
+        """When what lies at byte ``end`` of a file is taken to have been received, ms: what lies from ``begin`` on came
+        evenly between the time that was given last and that of the file's last change."""
         try:
             info = os.stat(file.path)
         except OSError:
             return self._at
-        written, size = info.st_mtime_ns // 1_000_000, max(info.st_size, 1)
-        since = self._since or written
-        self._at = max(self._at, since + (written - since) * min(at, size) // size)
-        return self._at
+        written = _changed(info)
+        since = self._at or written
+        return max(since, since + (written - since) * (end - begin) // max(info.st_size - begin, end - begin, 1))
 
     def _take_last(self, file: File) -> None:
         if (found := file.take_last()) is not None:
@@ -172,7 +174,7 @@ class Directory:
         if file.torn:
             self.runs.pass_over(file, file.number + 1, "the line was never ended")
         with contextlib.suppress(OSError):
-            self._since = os.stat(file.path).st_mtime_ns // 1_000_000
+            self._at = max(self._at, _changed(os.stat(file.path)))
         file.close()
 
     def _begin(self, file: File) -> None:
@@ -182,6 +184,7 @@ class Directory:
         else:
             self._begun.add(file)
             self._heads.setdefault(file.head, []).append(file)
+            self._at = max(self._at, _made(file.path))
         self.files.append(file)
 
     def _following(self) -> File | None:
@@ -359,6 +362,20 @@ def has_files(path: Path) -> bool:
         OSError: it cannot be read.
     """
     return bool(_listing(path))
+
+
+def _changed(info: os.stat_result) -> int:
+    """When a file was changed last, ms; one that comes from a clock that is ahead, now."""
+    return min(info.st_mtime_ns, time.time_ns()) // 1_000_000
+
+
+def _made(path: Path) -> int:
+    """When a file was begun, ms; 0: that is not known, as of a copy that was made after the last change."""
+    try:
+        made, changed = born(path), _changed(os.stat(path))
+    except OSError:
+        return 0
+    return made if made is not None and made <= changed else 0
 
 
 def _size(path: Path) -> int:
