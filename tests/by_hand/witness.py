@@ -154,7 +154,10 @@ class Witness:
         owed = self.truth.shown(self.run, self.t, upto, every) + self.truth.dropped(self.run, self.t, upto, every)
         if self.not_before:
             owed = [t for t in owed if self.truth.received(self.run, t) >= self.not_before]
-        return [t for t in owed if not self.truth.gone(self.run, t)] if self.jump else owed
+        if self.jump:  # it was put before the newest tick that passes its view and that memory holds
+            known, dropped = self.truth.bus.runs.get(self.run), self.truth.lives[self.run].dropped
+            return [t for t in owed if known is not None and t > known.evicted and t not in dropped]
+        return owed
 
     def _cross(self, to: str) -> None:
         """A bare client comes to a later run without a word: nothing may be missing before it."""
