@@ -20,7 +20,7 @@ from typing import IO, Final
 
 from ..errors import Damaged, HistoryError, Locked
 from ..tick import RUN_ID
-from .index import Index, entries_of, fits, load_index
+from .index import Index, edges_of, entries_of, fits, load_index
 from .journal import JOURNAL, Journal, unpack_journal
 from .rescue import adopt
 from .segment import SUFFIX
@@ -223,6 +223,11 @@ def read_run(folder: Path, progress: Callable[[int], None], *, by_feet: bool = F
     for segment, begin, end in strays:
         damage.append(f"{folder.name}/{segment.name}: {adopt(run, segment, begin, end)}")
     run.know(run.stored, run.entries[-1].last if run.entries else -1)
+    if index is not None:
+        there = {path.name for path in paths}
+        run.know_edges(dict(index.edges))
+        for listed in (listed for listed in index.segments if listed.name not in there):  # deleted meanwhile
+            run.know_edges(edges_of(listed))
     return run, damage
 
 

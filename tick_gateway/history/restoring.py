@@ -134,7 +134,7 @@ def restore(bus: TickBus, archive: Archive, stored: list[StoredRun], torn: Mappi
         run.ended, run.lost_tail, run.restored = one.ended or one is not stored[-1], one.lost_tail, True
         runs.append(run)
         if one.entries or opened:
-            shelf = archive.shelves[run.id] = Shelf(run, one.entries)
+            shelf = archive.shelves[run.id] = Shelf(run, one.entries, one.edges)
             shelf.open = opened
             if one is stored[-1]:
                 newest = _newest(bus, archive, shelf, total)
@@ -173,6 +173,7 @@ def _newest(bus: TickBus, archive: Archive, shelf: Shelf, total: int) -> list[Ba
         if left is not None and left.ordinal + left.count == before:
             run.evicted, run.evicted_at = left.last, left.last_at
         else:
-            run.evicted = found[0].first - 1 if before else -1
+            edge = shelf.edge(before)
+            run.evicted = edge if edge is not None else found[0].first - 1 if before else -1
             run.evicted_at = found[0].ticks[0].at if before else 0
     return found

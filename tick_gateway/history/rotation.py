@@ -154,8 +154,7 @@ class Rotation:
         if path.exists() and path.stat().st_size:  # of blocks that are so damaged that their numbers are not known
             path.replace(free_name(path, 0))
         for segment in [segment for segment in run.segments if segment.path == path]:
-            run.segments.remove(segment)
-            run.entries = [entry for entry in run.entries if entry.volume is not segment]
+            run.forget(segment)
             self._tell(Removed(run.id, segment))
         return Segment(path)
 

@@ -5,7 +5,7 @@ Pure: no I/O, no clock, no asyncio.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from .segment import Foot, pack_columns, step_of
@@ -23,6 +23,8 @@ class StoredRun:
         entries: their blocks, in order.
         total: how many ticks were published as far as is known, those that are no longer stored counted.
         tip: the highest ``t`` of those, -1: none.
+        edges: what is known of the ends of blocks that were deleted: how many ticks were published up to there, and the
+            ``t`` of the last of them. So who has that tick misses nothing.
         ended, lost_tail: as in ``segment.Foot``.
     """
 
@@ -34,6 +36,7 @@ class StoredRun:
     entries: list[Entry] = field(default_factory=list)
     total: int = 0
     tip: int = -1
+    edges: dict[int, int] = field(default_factory=dict)
     ended: bool = False
     lost_tail: bool = False
 
@@ -51,6 +54,19 @@ class StoredRun:
     def know(self, total: int, tip: int) -> None:
         """So many ticks were published, up to this one; what was known already stands."""
         self.total, self.tip = max(self.total, total), max(self.tip, tip)
+
+    def forget(self, segment: Segment) -> None:
+        """A segment is gone, and its blocks with it."""
+        gone = [entry for entry in self.entries if entry.volume is segment]
+        self.segments.remove(segment)
+        self.entries = [entry for entry in self.entries if entry.volume is not segment]
+        self.know_edges({entry.ordinal + entry.count: entry.last for entry in gone})
+
+    def know_edges(self, edges: Mapping[int, int]) -> None:
+        """Where deleted blocks ended; what matters is an edge behind which a block follows, or may."""
+        follows = {entry.ordinal for entry in self.entries}
+        known = {**self.edges, **edges}
+        self.edges = {number: t for number, t in known.items() if number in follows or number >= self.stored}
 
     @property
     def stored(self) -> int:
