@@ -12,8 +12,8 @@ from .fanout import FanOut
 from .feed import Feed
 from .history.archive import Archive
 from .history.catalog import Progress
-from .history.keeper import ReadingThreads
 from .history.limits import Limits
+from .history.reading import ReadingThreads
 from .history.store import Store
 from .settings import Settings
 

@@ -18,7 +18,9 @@ retention   which segments have to go
 limits      what history is kept by, and what is told of it while it is written
 recorder    writing: when blocks are closed, what the end of a run means, and what comes after a failure
 archive     the loop's side of reading: shelves, decoded blocks in a bounded cache, loads under way
+reading     the threads that it reads with
 keeper      the loop's side of writing: a thread, the hand-over to it, when ticks may be shown, health
+writer      the thread's side: rounds of writing, and what is tried again after a failure
 restoring   from a directory to what memory keeps: recovery run by run, the bus as it was
 frames      files of other writers: zstd frames that may be torn, and grow
 birth       when a file was made

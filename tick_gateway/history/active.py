@@ -62,6 +62,11 @@ class _Block:
         """The ordinal of the tick that follows."""
         return self.ordinal + len(self.ts)
 
+    @property
+    def vouched(self) -> int:
+        """The ordinal of the tick that follows those that the journal has."""
+        return self.ordinal + self.flushed
+
 
 class Active:
     """A segment opened for writing.
@@ -126,8 +131,8 @@ class Active:
         data = record.pack(block.seed)
         write_at(self._journal, data, self._journal_end)
         self._journal_end += len(data)
-        block.flushed, block.flush_crc = len(block.ts), 0
         self.check()
+        block.flushed, block.flush_crc = len(block.ts), 0
 
     def close_block(self) -> Entry:
         """End the open block; from here on it can be read."""
