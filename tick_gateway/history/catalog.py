@@ -211,6 +211,7 @@ def read_run(folder: Path, progress: Callable[[int], None], *, by_feet: bool = F
         if index is not None:
             segment.shortened = any(one.name == path.name and one.size > size for one in index.segments)
         if segment.size < size:
+            run.told_by_feet = True
             damage += [f"{folder.name}/{wrong}" for wrong in _walk(run, segment, strays)]
         run.segments.append(segment)
         progress(size)

@@ -2,9 +2,9 @@
 
     DIR/RUN/index := CRC-32 of the JSON in hex, line feed, one JSON object, line feed
 
-It is saved when a segment is sealed or deleted and at a clean end. Where it is lost, damaged, of another format or does
-not fit a file, that file's feet tell. What it alone knows is how much was published that is no longer stored, and where
-that ended.
+It is saved when a segment is sealed or deleted, at a clean end, and by a start that had to ask the feet. Where it is
+lost, damaged, of another format or does not fit a file, that file's feet tell. What it alone knows is how much was
+published that is no longer stored, and where that ended.
 
 Everything here waits for the disk; none of it is called on the event loop.
 """

@@ -72,7 +72,8 @@ class Debt:
 
 
 def recover(directory: Path, run: StoredRun, debt: Debt, *, writable: bool) -> None:
-    """Close what a crash left open in a run's segments; what the disk does not let be closed is owed.
+    """Close what a crash left open in a run's segments; what the disk does not let be closed is owed. Where the index
+    did not say all of it, it is saved anew, so that the next start need not ask the feet again.
 
     Raises:
         OSError: a file cannot be read.
@@ -99,9 +100,10 @@ def recover(directory: Path, run: StoredRun, debt: Debt, *, writable: bool) -> N
         with contextlib.suppress(OSError):
             segment.path.unlink()
             run.segments.remove(segment)
-    if changed:
+    if changed or (writable and run.told_by_feet and run.segments):
         with contextlib.suppress(OSError):  # a cache: it is made anew at the next start
             save_index(directory / run.id, run)
+            run.told_by_feet = False
 
 
 def _recover(directory: Path, run: StoredRun, segment: Segment) -> Recovered:

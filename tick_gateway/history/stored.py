@@ -26,6 +26,7 @@ class StoredRun:
         edges: what is known of the ends of blocks that were deleted: how many ticks were published up to there, and the
             ``t`` of the last of them. So who has that tick misses nothing.
         ended, lost_tail: as in ``segment.Foot``.
+        told_by_feet: some of it, since there is no index that says all of it.
     """
 
     id: str
@@ -39,6 +40,7 @@ class StoredRun:
     edges: dict[int, int] = field(default_factory=dict)
     ended: bool = False
     lost_tail: bool = False
+    told_by_feet: bool = False
 
     def take(self, segment: Segment, found: Found) -> None:
         """Take a foot in, the next one of its segment."""
