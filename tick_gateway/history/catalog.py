@@ -204,6 +204,7 @@ def read_run(folder: Path, progress: Callable[[int], None], *, by_feet: bool = F
         run.ended, run.lost_tail = index.ended, index.lost_tail
         run.know(index.total, index.tip)
         known = {} if by_feet else _segments_of(run, index, paths)
+        run.edges = _edges_of(index, paths)
     strays: list[tuple[Segment, int, int]] = []
     for path in paths:
         size = path.stat().st_size
@@ -224,11 +225,6 @@ def read_run(folder: Path, progress: Callable[[int], None], *, by_feet: bool = F
     for segment, begin, end in strays:
         damage.append(f"{folder.name}/{segment.name}: {adopt(run, segment, begin, end)}")
     run.know(run.stored, run.entries[-1].last if run.entries else -1)
-    if index is not None:
-        there = {path.name for path in paths}
-        run.know_edges(dict(index.edges))
-        for listed in (listed for listed in index.segments if listed.name not in there):  # deleted meanwhile
-            run.know_edges(edges_of(listed))
     return run, damage
 
 
@@ -242,6 +238,15 @@ def _segments_of(run: StoredRun, index: Index, paths: list[Path]) -> dict[Path, 
             segment = segments[path] = Segment(path, listed.size, sealed=listed.sealed)
             run.entries += entries_of(listed, segment)
     return segments
+
+
+def _edges_of(index: Index, paths: list[Path]) -> dict[int, int]:
+    """Where blocks ended that were deleted, by an index and since; see ``StoredRun.edges``."""
+    there, edges = {path.name for path in paths}, dict(index.edges)
+    for listed in index.segments:
+        if listed.name not in there:
+            edges |= edges_of(listed)
+    return edges
 
 
 def _walk(run: StoredRun, segment: Segment, strays: list[tuple[Segment, int, int]]) -> Iterator[str]:

@@ -95,6 +95,7 @@ def recover(directory: Path, run: StoredRun, debt: Debt, *, writable: bool) -> N
         elif recovered.cut and segment is not run.segments[-1]:  # no crash did that
             debt.damage.append(f"{run.id}/{segment.name}: {recovered.cut} bytes at its end belonged to no block")
     run.entries.sort(key=lambda entry: entry.first)
+    run.prune()
     owed = {segment for _, segment in debt.tails}
     for segment in [one for one in run.segments if one not in owed and not one.path.stat().st_size]:  # no block came
         with contextlib.suppress(OSError):

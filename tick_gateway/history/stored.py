@@ -5,7 +5,7 @@ Pure: no I/O, no clock, no asyncio.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from .segment import Foot, pack_columns, step_of
@@ -62,13 +62,16 @@ class StoredRun:
         gone = [entry for entry in self.entries if entry.volume is segment]
         self.segments.remove(segment)
         self.entries = [entry for entry in self.entries if entry.volume is not segment]
-        self.know_edges({entry.ordinal + entry.count: entry.last for entry in gone})
+        self.edges |= {entry.ordinal + entry.count: entry.last for entry in gone}
+        self.prune()
 
-    def know_edges(self, edges: Mapping[int, int]) -> None:
-        """Where deleted blocks ended; what matters is an edge behind which a block follows, or may."""
+    def prune(self) -> None:
+        """Forget edges behind which no block follows, nor may one."""
         follows = {entry.ordinal for entry in self.entries}
-        known = {**self.edges, **edges}
-        self.edges = {number: t for number, t in known.items() if number in follows or number >= self.stored}
+        newest = max(self.edges, default=0)
+        self.edges = {
+            number: t for number, t in self.edges.items() if number in follows or self.stored <= number == newest
+        }
 
     @property
     def stored(self) -> int:
