@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import zstandard
 
-from tests import sockets
+from tests import needs, sockets
 from tests.backend import Writer, line_of, run_of
 from tests.clients import CLIENTS, Crowd, ask, metric, post, range_of, reader
 from tests.conformance.events import Gap, Ledger, Reset, Tick
@@ -417,6 +417,39 @@ async def test_others_published_meanwhile(tmp_path: Path) -> None:
             await until(lambda: _tip_is(lives, 29))
             assert (await range_of(lives.port, run)) == (lines[:10], None)
             assert (await range_of(lives.port, f"{run}-2")) == (lines[10:], None)
+
+
+async def test_how_far_it_was_read_is_noted_again_when_the_disk_works_again(tmp_path: Path) -> None:
+    """What it did not take meanwhile is a hole; the note goes on behind it."""
+    resource = needs.module("resource")
+    folder, note = tmp_path / "segments", tmp_path / "history" / "tail.json"
+    folder.mkdir()
+
+    def noted() -> int:
+        tip: int = json.loads(note.read_bytes())["runs"]["tip"]
+        return tip
+
+    t = 0
+    with Writer(folder / "a.jsonl") as writer:
+        async with tail(folder, data=tmp_path / "history") as lives:
+            assert lives.process is not None
+            writer.write(line_of(t))
+            await until(lambda: _tip_is(lives, 0))
+            pid = lives.process.process.pid
+            resource.prlimit(pid, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
+            writer.write(line_of(1))
+            await until(lambda: _degraded(lives))
+            resource.prlimit(pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+            async with asyncio.timeout(PATIENCE):
+                while noted() < 2:
+                    t = t + 1 if t else 2
+                    writer.write(line_of(t))
+                    await asyncio.sleep(0.1)  # until the disk is tried again
+
+
+async def _degraded(lives: Lives) -> bool:
+    health = await ask(lives.port, "/healthz")
+    return bool(health["status"] == "degraded")
 
 
 def refused(*options: str | Path) -> str:

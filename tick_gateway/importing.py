@@ -2,16 +2,18 @@
 
 How far a directory was read stands beside the history that it was read into, in a note that is written after what it
 covers was stored. What an interruption leaves between the two is read again, and passed over by the numbers that the
-run has already: no tick is stored twice, and none is missed.
+run has already: no tick is stored twice, and none is missed. Where the note is lost, all is read again in this way.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import time
-from bisect import bisect_right
-from collections.abc import Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Final
 
@@ -78,7 +80,10 @@ def write_note(data: Path, note: dict[str, Any]) -> None:
         OSError: it cannot be written.
     """
     temporary = data / f"{NOTE}.new"
-    temporary.write_text(json.dumps(note), encoding="ascii")  # names of files may be no UTF-8
+    with temporary.open("w", encoding="ascii") as file:  # json escapes names of files that are no UTF-8
+        json.dump(note, file)
+        file.flush()
+        os.fsync(file.fileno())  # an empty one, as after a loss of power, would cost the reading of everything
     temporary.replace(data / NOTE)
 
 
@@ -90,10 +95,14 @@ class Bringing:
 
     Args:
         runs: what is stored, oldest first.
+        anew: it is not known how far the directory was read.
     """
 
-    def __init__(self, directory: Directory, data: Path, limits: Limits, runs: Sequence[StoredRun]) -> None:
+    def __init__(
+        self, directory: Directory, data: Path, limits: Limits, runs: Sequence[StoredRun], *, anew: bool
+    ) -> None:
         self.brought = Brought()
+        self._anew = anew
         self._directory = directory
         self._data = data
         self._recorder = Recorder(data, limits, runs)
@@ -132,6 +141,9 @@ class Bringing:
     def _write_stretch(self, stretch: Stretch) -> None:
         runs, life = self._recorder.runs, stretch.life
         begin = 0
+        if self._anew and life.id not in runs and (whole := _run_with(stretch, runs.values())) is not None:
+            life.id = whole.id  # the files in which it begins were deleted, and would have told its name
+        self._anew = False
         while (stored := runs.get(life.id)) is not None:
             begin = bisect_right(stretch.ts, stored.tip, begin)
             if begin == len(stretch.ts):
@@ -166,6 +178,22 @@ class Bringing:
             batch.size += len(tick.data)
             ordinal += 1
         return found
+
+
+def _run_with(stretch: Stretch, runs: Collection[StoredRun]) -> StoredRun | None:
+    """The stored run in whose midst the first tick of a stretch stands, with the same bytes; the newest one."""
+    t, line = stretch.ts[0], stretch.lines[0]
+    for run in reversed(list(runs)):
+        at = bisect_left(run.entries, t, key=attrgetter("last"))
+        if at == len(run.entries) or not run.entries[at].first <= t or t == run.origin:
+            continue
+        try:
+            block = run.entries[at].volume.read(run.entries[at])
+        except (HistoryError, OSError):  # the gateway will say so; here it only means that this is not known
+            continue
+        if t in block.ts and block.lines.split(b"\n")[list(block.ts).index(t)] == line:
+            return run
+    return None
 
 
 def ticks_of(stretch: Stretch, begin: int, not_before: int) -> list[Tick]:
@@ -205,8 +233,9 @@ def bring(
             if debt.trouble:
                 raise HistoryError(f"the history in {data} cannot be written: {debt.trouble}")
             runs = [run for run in runs if run.segments]
-            directory = Directory(source, max_tick, load_note(data, source, runs))
-            return directory, Bringing(directory, data, limits, runs).bring(progress)
+            note = load_note(data, source, runs)
+            directory = Directory(source, max_tick, note)
+            return directory, Bringing(directory, data, limits, runs, anew=note is None).bring(progress)
     except OSError as error:
         raise HistoryError(f"the history in {data} cannot be written: {error.strerror or error}") from None
 
