@@ -158,12 +158,12 @@ class Feed:
         items: list[Item] = []
         if not self.place(cursor, now):
             return items
+        if cursor.notices is not None:  # placing moved the cursor behind them: whoever ends here has been told
+            items, cursor.notices = cursor.notices, None
         newest = self._ring.newest if pull else self._tip_run
         if newest is None or cursor.over:
             return items
         end = len(self._ring) if pull else self._horizon
-        if cursor.notices is not None:
-            items, cursor.notices = cursor.notices, None
         if cursor.position is None:
             cursor.position = Position(list(self.bus.runs)[0], -1)  # noqa: RUF015 - publishers may add to it meanwhile
         if cursor.deadline is not None and not self._settle(cursor, cursor.position, now, items):
