@@ -24,7 +24,7 @@ record  ring  view  accept  bar  flags
 params  bus
 notices  history
 cursor  wire
-placing  variant
+placing  pieces  variant
 feed
 waiting  group
 fanout

@@ -107,8 +107,7 @@ class Disk:
         return {
             "tick_gateway.history.store.ReadingThreads": lambda: SteppedReading(self),
             "tick_gateway.history.store.Keeper": lambda *args: SteppedKeeper(self, *args),
-            "tick_gateway.history.active.os": DiskOS(self),
-            "tick_gateway.history.recovery.os": DiskOS(self),
+            "tick_gateway.history.disk.os": DiskOS(self),
             "tick_gateway.history.recorder.save_index": self._save_index,
             "tick_gateway.history.volume._read_now": self._read_now,
             # Where a journal is lost, a file's time is all that tells when ticks were received; but clocks differ here.

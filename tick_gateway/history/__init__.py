@@ -8,6 +8,7 @@ volume      one segment on disk: reading its blocks, walking its feet
 stored      what is known of a run: its segments, its blocks, how much it published
 index       a cache of a run's feet
 catalog     a directory of runs: its lock, what there is
+disk        writing all of it, and keeping what is cut out
 rescue      blocks whose feet are damaged or missing
 recovery    after a crash: the open block is cut back to what is vouched for, and closed
 verify      checking a directory: everything is read and held against what stands beside it
@@ -25,8 +26,11 @@ restoring   from a directory to what memory keeps: recovery run by run, the bus 
 frames      files of other writers: zstd frames that may be torn, and grow
 birth       when a file was made
 content     what is in one such file, while it grows
+waymarks    by which what a cut leaves of such a file is known again
 lines       such a file line by line, known by its content
+times       when its ticks are taken to have been received
 runs        which runs its lines make
+roster      which files of a directory were read, and what became of them
 foreign     a directory of such files: which comes after which, and how far it was read
 reels       portions of such files, read where they lie
 inplace     such a directory as history, read in place

@@ -16,15 +16,14 @@ import contextlib
 import errno
 import os
 from dataclasses import dataclass, field
-from pathlib import Path
 from zlib import crc32
 
 import zstandard
 
 from ..ring import Batch
 from .block import compressor, finish, flush
+from .disk import write_at
 from .journal import JOURNAL, Flush, Head
-from .recovery import write_at
 from .segment import Foot
 from .shelf import Entry
 from .stored import StoredRun
@@ -196,12 +195,3 @@ class Active:
         block.written += len(data)
         block.crc = crc32(data, block.crc)
         block.flush_crc = crc32(data, block.flush_crc)
-
-
-def sync_directory(folder: Path) -> None:
-    """Force a folder's list of files to the disk."""
-    fd = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

@@ -20,11 +20,11 @@ from zlib import crc32
 from ..errors import TickError
 from ..tick import parse
 from .content import Content, Replaced, stem_of
+from .waymarks import Waymarks
 
 log = logging.getLogger("tick_gateway.files")
 
 _BOUNDARY_BYTES: Final = 1 << 20  # of content between two places at which reading can begin
-_MOST_MARKS: Final = 24  # a file
 _SLACK: Final = 1024  # white space around a tick that may be longer than a tick itself
 
 
@@ -58,7 +58,7 @@ class File:
         number: lines that were taken.
         size: bytes of the file that were read.
         gone: its content is not on disk any more.
-        marks: ends of lines that were read, as (offset, CRC of the content to there): they vouch for what a cut leaves.
+        waymarks: they vouch for what a cut leaves of it.
         boundaries: places at which reading can begin, as (content before it, bytes of the file before it).
     """
 
@@ -72,7 +72,7 @@ class File:
         self.size = 0
         self.gone = False
         self._told_line = self._told_cut = False
-        self.marks: list[tuple[int, int]] = []
+        self.waymarks = Waymarks()
         self.boundaries: list[tuple[int, int]] = []
         self._max_line = max_line
         self._content: Content | None = None
@@ -81,7 +81,6 @@ class File:
         self._carry: list[bytes] = []  # of the line that is not whole
         self._carried = 0  # its bytes, those that were not kept counted
         self._beyond = 0
-        self._apart = 1  # bytes of content between two marks, at least
         self._given = 0  # bytes of content that were read
         self._crc_read = 0  # of all that was read
         self._crc_ready = 0  # the same, to the end of the lines that are ready
@@ -199,11 +198,10 @@ class File:
                 if given + len(data) >= self.offset:
                     return False
                 at = 0
-                for mark, wanted in self.marks:
-                    if given < mark <= given + len(data):
-                        crc, at, vouched = crc32(data[at : mark - given], crc), mark - given, mark
-                        if crc != wanted:
-                            return False
+                for mark, wanted in self.waymarks.between(given, given + len(data)):
+                    crc, at, vouched = crc32(data[at : mark - given], crc), mark - given, mark
+                    if crc != wanted:
+                        return False
                 if (last := data.rfind(b"\n") + 1) > 0:
                     end, end_crc = given + last, crc32(data[at:last], crc)
                 lines += data.count(b"\n")
@@ -214,7 +212,7 @@ class File:
             return False
         self.close()
         self.offset, self.crc, self.number, self.size = end, end_crc, lines, content.read
-        self.marks = [mark for mark in self.marks if mark[0] <= end]
+        self.waymarks.cut(end)
         return True
 
     def move(self, path: Path) -> None:
@@ -229,10 +227,11 @@ class File:
             self._content.close()
         self._content = None
         self._ready, self._carry, self._carried, self._beyond = [], [], 0, 0
-        self.marks = [mark for mark in self.marks if mark[0] <= self.offset]
+        self.waymarks.cut(self.offset)
 
     def _split(self, data: bytes) -> None:
-        self._mark(data)
+        self.waymarks.set(data, self._given, self._crc_read)
+        self._given += len(data)
         lines = data.split(b"\n")
         last = lines.pop()
         if lines:
@@ -246,21 +245,6 @@ class File:
         else:
             self._crc_read = crc32(last, self._crc_read)
         self._keep(last)
-
-    def _mark(self, data: bytes) -> None:
-        """Set marks in what comes next; where there are too many, they stand farther apart."""
-        at, crc, begin = 0, self._crc_read, self._given
-        self._given += len(data)
-        while (found := data.find(b"\n", self._next_mark(begin, at))) >= 0:
-            crc, at = crc32(data[at : found + 1], crc), found + 1
-            self.marks.append((begin + at, crc))
-            if len(self.marks) > _MOST_MARKS:
-                self.marks = self.marks[1::2]
-                self._apart = self.marks[-1][0] // len(self.marks)
-
-    def _next_mark(self, begin: int, at: int) -> int:
-        """Where in what begins at an offset the next mark may stand."""
-        return max(at, self.marks[-1][0] + self._apart - 1 - begin) if self.marks else at
 
     def _keep(self, part: bytes) -> None:
         room = self._max_line + _SLACK - self._carried
@@ -317,7 +301,7 @@ class File:
         """How far it was taken, as JSON."""
         return {
             "name": self.name, "inode": self.inode, "size": self.size, "head": self.head, "offset": self.offset,
-            "line": self.number, "crc": self.crc, "marks": [mark for mark in self.marks if mark[0] <= self.offset],
+            "line": self.number, "crc": self.crc, "waymarks": self.waymarks.upto(self.offset),
         }  # fmt: skip
 
     @classmethod
@@ -326,6 +310,5 @@ class File:
         file = cls(folder / note["name"], max_line)
         file.inode, file.size, file.head = note["inode"], note["size"], note["head"]
         file.offset, file.number, file.crc = note["offset"], note["line"], note["crc"]
-        file.marks = [(offset, crc) for offset, crc in note.get("marks", ())]
-        file._apart = max(file.offset // (_MOST_MARKS // 2), 1)
+        file.waymarks = Waymarks(note.get("waymarks", ()))
         return file

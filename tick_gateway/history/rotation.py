@@ -15,9 +15,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from .active import Active, sync_directory
+from .active import Active
+from .disk import free_name, sync_directory
 from .limits import Closed, Event, Limits, Removed
-from .recovery import free_name, recover_tail
+from .recovery import recover_tail
 from .segment import Foot
 from .stored import StoredRun
 from .volume import Segment, segment_name
