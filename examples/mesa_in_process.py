@@ -4,11 +4,12 @@ Open the printed address, or read every tick from it: curl -N http://localhost:8
 """
 
 import argparse
+import sys
 import time
 
 from mesa_models import MODELS, ticks
 
-from tick_gateway import Gateway
+from tick_gateway import Gateway, GatewayError
 
 
 def main() -> None:
@@ -29,5 +30,7 @@ def main() -> None:
 if __name__ == "__main__":
     try:
         main()
+    except GatewayError as error:  # the port is taken, say
+        sys.exit(str(error))
     except KeyboardInterrupt:
         pass

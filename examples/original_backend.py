@@ -24,7 +24,8 @@ class Segments:
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self.folder, self.number = folder, max(len(list(folder.iterdir())) - 1, 0)
+        numbers = [int(path.name.split(".")[0].rpartition("_")[2]) for path in folder.glob("segment_*.jsonl.zst")]
+        self.folder, self.number = folder, max(numbers, default=0)
         self.begin()
 
     def begin(self) -> None:

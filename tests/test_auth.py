@@ -13,7 +13,7 @@ from aiohttp.test_utils import make_mocked_request
 
 from tests.sockets import UPGRADE, Peer, ask, request
 from tick_gateway import Gateway, Settings
-from tick_gateway.errors import NotAllowed
+from tick_gateway.errors import NotAllowed, Tailing
 from tick_gateway.hub import Hub
 from tick_gateway.sources.auth import authorize, host_name, is_loopback, is_near
 
@@ -94,7 +94,7 @@ def test_from_this_machine_no_token_is_needed(host: str, remote: str) -> None:
 @pytest.mark.parametrize("remote", ["10.0.0.1", "192.168.1.7", "2001:db8::1", "::ffff:10.0.0.1", ""])
 def test_from_elsewhere_one_is(remote: str) -> None:
     error = refusal(asking(remote=remote))
-    assert error is not None and error.status == 403 and "--publish-token" in str(error)
+    assert error is not None and error.status == 403 and "publish_token" in str(error)
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_traces_of_web_pages_and_proxies_are_refused(name: str) -> None:
 def test_a_proxy_that_leaves_no_trace_speaks_http_1_0() -> None:
     error = refusal(asking(version=HttpVersion10))
     assert error is not None and error.status == 403
-    assert "HTTP/1.0" in str(error) and "proxies" in str(error) and "--publish-token" in str(error)
+    assert "HTTP/1.0" in str(error) and "proxies" in str(error) and "publish_token" in str(error)
 
 
 @pytest.mark.parametrize(
@@ -153,6 +153,15 @@ def test_the_token(authorization: str, allowed: bool) -> None:
 def test_with_the_token_it_matters_not_from_where() -> None:
     headers = {"Authorization": "Bearer x", "Origin": "https://example.org", "Host": "example.org", "Via": "1.1 proxy"}
     assert refusal(asking(headers, "10.0.0.1", HttpVersion10), publish_token="x") is None
+
+
+def test_where_a_directory_is_followed_nobody_may_and_strangers_are_not_told_why() -> None:
+    hub = Hub(Settings(publish_token="x"))
+    hub.tailing = True
+    with pytest.raises(Tailing):
+        authorize(asking({"Authorization": "Bearer x"}), hub)
+    with pytest.raises(NotAllowed):
+        authorize(asking(), hub)
 
 
 # ---- on the wire ----

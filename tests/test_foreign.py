@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
 import struct
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +19,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
 from tests.backend import Writer, frame, line_of, run_of
+from tick_gateway.history import roster, times
+from tick_gateway.history.birth import born
 from tick_gateway.history.content import natural
 from tick_gateway.history.foreign import Directory, Gone
 from tick_gateway.history.frames import MAGIC, Cut, Frames
@@ -375,6 +379,15 @@ def test_a_backend_that_is_killed_and_appends(reading: Reading, caplog: pytest.L
     assert "belong to no whole zstd frame" in caplog.text
 
 
+def test_a_cut_is_told_by_what_there_is_of_it() -> None:
+    told = [str(Cut(7, 7)), str(Cut(7, 8)), str(Cut(7, 10))]
+    assert told == [
+        "the zstd frame before byte 7 breaks off",
+        "byte 7 belongs to no whole zstd frame",
+        "bytes 7 to 9 belong to no whole zstd frame",
+    ]
+
+
 def test_zstd_that_is_none_is_told(reading: Reading, caplog: pytest.LogCaptureFixture) -> None:
     (reading.path / "a.jsonl.zst").write_bytes(b'{"t":1}\n')
     damaged = bytearray(frame(*(line_of(t, t, 400, noise=True) for t in range(9))))
@@ -383,7 +396,7 @@ def test_zstd_that_is_none_is_told(reading: Reading, caplog: pytest.LogCaptureFi
     ts = reading.ts()
     assert ts == list(range(len(ts))) and 2 <= len(ts) <= 4
     told = [record.getMessage() for record in caplog.records]
-    assert told[0].startswith("a.jsonl.zst: byte 0 is part of no zstd frame")
+    assert told[0].startswith("a.jsonl.zst: byte 0 belongs to no zstd frame")
     assert told[1].startswith("b.jsonl.zst: byte ")
     with (reading.path / "b.jsonl.zst").open("ab") as file:
         file.write(frame(line_of(9)))
@@ -435,6 +448,84 @@ def test_an_older_file_that_is_begun_anew(reading: Reading) -> None:
         assert reading.read() == [(run_of("s0", line_of(0, 7)), t) for t in (0, 1)]
         writer.write(line_of(2, 7))
         assert reading.ts() == [2]
+
+
+AGAIN = pytest.mark.parametrize("again", [False, True], ids=["same process", "another process"])
+
+
+def three_files(reading: Reading) -> list[Path]:
+    """A life of 90 ticks in three files, which were read."""
+    for number in range(3):
+        with Writer(reading.path / f"s{number}.jsonl.zst") as writer:
+            writer.write(*(line_of(number * 30 + t, 0, 200) for t in range(30)))
+    assert reading.ts() == list(range(90))
+    return [reading.path / f"s{number}.jsonl.zst" for number in range(3)]
+
+
+@AGAIN
+@pytest.mark.parametrize("number", range(3))
+@pytest.mark.parametrize("size", [0.6, 0.99])
+def test_a_file_that_is_cut_is_not_read_again(reading: Reading, again: bool, number: int, size: float) -> None:
+    """As by somebody who tries what a torn frame does, or a backend that takes back what it had not finished."""
+    path = three_files(reading)[number]
+    if again:
+        reading.reopen()
+    os.truncate(path, int(path.stat().st_size * size))
+    assert reading.read() == [] and reading.gone == []
+    with Writer(path) as writer:
+        writer.write(line_of(0, 7), line_of(1, 7))
+    assert reading.read() == [(run_of(f"s{number}", line_of(0, 7)), t) for t in (0, 1)]
+    reading.reopen()
+    assert reading.read() == []
+
+
+@AGAIN
+@pytest.mark.parametrize("number", range(3))
+def test_a_file_that_was_away_is_not_read_again(reading: Reading, tmp_path: Path, again: bool, number: int) -> None:
+    """Moved out of the directory, which is looked at meanwhile, and back; or deleted, and restored from a copy."""
+    path = three_files(reading)[number]
+    away = tmp_path / "away"
+    path.rename(away)
+    with Writer(reading.path / "s3.jsonl.zst") as writer:
+        writer.write(line_of(100))
+        assert reading.ts() == [100]
+        if again:
+            reading.reopen()
+        shutil.copyfile(away, path)
+        assert reading.ts() == []
+        writer.write(line_of(101))
+        assert reading.ts() == [101]
+    with Writer(path) as writer:
+        writer.write(line_of(102))
+    assert reading.ts() == [102], "what it has more than before is new"
+    assert {run for run, _, _ in reading.ticks} == {run_of("s0", line_of(0, 0, 200))}
+
+
+def test_a_directory_that_is_empty_for_a_while(reading: Reading, tmp_path: Path) -> None:
+    """What it lies on is not mounted yet when the gateway starts again."""
+    three_files(reading)
+    mounted = tmp_path / "mounted"
+    mounted.mkdir()
+    for path in sorted(reading.path.glob("s*")):
+        path.rename(mounted / path.name)
+    for _ in range(2):
+        reading.reopen()
+        assert reading.ts() == []
+    for path in sorted(mounted.iterdir()):
+        shutil.copy2(path, reading.path)
+    assert reading.ts() == []
+    with Writer(reading.path / "s2.jsonl.zst") as writer:
+        writer.write(line_of(90))
+    assert reading.ts() == [90]
+
+
+def test_of_files_that_were_taken_away_some_are_remembered(reading: Reading) -> None:
+    for number in range(roster._MOST_GONE + 20):
+        with Writer(reading.path / f"s{number}.jsonl") as writer:
+            writer.write(line_of(number))
+        assert reading.ts() == [number]
+        (reading.path / f"s{number - 1}.jsonl").unlink(missing_ok=True)
+    assert len(reading.directory.note()["gone"]) == roster._MOST_GONE
 
 
 def test_a_file_that_is_replaced_by_another_one(reading: Reading) -> None:
@@ -514,9 +605,48 @@ def test_a_new_file_before_the_old_one_is_done(reading: Reading) -> None:
     assert reading.ts() == [4]
 
 
-def test_times_are_spread_between_those_of_files(reading: Reading) -> None:
-    import os
+def test_times_are_spread_from_the_birth_of_a_file(reading: Reading, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To its last change; what is appended, from there to the next one."""
+    monkeypatch.setattr(times, "born", lambda path: 1_000_000)
+    path = reading.path / "a.jsonl"
+    for number in range(2):
+        with Writer(path) as writer:
+            writer.write(*(line_of(number * 300 + t, 0, 3000) for t in range(300)))
+        os.utime(path, (0, 2000 + number * 1000))
+        reading.read()
+    ats = {stretch.ts[0]: stretch.ats for stretch in reading.stretches}
+    assert (min(ats.values())[0], max(ats.values())[1]) == (1_000_000, 3_000_000)
+    for t in (t for t in ats if t % 300):
+        assert abs(ats[t][0] - (1_000_000 + t * 1_000_000 / 300)) < 50_000
 
+
+def test_the_birth_of_a_copy_says_nothing(reading: Reading) -> None:
+    path = reading.path / "a.jsonl"
+    with Writer(path) as writer:
+        writer.write(*map(line_of, range(3)))
+    os.utime(path, (0, 2000))
+    reading.read()
+    assert [stretch.ats for stretch in reading.stretches] == [(2_000_000, 2_000_000)]
+
+
+def test_a_clock_that_is_ahead_does_not_move_time_forward(reading: Reading) -> None:
+    path = reading.path / "a.jsonl"
+    with Writer(path) as writer:
+        writer.write(line_of(1))
+    os.utime(path, (0, time.time() + 1000))
+    reading.read()
+    assert reading.stretches[0].ats[1] <= time.time() * 1000
+
+
+def test_the_birth_of_a_file(tmp_path: Path) -> None:
+    before = time.time_ns() // 1_000_000 - 20  # a file system's clock ticks
+    (tmp_path / "a").write_bytes(b"")
+    found = born(tmp_path / "a")
+    assert found is None or before <= found <= time.time() * 1000 + 1
+    assert born(tmp_path / "b") is None
+
+
+def test_times_are_spread_between_those_of_files(reading: Reading) -> None:
     for number in range(3):
         path = reading.path / f"s{number}.jsonl"
         with Writer(path) as writer:

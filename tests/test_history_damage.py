@@ -19,6 +19,7 @@ from tests.clients import CLIENTS, PATIENCE, metric, range_of, reader
 from tests.conformance.events import notices, ticks
 from tests.history_scene import (
     RUN,
+    Scene,
     flip,
     lives,
     scene,
@@ -36,7 +37,7 @@ pytestmark = pytest.mark.usefixtures("patient", "no_traceback")
 
 async def test_a_deleted_segment(tmp_path: Path) -> None:
     """Who needs it is told of the gap, and everybody else goes on."""
-    async with scene(tmp_path / "history") as (s, _):
+    async with scene(tmp_path / "history") as (s, gateway):
         assert await s.publish(200)
         gone = history_files.segments(s.directory, RUN)[1]
         lost = [t_of(line) for line in history_files.lines_of(gone)]
@@ -46,14 +47,21 @@ async def test_a_deleted_segment(tmp_path: Path) -> None:
         await s.read()
         have, _ = await range_of(s.port, RUN)
         assert s.missing(have) == lost
-        for name in CLIENTS:  # who has the last one of them has missed nothing
-            one = await reader(name, s.port, from_t=f"{RUN}:{lost[-1]}").connect()
-            events = await one.take(1)
-            assert ticks(events) == [lost[-1] + 5] and not notices(events), name
-            one.close()
+        await _misses_nothing(s, lost[-1])
         await s.health("degraded", f"of run {RUN} cannot be read", "No such file or directory")
         assert await metric(s.port, "tick_gateway_history_damaged_total") >= 1
         assert await s.publish(20), "writing goes on as if nothing had been"
+        await s.restart(gateway)
+        await _misses_nothing(s, lost[-1])
+
+
+async def _misses_nothing(s: Scene, t: int) -> None:
+    """Who has the last one of what is gone is told no gap."""
+    for name in CLIENTS:
+        one = await reader(name, s.port, from_t=f"{RUN}:{t}").connect()
+        events = await one.take(1)
+        assert ticks(events) == [t + 5] and not notices(events), name
+        one.close()
 
 
 async def test_the_active_file_is_deleted(tmp_path: Path) -> None:

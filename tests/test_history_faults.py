@@ -25,7 +25,7 @@ from tests.history_scene import (
     told,
 )
 from tests.mounts import fill, mounted, remount
-from tick_gateway.history import keeper
+from tick_gateway.history import keeper, writer
 
 pytestmark = pytest.mark.usefixtures("patient", "no_traceback")
 
@@ -37,7 +37,7 @@ pytestmark = pytest.mark.usefixtures("patient", "no_traceback")
 async def test_a_disk_that_takes_nothing(
     tmp_path: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: int
 ) -> None:
-    monkeypatch.setattr(keeper, "RETRY_SECONDS", 0.05)
+    monkeypatch.setattr(writer, "RETRY_SECONDS", 0.05)
     async with scene(tmp_path / "history") as (s, _):
         assert await s.publish(90)
         disk.break_(error)
@@ -62,6 +62,25 @@ async def test_a_disk_that_takes_nothing(
     have = history_files.lines(s.directory, RUN)
     assert s.missing(have) == s.unstored
     history_files.whole(*history_files.segments(s.directory, RUN))
+
+
+async def test_what_comes_back_when_the_disk_works_again_is_not_counted_as_unstored(
+    tmp_path: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ticks are written and vouched for, and then the disk does not let them be forced to it."""
+    monkeypatch.setattr(writer, "RETRY_SECONDS", 0.05)
+    async with scene(tmp_path / "history", fsync="interval", fsync_interval=0.001, block_bytes=1 << 20) as (s, _):
+        assert await s.publish(90)
+        disk.break_(errno.EIO)
+        disk.fails = lambda call: disk.names[call - 1] == "fsync"
+        assert not await s.publish(20)
+        disk.mend()
+        await s.until_stored()
+        await s.forget()
+        have, _ = await range_of(s.port, RUN)
+        missing = s.missing(have)
+        assert len(missing) == await metric(s.port, "tick_gateway_history_unstored_total") < 20
+        await s.read()
 
 
 async def test_a_disk_that_takes_nothing_at_a_process(tmp_path: Path) -> None:

@@ -220,6 +220,23 @@ def test_a_note_that_says_more_than_history_has(backend: Backend, data: Path) ->
     assert stored(data) == backend.wanted
 
 
+def test_a_note_that_is_lost_and_files_that_were_deleted(backend: Backend, data: Path) -> None:
+    """The files in which a run begins name it: what is left of it is known by its ticks."""
+    for number in range(4):
+        backend.write(f"s{number}.jsonl.zst", range(number * 10, number * 10 + 10))
+    bring(backend, data)
+    before = stored(data)
+    for number in range(2):
+        (backend.folder / f"s{number}.jsonl.zst").unlink()
+    (data / importing.NOTE).write_bytes(b"")
+    again = bring(backend, data)
+    assert (again.ticks, again.known) == (0, 20) and stored(data) == before
+    (data / importing.NOTE).unlink()
+    backend.write("s3.jsonl.zst", range(40, 45))
+    assert bring(backend, data).ticks == 5
+    assert [t for _, t, _ in stored(data)] == list(range(45)) and len({run for run, _, _ in stored(data)}) == 1
+
+
 def test_a_note_of_another_directory_and_one_that_is_none(backend: Backend, data: Path) -> None:
     backend.write("a.jsonl", range(5))
     bring(backend, data)
@@ -294,7 +311,11 @@ def test_what_cannot_be_done_is_said_in_one_line(backend: Backend, data: Path, t
     assert "--data" in refused(backend.folder)
     assert "directory that history is kept in" in refused(backend.folder, "--data", tmp_path)
     assert "bytes" in refused(backend.folder, "--data", data, "--max-tick", "many")
-    assert "cannot be written" in refused(backend.folder, "--data", backend.folder / "a.jsonl")
+    assert "--data: names no directory" in refused(backend.folder, "--data", "")
+    assert "a.jsonl is no directory" in refused(backend.folder, "--data", backend.folder / "a.jsonl")
+    (tmp_path / "above" / "run").mkdir(parents=True)
+    (tmp_path / "above" / "run" / "a.jsonl").write_bytes(b'{"t":1}\n')
+    assert "has no *.jsonl.zst and no *.jsonl at its top" in refused(tmp_path / "above", "--data", data)
     with GatewayProcess("serve", "--data", str(data)) as gateway:
         publish(gateway.url, ['{"t":1}'])
         assert "in use by process" in refused(backend.folder, "--data", data)

@@ -20,11 +20,11 @@ ROOT = Path(tick_gateway.__file__).parent
 LAYERS = """
 errors
 tick  forms  settings
-record  ring  view  accept  bar
+record  ring  view  accept  bar  flags
 params  bus
 notices  history
 cursor  wire
-placing  variant  answers
+placing  pieces  variant  answers
 feed
 waiting  group
 fanout

@@ -9,6 +9,7 @@ import socket
 import sys
 import threading
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,7 +20,7 @@ from tests.process import GatewayProcess, Running, publish
 from tests.sockets import CLOSE, UPGRADE, Follower, Peer, ask, chunk, frame, request
 from tick_gateway import Gateway, GatewayError
 from tick_gateway.cli import main
-from tick_gateway.errors import InboxFull, NotFound, SettingError
+from tick_gateway.errors import HistoryError, InboxFull, Locked, NotFound, SettingError
 from tick_gateway.settings import TABLE, parse_settings
 
 
@@ -51,7 +52,7 @@ def test_a_port_in_use(capsys: pytest.CaptureFixture[str]) -> None:
         port = taken.getsockname()[1]
         for host in ("127.0.0.1", ""):
             line = refused_here(capsys, "serve", "--port", str(port), "--host", host)
-            assert line.startswith("tick-gateway serve: port: ") and "in use" in line and str(port) in line
+            assert line.startswith("tick-gateway serve: --port: ") and "in use" in line and str(port) in line
 
 
 def test_the_port_of_another_gateway() -> None:
@@ -64,20 +65,24 @@ def test_the_port_of_another_gateway() -> None:
     ("args", "says"),
     [
         (["serve", "--port", "eighty"], "--port: 'eighty' is not a whole number"),
-        (["serve", "--port", "65536"], "port: 65536 is out of range"),
+        (["serve", "--port", "65536"], "--port: 65536 is out of range"),
         (["serve", "--port", "-1"], "--port: '-1' is not a whole number"),
         (["serve", "--port", "\u0661"], "--port"),
-        (["serve", "--ring", "0"], "ring: 0 is out of range; accepted: at least 1"),
+        (["serve", "--ring", "0"], "--ring: 0 is out of range; accepted: at least 1"),
         (["serve", "--ring-bytes", "64 parsecs"], "--ring-bytes: '64 parsecs' is not a number of bytes"),
         (["serve", "--flush-interval", "1e-3"], "--flush-interval"),
         (["serve", "--flush-interval", "nan"], "--flush-interval"),
-        (["serve", "--nan", "maybe"], "nan: 'maybe' is not accepted; accepted: refuse, null"),
+        (["serve", "--nan", "maybe"], "--nan: 'maybe' is not accepted; accepted: refuse, null"),
         (["serve", "--nonsense"], "--nonsense"),
         (["serve", "extra"], "extra"),
         (["serve", "--port"], "--port"),
-        (["serve", "--host", "a" * 64, "--port", "0"], f"host: cannot listen on {'a' * 64}, port 0: "),
+        (["serve", "--host", "a" * 64, "--port", "0"], f"--host: cannot listen on {'a' * 64}, port 0: "),
         (["serve", "--host", "ä" * 64, "--port", "0"], "is no host name"),
-        (["serve", "--host", "203.0.113.7", "--port", "0"], "host: cannot listen on 203.0.113.7"),
+        (["serve", "--host", "203.0.113.7", "--port", "0"], "--host: cannot listen on 203.0.113.7"),
+        (["serve", "--retain-age", "week"], "--retain-age: 'week' is not a number of seconds, such as 0.02, or a time"),
+        (["serve", "--fsync", "often"], "--fsync: 'often' is not accepted; accepted: never, interval, block"),
+        (["serve", "--data", ""], "--data: names no directory"),
+        (["demo", "--data", __file__], "test_serve.py is no directory"),
         (["demo", "--rate", "0"], "--rate"),
         (["demo", "--rate", "fast"], "--rate"),
         (["demo", "--agents", "0"], "--agents"),
@@ -97,7 +102,7 @@ def test_bad_flags(args: list[str], says: str, capsys: pytest.CaptureFixture[str
         ("TICK_GATEWAY_PORT", "eighty", "TICK_GATEWAY_PORT: 'eighty' is not a whole number"),
         ("TICK_GATEWAY_PROT", "8000", "TICK_GATEWAY_PROT: no such setting; accepted: TICK_GATEWAY_BACKLOG"),
         ("TICK_GATEWAY_", "8000", "no such setting"),
-        ("TICK_GATEWAY_MAX_TICK", "1", "max_tick: 1 is out of range"),
+        ("TICK_GATEWAY_MAX_TICK", "1", "TICK_GATEWAY_MAX_TICK: 1 is out of range"),
     ],
 )
 def test_bad_variables(
@@ -105,6 +110,34 @@ def test_bad_variables(
 ) -> None:
     monkeypatch.setenv(name, value)
     assert says in refused_here(capsys, "serve")
+
+
+def test_settings_of_a_history_that_is_not_kept(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """They are told, by the names under which they were given; it goes on to what is refused here."""
+    monkeypatch.setenv("TICK_GATEWAY_FSYNC", "block")
+    with pytest.raises(SystemExit):
+        main(["serve", "--retain-bytes", "100G", "--host", "ä" * 64], prog_name="tick-gateway")
+    told, _ = capsys.readouterr().err.splitlines()
+    assert told.startswith("tick-gateway serve: TICK_GATEWAY_FSYNC, --retain-bytes: no effect without --data")
+    Gateway(retain_age=5.0)
+    assert [record.getMessage().partition(",")[0] for record in caplog.records] == [
+        "retain_age: no effect without data"
+    ]
+
+
+def test_a_history_that_cannot_be_had_in_python(tmp_path: Path) -> None:
+    """One error, that says what is wrong, and nothing that it was made from."""
+    data = str(tmp_path / "history")
+    with Gateway.in_thread(port=0, data=data), pytest.raises(Locked, match="in use by process"):
+        Gateway.in_thread(port=0, data=data)
+    (tmp_path / "file").write_bytes(b"")
+    for name in ("file", "file/below"):
+        with pytest.raises(HistoryError, match="(?i)no(t a)? directory") as caught:
+            Gateway.in_thread(port=0, data=str(tmp_path / name))
+        error = caught.value
+        assert error.__cause__ is None and (error.__context__ is None or error.__suppress_context__)
 
 
 def test_a_bad_variable_of_a_process() -> None:

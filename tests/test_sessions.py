@@ -11,7 +11,13 @@ from collections.abc import Iterator
 
 import pytest
 
+from tick_gateway.bus import TickBus
+from tick_gateway.cursor import Cursor
+from tick_gateway.feed import Feed
+from tick_gateway.notices import Reset
+from tick_gateway.params import parse_query
 from tick_gateway.ring import Batch
+from tick_gateway.tick import Position
 
 from .by_hand.client import Client
 from .by_hand.room import HIGH_WATER, Room
@@ -249,3 +255,15 @@ def test_a_replay_remembers_what_it_could_not_give() -> None:
         assert resets == [{"notice": "reset", "run": "b", "old": "a", "complete": False}]
     finally:
         room.close()
+
+
+def test_what_placing_found_is_told_before_anything_was_flushed() -> None:
+    """Placing moves the cursor behind it: who is told the position at a shutdown has to know why."""
+    bus = TickBus()
+    feed = Feed(bus)
+    for t in range(3):
+        bus.offer(t, b'{"t":%d}' % t, "A")
+    bus.collect()
+    cursor = Cursor(parse_query([("from_t", "nowhere:8"), ("lag", "skip")]))
+    assert feed.offered is None and feed.read(cursor, 0.0) == [Reset("A", "nowhere", False)]
+    assert cursor.position == Position("A", 1)

@@ -70,10 +70,45 @@ def test_sizes(text: str, size: int) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("7", 7), ("0.5", 0.5), ("20ms", 0.02), ("90s", 90), ("1.5m", 90), ("12 h", 43200), ("7d", 604800)],
+)
+def test_times(text: str, seconds: float) -> None:
+    assert parse_settings({"retain_age": text}, {}).retain_age == seconds
+
+
+def test_a_time_that_does_not_parse_says_what_is_accepted() -> None:
+    assert "20ms, 90s, 15m, 12h or 7d" in str(refused({"retain_age": "a week"}))
+
+
+@pytest.mark.parametrize(("name", "text"), [("ring", "0"), ("port", "70000"), ("fsync", "often"), ("nan", "skip")])
+def test_what_is_not_accepted_is_named_as_it_was_given(name: str, text: str) -> None:
+    (row,) = [row for row in TABLE if row.name == name]
+    assert refused({name: text}).name == row.flag
+    assert refused({}, {row.variable: text}).name == row.variable
+    assert refused({name: text}, {row.variable: text}).name == row.flag
+    with pytest.raises(SettingError, match=f"^{name}: "):
+        Settings(**{name: int(text) if text.isdecimal() else text})  # type: ignore[arg-type]
+
+
+def test_a_flag_that_names_no_directory_is_no_way_to_have_no_history() -> None:
+    assert "memory alone" in str(refused({"data": ""}))
+    assert refused({"data": ""}).name == "--data"
+    assert parse_settings({}, {"TICK_GATEWAY_DATA": ""}).data == ""
+
+
+def test_what_has_no_effect_without_data() -> None:
+    set_ = {"retain_bytes": "5", "fsync": "block", "history_queue": "1M", "ring": "7"}
+    assert parse_settings(set_, {}).idle == ["fsync", "retain_bytes", "history_queue"]
+    assert parse_settings({"data": "history", **set_}, {}).idle == []
+    assert DEFAULTS.idle == []
+
+
+@pytest.mark.parametrize(
     ("name", "text"),
     [("ring_bytes", text) for text in ("", "k", "-1", "1.5M", "1T", "1 b", "1kk", "64 k b", "٣k", "9" * 16)]
     + [("ring", text) for text in ("", "-1", "+1", "1.0", "1e3", "1k", " 1", "٣", "9" * 16)]
-    + [("drain_timeout", text) for text in ("", "-1", ".5", "1.", "1e3", "inf", "nan", "5s", "٣")],
+    + [("drain_timeout", text) for text in ("", "-1", ".5", "1.", "1e3", "inf", "nan", "5S", "5w", "s", "1h30m", "٣")],
 )
 def test_what_does_not_parse_says_what_would(name: str, text: str) -> None:
     error = refused({name: text})

@@ -17,11 +17,13 @@ from typing import Any
 import pytest
 import zstandard
 
+from tests import needs, sockets
 from tests.backend import Writer, line_of, run_of
 from tests.clients import CLIENTS, Crowd, ask, metric, post, range_of, reader
 from tests.conformance.events import Gap, Ledger, Reset, Tick
 from tests.lives import Lives
 from tests.process import ROOT, Running
+from tests.sockets import UPGRADE
 from tick_gateway.history.foreign import Directory, Gone
 
 ORIGINAL = ROOT / "examples" / "original_backend.py"
@@ -125,6 +127,17 @@ async def test_the_original_backend_unchanged(tmp_path: Path, downsample: int, k
                 notices = crowd.check(ledger_of(lines, lambda _: run))
                 assert not any(notices.values()), "a hole in t is no gap"
         assert (await range_of(lives.port, run)) == (lines, None)
+
+
+def test_the_original_backend_goes_on_behind_files_that_were_deleted(tmp_path: Path) -> None:
+    """Its files are numbered by the highest there is, not by how many there are: no name comes twice."""
+    for _ in range(2):
+        with original(tmp_path, ticks=9, rate=0, segment=2) as backend:
+            assert backend.wait() == 0
+        for number in range(3):
+            (tmp_path / f"segment_{number}.jsonl.zst").unlink(missing_ok=True)
+    assert {path.name for path in tmp_path.iterdir()} == {f"segment_{number}.jsonl.zst" for number in range(3, 9)}
+    assert len(readable(tmp_path)) == 3 + 9
 
 
 async def test_the_backend_is_killed_and_starts_over(tmp_path: Path) -> None:
@@ -356,16 +369,44 @@ async def test_bad_lines_are_told_and_counted(tmp_path: Path) -> None:
     assert re.fullmatch(r"a\.jsonl, line 1: not valid JSON: .*; it is passed over, as are others like it", line)
 
 
-async def test_others_publish_too(tmp_path: Path) -> None:
-    """They should not; but no tick of the backend is lost by it."""
+async def test_nobody_else_may_publish(tmp_path: Path) -> None:
+    """Their ticks would move the tip past those of the directory, which were dropped then."""
+    folder = tmp_path / "segments"
+    folder.mkdir()
+    with Writer(folder / "a.jsonl") as writer:
+        writer.write(line_of(1))
+        for data in (None, tmp_path / "history"):
+            async with tail(folder, data=data) as lives:
+                run = await first_run(lives)
+                for path in ("/publish", f"/publish?run={run}", f"/runs/{run}/end", "/ws/publish"):
+                    method = "GET" if path == "/ws/publish" else "POST"
+                    headers = UPGRADE if method == "GET" else {}
+                    answer = sockets.ask(lives.port, sockets.request(method, path, headers, b'{"t":900}'))
+                    assert (answer.status, answer.json()["error"]) == (409, "tailing"), path
+                    assert "--tail" in answer.json()["message"] and "write a file there" in answer.json()["message"]
+                command = [sys.executable, "-m", "tick_gateway", "publish", f"127.0.0.1:{lives.port}"]
+                with Running(command, stdin=True) as publisher:
+                    publisher.feed(['{"t":900}'])
+                    publisher.close_stdin()
+                    assert await asyncio.to_thread(publisher.wait) == 1
+                    assert "follows a directory" in publisher.stderr.text
+                assert await _tip_is(lives, 1)
+
+
+async def test_others_published_meanwhile(tmp_path: Path) -> None:
+    """While the directory was not followed: no tick of the backend is lost by it."""
     folder = tmp_path / "segments"
     folder.mkdir()
     lines = [line_of(t, t) for t in range(30)]
     run = run_of("a", lines[0])
     with Writer(folder / "a.jsonl") as writer:
         writer.write(*lines[:10])
-        async with tail(folder, data=tmp_path / "history") as lives:
+        data = tmp_path / "history"
+        async with tail(folder, data=data) as lives:
+            await until(lambda: _tip_is(lives, 9))
+        async with Lives(data) as lives:
             await post(lives.port, [line_of(5, 99)], "other")
+        async with tail(folder, data=data) as lives:
             writer.write(*lines[10:20])
             await until(lambda: _tip_is(lives, 19))
             known = [one["run"] for one in (await ask(lives.port, "/runs"))["runs"]]
@@ -376,6 +417,39 @@ async def test_others_publish_too(tmp_path: Path) -> None:
             await until(lambda: _tip_is(lives, 29))
             assert (await range_of(lives.port, run)) == (lines[:10], None)
             assert (await range_of(lives.port, f"{run}-2")) == (lines[10:], None)
+
+
+async def test_how_far_it_was_read_is_noted_again_when_the_disk_works_again(tmp_path: Path) -> None:
+    """What it did not take meanwhile is a hole; the note goes on behind it."""
+    resource = needs.module("resource")
+    folder, note = tmp_path / "segments", tmp_path / "history" / "tail.json"
+    folder.mkdir()
+
+    def noted() -> int:
+        tip: int = json.loads(note.read_bytes())["runs"]["tip"]
+        return tip
+
+    t = 0
+    with Writer(folder / "a.jsonl") as writer:
+        async with tail(folder, data=tmp_path / "history") as lives:
+            assert lives.process is not None
+            writer.write(line_of(t))
+            await until(lambda: _tip_is(lives, 0))
+            pid = lives.process.process.pid
+            resource.prlimit(pid, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
+            writer.write(line_of(1))
+            await until(lambda: _degraded(lives))
+            resource.prlimit(pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+            async with asyncio.timeout(PATIENCE):
+                while noted() < 2:
+                    t = t + 1 if t else 2
+                    writer.write(line_of(t))
+                    await asyncio.sleep(0.1)  # until the disk is tried again
+
+
+async def _degraded(lives: Lives) -> bool:
+    health = await ask(lives.port, "/healthz")
+    return bool(health["status"] == "degraded")
 
 
 def refused(*options: str | Path) -> str:

@@ -20,11 +20,12 @@ import click
 from . import __version__
 from .bar import Bar
 from .client.commands import cat, publish
-from .errors import GatewayError, HistoryError, SettingError
+from .errors import GatewayError
+from .flags import read_settings, setting_options, usage_errors
 from .gateway import Gateway
 from .importing import import_
 from .server.listen import ANYWHERE, Server, loop_factory, open_socket, tune_process, url
-from .settings import TABLE, Settings, parse_settings
+from .settings import Settings
 from .sources.demo import demo_source
 from .sources.stdin import stdin_source
 from .sources.tail import Tail
@@ -51,14 +52,6 @@ class OneLine(click.Group):
         sys.exit(code if isinstance(code, int) else 0)
 
 
-def setting_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """A flag for every row of the settings table; values are parsed by ``parse_settings``."""
-    for row in reversed(TABLE):
-        text = f"{row.help} ({row.unit}; default: {row.default if row.default != '' else 'empty'})"
-        command = click.option(row.flag, row.name, default=None, metavar=row.unit.upper(), help=text)(command)
-    return command
-
-
 @click.group(
     cls=OneLine,
     invoke_without_command=True,
@@ -79,7 +72,7 @@ main.add_command(verify_)
 
 
 @main.command()
-@setting_options
+@setting_options()
 @click.option("--stdin", "from_stdin", is_flag=True, help="read ticks from standard input, one JSON object a line")
 @click.option("--tail", "tailed", type=click.Path(path_type=Path), metavar="DIR",
               help="follow the *.jsonl.zst and *.jsonl that another program writes into DIR")  # fmt: skip
@@ -87,16 +80,14 @@ def serve(from_stdin: bool, tailed: Path | None, **flags: str | None) -> None:
     """Start a gateway. Ticks come by POST /publish, /ws/publish, --stdin or --tail."""
     if from_stdin and tailed is not None:
         raise click.UsageError("--stdin and --tail: one source at a time")
-    settings = _settings(flags)
-    try:
+    with usage_errors(flags):
+        settings = read_settings(flags)
         tail = Tail(tailed, settings) if tailed is not None else None
-    except SettingError as error:
-        raise click.UsageError(str(error)) from None
-    run(settings, tail.source if tail is not None else stdin_source if from_stdin else None, tail)
+        run(settings, tail.source if tail is not None else stdin_source if from_stdin else None, tail)
 
 
 @main.command()
-@setting_options
+@setting_options()
 @click.option("--rate", type=click.FloatRange(0.01, 10_000), default=20.0, show_default=True, help="ticks per second")
 @click.option("--agents", type=click.IntRange(1, 10_000), default=50, show_default=True, help="how many boids fly")
 @click.option(
@@ -105,21 +96,16 @@ def serve(from_stdin: bool, tailed: Path | None, **flags: str | None) -> None:
 @click.option("--seed", type=int, default=1, show_default=True, help="the same seed, the same flight")
 def demo(rate: float, agents: int, size: int, seed: int, **flags: str | None) -> None:
     """Start a gateway with a built-in flocking simulation."""
-    run(_settings(flags), demo_source(rate=rate, agents=agents, size=size, seed=seed))
-
-
-def _settings(flags: dict[str, str | None]) -> Settings:
-    try:
-        return parse_settings(flags, os.environ)
-    except SettingError as error:
-        raise click.UsageError(str(error)) from None
+    with usage_errors(flags):
+        run(read_settings(flags), demo_source(rate=rate, agents=agents, size=size, seed=seed))
 
 
 def run(settings: Settings, source: Source | None, tail: Tail | None = None) -> None:
     """Serve until SIGTERM or SIGINT, then drain and return; what ``tail`` finds is there before the port opens.
 
     Raises:
-        click.UsageError: the address cannot be had.
+        SettingError: the address cannot be had.
+        HistoryError: the history cannot be opened.
         click.ClickException: the source gave up.
     """
     bar = Bar("reading history")
@@ -129,11 +115,9 @@ def run(settings: Settings, source: Source | None, tail: Tail | None = None) -> 
         gateway = Gateway.of(settings, bar.to)
         if tail is not None:
             tail.attach(gateway.hub, bar.to)
+    finally:
         bar.end()
-        sock = open_socket(settings)
-    except (SettingError, HistoryError) as error:
-        bar.end()
-        raise click.UsageError(str(error)) from None
+    sock = open_socket(settings)
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         runner.run(_run(gateway, sock, source))
 

@@ -5,6 +5,7 @@
     │   ├── ParameterError       400  a query parameter that is unknown, malformed or contradicts another
     │   ├── NotFound             404  a tick, a run or a path that is not there
     │   ├── NotAllowed           401/403  publishing without the right
+    │   ├── Tailing              409  publishing to a gateway that follows a directory
     │   ├── BodyError            400/413  a request body that cannot be taken as a whole
     │   ├── NotAcceptable        406  no content coding is left that the client takes
     │   └── NotAWebSocket        426  a request without a WebSocket's opening handshake
@@ -83,6 +84,19 @@ class NotAllowed(ClientError):
     def __init__(self, message: str, status: int = 403) -> None:
         self.status = status
         super().__init__(message)
+
+
+class Tailing(ClientError):
+    """Publishing to a gateway that follows a directory: its ticks would come to lie between the directory's."""
+
+    status = 409
+    code = "tailing"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "this gateway follows a directory (--tail) and takes no other ticks: they would move the tip past the "
+            "directory's own, which were lost then; write a file there, or publish to a gateway without --tail"
+        )
 
 
 class BodyError(ClientError):
@@ -245,5 +259,5 @@ class SettingError(GatewayError):
     code = "bad_setting"
 
     def __init__(self, name: str, problem: str) -> None:
-        self.name = name
+        self.name, self.problem = name, problem
         super().__init__(f"{name}: {problem}")

@@ -1,5 +1,5 @@
 """The Feed: read after a position, wherever it lies. Every decision about a reader's cursor is made here and in
-``placing``.
+``placing``; what there is to read is found in ``pieces``.
 
 A reader is a ``Cursor``. ``Feed.read`` returns what comes next for it, ticks and notices in order, and moves it past
 them. Memory is asked first, then history. Replay and live are the same read, so there is no seam between them at which
@@ -27,6 +27,7 @@ from .cursor import Cursor, Frames, Item, Look, Span
 from .history.archive import Archive, Load
 from .history.shelf import Entry
 from .notices import Gap, Hello, Reset
+from .pieces import Pieces
 from .placing import Placing, next_run, pass_gap
 from .ring import Batch, Run
 from .tick import Position
@@ -34,11 +35,8 @@ from .view import View
 
 READ_BYTES: Final = 128 * 1024
 
-Piece = Span | Look
-"""What comes next: ticks in memory, or a block on disk."""
 
-
-class Feed:
+class Feed(Pieces):
     """Reads the bus and its history for cursors.
 
     Streams read up to the horizon, which the fan-out moves at each flush, so that all of them see the same ticks at
@@ -46,9 +44,7 @@ class Feed:
     """
 
     def __init__(self, bus: TickBus, archive: Archive | None = None) -> None:
-        self.bus = bus
-        self.archive = archive if archive is not None else Archive()
-        self._ring = bus.ring
+        super().__init__(bus, archive if archive is not None else Archive())
         self._placing = Placing(bus, self.archive)
         self._offered = 0  # batches ever taken in that lie before the horizon
         self._tip: Position | None = None
@@ -87,11 +83,6 @@ class Feed:
     def offered(self) -> Position | None:
         """The newest tick before the horizon."""
         return self._tip
-
-    def first(self, run: Run) -> int | None:
-        """The oldest ``t`` of a run that can be read, from memory or history, or None."""
-        found = [t for t in (self._ring.first_of(run), self.archive.first(run)) if t is not None]
-        return min(found, default=None)
 
     def hello(self, run: Run | None) -> Hello:
         """What is known of the run whose ticks come next; None: nothing was published yet."""
@@ -158,12 +149,12 @@ class Feed:
         items: list[Item] = []
         if not self.place(cursor, now):
             return items
+        if cursor.notices is not None:  # placing moved the cursor behind them: whoever ends here has been told
+            items, cursor.notices = cursor.notices, None
         newest = self._ring.newest if pull else self._tip_run
         if newest is None or cursor.over:
             return items
         end = len(self._ring) if pull else self._horizon
-        if cursor.notices is not None:
-            items, cursor.notices = cursor.notices, None
         if cursor.position is None:
             cursor.position = Position(list(self.bus.runs)[0], -1)  # noqa: RUF015 - publishers may add to it meanwhile
         if cursor.deadline is not None and not self._settle(cursor, cursor.position, now, items):
@@ -181,70 +172,6 @@ class Feed:
                 continue
             break
         return items
-
-    def next(
-        self, run: Run, t: int, *, high: int | None = None, end: int | None = None, stored: bool = False
-    ) -> Piece | None:
-        """What holds the first tick of a run after ``t`` that can be read: in memory, else on disk; None: nothing.
-
-        Args:
-            high: leave out ticks beyond it.
-            end: the first batch in memory that may not be read.
-            stored: blocks on disk are wanted, also where memory has their ticks.
-        """
-        if high is not None and t >= high:
-            return None
-        ring = self._ring
-        index = ring.after(run, t)
-        there = index < len(ring) and ring[index].run is run
-        if (stored or t < run.evicted) and (found := self.archive.after(run, t)) is not None:
-            if not there or found.first < ring[index].first or (stored and found.first <= ring[index].first):
-                if high is not None and found.first > high:
-                    return None
-                if not isinstance(found, Batch):
-                    return Look(run, found)
-                span = _span(found, t, high)
-                return span if span.begin < span.end else None
-        if not there or (end is not None and index >= end) or (high is not None and ring[index].first > high):
-            return None
-        span = _span(ring[index], t, high)
-        return span if span.begin < span.end else None
-
-    def first_after(self, run: Run, t: int) -> int | None:
-        """The lowest ``t`` after a number that can be read, or None."""
-        piece = self.next(run, t)
-        if piece is None:
-            return None
-        return piece.entry.first if isinstance(piece, Look) else piece.batch.first
-
-    def missing(self, run: Run, t: int, piece: Piece) -> bool:
-        """Whether published ticks after ``t`` and before a piece, the next one behind ``t``, are gone."""
-        if isinstance(piece, Look):
-            return self.archive.shelf(run).missing_before(piece.entry, t)
-        batch = piece.batch
-        if t >= batch.first - 1:
-            return False
-        if t < run.evicted:
-            if self._ring.first_of(run) == batch.first:
-                return True
-            return self.archive.shelf(run).missing_before(batch, t)
-        return batch.lost_before
-
-    def gaps(self, run: Run, low: int, high: int) -> list[Gap]:
-        """What is gone of the ticks with low < t <= high of a run, by what is known without looking into blocks."""
-        found: list[Gap] = []
-        t = low
-        while t < high:
-            piece = self.next(run, t)
-            if piece is None:
-                if t < run.evicted:
-                    found.append(Gap(run.id, t, None))
-                break
-            first = piece.entry.first if isinstance(piece, Look) else piece.batch.first
-            if self.missing(run, t, piece):
-                found.append(Gap(run.id, t, first))
-            t = piece.entry.last if isinstance(piece, Look) else piece.batch.last
-        return found
 
     def _ticks(self, cursor: Cursor, run: Run, entry: Entry) -> list[Batch] | None:
         """A block's ticks for a cursor (none, where they are gone: then it left its shelf); None: on their way."""
@@ -351,7 +278,3 @@ class Feed:
             cursor.not_before = None
         items.append(Span(batch, begin, len(batch.ticks)))
         return batch.size
-
-
-def _span(batch: Batch, t: int, high: int | None) -> Span:
-    return Span(batch, batch.index_after(t), len(batch.ticks) if high is None else batch.index_after(high))

@@ -49,7 +49,10 @@ class Gateway:
             if name not in {row.name for row in TABLE}:
                 known = ", ".join(row.name for row in TABLE)
                 raise SettingError(name, f"no such setting; accepted: {known}")
-        self._set_up(Settings(**settings))
+        parsed = Settings(**settings)
+        if parsed.idle:
+            log.warning("%s: no effect without data, since no history is written", ", ".join(parsed.idle))
+        self._set_up(parsed)
 
     @classmethod
     def of(cls, settings: Settings, progress: Progress | None = None) -> Self:

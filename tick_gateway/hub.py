@@ -13,8 +13,8 @@ from .fanout import FanOut
 from .feed import Feed
 from .history.archive import Archive
 from .history.catalog import Progress
-from .history.keeper import ReadingThreads
 from .history.limits import Limits
+from .history.reading import ReadingThreads
 from .history.store import Store
 from .settings import Settings
 
@@ -36,6 +36,7 @@ class Hub:
     bus: TickBus = field(init=False)
     store: Store | None = field(init=False, default=None)
     in_place: bool = field(init=False, default=False)  # without a store, files of another program are the history
+    tailing: bool = field(init=False, default=False)  # a directory is followed: nobody else may publish
     reading: ReadingThreads = field(init=False, default_factory=ReadingThreads)  # for history without a store
     answers: Answers = field(init=False, default_factory=Answers)  # bodies of pulls
     feed: Feed = field(init=False)

@@ -2,7 +2,7 @@
 
 How far a directory was read stands beside the history that it was read into, in a note that is written after what it
 covers was stored. What an interruption leaves between the two is read again, and passed over by the numbers that the
-run has already: no tick is stored twice, and none is missed.
+run has already: no tick is stored twice, and none is missed. Where the note is lost, all is read again in this way.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ from __future__ import annotations
 import json
 import os
 import time
-from bisect import bisect_right
-from collections.abc import Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,8 +21,9 @@ import click
 
 from .bar import Bar
 from .errors import HistoryError, SettingError
+from .flags import read_settings, setting_options, usage_errors
 from .history.catalog import Progress, locked, read_directory
-from .history.foreign import NOTE_VERSION, Directory, Event, Gone
+from .history.foreign import NOTE_VERSION, Directory, Event, Gone, has_files
 from .history.limits import Limits
 from .history.recorder import Recorder
 from .history.restoring import Debt, recover
@@ -29,7 +31,6 @@ from .history.runs import Stretch
 from .history.stored import StoredRun
 from .hub import limits_of
 from .ring import BATCH_BYTES, BATCH_TICKS, Batch, Run
-from .settings import TABLE, Settings, parse_settings
 from .tick import Tick
 
 NOTE: Final = "tail.json"
@@ -79,7 +80,10 @@ def write_note(data: Path, note: dict[str, Any]) -> None:
         OSError: it cannot be written.
     """
     temporary = data / f"{NOTE}.new"
-    temporary.write_text(json.dumps(note), encoding="ascii")  # names of files may be no UTF-8
+    with temporary.open("w", encoding="ascii") as file:  # json escapes names of files that are no UTF-8
+        json.dump(note, file)
+        file.flush()
+        os.fsync(file.fileno())  # an empty one, as after a loss of power, would cost the reading of everything
     temporary.replace(data / NOTE)
 
 
@@ -91,10 +95,14 @@ class Bringing:
 
     Args:
         runs: what is stored, oldest first.
+        anew: it is not known how far the directory was read.
     """
 
-    def __init__(self, directory: Directory, data: Path, limits: Limits, runs: Sequence[StoredRun]) -> None:
+    def __init__(
+        self, directory: Directory, data: Path, limits: Limits, runs: Sequence[StoredRun], *, anew: bool
+    ) -> None:
         self.brought = Brought()
+        self._anew = anew
         self._directory = directory
         self._data = data
         self._recorder = Recorder(data, limits, runs)
@@ -133,6 +141,9 @@ class Bringing:
     def _write_stretch(self, stretch: Stretch) -> None:
         runs, life = self._recorder.runs, stretch.life
         begin = 0
+        if self._anew and life.id not in runs and (whole := _run_with(stretch, runs.values())) is not None:
+            life.id = whole.id  # the files in which it begins were deleted, and would have told its name
+        self._anew = False
         while (stored := runs.get(life.id)) is not None:
             begin = bisect_right(stretch.ts, stored.tip, begin)
             if begin == len(stretch.ts):
@@ -169,6 +180,22 @@ class Bringing:
         return found
 
 
+def _run_with(stretch: Stretch, runs: Collection[StoredRun]) -> StoredRun | None:
+    """The stored run in whose midst the first tick of a stretch stands, with the same bytes; the newest one."""
+    t, line = stretch.ts[0], stretch.lines[0]
+    for run in reversed(list(runs)):
+        at = bisect_left(run.entries, t, key=attrgetter("last"))
+        if at == len(run.entries) or not run.entries[at].first <= t or t == run.origin:
+            continue
+        try:
+            block = run.entries[at].volume.read(run.entries[at])
+        except (HistoryError, OSError):  # the gateway will say so; here it only means that this is not known
+            continue
+        if t in block.ts and block.lines.split(b"\n")[list(block.ts).index(t)] == line:
+            return run
+    return None
+
+
 def ticks_of(stretch: Stretch, begin: int, not_before: int) -> list[Tick]:
     """A stretch's ticks from the one at an index on, their receive times spread evenly."""
     first, last = (max(at, not_before) for at in stretch.ats)
@@ -184,7 +211,7 @@ def check_apart(source: Path, data: Path) -> None:
         SettingError: ``source`` is one, or lies in it.
     """
     if source.resolve().is_relative_to(data.resolve()):
-        raise SettingError("--data", f"{source} is (in) the directory that history is kept in")
+        raise SettingError("data", f"{source} is (in) the directory that history is kept in")
 
 
 def bring(
@@ -206,47 +233,36 @@ def bring(
             if debt.trouble:
                 raise HistoryError(f"the history in {data} cannot be written: {debt.trouble}")
             runs = [run for run in runs if run.segments]
-            directory = Directory(source, max_tick, load_note(data, source, runs))
-            return directory, Bringing(directory, data, limits, runs).bring(progress)
+            note = load_note(data, source, runs)
+            directory = Directory(source, max_tick, note)
+            return directory, Bringing(directory, data, limits, runs, anew=note is None).bring(progress)
     except OSError as error:
         raise HistoryError(f"the history in {data} cannot be written: {error.strerror or error}") from None
 
 
 # ---- the command ----
 
-_FLAGS: Final = ("data", "max_tick", "history_level")
-
-
-def _options(command: Any) -> Any:
-    for row in reversed(TABLE):
-        if row.name in _FLAGS:
-            text = f"{row.help} ({row.unit}; default: {row.default if row.default != '' else 'none'})"
-            command = click.option(row.flag, row.name, default=None, metavar=row.unit.upper(), help=text)(command)
-    return command
-
 
 @click.command("import")
 @click.argument("directory", type=click.Path(path_type=Path))
-@_options
+@setting_options("data", "max_tick", "history_level")
 def import_(directory: Path, **flags: str | None) -> None:
     """Bring the *.jsonl.zst and *.jsonl of DIRECTORY into the history in --data.
 
     It can be interrupted and started again; what the history has already is passed over.
     """
-    try:
-        settings: Settings = parse_settings(flags, os.environ)
-    except SettingError as error:
-        raise click.UsageError(str(error)) from None
-    if not settings.data:
-        raise click.UsageError("--data: say which directory history is kept in")
-    if not directory.is_dir():
-        raise click.UsageError(f"{directory} is no directory")
-    bar = Bar("importing")
-    try:
-        opened, brought = bring(directory, Path(settings.data), limits_of(settings), settings.max_tick, bar.to)
-    except (HistoryError, SettingError) as error:
-        raise click.UsageError(str(error)) from None
-    finally:
-        bar.end()
+    with usage_errors(flags):
+        settings = read_settings(flags)
+        if not settings.data:
+            raise SettingError("data", "say which directory history is kept in")
+        if not directory.is_dir():
+            raise click.UsageError(f"{directory} is no directory")
+        if not has_files(directory):
+            raise click.UsageError(f"{directory} has no *.jsonl.zst and no *.jsonl at its top")
+        bar = Bar("importing")
+        try:
+            opened, brought = bring(directory, Path(settings.data), limits_of(settings), settings.max_tick, bar.to)
+        finally:
+            bar.end()
     opened.close()
     click.echo(f"{brought}, in {settings.data}", err=True)

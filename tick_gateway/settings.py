@@ -17,6 +17,8 @@ from .errors import SettingError
 ENV_PREFIX: Final = "TICK_GATEWAY_"
 _SIZE: Final = re.compile(r"([0-9]{1,15})\s*(?:([kKmMgG])(?:i?[bB])?)?")
 _UNITS: Final = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
+_TIME: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)\s*(ms|[smhd])?")
+_SECONDS: Final = {None: 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 def _count(text: str) -> int:
@@ -32,12 +34,19 @@ def _size(text: str) -> int:
 
 
 def _seconds(text: str) -> float:
-    if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", text):
-        raise ValueError("a number of seconds, such as 0.02")
-    return float(text)
+    if not (match := _TIME.fullmatch(text)):
+        raise ValueError("a number of seconds, such as 0.02, or a time such as 20ms, 90s, 15m, 12h or 7d")
+    return float(match[1]) * _SECONDS[match[2]]
 
 
 _PARSERS: Final[dict[str, Callable[[str], Any]]] = {"count": _count, "bytes": _size, "seconds": _seconds, "text": str}
+
+
+_OF_DATA: Final = (
+    "fsync", "fsync_interval", "block_bytes", "block_age", "segment_bytes", "segment_age", "retain_bytes",
+    "retain_age", "history_level", "history_queue",
+)  # fmt: skip
+"""What means something only where history is kept in ``data``."""
 
 
 def _row(default: Any, unit: str, help: str, low: float | None = None, high: float | None = None) -> Any:
@@ -113,6 +122,12 @@ class Settings:
             raise SettingError("fsync", f"{self.fsync!r:.40} is not accepted; accepted: never, interval, block")
 
     @property
+    def idle(self) -> list[str]:
+        """What was set and has no effect, since no history is kept in ``data``."""
+        rows = () if self.data else dataclasses.fields(self)
+        return [row.name for row in rows if row.name in _OF_DATA and getattr(self, row.name) != row.default]
+
+    @property
     def nan_policy(self) -> Literal["refuse", "null"]:
         return "null" if self.nan == "null" else "refuse"
 
@@ -140,24 +155,39 @@ TABLE: Final = tuple(
 )
 
 
+def name_as_given(name: str, flags: Mapping[str, str | None], environment: Mapping[str, str]) -> str:
+    """What a setting is called where its value came from: its variable, or its flag; other names stay as they are."""
+    row = next((row for row in TABLE if row.name == name), None)
+    if row is None:
+        return name
+    return row.variable if flags.get(name) is None and row.variable in environment else row.flag
+
+
 def parse_settings(flags: Mapping[str, str | None], environment: Mapping[str, str]) -> Settings:
     """Settings from flags' texts (None: not given) and ``TICK_GATEWAY_*`` variables.
 
     Raises:
-        SettingError: a value that does not parse or is out of range, or a variable that names no setting.
+        SettingError: a value that does not parse or is out of range, or a variable that names no setting; it names
+            the setting as it was given.
     """
     known = {row.variable for row in TABLE}
     for name in environment:
         if name.startswith(ENV_PREFIX) and name not in known:
             raise SettingError(name, f"no such setting; accepted: {', '.join(sorted(known))}")
+    if flags.get("data") == "":  # as from a shell's variable that is not set: nobody asks for no history in this way
+        raise SettingError("--data", "names no directory; leave it out to keep ticks in memory alone")
     values: dict[str, Any] = {}
     for row in TABLE:
-        text, source = flags.get(row.name), row.flag
+        text = flags.get(row.name)
         if text is None:
-            text, source = environment.get(row.variable), row.variable
+            text = environment.get(row.variable)
         if text is not None:
             try:
                 values[row.name] = _PARSERS[row.unit](text)
             except ValueError as error:
-                raise SettingError(source, f"{text!r:.60} is not {error}") from None
-    return Settings(**values)
+                given = name_as_given(row.name, flags, environment)
+                raise SettingError(given, f"{text!r:.60} is not {error}") from None
+    try:
+        return Settings(**values)
+    except SettingError as error:
+        raise SettingError(name_as_given(error.name, flags, environment), error.problem) from None

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 
 from .cursor import Cursor, Span
-from .feed import Feed, Piece
+from .feed import Feed
 from .history.archive import Load
+from .pieces import Piece
 from .ring import Batch
 
 

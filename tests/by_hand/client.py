@@ -91,7 +91,7 @@ class Client:
         self.witness.named(run.id if run else None)  # by the head's Tick-Run
         if session.position is not None and not cursor.notices:
             self.room.broken = True
-            self.witness.placed(session.position)
+            self.witness.placed(session.position, cursor.not_before)
             self.room.broken = False
         session.connection_made(self.wire)
 

@@ -18,14 +18,14 @@ from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tick_gateway.history import keeper
 from tick_gateway.history.index import save_index
-from tick_gateway.history.keeper import Keeper, Wrote
+from tick_gateway.history.keeper import Keeper
 from tick_gateway.history.limits import Closed, Event, Limits
 from tick_gateway.history.shelf import Entry
 from tick_gateway.history.store import Store
 from tick_gateway.history.stored import StoredRun
 from tick_gateway.history.volume import Segment
+from tick_gateway.history.writer import MAINTAIN_SECONDS, Group, Wrote
 
 from .loop import START, SteppedLoop
 
@@ -107,8 +107,7 @@ class Disk:
         return {
             "tick_gateway.history.store.ReadingThreads": lambda: SteppedReading(self),
             "tick_gateway.history.store.Keeper": lambda *args: SteppedKeeper(self, *args),
-            "tick_gateway.history.active.os": DiskOS(self),
-            "tick_gateway.history.recovery.os": DiskOS(self),
+            "tick_gateway.history.disk.os": DiskOS(self),
             "tick_gateway.history.recorder.save_index": self._save_index,
             "tick_gateway.history.volume._read_now": self._read_now,
             # Where a journal is lost, a file's time is all that tells when ticks were received; but clocks differ here.
@@ -277,7 +276,7 @@ class SteppedKeeper(Keeper):
 
     def _wake_up(self) -> None:
         if not self._last.is_set():
-            self._disk.loop.call_later(keeper._MAINTAIN_SECONDS, self._wake_up)
+            self._disk.loop.call_later(MAINTAIN_SECONDS, self._wake_up)
             self._nudge()
 
     def take(self, *args: Any) -> None:
@@ -295,7 +294,7 @@ class SteppedKeeper(Keeper):
         seconds = self._disk.write_seconds if groups else 0.0
         self._disk.later(self._write, groups, closing, seconds=seconds)
 
-    def _write(self, groups: Sequence[keeper._Group], closing: bool) -> None:
+    def _write(self, groups: Sequence[Group], closing: bool) -> None:
         try:
             wrote = self._writer.round(groups, closing)
         except Killed:
@@ -307,7 +306,7 @@ class SteppedKeeper(Keeper):
             self._enter(groups, wrote)
         self._disk.later(self._tell, groups, wrote, closing)
 
-    def _enter(self, groups: Sequence[keeper._Group], wrote: Wrote) -> None:
+    def _enter(self, groups: Sequence[Group], wrote: Wrote) -> None:
         """Tell the ledger what is on disk now."""
         ledger, segment = self._disk.ledger, self._writer._recorder.segment
         batches = [batch for group in groups for batch in group.batches]
@@ -332,7 +331,7 @@ class SteppedKeeper(Keeper):
                 for entry in self._blocks.pop(event.segment, ()):
                     self._disk.ledger.remove(event.run, entry.first, entry.last + 1)
 
-    def _tell(self, groups: Sequence[keeper._Group], wrote: Wrote | None, closing: bool) -> None:
+    def _tell(self, groups: Sequence[Group], wrote: Wrote | None, closing: bool) -> None:
         if wrote is not None:
             batches = [batch for group in groups for batch in group.batches] if wrote.error is None else []
             self._disk.ledger.know(batches, [event for event in wrote.events if isinstance(event, Closed)])
@@ -344,7 +343,7 @@ class SteppedKeeper(Keeper):
         elif self._queue or self._closing:
             self._nudge()
 
-    def _show(self, groups: Iterable[keeper._Group]) -> None:
+    def _show(self, groups: Iterable[Group]) -> None:
         groups = list(groups)
         for group in groups:
             self._disk.ledger.show(group.batches)

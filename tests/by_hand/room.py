@@ -96,7 +96,7 @@ class Room:
     ) -> None:
         self.patches = pytest.MonkeyPatch()
         self.clock = Clock()
-        for module in ("bus", "fanout", "session", "commands", "history.keeper", "history.recorder"):
+        for module in ("bus", "fanout", "session", "commands", "history.keeper", "history.writer", "history.recorder"):
             self.patches.setattr(f"tick_gateway.{module}.time", self.clock)
         for name, value in (SMALL | (SLICED if sliced else {}) | (disk.patches() if disk is not None else {})).items():
             self.patches.setattr(name, value)

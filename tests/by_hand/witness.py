@@ -71,15 +71,16 @@ class Witness:
         """What the client knows of where it stands."""
         return None if self.start is not None or self.run is None else Position(self.run, self.t)
 
-    def placed(self, position: Position) -> None:
-        """Nothing came yet, and the gateway stands here: all after it must come."""
+    def placed(self, position: Position, not_before: int | None) -> None:
+        """Nothing came yet, and the gateway stands here: all after it must come that was received at ``not_before`` or
+        later."""
         start = self.start
         if start is None or (start.bare is not None and position.t != start.bare):  # then a reset is under way
             return
         told = f"told run {self.run}, placed in {position.run}"
         assert self.run in (None, position.run) or self.query.since is not None, told
-        start.check(self.truth, self.view.every, self.query, position)
-        self.start = None
+        start.check(self.truth, self.view.every, self.query, position, not_before)
+        self.start, self.not_before = None, not_before or 0
         self._stand(position)
 
     # ---- what comes ----
@@ -153,7 +154,10 @@ class Witness:
         owed = self.truth.shown(self.run, self.t, upto, every) + self.truth.dropped(self.run, self.t, upto, every)
         if self.not_before:
             owed = [t for t in owed if self.truth.received(self.run, t) >= self.not_before]
-        return [t for t in owed if not self.truth.gone(self.run, t)] if self.jump else owed
+        if self.jump:  # it was put before the newest tick that passes its view and that memory holds
+            known, dropped = self.truth.bus.runs.get(self.run), self.truth.lives[self.run].dropped
+            return [t for t in owed if known is not None and t > known.evicted and t not in dropped]
+        return owed
 
     def _cross(self, to: str) -> None:
         """A bare client comes to a later run without a word: nothing may be missing before it."""

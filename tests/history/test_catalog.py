@@ -165,10 +165,13 @@ def test_with_an_index_no_foot_is_read(run: Writer, tmp_path: Path, monkeypatch:
     assert read(tmp_path) == with_index
 
 
-@given(st.lists(st.lists(st.integers(0, 2**53), min_size=len(FIELDS), max_size=len(FIELDS)), max_size=4))
-def test_an_index_comes_back(rows: list[list[int]]) -> None:
+@given(
+    st.lists(st.lists(st.integers(0, 2**53), min_size=len(FIELDS), max_size=len(FIELDS)), max_size=4),
+    st.lists(st.tuples(st.integers(0, 2**53), st.integers(0, 2**53)), max_size=2).map(tuple),
+)
+def test_an_index_comes_back(rows: list[list[int]], edges: tuple[tuple[int, int], ...]) -> None:
     listed = [Listed("0000000000000000.jsonl.zst", 5, 6, True, rows)]
-    index = Index("R", 1, 2, 3, 4, 5, True, False, listed)
+    index = Index("R", 1, 2, 3, 4, 5, True, False, listed, edges)
     packed = pack_index(index)
     assert unpack_index(packed) == index
     assert packed.endswith(b"\n") and packed[:8] == b"%08x" % crc32(packed[9:-1])

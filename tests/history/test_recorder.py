@@ -18,9 +18,13 @@ import pytest
 from tests import history_files
 from tests.faulty_disk import Disk
 from tests.history.made import AT, FOREVER, Clock, Writer, data_of, opened
+from tick_gateway.bus import TickBus
 from tick_gateway.history import recorder as module
+from tick_gateway.history.archive import Archive
+from tick_gateway.history.index import save_index
 from tick_gateway.history.limits import Closed, Limits, Removed
 from tick_gateway.history.recorder import Recorder
+from tick_gateway.history.restoring import restore
 from tick_gateway.history.segment import Foot
 from tick_gateway.history.volume import walk
 
@@ -342,6 +346,41 @@ def test_retention_by_age(tmp_path: Path, clock: Clock) -> None:
     writer.recorder.maintain()
     assert list(opened(tmp_path).ticks["R"]) == [18_000, 19_000], "the last segment of a run that goes on stays"
     writer.recorder.close()
+
+
+@pytest.mark.parametrize("how", ["retention", "somebody", "killed before the index was saved"])
+def test_where_deleted_blocks_ended_is_known_after_a_start(
+    tmp_path: Path, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So who has the last tick of them is told no gap, also where numbers are left out behind it."""
+    writer = retaining(tmp_path)
+    for t in range(0, 60, 10):
+        writer.write([t, t + 5])  # a block, and a segment
+    writer.write([60])
+    writer.recorder.close()
+    if how == "somebody":
+        for path in history_files.segments(tmp_path, "R")[:3]:
+            path.unlink()
+    else:
+        size = sum(path.stat().st_size for path in history_files.segments(tmp_path, "R")[3:])
+        recorder = Recorder(tmp_path, Limits(retain_bytes=size + 1, **TIMELESS), opened(tmp_path).runs)
+        if how != "retention":
+            monkeypatch.setattr("tick_gateway.history.recorder.save_index", lambda folder, run: None)
+        recorder.maintain()
+        recorder.close()
+    for _ in range(2):  # the second start has what the first one saved
+        (stored,) = opened(tmp_path).runs
+        assert stored.entries[0].first == 30 and stored.edges == {6: 25}
+        bus, archive = TickBus(), Archive()
+        restore(bus, archive, [stored], {})
+        run = bus.runs["R"]
+        shelf = archive.shelf(run)
+        assert [shelf.missing_before(shelf.entries[0], t) for t in (20, 24, 25, 29)] == [True, True, False, False]
+        assert run.evicted == 25, "memory has all that is left"
+        save_index(tmp_path / "R", stored)
+    (tmp_path / "R" / "index").unlink()
+    (stored,) = opened(tmp_path).runs
+    assert stored.edges == {}, "the feet do not say"
 
 
 def test_a_run_goes_with_its_last_segment(tmp_path: Path, clock: Clock) -> None:

@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 
 from tests import history_files
 from tests.faulty_disk import Disk
-from tests.history.made import AT, LIMITS, Flushed, Opened, Writer, data_of, files, lay, opened
+from tests.history.made import AT, FOREVER, LIMITS, Flushed, Opened, Writer, data_of, files, lay, opened
+from tick_gateway.history import volume
+from tick_gateway.history.catalog import read_directory
 from tick_gateway.history.journal import Ending, unpack_journal
 from tick_gateway.history.limits import Limits
 
@@ -290,3 +292,32 @@ def test_a_run_without_foot_and_journal_comes_behind_the_others(tmp_path: Path) 
     assert [(run.id, run.seq) for run in found.runs] == [("Z", 7), ("A", 8)]
     assert found.ticks["A"] == {t: data_of(t) for t in range(100, 105)}
     assert found.runs[1].origin == 100 and found.runs[1].entries[0].ordinal == 0
+
+
+# ---- the index ----
+
+
+@pytest.mark.parametrize("how", ["missing", "stale", "damaged"])
+def test_an_index_that_had_to_be_made_anew_is_saved(tmp_path: Path, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So the next start asks no feet: with many files, that is the longest part of it."""
+    writer = Writer(tmp_path, Limits(block_ticks=2, segment_bytes=1, block_age=FOREVER, segment_age=0, fsync="never"))
+    for t in range(0, 20, 2):
+        writer.write([t, t + 1])
+    index = writer.folder / "index"
+    old = index.read_bytes()
+    for t in range(20, 40, 2):
+        writer.write([t, t + 1])
+    writer.end()
+    writer.recorder.close()
+    match how:
+        case "missing":
+            index.unlink()
+        case "stale":
+            index.write_bytes(old)
+        case "damaged":
+            index.write_bytes(b"0" + index.read_bytes()[1:])
+    before = opened(tmp_path)
+    monkeypatch.setattr(volume, "unpack_foot", None)  # nobody needs it
+    after, damage = read_directory(tmp_path)
+    assert [(run.total, run.tip, run.ended, len(run.entries)) for run in after] == [(40, 39, True, 20)]
+    assert [len(run.entries) for run in before.runs] == [20] and not damage

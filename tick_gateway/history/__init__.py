@@ -8,6 +8,7 @@ volume      one segment on disk: reading its blocks, walking its feet
 stored      what is known of a run: its segments, its blocks, how much it published
 index       a cache of a run's feet
 catalog     a directory of runs: its lock, what there is
+disk        writing all of it, and keeping what is cut out
 rescue      blocks whose feet are damaged or missing
 recovery    after a crash: the open block is cut back to what is vouched for, and closed
 verify      checking a directory: everything is read and held against what stands beside it
@@ -18,12 +19,18 @@ retention   which segments have to go
 limits      what history is kept by, and what is told of it while it is written
 recorder    writing: when blocks are closed, what the end of a run means, and what comes after a failure
 archive     the loop's side of reading: shelves, decoded blocks in a bounded cache, loads under way
+reading     the threads that it reads with
 keeper      the loop's side of writing: a thread, the hand-over to it, when ticks may be shown, health
+writer      the thread's side: rounds of writing, and what is tried again after a failure
 restoring   from a directory to what memory keeps: recovery run by run, the bus as it was
 frames      files of other writers: zstd frames that may be torn, and grow
+birth       when a file was made
 content     what is in one such file, while it grows
+waymarks    by which what a cut leaves of such a file is known again
 lines       such a file line by line, known by its content
+times       when its ticks are taken to have been received
 runs        which runs its lines make
+roster      which files of a directory were read, and what became of them
 foreign     a directory of such files: which comes after which, and how far it was read
 reels       portions of such files, read where they lie
 inplace     such a directory as history, read in place

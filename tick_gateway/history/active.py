@@ -16,15 +16,14 @@ import contextlib
 import errno
 import os
 from dataclasses import dataclass, field
-from pathlib import Path
 from zlib import crc32
 
 import zstandard
 
 from ..ring import Batch
 from .block import compressor, finish, flush
+from .disk import write_at
 from .journal import JOURNAL, Flush, Head
-from .recovery import write_at
 from .segment import Foot
 from .shelf import Entry
 from .stored import StoredRun
@@ -61,6 +60,11 @@ class _Block:
     def next(self) -> int:
         """The ordinal of the tick that follows."""
         return self.ordinal + len(self.ts)
+
+    @property
+    def vouched(self) -> int:
+        """The ordinal of the tick that follows those that the journal has."""
+        return self.ordinal + self.flushed
 
 
 class Active:
@@ -126,8 +130,8 @@ class Active:
         data = record.pack(block.seed)
         write_at(self._journal, data, self._journal_end)
         self._journal_end += len(data)
-        block.flushed, block.flush_crc = len(block.ts), 0
         self.check()
+        block.flushed, block.flush_crc = len(block.ts), 0
 
     def close_block(self) -> Entry:
         """End the open block; from here on it can be read."""
@@ -191,12 +195,3 @@ class Active:
         block.written += len(data)
         block.crc = crc32(data, block.crc)
         block.flush_crc = crc32(data, block.flush_crc)
-
-
-def sync_directory(folder: Path) -> None:
-    """Force a folder's list of files to the disk."""
-    fd = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

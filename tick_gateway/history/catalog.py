@@ -20,7 +20,7 @@ from typing import IO, Final
 
 from ..errors import Damaged, HistoryError, Locked
 from ..tick import RUN_ID
-from .index import Index, entries_of, fits, load_index
+from .index import Index, edges_of, entries_of, fits, load_index
 from .journal import JOURNAL, Journal, unpack_journal
 from .rescue import adopt
 from .segment import SUFFIX
@@ -61,8 +61,11 @@ def lock(directory: Path) -> IO[str]:
 
     Raises:
         Locked: another process holds it.
+        HistoryError: it is no directory.
         OSError: the directory cannot be made or written to.
     """
+    if directory.exists() and not directory.is_dir():
+        raise HistoryError(f"{directory} is no directory")
     directory.mkdir(parents=True, exist_ok=True)
     file = (directory / LOCK).open("a+", encoding="ascii")
     tries = 0
@@ -201,6 +204,7 @@ def read_run(folder: Path, progress: Callable[[int], None], *, by_feet: bool = F
         run.ended, run.lost_tail = index.ended, index.lost_tail
         run.know(index.total, index.tip)
         known = {} if by_feet else _segments_of(run, index, paths)
+        run.edges = _edges_of(index, paths)
     strays: list[tuple[Segment, int, int]] = []
     for path in paths:
         size = path.stat().st_size
@@ -208,6 +212,7 @@ def read_run(folder: Path, progress: Callable[[int], None], *, by_feet: bool = F
         if index is not None:
             segment.shortened = any(one.name == path.name and one.size > size for one in index.segments)
         if segment.size < size:
+            run.told_by_feet = True
             damage += [f"{folder.name}/{wrong}" for wrong in _walk(run, segment, strays)]
         run.segments.append(segment)
         progress(size)
@@ -233,6 +238,15 @@ def _segments_of(run: StoredRun, index: Index, paths: list[Path]) -> dict[Path, 
             segment = segments[path] = Segment(path, listed.size, sealed=listed.sealed)
             run.entries += entries_of(listed, segment)
     return segments
+
+
+def _edges_of(index: Index, paths: list[Path]) -> dict[int, int]:
+    """Where blocks ended that were deleted, by an index and since; see ``StoredRun.edges``."""
+    there, edges = {path.name for path in paths}, dict(index.edges)
+    for listed in index.segments:
+        if listed.name not in there:
+            edges |= edges_of(listed)
+    return edges
 
 
 def _walk(run: StoredRun, segment: Segment, strays: list[tuple[Segment, int, int]]) -> Iterator[str]:

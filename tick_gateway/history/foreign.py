@@ -4,9 +4,9 @@
                                                                                     old one to its end, then that
 
 Any ``*.jsonl.zst`` and ``*.jsonl`` at the top of the directory counts. A file comes after those that were there before
-it was seen, whatever its name. One that was read to its end and grows again comes after all others. One that was cut,
-or replaced by other content, is a new one. A copy beside a file (``a.jsonl.zst`` beside ``a.jsonl``, with the same
-first line) is not read, until it takes that file's place.
+it was seen, whatever its name. One that was read to its end and grows again comes after all others. One that is
+replaced by other content, or begun anew, is a new one; one that was cut, or was away for a while, is not. A copy beside
+a file (``a.jsonl.zst`` beside ``a.jsonl``, with the same first line) is not read, until it takes that file's place.
 
 Everything here waits for the disk; none of it is called on the event loop. Used by one thread.
 """
@@ -22,7 +22,9 @@ from typing import Any, Final, NamedTuple
 
 from .content import Replaced, natural, stem_of
 from .lines import File, Lines
+from .roster import Roster
 from .runs import Runs, Stretch
+from .times import Times
 
 log = logging.getLogger("tick_gateway.files")
 
@@ -51,7 +53,6 @@ class Directory:
 
     Attributes:
         runs: sorts what is read, and counts what is passed over.
-        files: those that ticks were read from, oldest first; the last one is being read.
     """
 
     def __init__(
@@ -60,33 +61,27 @@ class Directory:
         self.path = path
         self._look_seconds = look_seconds
         self.runs = Runs(max_tick)
-        self.files: list[File] = []
+        self._roster = Roster(path, max_tick)
+        self._times = Times()
         self._max_tick = max_tick
-        self._begun: set[File] = set()  # what is in ``files``
-        self._heads: dict[str, list[File]] = {}  # the same, by first lines
         self._waiting: list[File] = []  # with lines that were not read, as far as is known
-        self._missing: set[File] = set()  # of ``files``: what they were read from is not at its place
         self._events: list[Event] = []
         self._stamp = -2  # the directory's time of change
         self._look_at = 0.0
         self._turn = 0  # which of the files' sizes are taken next
-        self._since = self._at = 0  # ms: when the file before was written, and the last time that was given
         self._told: set[str] = set()
         self._done = self._total = 0  # bytes of files
         if note is not None:
-            self.files = [File.of(path, one, max_tick) for one in note["files"]]
-            self._begun = set(self.files)
-            for file in self.files:
-                self._heads.setdefault(file.head, []).append(file)
+            self._roster.recall(note)
             self.runs.recall(note["runs"])
-            self._since = self._at = note["at"]
-            self._done = sum(file.size for file in self.files)
+            self._times.at = note["at"]
+            self._done = sum(file.size for file in self._roster.files)
 
     def note(self) -> dict[str, Any]:
         """How far it was read, as JSON."""
         return {
-            "version": NOTE_VERSION, "directory": str(self.path.resolve()), "at": self._at, "runs": self.runs.note(),
-            "files": [file.note() for file in self.files],
+            "version": NOTE_VERSION, "directory": str(self.path.resolve()), "at": self._times.at,
+            "runs": self.runs.note(), **self._roster.note(),
         }  # fmt: skip
 
     def progress(self) -> tuple[int, int]:
@@ -99,7 +94,7 @@ class Directory:
         """What comes next, some of it; none: there is nothing more now."""
         self._look()
         while not self._events:
-            current = self.files[-1] if self.files else None
+            current = self._roster.newest
             if current is not None and self._read_on(current):
                 break
             following = self._following()
@@ -107,7 +102,7 @@ class Directory:
                 break
             if following is current:  # it lies elsewhere now
                 continue
-            if current is not None and current in self._begun:
+            if current is not None and current in self._roster:
                 if self._read_on(current):  # it came before the newer one did
                     break
                 self._leave(current)
@@ -117,14 +112,14 @@ class Directory:
 
     def finish(self) -> list[Event]:
         """The last line of the newest file, where it is a tick whose line was never ended."""
-        if self.files:
-            self._take_last(self.files[-1])
+        if (newest := self._roster.newest) is not None:
+            self._take_last(newest)
         events, self._events = self._events, []
         return events
 
     def close(self) -> None:
         """Close what is open; what was read stays so."""
-        for file in [*self.files, *self._waiting]:
+        for file in [*self._roster.files, *self._waiting]:
             file.close()
 
     # ---- from file to file ----
@@ -132,7 +127,7 @@ class Directory:
     def _read_on(self, file: File) -> bool:
         """Take the next lines of a file; whether anything came of it."""
         more = False
-        if file not in self._missing or file.opened:
+        if file not in self._roster.missing or file.opened:
             try:
                 more = file.changed() and file.pull()
             except Replaced:
@@ -142,25 +137,14 @@ class Directory:
                     self._tell(file.path, error)
         if more:
             self._sort(file, file.take())
-        elif file in self._missing and not self._may_come_back(file):
+        elif file in self._roster.missing and not self._may_come_back(file):
             self._drop(file)
         return more or bool(self._events)
 
     def _sort(self, file: File, found: Lines) -> None:
-        first, last = self._time(file, found.read[0]), self._time(file, found.read[1])
-        self._done += found.read[1] - found.read[0]
-        self._events += self.runs.sort(file, found, (first, last))
-
-    def _time(self, file: File, at: int) -> int:
-        """When what lies at a byte of a file is taken to have been received, ms: never before what was before it."""
-        try:
-            info = os.stat(file.path)
-        except OSError:
-            return self._at
-        written, size = info.st_mtime_ns // 1_000_000, max(info.st_size, 1)
-        since = self._since or written
-        self._at = max(self._at, since + (written - since) * min(at, size) // size)
-        return self._at
+        begin, end = found.read
+        self._done += end - begin
+        self._events += self.runs.sort(file, found, self._times.of(file.path, begin, end))
 
     def _take_last(self, file: File) -> None:
         if (found := file.take_last()) is not None:
@@ -171,38 +155,33 @@ class Directory:
         self._take_last(file)
         if file.torn:
             self.runs.pass_over(file, file.number + 1, "the line was never ended")
-        with contextlib.suppress(OSError):
-            self._since = os.stat(file.path).st_mtime_ns // 1_000_000
+        self._times.leave(file.path)
         file.close()
 
     def _begin(self, file: File) -> None:
         self._waiting.remove(file)
-        if file in self._begun:
-            self.files.remove(file)
-        else:
-            self._begun.add(file)
-            self._heads.setdefault(file.head, []).append(file)
-        self.files.append(file)
+        if self._roster.begin(file):
+            self._times.begin(file.path)
 
     def _following(self) -> File | None:
         """The next file with a line that was not read: the newest one itself, where it was found at another place."""
-        newest = self.files[-1] if self.files else None
+        newest = self._roster.newest
         looked: set[File] = set()
         while left := [file for file in self._waiting if file not in looked]:
-            if newest is not None and newest in self._missing:
+            if newest is not None and newest in self._roster.missing:
                 left.sort(key=lambda file: file.stem != newest.stem)
             for file in left:
                 looked.add(file)
-                if file in self._begun:
+                if file in self._roster:
                     if file is not newest and self._shows_line(file):
                         return file
                     self._waiting.remove(file)
                     file.close()
-                elif not (file.head and self._is_copy(file)) and self._shows_line(file):
-                    lost = newest in self._missing
+                elif not (file.head and self._roster.is_copy(file)) and self._shows_line(file):
+                    lost = newest in self._roster.missing
                     if not self._known(file):
                         return file
-                    if lost and newest not in self._missing:
+                    if lost and newest not in self._roster.missing:
                         return newest
         return None
 
@@ -224,34 +203,18 @@ class Directory:
     def _known(self, new: File) -> bool:
         """Whether a file has the content of another one, whose copy it is or whose place it took; else what it
         replaced is gone."""
-        if self._is_copy(new):
+        if self._roster.is_copy(new):
             new.close()
             return True
-        for file in [one for one in self._missing if one.stem == new.stem]:
-            if file.head == new.head and self._same(file, new.name):
-                self._waiting.remove(new)
-                new.close()
-                file.move(new.path)
-                self._missing.discard(file)
-                if file is not self.files[-1]:
-                    self._waiting.append(file)
-                return True
-            self._drop(file)
-        return False
-
-    def _is_copy(self, new: File) -> bool:
-        """Whether a file that was read stands beside this one, with the same name but for its ending, and content."""
-        return any(one.stem == new.stem and one not in self._missing for one in self._heads.get(new.head, ()))
-
-    def _same(self, file: File, name: str) -> bool:
-        """Whether what was read of a file stands in the one of that name."""
-        probe = File.of(self.path, file.note() | {"name": name}, self._max_tick)
-        try:
-            probe.open()
-        except (Replaced, OSError):
+        file = self._roster.recognize(new)
+        if file is None:
+            for old in [one for one in self._roster.missing if one.stem == new.stem]:
+                self._drop(old, replaced=True)
             return False
-        finally:
-            probe.close()
+        new.close()
+        self._waiting.remove(new)
+        if file is not self._roster.newest and file not in self._waiting:
+            self._waiting.append(file)
         return True
 
     def _may_come_back(self, file: File) -> bool:
@@ -261,18 +224,13 @@ class Directory:
     def _miss(self, file: File) -> None:
         """What was read of a file is not where it was; what is there now may show what became of it."""
         file.close()
-        if file in self._begun:
-            self._missing.add(file)
+        if file in self._roster:
+            self._roster.missing.add(file)
         if not any(one.path == file.path for one in self._waiting if one is not file):
             self._waiting.append(File(file.path, self._max_tick))
 
-    def _drop(self, file: File) -> None:
-        file.close()
-        file.gone = True
-        self.files.remove(file)
-        self._begun.remove(file)
-        self._heads[file.head].remove(file)
-        self._missing.discard(file)
+    def _drop(self, file: File, *, replaced: bool = False) -> None:
+        self._roster.drop(file, replaced=replaced)
         if file in self._waiting:
             self._waiting.remove(file)
         self._events.append(Gone(file))
@@ -302,31 +260,19 @@ class Directory:
 
     def _compare(self, names: dict[str, int]) -> None:
         """Hold what is there (names and inodes) against what is known."""
-        known = {file.name for file in self.files}
-        renamed = {inode: name for name, inode in names.items() if name not in known}
-        taken: set[str] = set()  # names whose files are those that were read
-        for file in self.files:
-            if file in self._missing:
-                continue
-            name = renamed.get(file.inode) if names.get(file.name) != file.inode else None
-            if name is not None and (file.opened or self._same(file, name)):  # inodes of deleted files come again
-                file.path = self.path / name
-            if names.get(file.name) == file.inode:
-                taken.add(file.name)
-            else:
-                self._missing.add(file)
+        taken = self._roster.place(names)
         self._take_sizes(taken)
-        here = {file.name for file in self._waiting if file not in self._begun}
-        self._waiting = [file for file in self._waiting if file in self._begun or file.name in names]
+        here = {file.name for file in self._waiting if file not in self._roster}
+        self._waiting = [file for file in self._waiting if file in self._roster or file.name in names]
         new = sorted(set(names) - taken - here, key=natural)
         self._waiting += [File(self.path / name, self._max_tick) for name in new]
-        for file in [one for one in self._missing if one is not self.files[-1]]:
+        for file in [one for one in self._roster.missing if one is not self._roster.newest]:
             if not self._may_come_back(file):
                 self._drop(file)
 
     def _take_sizes(self, taken: set[str]) -> None:
         """Whether files that were read to their end have grown or were cut; of some of them at each look."""
-        read = [file for file in self.files[:-1] if file not in self._missing]
+        read = [file for file in self._roster.files[:-1] if file not in self._roster.missing]
         some = read[self._turn : self._turn + _STATS]
         self._turn = self._turn + _STATS if self._turn + _STATS < len(read) else 0
         for file in some:
@@ -334,7 +280,7 @@ class Directory:
             if size > file.size and file not in self._waiting:
                 self._waiting.append(file)
             elif size < file.size:
-                self._missing.add(file)
+                self._roster.missing.add(file)
                 taken.discard(file.name)
 
 
@@ -350,6 +296,15 @@ def _listing(path: Path) -> dict[str, int]:
     except (FileNotFoundError, NotADirectoryError):
         return {}
     return found
+
+
+def has_files(path: Path) -> bool:
+    """Whether a directory has files of ticks at its top.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    return bool(_listing(path))
 
 
 def _size(path: Path) -> int:

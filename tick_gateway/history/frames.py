@@ -28,10 +28,18 @@ _LOOK_BACK: Final = len(MAGIC) - 1  # of a new frame's magic, so much may have f
 
 
 class Cut(NamedTuple):
-    """Bytes of a file, from ``begin`` to ``end``, that belong to no whole block of a frame."""
+    """Bytes of a file, from ``begin`` to before ``end``, that belong to no whole block of a frame; none of them: the
+    frame before breaks off there."""
 
     begin: int
     end: int
+
+    def __str__(self) -> str:
+        if self.end - self.begin > 1:
+            return f"bytes {self.begin} to {self.end - 1} belong to no whole zstd frame"
+        if self.end > self.begin:
+            return f"byte {self.begin} belongs to no whole zstd frame"
+        return f"the zstd frame before byte {self.end} breaks off"
 
 
 class _Header(NamedTuple):

@@ -2,8 +2,9 @@
 
     DIR/RUN/index := CRC-32 of the JSON in hex, line feed, one JSON object, line feed
 
-It is saved when a segment is sealed or deleted and at a clean end. Where it is lost, damaged, of another format or does
-not fit a file, that file's feet tell. What it alone knows is how much was published that is no longer stored.
+It is saved when a segment is sealed or deleted, at a clean end, and by a start that had to ask the feet. Where it is
+lost, damaged, of another format or does not fit a file, that file's feet tell. What it alone knows is how much was
+published that is no longer stored, and where that ended.
 
 Everything here waits for the disk; none of it is called on the event loop.
 """
@@ -64,6 +65,7 @@ class Index(NamedTuple):
     ended: bool
     lost_tail: bool
     segments: list[Listed]
+    edges: tuple[tuple[int, int], ...] = ()
 
 
 def pack_index(index: Index) -> bytes:
@@ -91,7 +93,8 @@ def unpack_index(data: bytes) -> Index | None:
     if index.pop("version", None) != VERSION or tuple(index.pop("fields", ())) != FIELDS:
         return None
     segments = [Listed(**row) for row in index.pop("segments")]
-    return Index(**index, segments=segments)
+    edges = tuple((number, t) for number, t in index.pop("edges", ()))
+    return Index(**index, segments=segments, edges=edges)
 
 
 def save_index(folder: Path, run: StoredRun) -> None:
@@ -109,7 +112,10 @@ def save_index(folder: Path, run: StoredRun) -> None:
         Listed(segment.name, segment.size, _end(segment.path, segment.size) or 0, segment.sealed, rows[id(segment)])
         for segment in run.segments
     ]
-    index = Index(run.id, run.seq, run.started, run.origin, run.total, run.tip, run.ended, run.lost_tail, segments)
+    index = Index(
+        run.id, run.seq, run.started, run.origin, run.total, run.tip, run.ended, run.lost_tail, segments,
+        tuple(sorted(run.edges.items())),
+    )  # fmt: skip
     temporary = folder / f"{INDEX}.new"
     temporary.write_bytes(pack_index(index))
     temporary.replace(folder / INDEX)
@@ -136,6 +142,12 @@ def entries_of(listed: Listed, segment: Segment) -> list[Entry]:
               count=count, step=step, size=size, frame=frame, crc=crc)
         for offset, foot, ordinal, first, last, first_at, last_at, count, step, size, frame, crc in listed.blocks
     ]  # fmt: skip
+
+
+def edges_of(listed: Listed) -> dict[int, int]:
+    """Where the blocks of a segment end, which is gone; see ``StoredRun.edges``."""
+    ordinal, last, count = (FIELDS.index(name) for name in ("ordinal", "last", "count"))
+    return {row[ordinal] + row[count]: row[last] for row in listed.blocks}
 
 
 def fits(listed: Listed, path: Path) -> bool:

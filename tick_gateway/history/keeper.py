@@ -7,7 +7,7 @@ While the disk keeps up, no reader has a tick that a crash could take back. Wher
 than ``LAG_SECONDS``) or fails, live goes on without it: ticks are shown at once, ``state`` says so, what could not be
 written is a hole in history, and writing starts again by itself.
 
-Everything but ``_work`` and the ``Writer`` runs on the loop.
+Everything but ``_work`` runs on the loop.
 """
 
 from __future__ import annotations
@@ -19,40 +19,21 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal
 
 from ..bus import TickBus
 from ..ring import Batch, Run
 from .archive import Archive
-from .limits import Event, Removed
+from .limits import Removed
 from .recorder import Recorder
+from .writer import MAINTAIN_SECONDS, Group, Writer, Wrote
 
 log = logging.getLogger("tick_gateway.history")
 
-Item = Batch | Run  # a run: it is over
 State = Literal["ok", "lagging", "failing"]
 
 LAG_SECONDS: Final = 0.1
 VERDICT_SECONDS: Final = 5.0  # how long a publisher's answer waits for a disk that is slow
-RETRY_SECONDS: Final = 1.0
-_MAINTAIN_SECONDS: Final = 0.5
-_READERS: Final = 2  # threads that read blocks
-
-
-@dataclass(slots=True)
-class _Group:
-    """What was handed over at once."""
-
-    number: int
-    items: list[Item]
-    handed: float  # monotonic seconds
-    shown: bool = False
-
-    @property
-    def batches(self) -> list[Batch]:
-        return [item for item in self.items if isinstance(item, Batch)]
 
 
 class Keeper:
@@ -82,13 +63,13 @@ class Keeper:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._number = 0
-        self._flight: deque[_Group] = deque()  # handed over, not done
+        self._flight: deque[Group] = deque()  # handed over, not done
         self._refused = 0  # the number of the last group that is not stored, and will not be
         self._waiting: list[tuple[int, asyncio.Future[None]]] = []
         self._timer: asyncio.TimerHandle | None = None
         # What follows is shared with the thread.
         self._changed = threading.Condition()
-        self._queue: list[_Group] = []
+        self._queue: list[Group] = []
         self._queued = 0  # bytes
         self._closing = False
         self._through = 0  # the number of the last group that the thread is through with
@@ -164,7 +145,7 @@ class Keeper:
         """Take what was published since the last time, and the runs that were ended behind it."""
         assert self._loop is not None
         self._number += 1
-        group = _Group(self._number, [*batches, *ended], time.monotonic())
+        group = Group(self._number, [*batches, *ended], time.monotonic())
         self._flight.append(group)
         size = sum(batch.size for batch in batches)
         with self._changed:
@@ -177,7 +158,7 @@ class Keeper:
             self._changed.notify()
         if not fits:
             self._fall("lagging", f"more than {self._queue_bytes} bytes wait for the disk")
-            left_out = _Group(self._number, list(batches), group.handed)
+            left_out = Group(self._number, list(batches), group.handed)
             self._refuse([left_out])
             self._show([left_out])
         elif self.state != "ok":
@@ -202,7 +183,7 @@ class Keeper:
     def _show_all(self) -> None:
         self._show(self._flight)
 
-    def _show(self, groups: Iterable[_Group]) -> None:
+    def _show(self, groups: Iterable[Group]) -> None:
         """Let readers have what they have not yet; in the order in which it was published."""
         groups = [group for group in groups if not group.shown]
         for group in groups:
@@ -211,11 +192,16 @@ class Keeper:
         if groups:
             self._shown()
 
-    def _refuse(self, groups: Sequence[_Group]) -> None:
-        """These are not stored, and will not be."""
+    def _refuse(self, groups: Iterable[Group], vouched: tuple[str, int] | None = None) -> None:
+        """These are not stored, and will not be; but see ``Wrote.vouched``."""
         for group in groups:
-            self._refused = group.number
-            self.unstored += sum(len(batch.ticks) for batch in group.batches)
+            lost = [batch for batch in group.batches if not self._holds(batch)]
+            if lost:
+                self._refused = group.number
+            for batch in lost:
+                end = batch.ordinal + len(batch.ticks)
+                comes_back = vouched is not None and batch.run.id == vouched[0] and end <= vouched[1]
+                self.unstored += 0 if comes_back else len(batch.ticks)
 
     def _fall(self, state: State, reason: str) -> None:
         if self.state == "ok":
@@ -245,7 +231,7 @@ class Keeper:
     def _done(self, wrote: Wrote) -> None:
         """The thread is through with every group up to a number."""
         self.bytes, error = wrote.size, wrote.error
-        done: list[_Group] = []
+        done: list[Group] = []
         while self._flight and self._flight[0].number <= wrote.upto:
             done.append(self._flight.popleft())
         for group in done if error is None else ():
@@ -257,7 +243,7 @@ class Keeper:
                 self.archive.closed(run, event.entry)
         # Readers come after that: what memory lets go of for what they are shown may be in a block that was closed.
         if error is not None:
-            self._refuse([group for group in done if not self._holds(group)])
+            self._refuse(done, wrote.vouched)
             self._show(done)
             self._fall("failing", f"{error.strerror or error}")
         elif done and not self._late:
@@ -265,9 +251,9 @@ class Keeper:
         self._show(done)
         self._settle()
 
-    def _holds(self, group: _Group) -> bool:
-        """Whether a group came to disk, though not all did that was written with it."""
-        return all(self.archive.holds(batch.run, batch.first, batch.last) for batch in group.batches)
+    def _holds(self, batch: Batch) -> bool:
+        """Whether a batch came to disk, though not all did that was written with it."""
+        return self.archive.holds(batch.run, batch.first, batch.last)
 
     @property
     def _late(self) -> bool:
@@ -281,7 +267,7 @@ class Keeper:
         while not closing:
             with self._changed:
                 if not self._queue and not self._closing:
-                    self._changed.wait(_MAINTAIN_SECONDS)
+                    self._changed.wait(MAINTAIN_SECONDS)
             groups, closing = self._fetch()
             if (wrote := self._writer.round(groups, closing)) is not None:
                 self._through = max(self._through, wrote.upto)
@@ -289,123 +275,12 @@ class Keeper:
                 with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left to be told
                     self._loop.call_soon_threadsafe(self._done, wrote)
 
-    def _fetch(self) -> tuple[list[_Group], bool]:
+    def _fetch(self) -> tuple[list[Group], bool]:
         """What waits to be written, and whether nothing will come behind it."""
         with self._changed:
             groups, self._queue, self._queued = self._queue, [], 0
             return groups, self._closing
 
 
-class Wrote(NamedTuple):
-    """What one round of writing did.
-
-    Attributes:
-        upto: the number of the last group that it is through with; 0: it had none.
-        error: why what it had is not stored, or None.
-        events: blocks that were closed, segments that were deleted.
-        size: bytes of all segments.
-    """
-
-    upto: int
-    error: OSError | None
-    events: list[Event]
-    size: int
-
-
-class Writer:
-    """The thread's side of a keeper: it owns the recorder, and writes in rounds."""
-
-    def __init__(self, recorder: Recorder) -> None:
-        self._recorder = recorder
-        self._maintained = 0.0
-        self._retry_at = 0.0
-        self._due: list[Run] = []  # whose end could not be written yet
-        self._broke = OSError("the disk does not work")
-
-    def round(self, groups: Sequence[_Group], closing: bool = False) -> Wrote | None:
-        """Write what was handed over, and do what time alone asks for; None: nothing is to be told.
-
-        Args:
-            closing: it is the last round.
-        """
-        recorder, now = self._recorder, time.monotonic()
-        error: OSError | None = None
-        items = [*self._due, *(item for group in groups for item in group.items)]
-        self._due = [item for item in items if isinstance(item, Run)]
-        try:
-            if recorder.broken and (now < self._retry_at or not items):
-                raise _StillBroken
-            if recorder.broken:
-                recorder.resume()
-            _write(recorder, items)
-            self._due = []
-            if now - self._maintained >= _MAINTAIN_SECONDS or closing:
-                self._maintained = now
-                recorder.maintain()
-        except _StillBroken:
-            error = self._broke if groups else None
-        except OSError as problem:
-            error = self._broke = problem
-            self._retry_at = now + RETRY_SECONDS
-        if closing:
-            with contextlib.suppress(OSError):  # the next start recovers what is open
-                recorder.close()
-        events, recorder.events = recorder.events, []
-        if not (groups or events or error is not None):
-            return None
-        return Wrote(groups[-1].number if groups else 0, error, events, recorder.size)
-
-
-class _StillBroken(Exception):
-    """It is too early to try again."""
-
-
 def _too_late(batches: Sequence[Batch], ended: Sequence[Run]) -> None:
     """What is published while the gateway shuts down is neither stored nor shown."""
-
-
-def _write(recorder: Recorder, items: Sequence[Item]) -> None:
-    """Write batches together, and say that runs are over where they are."""
-    batches: list[Batch] = []
-    for item in items:
-        if isinstance(item, Batch):
-            batches.append(item)
-            continue
-        if batches:
-            recorder.write(batches)
-            batches = []
-        recorder.end(item)
-    if batches:
-        recorder.write(batches)
-
-
-class ReadingThreads:
-    """Runs what waits for the disk on threads, and calls back on the loop (see ``archive.Elsewhere``)."""
-
-    def __init__(self) -> None:
-        self._pool: ThreadPoolExecutor | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-
-    def start(self) -> None:
-        """Take this thread's running loop."""
-        self._loop = asyncio.get_running_loop()
-        self._pool = ThreadPoolExecutor(_READERS, thread_name_prefix="tick-gateway-read")
-
-    def close(self) -> None:
-        if self._pool is not None:
-            self._pool.shutdown(wait=False, cancel_futures=True)
-
-    def __call__(self, job: Callable[[], None], done: Callable[[Exception | None], None]) -> None:
-        assert self._pool is not None and self._loop is not None, "start() comes first"
-        loop = self._loop
-
-        def work() -> None:
-            problem: Exception | None = None
-            try:
-                job()
-            except Exception as error:  # told on the loop, where it is decided what it means
-                problem = error
-            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left to be told
-                loop.call_soon_threadsafe(done, problem)
-
-        self._pool.submit(work)

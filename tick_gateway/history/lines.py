@@ -20,6 +20,7 @@ from zlib import crc32
 from ..errors import TickError
 from ..tick import parse
 from .content import Content, Replaced, stem_of
+from .waymarks import Waymarks
 
 log = logging.getLogger("tick_gateway.files")
 
@@ -57,6 +58,7 @@ class File:
         number: lines that were taken.
         size: bytes of the file that were read.
         gone: its content is not on disk any more.
+        waymarks: they vouch for what a cut leaves of it.
         boundaries: places at which reading can begin, as (content before it, bytes of the file before it).
     """
 
@@ -70,6 +72,7 @@ class File:
         self.size = 0
         self.gone = False
         self._told_line = self._told_cut = False
+        self.waymarks = Waymarks()
         self.boundaries: list[tuple[int, int]] = []
         self._max_line = max_line
         self._content: Content | None = None
@@ -78,6 +81,7 @@ class File:
         self._carry: list[bytes] = []  # of the line that is not whole
         self._carried = 0  # its bytes, those that were not kept counted
         self._beyond = 0
+        self._given = 0  # bytes of content that were read
         self._crc_read = 0  # of all that was read
         self._crc_ready = 0  # the same, to the end of the lines that are ready
         self._seen = (-1, -1)  # as ``Content.seen``, when it was closed
@@ -119,7 +123,7 @@ class File:
             crc, rest = crc32(data[:missing], crc), data[missing:]
         if crc != self.crc:
             raise Replaced
-        self._crc_read = crc
+        self._given, self._crc_read = self.offset, crc
         self._split(rest)
         self.size = self._taken = content.read
 
@@ -180,6 +184,37 @@ class File:
         now = os.stat(self.path)
         return now.st_size > 0 and (now.st_size, now.st_mtime_ns) != self._seen
 
+    def shrink(self, path: Path) -> bool:
+        """Stand at the end of what a cut has left; whether the file at a path is that: it ends inside what was taken,
+        behind half of it at least, and begins in the same way. One that is begun anew alike is shorter at first.
+
+        Raises:
+            Replaced, OSError: as ``open``.
+        """
+        content = Content(path)
+        given = crc = lines = end = end_crc = vouched = 0
+        try:
+            while data := content.more():
+                if given + len(data) >= self.offset:
+                    return False
+                at = 0
+                for mark, wanted in self.waymarks.between(given, given + len(data)):
+                    crc, at, vouched = crc32(data[at : mark - given], crc), mark - given, mark
+                    if crc != wanted:
+                        return False
+                if (last := data.rfind(b"\n") + 1) > 0:
+                    end, end_crc = given + last, crc32(data[at:last], crc)
+                lines += data.count(b"\n")
+                crc, given = crc32(data[at:], crc), given + len(data)
+        finally:
+            content.close()
+        if end < self.offset / 2 or vouched < end / 2:
+            return False
+        self.close()
+        self.offset, self.crc, self.number, self.size = end, end_crc, lines, content.read
+        self.waymarks.cut(end)
+        return True
+
     def move(self, path: Path) -> None:
         """Its content stands in another file from here on."""
         self.close()
@@ -192,8 +227,11 @@ class File:
             self._content.close()
         self._content = None
         self._ready, self._carry, self._carried, self._beyond = [], [], 0, 0
+        self.waymarks.cut(self.offset)
 
     def _split(self, data: bytes) -> None:
+        self.waymarks.set(data, self._given, self._crc_read)
+        self._given += len(data)
         lines = data.split(b"\n")
         last = lines.pop()
         if lines:
@@ -251,12 +289,11 @@ class File:
         if cuts := content.cuts():
             self._told_cut = True
             log.warning(
-                "%s: bytes %d to %d belong to no whole zstd frame; reading goes on with the frame behind them",
-                self.name, cuts[0].begin, cuts[0].end,
+                "%s: %s; reading goes on with the frame that begins at byte %d", self.name, cuts[0], cuts[0].end
             )  # fmt: skip
         elif content.lost is not None:
             self._told_cut = True
-            log.warning("%s: byte %d is part of no zstd frame; the next frame is waited for", self.name, content.lost)
+            log.warning("%s: byte %d belongs to no zstd frame; the next frame is waited for", self.name, content.lost)
 
     # ---- remembering ----
 
@@ -264,7 +301,7 @@ class File:
         """How far it was taken, as JSON."""
         return {
             "name": self.name, "inode": self.inode, "size": self.size, "head": self.head, "offset": self.offset,
-            "line": self.number, "crc": self.crc,
+            "line": self.number, "crc": self.crc, "waymarks": self.waymarks.upto(self.offset),
         }  # fmt: skip
 
     @classmethod
@@ -273,4 +310,5 @@ class File:
         file = cls(folder / note["name"], max_line)
         file.inode, file.size, file.head = note["inode"], note["size"], note["head"]
         file.offset, file.number, file.crc = note["offset"], note["line"], note["crc"]
+        file.waymarks = Waymarks(note.get("waymarks", ()))
         return file

@@ -32,6 +32,8 @@ class Recorder:
     Attributes:
         runs: what is stored, oldest first; this thread's own.
         events: what happened, for the caller to take away.
+        vouched: after a failure, the run that was written to, and up to which ordinal its open block comes back with
+            ``resume``; None: there was none.
 
     Args:
         runs: what is stored already.
@@ -48,6 +50,7 @@ class Recorder:
     ) -> None:
         self.runs = {run.id: run for run in runs}
         self.events: list[Event] = []
+        self.vouched: tuple[str, int] | None = None
         self._directory = directory
         self._limits = limits
         self._rotation = Rotation(directory, limits, self._tell, time.monotonic())
@@ -291,9 +294,11 @@ class Recorder:
     # ---- faults ----
 
     def _break(self) -> None:
-        self._broken = True
-        if self._rotation.active is not None:
-            self._torn = self._rotation.active.run, self._rotation.active.segment
+        self._broken, self.vouched = True, None
+        if (active := self._rotation.active) is not None:
+            self._torn = active.run, active.segment
+            if active.block is not None:
+                self.vouched = active.run.id, active.block.vouched
         self._drop_files()
         self._run = self._live = None
 

@@ -15,7 +15,6 @@ Everything here waits for the disk; none of it is called on the event loop.
 
 from __future__ import annotations
 
-import errno
 import os
 from bisect import insort
 from collections.abc import Sequence
@@ -26,6 +25,7 @@ from zlib import crc32
 from ..errors import Damaged
 from .block import State, closing, scan, whole_lines
 from .catalog import read_journal
+from .disk import set_aside, write_at
 from .journal import Ending, Flush, Head, Journal, vouched
 from .rescue import NOTHING, Rescued, adopt, begins_foot, cut_off, is_foot, place_of, whole
 from .segment import MAX_MARK, MIN_FOOT, spread
@@ -268,45 +268,3 @@ def _introduce(run: StoredRun, rescued: Rescued) -> None:
     """What is not known of a run of which no foot and no journal is left."""
     if not run.started:
         run.started, run.origin = rescued.ats[0], rescued.ts[0]
-
-
-def write_at(fd: int, data: bytes, at: int) -> None:
-    """Write all of it at an offset.
-
-    Raises:
-        OSError: not all of it could be written.
-    """
-    view = memoryview(data)
-    while view:
-        done = os.pwrite(fd, view, at)
-        if not done:
-            raise OSError(errno.EIO, "nothing could be written")
-        view, at = view[done:], at + done
-
-
-def set_aside(path: Path, offset: int, data: bytes) -> Path:
-    """Keep damaged bytes beside the file that they are cut out of; returns where. Done again, it changes nothing.
-
-    Raises:
-        OSError: they cannot be written.
-    """
-    kept = free_name(path, offset, data)
-    if kept.exists():
-        return kept
-    temporary = kept.with_name(f"{kept.name}.new")
-    with temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(kept)
-    return kept
-
-
-def free_name(path: Path, offset: int, data: bytes | None = None) -> Path:
-    """The name under which bytes that were cut out of a file are kept: not one that others have already."""
-    number = 1
-    while True:
-        kept = path.with_name(f"{path.name}.{offset}{f'-{number}' if number > 1 else ''}.damaged")
-        if not kept.exists() or (data is not None and kept.read_bytes() == data):
-            return kept
-        number += 1

@@ -89,15 +89,13 @@ class Reels:
             Damaged: it is not there any more.
             OSError: the file cannot be read.
         """
-        reel = self._take(file, offset) or _open(file, offset)
-        try:
-            found = reel.read(offset, size)
-        except Replaced:
-            reel.content.close()
-            raise Damaged(f"{file.name} was replaced") from None
-        except BaseException:
-            reel.content.close()
-            raise
+        reel = self._take(file, offset)
+        found = _read(reel, offset, size) if reel is not None else None
+        if reel is None or found is None:  # one that was cut since may still have that
+            reel = _open(file, offset)
+            found = _read(reel, offset, size)
+        if found is None:
+            raise Damaged(f"{file.name} was replaced")
         with self._lock:
             self._reels.append(reel)
             old = self._reels.pop(0) if len(self._reels) > _MOST_REELS else None
@@ -120,6 +118,21 @@ class Reels:
             reels, self._reels = self._reels, []
         for reel in reels:
             reel.content.close()
+
+
+def _read(reel: Reel, offset: int, size: int) -> bytes | None:
+    """Content from a reel, which is closed where that fails; None: the file was replaced, or cut.
+
+    Raises:
+        Damaged, OSError: as ``Reels.read``.
+    """
+    try:
+        return reel.read(offset, size)
+    except BaseException as error:
+        reel.content.close()
+        if isinstance(error, Replaced):
+            return None
+        raise
 
 
 def _open(file: File, offset: int) -> Reel:

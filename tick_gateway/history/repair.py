@@ -23,11 +23,11 @@ from typing import IO, NamedTuple
 from zlib import crc32
 
 from ..errors import Damaged
-from .active import sync_directory
 from .catalog import Progress, read_journal, read_run, run_directories, segment_paths
+from .disk import set_aside, sync_directory
 from .index import load_index, save_index
 from .journal import JOURNAL, Ending
-from .recovery import Recovered, recover_tail, set_aside
+from .recovery import Recovered, recover_tail
 from .shelf import Entry
 from .stored import StoredRun
 from .verify import check, is_misnamed

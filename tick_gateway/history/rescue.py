@@ -143,8 +143,11 @@ def place_of(run: StoredRun, ts: Sequence[int]) -> Place | None:
     behind = run.entries[at] if at < len(run.entries) else None
     if (before is not None and before.last >= ts[0]) or (behind is not None and behind.first <= ts[-1]):
         return None
-    least = before.ordinal + before.count if before is not None else 0
-    follows = ts[0] == before.last + 1 if before is not None else run.started == 0 or ts[0] <= run.origin
+    known = [(number, t) for number, t in run.edges.items() if t < ts[0]]
+    if before is not None:
+        known.append((before.ordinal + before.count, before.last))
+    least, tip = max(known, default=(0, -1))  # so many were published up to there, those that were deleted counted
+    follows = ts[0] == tip + 1 if known else run.started == 0 or ts[0] <= run.origin
     fits = behind is not None and behind.ordinal <= least + len(ts)
     ordinal = least if follows or fits else least + 1
     after_at = before.last_at if before is not None else run.started

@@ -72,7 +72,8 @@ class Debt:
 
 
 def recover(directory: Path, run: StoredRun, debt: Debt, *, writable: bool) -> None:
-    """Close what a crash left open in a run's segments; what the disk does not let be closed is owed.
+    """Close what a crash left open in a run's segments; what the disk does not let be closed is owed. Where the index
+    did not say all of it, it is saved anew, so that the next start need not ask the feet again.
 
     Raises:
         OSError: a file cannot be read.
@@ -94,14 +95,16 @@ def recover(directory: Path, run: StoredRun, debt: Debt, *, writable: bool) -> N
         elif recovered.cut and segment is not run.segments[-1]:  # no crash did that
             debt.damage.append(f"{run.id}/{segment.name}: {recovered.cut} bytes at its end belonged to no block")
     run.entries.sort(key=lambda entry: entry.first)
+    run.prune()
     owed = {segment for _, segment in debt.tails}
     for segment in [one for one in run.segments if one not in owed and not one.path.stat().st_size]:  # no block came
         with contextlib.suppress(OSError):
             segment.path.unlink()
             run.segments.remove(segment)
-    if changed:
+    if changed or (writable and run.told_by_feet and run.segments):
         with contextlib.suppress(OSError):  # a cache: it is made anew at the next start
             save_index(directory / run.id, run)
+            run.told_by_feet = False
 
 
 def _recover(directory: Path, run: StoredRun, segment: Segment) -> Recovered:
@@ -134,7 +137,7 @@ def restore(bus: TickBus, archive: Archive, stored: list[StoredRun], torn: Mappi
         run.ended, run.lost_tail, run.restored = one.ended or one is not stored[-1], one.lost_tail, True
         runs.append(run)
         if one.entries or opened:
-            shelf = archive.shelves[run.id] = Shelf(run, one.entries)
+            shelf = archive.shelves[run.id] = Shelf(run, one.entries, one.edges)
             shelf.open = opened
             if one is stored[-1]:
                 newest = _newest(bus, archive, shelf, total)
@@ -173,6 +176,7 @@ def _newest(bus: TickBus, archive: Archive, shelf: Shelf, total: int) -> list[Ba
         if left is not None and left.ordinal + left.count == before:
             run.evicted, run.evicted_at = left.last, left.last_at
         else:
-            run.evicted = found[0].first - 1 if before else -1
+            edge = shelf.edge(before)
+            run.evicted = edge if edge is not None else found[0].first - 1 if before else -1
             run.evicted_at = found[0].ticks[0].at if before else 0
     return found

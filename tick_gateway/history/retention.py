@@ -71,8 +71,7 @@ def delete(run: StoredRun, segment: Segment) -> None:
     except OSError:
         segment.retired = False
         raise
-    run.segments.remove(segment)
-    run.entries = [entry for entry in run.entries if entry.volume is not segment]
+    run.forget(segment)
     if not run.segments:
         remove_folder(folder)
 

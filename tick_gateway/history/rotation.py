@@ -15,9 +15,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from .active import Active, sync_directory
+from .active import Active
+from .disk import free_name, sync_directory
 from .limits import Closed, Event, Limits, Removed
-from .recovery import free_name, recover_tail
+from .recovery import recover_tail
 from .segment import Foot
 from .stored import StoredRun
 from .volume import Segment, segment_name
@@ -154,8 +155,7 @@ class Rotation:
         if path.exists() and path.stat().st_size:  # of blocks that are so damaged that their numbers are not known
             path.replace(free_name(path, 0))
         for segment in [segment for segment in run.segments if segment.path == path]:
-            run.segments.remove(segment)
-            run.entries = [entry for entry in run.entries if entry.volume is not segment]
+            run.forget(segment)
             self._tell(Removed(run.id, segment))
         return Segment(path)
 

@@ -9,7 +9,7 @@ Pure: no I/O, no clock, no asyncio.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from ..ring import BATCH_BYTES, Batch, Run
@@ -154,11 +154,11 @@ class Shelf:
 
     __slots__ = ("_edges", "entries", "open", "run")
 
-    def __init__(self, run: Run, entries: Iterable[Entry] = ()) -> None:
+    def __init__(self, run: Run, entries: Iterable[Entry] = (), edges: Mapping[int, int] | None = None) -> None:
         self.run = run
         self.entries = list(entries)
         self.open: list[Batch] = []
-        self._edges: dict[int, int] = {}  # by what follows (its ordinal): the last ``t`` before it, which was removed
+        self._edges = dict(edges or {})  # by what follows (its ordinal): the last ``t`` before it, which was removed
 
     def after(self, t: int) -> Stored | None:
         """The first that holds a tick after ``t``, or None."""
@@ -214,6 +214,10 @@ class Shelf:
             return stored.ordinal > 0
         closed = self.entries[at - 1]
         return stored.ordinal != closed.ordinal + closed.count
+
+    def edge(self, ordinal: int) -> int | None:
+        """The ``t`` before what follows so many published ticks, where that was removed from here; else None."""
+        return self._edges.get(ordinal)
 
     def holds(self, low: int, high: int) -> bool:
         """Whether all that was published with low <= t <= high, both of which were, is stored."""

@@ -12,8 +12,9 @@ from ..bus import TickBus
 from ..errors import HistoryError, Locked
 from .archive import Archive
 from .catalog import Progress, lock, read_directory
-from .keeper import Keeper, ReadingThreads
+from .keeper import Keeper
 from .limits import Event, Limits
+from .reading import ReadingThreads
 from .recorder import Recorder
 from .restoring import Debt, recover, restore
 from .stored import StoredRun
@@ -82,8 +83,6 @@ class Store:
     def _open(self, progress: Progress | None) -> list[StoredRun]:
         try:
             self._lock = lock(self.directory)
-        except Locked:
-            raise
         except OSError as error:
             self._debt.trouble = f"the directory cannot be written to: {error.strerror}"
         try:

@@ -23,7 +23,10 @@ class StoredRun:
         entries: their blocks, in order.
         total: how many ticks were published as far as is known, those that are no longer stored counted.
         tip: the highest ``t`` of those, -1: none.
+        edges: what is known of the ends of blocks that were deleted: how many ticks were published up to there, and the
+            ``t`` of the last of them. So who has that tick misses nothing.
         ended, lost_tail: as in ``segment.Foot``.
+        told_by_feet: some of it, since there is no index that says all of it.
     """
 
     id: str
@@ -34,8 +37,10 @@ class StoredRun:
     entries: list[Entry] = field(default_factory=list)
     total: int = 0
     tip: int = -1
+    edges: dict[int, int] = field(default_factory=dict)
     ended: bool = False
     lost_tail: bool = False
+    told_by_feet: bool = False
 
     def take(self, segment: Segment, found: Found) -> None:
         """Take a foot in, the next one of its segment."""
@@ -51,6 +56,22 @@ class StoredRun:
     def know(self, total: int, tip: int) -> None:
         """So many ticks were published, up to this one; what was known already stands."""
         self.total, self.tip = max(self.total, total), max(self.tip, tip)
+
+    def forget(self, segment: Segment) -> None:
+        """A segment is gone, and its blocks with it."""
+        gone = [entry for entry in self.entries if entry.volume is segment]
+        self.segments.remove(segment)
+        self.entries = [entry for entry in self.entries if entry.volume is not segment]
+        self.edges |= {entry.ordinal + entry.count: entry.last for entry in gone}
+        self.prune()
+
+    def prune(self) -> None:
+        """Forget edges behind which no block follows, nor may one."""
+        follows = {entry.ordinal for entry in self.entries}
+        newest = max(self.edges, default=0)
+        self.edges = {
+            number: t for number, t in self.edges.items() if number in follows or self.stored <= number == newest
+        }
 
     @property
     def stored(self) -> int:

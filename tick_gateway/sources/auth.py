@@ -1,5 +1,7 @@
 """Who may publish: whoever has the token, or where none is set, this machine alone.
 
+Where the gateway follows a directory, nobody may.
+
 A loopback peer is not enough for the latter: a local reverse proxy is one, and so is a browser that some web page
 directs. Each of the two leaves a trace in the request, and each trace is refused.
 """
@@ -13,7 +15,7 @@ from typing import Final
 
 from aiohttp import HttpVersion11, web
 
-from ..errors import NotAllowed
+from ..errors import NotAllowed, Tailing
 from ..hub import Hub
 
 _TRACES: Final = frozenset(
@@ -27,11 +29,17 @@ def authorize(request: web.Request, hub: Hub) -> None:
 
     Raises:
         NotAllowed: 401 where a token would help, else 403.
+        Tailing: the gateway's ticks come from a directory.
     """
-    token = hub.settings.publish_token
-    if not token:
+    if hub.settings.publish_token:
+        _only_with_token(request, hub.settings.publish_token)
+    else:
         _only_this_machine(request, hub)
-        return
+    if hub.tailing:  # who may not publish anyway is not told where ticks come from
+        raise Tailing
+
+
+def _only_with_token(request: web.Request, token: str) -> None:
     scheme, _, given = request.headers.get("Authorization", "").partition(" ")
     right = hmac.compare_digest(given.strip().encode("utf-8", "surrogateescape"), token.encode())
     if scheme.lower() != "bearer" or not right:
@@ -40,21 +48,21 @@ def authorize(request: web.Request, hub: Hub) -> None:
 
 def _only_this_machine(request: web.Request, hub: Hub) -> None:
     if not is_loopback(request.remote or ""):
-        raise NotAllowed("without a token only this machine may publish; start the gateway with --publish-token")
+        raise NotAllowed("without a token only this machine may publish (setting publish_token)")
     if request.version < HttpVersion11:
         raise NotAllowed(
             "without a token a publisher must speak HTTP/1.1: HTTP/1.0 is what reverse proxies speak by default, and "
-            "they hide who asks; use --publish-token"
+            "they hide who asks (setting publish_token)"
         )
     host = host_name(request.headers.get("Host", ""))
     ours = {name.strip().lower() for name in hub.settings.publish_hosts.split(",")} - {""}
     if not is_loopback(host) and host.lower() not in ours:
         raise NotAllowed(
-            f"without a token the Host of a publisher must be localhost, not {host!r:.80}; use --publish-token, or "
-            "--publish-hosts for another name of this machine"
+            f"without a token the Host of a publisher must be localhost, not {host!r:.80} (settings "
+            "publish_token and, for another name of this machine, publish_hosts)"
         )
     for name in _traces(request):
-        raise NotAllowed(f"without a token a publisher's request may not carry {name:.40}; use --publish-token")
+        raise NotAllowed(f"without a token a publisher's request may not carry {name:.40} (setting publish_token)")
 
 
 def _traces(request: web.Request) -> Iterator[str]:

@@ -60,6 +60,7 @@ class Tail:
         self._data = Path(settings.data) if settings.data else None
         self._directory = Directory(path, settings.max_tick)
         self._live: InPlace | None = None
+        self._notes: _Notes | None = None  # with ``--data``
         self._stop = threading.Event()
         self._whole = True  # all that was read was published
         self._told: set[str] = set()
@@ -76,7 +77,8 @@ class Tail:
             self._directory, _ = bring(self._path, self._data, limits_of(settings), settings.max_tick, progress)
 
     def attach(self, hub: Hub, progress: Progress) -> None:
-        """Without ``--data``: let the directory be the history of a hub that has not started."""
+        """Let nobody else publish to a hub that has not started; without ``--data``, the directory is its history."""
+        hub.tailing = True
         if self._data is not None:
             return
         volumes = Volumes(self._settings.max_tick)
@@ -90,6 +92,7 @@ class Tail:
         """Publish what is written, until it is cancelled."""
         hub, loop = gateway.hub, asyncio.get_running_loop()
         failed: asyncio.Future[None] = loop.create_future()
+        self._notes = _Notes(self._data, hub, loop) if self._data is not None else None
 
         def work() -> None:
             try:
@@ -106,21 +109,20 @@ class Tail:
             self._stop.set()
             await loop.run_in_executor(None, thread.join, _JOIN_SECONDS)
             if not thread.is_alive():
-                if self._data is not None and self._whole and await hub.settled():
-                    _Notes(self._data, hub, loop).write(self._directory.note())
+                if self._notes is not None and self._whole and await self._notes.stored():
+                    self._notes.write(self._directory.note())
                 self._directory.close()
 
     # ---- the thread ----
 
     def _follow(self, hub: Hub, loop: asyncio.AbstractEventLoop) -> None:
-        notes = _Notes(self._data, hub, loop) if self._data is not None else None
         while not self._stop.is_set():
             events = self._directory.read()
             for event in events:
                 self._deal_with(hub.bus, loop, event)
             hub.passed_over = self._directory.runs.bad
-            if notes is not None:
-                notes.turn(self._directory, bool(events))
+            if self._notes is not None:
+                self._notes.turn(self._directory, bool(events))
             if not events:
                 self._stop.wait(POLL_SECONDS)
 
@@ -181,6 +183,16 @@ class _Notes:
         self._news = False  # something was read since the last note
         self._waiting: tuple[dict[str, Any], Future[bool]] | None = None  # a note, and whether what it covers is stored
         self._failed = False
+        self._mark = 0  # where what was published since ``stored`` was asked last begins, as history counts
+        self._sound = True  # what it said then
+
+    async def stored(self) -> bool:
+        """Whether all that was published since this was asked last is stored. What the disk did not take before that is
+        a hole that no note mends; but the newest ticks have to be there, or the note says more than history has."""
+        since, self._mark = self._mark, self._hub.mark()
+        settled = await self._hub.settled(since)
+        self._sound = settled and (self._sound or self._mark > since)
+        return self._sound
 
     def turn(self, directory: Directory, news: bool) -> None:
         """Called after everything that was read was published."""
@@ -189,20 +201,19 @@ class _Notes:
         if self._waiting is None:
             if not self._news or now < self._due:
                 return
-            stored = asyncio.run_coroutine_threadsafe(self._hub.settled(), self._loop)
+            stored = asyncio.run_coroutine_threadsafe(self.stored(), self._loop)
             self._waiting, self._news = (directory.note(), stored), False
         elif self._waiting[1].done():
             (note, stored), self._waiting = self._waiting, None
-            if stored.result():
+            if stored.result():  # else the next ticks tell
                 self.write(note)
-            else:
-                self._news = True
         else:
             return
         took = time.monotonic() - now
         self._due = now + max(_NOTE_SECONDS, took / _NOTE_SHARE)
 
     def write(self, note: dict[str, Any]) -> None:
+        """Write a note, or say once that it cannot be written: then more is read again after a crash."""
         try:
             write_note(self._data, note)
         except OSError as error:

@@ -1,0 +1,140 @@
+"""The files of a directory that ticks were read from, and what became of them.
+
+A file is known by its content. One that is not at its place may have been renamed, compressed, cut, or taken away, and
+may come back: none of that makes its ticks new ones. Which file is read next is not decided here.
+
+Everything here waits for the disk; none of it is called on the event loop.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from .content import Replaced
+from .lines import File
+
+_MOST_GONE: Final = 256  # files that are remembered after they were taken away
+
+
+class Roster:
+    """What was read in one directory.
+
+    Attributes:
+        files: oldest first; the last one is being read.
+        missing: those of them that are not at their place.
+    """
+
+    def __init__(self, path: Path, max_tick: int) -> None:
+        self.files: list[File] = []
+        self.missing: set[File] = set()
+        self._path = path
+        self._max_tick = max_tick
+        self._known: set[File] = set()  # what is in ``files``
+        self._heads: dict[str, list[File]] = {}  # the same, by first lines
+        self._gone: deque[File] = deque(maxlen=_MOST_GONE)
+
+    @property
+    def newest(self) -> File | None:
+        """The file that is being read."""
+        return self.files[-1] if self.files else None
+
+    def __contains__(self, file: File) -> bool:
+        return file in self._known
+
+    def begin(self, file: File) -> bool:
+        """Let a file be the newest; whether it is read for the first time."""
+        first = file not in self._known
+        if not first:
+            self.files.remove(file)
+        self._add(file, len(self.files))
+        return first
+
+    def _add(self, file: File, at: int) -> None:
+        self.files.insert(at, file)
+        if file not in self._known:
+            self._known.add(file)
+            self._heads.setdefault(file.head, []).append(file)
+
+    def drop(self, file: File, *, replaced: bool) -> None:
+        """What was read of a file is not on disk any more; where nothing is in its place, it may come back."""
+        file.close()
+        file.gone = True
+        self.files.remove(file)
+        self._known.remove(file)
+        self._heads[file.head].remove(file)
+        self.missing.discard(file)
+        if not replaced:
+            self._gone.append(file)
+
+    # ---- who is who ----
+
+    def place(self, names: Mapping[str, int]) -> set[str]:
+        """Hold what is there, names and inodes, against what was read; returns the names of files that were."""
+        known = {file.name for file in self.files}
+        renamed = {inode: name for name, inode in names.items() if name not in known}
+        taken: set[str] = set()
+        for file in self.files:
+            if file in self.missing:
+                continue
+            name = renamed.get(file.inode) if names.get(file.name) != file.inode else None
+            if name is not None and (file.opened or self._same(file, name)):  # inodes of deleted files come again
+                file.path = self._path / name
+            if names.get(file.name) == file.inode:
+                taken.add(file.name)
+            else:
+                self.missing.add(file)
+        return taken
+
+    def is_copy(self, new: File) -> bool:
+        """Whether a file that was read stands beside this one, with the same name but for its ending, and content."""
+        return any(one.stem == new.stem and one not in self.missing for one in self._heads.get(new.head, ()))
+
+    def recognize(self, new: File) -> File | None:
+        """The file that was read and is this one, which took its place or came back; it lies here from now on."""
+        for file in [*self.missing, *self._gone]:
+            if file.stem != new.stem or file.head != new.head:
+                continue
+            if self._same(file, new.name) or self._cut(file, new):
+                file.move(new.path)
+                self.missing.discard(file)
+                if file not in self._known:
+                    self._gone.remove(file)
+                    file.gone = False
+                    self._add(file, 0)
+                return file
+        return None
+
+    def _same(self, file: File, name: str) -> bool:
+        """Whether what was read of a file stands in the one of that name."""
+        probe = File.of(self._path, file.note() | {"name": name}, self._max_tick)
+        try:
+            probe.open()
+        except (Replaced, OSError):
+            return False
+        finally:
+            probe.close()
+        return True
+
+    def _cut(self, file: File, new: File) -> bool:
+        """Whether a file is what was left of one that was read."""
+        try:
+            return file.shrink(new.path)
+        except (Replaced, OSError):  # the next look sees what became of it
+            return False
+
+    # ---- remembering ----
+
+    def note(self) -> dict[str, Any]:
+        """What was read, as JSON."""
+        return {"files": [file.note() for file in self.files], "gone": [file.note() for file in self._gone]}
+
+    def recall(self, note: dict[str, Any]) -> None:
+        """Know what a note says; for a roster that knows nothing yet."""
+        for one in note["files"]:
+            self._add(File.of(self._path, one, self._max_tick), len(self.files))
+        self._gone.extend(File.of(self._path, one, self._max_tick) for one in note.get("gone", ()))
+        for file in self._gone:
+            file.gone = True

@@ -1,0 +1,65 @@
+"""When ticks are taken to have been received that nobody here saw come: by the times of their files.
+
+    a file's birth ──── evenly, by bytes ────► its last change        the first time that it is read
+    the last tick ───── evenly, by bytes ────► its last change        what was appended since
+
+Estimates, and never before what was read before them.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+from .birth import born
+
+
+class Times:
+    """Estimates for one directory, as it is read.
+
+    Attributes:
+        at: the last time that was given, ms since the epoch; 0: none yet.
+    """
+
+    def __init__(self) -> None:
+        self.at = 0
+
+    def begin(self, path: Path) -> None:
+        """A file is read for the first time."""
+        self.at = max(self.at, _made(path))
+
+    def leave(self, path: Path) -> None:
+        """A file was read to its end, and a newer one comes."""
+        try:
+            self.at = max(self.at, _changed(os.stat(path)))
+        except OSError:  # it is gone: what was read of it says enough
+            return
+
+    def of(self, path: Path, begin: int, end: int) -> tuple[int, int]:
+        """When the first and the last of what lies between two bytes of a file were received, ms."""
+        first, self.at = self.at, self._at(path, begin, end)
+        return first or self.at, self.at
+
+    def _at(self, path: Path, begin: int, end: int) -> int:
+        try:
+            info = os.stat(path)
+        except OSError:
+            return self.at
+        written = _changed(info)
+        since = self.at or written
+        return max(since, since + (written - since) * (end - begin) // max(info.st_size - begin, end - begin, 1))
+
+
+def _changed(info: os.stat_result) -> int:
+    """When a file was changed last, ms; one that comes from a clock that is ahead, now."""
+    return min(info.st_mtime_ns, time.time_ns()) // 1_000_000
+
+
+def _made(path: Path) -> int:
+    """When a file was begun, ms; 0: that is not known, as of a copy that was made after the last change."""
+    try:
+        made, changed = born(path), _changed(os.stat(path))
+    except OSError:
+        return 0
+    return made if made is not None and made <= changed else 0

@@ -1,0 +1,53 @@
+"""Waymarks in the content of a file: ends of lines with the CRC of all that comes before them.
+
+By them what a cut leaves of a file is known again. There are few, evenly spread, however long the file grows.
+
+Pure: bytes are handed in.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+from typing import Final
+from zlib import crc32
+
+_MOST: Final = 24
+
+
+class Waymarks:
+    """The waymarks of one file.
+
+    Args:
+        known: offsets and CRCs that were set before, in order.
+    """
+
+    def __init__(self, known: Iterable[Sequence[int]] = ()) -> None:
+        self._marks = [(offset, crc) for offset, crc in known]
+        self._apart = self._marks[-1][0] // len(self._marks) if self._marks else 1  # bytes between two, at least
+
+    def set(self, data: bytes, offset: int, crc: int) -> None:
+        """Set waymarks in content that begins at an offset, ``crc`` being that of all before it."""
+        at = 0
+        while (found := data.find(b"\n", self._next(offset, at))) >= 0:
+            crc, at = crc32(data[at : found + 1], crc), found + 1
+            self._marks.append((offset + at, crc))
+            if len(self._marks) > _MOST:
+                self._marks = self._marks[1::2]
+                self._apart = self._marks[-1][0] // len(self._marks)
+
+    def _next(self, offset: int, at: int) -> int:
+        """Where in content that begins at an offset the next one may stand, at or behind ``at``."""
+        return max(at, self._marks[-1][0] + self._apart - 1 - offset) if self._marks else at
+
+    def upto(self, offset: int) -> list[tuple[int, int]]:
+        """Those at or before an offset."""
+        return self._marks[: bisect_right(self._marks, (offset, 1 << 32))]
+
+    def between(self, low: int, high: int) -> list[tuple[int, int]]:
+        """Those with low < offset <= high."""
+        return [mark for mark in self.upto(high) if mark[0] > low]
+
+    def cut(self, offset: int) -> None:
+        """Forget those behind an offset: what is there may be something else."""
+        self._marks = self.upto(offset)
