@@ -1,0 +1,80 @@
+"""Processes as Linux shows them in /proc: what one used, with all that it started; and what its children have in
+common."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+from pathlib import Path
+from typing import Final
+
+_PROC: Final = Path("/proc")
+_PR_SET_PDEATHSIG: Final = 1
+
+
+def available() -> bool:
+    """Whether there is a /proc to read."""
+    return (_PROC / "self" / "stat").exists()
+
+
+def alive(pid: int) -> bool:
+    """Whether there is such a process, and /proc shows it."""
+    return (_PROC / str(pid) / "stat").exists()
+
+
+def _fields(pid: int) -> list[str]:
+    """A process's figures from the third on (its name, before them, may hold anything); empty: it is gone."""
+    try:
+        return (_PROC / str(pid) / "stat").read_text("latin-1").rpartition(")")[2].split()
+    except OSError:
+        return []
+
+
+def tree(pid: int) -> list[int]:
+    """A process and all that it started, and so on."""
+    children: dict[int, list[int]] = {}
+    for entry in _PROC.iterdir():
+        if entry.name.isdecimal() and (fields := _fields(int(entry.name))):
+            children.setdefault(int(fields[1]), []).append(int(entry.name))
+    found = [pid]
+    for one in found:
+        found += children.get(one, [])
+    return found
+
+
+def cpu_seconds(pid: int) -> float:
+    """CPU time of a process tree, user and system, with that of children that have ended."""
+    ticks = sum(sum(map(int, fields[11:15])) for one in tree(pid) if (fields := _fields(one)))
+    return ticks / float(os.sysconf("SC_CLK_TCK"))
+
+
+def resident(pid: int) -> int:
+    """Resident memory of a process tree, bytes."""
+    pages = sum(int(fields[21]) for one in tree(pid) if (fields := _fields(one)))
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def end_with_parent() -> None:
+    """Have this process end with the one that started it, however that ends (Linux; elsewhere nothing happens)."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+
+
+def on_its_own() -> None:
+    """What a child process that bears load begins with: Ctrl-C is for the one that steers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    end_with_parent()
+
+
+def allow_files(count: int) -> None:
+    """Let this process, and those that it starts, open so many files, as far as the system allows."""
+    with contextlib.suppress(ImportError, OSError, ValueError):
+        import resource
+
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if soft < count:
+            most = count if hard == resource.RLIM_INFINITY else min(count, hard)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
