@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
@@ -55,7 +55,7 @@ def _list(text: str, known: Sequence[str], flag: str) -> tuple[str, ...]:
 @click.option("--encoding", default="identity", show_default=True, metavar="NAMES",
               help="codings to ask for: identity, gzip, zstd, deflate (WebSocket: permessage-deflate)")  # fmt: skip
 @click.option("--network", default="loopback", show_default=True, metavar="NAMES",
-              help="loopback, or profiles of a network in between: lan, wifi, dsl, mobile, edge, satellite")  # fmt: skip
+              help="loopback, or networks in between: lan, wifi, dsl, mobile, edge, satellite")  # fmt: skip
 @click.option("--limit", type=click.IntRange(1, 100_000), default=1000, show_default=True, metavar="N",
               help="ticks that an answer of a pull holds at most")  # fmt: skip
 @click.option("--pause", type=click.FloatRange(0, 60), default=0.05, show_default=True, metavar="SECONDS",
@@ -78,23 +78,23 @@ def bench(json_file: str | None, html_file: str | None, **given: Any) -> None:
     from .table import Table, remarks
 
     plan = _plan(**given)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does: nothing stays behind
     out = sys.stderr if json_file == "-" else sys.stdout
-    with contextlib.ExitStack() as files:
-        writers = [
-            _writer(files, json_file, "--json", lambda outcomes: json.dumps(_as_json(plan, outcomes), indent=1) + "\n"),
-            _writer(files, html_file, "--html", lambda outcomes: _as_html(plan, outcomes)),
-        ]
-        table = Table(plan, out)
-        try:
-            outcomes = measure(plan, table.show)
-        except BenchError as problem:
-            raise click.UsageError(str(problem)) from None
-        finally:
-            table.end()
-        for line in [*remarks(outcomes), "", *verdict(plan, outcomes)]:
-            click.echo(line, file=out)
-        for write in writers:
-            write(outcomes)
+    writers = [
+        _writer(json_file, "--json", lambda outcomes: json.dumps(_as_json(plan, outcomes), indent=1) + "\n"),
+        _writer(html_file, "--html", lambda outcomes: _as_html(plan, outcomes)),
+    ]
+    table = Table(plan, out)
+    try:
+        outcomes = measure(plan, table.show)
+    except BenchError as problem:
+        raise click.UsageError(str(problem)) from None
+    finally:
+        table.end()
+    for line in [*remarks(outcomes), "", *verdict(plan, outcomes)]:
+        click.echo(line, file=out)
+    for write in writers:
+        write(outcomes)
     if all(outcome.not_run for outcome in outcomes):
         raise click.UsageError("nothing was measured")
 
@@ -130,24 +130,23 @@ def _plan(transports: str, encoding: str, network: str, clients: int, checked: i
     )
 
 
-def _writer(
-    files: contextlib.ExitStack, name: str | None, flag: str, made: Callable[[list[Outcome]], str]
-) -> Callable[[list[Outcome]], None]:
-    """What writes a file when all is done; opened at once, so that one that cannot be written is told before."""
+def _writer(name: str | None, flag: str, made: Callable[[list[Outcome]], str]) -> Callable[[list[Outcome]], None]:
+    """What writes a file when all is done; one that cannot be written is told before."""
     if name is None:
         return lambda outcomes: None
     if name == "-":
         return lambda outcomes: click.echo(made(outcomes), nl=False)
     try:
-        file = files.enter_context(open(name, "a", encoding="utf-8"))
+        with open(name, "a", encoding="utf-8"):
+            pass
     except OSError as error:
         raise click.UsageError(f"{flag}: {name}: {error.strerror}") from None
+    return lambda outcomes: _write(name, made(outcomes))
 
-    def write(outcomes: list[Outcome]) -> None:
-        file.truncate(0)
-        file.write(made(outcomes))
 
-    return write
+def _write(name: str, text: str) -> None:
+    with open(name, "w", encoding="utf-8") as file:
+        file.write(text)
 
 
 def _as_json(plan: Plan, outcomes: list[Outcome]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from .stats import Histogram
 
 ENCODINGS: Final = ("identity", "gzip", "zstd", "deflate")
 LOOPBACK: Final = "loopback"
-FEWEST: Final = 20  # connections from which memory is told: with fewer, what an allocator keeps hides it
+FEWEST: Final = 50  # connections from which memory is told: with fewer, what an allocator keeps hides it
 
 
 class BenchError(Exception):

@@ -77,17 +77,17 @@ def keeps_up(outcome: Outcome) -> bool:
 
 def compare(base: Sequence[Outcome]) -> list[str]:
     """Which transport is best and worst in each figure."""
-    figures: list[tuple[str, str, Figure]] = [
-        ("The soonest at the 99th percentile", "ms", lambda o: o.ms(0.99)),
-        ("The least work for the gateway", "µs of CPU a tick and connection", lambda o: o.cpu_us),
-        ("The fewest bytes", "bytes a tick", lambda o: o.bytes_per_tick),
-        ("The quickest to catch up", "s", lambda o: o.catch_up),
+    figures: list[tuple[str, str, str, Figure]] = [
+        ("The soonest, at the 99th percentile", "the latest", "ms", lambda o: o.ms(0.99)),
+        ("The least work for the gateway", "the most", "µs of CPU a tick and connection", lambda o: o.cpu_us),
+        ("The fewest bytes", "the most", "bytes a tick", lambda o: o.bytes_per_tick),
+        ("The quickest to catch up", "the slowest", "ms", lambda o: None if o.catch_up is None else o.catch_up * 1e3),
     ]
-    found = [_ranked(title, unit, figure, base) for title, unit, figure in figures]
+    found = [_ranked(best, worst, unit, figure, base) for best, worst, unit, figure in figures]
     return [text for text in found if text]
 
 
-def _ranked(title: str, unit: str, figure: Figure, base: Sequence[Outcome]) -> str:
+def _ranked(title: str, other: str, unit: str, figure: Figure, base: Sequence[Outcome]) -> str:
     known = sorted(((value, name(o)) for o in base if (value := figure(o)) is not None), key=lambda pair: pair[0])
     if len(known) < 2:
         return ""
@@ -95,8 +95,8 @@ def _ranked(title: str, unit: str, figure: Figure, base: Sequence[Outcome]) -> s
     alike = [who for value, who in known if value <= best[0] * _SAME]
     if len(alike) == len(known):
         return f"{title}: all alike, {number(best[0])} to {number(worst[0])} {unit}."
-    times = f", {number(worst[0] / best[0])} times as much" if best[0] else ""
-    return f"{title}: {_row(alike)} ({number(best[0])} {unit}); the most: {worst[1]} ({number(worst[0])}{times})."
+    times = f", {number(worst[0] / best[0], 2)} times as much" if best[0] else ""
+    return f"{title}: {_row(alike)} ({number(best[0])} {unit}); {other}: {worst[1]} ({number(worst[0])}{times})."
 
 
 def pick(outcome: Outcome, base: Sequence[Outcome]) -> str:
@@ -108,11 +108,11 @@ def pick(outcome: Outcome, base: Sequence[Outcome]) -> str:
     for key, figure in _KEYS.items():
         value, least = figure(outcome), best[key]
         if value is not None and least is not None and len(base) > 1 and least and value > least * _SAME:
-            said.append(f"{number(value / least)} times the {key} of the best")
+            said.append(f"{number(value / least, 2)} times the {key}")
     values = [f"{number(outcome.ms(0.5))} ms at the median, {number(outcome.ms(0.99))} ms at the 99th percentile"]
     if outcome.cpu_us is not None:
         values.append(f"{number(outcome.cpu_us)} µs of the gateway's CPU")
-    return f"{text} Here: {', '.join(values)}" + (f"; {_row(said)}." if said else ".")
+    return f"{text} Here: {', '.join(values)}" + (f"; {_row(said)} of the best." if said else ".")
 
 
 _KEYS: Final[dict[str, Figure]] = {
@@ -134,7 +134,7 @@ def codings(done: Sequence[Outcome]) -> list[str]:
         text = f"{name(o)} with {o.coding} takes {share:.0%} of the bytes"
         if o.cpu_us and other.cpu_us:
             ratio = o.cpu_us / other.cpu_us
-            text += f" for {'the same' if 1 / _SAME < ratio < _SAME else f'{number(ratio)} times the'} CPU"
+            text += f" for {'the same' if 1 / _SAME < ratio < _SAME else f'{number(ratio, 2)} times the'} CPU"
         found.append(f"{text}{_on(o)}.")
     return found
 
