@@ -4,10 +4,10 @@ One process steers (``run``); the gateway, the publisher and the readers are pro
 a row of outcomes (``plan.Outcome``), which ``table``, ``report`` and ``--json`` show.
 
     plan, stats             what is to be measured, and what came out
-    speech, decode          how to ask each transport, and how to find ticks in what it answers
+    speech, decode, hearing how to ask each transport, and how to find ticks in what it answers
     publisher, readers      the load
     proc, network, relay    /proc of the gateway; a network of its own
-    stage, run              what a measurement needs around it, and its steps
+    stage, measurement      what a case needs around it, and its steps
     sentences, plot, report, table
                             what it means, for people
     command                 the command line

@@ -30,6 +30,9 @@ from .plan import BenchError, Plan
 
 Address = tuple[int, tuple[str, int]]
 
+RUN_PREFIX: Final = "bench-"
+"""How the names of the bench's own runs begin."""
+
 _PORT: Final = re.compile(rb"http://\S+?:(\d+)/")
 _LOOK_SECONDS: Final = 0.01
 _SPARE_TICKS: Final = 1000  # that memory holds beyond what a late reader reads
@@ -71,7 +74,7 @@ def target_of(url: str, pid: int | None, patience: float) -> Target:
     except (OSError, UnicodeError):
         raise BenchError(f"--url: there is no host {host:.200}") from None
     meta = _meta(f"http://{parts.netloc}{parts.path.rstrip('/')}/meta", url, patience)
-    if meta.get("rate"):
+    if meta.get("rate") and not str(meta.get("run")).startswith(RUN_PREFIX):
         raise BenchError(
             f"--url: somebody publishes {meta['rate']:g} ticks a second to {url}; the bench would end that run"
         )

@@ -81,8 +81,6 @@ class Table:
         self._done: list[Outcome] = []
         self._drawn = 0  # lines of the last drawing
         self._next = 0.0
-        if not self._live:
-            self._print(self._heading())
 
     def show(self, outcome: Outcome, doing: str) -> None:
         """What is known of a case, and what is being done; empty: it is over."""
@@ -90,7 +88,8 @@ class Table:
             self._done.append(outcome)
         if not self._live:
             if not doing:
-                self._print(self._row(outcome))
+                lines = [self._heading()] if len(self._done) == 1 else []
+                self._print("\n".join([*lines, self._row(outcome)]))
             return
         now = time.monotonic()
         if doing and now < self._next:
