@@ -6,7 +6,8 @@ a row of outcomes (``plan.Outcome``), which ``table``, ``report`` and ``--json``
     plan, stats             what is to be measured, and what came out
     speech, decode, hearing how to ask each transport, and how to find ticks in what it answers
     publisher, readers      the load
-    proc, network, relay    /proc of the gateway; a network of its own
+    proc                    /proc of the gateway
+    network, place, relay   a network of its own
     stage, measurement      what a case needs around it, and its steps
     sentences, plot, report, table
                             what it means, for people

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
@@ -73,12 +72,13 @@ def bench(json_file: str | None, html_file: str | None, **given: Any) -> None:
     docs/how-to/bench.md. Everything is bounded in time; Ctrl-C ends it.
     """
     from .plan import BenchError
+    from .proc import stop_on_signals
     from .run import measure
     from .sentences import verdict
     from .table import Table, remarks
 
     plan = _plan(**given)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does: nothing stays behind
+    stop_on_signals()
     out = sys.stderr if json_file == "-" else sys.stdout
     writers = [
         _writer(json_file, "--json", lambda outcomes: json.dumps(_as_json(plan, outcomes), indent=1) + "\n"),
@@ -107,7 +107,7 @@ def _plan(transports: str, encoding: str, network: str, clients: int, checked: i
         click.UsageError: they contradict each other, or name what is not there.
     """
     from ..transports import TRANSPORTS
-    from .network import NETWORKS
+    from .place import NETWORKS
     from .plan import ENCODINGS, LOOPBACK, Plan
 
     if not hasattr(os, "fork") and network != LOOPBACK:

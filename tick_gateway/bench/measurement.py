@@ -16,7 +16,8 @@ from typing import Final
 
 from ..transports import TRANSPORTS
 from . import proc
-from .network import Network, Place
+from .network import Network
+from .place import Place
 from .plan import FEWEST, BenchError, Outcome, Plan
 from .publisher import Errand, Published, Publisher, serve
 from .readers import Order, Tally, read

@@ -9,92 +9,27 @@ gone. Root is needed, or a system that gives users namespaces of their own (``un
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import multiprocessing
 import os
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Self
 
-from .plan import LOOPBACK
+from .place import Place, Profile
+from .proc import held
+from .relay import relay
 
 GATEWAY_HOST: Final = "198.18.0.1"  # of the range for benchmarks (RFC 2544), which is nobody's on the internet
 _READERS_HOST: Final = "198.18.0.2"
 _DEVICES: Final = ("tgbench0", "tgbench1")
 _QUEUED: Final = 10_000  # packets that a direction of the link holds at most, those on their way included
 _SECONDS: Final = 10.0  # that a command may take
-_CLONE: Final = {"user": 0x10000000, "net": 0x40000000}
 
 
 class NotAllowed(Exception):
     """Why this machine does not give the bench a network of its own."""
-
-
-@dataclass(frozen=True, slots=True)
-class Profile:
-    """What the link does to packets, in each direction.
-
-    Attributes:
-        delay: one way, seconds. loss: share of packets, 0 to 1. rate: bits a second, of all readers together.
-        means: in words.
-    """
-
-    name: str
-    delay: float
-    loss: float
-    rate: float
-    means: str
-
-    def __str__(self) -> str:
-        return f"{self.delay * 1e3:g} ms each way, {self.loss:.2g} of packets lost, {self.rate / 1e6:g} Mbit/s"
-
-
-PROFILES: Final = {
-    profile.name: profile
-    for profile in (
-        Profile("lan", 0.00025, 0.0, 1e9, "a wired network in one building"),
-        Profile("wifi", 0.003, 0.001, 100e6, "a busy wireless network"),
-        Profile("dsl", 0.015, 0.0005, 50e6, "a line to a home"),
-        Profile("mobile", 0.035, 0.005, 20e6, "a telephone on 4G"),
-        Profile("edge", 0.15, 0.02, 1e6, "a telephone at the edge of coverage"),
-        Profile("satellite", 0.3, 0.005, 20e6, "a geostationary satellite"),
-    )
-}
-NETWORKS: Final = (LOOPBACK, *PROFILES)
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """A network namespace: that of process ``pid``. ``user``: it belongs to a user namespace that has to be entered."""
-
-    pid: int
-    user: bool
-
-    @property
-    def prefix(self) -> list[str]:
-        """What stands before a command that is to run in it."""
-        return [
-            "nsenter", "-t", str(self.pid), *(["-U", "--preserve-credentials"] if self.user else []), "-n", "--",
-        ]  # fmt: skip
-
-
-def enter(place: Place) -> None:
-    """Take this process, which has one thread, into a namespace.
-
-    Raises:
-        OSError: it is not to be had.
-    """
-    libc = ctypes.CDLL(None, use_errno=True)
-    for kind in ("user", "net") if place.user else ("net",):
-        number = os.open(f"/proc/{place.pid}/ns/{kind}", os.O_RDONLY)
-        try:
-            if libc.setns(number, _CLONE[kind]) and kind == "net":
-                raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-        finally:
-            os.close(number)
 
 
 class Network:
@@ -158,17 +93,18 @@ class Network:
     def _hold(self, command: list[str]) -> int:
         """Start what holds a namespace; returns its process, which is in it by then."""
         try:
-            holder = subprocess.Popen(
-                command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                start_new_session=True,  # Ctrl-C is for the bench, which then ends this too
-            )
+            with held():
+                holder = subprocess.Popen(
+                    command,
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    start_new_session=True,  # Ctrl-C is for the bench, which then ends this too
+                )
+                self._holders.append(holder)
         except OSError as error:
             raise NotAllowed(f"{command[0]}: {error.strerror}") from None
         assert holder.stdin is not None and holder.stdout is not None and holder.stderr is not None
-        self._holders.append(holder)
         with contextlib.suppress(OSError):
             holder.stdin.write(b"\n")
             holder.stdin.flush()
@@ -199,13 +135,13 @@ class Network:
 
     def _tun(self, before: str) -> None:
         """Two TUN devices with a relay between them; ``before``: why it came to this."""
-        from .relay import relay
-
         mine, its = multiprocessing.Pipe()
         context = multiprocessing.get_context("fork")
         order = (self.gateway, self.readers, _DEVICES, self.profile, _QUEUED)
-        self._relay = context.Process(target=relay, args=(*order, its), daemon=True)
-        self._relay.start()
+        relaying = context.Process(target=relay, args=(*order, its), daemon=True)
+        with held():
+            relaying.start()
+            self._relay = relaying
         its.close()
         try:
             problem = mine.recv() if mine.poll(_SECONDS) else "it does not start"
@@ -230,9 +166,10 @@ def _run(place: Place, *command: str) -> None:
         NotAllowed: it fails.
     """
     try:
-        done = subprocess.run(
-            [*place.prefix, *command], capture_output=True, stdin=subprocess.DEVNULL, timeout=_SECONDS, check=False
-        )
+        with held():
+            done = subprocess.run(
+                [*place.prefix, *command], capture_output=True, stdin=subprocess.DEVNULL, timeout=_SECONDS, check=False
+            )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise NotAllowed(f"{command[0]}: {error}") from None
     if done.returncode:

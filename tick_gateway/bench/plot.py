@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 from .stats import number
 
 _WIDTH: Final = 760
-_LEFT, _RIGHT = 190, 70  # room for the labels on both sides
+_LEFT, _RIGHT = 220, 70  # room for the labels on both sides
 _BAR, _GAP = 16, 6
 _COLOURS: Final = 8
 
@@ -68,7 +68,7 @@ def curves(title: str, unit: str, rows: Sequence[Curve]) -> str:
     for power in range(low, high + 1):
         x = across(10.0**power)
         parts.append(f'<path d="M{x:.1f} {top}V{bottom}" class="g"/>')
-        parts.append(f'<text x="{x:.1f}" y="{bottom + 18}" class="m">{number(10.0**power)}</text>')
+        parts.append(f'<text x="{x:.1f}" y="{bottom + 18}" class="m">{10.0**power:g}</text>')
     for share in (0.0, 0.25, 0.5, 0.75, 1.0):
         y = bottom - share * (bottom - top)
         parts.append(f'<path d="M{left} {y:.1f}H{right}" class="g"/>')

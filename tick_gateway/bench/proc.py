@@ -8,11 +8,13 @@ import ctypes
 import os
 import re
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 _PROC: Final = Path("/proc")
 _PR_SET_PDEATHSIG: Final = 1
+_HELD: Final = {signal.SIGINT, signal.SIGTERM}
 
 
 def available() -> bool:
@@ -66,9 +68,33 @@ def _resident(pid: int) -> int:
 
 
 def end_with_parent() -> None:
-    """Have this process end with the one that started it, however that ends (Linux; elsewhere nothing happens)."""
+    """Let signals through again, and have this process end with the one that started it, however that ends (Linux)."""
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _HELD)
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+
+
+def stop_on_signals() -> None:
+    """Let SIGTERM end the one that steers as Ctrl-C does, by ``KeyboardInterrupt``: nothing stays behind."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
+@contextlib.contextmanager
+def held() -> Iterator[None]:
+    """Ctrl-C and SIGTERM wait until this is over.
+
+    For starting a process: what is raised in the hooks around a fork is lost, and right behind it leaves a process
+    that nobody knows. The process starts with the two held, too: see ``end_with_parent``.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _HELD)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def on_its_own() -> None:

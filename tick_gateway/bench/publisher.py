@@ -19,7 +19,7 @@ import orjson
 
 from ..sources.flock import Flock, padded
 from .decode import Body, Broken, parse_head
-from .network import Place, enter
+from .place import Place, enter
 from .proc import on_its_own
 
 _AGENT_BYTES: Final = 58

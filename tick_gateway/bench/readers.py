@@ -18,7 +18,7 @@ from typing import Final
 
 from .decode import Broken
 from .hearing import Answer, Watch
-from .network import Place, enter
+from .place import Place, enter
 from .proc import on_its_own
 from .speech import Speech
 from .stats import Histogram

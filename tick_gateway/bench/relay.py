@@ -15,7 +15,7 @@ from collections import deque
 from multiprocessing.connection import Connection as Pipe
 from typing import TYPE_CHECKING, Final
 
-from .network import Place, Profile, enter
+from .place import Place, Profile, enter
 from .proc import on_its_own
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from html import escape
 from typing import Final
 
 from .. import __version__
-from .network import PROFILES
+from .place import PROFILES
 from .plan import LOOPBACK, Outcome, Plan
 from .plot import Bar, Curve, bars, curves
 from .sentences import Figure, measured, name, verdict
@@ -21,9 +21,9 @@ _MOST_POINTS: Final = 150  # of a curve
 _STYLE: Final = """
 :root{color-scheme:light dark;--ink:#1d2733;--soft:#5d6b7a;--line:#d8dee6;--back:#fff;--panel:#f5f7fa}
 @media(prefers-color-scheme:dark){:root{--ink:#e4e9ef;--soft:#98a5b3;--line:#364250;--back:#141a21;--panel:#1c242d}}
-body{margin:2rem auto;max-width:62rem;padding:0 1rem;font:16px/1.5 system-ui,sans-serif;color:var(--ink);
+body{margin:2rem auto;max-width:72rem;padding:0 1rem;font:16px/1.5 system-ui,sans-serif;color:var(--ink);
 background:var(--back)}
-h1{font-size:1.6rem}h2{font-size:1.15rem;margin-top:2rem}p,li{max-width:46rem}
+h1{font-size:1.6rem}h2{font-size:1.15rem;margin-top:2rem}p,li{max-width:48rem}
 .soft{color:var(--soft)}.wide{overflow-x:auto}
 table{border-collapse:collapse;font-variant-numeric:tabular-nums;font-size:.9rem;white-space:nowrap}
 th,td{padding:.3rem .6rem;text-align:right;border-bottom:1px solid var(--line)}
@@ -77,7 +77,9 @@ def setup(plan: Plan) -> str:
     count = f"{plan.clients} connection{'s' * (plan.clients != 1)}"
     return (
         f"{count} of each transport to {whose}, {plan.rate:g} ticks a second of about {plan.size:,} bytes for "
-        f"{plan.seconds:g} s{seen}. Ticks are a flock of birds: compression saves on them what it saves on simulations."
+        f"{plan.seconds:g} s{seen}. A pull takes up to {plan.limit:,} ticks and asks again at once; where nothing "
+        f"came, {plan.pause:g} s after it asked. Ticks are a flock of birds, so that they compress "
+        "as a simulation's do."
     )
 
 
@@ -104,15 +106,17 @@ def _label(plan: Plan, row: Outcome) -> str:
 
 
 def _plots(plan: Plan, rows: Sequence[Outcome]) -> list[str]:
-    figures: list[tuple[str, str, Figure]] = [
+    far: list[tuple[str, str, Figure]] = [
         ("Latency, median", "ms", lambda o: o.ms(0.5)),
         ("Latency, 99th percentile", "ms", lambda o: o.ms(0.99)),
-        ("CPU of the gateway", "µs a tick and connection", lambda o: o.cpu_us),
-        ("On the wire", "bytes a tick", lambda o: o.bytes_per_tick),
-        ("Memory of the gateway", "KiB a connection", lambda o: None if o.memory is None else o.memory / 1024),
         ("First tick after connecting, median", "ms", lambda o: _ms(o.first_tick.percentile(0.5))),
         (f"Catching up {plan.catch_up:,} ticks", "ms", lambda o: None if o.catch_up is None else o.catch_up * 1e3),
     ]
+    near: list[tuple[str, str, Figure]] = [
+        ("CPU of the gateway", "µs a tick and connection", lambda o: o.cpu_us),
+        ("On the wire", "bytes a tick", lambda o: o.bytes_per_tick),
+        ("Memory of the gateway", "KiB a connection", lambda o: None if o.memory is None else o.memory / 1024),
+    ]  # the gateway's own: hardly another on another network
     colour = {transport: index for index, transport in enumerate(plan.transports)}
     found = []
     for network in plan.networks:
@@ -122,8 +126,10 @@ def _plots(plan: Plan, rows: Sequence[Outcome]) -> list[str]:
         ]
         where = f" on {network}" if len(plan.networks) > 1 else ""
         found.append(curves(f"Latency{where}: share of ticks that took no longer", "ms", lines))
-    for title, unit, figure in figures:
-        found.append(bars(title, unit, [Bar(_label(plan, r), figure(r), colour[r.case.transport]) for r in rows]))
+    first = next((row.case.network for row in rows), "")
+    for figures, shown in ((near, [row for row in rows if row.case.network == first]), (far, rows)):
+        for title, unit, figure in figures:
+            found.append(bars(title, unit, [Bar(_label(plan, r), figure(r), colour[r.case.transport]) for r in shown]))
     return [text for text in found if text]
 
 

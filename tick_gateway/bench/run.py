@@ -6,7 +6,8 @@ from contextlib import ExitStack
 
 from . import proc
 from .measurement import Measurement, Show
-from .network import PROFILES, Network, NotAllowed
+from .network import Network, NotAllowed
+from .place import PROFILES
 from .plan import LOOPBACK, BenchError, Outcome, Plan
 from .stage import target_of
 

@@ -49,6 +49,7 @@ def verdict(plan: Plan, outcomes: Sequence[Outcome]) -> list[str]:
     )
     return [
         whole(done),
+        *advice(base),
         *compare(base),
         *(pick(outcome, base) for outcome in base),
         *codings(done),
@@ -73,6 +74,36 @@ def whole(done: Sequence[Outcome]) -> str:
 def keeps_up(outcome: Outcome) -> bool:
     """Whether what had not come at the end is next to nothing."""
     return outcome.behind <= _LATE_SHARE * (outcome.ticks + outcome.behind)
+
+
+def advice(base: Sequence[Outcome]) -> list[str]:
+    """Whether to pick a stream or a pull, and whether it matters which stream."""
+    streams, pulls = ([o for o in base if o.kind == kind] for kind in ("stream", "pull"))
+    found = []
+    if streams and pulls:
+        parts = []
+        for figure, words in ((_KEYS["latency"], "{} times as long to arrive (99th percentile)"),
+                              (_KEYS["CPU"], "{} times the CPU")):  # fmt: skip
+            mine, theirs = (min((v for o in group if (v := figure(o)) is not None), default=None)
+                            for group in (streams, pulls))  # fmt: skip
+            if mine and theirs and theirs > mine * _SAME:
+                parts.append(words.format(number(theirs / mine, 2)))
+        if parts:
+            found.append(
+                f"Pick a stream where you can: the best pull takes {_row(parts)}. Pulls are for networks that let "
+                "nothing else through, and for those who look in now and then."
+            )
+        else:
+            found.append("Streams and pulls are alike here: pick by what your client does with least code.")
+    if len(streams) > 1:
+        spreads = [
+            max(values) / min(values)
+            for figure in _KEYS.values()
+            if len(values := [v for o in streams if (v := figure(o))]) == len(streams)
+        ]
+        if spreads and max(spreads) <= _SAME:
+            found.append("The streams do not differ by a quarter in anything: pick by what your client speaks.")
+    return found
 
 
 def compare(base: Sequence[Outcome]) -> list[str]:

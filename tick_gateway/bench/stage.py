@@ -25,7 +25,8 @@ from urllib.request import urlopen
 
 from ..settings import ENV_PREFIX, Settings
 from . import proc
-from .network import GATEWAY_HOST, Place
+from .network import GATEWAY_HOST
+from .place import Place
 from .plan import BenchError, Plan
 
 Address = tuple[int, tuple[str, int]]
@@ -118,25 +119,26 @@ class OwnGateway:
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Target:
-        environment = {name: value for name, value in os.environ.items() if not name.startswith(ENV_PREFIX)}
         self._said = tempfile.TemporaryFile()
-        self._process = subprocess.Popen(
-            self._command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=self._said,
-            env=environment,
-            start_new_session=True,  # Ctrl-C is for the bench, which then ends this too
-            preexec_fn=proc.end_with_parent if os.name == "posix" else None,
-        )
         try:
-            port = self._port(self._process)
+            with proc.held():
+                process = self._process = self._start()
+            port = self._port(process)
         except BaseException:
             self.__exit__()
             raise
         family = int(socket.AF_INET)
-        return Target(
-            (family, (self._host, port)), (family, ("127.0.0.1", port)), f"localhost:{port}", "", self._process.pid
+        return Target((family, (self._host, port)), (family, ("127.0.0.1", port)), f"localhost:{port}", "", process.pid)
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            self._command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=self._said,
+            env={name: value for name, value in os.environ.items() if not name.startswith(ENV_PREFIX)},
+            start_new_session=True,  # Ctrl-C is for the bench, which then ends this too
+            preexec_fn=proc.end_with_parent if os.name == "posix" else None,
         )
 
     def __exit__(self, *_: object) -> None:
@@ -148,7 +150,7 @@ class OwnGateway:
                 self._process.kill()
                 self._process.wait()
             self._process = None
-            self._said.close()
+        self._said.close()
 
     def _port(self, process: subprocess.Popen[bytes]) -> int:
         """Wait for the line that says where it listens."""
@@ -187,9 +189,10 @@ class Crew:
         process = self._context.Process(  # type: ignore[attr-defined]
             target=_child, args=(work, (*given, its), (*self._members, mine)), daemon=True
         )
-        process.start()
+        with proc.held():
+            process.start()
+            self._members[mine] = process
         its.close()
-        self._members[mine] = process
         return mine
 
     def pid(self, pipe: Pipe) -> int | None:
