@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.process import GatewayProcess, Running
+from tests.process import ROOT, GatewayProcess, Running
 from tick_gateway.cli import main
 from tick_gateway.transports import TRANSPORTS
 
@@ -101,6 +101,42 @@ def test_a_late_reader_needs_memory_that_reaches_back() -> None:
     assert "--pid" in told["not_measured"]["cpu"]
 
 
+SIXTH = """
+import asyncio, sys
+from aiohttp import web
+from examples.sixth_transport import TRANSPORT
+from tick_gateway import Settings, transports
+from tick_gateway.cli import main
+from tick_gateway.hub import Hub
+from tick_gateway.server.app import make_app
+
+transports.TRANSPORTS += (TRANSPORT,)
+
+async def serve():
+    runner = web.AppRunner(make_app(Hub(Settings()), transports=transports.TRANSPORTS))
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    url = "http://127.0.0.1:%d" % runner.addresses[0][1]
+    bench = await asyncio.create_subprocess_exec(sys.executable, __file__, url)
+    raise SystemExit(await bench.wait())
+
+if len(sys.argv) > 1:
+    small = ["--clients", "3", "--seconds", "0.3", "--json", "-"]
+    main(["bench", "--url", sys.argv[1], "--transports", "json-seq", *small])
+asyncio.run(serve())
+"""
+
+
+def test_a_transport_that_joins_the_registry_is_measured(tmp_path: Path) -> None:
+    script = tmp_path / "sixth.py"
+    script.write_text(SIXTH, encoding="utf-8")
+    with Running([sys.executable, script], env={"PYTHONPATH": str(ROOT)}) as process:
+        assert process.wait() == 0, process.report()
+    [told] = json.loads(process.stdout.text)["outcomes"]
+    figures(told)
+    assert told["transport"] == "json-seq" and told["catch_up_ms"] > 0
+
+
 @pytest.mark.parametrize(
     "options, said",
     [
@@ -123,7 +159,7 @@ def test_what_is_asked_for_wrongly_is_told_in_a_line(
         main(["bench", *options])
     out, err = capsys.readouterr()
     assert ended.value.code == 2 and out == ""
-    assert " bench: -" in err and said in err and err.count("\n") == 1
+    assert " bench: " in err and said in err and err.count("\n") == 1
 
 
 def test_a_gateway_that_somebody_publishes_to_is_left_alone() -> None:
@@ -134,14 +170,16 @@ def test_a_gateway_that_somebody_publishes_to_is_left_alone() -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_it_ends_when_it_is_told_to(number: signal.Signals) -> None:
+def test_it_ends_when_it_is_told_to(number: signal.Signals, tmp_path: Path) -> None:
     """Whatever it is doing; and its gateway ends with it."""
-    with bench("--clients", "3", "--seconds", "60", "--transports", "ndjson,sse") as process:
+    page = tmp_path / "report.html"
+    with bench("--clients", "3", "--seconds", "60", "--transports", "ndjson,sse", "--html", str(page)) as process:
         gateway = children(process.process.pid)
         process.process.send_signal(number)
         assert process.wait() == 130, process.report()
         assert "Traceback" not in process.stderr.text
     assert not any(os.path.exists(f"/proc/{pid}") for pid in gateway)
+    assert not page.exists(), "nothing was measured that could be written"
 
 
 def children(pid: int) -> list[int]:

@@ -72,6 +72,25 @@ def test_bodies(
     assert body.ended
 
 
+def flushed(name: str, pieces: list[bytes]) -> Iterator[bytes]:
+    """One stream, of which each piece can be read as soon as its bytes are there."""
+    if name == "zstd":
+        frame_ = zstandard.ZstdCompressor().compressobj()
+        for piece in pieces:
+            yield frame_.compress(piece) + frame_.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK)
+        return
+    coder = zlib.compressobj(wbits={"gzip": 31, "deflate": 15}[name])
+    for index, piece in enumerate(pieces):
+        yield coder.compress(piece) + coder.flush(zlib.Z_FULL_FLUSH if index % 2 else zlib.Z_SYNC_FLUSH)
+
+
+@pytest.mark.parametrize("name", ["gzip", "deflate", "zstd"])
+@given(pieces=PIECES)
+def test_what_was_flushed_is_there_at_once(name: str, pieces: list[bytes]) -> None:
+    body = Body(Head(200, {"content-encoding": name, "transfer-encoding": "chunked"}))
+    assert [body.feed(chunk(data)) for data in flushed(name, pieces)] == pieces
+
+
 @pytest.mark.parametrize("name", ["gzip", "deflate", "zstd"])
 def test_what_is_not_encoded_so_is_refused(name: str) -> None:
     with pytest.raises(Broken):

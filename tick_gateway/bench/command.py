@@ -136,9 +136,12 @@ def _writer(name: str | None, flag: str, made: Callable[[list[Outcome]], str]) -
         return lambda outcomes: None
     if name == "-":
         return lambda outcomes: click.echo(made(outcomes), nl=False)
+    there = os.path.exists(name)
     try:
         with open(name, "a", encoding="utf-8"):
             pass
+        if not there:
+            os.unlink(name)
     except OSError as error:
         raise click.UsageError(f"{flag}: {name}: {error.strerror}") from None
     return lambda outcomes: _write(name, made(outcomes))
