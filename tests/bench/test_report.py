@@ -77,6 +77,13 @@ def test_losses_are_not_hidden() -> None:
     assert "every tick once" not in told
 
 
+def test_a_busy_machine_is_told() -> None:
+    assert "Other programs used up to 40% of this machine" in text(
+        [outcome("sse", 1, others=0.4), outcome("ndjson", 1)]
+    )
+    assert "Other programs" not in text([outcome("sse", 1, others=0.01)])
+
+
 def test_codings_are_held_against_the_plain_transport() -> None:
     coded = outcome("sse", 1, 2e-5, 250, coding="zstd", case=Case("sse", "zstd", LOOPBACK))
     told = text([*three(), coded], encodings=("identity", "zstd"))

@@ -101,6 +101,7 @@ class Outcome:
         cpu_seconds: of the gateway, while the ticks were published and delivered.
         memory: bytes a connection, idle.
         catch_up: seconds; median of some rounds.
+        others: what other programs used of the machine meanwhile, share of all processors.
     """
 
     case: Case
@@ -124,6 +125,7 @@ class Outcome:
     cpu_seconds: float | None = None
     memory: float | None = None
     catch_up: float | None = None
+    others: float | None = None
     why: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -175,6 +177,7 @@ class Outcome:
             "memory_bytes_per_connection": _rounded(self.memory, 0),
             "first_tick_ms": {"p50": _ms(self.first_tick.percentile(0.5)), "max": _most(self.first_tick)},
             "catch_up_ms": _rounded(self.catch_up * 1e3 if self.catch_up is not None else None, 1),
+            "others_share_of_machine": _rounded(self.others, 2),
             "not_measured": self.why,
         }
 

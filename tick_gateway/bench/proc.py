@@ -8,7 +8,8 @@ import ctypes
 import os
 import re
 import signal
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -51,6 +52,31 @@ def cpu_seconds(pid: int) -> float:
     """CPU time of a process tree, user and system, with that of children that have ended."""
     ticks = sum(sum(map(int, fields[11:15])) for one in tree(pid) if (fields := _fields(one)))
     return ticks / float(os.sysconf("SC_CLK_TCK"))
+
+
+class Others:
+    """What all other programs use of this machine's processors, from here on.
+
+    Args:
+        own: processes that are not others, with all that they started.
+    """
+
+    def __init__(self, own: Iterable[int]) -> None:
+        self._own = tuple(own)
+        self._began = time.monotonic()
+        self._before = self._used()
+
+    def share(self) -> float:
+        """Share of all processors, 0 to 1."""
+        cores = (os.cpu_count() or 1) * max(time.monotonic() - self._began, 1e-6)
+        return min(max(self._used() - self._before, 0.0) / cores, 1.0)
+
+    def _used(self) -> float:
+        """CPU seconds of everybody since the machine started, less our own."""
+        with open(_PROC / "stat", encoding="ascii") as file:
+            user, nice, system, _, _, irq, softirq, steal, *_ = map(int, file.readline().split()[1:])
+        busy = (user + nice + system + irq + softirq + steal) / float(os.sysconf("SC_CLK_TCK"))
+        return busy - sum(map(cpu_seconds, self._own))
 
 
 def resident(pid: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import ExitStack
 
 from . import proc
@@ -33,10 +34,14 @@ def measure(plan: Plan, show: Show) -> list[Outcome]:
                 continue
             for case in cases:
                 outcome = Outcome(case, clients=plan.clients, checked=plan.checked, network=link.by if link else "")
+                known = target is None or target.pid is not None
+                own = [os.getpid(), *([target.pid] if target is not None and target.pid else [])]
+                others = proc.Others(own) if proc.available() and known else None
                 try:
                     Measurement(plan, outcome, link, target, show).run()
                 except BenchError as problem:
                     outcome.not_run = str(problem)
+                outcome.others = others.share() if others is not None else None
                 outcomes.append(outcome)
                 show(outcome, "")
     return outcomes

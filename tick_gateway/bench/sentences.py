@@ -12,6 +12,7 @@ from .plan import LOOPBACK, Outcome, Plan
 from .stats import number
 
 _SAME: Final = 1.25  # ratio below which two figures are called alike
+_BUSY: Final = 0.1  # of the machine, used by others, from which times are not to be trusted
 _LATE_SHARE: Final = 0.02  # of the ticks that may be on their way still, before a transport did not keep up
 
 _PURPOSE: Final = {
@@ -49,6 +50,7 @@ def verdict(plan: Plan, outcomes: Sequence[Outcome]) -> list[str]:
     )
     return [
         whole(done),
+        *disturbed(done),
         *advice(base),
         *compare(base),
         *(pick(outcome, base) for outcome in base),
@@ -69,6 +71,17 @@ def whole(done: Sequence[Outcome]) -> str:
     for o in late:
         text += f" {name(o)} did not keep up: {o.behind:,} ticks had not come when the patience was over."
     return text
+
+
+def disturbed(done: Sequence[Outcome]) -> list[str]:
+    """Whether the machine did other things meanwhile."""
+    most = max((o.others for o in done if o.others is not None), default=0.0)
+    if most < _BUSY:
+        return []
+    return [
+        f"Other programs used up to {most:.0%} of this machine meanwhile: times and CPU are worse than they would be, "
+        "and not alike for all. Measure again when it is quiet."
+    ]
 
 
 def keeps_up(outcome: Outcome) -> bool:
