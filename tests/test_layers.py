@@ -32,7 +32,7 @@ hub  session  takeover  lookback
 commands
 transports  sources
 server
-gateway  importing  verifying
+gateway  importing  verifying  bench
 sources.demo  sources.stdin  sources.tail  client
 cli
 __main__

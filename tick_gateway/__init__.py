@@ -16,6 +16,7 @@ The rooms, in the direction in which a tick goes:
     transports, server  routes; the one place where all of it is wired
     sources, client, cli
                         where ticks come from, and the command line
+    bench               the transports against each other
 """
 
 __version__ = "0.1.0"

@@ -1,4 +1,4 @@
-"""The command line: ``tick-gateway serve | demo | cat | publish | import``.
+"""The command line: ``tick-gateway serve | demo | cat | publish | import | verify | bench``.
 
 Whatever is asked for wrongly is answered with one line on standard error and exit code 2.
 """
@@ -19,6 +19,7 @@ import click
 
 from . import __version__
 from .bar import Bar
+from .bench.command import bench
 from .client.commands import cat, publish
 from .errors import GatewayError
 from .flags import read_settings, setting_options, usage_errors
@@ -65,6 +66,7 @@ def main(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
+main.add_command(bench)
 main.add_command(cat)
 main.add_command(publish)
 main.add_command(import_)

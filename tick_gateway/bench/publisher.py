@@ -1,0 +1,161 @@
+"""The bench's own ticks: a flock, of a given size, each with the moment at which it was published.
+
+``{"t":T,"ts":NANOSECONDS,"agents":[…]}``: ``ts`` stands right behind ``t``, so that readers find both without reading
+the rest. They go to ``POST /publish`` as one body of NDJSON each time, from a process of their own.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from multiprocessing.connection import Connection as Pipe
+from typing import Final
+
+import orjson
+
+from ..sources.flock import Flock, padded
+from .decode import Body, Broken, parse_head
+from .place import Place, enter
+from .proc import on_its_own
+
+_AGENT_BYTES: Final = 58
+_MOST_AGENTS: Final = 400  # beyond them it is noise that fills a tick
+_CYCLE_BYTES: Final = 4 << 20  # ticks repeat after so much: far beyond what a compressor looks back
+_CYCLE_TICKS: Final = 4000
+_HEAD_BYTES: Final = len('{"t":1000,"ts":1700000000000000000}')
+_BURST: Final = 64  # ticks in one chunk, where they go out as fast as they can
+_NAP_SECONDS: Final = 0.0005
+
+
+@dataclass(frozen=True, slots=True)
+class Errand:
+    """What to publish: ticks ``first`` to ``first + count - 1`` of a run. ``rate`` a second; 0: as fast as possible."""
+
+    run: str
+    first: int
+    count: int
+    rate: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """How it went: seconds from the first to the last tick, and why it did not work (empty: it did)."""
+
+    count: int
+    seconds: float
+    problem: str = ""
+
+
+@cache
+def bodies(size: int) -> list[bytes]:
+    """What follows ``ts`` in each tick, with its line break, so that ticks are about ``size`` bytes long."""
+    room = size - _HEAD_BYTES
+    flock = Flock(agents=min(max(room // _AGENT_BYTES, 1), _MOST_AGENTS), seed=1)
+    count = min(max(_CYCLE_BYTES // max(size, 1), 16), _CYCLE_TICKS)
+    ticks = (flock.step() for _ in range(count))
+    lines = [orjson.dumps({k: v for k, v in padded(tick, room).items() if k != "t"}) for tick in ticks]
+    return [b"," + line[1:] + b"\n" for line in lines]
+
+
+class Publisher:
+    """Sends ticks to one gateway.
+
+    Args:
+        address: family, and what ``connect`` takes.
+        host, base: for the request; what the gateway is mounted under.
+        patience: seconds that one write or read may last.
+    """
+
+    def __init__(
+        self, address: tuple[int, tuple[str, int]], host: str, base: str, token: str, size: int, patience: float
+    ) -> None:
+        self._address, self._patience = address, patience
+        self._bodies = bodies(size)
+        authorization = f"Authorization: Bearer {token}\r\n" if token else ""
+        self._head = (
+            f"POST {base}/publish HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/x-ndjson\r\n{authorization}"
+            "Transfer-Encoding: chunked\r\nConnection: close\r\nTick-Run: "
+        )
+
+    def publish(self, errand: Errand) -> Published:
+        """Publish, and wait for the answer.
+
+        Raises:
+            OSError, Broken: the gateway is gone.
+        """
+        family, address = self._address
+        with socket.socket(family) as sock:
+            sock.settimeout(self._patience)
+            sock.connect(address)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            sock.sendall(f"{self._head}{errand.run}\r\n\r\n".encode())
+            began = time.perf_counter()
+            try:
+                for due in paced(errand):
+                    lines = b"".join([self._line(t) for t in due])
+                    sock.sendall(b"%x\r\n%s\r\n" % (len(lines), lines))
+                took = time.perf_counter() - began
+                sock.sendall(b"0\r\n\r\n")
+            except (BrokenPipeError, ConnectionResetError):
+                took = time.perf_counter() - began  # refused before the end: the answer says why
+            return Published(errand.count, took, _problem(sock))
+
+    def _line(self, t: int) -> bytes:
+        return b'{"t":%d,"ts":%d%s' % (t, time.time_ns(), self._bodies[t % len(self._bodies)])
+
+
+def paced(errand: Errand) -> Iterator[range]:
+    """Numbers of ticks as they come due."""
+    sent, last = errand.first, errand.first + errand.count
+    began = time.perf_counter()
+    while sent < last:
+        upto = sent + _BURST
+        if errand.rate:
+            upto = min(errand.first + 1 + int((time.perf_counter() - began) * errand.rate), upto)
+        if upto > sent:
+            yield range(sent, min(upto, last))
+            sent = min(upto, last)
+        else:
+            time.sleep(_NAP_SECONDS)
+
+
+def _problem(sock: socket.socket) -> str:
+    """Read the answer; what was wrong, or empty."""
+    data = b""
+    while (found := parse_head(data)) is None:
+        if not (more := sock.recv(1 << 16)):
+            raise Broken("the gateway closed the publisher's connection")
+        data += more
+    head, rest = found
+    body, text = Body(head), b""
+    text += body.feed(rest)
+    while not body.ended and (more := sock.recv(1 << 16)):
+        text += body.feed(more)
+    if head.status == 200:
+        return ""
+    try:
+        return f"publishing was answered {head.status}: {json.loads(text)['message']}"
+    except (ValueError, KeyError, TypeError):
+        return f"publishing was answered {head.status}"
+
+
+def serve(publisher: Publisher, place: Place | None, pipe: Pipe) -> None:
+    """A publishing process, from its first to its last line: an ``Errand`` comes in, a ``Published`` goes out."""
+    on_its_own()
+    if place is not None:
+        enter(place)
+    while True:
+        try:
+            errand = pipe.recv()
+        except (EOFError, OSError):
+            return
+        try:
+            done = publisher.publish(errand)
+        except (OSError, Broken) as error:
+            reason = (error.strerror if isinstance(error, OSError) else "") or str(error)
+            done = Published(0, 0.0, f"the publisher lost the gateway: {reason}")
+        pipe.send(done)

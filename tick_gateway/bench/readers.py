@@ -1,0 +1,298 @@
+"""A process of readers: many connections of one case, on sockets without a framework above them.
+
+Each checked connection is read tick by tick: what came, what did not, what came again, and how old it was. The others
+only drain; the kernel drops what comes for them without a copy (tcp(7), MSG_TRUNC).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+import selectors
+import socket
+import struct
+import time
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection as Pipe
+from typing import Final
+
+from .decode import Broken
+from .hearing import Answer, Watch
+from .place import Place, enter
+from .proc import on_its_own
+from .speech import Speech
+from .stats import Histogram
+
+_OPENING: Final = 16  # connections that are being opened at the same time
+_TELL_SECONDS: Final = 0.25
+_READ_BYTES: Final = 1 << 18
+_DROP: Final = getattr(socket, "MSG_TRUNC", 0)
+_NAP_SECONDS: Final = 0.25  # the longest that a look at the pipe waits
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What a process of readers is to do.
+
+    Attributes:
+        place: the network that they are in.
+        address: family, and what ``connect`` takes.
+        run, after: the position that they begin with.
+        clients: connections; the first ``checked`` of them are read tick by tick.
+        every: as in the view, so that ticks left out are not missed.
+        pause: seconds after which a pull that was answered with nothing asks again.
+        until: the tick at which they are done, where that is known already.
+    """
+
+    place: Place | None
+    address: tuple[int, tuple[str, int]]
+    speech: Speech
+    run: str
+    after: int
+    clients: int
+    checked: int
+    every: int
+    pause: float
+    until: int | None = None
+
+
+@dataclass(slots=True)
+class Tally:
+    """What a process of readers saw so far.
+
+    Attributes:
+        begun: every connection has its first tick (those that only drain: its answer's head), or failed.
+        done: every checked connection has the last tick, or failed.
+        coding: how the answers were encoded.
+        ticks, lost, repeated, bytes: over all checked connections; bytes in both directions.
+        behind: ticks that are still to come.
+        cut: connections that failed; problem: what the first of them met.
+        latency, first_tick: see ``Outcome``. reached: nanoseconds from opening a connection to the last tick on it.
+    """
+
+    begun: bool = False
+    done: bool = False
+    coding: str = ""
+    ticks: int = 0
+    lost: int = 0
+    repeated: int = 0
+    bytes: int = 0
+    behind: int = 0
+    cut: int = 0
+    problem: str = ""
+    latency: Histogram = field(default_factory=Histogram)
+    first_tick: Histogram = field(default_factory=Histogram)
+    reached: list[int] = field(default_factory=list)
+
+    def merge(self, other: Tally) -> None:
+        """Add what another process saw."""
+        self.begun, self.done = self.begun and other.begun, self.done and other.done
+        self.coding, self.problem = self.coding or other.coding, self.problem or other.problem
+        for name in ("ticks", "lost", "repeated", "bytes", "behind", "cut"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.latency.merge(other.latency)
+        self.first_tick.merge(other.first_tick)
+        self.reached += other.reached
+
+
+class Connection:
+    """One reader."""
+
+    __slots__ = ("_answer", "_connected", "_load", "_sock", "_started", "begun", "bytes", "checked", "reached", "watch")
+
+    def __init__(self, load: Load, checked: bool) -> None:
+        self.checked = checked
+        self.begun = False
+        self.bytes = 0
+        self.reached = 0
+        order = load.order
+        self.watch = Watch(order.after, order.every)
+        self._load = load
+        self._connected = False
+        self._answer: Answer | None = None
+        family, address = order.address
+        self._started = time.perf_counter_ns()
+        self._sock = socket.socket(family)
+        self._sock.setblocking(False)
+        self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._sock.connect_ex(address)
+        load.selector.register(self._sock, selectors.EVENT_WRITE, self)
+
+    def ready(self) -> None:
+        """The socket is ready for what is to be done next.
+
+        Raises:
+            OSError, Broken: the connection is of no more use.
+        """
+        if not self._connected:
+            if error := self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+                raise OSError(error, "cannot connect")
+            self._connected = True
+            self._load.selector.modify(self._sock, selectors.EVENT_READ, self)
+            self.ask(f"{self._load.order.run}:{self._load.order.after}")
+        elif self.begun and not self.checked:
+            if not self._sock.recv_into(self._load.buffer, len(self._load.buffer), _DROP):
+                raise Broken("the gateway closed the connection")
+        else:
+            self._read(self._sock.recv(_READ_BYTES))
+
+    def ask(self, position: str) -> None:
+        """Send a request for what comes after a position."""
+        request = self._load.order.speech.request(position)
+        self._sock.sendall(request)
+        self.bytes += len(request)
+        self._answer = Answer(self._load.order.speech, self.watch)
+
+    def _read(self, data: bytes) -> None:
+        if not data:
+            raise Broken("the gateway closed the connection")
+        self.bytes += len(data)
+        answer, load = self._answer, self._load
+        assert answer is not None, "nothing is read before it was asked for"
+        came = self.watch.ticks
+        answer.feed(data, time.time_ns())
+        for reply in answer.replies():
+            self._sock.sendall(reply)
+            self.bytes += len(reply)
+        load.coding = load.coding or answer.coding
+        if not self.begun and (self.watch.ticks if self.checked else answer.head is not None):
+            self.begun = True
+            load.first_tick.add(time.perf_counter_ns() - self._started)
+        if load.until is not None and not self.reached and self.watch.next > load.until:
+            self.reached = time.perf_counter_ns() - self._started
+        if answer.position:
+            if self.watch.ticks == came and load.order.pause:
+                load.later(self, answer.position)
+            else:
+                self.ask(answer.position)
+
+    def close(self) -> None:
+        """Let the socket go; again has no effect."""
+        if self._sock.fileno() >= 0:
+            with contextlib.suppress(KeyError):
+                self._load.selector.unregister(self._sock)
+            # Reset instead of closed: thousands of them leave no port behind in TIME_WAIT.
+            with contextlib.suppress(OSError):
+                self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self._sock.close()
+
+
+class Load:
+    """All connections of a process.
+
+    Attributes:
+        until: the last tick that they have to get, as soon as it is known.
+        coding: how answers are encoded, as soon as one has come.
+    """
+
+    def __init__(self, order: Order, pipe: Pipe) -> None:
+        self.order, self.until = order, order.until
+        self.selector = selectors.DefaultSelector()
+        self.buffer = memoryview(bytearray(_READ_BYTES))
+        self.coding = ""
+        self.first_tick = Histogram()
+        self._pipe = pipe
+        self._alive: dict[Connection, None] = {}
+        self._all: list[Connection] = []
+        self._opening: set[Connection] = set()
+        self._later: list[tuple[float, int, Connection, str]] = []  # pulls that wait, by when they ask again
+        self._asked = 0
+        self._cut, self._problem = 0, ""
+        self._told = (False, False)
+
+    def later(self, connection: Connection, position: str) -> None:
+        """Ask again after the pause."""
+        self._asked += 1
+        heapq.heappush(self._later, (time.monotonic() + self.order.pause, self._asked, connection, position))
+
+    def run(self) -> None:
+        """Read until the other end of the pipe says stop, or is gone."""
+        told = time.monotonic()
+        self.selector.register(self._pipe, selectors.EVENT_READ, None)
+        while True:
+            self._open()
+            wait = self._later[0][0] - time.monotonic() if self._later else _NAP_SECONDS
+            for key, _ in self.selector.select(min(max(wait, 0), _NAP_SECONDS)):
+                if isinstance(key.data, Connection):
+                    self._work(key.data)
+                elif not self._obey():
+                    self._end()
+                    return
+            now = time.monotonic()
+            while self._later and self._later[0][0] <= now:
+                _, _, connection, position = heapq.heappop(self._later)
+                if connection in self._alive:
+                    self._work(connection, position)
+            if now - told >= _TELL_SECONDS or self._state() != self._told:
+                told = now
+                self._tell()
+
+    def _open(self) -> None:
+        while len(self._all) < self.order.clients and len(self._opening) < _OPENING:
+            connection = Connection(self, len(self._all) < self.order.checked)
+            self._all.append(connection)
+            self._alive[connection] = None
+            self._opening.add(connection)
+
+    def _work(self, connection: Connection, position: str = "") -> None:
+        try:
+            if position:
+                connection.ask(position)
+            else:
+                connection.ready()
+        except BlockingIOError:
+            return
+        except (OSError, Broken) as error:
+            self._cut += 1
+            self._problem = self._problem or (error.strerror if isinstance(error, OSError) else "") or str(error)
+            self._alive.pop(connection, None)
+            self._opening.discard(connection)
+            connection.close()
+        if connection.begun:
+            self._opening.discard(connection)
+
+    def _obey(self) -> bool:
+        """Take a command from the pipe: the last tick, or to stop (False)."""
+        try:
+            command = self._pipe.recv()
+        except (EOFError, OSError):
+            return False
+        if command is None:
+            return False
+        self.until = command
+        return True
+
+    def _state(self) -> tuple[bool, bool]:
+        begun = len(self._all) == self.order.clients and not self._opening
+        waited = (one for one in self._alive if one.checked)
+        return begun, begun and self.until is not None and all(one.watch.next > (self.until or 0) for one in waited)
+
+    def _tell(self) -> None:
+        self._told = self._state()
+        checked = [one for one in self._all if one.checked]
+        tally = Tally(*self._told, self.coding, cut=self._cut, problem=self._problem, first_tick=self.first_tick)
+        for one in checked:
+            tally.ticks += one.watch.ticks
+            tally.lost += one.watch.lost
+            tally.repeated += one.watch.repeated
+            tally.bytes += one.bytes
+            tally.latency.merge(one.watch.latency)
+            if self.until is not None:
+                tally.behind += max(self.until - one.watch.next + self.order.every, 0) // self.order.every
+            if one.reached:
+                tally.reached.append(one.reached)
+        with contextlib.suppress(OSError):  # nobody listens any more: the next look at the pipe finds that out
+            self._pipe.send(tally)
+
+    def _end(self) -> None:
+        self._tell()
+        for connection in self._all:
+            connection.close()
+
+
+def read(order: Order, pipe: Pipe) -> None:
+    """A process of readers, from its first to its last line: tells a ``Tally`` now and then, and a last one."""
+    on_its_own()
+    if order.place is not None:
+        enter(order.place)
+    Load(order, pipe).run()

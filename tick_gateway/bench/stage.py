@@ -1,0 +1,228 @@
+"""What a measurement needs around it: a gateway to measure, and the processes that publish and read."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import multiprocessing
+import os
+import re
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.connection import Connection as Pipe
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
+from types import TracebackType
+from typing import Any, Final, Self
+from urllib.error import HTTPError, URLError
+from urllib.parse import urlsplit
+from urllib.request import urlopen
+
+from ..settings import ENV_PREFIX, Settings
+from . import proc
+from .network import GATEWAY_HOST
+from .place import Place
+from .plan import BenchError, Plan
+
+Address = tuple[int, tuple[str, int]]
+
+RUN_PREFIX: Final = "bench-"
+"""How the names of the bench's own runs begin."""
+
+_PORT: Final = re.compile(rb"http://\S+?:(\d+)/")
+_LOOK_SECONDS: Final = 0.01
+_SPARE_TICKS: Final = 1000  # that memory holds beyond what a late reader reads
+_PID_GRACE: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A gateway that is there.
+
+    Attributes:
+        readers, publisher: where the two connect to: address family, and what ``connect`` takes.
+        host: for the header of that name. base: what the gateway is mounted under, without a slash at its end.
+        pid: of its process, or None.
+    """
+
+    readers: Address
+    publisher: Address
+    host: str
+    base: str
+    pid: int | None
+
+
+def target_of(url: str, pid: int | None, patience: float) -> Target:
+    """The gateway at an address that somebody named.
+
+    Raises:
+        BenchError: it is no address, nobody answers there, or somebody publishes there already.
+    """
+    parts = urlsplit(url if "://" in url else f"http://{url}")
+    try:
+        host, port = parts.hostname, parts.port or 80
+        if parts.scheme != "http" or not host:
+            raise ValueError
+    except ValueError:
+        raise BenchError(f"--url: {url!r:.200} is no address such as http://localhost:8000") from None
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except (OSError, UnicodeError):
+        raise BenchError(f"--url: there is no host {host:.200}") from None
+    meta = _meta(f"http://{parts.netloc}{parts.path.rstrip('/')}/meta", url, patience)
+    if meta.get("rate") and not str(meta.get("run")).startswith(RUN_PREFIX):
+        raise BenchError(
+            f"--url: somebody publishes {meta['rate']:g} ticks a second to {url}; the bench would end that run"
+        )
+    where = (int(family), (str(address[0]), int(address[1])))
+    return Target(where, where, parts.netloc, parts.path.rstrip("/"), pid)
+
+
+def _meta(address: str, url: str, patience: float) -> dict[str, Any]:
+    try:
+        with urlopen(address, timeout=patience) as answer:
+            meta = json.load(answer)
+        if not isinstance(meta["transports"], dict):
+            raise ValueError
+    except HTTPError as error:
+        raise BenchError(f"--url: {url} answers {error.code} where a gateway has its /meta") from None
+    except (URLError, OSError) as error:
+        reason = getattr(error, "reason", error)
+        raise BenchError(f"--url: {url} does not answer: {getattr(reason, 'strerror', None) or reason}") from None
+    except (ValueError, KeyError, TypeError):
+        raise BenchError(f"--url: {url} answers, but is no tick-gateway") from None
+    return dict(meta)
+
+
+class OwnGateway:
+    """A gateway as ``tick-gateway serve`` starts it, in a process of its own: ``with OwnGateway(…) as target``.
+
+    Raises:
+        BenchError: it does not start.
+    """
+
+    def __init__(self, plan: Plan, place: Place | None) -> None:
+        ring = max(Settings().ring, plan.catch_up + _SPARE_TICKS)
+        ring_bytes = max(Settings().ring_bytes, ring * (plan.size + 200))
+        self._command = [
+            *(place.prefix if place is not None else []), sys.executable, "-m", "tick_gateway", "serve",
+            "--port", "0", "--host", "127.0.0.1" if place is None else "0.0.0.0",
+            "--ring", str(ring), "--ring-bytes", str(ring_bytes),
+        ]  # fmt: skip
+        self._host = "127.0.0.1" if place is None else GATEWAY_HOST
+        self._patience = plan.patience
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Target:
+        self._said = tempfile.TemporaryFile()
+        try:
+            with proc.held():
+                process = self._process = self._start()
+            port = self._port(process)
+        except BaseException:
+            self.__exit__()
+            raise
+        family = int(socket.AF_INET)
+        return Target((family, (self._host, port)), (family, ("127.0.0.1", port)), f"localhost:{port}", "", process.pid)
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            self._command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=self._said,
+            env={name: value for name, value in os.environ.items() if not name.startswith(ENV_PREFIX)},
+            start_new_session=True,  # Ctrl-C is for the bench, which then ends this too
+            preexec_fn=proc.end_with_parent if os.name == "posix" else None,
+        )
+
+    def __exit__(self, *_: object) -> None:
+        if self._process is not None:
+            self._process.terminate()
+            try:
+                self._process.wait(_PID_GRACE)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+            self._process = None
+        self._said.close()
+
+    def _port(self, process: subprocess.Popen[bytes]) -> int:
+        """Wait for the line that says where it listens."""
+        end = time.monotonic() + self._patience
+        while time.monotonic() < end:
+            ended = process.poll() is not None
+            self._said.seek(0)
+            said = self._said.read()
+            if match := _PORT.search(said):
+                return int(match[1])
+            if ended:
+                raise BenchError(f"the gateway does not start: {said.decode('utf-8', 'replace').strip()[-300:]}")
+            time.sleep(_LOOK_SECONDS)
+        raise BenchError(f"the gateway did not start within {self._patience:g} s")
+
+
+class Crew:
+    """The processes of a case, and what they have to say: ``with Crew() as crew``."""
+
+    def __init__(self) -> None:
+        # A fork has all modules in memory already; where there is none, a child takes its time to start.
+        methods = multiprocessing.get_all_start_methods()
+        self._context = multiprocessing.get_context("fork" if "fork" in methods else "spawn")
+        self._members: dict[Pipe, BaseProcess] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        for pipe in list(self._members):
+            self.dismiss(pipe)
+
+    def start(self, work: Callable[..., None], *given: object) -> Pipe:
+        """Start ``work(*given, pipe)`` in a process of its own; returns the pipe's other end."""
+        mine, its = self._context.Pipe()
+        process = self._context.Process(  # type: ignore[attr-defined]
+            target=_child, args=(work, (*given, its), (*self._members, mine)), daemon=True
+        )
+        with proc.held():
+            process.start()
+            self._members[mine] = process
+        its.close()
+        return mine
+
+    def pid(self, pipe: Pipe) -> int | None:
+        return self._members[pipe].pid
+
+    def hear(self, seconds: float) -> list[tuple[Pipe, Any]]:
+        """What was said within so many seconds, as soon as anything was.
+
+        Raises:
+            BenchError: a process died.
+        """
+        heard: list[tuple[Pipe, Any]] = []
+        for pipe in wait(list(self._members), timeout=max(seconds, 0)):
+            assert isinstance(pipe, Pipe)
+            try:
+                heard.append((pipe, pipe.recv()))
+            except (EOFError, OSError):
+                raise BenchError("a process of the bench ended before its work was done") from None
+        return heard
+
+    def dismiss(self, pipe: Pipe) -> None:
+        """End a process at once."""
+        process = self._members.pop(pipe)
+        pipe.close()
+        with contextlib.suppress(AttributeError):
+            process.kill()
+        process.join()
+
+
+def _child(work: Callable[..., None], given: tuple[Any, ...], others: tuple[Pipe, ...]) -> None:
+    for pipe in others:  # of the one that steers: as long as a copy is open here, its end goes unnoticed
+        pipe.close()
+    work(*given)
