@@ -156,7 +156,7 @@ class Crowd:
         for wire in self.wires:
             wire.full = self._one
             query = parse_query([("heartbeat", "3600")])
-            variant = Variant(WebSocketFraming(), View(), None, 3600.0)  # no chunks around what came together
+            variant = Variant(WebSocketFraming(), View())  # no chunks around what came together
             Session(hub.fanout, variant, query).connection_made(wire)
 
     def _one(self) -> None:
