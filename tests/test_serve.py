@@ -159,6 +159,7 @@ def test_help_names_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
     for command in ("serve", "demo"):
         text = shown(command, "--help")
         assert all(row.flag in text for row in TABLE)
+        assert "20ms, 90s, 15m, 12h or 7d" in " ".join(text.split())
     assert {"serve", "demo", "cat", "publish"} <= set(shown().split())
 
 

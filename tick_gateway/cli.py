@@ -79,7 +79,10 @@ main.add_command(verify_)
 @click.option("--tail", "tailed", type=click.Path(path_type=Path), metavar="DIR",
               help="follow the *.jsonl.zst and *.jsonl that another program writes into DIR")  # fmt: skip
 def serve(from_stdin: bool, tailed: Path | None, **flags: str | None) -> None:
-    """Start a gateway. Ticks come by POST /publish, /ws/publish, --stdin or --tail."""
+    """Start a gateway. Ticks come by POST /publish, /ws/publish, --stdin or --tail.
+
+    Bytes may be written as 64k, 64M or 64G, seconds as 20ms, 90s, 15m, 12h or 7d.
+    """
     if from_stdin and tailed is not None:
         raise click.UsageError("--stdin and --tail: one source at a time")
     with usage_errors(flags):
@@ -97,7 +100,10 @@ def serve(from_stdin: bool, tailed: Path | None, **flags: str | None) -> None:
 )
 @click.option("--seed", type=int, default=1, show_default=True, help="the same seed, the same flight")
 def demo(rate: float, agents: int, size: int, seed: int, **flags: str | None) -> None:
-    """Start a gateway with a built-in flocking simulation."""
+    """Start a gateway with a built-in flocking simulation.
+
+    Bytes may be written as 64k, 64M or 64G, seconds as 20ms, 90s, 15m, 12h or 7d.
+    """
     with usage_errors(flags):
         run(read_settings(flags), demo_source(rate=rate, agents=agents, size=size, seed=seed))
 

@@ -45,6 +45,7 @@ class History:
 
     @property
     def waits(self) -> bool:
+        """Whether the block that the next message needs is on its way."""
         return self.awaits is not None and not self.awaits.done
 
     def next(self, view: View) -> bytes | None:

@@ -69,6 +69,7 @@ class Load:
         self._waiting[call] = None
 
     def finish(self) -> None:
+        """Say that it is done, to all who wait for it."""
         self.done = True
         waiting, self._waiting = self._waiting, {}
         for call in waiting:

@@ -60,6 +60,7 @@ class Content:
 
     @property
     def inode(self) -> int:
+        """The file's number in the file system."""
         return os.fstat(self._fd).st_ino
 
     @property
@@ -108,4 +109,5 @@ class Content:
         return cuts
 
     def close(self) -> None:
+        """Let go of the file."""
         os.close(self._fd)

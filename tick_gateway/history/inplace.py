@@ -41,9 +41,11 @@ class _Filling:
 
     @property
     def full(self) -> bool:
+        """Whether it is as large as a portion is to be."""
         return self.end - self.begin >= PORTION_BYTES or len(self.ts) >= PORTION_TICKS
 
     def portion(self, volume: FileVolume, columns: bytes = b"") -> Portion:
+        """What was filled, to be put on a shelf; ``columns`` as in ``Portion``."""
         ats = self.ats[0], self.ats[-1]
         return Portion(volume, self.begin, self.end, self.ordinal, self.ts, self.lines, ats, columns)
 
@@ -57,16 +59,15 @@ class Volumes:
         self._volumes: dict[File, FileVolume] = {}
 
     def of(self, file: File) -> FileVolume:
+        """A file's volume, made if there is none."""
         volume = self._volumes.get(file)
         if volume is None:
             volume = self._volumes[file] = FileVolume(file, self._reels, self._max_tick)
         return volume
 
     def pop(self, file: File) -> FileVolume | None:
+        """Forget a file's volume; returns it, or None."""
         return self._volumes.pop(file, None)
-
-    def close(self) -> None:
-        self._reels.close()
 
 
 class Scan:

@@ -57,6 +57,7 @@ class Flush(NamedTuple):
     ats: Sequence[int]
 
     def pack(self, seed: int) -> bytes:
+        """Its bytes; ``seed`` begins its CRC, so that no record passes for one of another block's journal."""
         fixed = _RECORD.pack(len(self.ts), self.end, self.crc)
         check = crc32(fixed, seed)
         numbers = little(array("q", [*self.ts, *self.ats])).tobytes()

@@ -88,10 +88,12 @@ class File:
 
     @property
     def name(self) -> str:
+        """The name that it has now."""
         return self.path.name
 
     @property
     def stem(self) -> str:
+        """The same without its ending."""
         return stem_of(self.path.name) or self.path.name
 
     # ---- reading ----
@@ -275,6 +277,7 @@ class File:
 
     @property
     def opened(self) -> bool:
+        """Whether it is open for reading: then its number belongs to no other file."""
         return self._content is not None
 
     @property

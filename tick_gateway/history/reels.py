@@ -113,12 +113,6 @@ class Reels:
             self._reels.remove(reel)
             return reel
 
-    def close(self) -> None:
-        with self._lock:
-            reels, self._reels = self._reels, []
-        for reel in reels:
-            reel.content.close()
-
 
 def _read(reel: Reel, offset: int, size: int) -> bytes | None:
     """Content from a reel, which is closed where that fails; None: the file was replaced, or cut.

@@ -245,6 +245,7 @@ class Shelf:
         self.entries.append(entry)
 
     def remove(self, entries: Iterable[Entry]) -> None:
+        """Blocks are gone; where they ended is known from here on (see ``edge``)."""
         gone = {id(entry): entry for entry in entries}
         self.entries = [entry for entry in self.entries if id(entry) not in gone]
         edges = self._edges | {entry.ordinal + entry.count: entry.last for entry in gone.values()}

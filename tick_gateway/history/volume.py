@@ -57,6 +57,7 @@ class Segment:
 
     @property
     def name(self) -> str:
+        """Of its file."""
         return self.path.name
 
     @property
@@ -194,6 +195,7 @@ class Found(NamedTuple):
 
     @property
     def end(self) -> int:
+        """Where its foot ends."""
         return self.at + self.length
 
 
