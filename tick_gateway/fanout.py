@@ -18,7 +18,7 @@ import contextlib
 import logging
 import time
 from collections import Counter, deque
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from typing import Final
 
 from .bus import TickBus
@@ -32,6 +32,7 @@ log = logging.getLogger("tick_gateway")
 _FLUSH_BYTES: Final = 1 << 20  # of ticks, in one round
 _SLICE_BYTES: Final = 4 << 20  # written between two turns of the loop
 _SLICE_SESSIONS: Final = 256
+_TURN_SECONDS: Final = 0.003  # spent on making bytes between two turns of the loop
 _PUMP_SECONDS: Final = 0.002  # spent on sessions that catch up between two turns of the loop
 SHORTEST_INTERVAL: Final = 0.005  # seconds; each flush costs a publishing thread one wake-up of the loop
 _STORE_SECONDS: Final = 0.002  # how long before a flush what it will show is handed to history
@@ -337,22 +338,36 @@ class FanOut:
             self.bus.collect()
         self.feed.offer(_FLUSH_BYTES)
         self.flushes += 1
-        work: list[tuple[Group, Round]] = []
-        for group in list(self._groups.values()):
-            try:
-                if group.live and (made := group.advance(self.feed, self.encoder, now)) is not None:
-                    work.append((group, made))
-                elif group.live and group.behind:
-                    for session in list(group.live):
-                        session.fall_back()
-            except Exception:
-                _give_up(group.live)
-            waiting, group.waiting = group.waiting, set()
-            for session in waiting:
-                session.wake()
         self._release_waiters(busy)
-        self._round = self._write(work)
+        self._round = self._serve(list(self._groups.values()), now)
         self._go_on()
+
+    def _serve(self, groups: Sequence[Group], now: float) -> Iterator[None]:
+        """Make each group's bytes and write them; yields between slices, and where many views take long to make."""
+        turn = time.monotonic()
+        for group in groups:
+            made = self._advance(group, now)
+            if made is not None:
+                yield from self._write([(group, made)])
+            if time.monotonic() - turn > _TURN_SECONDS:
+                yield
+                turn = time.monotonic()
+
+    def _advance(self, group: Group, now: float) -> Round | None:
+        """What a group's live sessions are to be written, or None; its other sessions are sent on their way."""
+        made = None
+        try:
+            if group.live:
+                made = group.advance(self.feed, self.encoder, now)
+            if made is None and group.live and group.behind:
+                for session in list(group.live):
+                    session.fall_back()
+        except Exception:
+            _give_up(group.live)
+        waiting, group.waiting = group.waiting, set()
+        for session in waiting:
+            session.wake()
+        return made
 
     def _release_waiters(self, busy: bool) -> None:
         waiters, self._waiters = self._waiters, set()

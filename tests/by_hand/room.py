@@ -44,6 +44,7 @@ SMALL: dict[str, object] = {
 SLICED: dict[str, object] = {
     "tick_gateway.fanout._SLICE_BYTES": 1,
     "tick_gateway.fanout._SLICE_SESSIONS": 1,
+    "tick_gateway.fanout._TURN_SECONDS": -1.0,
     "tick_gateway.fanout._PUMP_SECONDS": 0.0,
 }
 """A turn of the loop after every write."""
