@@ -176,3 +176,27 @@ def test_who_catches_up_gives_way(scene: Scene) -> None:
         scene.loop.turn()
         assert scene.clock.now - before <= 3 * MS
         assert scene.clock.now - begun < 1.0
+
+
+def test_many_views_give_way(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each projection takes a millisecond: between two turns of the loop, three of them and the one that was begun."""
+
+    def project(data: bytes, fields: tuple[str, ...]) -> bytes:
+        scene.clock.now += 1 * MS
+        return data
+
+    scene.begin(readers=0)
+    monkeypatch.setattr("tick_gateway.view.project", project)
+    for number in range(50):
+        session = Session(scene.fanout, Variant(NDJSONFraming(False), View((f"m{number}",))), Query(tail=0))
+        wire = Costs(scene.loop, session)
+        wire.written = scene.written
+        session.connection_made(wire)
+    scene.loop.advance(1.0)
+    scene.written.clear()
+    scene.publish()
+    for _ in range(100):
+        before = scene.clock.now
+        scene.loop.turn()
+        assert scene.clock.now - before <= 4.5 * MS
+    assert len(scene.written) == 50 and scene.fanout.encoder.projections == 50
