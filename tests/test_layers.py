@@ -26,7 +26,8 @@ notices  history
 cursor  wire
 placing  pieces  variant  answers
 feed
-waiting  group
+waiting  group  polls
+crowd
 fanout
 hub  session  takeover  lookback
 commands

@@ -68,7 +68,7 @@ class CommandSession(Session):
             return
         self.transport = transport
         self.variant = Variant(self.variant.framing, View())
-        self.fanout.admit(self)
+        self.fanout.crowd.admit(self)
         self._close(1013, f"{self.refused.code}: come back later")
 
     def data_received(self, data: bytes) -> None:
@@ -174,7 +174,7 @@ class CommandSession(Session):
         names: Sequence[str] = ("fields", "every", "batch", "stamp")
         view = _query([(name, _text(command[name])) for name in names if name in command]).view
         variant = self.variant._replace(view=view)
-        self.fanout.revise(self, variant)
+        self.fanout.crowd.revise(self, variant)
         self._step_out()
         self.variant = variant
         self.query = replace(self.query, view=view)

@@ -17,14 +17,15 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections import Counter, deque
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from .bus import TickBus
-from .errors import TooManyViews
+from .crowd import Crowd
 from .feed import Feed
 from .group import Group, Member, Round
+from .polls import Polls
 from .variant import Encoder, Variant
 
 log = logging.getLogger("tick_gateway")
@@ -37,7 +38,6 @@ _PUMP_SECONDS: Final = 0.002  # spent on sessions that catch up between two turn
 SHORTEST_INTERVAL: Final = 0.005  # seconds; each flush costs a publishing thread one wake-up of the loop
 _STORE_SECONDS: Final = 0.002  # how long before a flush what it will show is handed to history
 _BUSY_SECONDS: Final = 0.1  # between two flushes, at most, where gathering is worth it
-_GATHER_SECONDS: Final = 0.03
 _SWEEP_SECONDS: Final = 1.0  # how often heartbeats are looked at
 
 
@@ -67,14 +67,13 @@ class FanOut:
         self.bus = bus
         self.feed = feed
         self.encoder = Encoder(encoded_bytes)
-        self.sessions: set[Member] = set()
+        self.crowd = Crowd(max_views)
+        self.polls = Polls()
         self.flushes = 0
         self.longest_round = 0.0  # seconds
         self._flush_interval = flush_interval
         self._fixed = fixed
         self._section_ticks = section_ticks
-        self._max_views = max_views
-        self._views: Counter[Hashable] = Counter()
         self._groups: dict[Variant, Group] = {}
         self._ready: deque[Member] = deque()
         self._pumping = False
@@ -90,9 +89,6 @@ class FanOut:
         self._commit_handle: asyncio.TimerHandle | None = None
         self._news = False  # kicked since the last flush began; a pull may have collected what it was about
         self._stopped = False
-        self._waiters: set[asyncio.Future[None]] = set()  # of long-polls
-        self._gatherers: set[asyncio.Future[None]] = set()
-        self._gather_handle: asyncio.TimerHandle | None = None
         self._falling: set[Member] = set()  # who still reads from disk what the last round would have given it
         self._caught_up: asyncio.Event | None = None  # set when all of them are through
         self._drained: asyncio.Event | None = None  # set when the last session is gone, during ``drain``
@@ -140,15 +136,14 @@ class FanOut:
         self.bus.collect()
         self.feed.offer(1 << 60)
         await self._last_round(seconds)
-        for session in list(self.sessions):
+        for session in list(self.crowd.sessions):
             session.end("shutdown")
-        self._release_waiters(busy=False)
-        self._release_gatherers()
-        if self.sessions:
+        self.polls.release()
+        if self.crowd.sessions:
             self._drained = asyncio.Event()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._drained.wait(), seconds)
-        for session in list(self.sessions):
+        for session in list(self.crowd.sessions):
             session.abort()
 
     async def _last_round(self, seconds: float) -> None:
@@ -168,65 +163,7 @@ class FanOut:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._caught_up.wait(), seconds)
 
-    async def wait(self, seconds: float, *, gather: bool = False) -> None:
-        """Return when more was offered, or after so many seconds.
-
-        Args:
-            gather: where flushes follow each other closely, wait for some milliseconds' worth of them, together with
-                all others who gather.
-        """
-        waiter = self.loop.create_future()
-        (self._gatherers if gather else self._waiters).add(waiter)
-        timer = self.loop.call_later(seconds, _release, [waiter])
-        try:
-            await waiter
-        finally:
-            timer.cancel()
-            self._gatherers.discard(waiter)
-            self._waiters.discard(waiter)
-
     # ---- sessions ----
-
-    def admit(self, session: Member) -> None:
-        """A session has a connection."""
-        self.sessions.add(session)
-        self._views[session.variant.costs] += 1
-
-    def check_views(self, variant: Variant) -> None:
-        """Refuse one view too many.
-
-        Raises:
-            TooManyViews: nobody has this one yet, and there are as many as there may be.
-        """
-        costs = variant.costs
-        if costs is not None and costs not in self._views and self.views >= self._max_views:
-            raise TooManyViews(self._max_views)
-
-    @property
-    def views(self) -> int:
-        """How many different views sessions have, whole ticks not counted."""
-        return len(self._views) - (None in self._views)
-
-    def revise(self, session: Member, variant: Variant) -> None:
-        """A session takes another variant, which it sets itself behind this.
-
-        Raises:
-            TooManyViews: as ``check_views``.
-        """
-        self._release_view(session)  # what it leaves makes room
-        try:
-            self.check_views(variant)
-        except TooManyViews:
-            variant = session.variant
-            raise
-        finally:
-            self._views[variant.costs] += 1
-
-    def _release_view(self, session: Member) -> None:
-        costs = session.variant.costs
-        self._views[costs] -= 1
-        if not self._views[costs]:
-            del self._views[costs]
 
     def group(self, variant: Variant) -> Group:
         group = self._groups.get(variant)
@@ -241,11 +178,9 @@ class FanOut:
 
     def gone(self, session: Member) -> None:
         """A session's connection is closed."""
-        if session in self.sessions:
-            self.sessions.discard(session)
-            self._release_view(session)
+        self.crowd.dismiss(session)
         self._through(session)
-        if not self.sessions and self._drained is not None:
+        if not self.crowd.sessions and self._drained is not None:
             self._drained.set()
 
     def _through(self, session: Member) -> None:
@@ -338,7 +273,7 @@ class FanOut:
             self.bus.collect()
         self.feed.offer(_FLUSH_BYTES)
         self.flushes += 1
-        self._release_waiters(busy)
+        self.polls.flushed(busy=busy)
         self._round = self._serve(list(self._groups.values()), now)
         self._go_on()
 
@@ -368,20 +303,6 @@ class FanOut:
         for session in waiting:
             session.wake()
         return made
-
-    def _release_waiters(self, busy: bool) -> None:
-        waiters, self._waiters = self._waiters, set()
-        _release(waiters)
-        if self._gatherers and self._gather_handle is None:
-            if busy:
-                self._gather_handle = self.loop.call_later(_GATHER_SECONDS, self._release_gatherers)
-            else:
-                self._release_gatherers()
-
-    def _release_gatherers(self) -> None:
-        self._gather_handle = None
-        gatherers, self._gatherers = self._gatherers, set()
-        _release(gatherers)
 
     def _go_on(self) -> None:
         if self._round is None:
@@ -461,9 +382,3 @@ def _give_up(sessions: Iterable[Member]) -> None:
     log.exception("a reader's stream failed; its connection is dropped")
     for session in list(sessions):
         session.abort()
-
-
-def _release(waiters: Iterable[asyncio.Future[None]]) -> None:
-    for waiter in waiters:
-        if not waiter.done():
-            waiter.set_result(None)

@@ -68,7 +68,7 @@ class Session(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)  # uvloop's are no subclasses
         self.transport.set_write_buffer_limits(high=HIGH_WATER)
-        self.fanout.admit(self)
+        self.fanout.crowd.admit(self)
         if opening := self.variant.framing.opening:
             self.write(opening)
         if self.greeting and self.cursor is not None:

@@ -302,5 +302,5 @@ class Gateway(RuleBasedStateMachine):
                 assert client.witness.ended or client.kind == "bare"
         for client in live:
             client.witness.has_all(room.truth.tip)
-        assert not room.fanout.sessions, room.fanout.sessions
+        assert not room.fanout.crowd.sessions, room.fanout.crowd.sessions
         assert not room.fanout._groups, [(g.variant, g.live, g.waiting) for g in room.fanout._groups.values()]

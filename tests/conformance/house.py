@@ -113,7 +113,7 @@ class House:
         """Return when all that was published is offered to every reader."""
         async with asyncio.timeout(PATIENCE):
             while self.hub.bus.pending or self.hub.feed.behind or self._storing:
-                await self.hub.fanout.wait(0.05)
+                await self.hub.fanout.polls.wait(0.05)
 
     @property
     def _storing(self) -> bool:
@@ -151,7 +151,7 @@ class House:
     @property
     def sessions(self) -> list[Session]:
         """The gateway's ends of the streams that are open."""
-        return [session for session in self.hub.fanout.sessions if isinstance(session, Session)]
+        return [session for session in self.hub.fanout.crowd.sessions if isinstance(session, Session)]
 
     # ---- reading ----
 
@@ -189,4 +189,4 @@ class House:
         """Wait for something that happens inside the gateway."""
         async with asyncio.timeout(PATIENCE):
             while not condition():
-                await self.hub.fanout.wait(0.002)
+                await self.hub.fanout.polls.wait(0.002)

@@ -97,7 +97,7 @@ async def test_long_polls_that_wait_together_share_one_body(open_house: OpenHous
     house = await open_house()
     await house.publish_all(range(3))
     polls = [asyncio.create_task(get(house, "/poll?last_t=A:2&timeout=20", "gzip")) for _ in range(20)]
-    await house.until(lambda: house.asked == len(polls) and len(house.hub.fanout._waiters) == len(polls))
+    await house.until(lambda: house.asked == len(polls) and len(house.hub.fanout.polls) == len(polls))
     await house.publish_all([3], size=500)
     answers = [json.loads(await (await poll).read()) for poll in polls]
     assert {answer["t"] for answer in answers} == {3}
@@ -255,7 +255,7 @@ async def test_views_are_bounded(open_house: OpenHouse) -> None:
         await get(house, f"/ndjson?every={n}")
     socket = await WebSocket.connect(house.port, "/ws/stream?fields=x")
     other = await get(house, "/ndjson?fields=x")
-    assert house.hub.fanout.views == 3
+    assert house.hub.fanout.crowd.views == 3
     for target in ("/ndjson?every=2", "/sse?every=3", "/ws/stream", "/ndjson", "/sse"):  # those that are open, or none
         if target.startswith("/ws"):
             await WebSocket.connect(house.port, target)
@@ -280,7 +280,7 @@ async def test_views_are_bounded(open_house: OpenHouse) -> None:
             socket.command(op="view", every=9, id=2)
             answers.append(json.loads(await socket.message()))
             await asyncio.sleep(0.01)
-    assert house.hub.fanout.views == 3
+    assert house.hub.fanout.crowd.views == 3
 
 
 async def test_a_projection_is_made_once_whoever_asks_for_it(open_house: OpenHouse) -> None:

@@ -243,8 +243,8 @@ async def test_a_batch_that_nobody_waits_for_keeps_nobody_busy(house: House, mon
     await stays.until(1)
     await house.until(lambda: len(house.sessions) == 1)
     flushes = house.hub.fanout.flushes
-    await house.hub.fanout.wait(0.2)
-    await house.hub.fanout.wait(0.2)
+    await house.hub.fanout.polls.wait(0.2)
+    await house.hub.fanout.polls.wait(0.2)
     assert house.hub.fanout.flushes <= flushes + 1
 
 

@@ -33,7 +33,7 @@ async def meta(request: web.Request, hub: Hub) -> web.StreamResponse:
             "stored": stored.t if stored is not None and run is not None and stored.run == run.id else None,
             "rate": rate(hub),
             "transports": {t.name: t.path for t in request.app[TRANSPORTS_KEY]},
-            "connections": len(hub.fanout.sessions),
+            "connections": len(hub.fanout.crowd.sessions),
             "version": __version__,
         },
         headers=_NO_STORE,

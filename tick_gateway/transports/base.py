@@ -76,10 +76,10 @@ def check_run(hub: Hub, query: Query) -> None:
 
 def refusal(hub: Hub, variant: Variant) -> Overloaded | None:
     """Why no streaming connection more is taken; None: one is."""
-    if hub.draining or len(hub.fanout.sessions) >= hub.settings.max_connections:
+    if hub.draining or len(hub.fanout.crowd.sessions) >= hub.settings.max_connections:
         return Overloaded()
     try:
-        hub.fanout.check_views(variant)
+        hub.fanout.crowd.check_views(variant)
     except TooManyViews as error:
         return error
     return None

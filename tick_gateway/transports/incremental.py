@@ -22,7 +22,7 @@ async def handle(request: web.Request, hub: Hub) -> web.StreamResponse:
     pulled = Pulled()
     await pull(hub, cursor, query.view, query.limit or DEFAULT_LIMIT, time.monotonic(), pulled)
     while cursor.deadline is not None and not hub.draining:  # beyond the tip: the tip may still come
-        await hub.fanout.wait(cursor.deadline - time.monotonic())
+        await hub.fanout.polls.wait(cursor.deadline - time.monotonic())
         await pull(hub, cursor, query.view, query.limit or DEFAULT_LIMIT, time.monotonic(), pulled)
     ndjson = wants_ndjson(request, query, default=False)
     headers = pulled.headers(hub, request, query)

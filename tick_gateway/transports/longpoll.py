@@ -32,7 +32,7 @@ async def handle(request: web.Request, hub: Hub) -> web.StreamResponse:
         if not query.timeout:
             await pull(hub, cursor, query.view, limit, now, pulled, first)
     while not pulled.payloads and not cursor.over and not hub.draining and (now := time.monotonic()) < stop:
-        await hub.fanout.wait(min(stop, cursor.deadline or stop) - now, gather=limit > 1)
+        await hub.fanout.polls.wait(min(stop, cursor.deadline or stop) - now, gather=limit > 1)
         hub.refresh()
         await pull(hub, cursor, query.view, limit, time.monotonic(), pulled, first)
     headers = pulled.headers(hub, request, query) | {"Content-Type": "application/json"}

@@ -1,0 +1,66 @@
+"""Pulls that wait for more, and when they are let go: at a flush, or together where flushes come close together."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from typing import Final
+
+_GATHER_SECONDS: Final = 0.03
+
+
+class Polls:
+    """Those who wait. On the loop's thread alone."""
+
+    def __init__(self) -> None:
+        self._waiters: set[asyncio.Future[None]] = set()
+        self._gatherers: set[asyncio.Future[None]] = set()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def __len__(self) -> int:
+        return len(self._waiters) + len(self._gatherers)
+
+    async def wait(self, seconds: float, *, gather: bool = False) -> None:
+        """Return when more was offered, or after so many seconds.
+
+        Args:
+            gather: where flushes follow each other closely, wait for some milliseconds' worth of them, together with
+                all others who gather.
+        """
+        loop = asyncio.get_running_loop()
+        waiter = loop.create_future()
+        (self._gatherers if gather else self._waiters).add(waiter)
+        timer = loop.call_later(seconds, _release, [waiter])
+        try:
+            await waiter
+        finally:
+            timer.cancel()
+            self._gatherers.discard(waiter)
+            self._waiters.discard(waiter)
+
+    def flushed(self, *, busy: bool) -> None:
+        """More was offered. ``busy``: the last time was just before."""
+        waiters, self._waiters = self._waiters, set()
+        _release(waiters)
+        if not self._gatherers or self._timer is not None:
+            return
+        if busy:
+            self._timer = asyncio.get_running_loop().call_later(_GATHER_SECONDS, self._release_gatherers)
+        else:
+            self._release_gatherers()
+
+    def release(self) -> None:
+        """Let all of them go: the gateway shuts down."""
+        self.flushed(busy=False)
+        self._release_gatherers()
+
+    def _release_gatherers(self) -> None:
+        self._timer = None
+        gatherers, self._gatherers = self._gatherers, set()
+        _release(gatherers)
+
+
+def _release(waiters: Iterable[asyncio.Future[None]]) -> None:
+    for waiter in waiters:
+        if not waiter.done():
+            waiter.set_result(None)
