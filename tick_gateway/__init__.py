@@ -11,7 +11,7 @@ The rooms, in the direction in which a tick goes:
     record, tick        a record becomes checked bytes
     bus, ring           runs and what memory holds; published to from any thread
     feed                read after a position, wherever it lies
-    fanout, group, session, variant, view, wire
+    fanout, crowd, group, session, variant, view, wire
                         bytes made once for everybody, written to every reader
     transports, server  routes; the one place where all of it is wired
     sources, client, cli
