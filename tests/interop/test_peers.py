@@ -10,7 +10,6 @@ import pytest
 from tests import needs
 from tests.interop.browser import Browser, Page
 from tests.interop.cutting_proxy import Network
-from tests.interop.peers import PEERS
 from tests.process import GatewayProcess, Lines, Publisher, Running, difference
 
 COUNT = 501
@@ -100,7 +99,7 @@ def check(gateway: GatewayProcess, name: str, command: list[str], prefix: str = 
         publish_to(gateway, run, {name: client.stdout}, prefix, client.report)
 
 
-@pytest.mark.parametrize("name", PEERS)
+@pytest.mark.parametrize("name", MODULES)
 def test_python_peer(gateway: GatewayProcess, name: str) -> None:
     for module in MODULES[name]:
         needs.module(module)
