@@ -1,8 +1,9 @@
-"""Clients that others wrote, each in its plainest use: python -m tests.interop.peers NAME URL [RUN]
+"""Clients that others wrote, each in its plainest use: python -m tests.interop.peers NAME URL [RUN [QUERY]]
 
 Each reads a gateway's stream and prints every payload on a line, as it came. A process of its own keeps a slow one from
 slowing the test, and ends it whatever it waits for. With RUN, what it reads, it comes back after each end and asks for
-what follows its last tick. A tick may tell a reader what to send: over WebSocket, its member `command` is sent back.
+what follows its last tick; QUERY is what it begins with. A tick may tell a reader what to send: over WebSocket, its
+member `command` is sent back.
 """
 
 import asyncio
@@ -265,8 +266,8 @@ async def _program_lines(*command: str) -> None:
     await process.wait()
 
 
-async def main(name: str, url: str, run: str = "") -> None:
-    read, query = PEERS[name], ""
+async def main(name: str, url: str, run: str = "", query: str = "") -> None:
+    read = PEERS[name]
     while True:
         try:
             await read(url, query)

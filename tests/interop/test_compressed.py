@@ -30,12 +30,17 @@ from tests.interop.browser import Browser, Page
 from tests.interop.cutting_proxy import CuttingProxy, Network
 from tests.interop.peers import PEERS
 from tests.interop.test_peers import MODULES
-from tests.process import GatewayProcess, Lines, Publisher, Running, difference
+from tests.process import GatewayProcess, Lines, Publisher, Running, difference, publish
 
 SECTION = 16
 RUN = "compressed"
 LARGE = 600
 """Bytes on the wire: more than any tick that shares its compressor takes, and less than one that does not."""
+
+STORED = 300
+"""Ticks in the gateway with history, of which memory holds a few."""
+
+RANGE = f"/range?run={RUN}&t1={STORED - 1}"
 
 PLAIN, GZIP, ZSTD, DEFLATE, ALONE = "plain", "gzip", "zstd", "permessage-deflate", "server_no_context_takeover"
 SHARED = (GZIP, ZSTD, DEFLATE)
@@ -102,6 +107,9 @@ IN_BROWSERS = {
         "(line) => console.log(line));"
     ),
     "poll": "poll('', (line) => console.log(line));",
+    "range": f"""
+        const answer = await fetch('{RANGE}');
+        console.log(`${{answer.status}} ${{answer.headers.get('Content-Encoding')}}\\n${{await answer.text()}}end`);""",
 }
 
 # Whoever holds the streams open that the others join: one for each kind of stream.
@@ -155,8 +163,11 @@ class Part:
 class Life:
     """A gateway and its clients, and what is published to them."""
 
-    def __init__(self, gateway: GatewayProcess, publisher: Publisher, network: Network) -> None:
+    def __init__(self, gateway: GatewayProcess, publisher: Publisher, network: Network, history: str) -> None:
         self.gateway = gateway
+        self.history = history
+        """The URL of the other gateway, for what browsers read of it meanwhile."""
+        self.ranges: dict[str, Lines] = {}
         self.network = network
         self.ticks: list[str] = []
         self.viewed = range(0)
@@ -234,7 +245,9 @@ class Life:
             running = stack.enter_context(Running([*command, client.name, part.proxy.url, RUN]))
             part.said, part.warned = running.stdout, running.stderr
         for place, opened in pages.items():
+            opened.append(Page("range", self.history, IN_BROWSERS["range"], module=True))
             browser = stack.enter_context(Browser(opened, place))
+            self.ranges[place] = browser.said["range"]
             for part in self.parts.values():
                 if part.client.place == place:
                     part.said, part.warned = browser.said[part.client.name], browser.warned[part.client.name]
@@ -325,6 +338,68 @@ class Life:
         return len(self.ticks) - 1
 
 
+@pytest.mark.parametrize("place", needs.BROWSERS)
+def test_a_browser_reads_frames_of_history(life: Life, place: str) -> None:
+    if place not in life.ranges:
+        raise next(reason for client, reason in life.absent.items() if client.place == place)
+    said = life.ranges[place]
+    assert said.find("^end$"), said.text[-1000:]
+    assert not difference(said.lines, [f"200 {ZSTD}", *map(tick, range(STORED)), "end"])
+
+
+def test_curl_reads_frames_of_history(history: GatewayProcess) -> None:
+    with Running([needs.program("curl"), "-s", "-i", "--compressed", f"{history.url}{RANGE}"]) as curl:
+        assert curl.wait() == 0
+    head, _, body = curl.stdout.text.partition("\n\n")
+    assert f"Content-Encoding: {ZSTD}" in head.splitlines()
+    assert not difference(body.splitlines(), list(map(tick, range(STORED))))
+
+
+def test_httpx_reads_frames_of_history(history: GatewayProcess) -> None:
+    httpx = needs.module("httpx")
+    needs.module("zstandard")
+    answer = httpx.get(f"{history.url}{RANGE}", timeout=60)
+    assert answer.headers["Content-Encoding"] == ZSTD, "httpx asks for zstd by itself where zstandard is installed"
+    assert not difference(answer.text.splitlines(), list(map(tick, range(STORED))))
+
+
+@pytest.mark.parametrize("name", ["httpx-zstd", "curl-zstd"])
+def test_a_stream_goes_from_history_to_live(history: GatewayProcess, name: str) -> None:
+    """From stored frames to frames that were made now."""
+    client = next(client for client in CLIENTS if client.name == name)
+    for module in client.modules:
+        needs.module(module)
+    if client.program:
+        needs.program(client.program)
+    with urlopen(f"{history.url}/meta", timeout=60) as answer:
+        tip = json.load(answer)["tip"]
+    query = f"?from_t={RUN}:-1"
+    command = [sys.executable, "-m", "tests.interop.peers", name, history.url, RUN, query]
+    with Running(command) as reader, Publisher(history.url, run=RUN) as publisher:
+        for t in range(tip + 1, tip + 11):
+            assert reader.stdout.find(f'^{{"t":{t - 1},'), reader.report()
+            publisher.publish([tick(t)])
+        assert reader.stdout.find(f'^{{"t":{tip + 10},'), reader.report()
+        assert not difference(reader.stdout.lines, list(map(tick, range(tip + 11))))
+
+
+def test_iter_lines_of_httpx_cuts_inside_of_ticks() -> None:
+    """As docs/how-to/compression.md warns: its lines are those of str.splitlines."""
+    httpx = needs.module("httpx")
+    answer = httpx.Response(200, text='{"t":1,"a":"b\u2028c"}\n')
+    assert list(answer.iter_lines()) == ['{"t":1,"a":"b', 'c"}']
+
+
+def test_requests_leaves_what_it_cannot_decode(history: GatewayProcess) -> None:
+    """As docs/how-to/compression.md warns: by itself, it asks for no more than it can decode."""
+    requests = needs.module("requests")
+    by_itself = requests.get(f"{history.url}{RANGE}", timeout=60)
+    assert not difference(by_itself.text.splitlines(), list(map(tick, range(STORED))))
+    decodes = ZSTD in by_itself.request.headers["Accept-Encoding"]
+    by_hand = requests.get(f"{history.url}{RANGE}", headers={"Accept-Encoding": ZSTD}, timeout=60)
+    assert by_hand.content.startswith(b'{"t":0' if decodes else b"\x28\xb5\x2f\xfd")
+
+
 def test_each_peer_is_met() -> None:
     """Here or, in its plainest use, in test_peers."""
     assert set(PEERS) == set(MODULES) | {client.name for client in CLIENTS if client.place == "python"}
@@ -338,14 +413,24 @@ def _drain(connection: socket.socket, reply: bytes) -> None:
 
 
 @pytest.fixture(scope="module")
-def life() -> Iterator[Life]:
+def history(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
+    """A gateway whose past lies on disk, in many blocks."""
+    options = ["--data", str(tmp_path_factory.mktemp("history")), "--block-bytes", "8k", "--ring", "20"]
+    with GatewayProcess("serve", *options) as gateway:
+        for start in range(0, STORED, 10):
+            publish(gateway.url, map(tick, range(start, start + 10)), run=RUN)
+        yield gateway
+
+
+@pytest.fixture(scope="module")
+def life(history: GatewayProcess) -> Iterator[Life]:
     with (
         GatewayProcess("serve", "--compression-section", str(SECTION)) as gateway,
         Publisher(gateway.url, run=RUN) as publisher,
         Network(gateway.port) as network,
         ExitStack() as stack,
     ):
-        life = Life(gateway, publisher, network)
+        life = Life(gateway, publisher, network, history.url)
         stack.callback(life.close)
         life.join(stack)
         life.lag()

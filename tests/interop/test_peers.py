@@ -2,8 +2,10 @@
 
 import re
 import sys
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from random import Random
 
 import pytest
 
@@ -69,8 +71,9 @@ def gateway() -> Iterator[GatewayProcess]:
 
 
 def ticks() -> list[str]:
-    """About a kilobyte each."""
-    return [f'{{"t":{t}, {TRICKY},"rest":"{f"{t:06d}." * 120}"}}' for t in range(COUNT)]
+    """About a kilobyte each, also where it is compressed."""
+    noise = Random(0)
+    return [f'{{"t":{t}, {TRICKY},"rest":"{b64encode(noise.randbytes(630)).decode()}"}}' for t in range(COUNT)]
 
 
 def publish_to(
