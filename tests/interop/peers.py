@@ -170,19 +170,19 @@ async def _aiohttp_lines(url: str) -> AsyncIterator[bytes]:
 
 @peer("httpx-gzip")
 async def httpx_gzip(url: str, query: str) -> None:
-    await _httpx_stream(f"{url}/ndjson{query}", "gzip")
+    await _httpx_stream(f"{url}/ndjson{query}", {})  # it asks by itself
 
 
 @peer("httpx-zstd")
 async def httpx_zstd(url: str, query: str) -> None:
-    await _httpx_stream(f"{url}/ndjson{query}", "zstd")
+    await _httpx_stream(f"{url}/ndjson{query}", {"Accept-Encoding": "zstd"})
 
 
-async def _httpx_stream(url: str, coding: str) -> None:
+async def _httpx_stream(url: str, headers: dict[str, str]) -> None:
     import httpx
 
     def read() -> None:
-        with httpx.stream("GET", url, headers={"Accept-Encoding": coding}, timeout=60) as answer:
+        with httpx.stream("GET", url, headers=headers, timeout=60) as answer:
             for line in answer.iter_lines():
                 if line:
                     show(line)
@@ -221,13 +221,12 @@ def _ticks(answer: str) -> Iterator[str]:
         at = end + 1
 
 
-@peer("requests-gzip")
-async def requests_gzip(url: str, query: str) -> None:
+@peer("requests")
+async def requests_lines(url: str, query: str) -> None:
     import requests
 
     def read() -> None:
-        asked = {"Accept-Encoding": "gzip"}
-        with requests.get(f"{url}/ndjson{query}", stream=True, headers=asked, timeout=60) as answer:
+        with requests.get(f"{url}/ndjson{query}", stream=True, timeout=60) as answer:
             for line in answer.iter_lines():
                 if line:
                     show(line)

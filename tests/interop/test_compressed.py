@@ -81,7 +81,7 @@ CLIENTS = (
     Client("python", "httpx-zstd", ZSTD, ("httpx", "zstandard")),
     Client("python", "httpx-poll-gzip", GZIP, ("httpx",)),
     Client("python", "httpx-poll-zstd", ZSTD, ("httpx", "zstandard")),
-    Client("python", "requests-gzip", GZIP, ("requests",)),
+    Client("python", "requests", GZIP, ("requests",)),
     Client("python", "websockets", DEFLATE, ("websockets",)),
     Client("python", "websockets-sync", DEFLATE, ("websockets",)),
     Client("python", "websockets-no-takeover", ALONE, ("websockets",)),
@@ -302,13 +302,17 @@ class Life:
 
     def lag(self) -> None:
         self.network.stall()
-        for _ in range(200):  # that is 5 MB
-            if self.live <= len(ANCHORS):
-                break
-            self.publish(8, size=4_000)
-        else:
-            raise AssertionError("the gateway never ran out of room for clients that do not read")
-        self.publish(20, size=4_000)  # for these, certainly, there was no room
+        with urlopen(f"{self.gateway.url}/ndjson", timeout=60) as witness:
+            for _ in range(600):  # that is 5 MB
+                self.publish(1, size=8_000)
+                # One by one: of many that are written at once, the last would be a section's, and end it.
+                while not witness.readline().startswith(b'{"t":%d,' % (len(self.ticks) - 1)):
+                    pass
+                if self.live <= len(ANCHORS) + 1:
+                    break
+            else:
+                raise AssertionError("the gateway never ran out of room for clients that do not read")
+        self.publish(20, size=8_000)  # for these, certainly, there was no room
         self.network.flow()
         self.await_newest()
         self.enter_section()
@@ -459,9 +463,14 @@ def test_client(life: Life, client: Client) -> None:
     heads = part.proxy.heads
     if client.place in needs.BROWSERS:  # whose pages came from there, too
         heads = [head for head in heads if "Tick-Run" in head]
-    assert len(heads) >= 3
+    if client.polls:
+        assert len(heads) > 3
+    else:
+        assert len(heads) == 3, f"it came back for another reason than a cut; {warned}"
     for head in heads:
-        check_head(client, head)
+        size = re.search(r"^Content-Length: (\d+)", head, re.MULTILINE)
+        if size is None or int(size[1]) >= 256:  # a poll that ended without a tick is small, and comes as it is
+            check_head(client, head)
     sizes = {how: sizes[client] for how, sizes in life.apart.items()}
     if client.shares or client.takes == ALONE:
         assert min(sizes.values()) >= LARGE, f"not in the middle of a section: {sizes}"
