@@ -34,8 +34,7 @@ const peers = {
   },
 
   'ws-deflate'(url, run) {
-    const options = { perMessageDeflate: true };
-    streams.websocket((path) => new WebSocket(`${url.replace('http', 'ws')}${path}`, options), run, console.log);
+    streams.websocket((path) => new WebSocket(`${url.replace('http', 'ws')}${path}`), run, console.log);
   },
 
   'ws-no-takeover'(url, run) {
