@@ -17,6 +17,12 @@ import pytest
 
 JS = Path(__file__).parent / "js"
 
+BROWSERS = {
+    "chromium": (("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"), "chromium"),
+    "firefox": (("firefox-esr", "firefox"), "firefox-esr"),
+}
+"""The names that each goes by, and Debian's package."""
+
 OLDEST_NODE = 18
 """The first major version with fetch built in, which the examples and the peers use."""
 
@@ -35,12 +41,18 @@ def program(name: str, install: str | None = None) -> str:
     return path or missing(name, install or f"apt-get install {name}, or your system's package of it")
 
 
-def chromium() -> str:
-    """Gives the path of Chromium, or of Chrome where that is what the machine has."""
-    for name in ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"):
+def browser(kind: str) -> str:
+    """Gives the path of one of `BROWSERS`."""
+    names, package = BROWSERS[kind]
+    for name in names:
         if path := shutil.which(name):
             return path
-    missing("chromium", "apt-get install chromium, or your system's package of it")
+    missing(kind, f"apt-get install {package}, or your system's package of it")
+
+
+def chromium() -> str:
+    """Gives the path of Chromium, or of Chrome where that is what the machine has."""
+    return browser("chromium")
 
 
 def node() -> str:
@@ -55,7 +67,7 @@ def node() -> str:
 def node_packages() -> Path:
     """Gives the node_modules folder with the packages that tests/js/package.json names."""
     folder = JS / "node_modules"
-    if not (folder / "ws").is_dir():
+    if not all((folder / name).is_dir() for name in ("ws", "puppeteer-core")):  # an older installation lacks some
         missing("node_modules in tests/js", "make js, or npm ci in that folder")
     return folder
 

@@ -1,4 +1,4 @@
-"""Pages in Chromium: what each one says on its console, as lines that a test waits for."""
+"""Pages in a browser: what each one says on its console, as lines that a test waits for."""
 
 import json
 import threading
@@ -21,11 +21,11 @@ class Page:
 
 
 class Browser(Running):
-    """Chromium with some pages. `said[name]` is what a page logged, `warned[name]` the rest of its console."""
+    """A browser with some pages. `said[name]` is what a page logged, `warned[name]` the rest of its console."""
 
-    def __init__(self, pages: Sequence[Page]) -> None:
+    def __init__(self, pages: Sequence[Page], kind: str = "chromium") -> None:
         needs.node_packages()
-        super().__init__([needs.node(), needs.JS / "browser.mjs", needs.chromium()], stdin=True)
+        super().__init__([needs.node(), needs.JS / "browser.mjs", kind, needs.browser(kind)], stdin=True)
         self.said = {page.name: Lines() for page in pages}
         self.warned = {page.name: Lines() for page in pages}
         self._sorter = threading.Thread(target=self._sort, daemon=True)

@@ -1,10 +1,11 @@
-"""A network that fails: TCP proxies that cut connections at a chosen byte, or let none through for a while.
+"""A network that fails: TCP proxies that cut connections at a chosen byte, or let none through for a while, or nothing.
 
 All run on one event loop in a thread of its own, so that a test that waits does not stop them.
 """
 
 import asyncio
 import contextlib
+import socket
 import threading
 from collections.abc import Coroutine, Iterable
 from typing import Any, Self, TypeVar
@@ -14,6 +15,11 @@ PIECE = 499
 
 PACE = 0.001
 """Seconds from one piece to the next: a narrow line, on which most readers are done with a piece before the next."""
+
+SEGMENT = 536
+"""Bytes of a TCP segment of answers. The kernel's buffers grow with it: on loopback, one alone would hold megabytes."""
+
+HEAD_END = b"\r\n\r\n"
 
 T = TypeVar("T")
 
@@ -30,9 +36,12 @@ class CuttingProxy:
         self.port = 0
         self.cut = 0
         """How many times connections were cut so far."""
+        self.passed = 0
+        """Bytes of answers that were let through so far."""
+        self.heads: list[str] = []
+        """The head of each answer."""
         self._network = network
         self._cuts = sorted(cuts, reverse=True)
-        self._passed = 0
         self._open: set[asyncio.StreamWriter] = set()
 
     @property
@@ -44,6 +53,13 @@ class CuttingProxy:
         server = await asyncio.start_server(self._connection, "127.0.0.1", 0)
         self.port = server.sockets[0].getsockname()[1]
         return server
+
+    def cut_after(self, size: int) -> None:
+        """Cuts every open connection when so many more bytes of answers were let through."""
+        self._network.call(self._cut_after(size))
+
+    async def _cut_after(self, size: int) -> None:
+        self._cuts.append(self.passed + size)
 
     def cut_all(self) -> None:
         """Cuts every open connection. On the loop only."""
@@ -60,23 +76,30 @@ class CuttingProxy:
             writer.transport.abort()
             return
         try:
-            up_reader, up_writer = await asyncio.open_connection("127.0.0.1", self._network.target)
+            up_reader, up_writer = await self._network.connect()
         except OSError:  # between two gateways
             writer.transport.abort()
             return
         both = {writer, up_writer}
         self._open |= both
         asks = asyncio.ensure_future(self._asks(reader, up_writer))
-        with contextlib.suppress(OSError):
+        head = b""
+        with contextlib.suppress(OSError, asyncio.CancelledError):
             # Piece by piece, so that readers meet ends of reads everywhere: in a line, in an event, in a character.
-            while data := await up_reader.read(PIECE):
-                if self._cuts and self._passed + len(data) >= self._cuts[-1]:
-                    end = self._cuts.pop() - self._passed
-                    self._passed += end
+            while data := await self._network.read(up_reader):
+                if data.startswith(b"HTTP/1.1 "):  # answers begin reads: nobody asks for two at a time
+                    head = b""
+                if HEAD_END not in head:
+                    head += data
+                    if HEAD_END in head:
+                        self.heads.append(head.partition(HEAD_END)[0].decode("latin-1"))
+                if self._cuts and self.passed + len(data) >= self._cuts[-1]:
+                    end = self._cuts.pop() - self.passed
+                    self.passed += end
                     writer.write(data[:end])
                     self.cut_all()
                     break
-                self._passed += len(data)
+                self.passed += len(data)
                 writer.write(data)
                 await writer.drain()
                 await asyncio.sleep(PACE)
@@ -103,6 +126,8 @@ class Network:
     def __init__(self, target: int) -> None:
         self.target = target
         self.held = False
+        self._flows = asyncio.Event()
+        self._flows.set()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._proxies: list[CuttingProxy] = []
@@ -111,16 +136,45 @@ class Network:
     def proxy(self, cuts: Iterable[int] = ()) -> CuttingProxy:
         """Opens one more way, which is cut after `cuts` bytes of answers, each counted from its beginning."""
         proxy = CuttingProxy(self, cuts)
-        self._servers.append(self._call(proxy.serve()))
+        self._servers.append(self.call(proxy.serve()))
         self._proxies.append(proxy)
         return proxy
 
     def hold(self) -> None:
         """Cuts every connection and lets none through until `release`."""
-        self._call(self._hold())
+        self.call(self._hold())
 
     def release(self) -> None:
         self.held = False
+
+    def stall(self) -> None:
+        """Lets no byte of answers through until `flow`: as if every client had stopped reading."""
+        self.call(self._stall())
+
+    def flow(self) -> None:
+        self._loop.call_soon_threadsafe(self._flows.set)
+
+    async def _stall(self) -> None:
+        self._flows.clear()
+
+    async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Connects to the target, with small buffers: a gateway soon sees that nobody reads."""
+        connection = socket.socket()
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16_384)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, SEGMENT)
+        connection.setblocking(False)
+        try:
+            await self._loop.sock_connect(connection, ("127.0.0.1", self.target))
+        except BaseException:
+            connection.close()
+            raise
+        return await asyncio.open_connection(sock=connection, limit=4_096)
+
+    async def read(self, reader: asyncio.StreamReader) -> bytes:
+        """Reads a piece, once pieces flow."""
+        data = await reader.read(PIECE)
+        await self._flows.wait()
+        return data
 
     async def _hold(self) -> None:
         self.held = True
@@ -136,7 +190,8 @@ class Network:
             task.cancel()
         await asyncio.gather(*others, return_exceptions=True)
 
-    def _call(self, work: Coroutine[Any, Any, T]) -> T:
+    def call(self, work: Coroutine[Any, Any, T]) -> T:
+        """Runs something on the loop."""
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
     def __enter__(self) -> Self:
@@ -144,7 +199,7 @@ class Network:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._call(self._close())
+        self.call(self._close())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()

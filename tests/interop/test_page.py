@@ -1,4 +1,4 @@
-"""The page at ``/`` in Chromium: it shows the newest tick over whichever transport is left to it, and comes back."""
+"""The page at ``/`` in browsers: it shows the newest tick over whichever transport is left to it, and comes back."""
 
 import asyncio
 import json
@@ -11,6 +11,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from tests import needs
+from tests.interop.cutting_proxy import Network
 from tests.process import GatewayProcess, Publisher, Running, publish
 from tick_gateway import Gateway
 from tick_gateway.transports import TRANSPORTS
@@ -25,9 +26,9 @@ DRAWN = (
 class Page(Running):
     """The page at `url`; `script` runs before its own, to take from the browser what some networks take."""
 
-    def __init__(self, url: str, script: str = "") -> None:
+    def __init__(self, url: str, script: str = "", kind: str = "chromium") -> None:
         needs.node_packages()
-        super().__init__([needs.node(), needs.JS / "page.mjs", needs.chromium(), url, script], stdin=True)
+        super().__init__([needs.node(), needs.JS / "page.mjs", kind, needs.browser(kind), url, script], stdin=True)
         self._ids = count()
 
     def value(self, expression: str, *, wait: bool = False) -> Any:
@@ -53,11 +54,21 @@ def flock(t: int) -> str:
 
 
 @pytest.mark.parametrize(
-    "script, transport",
-    [("", "WebSocket"), (NO_WEBSOCKET, "Server-Sent Events"), (NO_WEBSOCKET + NO_EVENT_SOURCE, "long-poll")],
+    "kind, script, transport, compressed",
+    [
+        ("chromium", "", "WebSocket", "Sec-WebSocket-Extensions: permessage-deflate"),
+        ("firefox", "", "WebSocket", "Sec-WebSocket-Extensions: permessage-deflate"),
+        ("chromium", NO_WEBSOCKET, "Server-Sent Events", "Content-Encoding: gzip"),
+        ("chromium", NO_WEBSOCKET + NO_EVENT_SOURCE, "long-poll", "Content-Encoding: zstd"),
+    ],
 )
-def test_it_shows_the_newest_tick(script: str, transport: str) -> None:
-    with GatewayProcess() as gateway, Page(gateway.url, script) as page, Publisher(gateway.url, run="one") as publisher:
+def test_it_shows_the_newest_tick(kind: str, script: str, transport: str, compressed: str) -> None:
+    with (
+        GatewayProcess() as gateway,
+        Network(gateway.port) as network,
+        Page((way := network.proxy()).url, script, kind) as page,
+        Publisher(gateway.url, run="one") as publisher,
+    ):
         page.until(f"state.textContent === 'connected over {transport}'")
         assert page.value("t.textContent") == "none yet"
         publisher.publish(['{"t":0,"note":"<b>no markup</b>"}'])
@@ -74,6 +85,7 @@ def test_it_shows_the_newest_tick(script: str, transport: str) -> None:
         publisher.publish([flock(last)])
         page.until(f"t.textContent === '{last}' && document.getElementById('count').textContent === '{last + 1}'")
         page.until(f"!canvas.hidden && canvas.ariaLabel.startsWith('9 agents') && {DRAWN}")
+        assert compressed in "\n".join(way.heads)
     assert not page.console
 
 

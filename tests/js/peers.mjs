@@ -1,7 +1,9 @@
-// Clients that others wrote, each in its plainest use: node peers.mjs NAME URL prints every payload on a line.
+// Clients that others wrote, each in its plainest use: node peers.mjs NAME URL [RUN] prints every payload on a line.
+// RUN is what those read that come back by themselves.
 import { EventSource } from 'eventsource';
 import { fetchEventSource } from '@microsoft/fetch-event-source';
 import { WebSocket } from 'ws';
+import * as streams from './streams.mjs';
 
 const peers = {
   ws(url) {
@@ -26,7 +28,20 @@ const peers = {
       },
     });
   },
+
+  fetch(url, run) {
+    return streams.ndjson(url, run, console.log);
+  },
+
+  'ws-deflate'(url, run) {
+    streams.websocket((path) => new WebSocket(`${url.replace('http', 'ws')}${path}`), run, console.log);
+  },
+
+  'ws-no-takeover'(url, run) {
+    const options = { perMessageDeflate: { serverNoContextTakeover: true } };
+    streams.websocket((path) => new WebSocket(`${url.replace('http', 'ws')}${path}`, options), run, console.log);
+  },
 };
 
-const [name, url] = process.argv.slice(2);
-await peers[name](url);
+const [name, url, run] = process.argv.slice(2);
+await peers[name](url, run);
