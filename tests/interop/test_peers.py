@@ -123,7 +123,7 @@ def test_a_peer_that_comes_back_by_itself(gateway: GatewayProcess, name: str) ->
     with Publisher(gateway.url, run=run) as publisher, Network(gateway.port) as network:
         publisher.publish(ticks()[:1])
         # The head of the answer and an event are about 1,400 bytes, each event after it about 1,000.
-        proxy = network.proxy([2_000, 10_000])
+        proxy = network.proxy([6_000, 100_000])
         with Running([needs.node(), needs.JS / "peers.mjs", name, proxy.url]) as client:
             publish_to(gateway, run, {name: client.stdout}, "", client.report)
         assert proxy.cut == 2
