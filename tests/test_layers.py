@@ -24,7 +24,7 @@ record  ring  view  accept  bar  flags
 params  bus
 notices  history
 cursor  wire
-placing  pieces  variant  answers
+placing  pieces  variant  answers  script
 feed
 waiting  group  polls
 crowd

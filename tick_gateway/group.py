@@ -15,11 +15,12 @@ from typing import Final, NamedTuple, Protocol
 
 from .cursor import Cursor, Frames, Item, Span
 from .feed import Feed
-from .notices import End, Notice
+from .notices import End
+from .script import Message, Script
 from .tick import Position
 from .variant import Encoder, Variant
-from .view import Payload, cut, join
-from .wire import Framing, Shared
+from .view import Payload, cut
+from .wire import Shared
 
 BATCH_SECONDS: Final = 1.0  # how long a batch message waits to be full
 SECTION_SECONDS: Final = 5.0  # after which the shared stream is cut
@@ -268,41 +269,3 @@ class Group:
             self.flush_at = now + BATCH_SECONDS
         data = script.data() if self._shared is None else script.shared_data(self._shared)
         return Round(data, script.closing is not None, script.data, cache(script.data)), position
-
-
-class Message(NamedTuple):
-    """Payloads of a run that make one message."""
-
-    run: str
-    payloads: list[Payload]
-
-
-class Script:
-    """What a flush of messages that are gathered has to tell, in order; ``closing`` goes out behind it where it is the
-    last."""
-
-    def __init__(self, framing: Framing) -> None:
-        self.parts: list[Message | Notice] = []
-        self.closing: bytes | None = None
-        self._framing = framing
-
-    def told(self, framing: Framing | Shared, gathered: int = 0) -> bytes:
-        """All parts, without what was ``gathered`` of the first message before a session joined."""
-        told: list[bytes] = []
-        for index, part in enumerate(self.parts):
-            if not isinstance(part, Message):
-                told.append(framing.notice(part))
-                continue
-            run, payloads = part
-            if index == 0:
-                payloads = payloads[gathered:]
-            told.append(framing.messages(run, [join(payloads)]) if payloads else b"")
-        return b"".join(told)
-
-    def data(self, gathered: int = 0) -> bytes:
-        """The same for those who share nothing, and what closes their streams."""
-        return self.told(self._framing, gathered) + (self.closing or b"")
-
-    def shared_data(self, shared: Shared) -> bytes:
-        """The same for those who share a stream."""
-        return self.told(shared) + (b"" if self.closing is None else shared.rest + self.closing)
