@@ -77,3 +77,30 @@ def test_a_message_that_nobody_waits_for_any_more_is_not_flushed_for_ever(room: 
     flushes = room.fanout.flushes
     room.advance(10)
     assert room.fanout.flushes - flushes <= 2
+
+
+@pytest.mark.parametrize("kind", ["ndjson", "ws", "ndjson+gzip"])
+def test_a_limit_gathers_as_all_others_do(room: Room, kind: str) -> None:
+    room.tell(1)
+    client = Client(room, kind, [("batch", "3"), ("limit", "8"), ("tail", "0")])
+    room.settle()
+    for t in range(2, 12):
+        room.tell(t)
+    ticks = [json.loads(message.data) for message in client.messages if message.name == "message"]
+    assert [[one["t"] for one in array] for array in ticks if isinstance(array, list)] == [[2, 3, 4], [5, 6, 7], [8, 9]]
+    assert client.session.closing
+
+
+def test_a_limit_waits_no_longer_for_a_full_message(room: Room) -> None:
+    room.tell(1)
+    client = Client(room, "ndjson", [("batch", "100"), ("limit", "50"), ("tail", "0")])
+    room.settle()
+    room.tell(2, 3)
+    room.advance(0.8)
+    assert client.numbers == []
+    room.advance(0.2)
+    assert client.numbers == [2, 3]
+    room.tell(4)
+    room.publish(1, run="b")
+    room.advance(0.1)
+    assert client.numbers == [2, 3, 4, 1], "a notice does not wait"

@@ -20,7 +20,7 @@ ROOT = Path(tick_gateway.__file__).parent
 LAYERS = """
 errors
 tick  forms  settings
-record  ring  view  accept  bar  flags
+record  ring  view  accept  bar  reply  flags
 params  bus
 notices  history
 cursor  wire

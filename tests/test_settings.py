@@ -107,7 +107,7 @@ def test_what_has_no_effect_without_data() -> None:
 @pytest.mark.parametrize(
     ("name", "text"),
     [("ring_bytes", text) for text in ("", "k", "-1", "1.5M", "1T", "1 b", "1kk", "64 k b", "٣k", "9" * 16)]
-    + [("ring", text) for text in ("", "-1", "+1", "1.0", "1e3", "1k", " 1", "٣", "9" * 16)]
+    + [("ring", text) for text in ("", "-", "+1", "1.0", "1e3", "1k", " 1", "٣", "9" * 16)]
     + [("drain_timeout", text) for text in ("", "-1", ".5", "1.", "1e3", "inf", "nan", "5S", "5w", "s", "1h30m", "٣")],
 )
 def test_what_does_not_parse_says_what_would(name: str, text: str) -> None:

@@ -143,9 +143,10 @@ class CommandSession(Session):
             message = history.next(self.variant.view)
             if message is not None:
                 self.write(frame(TEXT, message))
-                self.histories.append(history)
-            elif (load := history.awaits) is not None:
+            load = history.awaits
+            if load is not None and not load.done:
                 load.then(self.wake)
+            if message is not None or load is not None:
                 self.histories.append(history)
             else:
                 self.reply(history.done)

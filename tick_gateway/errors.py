@@ -145,8 +145,8 @@ class TooManyViews(Overloaded):
 
     def __init__(self, most: int) -> None:
         super().__init__(
-            f"{most} different views (fields, every, batch, stamp, event) are open; use one of them or the whole tick, "
-            "or come back later (setting max_views)"
+            f"as many different views (fields, every, batch, stamp, event) are open as there may be, {most}; use one "
+            "of them or the whole tick, or come back later (setting max_views)"
         )
 
 

@@ -52,12 +52,14 @@ class History:
         """The next message, or None when all were sent, or when it ``waits``."""
         payloads: list[bytes] = []
         size = 0
-        while not payloads and (batches := self._read()):
+        full = False
+        while not full and (batches := self._read()):
             for tick in (tick for batch in batches for tick in batch.ticks[batch.index_after(self._t) :]):
                 if tick.t > self._high:
                     self._t = self._high
                     break
-                if len(payloads) == _HISTORY_TICKS or (payloads and size + len(tick.data) > BATCH_MESSAGE_BYTES):
+                full = len(payloads) == _HISTORY_TICKS or bool(payloads and size + len(tick.data) > BATCH_MESSAGE_BYTES)
+                if full:
                     break
                 rendered = [payload.data for payload in view.render(self._run.id, [tick])]
                 payloads += rendered

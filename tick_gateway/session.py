@@ -18,7 +18,7 @@ from typing import Final, cast
 
 from .cursor import Cursor, Item, Span
 from .fanout import FanOut
-from .group import Group
+from .group import BATCH_SECONDS, Group
 from .notices import End, Gap, Reset
 from .params import Query
 from .ring import Run
@@ -38,8 +38,8 @@ class Session(asyncio.Protocol):
     """
 
     __slots__ = (
-        "blocked", "caught_up", "closing", "cursor", "fanout", "greeting", "group", "lagged", "pace", "paused",
-        "query", "queued", "quiet_since", "remaining", "timer", "transport", "variant",
+        "blocked", "caught_up", "closing", "cursor", "fanout", "greeting", "group", "lagged", "pace", "partial_until",
+        "paused", "query", "queued", "quiet_since", "remaining", "timer", "transport", "variant",
     )  # fmt: skip
 
     def __init__(self, fanout: FanOut, variant: Variant, query: Query) -> None:
@@ -61,6 +61,7 @@ class Session(asyncio.Protocol):
         self.paused = False  # by its own command
         self.queued = False  # it is in the fan-out's queue
         self.closing = False
+        self.partial_until = 0.0  # when a message that is not full goes out all the same; 0: none is gathered
         self.quiet_since = time.monotonic()  # when it last wrote by itself, rather than its group
 
     # ---- the transport's calls ----
@@ -205,6 +206,10 @@ class Session(asyncio.Protocol):
         items += feed.read(cursor, now) if self.pace is None else feed.read(cursor, now, 1)
         if cursor.awaits is not None:
             cursor.awaits.then(self.wake)
+        if self._gathers(items, now):
+            cursor.position, cursor.complete, cursor.over = before, complete, False
+            self._wait(self.partial_until - now)
+            return
         due: float | None = None
         if self.pace is not None:
             items, due = self.pace.take(items, now)
@@ -224,6 +229,24 @@ class Session(asyncio.Protocol):
             self.wake()
         elif not cursor.waits:
             self._rest(cursor, now)
+
+    def _gathers(self, items: list[Item | End], now: float) -> bool:
+        """Whether a reader of batch messages that reads by itself to its ``limit`` waits for its message to be full: it
+        reads the same again when more has come, or the time is up."""
+        batch, left = self.variant.view.batch, self.remaining
+        if not batch or left is None or self.pace is not None or not self.caught_up or not items:
+            return False
+        count = sum(
+            len(self.fanout.encoder.payloads(self.variant.view, item)) for item in items if isinstance(item, Span)
+        )
+        if count >= min(batch, left) or not all(isinstance(item, Span) for item in items):
+            self.partial_until = 0.0
+            return False
+        self.partial_until = self.partial_until or now + BATCH_SECONDS
+        if now < self.partial_until:
+            return True
+        self.partial_until = 0.0
+        return False
 
     def _deliver(self, cursor: Cursor, items: list[Item | End]) -> None:
         if self.greeting and (first := items[0].position):

@@ -22,8 +22,8 @@ _SECONDS: Final = {None: 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d"
 
 
 def _count(text: str) -> int:
-    if not re.fullmatch(r"[0-9]{1,15}", text):
-        raise ValueError("a whole number")
+    if not re.fullmatch(r"-?[0-9]{1,15}", text):
+        raise ValueError("a whole number, such as 64")
     return int(text)
 
 
@@ -41,6 +41,11 @@ def _seconds(text: str) -> float:
 
 _PARSERS: Final[dict[str, Callable[[str], Any]]] = {"count": _count, "bytes": _size, "seconds": _seconds, "text": str}
 
+
+_KINDS: Final = {
+    "count": "a whole number", "bytes": "a whole number of bytes, such as 64 << 20", "seconds": "a number of seconds",
+    "text": "a string",
+}  # fmt: skip
 
 _OF_DATA: Final = (
     "fsync", "fsync_interval", "block_bytes", "block_age", "segment_bytes", "segment_age", "retain_bytes",
@@ -110,7 +115,7 @@ class Settings:
             value, low, high = getattr(self, row.name), row.metadata["low"], row.metadata["high"]
             accepted = (int, float) if isinstance(row.default, float) else type(row.default)
             if not isinstance(value, accepted) or isinstance(value, bool):
-                raise SettingError(row.name, f"{value!r:.40} is not a {type(row.default).__name__}")
+                raise SettingError(row.name, f"{value!r:.40} is not {_KINDS[row.metadata['unit']]}")
             if (low is not None and value < low) or (high is not None and value > high):
                 bounds = f"at least {low:g}" if high is None else f"from {low:g} to {high:g}"
                 raise SettingError(row.name, f"{value} is out of range; accepted: {bounds}")

@@ -29,29 +29,34 @@ def verify_(directory: Path, mend: bool) -> None:
     0 nothing is wrong, 1 something is, 2 it could not be checked. With --repair, damaged files are written anew without
     what is damaged in them, which is kept beside them as FILE.OFFSET.damaged; the exit code is that of another check.
     """
-    if mend:
-        _with_bar("repairing", lambda bar: _repair(directory, bar))
+    mended = _with_bar("repairing", lambda bar: _repair(directory, bar)) if mend else 0
     report = _with_bar("verifying", lambda bar: verify(directory, live=not mend and in_use(directory), progress=bar.to))
     for finding in report.findings:
         click.echo(str(finding))
     for remark in report.remarks:
         click.echo(remark, err=True)
-    click.echo(summary(report), err=True)
+    click.echo(summary(report) + (f" is left ({mended} mended)" if mended else ""), err=True)
     raise SystemExit(_FOUND if report.findings else 0)
 
 
-def _repair(directory: Path, bar: Bar) -> None:
+def _repair(directory: Path, bar: Bar) -> int:
+    """Mend, and tell of it; returns how much was told."""
+    told = 0
     if not directory.is_dir():
         raise HistoryError(f"{directory} is no directory")
     with locked(directory):
         for line in repair(directory, bar.to):
             bar.end()
             click.echo(line, err=True)
+            told += 1
+    return told
 
 
 def summary(report: Report) -> str:
     """A report in one line."""
-    sound = f"{report.ticks} ticks in {report.blocks} blocks of {report.segments} segments, {report.runs} runs"
+    numbers = (report.ticks, "tick"), (report.blocks, "block"), (report.segments, "segment"), (report.runs, "run")
+    ticks, blocks, segments, runs = (f"{count} {name}{'' if count == 1 else 's'}" for count, name in numbers)
+    sound = f"{ticks} in {blocks} of {segments}, {runs}"
     wrong = len(report.findings)
     return f"{sound}: {'no damage' if not wrong else '1 finding' if wrong == 1 else f'{wrong} findings'}"
 

@@ -45,6 +45,17 @@ async def test_history(house: House) -> None:
     assert done == {"history": 1, "done": True}
 
 
+async def test_history_is_told_in_few_messages(house: House) -> None:
+    """However the ticks were published and stored: one by one here."""
+    for t in range(60):
+        await house.publish_all([t])
+    socket = await WebSocket.connect(house.port, "/ws/stream?tail=0")
+    socket.command(op="history", id=1, t0=0, t1=59)
+    parts, _, _ = await _history(socket)
+    assert [data.encode() for part in parts for data in part] == [tick("A", t) for t in range(60)]
+    assert len(parts) <= 12, "from memory one, from disk one a block at the most"
+
+
 @pytest.mark.parametrize(
     ("given", "expected"),
     [

@@ -53,7 +53,7 @@ def verdict(plan: Plan, outcomes: Sequence[Outcome]) -> list[str]:
         *disturbed(done),
         *advice(base),
         *compare(base),
-        *(pick(outcome, base) for outcome in base),
+        *(pick(outcome, base) for outcome in base if len(base) > 1),
         *codings(done),
         *networks(done),
     ]

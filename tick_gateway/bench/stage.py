@@ -77,7 +77,8 @@ def target_of(url: str, pid: int | None, patience: float) -> Target:
     meta = _meta(f"http://{parts.netloc}{parts.path.rstrip('/')}/meta", url, patience)
     if meta.get("rate") and not str(meta.get("run")).startswith(RUN_PREFIX):
         raise BenchError(
-            f"--url: somebody publishes {meta['rate']:g} ticks a second to {url}; the bench would end that run"
+            f"--url: ticks were published to {url} within the last ten seconds, and the bench would end that run; "
+            "stop the publisher and wait for as long"
         )
     where = (int(family), (str(address[0]), int(address[1])))
     return Target(where, where, parts.netloc, parts.path.rstrip("/"), pid)

@@ -11,6 +11,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from .. import __version__
 from ..hub import Hub
 from ..params import TABLE
+from ..reply import json_reply
 from ..ring import Run
 from ..transports.base import query_of
 from .metrics import render
@@ -25,7 +26,7 @@ async def meta(request: web.Request, hub: Hub) -> web.StreamResponse:
     hub.refresh()
     run = hub.bus.ring.newest  # as readers have it: what is still on its way to the disk may be taken back by a crash
     stored = hub.feed.archive.stored
-    return web.json_response(
+    return json_reply(
         {
             "run": run.id if run else None,
             "first": hub.feed.first(run) if run else None,
@@ -61,7 +62,7 @@ async def runs(request: web.Request, hub: Hub) -> web.StreamResponse:
     hub.refresh()
     known = list(hub.bus.runs.values())  # at once: a publisher may begin another meanwhile
     readable = [(run, first) for run in known if (first := hub.feed.first(run)) is not None]
-    return web.json_response({"runs": [_run(run, first) for run, first in readable]}, headers=_NO_STORE)
+    return json_reply({"runs": [_run(run, first) for run, first in readable]}, headers=_NO_STORE)
 
 
 def _run(run: Run, first: int) -> dict[str, object]:
@@ -84,13 +85,13 @@ async def healthz(request: web.Request, hub: Hub) -> web.StreamResponse:
         if keeper.state != "ok" or damage:
             body["status"] = "degraded"
         body |= {"unstored": keeper.unstored, "damaged": damaged, "damage": damage[:MAX_DAMAGE]}
-    return web.json_response(body | {"dropped": hub.bus.dropped, "passed_over": hub.passed_over}, headers=_NO_STORE)
+    return json_reply(body | {"dropped": hub.bus.dropped, "passed_over": hub.passed_over}, headers=_NO_STORE)
 
 
 async def readyz(request: web.Request, hub: Hub) -> web.StreamResponse:
     ready = not hub.draining
     body = {"ready": ready} | ({} if ready else {"reason": "shutting down"})
-    return web.json_response(body, status=200 if ready else 503, headers=_NO_STORE)
+    return json_reply(body, status=200 if ready else 503, headers=_NO_STORE)
 
 
 async def metrics(request: web.Request, hub: Hub) -> web.StreamResponse:
@@ -98,7 +99,7 @@ async def metrics(request: web.Request, hub: Hub) -> web.StreamResponse:
 
 
 async def openapi(request: web.Request, hub: Hub) -> web.StreamResponse:
-    return web.json_response(description(request), headers=_NO_STORE)
+    return json_reply(description(request), headers=_NO_STORE)
 
 
 def description(request: web.Request) -> dict[str, Any]:

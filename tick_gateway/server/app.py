@@ -12,6 +12,7 @@ from aiohttp import web
 
 from ..errors import GatewayError, NotFound, Overloaded
 from ..hub import Hub
+from ..reply import json_reply
 from ..transports import TRANSPORTS
 from ..transports.base import Transport
 from .about import ROUTES_KEY, TRANSPORTS_KEY
@@ -127,7 +128,7 @@ def _answer(request: web.Request, error: GatewayError) -> web.Response:
         headers["WWW-Authenticate"] = "Bearer"
     if error.status == 426:
         headers |= {"Upgrade": "websocket", "Connection": "Upgrade"}
-    return web.json_response(error.as_dict(), status=error.status, headers=headers)
+    return json_reply(error.as_dict(), status=error.status, headers=headers)
 
 
 async def _preflight(request: web.Request) -> web.StreamResponse:

@@ -9,6 +9,7 @@ from aiohttp import web
 
 from .. import __version__
 from ..hub import Hub
+from ..reply import json_reply
 from ..transports import ndjson, sse
 from .about import TRANSPORTS_KEY
 
@@ -21,7 +22,7 @@ async def root(request: web.Request, hub: Hub) -> web.StreamResponse:
             text=_page(), content_type="text/html", headers={"Cache-Control": "no-cache", "Vary": "Accept"}
         )
     if "application/json" in accept:
-        return web.json_response(_describe(request), headers={"Cache-Control": "no-store", "Vary": "Accept"})
+        return json_reply(_describe(request), headers={"Cache-Control": "no-store", "Vary": "Accept"})
     return await stream(request, hub)
 
 

@@ -15,6 +15,7 @@ from ..errors import NotFound
 from ..history.shelf import Shelf
 from ..history.volume import Segment
 from ..hub import Hub
+from ..reply import json_reply
 from ..transports.base import check_run, query_of
 
 _CHUNK_BYTES: Final = 256 * 1024
@@ -65,7 +66,7 @@ async def segments(request: web.Request, hub: Hub) -> web.StreamResponse:
     query = query_of(request)
     check_run(hub, query)
     listed = [one.as_dict() for one in _all(hub, query.run)]
-    return web.json_response({"segments": listed}, headers={"Cache-Control": "no-store"})
+    return json_reply({"segments": listed}, headers={"Cache-Control": "no-store"})
 
 
 async def segment(request: web.Request, hub: Hub) -> web.StreamResponse:

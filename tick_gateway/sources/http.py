@@ -15,6 +15,7 @@ from ..errors import BodyError, GatewayError, InboxFull, ParameterError, TickErr
 from ..fanout import FanOut
 from ..hub import Hub
 from ..params import run_id
+from ..reply import json_reply
 from ..takeover import body_is_broken, body_is_decoded
 from ..tick import parse
 from .auth import authorize
@@ -103,7 +104,7 @@ class Tally:
         if fault is not None:
             status = fault.status
             body |= fault.as_dict()
-        response = web.json_response(body, status=status)
+        response = json_reply(body, status=status)
         if fault is not None:
             response.force_close()
         return response
@@ -222,7 +223,7 @@ async def publish(request: web.Request, hub: Hub) -> web.StreamResponse:
         coding = decoder(request.headers.getall("Content-Encoding", ()))
     except BodyError as error:  # which codings would do stands in its head (RFC 7694)
         headers = {"Accept-Encoding": ACCEPTED, "Cache-Control": "no-store"}
-        return web.json_response(error.as_dict(), status=error.status, headers=headers)
+        return json_reply(error.as_dict(), status=error.status, headers=headers)
     body = Body(request, hub.fanout)
     hub.publishers.add(body.leave)
     try:
@@ -276,4 +277,4 @@ async def end_run(request: web.Request, hub: Hub) -> web.StreamResponse:
     run = request.match_info["run"]
     hub.bus.end_run(run)
     await hub.settled()
-    return web.json_response({"run": run, "ended": True, "tip": hub.bus.run(run).tip})
+    return json_reply({"run": run, "ended": True, "tip": hub.bus.run(run).tip})
