@@ -176,3 +176,18 @@ def test_who_catches_up_gives_way(scene: Scene) -> None:
         scene.loop.turn()
         assert scene.clock.now - before <= 3 * MS
         assert scene.clock.now - begun < 1.0
+
+
+def test_those_who_wait_answer_some_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    scene = Scene(monkeypatch)
+    scene.begin(0)
+    waiting = {scene.loop.create_future() for _ in range(100)}
+    scene.fanout._waiters = set(waiting)
+    scene.publish()
+    least = 100
+    while least:
+        before = least
+        scene.loop.turn()
+        least = sum(1 for waiter in waiting if not waiter.done())
+        assert before - least <= 32
+        assert least < before or before == 100

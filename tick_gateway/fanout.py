@@ -32,6 +32,7 @@ log = logging.getLogger("tick_gateway")
 _FLUSH_BYTES: Final = 1 << 20  # of ticks, in one round
 _SLICE_BYTES: Final = 4 << 20  # written between two turns of the loop
 _SLICE_SESSIONS: Final = 256
+_SLICE_WAITERS: Final = 16  # released between two turns of the loop
 _PUMP_SECONDS: Final = 0.002  # spent on sessions that catch up between two turns of the loop
 SHORTEST_INTERVAL: Final = 0.005  # seconds; each flush costs a publishing thread one wake-up of the loop
 _STORE_SECONDS: Final = 0.002  # how long before a flush what it will show is handed to history
@@ -356,7 +357,7 @@ class FanOut:
 
     def _release_waiters(self, busy: bool) -> None:
         waiters, self._waiters = self._waiters, set()
-        _release(waiters)
+        self._release_some(waiters)
         if self._gatherers and self._gather_handle is None:
             if busy:
                 self._gather_handle = self.loop.call_later(_GATHER_SECONDS, self._release_gatherers)
@@ -366,7 +367,13 @@ class FanOut:
     def _release_gatherers(self) -> None:
         self._gather_handle = None
         gatherers, self._gatherers = self._gatherers, set()
-        _release(gatherers)
+        self._release_some(gatherers)
+
+    def _release_some(self, waiters: set[asyncio.Future[None]]) -> None:
+        """Release some a turn of the loop: each makes its answer at once, and all together would hold up the rest."""
+        _release(waiters.pop() for _ in range(min(_SLICE_WAITERS, len(waiters))))
+        if waiters:
+            self.loop.call_soon(self._release_some, waiters)
 
     def _go_on(self) -> None:
         if self._round is None:
