@@ -8,6 +8,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -277,6 +278,7 @@ def test_readers_that_do_not_read_do_not_hold_it_up() -> None:
 
 SCRIPT = """
 import threading
+import time
 from tick_gateway import Gateway, GatewayError
 with Gateway.in_thread(port=0, host="127.0.0.1") as gateway:
     print(gateway.url, flush=True)
@@ -481,3 +483,24 @@ async def main():
     await runner.cleanup()
 asyncio.run(main())
 """
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from Linux' /proc")
+def test_large_answers_do_not_outlive_their_clients() -> None:
+    def memory() -> int:
+        status = Path(f"/proc/{gateway.process.pid}/status").read_text()
+        return int(status.partition("VmRSS:")[2].split()[0]) >> 10
+
+    with GatewayProcess("serve") as gateway:
+        publish(gateway.url, [json.dumps({"t": t, "x": "x" * 50_000}) for t in range(200)])
+        after: list[int] = []
+        for _ in range(4):
+            sockets = [socket.create_connection(("127.0.0.1", gateway.port)) for _ in range(10)]
+            for one in sockets:
+                one.sendall(b"GET /incremental?from_t=0&limit=1000 HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                assert one.recv(100)
+            for one in sockets:
+                one.close()
+            time.sleep(0.2)
+            after.append(memory())
+        assert after[-1] - after[0] < 100
