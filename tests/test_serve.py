@@ -8,6 +8,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -66,7 +67,7 @@ def test_the_port_of_another_gateway() -> None:
     [
         (["serve", "--port", "eighty"], "--port: 'eighty' is not a whole number"),
         (["serve", "--port", "65536"], "--port: 65536 is out of range"),
-        (["serve", "--port", "-1"], "--port: '-1' is not a whole number"),
+        (["serve", "--port", "-1"], "--port: -1 is out of range; accepted: from 0 to 65535"),
         (["serve", "--port", "\u0661"], "--port"),
         (["serve", "--ring", "0"], "--ring: 0 is out of range; accepted: at least 1"),
         (["serve", "--ring-bytes", "64 parsecs"], "--ring-bytes: '64 parsecs' is not a number of bytes"),
@@ -278,6 +279,7 @@ def test_readers_that_do_not_read_do_not_hold_it_up() -> None:
 
 SCRIPT = """
 import threading
+import time
 from tick_gateway import Gateway, GatewayError
 with Gateway.in_thread(port=0, host="127.0.0.1") as gateway:
     print(gateway.url, flush=True)
@@ -324,7 +326,7 @@ def test_in_thread_errors() -> None:
             Gateway.in_thread(port=0, ring=0)
         with pytest.raises(SettingError, match="rings: no such setting"):
             Gateway.in_thread(port=0, rings=1)
-        with pytest.raises(SettingError, match="'8000' is not a int"):
+        with pytest.raises(SettingError, match="'8000' is not a whole number"):
             Gateway.in_thread(port="8000")  # type: ignore[arg-type]
         assert threading.active_count() == threads
 
@@ -482,3 +484,24 @@ async def main():
     await runner.cleanup()
 asyncio.run(main())
 """
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from Linux' /proc")
+def test_large_answers_do_not_outlive_their_clients() -> None:
+    def memory() -> int:
+        status = Path(f"/proc/{gateway.process.pid}/status").read_text()
+        return int(status.partition("VmRSS:")[2].split()[0]) >> 10
+
+    with GatewayProcess("serve") as gateway:
+        publish(gateway.url, [json.dumps({"t": t, "x": "x" * 50_000}) for t in range(200)])
+        after: list[int] = []
+        for _ in range(4):
+            sockets = [socket.create_connection(("127.0.0.1", gateway.port)) for _ in range(10)]
+            for one in sockets:
+                one.sendall(b"GET /incremental?from_t=0&limit=1000 HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                assert one.recv(100)
+            for one in sockets:
+                one.close()
+            time.sleep(0.2)
+            after.append(memory())
+        assert after[-1] - after[0] < 100

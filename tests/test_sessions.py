@@ -5,23 +5,27 @@ The witness of each client objects to whatever is lost, repeated or told wrongly
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import json
 from collections.abc import Iterator
 
 import pytest
 
+from tick_gateway.answers import Answers
 from tick_gateway.bus import TickBus
-from tick_gateway.cursor import Cursor
+from tick_gateway.cursor import Cursor, Span
 from tick_gateway.feed import Feed
 from tick_gateway.notices import Reset
 from tick_gateway.params import parse_query
 from tick_gateway.ring import Batch
 from tick_gateway.tick import Position
+from tick_gateway.view import View
 
 from .by_hand.client import Client
 from .by_hand.room import HIGH_WATER, Room
-from .decoders import EventStream, masked
+from .by_hand.talk import Asked
+from .decoders import EventStream, command, masked
 
 PING = 9
 
@@ -208,6 +212,54 @@ def test_a_peer_that_sends_pings_and_reads_nothing_costs_its_buffer_alone(room: 
     client.wire.read_on()
     room.settle()
     assert [message.name for message in client.messages] == ["pong"] * 1000
+
+
+def test_many_commands_at_once_leave_others_their_turn(room: Room) -> None:
+    client = Client(room, "ws", [])
+    client.witness.talk.asked |= {number: Asked("ping") for number in range(500)}
+    client.wire.deliver(b"".join(command(op="ping", id=number) for number in range(500)))
+    client.look()
+    assert len(client.messages) < 50
+    assert not client.wire.is_reading()
+    room.settle()
+    assert client.wire.is_reading()
+    assert [json.loads(message.data)["pong"] for message in client.messages] == list(range(500))
+
+
+def test_commands_wait_where_their_answers_are_not_read(room: Room) -> None:
+    client = Client(room, "ws", [])
+    client.witness.talk.asked |= {number: Asked("ping") for number in range(2000)}
+    client.wire.stalled = True
+    client.wire.deliver(b"".join(command(op="ping", id=number) for number in range(2000)))
+    room.settle()
+    assert client.wire.most < HIGH_WATER + 1000
+    client.wire.read_on()
+    room.settle()
+    assert [json.loads(message.data)["pong"] for message in client.messages] == list(range(2000))
+
+
+def test_long_views_count_in_what_is_kept() -> None:
+    room = Room(ring=50, encoded_bytes=100_000)
+    try:
+        room.tell(1)
+        (batch,) = room.feed.bus.ring
+        for number in range(100):
+            view = View(fields=(f"{number}" + "x" * 7000,))
+            room.fanout.encoder.payloads(view, Span(batch, 0, 1))
+        assert len(batch.projected) <= 14
+    finally:
+        room.close()
+
+
+def test_long_keys_count_in_what_is_kept_of_answers() -> None:
+    answers = Answers(100_000)
+    for number in range(100):
+        key = ("incremental", None, View(fields=(f"{number}" + "x" * 7000,)), False)
+        asyncio.run(answers.get(key, lambda: b"[]", None))
+    made = answers.made
+    asyncio.run(answers.get(key, lambda: b"[]", None))
+    assert answers.made == made
+    assert len(answers._kept) <= 14
 
 
 def test_what_was_made_from_a_batch_goes_with_it() -> None:

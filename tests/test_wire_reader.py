@@ -10,7 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tick_gateway.errors import NotAWebSocket
-from tick_gateway.wire.websocket import MAX_COMMAND_BYTES, Reader, accept_key, close_frame, lone_control, unmask
+from tick_gateway.wire.websocket import (
+    MAX_COMMAND_BYTES,
+    Reader,
+    accept_key,
+    close_frame,
+    lone_control,
+    negotiate,
+    unmask,
+)
 
 from .decoders import Frames, Message, masked
 
@@ -211,6 +219,13 @@ def test_no_proper_handshake_is_refused_with_the_header_named(name: str, value: 
         with pytest.raises(NotAWebSocket, match=name) as refusal:
             accept_key(headers)
         assert refusal.value.status == 426
+
+
+def test_offers_without_end_are_refused() -> None:
+    offer = "permessage-deflate"
+    assert negotiate(", ".join(["x-none"] * 1000 + [offer]), 3)[0] is not None
+    with pytest.raises(NotAWebSocket, match="longer than 8190 characters"):
+        negotiate(", ".join(["x-none"] * 2000 + [offer]), 3)
 
 
 def test_the_codes_of_a_close_frame_are_read_back() -> None:

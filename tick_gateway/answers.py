@@ -11,10 +11,12 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from typing import Final
 
+from .view import weight
 from .wire.compression import Coding
 
 MAX_BYTES: Final = 16 << 20
 _LEAST: Final = 256  # bytes: below, compression gains nothing
+_KEEPING: Final = 300  # bytes of Python objects around a body that is kept
 _LARGE: Final = 32 << 10  # bytes: above, compressing takes longer than the loop should stand still
 
 
@@ -75,7 +77,11 @@ class Answers:
         if len(body) > self._max_bytes // 4 or key in self._kept:
             return
         self._kept[key] = body
-        self._bytes += len(body)
+        self._bytes += _cost(key, body)
         while self._bytes > self._max_bytes:
-            _, old = self._kept.popitem(last=False)
-            self._bytes -= len(old)
+            self._bytes -= _cost(*self._kept.popitem(last=False))
+
+
+def _cost(key: Hashable, body: bytes) -> int:
+    """Bytes that keeping a body takes: of small ones of long views, the key has nearly all."""
+    return len(body) + weight(key) + _KEEPING

@@ -28,6 +28,7 @@ from .wire.websocket import PING, PONG, TEXT, Reader, close_frame, frame, lone_c
 MAX_BAD_COMMANDS: Final = 10
 MAX_ID: Final = 256  # characters of JSON in a command's id
 MAX_HISTORIES: Final = 4  # history commands at work at once on one connection
+_READ_BYTES: Final = 512  # of what one client sent, between two turns of the loop: compressed, they may hold much
 _MISSED_BEATS: Final = 3  # pings without any answer after which the peer is taken for gone
 _MEMBERS: Final = {
     "view": {"fields", "every", "batch", "stamp"},
@@ -48,7 +49,10 @@ class BadCommand(GatewayError):
 class CommandSession(Session):
     """A reader over WebSocket."""
 
-    __slots__ = ("bad", "deflated", "histories", "missed", "peer_closed", "reader", "refused")
+    __slots__ = (
+        "bad", "deflated", "histories", "missed", "peer_closed", "reader", "reads_soon", "refused",
+        "unread",
+    )  # fmt: skip
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
@@ -59,6 +63,8 @@ class CommandSession(Session):
         self.deflated = False  # permessage-deflate was agreed on
         self.refused: Overloaded | None = None  # there is no room: close as soon as the handshake is done
         self.peer_closed = False
+        self.reads_soon = False  # its next turn to take that in is on the loop
+        self.unread = b""  # what came and waits for its turn; until then no more is taken from the peer
 
     # ---- the transport's calls ----
 
@@ -81,6 +87,38 @@ class CommandSession(Session):
                     self.write(frame(PONG, control[1]))
                 return
             self.reader = Reader(deflated=self.deflated)
+        waits = bool(self.unread)
+        self.unread += data
+        if not waits:
+            self._read_on()
+
+    def _read_on(self) -> None:
+        """Take in what came, piece by piece: others have their turn in between."""
+        self.reads_soon = False
+        if self.unread and not self.blocked and self.transport is not None:
+            piece, self.unread = self.unread[:_READ_BYTES], self.unread[_READ_BYTES:]
+            self._take(piece)
+            if self.unread:
+                self._read_soon()
+        self._listen()
+
+    def _read_soon(self) -> None:
+        if not self.reads_soon:
+            self.reads_soon = True
+            self.fanout.loop.call_soon(self._read_on)
+
+    def _listen(self) -> None:
+        """Read from the peer, unless it sent more than was taken in yet, or does not read what it is sent itself: each
+        of its pings would be answered."""
+        if self.transport is None or self.transport.is_closing():
+            return
+        if self.unread or self.blocked:
+            self.transport.pause_reading()
+        else:
+            self.transport.resume_reading()
+
+    def _take(self, data: bytes) -> None:
+        assert self.reader is not None, "made when the first bytes came"
         received = self.reader.feed(data)
         for message in received.messages:
             if not self.closing:
@@ -88,6 +126,7 @@ class CommandSession(Session):
         if received.replies and not self.closing:
             self.write(received.replies)
         if received.closing:
+            self.unread = b""
             self.peer_closed = self.closing = True
             self._leave()
             self._hang_up(received.failed)
@@ -105,15 +144,15 @@ class CommandSession(Session):
             self._abort_later()
 
     def pause_writing(self) -> None:
-        """A peer that does not read what it is sent is not read either: each of its pings would be answered."""
         super().pause_writing()
-        if self.transport is not None:
-            self.transport.pause_reading()
+        self._listen()
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        if self.transport is not None and not self.transport.is_closing():
-            self.transport.resume_reading()
+        if self.unread:
+            self._read_soon()
+        else:
+            self._listen()
 
     def beat(self) -> None:
         """Ping; a peer that has answered none of several is gone."""

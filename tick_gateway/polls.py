@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Final
 
 _GATHER_SECONDS: Final = 0.03
+_SLICE: Final = 16  # released between two turns of the loop
 
 
 class Polls:
@@ -41,7 +42,7 @@ class Polls:
     def flushed(self, *, busy: bool) -> None:
         """More was offered. ``busy``: the last time was just before."""
         waiters, self._waiters = self._waiters, set()
-        _release(waiters)
+        _release_some(waiters)
         if not self._gatherers or self._timer is not None:
             return
         if busy:
@@ -57,7 +58,14 @@ class Polls:
     def _release_gatherers(self) -> None:
         self._timer = None
         gatherers, self._gatherers = self._gatherers, set()
-        _release(gatherers)
+        _release_some(gatherers)
+
+
+def _release_some(waiters: set[asyncio.Future[None]]) -> None:
+    """Release some a turn of the loop: each makes its answer at once, and all together would hold up the rest."""
+    _release(waiters.pop() for _ in range(min(_SLICE, len(waiters))))
+    if waiters:
+        asyncio.get_running_loop().call_soon(_release_some, waiters)
 
 
 def _release(waiters: Iterable[asyncio.Future[None]]) -> None:

@@ -14,7 +14,7 @@ from .cursor import Frames, Item, Span
 from .notices import End
 from .ring import Batch
 from .tick import Position
-from .view import Payload, View, arrays
+from .view import Payload, View, arrays, weight
 from .wire import Framing, Shared
 from .wire.ndjson import NDJSONFraming
 
@@ -188,6 +188,7 @@ class Encoder:
 
     def _keep(self, batch: Batch, key: Hashable, size: int) -> None:
         """Count what was made from a batch, and let go of the oldest beyond the bound."""
+        size += weight(key)
         self._kept.append((ref(batch), key, size))
         self._kept_bytes += size
         while self._kept_bytes > self._max_bytes and len(self._kept) > 1:

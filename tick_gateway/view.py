@@ -8,7 +8,8 @@ Pure: no I/O, no clock, no asyncio.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import sys
+from collections.abc import Hashable, Iterable, Sequence
 from functools import lru_cache
 from itertools import islice
 from typing import Any, Final, NamedTuple
@@ -106,6 +107,11 @@ def arrays(payloads: Sequence[Payload], batch: int) -> Sequence[Payload]:
         messages.append(join(payloads[begin : begin + size]))
         begin += size
     return messages
+
+
+def weight(key: Hashable) -> int:
+    """Bytes that a key with views in it takes: how many fields they have, and how long, is for clients to choose."""
+    return sys.getsizeof(key) + (sum(map(weight, key)) if isinstance(key, tuple) else 0)
 
 
 @lru_cache(maxsize=256)

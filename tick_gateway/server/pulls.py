@@ -136,7 +136,7 @@ def _in(batch: Batch, t: int) -> Tick | None:
 
 async def _one(
     request: web.Request, hub: Hub, run: Run, one: Tick, query: Query, more: dict[str, str] | None = None
-) -> web.Response:
+) -> web.StreamResponse:
     view = query.view._replace(every=1, batch=0)
     headers = PULL_HEADERS | {
         "Content-Type": "application/json",

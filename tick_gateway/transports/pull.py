@@ -24,6 +24,7 @@ from .base import pull_coding
 
 PULL_HEADERS: Final = {"Cache-Control": "no-store", "Vary": "Accept, Accept-Encoding"}
 _STARTS: Final = {"from_t", "last_t", "tail", "since", "Last-Event-ID"}
+_PORTION: Final = 128 << 10  # bytes of a body that go to the transport at once
 PULL_BYTES: Final = 8 << 20  # an answer ends here, whatever its limit
 
 
@@ -69,7 +70,7 @@ class Pulled:
 
 async def answer(
     request: web.Request, hub: Hub, key: Hashable, make: Callable[[], bytes], headers: dict[str, str]
-) -> web.Response:
+) -> web.StreamResponse:
     """An answer whose body is made, and compressed as it was asked for, once for all who get the same one.
 
     Args:
@@ -79,7 +80,31 @@ async def answer(
         NotAcceptable: see ``accept.choose``.
     """
     body, coding = await hub.answers.get(key, make, pull_coding(request, hub))
-    return web.Response(body=body, headers=headers | ({"Content-Encoding": coding} if coding else {}))
+    if coding:
+        headers = headers | {"Content-Encoding": coding}
+    if len(body) <= _PORTION or request.method == "HEAD":
+        return web.Response(body=body, headers=headers)
+    return await _send(request, body, headers)
+
+
+async def _send(request: web.Request, body: bytes, headers: dict[str, str]) -> web.StreamResponse:
+    """Send a large body in portions, so that a client that does not read holds no copy of its own.
+
+    A client that is gone is no error here, and this frame lets go of the body: aiohttp keeps the error and the frames
+    in it until the collector comes.
+    """
+    response = web.StreamResponse(headers=headers)
+    response.content_length = len(body)
+    try:
+        await response.prepare(request)
+        for begin in range(0, len(body), _PORTION):
+            await response.write(body[begin : begin + _PORTION])
+    except ConnectionError:
+        if request.transport is not None:
+            request.transport.abort()
+    finally:
+        body = b""
+    return response
 
 
 def gap_header(gaps: Iterable[Gap]) -> str:

@@ -32,6 +32,7 @@ TEXT, CLOSE, PING, PONG = 0x1, 0x8, 0x9, 0xA
 _RSV1: Final = 0x40  # of a frame's first byte: the message is compressed
 GAP_CLOSE_CODE: Final = 4001
 MAX_COMMAND_BYTES: Final = 64 * 1024
+_MAX_OFFERS: Final = 8190  # characters in a handshake's extensions, over all its lines; one line may have as many
 _GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _END_CODES: Final = {"shutdown": 1001}
 
@@ -178,6 +179,8 @@ def negotiate(offers: str, level: int) -> tuple[Deflated | None, str]:
     Raises:
         NotAWebSocket: the header is malformed (RFC 6455, section 9.1: the handshake has failed).
     """
+    if len(offers) > _MAX_OFFERS:
+        raise NotAWebSocket(f"the header Sec-WebSocket-Extensions is longer than {_MAX_OFFERS} characters")
     try:
         extensions = parse_extension(offers) if offers.strip() else []
     except InvalidHeaderFormat as error:
