@@ -19,7 +19,7 @@ from .cursor import Cursor
 from .errors import GatewayError, Overloaded, ParameterError
 from .lookback import History
 from .params import Query, parse_query
-from .session import CLOSE_SECONDS, Pace, Session
+from .session import Pace, Session
 from .tick import Position
 from .variant import Variant
 from .view import View
@@ -167,7 +167,7 @@ class CommandSession(Session):
         self.closing = True
         self._leave()
         if self.transport is not None:
-            self.fanout.loop.call_later(CLOSE_SECONDS, self.abort)
+            self._abort_later()
 
     def _close(self, code: int, reason: str) -> None:
         self.write(close_frame(code, reason))
@@ -216,7 +216,7 @@ class CommandSession(Session):
         variant = self.variant._replace(view=view)
         self.fanout.crowd.revise(self, variant)
         self._step_out()
-        self.variant = variant
+        self.variant, self.partial_until = variant, 0.0
         self.query = replace(self.query, view=view)
         if self.cursor is not None and self.cursor.query is not None:
             self.cursor.query = self.query
@@ -243,6 +243,7 @@ class CommandSession(Session):
         self.query = replace(self.query, start=asked.start, tail=None, since=None, backlog=None, speed=asked.speed)
         self.cursor = Cursor(self.query)
         self.caught_up = self.lagged = False
+        self.partial_until = 0.0
         self.pace = Pace(asked.speed) if asked.speed else None
         self.cursor.holds = self.pace is not None
         self.fanout.feed.place(self.cursor, time.monotonic())

@@ -74,7 +74,7 @@ class FanOut:
         self._flush_interval = flush_interval
         self._fixed = fixed
         self._section_ticks = section_ticks
-        self._groups: dict[Variant, Group] = {}
+        self._groups: dict[tuple[Variant, bool], Group] = {}
         self._ready: deque[Member] = deque()
         self._pumping = False
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -89,6 +89,7 @@ class FanOut:
         self._commit_handle: asyncio.TimerHandle | None = None
         self._news = False  # kicked since the last flush began; a pull may have collected what it was about
         self._stopped = False
+        self.draining = False  # sessions that come now are ended at once
         self._falling: set[Member] = set()  # who still reads from disk what the last round would have given it
         self._caught_up: asyncio.Event | None = None  # set when all of them are through
         self._drained: asyncio.Event | None = None  # set when the last session is gone, during ``drain``
@@ -127,8 +128,8 @@ class FanOut:
                 handle.cancel()
 
     async def drain(self, seconds: float) -> None:
-        """Flush what is left, end every session for shutdown, and wait until they are closed, ``timeout`` seconds at
-        most."""
+        """Flush what is left, end every session for shutdown, and wait until they are closed; each of the two may take
+        so many seconds."""
         self.stop()
         for _ in self._round or ():  # the round under way, without its turns of the loop
             continue
@@ -136,6 +137,7 @@ class FanOut:
         self.bus.collect()
         self.feed.offer(1 << 60)
         await self._last_round(seconds)
+        self.draining = True
         for session in list(self.crowd.sessions):
             session.end("shutdown")
         self.polls.release()
@@ -150,10 +152,13 @@ class FanOut:
         """Write what is left to the live sessions; those that have to read it from disk may take so many seconds."""
         now, work = time.monotonic(), list[tuple[Group, Round]]()
         for group in list(self._groups.values()):
-            if group.live and (made := group.advance(self.feed, self.encoder, now, "shutdown")) is not None:
-                work.append((group, made))
-            elif group.live and group.behind:
-                self._falling |= set(group.live)
+            try:
+                if group.live and (made := group.advance(self.feed, self.encoder, now, "shutdown")) is not None:
+                    work.append((group, made))
+                elif group.live and group.behind:
+                    self._falling |= set(group.live)
+            except Exception:
+                _give_up(group.live)
         for _ in self._write(work):
             await asyncio.sleep(0)
         if self._falling:
@@ -165,16 +170,19 @@ class FanOut:
 
     # ---- sessions ----
 
-    def group(self, variant: Variant) -> Group:
-        group = self._groups.get(variant)
+    def group(self, variant: Variant, complete: bool) -> Group:
+        """The group of a variant's sessions that have, or have not, had everything of their run."""
+        group = self._groups.get((variant, complete))
         if group is None:
-            group = self._groups[variant] = Group(variant, time.monotonic(), self._section_ticks)
+            group = Group(variant, time.monotonic(), self._section_ticks)
+            group.key = variant, complete
+            self._groups[group.key] = group
         return group
 
     def forget(self, group: Group) -> None:
         """Drop a group that nobody is in."""
-        if group.empty and self._groups.get(group.variant) is group:  # who leaves late may hold one long forgotten
-            del self._groups[group.variant]
+        if group.empty and self._groups.get(group.key) is group:  # who leaves late may hold one long forgotten
+            del self._groups[group.key]
 
     def gone(self, session: Member) -> None:
         """A session's connection is closed."""
@@ -307,7 +315,12 @@ class FanOut:
     def _go_on(self) -> None:
         if self._round is None:
             return  # drained
-        if next(self._round, self) is None:
+        try:
+            more = next(self._round, self) is None
+        except Exception:
+            log.exception("a flush failed; the next one goes on")
+            more = False
+        if more:
             self.loop.call_soon(self._go_on)
         else:
             # The event loop writes small buffers at the end of its turn: the round is over after that.

@@ -79,22 +79,25 @@ class Group:
         flush_at: when they go out all the same, or None.
         round: counts flushes that wrote something.
         quiet_since: when something was written last.
+        key: what the fan-out knows it by.
     """
 
     __slots__ = (
-        "_began", "_inside", "_section_ticks", "_shared", "_ticks", "_was_inside", "apart", "cursor", "flush_at",
-        "gathered", "gathered_run", "late", "live", "position", "previous", "quiet_since", "round", "variant",
-        "waiting",
+        "_before_complete", "_began", "_inside", "_section_ticks", "_shared", "_ticks", "_was_inside", "apart",
+        "cursor", "flush_at", "gathered", "gathered_run", "key", "late", "live", "position", "previous",
+        "quiet_since", "round", "variant", "waiting",
     )  # fmt: skip
 
     def __init__(self, variant: Variant, now: float, section_ticks: int = 64) -> None:
         self.variant = variant
+        self.key = variant, True
         self.live: dict[Member, int] = {}
         self.late: dict[Member, tuple[int, Position | None]] = {}
         self.waiting: set[Member] = set()
         self.position: Position | None = None
         self.previous: Position | None = None
         self.cursor = Cursor()
+        self._before_complete = True  # the cursor's, before the round under way
         self.gathered: list[Payload] = []
         self.gathered_run = ""
         self.flush_at: float | None = None
@@ -117,18 +120,23 @@ class Group:
         """Whether the live sessions would have to wait for the disk."""
         return self.cursor.waits
 
-    def join(self, session: Member, position: Position | None, offered: Position | None) -> bool:
-        """Make a session live where it stands as far as the group has read; returns whether it does."""
+    def join(self, session: Member, position: Position | None, offered: Position | None, complete: bool = True) -> bool:
+        """Make a session live where it stands as far as the group has read; returns whether it does.
+
+        Args:
+            complete: nothing of its run was skipped for it; those who are live have that in common.
+        """
         if not self.live:
             if position != offered:
                 return False
             self.cursor = Cursor(position=position, until_run=self.variant.until_run)
+            self.cursor.complete = self._before_complete = complete
             self.position = position
             self.gathered = []
             self.flush_at = None
             self._shared = self.variant.framing.shared()
             self._inside = self._was_inside = False
-        elif position != self.cursor.position:
+        elif position != self.cursor.position or complete != self.cursor.complete:
             return False
         if self.gathered:
             self.late[session] = len(self.gathered), position
@@ -137,19 +145,20 @@ class Group:
         self.live[session] = self.round
         return True
 
-    def leave(self, session: Member) -> tuple[Position | None, bytes]:
-        """Let a session go, wherever it is; returns the last tick that it was given, None where it was not live, and
-        what it has to be written before anything else."""
+    def leave(self, session: Member) -> tuple[Position | None, bool, bytes]:
+        """Let a session go, wherever it is; returns the last tick that it was given, None where it was not live,
+        whether nothing of that run was skipped for it, and what it has to be written before anything else."""
         self.waiting.discard(session)
         if session not in self.live:
-            return None, b""
+            return None, True, b""
         position, rest = self.position_of(session), self._rest_of(session)
+        complete = self.cursor.complete if self.live[session] == self.round else self._before_complete
         del self.live[session]
         self.late.pop(session, None)
         self.apart.discard(session)
         if not self.live:
             self._shared = None  # compressors are large
-        return position, rest
+        return position, complete, rest
 
     def step_apart(self, session: Member) -> bytes:
         """A session is given a heartbeat, which others are perhaps not given: where that is a part of the stream, it
@@ -181,6 +190,7 @@ class Group:
 
         The caller writes them to every live session whose value is not ``round`` yet, and sets it.
         """
+        complete = self.cursor.complete
         items: list[Item | End] = list(feed.read(self.cursor, now, _READ_BYTES))
         if self.behind:
             return None
@@ -196,7 +206,7 @@ class Group:
         if not made.data:
             self.position = position
             return None
-        self.previous, self.position = self.position, position
+        self.previous, self.position, self._before_complete = self.position, position, complete
         self.round += 1
         self.quiet_since = now
         return made if self._shared is None else self._cut_if_due(made, items, now)

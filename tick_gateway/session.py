@@ -70,6 +70,9 @@ class Session(asyncio.Protocol):
         self.transport = cast(asyncio.Transport, transport)  # uvloop's are no subclasses
         self.transport.set_write_buffer_limits(high=HIGH_WATER)
         self.fanout.crowd.admit(self)
+        if self.fanout.draining:
+            self.end("shutdown")
+            return
         if opening := self.variant.framing.opening:
             self.write(opening)
         if self.greeting and self.cursor is not None:
@@ -140,7 +143,9 @@ class Session(asyncio.Protocol):
 
     def _abort_later(self) -> None:
         """A peer that does not read must not keep a closed connection."""
-        self.fanout.loop.call_later(CLOSE_SECONDS, self.abort)
+        if self.timer is not None:
+            self.timer.cancel()
+        self.timer = self.fanout.loop.call_later(CLOSE_SECONDS, self.abort)  # cancelled when the connection is gone
 
     # ---- reading on ----
 
@@ -197,7 +202,8 @@ class Session(asyncio.Protocol):
         if self.group is not None:
             self.group.waiting.discard(self)
         cursor, now = self.cursor, time.monotonic()
-        before, complete, items = cursor.position, cursor.complete, list[Item | End]()
+        before, complete, not_before = cursor.position, cursor.complete, cursor.not_before
+        items: list[Item | End] = []
         if self.lagged and self.query.skip:
             items += self.fanout.feed.skip(cursor, self.variant.view)
         self.lagged = False
@@ -207,7 +213,7 @@ class Session(asyncio.Protocol):
         if cursor.awaits is not None:
             cursor.awaits.then(self.wake)
         if self._gathers(items, now):
-            cursor.position, cursor.complete, cursor.over = before, complete, False
+            cursor.position, cursor.complete, cursor.not_before, cursor.over = before, complete, not_before, False
             self._wait(self.partial_until - now)
             return
         due: float | None = None
@@ -217,6 +223,7 @@ class Session(asyncio.Protocol):
                 cursor.over = False
                 cursor.position = items[-1].position if items else before
                 cursor.complete = _complete(complete, items)
+                cursor.not_before = cursor.not_before if items else not_before
         if cursor.over:
             items.append(End("run", cursor.position))
         if items:
@@ -276,33 +283,42 @@ class Session(asyncio.Protocol):
             self._wait(cursor.deadline - now)
             return
         self.caught_up = True
-        group = self.group = self.fanout.group(self.variant)
+        group = self._step_into(cursor.complete)
         may_join = self.remaining is None and cursor.query is None and cursor.not_before is None and not self.greeting
-        if may_join and group.join(self, cursor.position, self.fanout.feed.offered):
+        if may_join and group.join(self, cursor.position, self.fanout.feed.offered, cursor.complete):
             self.cursor = None
         else:
             self._wait()
 
     def _wait(self, seconds: float | None = None) -> None:
         """Be woken at the next flush, or after so many seconds; heartbeats come until then."""
-        self.group = self.fanout.group(self.variant)
-        self.group.waiting.add(self)
+        self._step_into(self.cursor is None or self.cursor.complete).waiting.add(self)
         if self.timer is not None:
             self.timer.cancel()
             self.timer = None
         if seconds is not None:
             self.timer = self.fanout.loop.call_later(max(seconds, 0.001), self.wake)
 
+    def _step_into(self, complete: bool) -> Group:
+        """The group that it is live or waiting in from now on; by what was skipped for it, that may be another one."""
+        before, group = self.group, self.fanout.group(self.variant, complete)
+        self.group = group
+        if before is not None and before is not group:
+            before.waiting.discard(self)
+            self.fanout.forget(before)
+        return group
+
     def _leave(self) -> None:
         """Step out of the group; from here on the session's own cursor knows where it stands."""
         group, self.group = self.group, None
         if group is None:
             return
-        position, rest = group.leave(self)
+        position, complete, rest = group.leave(self)
         if rest:
             self.write(rest)
         if self.cursor is None:
             self.cursor = Cursor(position=position, until_run=self.query.run, frames=self._takes_frames)
+            self.cursor.complete = complete
         self.fanout.forget(group)
 
     def _greet(self, run: Run | None) -> None:

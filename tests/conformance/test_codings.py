@@ -86,7 +86,7 @@ async def test_pulls_share_their_bodies(open_house: OpenHouse, target: str) -> N
     answers = house.hub.answers
     bodies = [await (await get(house, target, "gzip")).read() for _ in range(10)]
     assert (len(set(bodies)), answers.made, answers.compressed) == (1, 1, 1)
-    await asyncio.gather(*[(await get(house, target, "zstd")).read() for _ in range(10)])
+    await asyncio.gather(*[(await get(house, target, "zstd")).read() for _ in range(2)])
     await (await get(house, target)).read()
     assert (answers.made, answers.compressed) == (1, 2)
     await (await get(house, target.replace("A:3", "A:4"), "gzip")).read()

@@ -138,11 +138,13 @@ def read(port: int, clients: int, kind: str, seconds: float) -> None:
                 size = key.fileobj.recv_into(buffer, len(buffer), 0 if key.data else socket.MSG_TRUNC)  # type: ignore[union-attr]
             except BlockingIOError:
                 continue
+            assert size, "the gateway hung up"
             if key.data:
                 watch, decoder, total = key.data
                 total[0] += size
                 watch.feed(decoder.feed(bytes(buffer[:size])), time.time_ns())
     late = sorted(latency for watch, _, _ in watched for latency in watch.latencies)
+    assert late, "no tick came"
     figures = {
         "lost": sum(watch.lost for watch, _, _ in watched),
         "repeated": sum(watch.repeated for watch, _, _ in watched),

@@ -93,7 +93,7 @@ class Recorder:
             if self._rotation.active is not None:
                 self._rotation.active.flush()
                 self._rotation.sync_by_time(time.monotonic())
-        except OSError:
+        except BaseException:
             self._break()
             raise
 
@@ -108,7 +108,7 @@ class Recorder:
             return
         try:
             self._end(stored, run)
-        except OSError:
+        except BaseException:
             self._break()
             raise
 
@@ -128,7 +128,7 @@ class Recorder:
                 self._seal_if_due()
                 self._rotation.sync_by_time(now)
             self._retire()
-        except OSError:
+        except BaseException:
             self._break()
             raise
 

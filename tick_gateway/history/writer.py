@@ -7,7 +7,8 @@ Nothing here waits for more work or tells anybody: that is the keeper's. Used by
 
 from __future__ import annotations
 
-import contextlib
+import errno
+import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from typing import Final, NamedTuple
 from ..ring import Batch, Run
 from .limits import Event
 from .recorder import Recorder
+
+log = logging.getLogger("tick_gateway.history")
 
 Item = Batch | Run  # a run: it is over
 
@@ -97,17 +100,27 @@ class Writer:
                 recorder.maintain()
         except _StillBroken:
             error = self._broke if groups else None
-        except OSError as problem:
-            error = self._broke = problem
+        except Exception as problem:
+            error = self._broke = _as_trouble(problem)
             vouched = recorder.vouched
             self._retry_at = now + RETRY_SECONDS
         if closing:
-            with contextlib.suppress(OSError):  # the next start recovers what is open
+            try:
                 recorder.close()
+            except Exception as problem:  # the next start recovers what is open
+                _as_trouble(problem)
         events, recorder.events = recorder.events, []
         if not (groups or events or error is not None):
             return None
         return Wrote(groups[-1].number if groups else 0, error, vouched, events, recorder.size)
+
+
+def _as_trouble(problem: Exception) -> OSError:
+    """What the disk did not take; a fault of our own is told as one, and does not end the thread."""
+    if isinstance(problem, OSError):
+        return problem
+    log.error("history: the writer failed", exc_info=problem)
+    return OSError(errno.EIO, "the writer failed; the log says how")
 
 
 class _StillBroken(Exception):

@@ -86,6 +86,8 @@ async def _errors(request: web.Request, handler: _Next) -> web.StreamResponse:
             raise _Version
         return await handler(request)
     except GatewayError as error:
+        if request.writer.output_size:  # half sent: no second head may follow
+            raise
         return _answer(request, error)
     except ConnectionError:  # the client went away while it was answered: nobody is left to tell
         raise asyncio.CancelledError from None

@@ -34,7 +34,7 @@ async def range_(request: web.Request, hub: Hub) -> web.StreamResponse:
     run = hub.bus.run(query.run)
     # Stored blocks are compressed already, whatever the settings say of compression.
     wants_zstd = choose(request.headers.get("Accept-Encoding", ""), "zstd", "gzip") == "zstd"
-    wanted = Range(hub.feed, run, query, zstd=wants_zstd, ndjson=ndjson)
+    wanted = Range(hub.feed, hub.fanout.encoder, run, query, zstd=wants_zstd, ndjson=ndjson)
     headers["Tick-Run"] = run.id
     coding = None if wanted.zstd else pull_coding(request, hub)
     if name := "zstd" if wanted.zstd else _name(coding):
@@ -114,9 +114,9 @@ async def tick(request: web.Request, hub: Hub) -> web.StreamResponse:
         raise NotFound(f"tick {t} of run {run.id} cannot be read; first {hub.feed.first(run)}, tip {run.shown}")
     headers: dict[str, str] = {}
     if query.run is not None and _stored(hub, run, t):
-        if (
-            fresh := _immutable(request, run, f"{t} {query.view} {_name(pull_coding(request, hub))}", headers)
-        ) is not None:
+        name = _name(pull_coding(request, hub))
+        fresh = _immutable(request, run, f"{t} {query.view} {name}", headers, weak=bool(name))
+        if fresh is not None:
             return fresh
     return await _one(request, hub, run, found, query, headers)
 
@@ -144,5 +144,9 @@ async def _one(
         "Tick-Next": str(Position(run.id, one.t)),
     }
     return await answer(
-        request, hub, ("tick", run.id, one.t, view), lambda: view.render(run.id, [one])[0].data, headers | (more or {})
+        request,
+        hub,
+        ("tick", run.id, run.started, one.t, view),
+        lambda: view.render(run.id, [one])[0].data,
+        headers | (more or {}),
     )

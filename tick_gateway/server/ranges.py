@@ -19,6 +19,7 @@ from ..history.archive import Load
 from ..history.shelf import Entry
 from ..params import Query
 from ..ring import Batch, Run
+from ..variant import Encoder
 from ..view import Payload, arrays
 from ..waiting import batches_of, until_done
 from ..wire.compression import ZSTD_MAGIC, Coding
@@ -40,8 +41,9 @@ class Range:
         gaps: what of the range is gone, known before the first byte.
     """
 
-    def __init__(self, feed: Feed, run: Run, query: Query, *, zstd: bool, ndjson: bool) -> None:
+    def __init__(self, feed: Feed, encoder: Encoder, run: Run, query: Query, *, zstd: bool, ndjson: bool) -> None:
         self.feed = feed
+        self.encoder = encoder
         self.run = run
         self.query = query
         self.ndjson = ndjson
@@ -212,7 +214,7 @@ async def _send_rendered(response: Body, wanted: Range) -> None:
     while (piece := wanted.next(t)) is not None:
         t = _last(piece)
         for span in await _spans(wanted, piece):
-            some = query.view.render(wanted.run.id, span.ticks, left)
+            some = wanted.encoder.payloads(query.view, span, left)
             pending += some
             left = None if left is None else left - len(some)
             ready = len(pending) - len(pending) % batch if batch else len(pending)

@@ -45,7 +45,7 @@ class _Socket(web.WebSocketResponse):
             heartbeat=_HEARTBEAT,
             timeout=_CLOSE_SECONDS,
         )
-        self.answers: Answers | None = None
+        self.answers: Acks | None = None
         self._from = request
 
     async def close(self, *, code: int = 1000, message: bytes = b"", drain: bool = True) -> bool:
@@ -68,7 +68,7 @@ async def publish_ws(request: web.Request, hub: Hub) -> web.StreamResponse:
     ws = _Socket(request, hub.bus.max_tick)
     await ws.prepare(request)
     answer_plainly(ws)
-    ws.answers = answers = Answers(ws, hub)
+    ws.answers = answers = Acks(ws, hub)
 
     async def leave() -> None:
         await ws.close(code=1001, message=b"shutdown")
@@ -81,7 +81,7 @@ async def publish_ws(request: web.Request, hub: Hub) -> web.StreamResponse:
     return ws
 
 
-class Answers:
+class Acks:
     """Acks and errors on their way back. What gathers while a burst of messages is worked off goes out together, once
     what it stands for is stored."""
 
@@ -129,7 +129,7 @@ class Answers:
             self._task = asyncio.create_task(self.send())
 
 
-async def _acknowledge(ws: web.WebSocketResponse, answers: Answers, hub: Hub, run: str | None) -> None:
+async def _acknowledge(ws: web.WebSocketResponse, answers: Acks, hub: Hub, run: str | None) -> None:
     bus, number = hub.bus, 0
     async for message in ws:
         if message.type not in (aiohttp.WSMsgType.TEXT, aiohttp.WSMsgType.BINARY):

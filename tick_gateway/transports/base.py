@@ -143,6 +143,8 @@ async def stream(
         headers["Content-Encoding"] = framing.coding.name
     if request.method == "HEAD":
         return web.Response(headers=headers)
+    if (error := refusal(hub, variant)) is not None:  # finding where to begin may have taken a while
+        raise error
     response = web.StreamResponse(headers=headers)
     if request.version >= (1, 1):
         response.enable_chunked_encoding()

@@ -55,7 +55,7 @@ def _empty(query: Query, pulled: Pulled, status: str) -> bytes:
     """The answer where no tick came."""
     start = query.start.t if isinstance(query.start, Position) else query.start
     position = str(pulled.position) if pulled.position else None
-    return json.dumps({"status": status, "next_t": start, "position": position} | _notices(pulled)).encode()
+    return _compact({"status": status, "next_t": start, "position": position} | _notices(pulled)) + b"\n"
 
 
 def _body(query: Query, limit: int, pulled: Pulled) -> bytes:
@@ -64,11 +64,15 @@ def _body(query: Query, limit: int, pulled: Pulled) -> bytes:
     last = pulled.payloads[-1].t
     rest = b'"t":%d,"next_t":%d,"position":"%s"' % (last, last + 1, str(pulled.position).encode())
     if notices:
-        rest += b"," + json.dumps(notices).encode()[1:-1]
+        rest += b"," + _compact(notices)[1:-1]
     if limit == 1:
-        return b'{"data":%s,%s}' % (pulled.payloads[0].data, rest)
+        return b'{"data":%s,%s}\n' % (pulled.payloads[0].data, rest)
     ticks = b",".join([message.data for message in arrays(pulled.payloads, query.view.batch)])
-    return b'{"ticks":[%s],%s}' % (ticks, rest)
+    return b'{"ticks":[%s],%s}\n' % (ticks, rest)
+
+
+def _compact(value: dict[str, object]) -> bytes:
+    return json.dumps(value, separators=(",", ":")).encode()
 
 
 TRANSPORT = Transport("longpoll", "/poll", handle, "pull", "application/json", "an answer as soon as there is a tick")

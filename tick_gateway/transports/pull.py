@@ -33,12 +33,13 @@ class Pulled:
     """What one pull found.
 
     Attributes:
-        run: the run that the payloads belong to.
+        run, started: the run that the payloads belong to, and when it began: a name may come again.
         position: what the client sends next; None before the first tick ever.
         gaps, reset: what was skipped, and the run that the pull went over to.
     """
 
     run: str | None = None
+    started: int | None = None
     payloads: list[Payload] = field(default_factory=list)
     position: Position | None = None
     gaps: list[Gap] = field(default_factory=list)
@@ -65,7 +66,7 @@ class Pulled:
         """What the payloads are; equal ones of equal views have equal bytes."""
         if not self.payloads:
             return None
-        return self.run, len(self.payloads), self.payloads[0].t, self.payloads[-1].t
+        return self.run, self.started, len(self.payloads), self.payloads[0].t, self.payloads[-1].t
 
 
 async def answer(
@@ -152,6 +153,7 @@ def _take(hub: Hub, item: Item, view: View, limit: int, first: int, pulled: Pull
     elif isinstance(item, Span):
         begin = max(item.begin, item.batch.index_after(first - 1))
         span = Span(item.batch, begin, item.end)
+        pulled.started = item.batch.run.started
         some = hub.fanout.encoder.payloads(view, span, limit - len(pulled.payloads)) if begin < item.end else []
         pulled.payloads += some
         # By what was read, not by what is left of it: a view costs as much as it reads.
