@@ -319,3 +319,26 @@ def test_what_placing_found_is_told_before_anything_was_flushed() -> None:
     cursor = Cursor(parse_query([("from_t", "nowhere:8"), ("lag", "skip")]))
     assert feed.offered is None and feed.read(cursor, 0.0) == [Reset("A", "nowhere", False)]
     assert cursor.position == Position("A", 1)
+
+
+def test_what_was_skipped_is_each_readers_own() -> None:
+    """Live or not, a reader with a gap is told at the next run that it has not everything of the last one."""
+    small = Room(ring=5)
+    try:
+        small.tell(1, run="a")
+        whole = Client(small, "ndjson", [("from_t", "a:-1")])
+        small.settle()
+        for t in range(2, 21):
+            small.tell(t, run="a")
+        behind = [Client(small, kind, [("from_t", "a:1")]) for kind in ("ndjson", "ndjson", "sse+gzip")]
+        small.settle()
+        small.tell(21, run="a")
+        assert all(client.session.live for client in [whole, *behind])
+        small.tell(1, run="b")
+        told = [
+            [json.loads(message.data)["complete"] for message in client.messages if b'"reset"' in message.data]
+            for client in [whole, *behind]
+        ]
+        assert told == [[True], [False], [False], [False]]
+    finally:
+        small.close()

@@ -6,8 +6,13 @@ import asyncio
 import json
 import zlib
 from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 import pytest
+
+from tick_gateway.history.active import Active
+from tick_gateway.waiting import placed as original
 
 from .conftest import OpenHouse
 from .events import Tick
@@ -302,3 +307,54 @@ async def test_a_projection_is_made_once_whoever_asks_for_it(open_house: OpenHou
         event = await reader.until(12)
         assert isinstance(event[-1], Tick)
     assert encoder.projections - before == 32 * 10
+
+
+async def test_limits_hold_while_readers_are_placed(open_house: OpenHouse, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Finding where to begin may wait for the disk: who came meanwhile counts."""
+    house = await open_house(max_views=3)
+    await house.publish_all(range(3))
+    gate, held = asyncio.Event(), 0
+
+    async def placed(*args: Any) -> None:
+        nonlocal held
+        held += 1
+        await gate.wait()
+        await original(*args)
+
+    monkeypatch.setattr("tick_gateway.transports.base.placed", placed)
+    asked = [asyncio.create_task(get(house, f"/ndjson?every={n}")) for n in range(2, 12)]
+    await house.until(lambda: held == len(asked))
+    gate.set()
+    statuses = sorted([(await one).status for one in asked])
+    assert statuses == [200] * 3 + [503] * 7
+    assert house.hub.fanout.crowd.views == 3
+
+
+async def test_a_fault_of_the_writer_does_not_end_it(
+    open_house: OpenHouse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("tick_gateway.history.writer.RETRY_SECONDS", 0.05)
+    house = await open_house(data=str(tmp_path))
+    await house.publish_all(range(3))
+    reader = await house.read("ndjson", from_t="A:-1")
+    await reader.until(2)
+    sound = Active.add
+
+    def add(*args: Any) -> None:
+        monkeypatch.setattr(Active, "add", sound)
+        raise RuntimeError("a fault of our own")
+
+    monkeypatch.setattr(Active, "add", add)
+    await house.publish_all([3])
+    await reader.until(3)
+    store = house.hub.store
+    assert store is not None and "the writer failed" in store.keeper.reason
+    assert "a fault of our own" in caplog.text
+    t = 4
+    async with asyncio.timeout(PATIENCE):
+        while store.keeper.state != "ok":
+            await house.publish_all([t])
+            t += 1
+            await asyncio.sleep(0.02)
+    await reader.until(t - 1)
+    caplog.clear()
