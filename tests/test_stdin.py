@@ -67,6 +67,7 @@ def test_bad_lines_are_named_and_passed_over() -> None:
         follower = Follower(gateway.port)
         gateway.feed(text for _, text in sorted((bad | good).items()))
         follower.wait_for(good.values())
+        assert gateway.stderr.find("^standard input, line 12: "), gateway.report()
         told = [line for line in gateway.stderr.lines if line.startswith("standard input")]
         named = [int(found[1]) for line in told if (found := re.match(r"standard input, line (\d+): .{10}", line))]
         assert named == sorted(set(bad) - {13})  # a blank line is none
