@@ -243,6 +243,8 @@ class Session(asyncio.Protocol):
         batch, left = self.variant.view.batch, self.remaining
         if not batch or left is None or self.pace is not None or not self.caught_up or not items:
             return False
+        if self.cursor is None or self.cursor.awaits is not None:  # more is on its way from disk: nothing is read twice
+            return False
         count = sum(
             len(self.fanout.encoder.payloads(self.variant.view, item)) for item in items if isinstance(item, Span)
         )
