@@ -7,7 +7,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from tick_gateway.history.limits import Limits
+
 from .by_hand.client import Client
+from .by_hand.disk import Disk
 from .by_hand.room import Room
 
 
@@ -104,3 +107,22 @@ def test_a_limit_waits_no_longer_for_a_full_message(room: Room) -> None:
     room.publish(1, run="b")
     room.advance(0.1)
     assert client.numbers == [2, 3, 4, 1], "a notice does not wait"
+
+
+def test_a_limit_does_not_read_what_is_on_disk_again_and_again() -> None:
+    """A message that is not full, of blocks that no cache keeps: what is read is told, and not looked up once more."""
+    limits = Limits(block_bytes=200, block_age=60.0, level=1, fsync="never")
+    room = Room(ring=2, inbox=100, disk=Disk(limits, [0], cache_bytes=1, queue_bytes=10_000))
+    try:
+        room.tell(1)
+        client = Client(room, "sse", [("batch", "50"), ("limit", "40"), ("tail", "0")])
+        room.settle()
+        for _ in range(3):
+            first = room.next_t()
+            for t in range(first, first + 30):
+                room.publish(t)
+            room.advance(0.5)  # fails where the loop never comes to rest
+        room.advance(2.0)
+        assert client.numbers == list(range(2, 42))
+    finally:
+        room.close()
