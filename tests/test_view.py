@@ -9,7 +9,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from tick_gateway.cursor import Span
+from tick_gateway.ring import Batch, Run
 from tick_gateway.tick import Tick, parse
+from tick_gateway.variant import Encoder
 from tick_gateway.view import BATCH_MESSAGE_BYTES, Payload, View, arrays, cut, join, project
 
 AGENTS: dict[str, Any] = {
@@ -223,3 +226,14 @@ def test_arrays_hold_every_tick_once_in_messages_as_full_as_allowed(sizes: list[
         begin += len(held)
         full = len(held) == batch or begin == len(sizes) or size + sizes[begin] > BATCH_MESSAGE_BYTES
         assert full, "a message ends only where the next tick has no place"
+
+
+@pytest.mark.parametrize("view", [View(), View(every=3), View(fields=("x",)), View(fields=("x",), every=3, stamp=True)])
+def test_at_most_none_is_none(view: View) -> None:
+    """What is left of a limit may be nothing, which is not the same as no limit."""
+    run = Run("A", 0, 0, 0)
+    batch = Batch(run, [Tick(t, b'{"t":%d,"x":1}' % t, 0) for t in range(9)], 0, False)
+    passing = [t for t in range(9) if view.passes(t)]
+    for most, expected in ((None, passing), (0, []), (-1, []), (2, passing[:2]), (99, passing)):
+        assert [payload.t for payload in Encoder(1 << 20).payloads(view, Span(batch, 0, 9), most)] == expected
+        assert [payload.t for payload in view.render("A", batch.ticks, most)] == expected

@@ -73,7 +73,7 @@ class Encoder:
         self._kept_bytes = 0
 
     def payloads(self, view: View, span: Span, most: int | None = None) -> list[Payload]:
-        """A span's ticks as a view shows them (``batch`` is left to others), ``most`` at the most.
+        """A span's ticks as a view shows them (``batch`` is left to others), ``most`` at the most (0: none).
 
         A projection of a tick is made once, whichever framings and views it comes to.
         """
@@ -86,6 +86,8 @@ class Encoder:
             row = span.batch.projected[key] = [None] * len(span.batch.ticks)
             size = _KEEPING + 8 * len(row)
         for index in range(span.begin, span.end):
+            if most is not None and len(found) >= most:
+                break
             tick = span.batch.ticks[index]
             if not view.passes(tick.t):
                 continue
@@ -95,8 +97,6 @@ class Encoder:
                 self.projections += 1
                 size += len(payload.data) + _KEEPING
             found.append(payload)
-            if len(found) == most:
-                break
         if size:
             self._keep(span.batch, key, size)
         return found

@@ -60,7 +60,7 @@ class View(NamedTuple):
         if self.every > 1:
             ticks = (tick for tick in ticks if tick.t % self.every == 0)
         if most is not None:
-            ticks = islice(ticks, most)
+            ticks = islice(ticks, max(most, 0))
         if not self.fields and not self.stamp:
             return [Payload(t, data) for t, data, _ in ticks]
         return [Payload(tick.t, self.show(run, tick)) for tick in ticks]
@@ -107,6 +107,18 @@ def arrays(payloads: Sequence[Payload], batch: int) -> Sequence[Payload]:
         messages.append(join(payloads[begin : begin + size]))
         begin += size
     return messages
+
+
+def full_arrays(payloads: Sequence[Payload], batch: int) -> tuple[Sequence[Payload], Sequence[Payload]]:
+    """Of payloads to which more will be added: the messages that are full already, and the payloads that are left."""
+    if not batch:
+        return payloads, ()
+    messages: list[Payload] = []
+    begin = 0
+    while (size := cut(payloads[begin : begin + batch], batch)) is not None:
+        messages.append(join(payloads[begin : begin + size]))
+        begin += size
+    return messages, payloads[begin:]
 
 
 def weight(key: Hashable) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -74,6 +75,33 @@ async def test_range_in_batches(house: House, limit: int | None, batch: int) -> 
     ]
     joined = await house.json(f"/range?batch={batch}{more}&format=json")
     assert joined == found
+
+
+@pytest.mark.parametrize("view", ["", "&fields=x", "&stamp=1", "&batch=3", "&fields=x&batch=2", "&every=2&fields=x"])
+@pytest.mark.parametrize("form", ["json", "ndjson"])
+@pytest.mark.parametrize("limit", [1, 5, 150, 1000])
+async def test_a_limit_holds_whatever_lies_on_disk(
+    open_house: OpenHouse, tmp_path: Path, view: str, form: str, limit: int
+) -> None:
+    """In blocks that memory holds in several portions, and in several blocks."""
+    house = await open_house(data=str(tmp_path), ring=2, block_bytes=600_000)
+    await house.publish_all(range(700), size=2000)
+    response = await house.get(f"/range?limit={limit}{view}&format={form}")
+    body = (await response.read()).decode()
+    found = json.loads(body if form == "json" else f"[{','.join(body.splitlines())}]")
+    ticks = [tick for part in found for tick in part] if "batch" in view else found
+    assert [tick["t"] for tick in ticks] == list(range(0, 700, 2 if "every" in view else 1))[:limit]
+
+
+async def test_cuts_of_a_range_do_not_depend_on_where_it_lies(open_house: OpenHouse, tmp_path: Path) -> None:
+    memory = await open_house()
+    disk = await open_house(data=str(tmp_path), ring=2, block_bytes=100_000)
+    for house in (memory, disk):
+        await house.publish_all(range(19), size=20_000)
+        await house.publish_all(range(19, 600))
+    bodies = [await (await house.get("/range?batch=20")).read() for house in (memory, disk)]
+    assert bodies[0] == bodies[1]
+    assert len(bodies[0].splitlines()) > 3, "cut by size"
 
 
 async def test_range_of_an_older_run(house: House) -> None:

@@ -7,7 +7,7 @@ What is lost after that cannot be told any more, and ends the answer with a brok
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Final
 
 import zstandard
@@ -20,7 +20,7 @@ from ..history.shelf import Entry
 from ..params import Query
 from ..ring import Batch, Run
 from ..variant import Encoder
-from ..view import Payload, arrays
+from ..view import Payload, arrays, full_arrays
 from ..waiting import batches_of, until_done
 from ..wire.compression import ZSTD_MAGIC, Coding
 from ..wire.ndjson import lines
@@ -198,9 +198,8 @@ def _cut(batch: Batch, low: int, high: int) -> Span:
 
 async def _send_rendered(response: Body, wanted: Range) -> None:
     """Ticks through a view, as lines or as one JSON array."""
-    query, ndjson = wanted.query, wanted.ndjson
-    left, batch = query.limit, query.view.batch
-    pending: list[Payload] = []
+    ndjson, batch = wanted.ndjson, wanted.query.view.batch
+    pending: Sequence[Payload] = ()
     separator = b"" if ndjson else b"["
 
     async def write(messages: Sequence[Payload]) -> None:
@@ -210,18 +209,21 @@ async def _send_rendered(response: Body, wanted: Range) -> None:
             separator = b","
         await asyncio.sleep(0)  # others have their turn, however fast this one reads
 
-    t = wanted.low
-    while (piece := wanted.next(t)) is not None:
-        t = _last(piece)
-        for span in await _spans(wanted, piece):
-            some = wanted.encoder.payloads(query.view, span, left)
-            pending += some
-            left = None if left is None else left - len(some)
-            ready = len(pending) - len(pending) % batch if batch else len(pending)
-            await write(arrays(pending[:ready], batch))
-            pending = pending[ready:]
-        if left == 0:
-            break
+    async for some in _payloads(wanted):
+        messages, pending = full_arrays([*pending, *some], batch)
+        await write(messages)
     await write(arrays(pending, batch))
     if not ndjson:
         await response.write(b"[]" if separator == b"[" else b"]")
+
+
+async def _payloads(wanted: Range) -> AsyncIterator[list[Payload]]:
+    """The range's ticks as its view shows them, in portions, up to the limit."""
+    view, left = wanted.query.view, wanted.query.limit
+    t = wanted.low
+    while left != 0 and (piece := wanted.next(t)) is not None:
+        t = _last(piece)
+        for span in await _spans(wanted, piece):
+            some = wanted.encoder.payloads(view, span, left)
+            yield some
+            left = None if left is None else left - len(some)
