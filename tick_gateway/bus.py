@@ -124,27 +124,28 @@ class TickBus:
             Conflict, OutOfOrder, RunClosed, InboxFull, ParameterError: as for ``publish``.
         """
         stop: float | None = None  # when to stop waiting for room
-        with self._lock:
-            while True:
+        while True:
+            with self._lock:
                 home = self.current
                 if home is None or home.ended or t <= home.tip or (run is not None and run != home.id):
                     home = self._home(t, data, run, resends)
                     if home is not None and t <= home.tip:
                         return False
                 if self._inbox_count < self._max_inbox and self._inbox_size < self._max_inbox_bytes:
+                    self._append(home or self._begin(run, t), t, data)
+                    if self._woken:
+                        return True
+                    self._woken, wake = True, self.wake
                     break
-                if self._make_room():
-                    break
-                now = time.monotonic()
-                stop = now + timeout if stop is None else stop
-                if now >= stop:
-                    self._drop(t, home)
-                    raise InboxFull(timeout, t)
-                self._room.wait(min(stop - now, _FOREVER))  # others may publish meanwhile: look again where t belongs
-            self._append(home or self._begin(run, t), t, data)
-            if self._woken:
-                return True
-            self._woken, wake = True, self.wake
+                if not self._collects_here:
+                    now = time.monotonic()
+                    stop = now + timeout if stop is None else stop
+                    if now >= stop:
+                        self._drop(t, home)
+                        raise InboxFull(timeout, t)
+                    self._room.wait(min(stop - now, _FOREVER))
+                    continue  # others may publish meanwhile: look again where t belongs
+            self.collect()
         if wake is not None:
             wake()
         return True
@@ -274,14 +275,12 @@ class TickBus:
             self._lost = (t + 1, high) if t < high else None
         return low < t
 
-    def _make_room(self) -> bool:
-        """Empty the inbox, where that is this thread's to do: on the loop, and where there is none."""
-        if self._collector not in (None, threading.get_ident()):
-            return False
-        if self.sink is not None and self._collector is None:
-            return False  # it is being shut down: what comes now is neither stored nor shown
-        self._move()
-        return True
+    @property
+    def _collects_here(self) -> bool:
+        """Whether a full inbox is this thread's to empty: on the loop, and where there is none."""
+        if self._collector is None:
+            return self.sink is None  # else it is being shut down: what comes now is neither stored nor shown
+        return self._collector == threading.get_ident()
 
     def _drop(self, t: int, home: Run | None) -> None:
         """Count a tick as lost, for its run or for the one that it would have begun."""
@@ -317,23 +316,26 @@ class TickBus:
         return self._woken
 
     def collect(self) -> None:
-        """Move what was published into the ring, where readers find it. Called on the loop only."""
+        """Move what was published into the ring, where readers find it, or where there is a sink, into its hands.
+        Called on the loop only, or where there is none.
+
+        The sink is called without the lock: it may write to every reader, and publishers wait for none of them.
+        """
         with self._lock:
             self._woken = False
-            if self._inbox or self._ended:
-                self._move()
-                self._room.notify_all()
-
-    def _move(self) -> None:
-        """Empty the inbox: into the ring, or where there is a sink, into its hands."""
-        batches, self._inbox = self._inbox, []
-        ended, self._ended = self._ended, []
-        self._inbox_count = self._inbox_size = 0
-        if self.sink is None:
-            self._append_to_ring(batches)
-        elif batches or ended:
-            self._handed += batches
-            self.sink(batches, ended)
+            batches, self._inbox = self._inbox, []
+            ended, self._ended = self._ended, []
+            if not batches and not ended:
+                return
+            self._inbox_count = self._inbox_size = 0
+            sink = self.sink
+            if sink is None:
+                self._append_to_ring(batches)
+            else:
+                self._handed += batches
+            self._room.notify_all()
+        if sink is not None:
+            sink(batches, ended)
 
     def show(self, batches: list[Batch]) -> None:
         """Let readers have batches that were handed to the sink; in the order in which it got them."""
