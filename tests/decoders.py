@@ -85,16 +85,21 @@ class ZstdFrames:
 
 
 class Gunzip:
-    """One gzip member (RFC 1952) that goes on; what was flushed is there at once."""
-
-    whole = True  # it has no end
+    """One gzip member (RFC 1952) and nothing behind it; what was flushed is there at once."""
 
     def __init__(self) -> None:
         self._stream = zlib.decompressobj(16 + zlib.MAX_WBITS)
 
+    @property
+    def whole(self) -> bool:
+        """Whether the member's trailer has come, which zlib has compared with what it decompressed."""
+        return self._stream.eof
+
     def feed(self, data: bytes) -> bytes:
-        assert not self._stream.eof, "something follows the member"
-        return self._stream.decompress(data)
+        assert not data or not self._stream.eof, "something follows the member"
+        found = self._stream.decompress(data)
+        assert not self._stream.unused_data, "something follows the member"
+        return found
 
 
 class Plain:

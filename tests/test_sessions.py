@@ -101,6 +101,52 @@ def test_leaving_in_the_middle_of_a_round_neither_skips_nor_repeats(room: Room) 
     assert all(client.session.live for client in clients)
 
 
+CODED = ("sse+gzip", "sse+zstd", "ndjson+gzip", "ndjson+zstd")
+
+
+@pytest.mark.parametrize("kind", CODED)
+@pytest.mark.parametrize("end", ["limit", "run", "shutdown"])
+@pytest.mark.parametrize("view", [[], [("batch", "4")], [("fields", "u")]])
+def test_a_coded_body_ends_whole_whatever_its_reader_went_through(
+    room: Room, kind: str, end: str, view: list[tuple[str, str]]
+) -> None:
+    """Beside others it comes in the middle of a section or of a message, is given heartbeats, and falls behind."""
+    room.tell(1)
+    more = {"limit": [("limit", "60")], "run": [("run", tip(room)[0])], "shutdown": []}[end]
+    endless = [] if end == "limit" else more
+    others = [Client(room, kind, [("tail", "1"), *view, *endless]) for _ in range(2)]
+    room.tell(2, 3, 4)
+    room.publish(5)
+    room.turn(3)  # of a batch, a part is gathered
+    clients = [Client(room, kind, [("tail", "2"), *view, *more, ("hello", n)]) for n in "01"]
+    room.advance(40.0)  # heartbeats
+    clients[0].wire.stalled = True
+    for t in range(6, 40):
+        room.tell(t, size=100)
+    clients[0].wire.read_on()
+    room.advance(20.0)
+    room.tell(*range(40, 70))
+    if end == "run":
+        assert room.bus.current is not None
+        room.bus.end_run(room.bus.current.id)
+        room.advance(1.0)
+    elif end == "shutdown":
+        room.drain()
+    for client in clients if end == "limit" else clients + others:
+        assert client.chunked.ended and client.decompress.whole
+        assert client.numbers[-1] == (69 if end != "limit" else client.numbers[0] + 59)
+
+
+@pytest.mark.parametrize("kind", CODED)
+def test_who_comes_during_the_shutdown_gets_a_whole_body(room: Room, kind: str) -> None:
+    room.tell(1)
+    room.fanout.draining = room.truth.draining = True
+    client = Client(room, kind, [])
+    room.settle()
+    assert client.chunked.ended and client.decompress.whole
+    assert client.notices == ["end"]
+
+
 def test_joining_and_hanging_up_in_the_middle_of_a_round(room: Room) -> None:
     room.tell(1)
     clients = [Client(room, "sse", [("tail", "0")]) for _ in range(4)]

@@ -16,7 +16,8 @@ from tick_gateway.notices import End, Gap, Hello, Notice, Reset
 from tick_gateway.params import UNKNOWN_RUN
 from tick_gateway.tick import Position
 from tick_gateway.view import Payload
-from tick_gateway.wire import LAST_CHUNK, Framing, chunk
+from tick_gateway.wire import LAST_CHUNK, Framing, chunk, joined
+from tick_gateway.wire.checksum import NOTHING
 from tick_gateway.wire.ndjson import NDJSONFraming, lines
 from tick_gateway.wire.sse import SSEFraming, overloaded
 from tick_gateway.wire.websocket import WebSocketFraming, close_frame, frame
@@ -68,12 +69,12 @@ NOTICES: list[tuple[Notice, str, str | None]] = [  # its JSON, and the SSE id th
 
 @pytest.mark.parametrize(("framing", "wire"), MESSAGES)
 def test_messages(framing: Framing, wire: bytes) -> None:
-    assert framing.messages("r", PAIR) == wire
+    assert framing.messages("r", PAIR).data == wire
 
 
 @pytest.mark.parametrize(("framing", "opening", "heartbeat"), SIGNS)
 def test_opening_and_heartbeat(framing: Framing, opening: bytes, heartbeat: bytes) -> None:
-    assert (framing.opening, framing.heartbeat) == (opening, heartbeat)
+    assert (framing.opening.data, framing.heartbeat.data) == (opening, heartbeat)
 
 
 @pytest.mark.parametrize(("notice", "text", "event_id"), NOTICES)
@@ -82,22 +83,22 @@ def test_notices(notice: Notice, text: str, event_id: str | None) -> None:
     event = f"event: {notice.name}\ndata: {text}\n{id_line}\n".encode()
     line = f"{text}\n".encode()
     for name in (None, "tick"):
-        assert SSEFraming(False, None, name).notice(notice) == event
-    assert SSEFraming().notice(notice) == chunk(event)
-    assert NDJSON.notice(notice) == line
-    assert NDJSONFraming().notice(notice) == chunk(line)
-    assert WS.notice(notice) == bytes([0x81, len(text)]) + text.encode()
-    assert BARE.notice(notice) == b"", "a client that gave no parameter gets ticks and nothing else"
+        assert SSEFraming(False, None, name).notice(notice).data == event
+    assert SSEFraming().notice(notice).data == chunk(event)
+    assert NDJSON.notice(notice).data == line
+    assert NDJSONFraming().notice(notice).data == chunk(line)
+    assert WS.notice(notice).data == bytes([0x81, len(text)]) + text.encode()
+    assert BARE.notice(notice).data == b"", "a client that gave no parameter gets ticks and nothing else"
     assert "t" not in json.loads(text), "so that readers can tell a notice from a tick"
 
 
 @pytest.mark.parametrize("notice", [row[0] for row in NOTICES])
 def test_only_an_end_closes_but_for_a_gap_of_a_bare_websocket(notice: Notice) -> None:
     ends = isinstance(notice, End)
-    assert SSE.closing(notice) == NDJSON.closing(notice) == (b"" if ends else None)
-    assert SSEFraming().closing(notice) == NDJSONFraming().closing(notice) == (LAST_CHUNK if ends else None)
-    assert (WS.closing(notice) is not None) == ends
-    assert (BARE.closing(notice) is not None) == (ends or isinstance(notice, Gap))
+    assert SSE.ends(notice) == NDJSON.ends(notice) == WS.ends(notice) == ends
+    assert SSE.closing(notice, NOTHING) == NDJSON.closing(notice, NOTHING) == b""
+    assert SSEFraming().closing(notice, NOTHING) == NDJSONFraming().closing(notice, NOTHING) == LAST_CHUNK
+    assert BARE.ends(notice) == (ends or isinstance(notice, Gap))
 
 
 @pytest.mark.parametrize(
@@ -115,9 +116,8 @@ def test_only_an_end_closes_but_for_a_gap_of_a_bare_websocket(notice: Notice) ->
 def test_close_frames_carry_their_code_and_the_position(
     framing: WebSocketFraming, notice: Notice, code: int, reason: str
 ) -> None:
-    closing = framing.closing(notice)
-    assert closing is not None
-    assert Frames().feed(closing) == [Message("close", reason.encode(), None, code)]
+    assert framing.ends(notice)
+    assert Frames().feed(framing.closing(notice, NOTHING)) == [Message("close", reason.encode(), None, code)]
 
 
 def test_a_reason_too_long_is_cut_between_characters() -> None:
@@ -139,7 +139,7 @@ def test_a_reason_too_long_is_cut_between_characters() -> None:
 def test_a_frame_has_the_shortest_length(size: int, head: bytes) -> None:
     data = b"x" * size
     assert frame(1, data) == head + data
-    assert WS.messages("r", [Payload(1, data)]) == head + data
+    assert WS.messages("r", [Payload(1, data)]).data == head + data
 
 
 def test_chunks() -> None:
@@ -150,7 +150,7 @@ def test_chunks() -> None:
 
 @pytest.mark.parametrize("framing", [SSEFraming(), NDJSONFraming(), WS])
 def test_no_payloads_are_no_bytes(framing: Framing) -> None:
-    assert framing.messages("r", []) == b""
+    assert framing.messages("r", []).data == b""
 
 
 def test_no_room_on_sse_is_an_event_with_a_long_retry() -> None:
@@ -170,7 +170,7 @@ def test_framings_are_equal_within_one_class_alone() -> None:
 
 
 def test_an_event_cut_off_before_its_end_gives_its_position_to_nobody() -> None:
-    wire = SSE.messages("r", [Payload(5, b'{"t":5}')])
+    wire = SSE.messages("r", [Payload(5, b'{"t":5}')]).data
     assert wire.index(b"data:") < wire.index(b"id:"), "some clients adopt the id when they read its line"
     whole = len(wire) - 1
     for cut in range(whole):
@@ -223,7 +223,7 @@ def test_any_content_is_read_back_whatever_the_pieces(texts: list[str], notice: 
     ]
     for framing, make in DECODERS:
         parts = [framing.opening, framing.messages("r", payloads), framing.heartbeat, framing.notice(notice)]
-        wire = b"".join([*parts, framing.heartbeat])
+        wire = joined([*parts, framing.heartbeat]).data
         messages = read(framing, make(), [wire])
         assert [message.data for message in messages[:-1]] == [payload.data for payload in payloads]
         assert json.loads(messages[-1].data) == notice.as_dict()
@@ -239,8 +239,7 @@ def test_any_content_is_read_back_whatever_the_pieces(texts: list[str], notice: 
 @pytest.mark.parametrize(("framing", "make"), DECODERS)
 def test_what_ends_a_stream_ends_its_body(framing: Framing, make: Callable[[], Decoder]) -> None:
     end = End("limit", HERE)
-    closing = framing.closing(end)
-    assert closing is not None
-    messages = read(framing, make(), [framing.messages("r", PAIR) + framing.notice(end) + closing])
+    piece = joined([framing.opening, framing.messages("r", PAIR), framing.notice(end)])
+    messages = read(framing, make(), [piece.data + framing.closing(end, piece.content)])
     assert json.loads(messages[2].data) == end.as_dict()
     assert [message.name for message in messages[3:]] == (["close"] if isinstance(framing, WebSocketFraming) else [])

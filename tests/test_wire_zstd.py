@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from tick_gateway.notices import End, Gap
 from tick_gateway.tick import Position
 from tick_gateway.view import Payload
-from tick_gateway.wire import LAST_CHUNK
+from tick_gateway.wire import LAST_CHUNK, joined
+from tick_gateway.wire.checksum import NOTHING
 from tick_gateway.wire.compression import ZSTD_MAGIC, Zstd
 from tick_gateway.wire.ndjson import NDJSONFraming
 
@@ -25,17 +26,16 @@ BLOCK = zstandard.ZstdCompressor().compress(b'{"t":1}\n{"t":2}\n')
 
 def writes(count: int) -> tuple[list[bytes], bytes]:
     """What is written to a reader, one call after another, and what it says."""
-    made: list[tuple[bytes, bytes]] = [(CODED.opening, b"")]
+    made: list[tuple[bytes, bytes]] = [(CODED.opening.data, b"")]
     for number in range(count):
         choices: list[tuple[bytes, bytes]] = [
-            (CODED.messages("r", [Payload(number, b'{"t":%d}' % number)]), b'{"t":%d}\n' % number),
-            (CODED.heartbeat, b"\n"),
-            (CODED.stored(BLOCK), b'{"t":1}\n{"t":2}\n'),
-            (CODED.notice(Gap("r", 1, 5)), b'{"notice":"gap","run":"r","after":1,"next":5}\n'),
+            (CODED.messages("r", [Payload(number, b'{"t":%d}' % number)]).data, b'{"t":%d}\n' % number),
+            (CODED.heartbeat.data, b"\n"),
+            (CODED.stored(BLOCK).data, b'{"t":1}\n{"t":2}\n'),
+            (CODED.notice(Gap("r", 1, 5)).data, b'{"notice":"gap","run":"r","after":1,"next":5}\n'),
         ]
         made.append(choices[number % len(choices)])
-    end = CODED.closing(End("limit", Position("r", 9)))
-    assert end is not None
+    end = CODED.closing(End("limit", Position("r", 9)), NOTHING)
     return [data for data, _ in made] + [end], b"".join(text for _, text in made)
 
 
@@ -87,8 +87,8 @@ def test_the_zstd_command_reads_it() -> None:
 
 def test_in_chunks() -> None:
     chunked = NDJSONFraming(True, Zstd())
-    end = chunked.closing(End("limit", None))
-    assert end is not None and end.endswith(LAST_CHUNK)
-    wire = chunked.opening + chunked.messages("r", [Payload(5, b'{"t":5}')]) + chunked.stored(BLOCK) + end
-    assert decode([Chunked().feed(wire)]) == b'{"t":5}\n{"t":1}\n{"t":2}\n'
-    assert chunked.messages("r", []) == b"", "no ticks, no frame"
+    end = chunked.closing(End("limit", None), NOTHING)
+    assert end.endswith(LAST_CHUNK)
+    pieces = [chunked.opening, chunked.messages("r", [Payload(5, b'{"t":5}')]), chunked.stored(BLOCK)]
+    assert decode([Chunked().feed(joined(pieces).data + end)]) == b'{"t":5}\n{"t":1}\n{"t":2}\n'
+    assert chunked.messages("r", []).data == b"", "no ticks, no frame"

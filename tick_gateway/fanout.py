@@ -347,21 +347,24 @@ class FanOut:
         """Write each group's bytes to its live sessions; yields between slices."""
         written = 0
         for group, made in work:
-            data, number = made.data, group.round
+            data, end, number = made.data, made.end, group.round
             weight = max(_SLICE_BYTES // _SLICE_SESSIONS, len(data))
             for session in list(group.live):
                 if group.live.get(session) == number or session not in group.live:
                     continue  # it left, and perhaps came back at the new place
                 group.live[session] = number
                 try:
-                    if group.late and session in group.late and made.late_data is not None:
-                        session.write(made.late_data(group.late.pop(session)[0]))
+                    if group.late and session in group.late and made.late_piece is not None:
+                        session.write_alone(made.late_piece(group.late.pop(session)[0]))
+                        own = b""
                     elif group.apart and session in group.apart and made.apart_data is not None:
-                        session.write(made.apart_data())
+                        own = made.apart_data()
                     else:
-                        session.write(data)
-                    if made.last:
-                        session.finish()
+                        own = data
+                    if end is not None:
+                        session.write_last(own, end)
+                    elif own:
+                        session.write(own)
                 except Exception:
                     _give_up([session])
                 written += weight

@@ -15,12 +15,13 @@ from typing import Final, NamedTuple, Protocol
 
 from .cursor import Cursor, Frames, Item, Span
 from .feed import Feed
-from .notices import End
+from .notices import End, Notice
 from .script import Message, Script
 from .tick import Position
 from .variant import Encoder, Variant
 from .view import Payload, cut
-from .wire import Shared
+from .wire import Piece, Shared
+from .wire.checksum import NOTHING, Checksum
 
 BATCH_SECONDS: Final = 1.0  # how long a batch message waits to be full
 SECTION_SECONDS: Final = 5.0  # after which the shared stream is cut
@@ -37,6 +38,8 @@ class Member(Protocol):
     @property
     def rests(self) -> bool: ...
     def write(self, data: bytes) -> None: ...
+    def write_alone(self, piece: Piece) -> None: ...
+    def write_last(self, data: bytes, end: Notice) -> None: ...
     def sweep(self, now: float, quiet_since: float) -> None: ...
     def wake(self) -> None: ...
     def fall_back(self) -> None: ...
@@ -47,15 +50,16 @@ class Member(Protocol):
 
 
 class Round(NamedTuple):
-    """What a flush writes: ``data`` to every live session of the group; ``last`` where nothing may follow.
+    """What a flush writes: ``data`` to every live session of the group; ``end``: the notice in it behind which each
+    stream has to be closed, or None.
 
-    ``late_data`` gives the bytes for a session that joined when so many payloads of the first message were gathered
-    already, and ``apart_data`` those for one that stands apart.
+    ``late_piece`` gives what is for a session that joined when so many payloads of the first message were gathered
+    already, and ``apart_data`` the bytes for one that stands apart, which say the same as ``data``.
     """
 
     data: bytes
-    last: bool
-    late_data: Callable[[int], bytes] | None = None
+    end: Notice | None
+    late_piece: Callable[[int], Piece] | None = None
     apart_data: Callable[[], bytes] | None = None
 
 
@@ -67,8 +71,8 @@ class Group:
 
     Attributes:
         live: those that stand at ``position``; the value is the round in which they were last written to.
-        late: those of the live ones that joined while a message was being gathered: how many payloads it held, and
-            their position.
+        late: those of the live ones that joined while a message was being gathered: how many payloads it held, their
+            position, and what the others had been told.
         apart: those of the live ones that do not share the stream.
         waiting: those that read by themselves and have nothing to read for now.
         position: the last tick that the live ones were given.
@@ -83,16 +87,16 @@ class Group:
     """
 
     __slots__ = (
-        "_before_complete", "_began", "_inside", "_section_ticks", "_shared", "_ticks", "_was_inside", "apart",
-        "cursor", "flush_at", "gathered", "gathered_run", "key", "late", "live", "position", "previous",
-        "quiet_since", "round", "variant", "waiting",
+        "_before_complete", "_began", "_inside", "_previous_content", "_section_ticks", "_shared", "_ticks",
+        "_was_inside", "apart", "cursor", "flush_at", "gathered", "gathered_run", "key", "late", "live", "position",
+        "previous", "quiet_since", "round", "variant", "waiting",
     )  # fmt: skip
 
     def __init__(self, variant: Variant, now: float, section_ticks: int = 64) -> None:
         self.variant = variant
         self.key = variant, True
         self.live: dict[Member, int] = {}
-        self.late: dict[Member, tuple[int, Position | None]] = {}
+        self.late: dict[Member, tuple[int, Position | None, Checksum]] = {}
         self.waiting: set[Member] = set()
         self.position: Position | None = None
         self.previous: Position | None = None
@@ -106,6 +110,7 @@ class Group:
         self.apart: set[Member] = set()
         self._section_ticks = section_ticks
         self._shared: Shared | None = None  # the stream's compressor, while somebody is live
+        self._previous_content = NOTHING  # what the live ones had been told before the round under way
         self._inside = False  # the stream stands between two cuts
         self._was_inside = False  # the same before the round under way
         self._ticks = 0  # in this section
@@ -139,11 +144,23 @@ class Group:
         elif position != self.cursor.position or complete != self.cursor.complete:
             return False
         if self.gathered:
-            self.late[session] = len(self.gathered), position
+            self.late[session] = len(self.gathered), position, self.content
         if self._shared is not None and (self._inside or self.gathered):
             self.apart.add(session)
         self.live[session] = self.round
         return True
+
+    @property
+    def content(self) -> Checksum:
+        """Of all that live sessions were told since the shared stream began, be it by that stream or apart from it. Who
+        remembers it knows later what was told meanwhile."""
+        return NOTHING if self._shared is None else self._shared.content
+
+    def content_of(self, session: Member) -> Checksum:
+        """The same, as far as this live session was told it."""
+        if session in self.late:
+            return self.late[session][2]
+        return self.content if self.live.get(session) == self.round else self._previous_content
 
     def leave(self, session: Member) -> tuple[Position | None, bool, bytes]:
         """Let a session go, wherever it is; returns the last tick that it was given, None where it was not live,
@@ -190,7 +207,7 @@ class Group:
 
         The caller writes them to every live session whose value is not ``round`` yet, and sets it.
         """
-        complete = self.cursor.complete
+        complete, content = self.cursor.complete, self.content
         items: list[Item | End] = list(feed.read(self.cursor, now, _READ_BYTES))
         if self.behind:
             return None
@@ -203,10 +220,11 @@ class Group:
             made, position = self._gather(items, now, encoder)
         else:
             made, position = self._make(items, encoder), self.cursor.position
-        if not made.data:
+        if not made.data and made.end is None:
             self.position = position
             return None
         self.previous, self.position, self._before_complete = self.position, position, complete
+        self._previous_content = content
         self.round += 1
         self.quiet_since = now
         return made if self._shared is None else self._cut_if_due(made, items, now)
@@ -228,18 +246,19 @@ class Group:
         if not self._inside:
             self._inside, self._ticks, self._began = True, 0, now
         self._ticks += sum(item.end - item.begin for item in items if isinstance(item, Span))
-        if self._ticks < self._section_ticks and now - self._began < SECTION_SECONDS and not made.last:
+        if self._ticks < self._section_ticks and now - self._began < SECTION_SECONDS and made.end is None:
             return made
         self._shared.cut()
         self._inside = False
-        return made if made.last else made._replace(data=made.data + self._shared.rest)
+        return made if made.end is not None else made._replace(data=made.data + self._shared.rest)
 
     def _make(self, items: Sequence[Item | End], encoder: Encoder) -> Round:
         if self._shared is None:
             encoded = encoder.encode(self.variant, items)
-            return Round(encoded.data, encoded.last)
+            return Round(encoded.piece.data, encoded.end)
         encoded = encoder.encode_shared(self._shared, self.variant, items)
-        return Round(encoded.data, encoded.last, None, cache(lambda: encoder.encode(self.variant, items).data))
+        apart = cache(lambda: encoder.encode(self.variant, items).piece.data)
+        return Round(encoded.piece.data, encoded.end, None, apart)
 
     def _gather(self, items: Sequence[Item | End], now: float, encoder: Encoder) -> tuple[Round, Position | None]:
         """Gather payloads to messages whose cuts are common to all; a partial one goes out in time or before a
@@ -267,8 +286,8 @@ class Group:
                 self.gathered = []
             script.parts.append(item)
             position = item.position
-            script.closing = framing.closing(item)
-            if script.closing is not None:
+            if framing.ends(item):
+                script.end = item
                 break
         if self.gathered and self.flush_at is not None and now >= self.flush_at:
             message(self.gathered)
@@ -278,4 +297,4 @@ class Group:
         elif self.flush_at is None or script.parts:
             self.flush_at = now + BATCH_SECONDS
         data = script.data() if self._shared is None else script.shared_data(self._shared)
-        return Round(data, script.closing is not None, script.data, cache(script.data)), position
+        return Round(data, script.end, script.piece, cache(script.data)), position

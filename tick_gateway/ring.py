@@ -76,7 +76,7 @@ class Batch:
         size: bytes of their data.
         lost_before: ticks just before the first one were dropped on the way in.
         ordinal: how many ticks its run published before its first one, the dropped ones counted.
-        encoded: bytes made from the whole batch, by (framing, view); the fan-out fills and bounds it.
+        encoded: what was made from the whole batch, by (framing, view); the fan-out fills and bounds it.
         projected: each tick as a view's payload, or None, by what the view keeps of it; the same holds.
     """
 
@@ -88,7 +88,7 @@ class Batch:
         self.size = size
         self.lost_before = lost_before
         self.ordinal = ordinal
-        self.encoded: dict[Hashable, bytes] = {}
+        self.encoded: dict[Hashable, Any] = {}
         self.projected: dict[Hashable, list[Any]] = {}
 
     @property

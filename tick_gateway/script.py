@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from .notices import Notice
 from .view import Payload, join
-from .wire import Framing, Shared
+from .wire import Framing, Piece, Shared, joined
 
 
 class Message(NamedTuple):
@@ -21,31 +21,33 @@ class Message(NamedTuple):
 
 
 class Script:
-    """What a flush of messages that are gathered has to tell, in order; ``closing`` goes out behind it where it is the
-    last."""
+    """What a flush of messages that are gathered has to tell, in order; ``end``: the last of them, where it ends the
+    stream."""
 
     def __init__(self, framing: Framing) -> None:
         self.parts: list[Message | Notice] = []
-        self.closing: bytes | None = None
+        self.end: Notice | None = None
         self._framing = framing
 
-    def told(self, framing: Framing | Shared, gathered: int = 0) -> bytes:
-        """All parts, without what was ``gathered`` of the first message before a session joined."""
-        told: list[bytes] = []
+    def piece(self, gathered: int = 0) -> Piece:
+        """All parts for those who share nothing, without what was ``gathered`` of the first message before a session
+        joined."""
+        pieces: list[Piece] = []
         for index, part in enumerate(self.parts):
             if not isinstance(part, Message):
-                told.append(framing.notice(part))
-                continue
-            run, payloads = part
-            if index == 0:
-                payloads = payloads[gathered:]
-            told.append(framing.messages(run, [join(payloads)]) if payloads else b"")
-        return b"".join(told)
+                pieces.append(self._framing.notice(part))
+            elif payloads := part.payloads[gathered:] if index == 0 else part.payloads:
+                pieces.append(self._framing.messages(part.run, [join(payloads)]))
+        return joined(pieces)
 
-    def data(self, gathered: int = 0) -> bytes:
-        """The same for those who share nothing, and what closes their streams."""
-        return self.told(self._framing, gathered) + (self.closing or b"")
+    def data(self) -> bytes:
+        """All parts, as bytes alone."""
+        return self.piece().data
 
     def shared_data(self, shared: Shared) -> bytes:
-        """The same for those who share a stream."""
-        return self.told(shared) + (b"" if self.closing is None else shared.rest + self.closing)
+        """All parts for those who share a stream."""
+        told = [
+            shared.messages(part.run, [join(part.payloads)]) if isinstance(part, Message) else shared.notice(part)
+            for part in self.parts
+        ]
+        return b"".join(told) + (b"" if self.end is None else shared.rest)

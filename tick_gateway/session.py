@@ -19,11 +19,13 @@ from typing import Final, cast
 from .cursor import Cursor, Item, Span
 from .fanout import FanOut
 from .group import BATCH_SECONDS, Group
-from .notices import End, Gap, Reset
+from .notices import End, Gap, Notice, Reset
 from .params import Query
 from .ring import Run
 from .tick import Position
-from .variant import Encoded, Variant
+from .variant import Variant
+from .wire import Piece, joined
+from .wire.checksum import NOTHING, Checksum
 
 HIGH_WATER: Final = 128 * 1024  # unsent bytes at which a session is no longer live
 CLOSE_SECONDS: Final = 5.0  # how long an ended connection may take to drain and close
@@ -38,8 +40,9 @@ class Session(asyncio.Protocol):
     """
 
     __slots__ = (
-        "blocked", "caught_up", "closing", "cursor", "fanout", "greeting", "group", "lagged", "pace", "partial_until",
-        "paused", "query", "queued", "quiet_since", "remaining", "timer", "transport", "variant",
+        "blocked", "caught_up", "closing", "counted", "cursor", "fanout", "greeting", "group", "lagged", "pace",
+        "partial_until", "paused", "query", "queued", "quiet_since", "remaining", "timer", "told", "transport",
+        "variant",
     )  # fmt: skip
 
     def __init__(self, fanout: FanOut, variant: Variant, query: Query) -> None:
@@ -62,6 +65,8 @@ class Session(asyncio.Protocol):
         self.queued = False  # it is in the fan-out's queue
         self.closing = False
         self.partial_until = 0.0  # when a message that is not full goes out all the same; 0: none is gathered
+        self.told: Checksum = NOTHING  # what it was told, but for what its group said since it was ``counted``
+        self.counted: Checksum = NOTHING  # what its group had said then
         self.quiet_since = time.monotonic()  # when it last wrote by itself, rather than its group
 
     # ---- the transport's calls ----
@@ -70,11 +75,10 @@ class Session(asyncio.Protocol):
         self.transport = cast(asyncio.Transport, transport)  # uvloop's are no subclasses
         self.transport.set_write_buffer_limits(high=HIGH_WATER)
         self.fanout.crowd.admit(self)
+        self.say(self.variant.framing.opening)
         if self.fanout.draining:
             self.end("shutdown")
             return
-        if opening := self.variant.framing.opening:
-            self.write(opening)
         if self.greeting and self.cursor is not None:
             self._greet(self.fanout.feed.run_of(self.cursor))
         self.begin()
@@ -103,10 +107,40 @@ class Session(asyncio.Protocol):
     # ---- writing ----
 
     def write(self, data: bytes) -> None:
-        """Hand bytes to the transport; a connection that is going down takes none."""
+        """Hand bytes to the transport; a connection that is going down takes none. What they say is not counted."""
         transport = self.transport
         if transport is not None and not transport.is_closing():
             transport.write(data)
+
+    def say(self, piece: Piece) -> None:
+        """Write what is not for everybody in its group."""
+        if piece.content is not NOTHING:
+            self._count()
+            self.told += piece.content
+        if piece.data:
+            self.write(piece.data)
+
+    def write_alone(self, piece: Piece) -> None:
+        """Write a piece in place of what its group writes to everybody else at this moment."""
+        self.told += piece.content
+        if self.group is not None:
+            self.counted = self.group.content_of(self)
+        self.write(piece.data)
+
+    def write_last(self, data: bytes, end: Notice) -> None:
+        """Write bytes of its group's that end in a notice behind which nothing may come, and close."""
+        self._count()
+        self.write(data + self.variant.framing.closing(end, self.told))
+        self.finish()
+
+    def _count(self) -> None:
+        """Count in what its group has said to it."""
+        if self.group is None or self.cursor is not None:
+            return
+        content = self.group.content_of(self)
+        if content is not self.counted:
+            self.told += content.after(self.counted)
+            self.counted = content
 
     def sweep(self, now: float, quiet_since: float) -> None:
         """Give a sign of life if the stream has been quiet for long; its group has since ``quiet_since``."""
@@ -116,8 +150,8 @@ class Session(asyncio.Protocol):
 
     def beat(self) -> None:
         """Give a sign of life."""
-        rest = self.group.step_apart(self) if self.group is not None else b""
-        self.write(rest + self.variant.framing.heartbeat)
+        data, content = self.variant.framing.heartbeat
+        self.say(Piece((self.group.step_apart(self) if self.group is not None else b"") + data, content))
 
     def finish(self) -> None:
         """Close after what was written; called when the last message is with the transport."""
@@ -133,8 +167,13 @@ class Session(asyncio.Protocol):
             return
         self._leave()
         notice = End(reason, self.position)
-        self.write(self.variant.framing.notice(notice) + (self.variant.framing.closing(notice) or b""))
-        self.finish()
+        self._say_last(self.variant.framing.notice(notice), notice)
+
+    def _say_last(self, piece: Piece, end: Notice) -> None:
+        """As ``write_last``, with a piece of its own."""
+        self._count()
+        self.told += piece.content
+        self.write_last(piece.data, end)
 
     def abort(self) -> None:
         """Drop the connection at once, and what was not sent with it."""
@@ -266,16 +305,15 @@ class Session(asyncio.Protocol):
         else:
             made = encoder.encode_some(self.variant, items, self.remaining)
             self.remaining -= made.ticks
-            if self.remaining == 0 and not made.last:
+            if self.remaining == 0 and made.end is None:
                 cursor.position = made.position
-                notice = End("limit", made.position)
-                closing = self.variant.framing.closing(notice) or b""
-                made = Encoded(made.data + self.variant.framing.notice(notice) + closing, 0, made.position, True)
-        if made.data:
+                end = End("limit", made.position)
+                made = made._replace(piece=joined([made.piece, self.variant.framing.notice(end)]), end=end)
+        if made.end is not None:
+            self._say_last(made.piece, made.end)
+        elif made.piece.data:
             self.quiet_since = time.monotonic()
-            self.write(made.data)
-        if made.last:
-            self.finish()
+            self.say(made.piece)
 
     def _rest(self, cursor: Cursor, now: float) -> None:
         """There is nothing to read: go live, or wait for what is missing."""
@@ -289,6 +327,7 @@ class Session(asyncio.Protocol):
         may_join = self.remaining is None and cursor.query is None and cursor.not_before is None and not self.greeting
         if may_join and group.join(self, cursor.position, self.fanout.feed.offered, cursor.complete):
             self.cursor = None
+            self.counted = group.content_of(self)
         else:
             self._wait()
 
@@ -312,6 +351,8 @@ class Session(asyncio.Protocol):
 
     def _leave(self) -> None:
         """Step out of the group; from here on the session's own cursor knows where it stands."""
+        if not self.closing:
+            self._count()
         group, self.group = self.group, None
         if group is None:
             return
@@ -326,7 +367,7 @@ class Session(asyncio.Protocol):
     def _greet(self, run: Run | None) -> None:
         hello = self.fanout.feed.hello(run)
         self.greeting = run is None
-        self.write(self.variant.framing.notice(hello))
+        self.say(self.variant.framing.notice(hello))
 
 
 def _complete(before: bool, items: list[Item | End]) -> bool:

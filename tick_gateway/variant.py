@@ -11,11 +11,11 @@ from typing import Final, NamedTuple
 from weakref import ReferenceType, ref
 
 from .cursor import Frames, Item, Span
-from .notices import End
+from .notices import End, Notice
 from .ring import Batch
 from .tick import Position
 from .view import Payload, View, arrays, weight
-from .wire import Framing, Shared
+from .wire import Framing, Piece, Shared, joined
 from .wire.ndjson import NDJSONFraming
 
 _ALL: Final = 1 << 62
@@ -46,12 +46,13 @@ class Variant(NamedTuple):
 
 
 class Encoded(NamedTuple):
-    """Bytes for a reader, and what they are: how many ticks, up to ``position``; ``last`` where nothing may follow."""
+    """A piece for a reader, and what it is: how many ticks, up to ``position``; ``end``: the notice in it behind which
+    its stream has to be closed, or None."""
 
-    data: bytes
+    piece: Piece
     ticks: int
     position: Position | None
-    last: bool
+    end: Notice | None
 
 
 class Encoder:
@@ -106,29 +107,29 @@ class Encoder:
         if variant.view.batch:
             return self.encode_some(variant, items, _ALL)
         framing, view = variant.framing, variant.view
-        parts: list[bytes] = []
+        parts: list[Piece] = []
         count = 0
         position: Position | None = None
         for item in items:
             if isinstance(item, Span):
-                data, ticks = self._span(framing, view, item)
+                piece, ticks = self._span(framing, view, item)
                 count += ticks
             elif isinstance(item, Frames):
                 assert isinstance(framing, NDJSONFraming), "asked for by takes_frames alone"
-                data = framing.stored(item.data)
+                piece = framing.stored(item.data)
                 count += sum(entry.count for entry in item.row)
-            elif (closing := framing.closing(item)) is not None:
-                return Encoded(b"".join([*parts, framing.notice(item), closing]), count, position, True)
             else:
-                data = framing.notice(item)
-            parts.append(data)
+                piece = framing.notice(item)
+                if framing.ends(item):
+                    return Encoded(joined([*parts, piece]), count, position, item)
+            parts.append(piece)
             position = item.position
-        return Encoded(parts[0] if len(parts) == 1 else b"".join(parts), count, position, False)
+        return Encoded(joined(parts), count, position, None)
 
     def encode_some(self, variant: Variant, items: Sequence[Item | End], most: int) -> Encoded:
         """As ``encode``, but at most ``most`` ticks; ``position`` tells how far it came. Shares nothing."""
         framing, view = variant.framing, variant.view
-        parts: list[bytes] = []
+        parts: list[Piece] = []
         pending: list[Payload] = []  # of the run that is being read, so that arrays reach across batches
         count = 0
         position: Position | None = None
@@ -147,15 +148,15 @@ class Encoder:
                 parts.append(framing.messages(position.run, arrays(pending, view.batch)))
                 pending = []
             parts.append(framing.notice(item))
-            if (closing := framing.closing(item)) is not None:
-                return Encoded(b"".join([*parts, closing]), count, position, True)
+            if framing.ends(item):
+                return Encoded(joined(parts), count, position, item)
             position = item.position
         if pending and position is not None:
             parts.append(framing.messages(position.run, arrays(pending, view.batch)))
-        return Encoded(b"".join(parts), count, position, False)
+        return Encoded(joined(parts), count, position, None)
 
     def encode_shared(self, shared: Shared, variant: Variant, items: Sequence[Item | End]) -> Encoded:
-        """As ``encode``, for the readers of a shared stream; of views without ``batch``."""
+        """As ``encode``, for the readers of a shared stream, which does the counting; of views without ``batch``."""
         framing, view = variant.framing, variant.view
         parts: list[bytes] = []
         count = 0
@@ -169,22 +170,22 @@ class Encoder:
             else:
                 assert not isinstance(item, Frames), "live sessions read from memory"
                 parts.append(shared.notice(item))
-                if (closing := framing.closing(item)) is not None:
-                    return Encoded(b"".join([*parts, shared.rest, closing]), count, position, True)
+                if framing.ends(item):
+                    return Encoded(Piece(b"".join([*parts, shared.rest])), count, position, item)
             position = item.position
-        return Encoded(b"".join(parts), count, position, False)
+        return Encoded(Piece(b"".join(parts)), count, position, None)
 
-    def _span(self, framing: Framing, view: View, span: Span) -> tuple[bytes, int]:
+    def _span(self, framing: Framing, view: View, span: Span) -> tuple[Piece, int]:
         ticks = span.ticks
         count = len(ticks) if view.every == 1 else sum(1 for tick in ticks if view.passes(tick.t))
         if not span.whole:
             return self._make(framing, view, span), count
         key = (framing, view)
-        data = span.batch.encoded.get(key)
-        if data is None:
-            data = span.batch.encoded[key] = self._make(framing, view, span)
-            self._keep(span.batch, key, len(data) + _KEEPING)
-        return data, count
+        piece: Piece | None = span.batch.encoded.get(key)
+        if piece is None:
+            piece = span.batch.encoded[key] = self._make(framing, view, span)
+            self._keep(span.batch, key, len(piece.data) + _KEEPING)
+        return piece, count
 
     def _keep(self, batch: Batch, key: Hashable, size: int) -> None:
         """Count what was made from a batch, and let go of the oldest beyond the bound."""
@@ -197,7 +198,7 @@ class Encoder:
             if (alive := held()) is not None:
                 alive.forget(old)
 
-    def _make(self, framing: Framing, view: View, span: Span) -> bytes:
+    def _make(self, framing: Framing, view: View, span: Span) -> Piece:
         payloads = self.payloads(view, span)
         self.encodings += len(payloads)
-        return framing.messages(span.batch.run.id, payloads) if payloads else b""
+        return framing.messages(span.batch.run.id, payloads) if payloads else Piece()

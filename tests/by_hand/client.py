@@ -124,6 +124,7 @@ class Client:
         self.wire.sent.clear()
         if self.kind in ("sse", "ndjson"):
             data = self.decompress.feed(self.chunked.feed(data))
+            assert self.decompress.whole or not self.chunked.ended, "a body that ends in the middle of its coding"
         self.raw += data
         for message in self.decoder.feed(data):
             self.messages.append(message)

@@ -255,7 +255,7 @@ class Gateway(RuleBasedStateMachine):
         ring = self.room.bus.ring
         assert ring.count == sum(len(batch.ticks) for batch in ring) <= ring.max_ticks
         assert ring.size <= ring.max_size or ring.count == 1
-        held = sum(len(data) for batch in ring for data in batch.encoded.values())
+        held = sum(len(piece.data) for batch in ring for piece in batch.encoded.values())
         assert held <= ENCODED_BYTES + 4 * (FLUSH_BYTES + LARGEST_TICK)
         for client in self.room.clients:
             # One write goes beyond the mark: what a flush holds, with its framing; and answers to commands.

@@ -47,12 +47,12 @@ class Response:
         coding = self.headers.get("Content-Encoding")
         decoders: dict[str | None, type[Frames | Gunzip | Plain]] = {"zstd": Frames, "gzip": Gunzip, None: Plain}
         decoder = decoders[coding]()
-        async for piece in self._coded():
+        async for piece in self.coded():
             yield decoder.feed(piece)
-        assert decoder.whole, "the body ends inside a zstd frame"
-        assert coding != "gzip" or decoder.ended or "Content-Length" not in self.headers, "a gzip body without its end"
+        assert decoder.whole, f"the body ends inside its {coding}"
 
-    async def _coded(self) -> AsyncIterator[bytes]:
+    async def coded(self) -> AsyncIterator[bytes]:
+        """The same, as its content coding left it."""
         length = self.headers.get("Content-Length")
         if self._bodiless:
             pass
@@ -94,8 +94,6 @@ class Response:
 class Frames:
     """Decodes zstd frames (RFC 8878), one behind the other."""
 
-    ended = True
-
     def __init__(self) -> None:
         self._decoder = zstandard.ZstdDecompressor().decompressobj()
         self.whole = True  # the last frame came to its end
@@ -111,26 +109,26 @@ class Frames:
 
 
 class Gunzip:
-    """Decodes one gzip member (RFC 1952); what was flushed is there at once, and its end may be missing."""
-
-    whole = True
+    """Decodes one gzip member (RFC 1952) and its trailer; what was flushed is there at once."""
 
     def __init__(self) -> None:
         self._stream = zlib.decompressobj(16 + zlib.MAX_WBITS)
 
     @property
-    def ended(self) -> bool:
+    def whole(self) -> bool:
         return self._stream.eof
 
     def feed(self, data: bytes) -> bytes:
         assert not self._stream.eof, "something follows the member"
-        return self._stream.decompress(data)
+        found = self._stream.decompress(data)
+        assert not self._stream.unused_data, "something follows the member"
+        return found
 
 
 class Plain:
     """No content coding."""
 
-    whole = ended = True
+    whole = True
 
     def feed(self, data: bytes) -> bytes:
         return data

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
+import subprocess
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +16,7 @@ import pytest
 from tick_gateway.history.active import Active
 from tick_gateway.waiting import placed as original
 
+from ..needs import program
 from .conftest import OpenHouse
 from .events import Tick
 from .house import House
@@ -149,6 +152,35 @@ async def test_one_compression_for_everybody(open_house: OpenHouse, flavour: str
     for reader in readers:
         await reader.until(39)
     assert house.hub.fanout.encoder.encodings - before == 36
+
+
+# ---- ends ----
+
+
+@pytest.mark.parametrize("version", ["1.1", "1.0"])
+@pytest.mark.parametrize("end", ["limit", "run", "shutdown"])
+@pytest.mark.parametrize("path", ["/sse", "/ndjson"])
+async def test_a_gzip_stream_ends_with_its_trailer(house: House, path: str, end: str, version: str) -> None:
+    await house.publish_all(range(10))
+    more = {"limit": "&limit=40", "run": "&run=A", "shutdown": ""}[end]
+    response = await request(
+        house.port, f"{path}?from_t=A:-1{more}", headers={"Accept-Encoding": "gzip"}, version=version
+    )
+    reading = asyncio.create_task(whole(response))
+    for t in range(10, 40):  # more than a section
+        await house.publish_all([t])
+    if end == "run":
+        await house.end_run("A")
+    body = await (house.stop_while(reading) if end == "shutdown" else reading)
+    text = gzip.decompress(body)  # compares checksum and length
+    assert text.count(b'"run_of"') == 40 and f'"reason":"{end}"'.encode() in text
+    run = await asyncio.to_thread(subprocess.run, [program("gzip"), "-t"], input=body, capture_output=True, check=False)
+    assert (run.returncode, run.stderr) == (0, b"")
+
+
+async def whole(response: Response) -> bytes:
+    """A body to its end, as it was coded."""
+    return b"".join([piece async for piece in response.coded()])
 
 
 # ---- permessage-deflate ----

@@ -168,7 +168,7 @@ class Crowd:
         """Some ticks at a time, each time until every reader has them."""
         for _ in range(ROUNDS_A_FLUSH):
             lines = LINES[:5]
-            size = len(WebSocketFraming().messages("run", [Payload(0, self._tick(i)) for i in range(5)]))
+            size = len(WebSocketFraming().messages("run", [Payload(0, self._tick(i)) for i in range(5)]).data)
             self._missing = len(self.wires)
             self._done.clear()
             for wire in self.wires:

@@ -7,10 +7,29 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from ..notices import Notice
 from ..view import Payload
+from .checksum import NOTHING, Checksum
+
+
+class Piece(NamedTuple):
+    """Bytes of a stream as they lie on the wire, and the checksum of what they say, where the stream's end needs that
+    of all that was said (gzip); else that of nothing."""
+
+    data: bytes = b""
+    content: Checksum = NOTHING
+
+
+def joined(pieces: Sequence[Piece]) -> Piece:
+    """One piece of several, in a row."""
+    if len(pieces) == 1:
+        return pieces[0]
+    content = NOTHING
+    for piece in pieces:
+        content += piece.content
+    return Piece(b"".join([piece.data for piece in pieces]), content)
 
 
 class Framing(Protocol):
@@ -25,21 +44,25 @@ class Framing(Protocol):
     """
 
     @property
-    def opening(self) -> bytes: ...
+    def opening(self) -> Piece: ...
 
     @property
-    def heartbeat(self) -> bytes: ...
+    def heartbeat(self) -> Piece: ...
 
-    def messages(self, run: str, payloads: Sequence[Payload]) -> bytes:
+    def messages(self, run: str, payloads: Sequence[Payload]) -> Piece:
         """Each payload as a message, with its position where the format has a place for it."""
         ...
 
-    def notice(self, notice: Notice) -> bytes:
+    def notice(self, notice: Notice) -> Piece:
         """A notice as a message; empty where this reader gets none."""
         ...
 
-    def closing(self, notice: Notice) -> bytes | None:
-        """What goes out last where this notice ends the stream, else None."""
+    def ends(self, notice: Notice) -> bool:
+        """Whether this notice ends the stream."""
+        ...
+
+    def closing(self, notice: Notice, content: Checksum) -> bytes:
+        """What goes out last, behind the notice that ends the stream; ``content``: of all that the stream said."""
         ...
 
     def shared(self) -> Shared | None:
@@ -53,10 +76,12 @@ class Shared(Protocol):
 
     Attributes:
         rest: what a reader needs first who leaves between two cuts.
+        content: of all that was said since the stream began, where a stream's end needs it; else of nothing.
         beats_inside: a heartbeat is part of what was compressed, so that whoever is given one leaves.
     """
 
     rest: bytes
+    content: Checksum
     beats_inside: bool
 
     def messages(self, run: str, payloads: Sequence[Payload]) -> bytes:

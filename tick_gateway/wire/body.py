@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 from ..notices import End, Notice
 from ..view import Payload
-from . import LAST_CHUNK, chunk
+from . import LAST_CHUNK, Piece, chunk
+from .checksum import NOTHING, Checksum
 from .compression import Coding
 
 
@@ -37,30 +38,36 @@ class BodyFraming:
         raise NotImplementedError
 
     @property
-    def opening(self) -> bytes:
-        return self.chunk(self.coding.opening if self.coding else b"") + self.wrap(self.head)
+    def opening(self) -> Piece:
+        begun = self.chunk(self.coding.opening if self.coding else b"")
+        data, content = self.wrap(self.head)
+        return Piece(begun + data, content)
 
     @property
-    def heartbeat(self) -> bytes:
+    def heartbeat(self) -> Piece:
         return self.wrap(self.sign_of_life)
 
-    def messages(self, run: str, payloads: Sequence[Payload]) -> bytes:
+    def messages(self, run: str, payloads: Sequence[Payload]) -> Piece:
         return self.wrap(self.content(run, payloads))
 
-    def notice(self, notice: Notice) -> bytes:
+    def notice(self, notice: Notice) -> Piece:
         return self.wrap(self.content_of(notice))
 
-    def closing(self, notice: Notice) -> bytes | None:
-        if not isinstance(notice, End):
-            return None
-        return self.chunk(self.coding.closing if self.coding else b"") + (LAST_CHUNK if self.chunked else b"")
+    def ends(self, notice: Notice) -> bool:
+        return isinstance(notice, End)
+
+    def closing(self, notice: Notice, content: Checksum) -> bytes:
+        ended = self.chunk(self.coding.closing(content) if self.coding else b"")
+        return ended + (LAST_CHUNK if self.chunked else b"")
 
     def shared(self) -> SharedBody | None:
         return SharedBody(self, self.coding) if self.coding else None
 
-    def wrap(self, content: bytes) -> bytes:
+    def wrap(self, content: bytes) -> Piece:
         """Content as it lies in the body, whatever came before it."""
-        return self.chunk(self.coding.alone(content) if self.coding and content else content)
+        if self.coding is None or not content:
+            return Piece(self.chunk(content))
+        return Piece(self.chunk(self.coding.alone(content)), self.coding.count(NOTHING, content))
 
     def chunk(self, data: bytes) -> bytes:
         return chunk(data) if self.chunked else data
@@ -73,8 +80,10 @@ class SharedBody:
 
     def __init__(self, framing: BodyFraming, coding: Coding) -> None:
         self._framing = framing
+        self._coding = coding
         self._compressor = coding.compressor()
         self.rest = framing.chunk(coding.rest)
+        self.content = NOTHING
 
     def messages(self, run: str, payloads: Sequence[Payload]) -> bytes:
         return self._add(self._framing.content(run, payloads))
@@ -86,4 +95,7 @@ class SharedBody:
         self._compressor.cut()
 
     def _add(self, content: bytes) -> bytes:
-        return self._framing.chunk(self._compressor.add(content)) if content else b""
+        if not content:
+            return b""
+        self.content = self._coding.count(self.content, content)
+        return self._framing.chunk(self._compressor.add(content))

@@ -15,11 +15,14 @@ Pure: bytes in, bytes out.
 
 from __future__ import annotations
 
+import struct
 import zlib
 from dataclasses import dataclass
 from typing import Final, Protocol
 
 import zstandard
+
+from .checksum import NOTHING, Checksum
 
 ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
 _EMPTY_FRAME: Final = ZSTD_MAGIC + b"\x20\x00\x01\x00\x00"
@@ -27,6 +30,7 @@ _LAST_BLOCK: Final = b"\x01\x00\x00"  # an empty one, which ends a frame
 _GZIP_HEAD: Final = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"  # no name, no time, no system
 _WINDOW_LOG: Final = 18  # of zstd, 256 KiB: browsers refuse more than 8 MB, and each reader pays for it
 FLUSHED: Final = b"\x00\x00\xff\xff"  # how what deflate has flushed ends
+_LAST_DEFLATED: Final = b"\x03\x00"  # an empty block, which ends a deflate stream
 
 
 class Compressor(Protocol):
@@ -100,9 +104,12 @@ class Coding(Protocol):
         """What a reader needs first who is to leave the shared stream in the middle of a section."""
         ...
 
-    @property
-    def closing(self) -> bytes:
-        """What the body ends with."""
+    def count(self, before: Checksum, content: bytes) -> Checksum:
+        """The checksum of what was said ``before`` and of content behind it; of nothing, where the end needs none."""
+        ...
+
+    def closing(self, content: Checksum) -> bytes:
+        """What the body ends with; ``content``: of all that was said in it."""
         ...
 
     def alone(self, data: bytes) -> bytes:
@@ -124,14 +131,19 @@ class Coding(Protocol):
 
 @dataclass(frozen=True)
 class Gzip:
-    """One member for the whole body. It has no trailer: its checksum would be each reader's own. Decoders take that for
-    a stream that goes on, which it is."""
+    """One member for the whole body. Its trailer has the checksum of all that one reader was told, which is put
+    together from those of the pieces."""
 
     level: int = 3
     name = "gzip"
     opening = _GZIP_HEAD
     rest = b""
-    closing = b""
+
+    def count(self, before: Checksum, content: bytes) -> Checksum:
+        return before.followed_by(content)
+
+    def closing(self, content: Checksum) -> bytes:
+        return _LAST_DEFLATED + struct.pack("<LL", content.crc, content.size & 0xFFFFFFFF)
 
     def alone(self, data: bytes) -> bytes:
         return Deflate(self.level).add(data)
@@ -159,7 +171,12 @@ class Zstd:
     name = "zstd"
     opening = ZSTD_MAGIC
     rest = _LAST_BLOCK + ZSTD_MAGIC
-    closing = _EMPTY_FRAME[len(ZSTD_MAGIC) :]
+
+    def count(self, before: Checksum, content: bytes) -> Checksum:
+        return NOTHING
+
+    def closing(self, content: Checksum) -> bytes:
+        return _EMPTY_FRAME[len(ZSTD_MAGIC) :]
 
     def alone(self, data: bytes) -> bytes:
         return self.stored(zstandard.ZstdCompressor(level=self.level).compress(data))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from ..notices import Notice
 from ..view import Payload
-from . import notice_json
+from . import Piece, notice_json
 from .body import BodyFraming
 from .compression import Zstd
 
@@ -32,10 +32,10 @@ class NDJSONFraming(BodyFraming):
         """Whether ``stored`` may be used."""
         return isinstance(self.coding, Zstd)
 
-    def stored(self, frames: bytes | bytearray) -> bytes:
+    def stored(self, frames: bytes | bytearray) -> Piece:
         """Stored blocks, which are zstd frames of lines."""
         assert isinstance(self.coding, Zstd), "asked for by takes_frames alone"
-        return self.chunk(self.coding.stored(frames))
+        return Piece(self.chunk(self.coding.stored(frames)))
 
 
 def lines(payloads: Sequence[Payload]) -> bytes:

@@ -25,7 +25,8 @@ from websockets.typing import ExtensionParameter
 from ..errors import NotAWebSocket
 from ..notices import End, Gap, Notice
 from ..view import Payload
-from . import notice_json
+from . import Piece, notice_json
+from .checksum import NOTHING, Checksum
 from .compression import FLUSHED, Deflate
 
 TEXT, CLOSE, PING, PONG = 0x1, 0x8, 0x9, 0xA
@@ -103,23 +104,23 @@ class WebSocketFraming:
     deflated: Deflated | None = None
 
     @property
-    def opening(self) -> bytes:
-        return b""
+    def opening(self) -> Piece:
+        return Piece()
 
     @property
-    def heartbeat(self) -> bytes:
-        return b"\x89\x00"  # a ping without content
+    def heartbeat(self) -> Piece:
+        return Piece(b"\x89\x00")  # a ping without content
 
-    def messages(self, run: str, payloads: Sequence[Payload]) -> bytes:
+    def messages(self, run: str, payloads: Sequence[Payload]) -> Piece:
         if self.deflated is not None:
             return self._standalone(self.deflated, payloads)
         parts: list[bytes] = []
         for _, data in payloads:
             parts += (head(0x80 | TEXT, len(data)), data)
-        return b"".join(parts)
+        return Piece(b"".join(parts))
 
     @staticmethod
-    def _standalone(deflated: Deflated, payloads: Sequence[Payload]) -> bytes:
+    def _standalone(deflated: Deflated, payloads: Sequence[Payload]) -> Piece:
         """Messages that refer to each other at the most."""
         deflate = Deflate(deflated.level)
         parts: list[bytes] = []
@@ -127,17 +128,19 @@ class WebSocketFraming:
             parts += _message(deflate, payload)
             if not deflated.takeover:
                 deflate.cut()
-        return b"".join(parts)
+        return Piece(b"".join(parts))
 
-    def notice(self, notice: Notice) -> bytes:
-        return b"" if self.bare else frame(TEXT, notice_json(notice))
+    def notice(self, notice: Notice) -> Piece:
+        return Piece() if self.bare else Piece(frame(TEXT, notice_json(notice)))
 
-    def closing(self, notice: Notice) -> bytes | None:
-        if isinstance(notice, End):
-            return close_frame(_END_CODES.get(notice.reason, 1000), f"{notice.reason} {notice.position or ''}".strip())
-        if self.bare and isinstance(notice, Gap):
+    def ends(self, notice: Notice) -> bool:
+        return isinstance(notice, End) or (self.bare and isinstance(notice, Gap))
+
+    def closing(self, notice: Notice, content: Checksum) -> bytes:
+        if isinstance(notice, Gap):
             return close_frame(GAP_CLOSE_CODE, f"gap after {notice.run}:{notice.after}")
-        return None
+        assert isinstance(notice, End), "no other notice ends a stream"
+        return close_frame(_END_CODES.get(notice.reason, 1000), f"{notice.reason} {notice.position or ''}".strip())
 
     def shared(self) -> SharedMessages | None:
         deflated = self.deflated
@@ -148,6 +151,7 @@ class SharedMessages:
     """Compressed messages that refer to earlier ones (see ``wire.Shared``)."""
 
     rest = b""
+    content = NOTHING
     beats_inside = False
 
     def __init__(self, framing: WebSocketFraming, level: int) -> None:
@@ -158,7 +162,7 @@ class SharedMessages:
         return b"".join([part for payload in payloads for part in _message(self._deflate, payload)])
 
     def notice(self, notice: Notice) -> bytes:
-        return self._framing.notice(notice)
+        return self._framing.notice(notice).data
 
     def cut(self) -> None:
         self._deflate.cut()

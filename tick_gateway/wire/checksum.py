@@ -1,0 +1,104 @@
+"""CRC-32 and length of bytes that are put together from pieces, as the end of a gzip member has them (RFC 1952).
+
+A CRC is the remainder of a division of polynomials over GF(2): bytes behind a part multiply its remainder by a power of
+x and add their own. So that of a concatenation follows from those of its parts, without another look at the bytes, and
+that of the rest follows from those of a whole and its beginning.
+
+    of(a + b) == of(a) + of(b)          of(a + b).after(of(a)) == of(b)
+
+Pure: bytes in, numbers out.
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+from functools import cache
+from typing import Final, Self
+
+_POLYNOMIAL: Final = 0xEDB88320  # of CRC-32; the highest bit is the coefficient of x^0
+
+_Tables = tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Checksum:
+    """What is known of some bytes: ``crc``, their CRC-32, and ``size``, how many they are."""
+
+    crc: int = 0
+    size: int = 0
+
+    @classmethod
+    def of(cls, data: bytes) -> Self:
+        return cls(zlib.crc32(data), len(data))
+
+    def __add__(self, other: Checksum) -> Checksum:
+        """Of these bytes and others behind them."""
+        if not other.size:
+            return self
+        if not self.size:
+            return other
+        return Checksum(_shift(self.crc, other.size) ^ other.crc, self.size + other.size)
+
+    def after(self, prefix: Checksum) -> Checksum:
+        """Of what is left of these bytes behind their first ones."""
+        size = self.size - prefix.size
+        return Checksum(_shift(prefix.crc, size) ^ self.crc, size) if size else NOTHING
+
+    def followed_by(self, data: bytes) -> Checksum:
+        """Of these bytes and some behind them that are at hand: faster than to put two checksums together."""
+        return Checksum(zlib.crc32(data, self.crc), self.size + len(data))
+
+
+NOTHING: Final = Checksum()
+
+
+def _shift(crc: int, size: int) -> int:
+    """A remainder, multiplied by x to the power of 8 * size."""
+    power = 0
+    while size:
+        if size & 1:
+            crc = _look_up(_tables(power), crc)
+        size >>= 1
+        power += 1
+    return crc
+
+
+@cache
+def _tables(power: int) -> _Tables:
+    """The products of each four bits of a remainder and x to the power of 8 * 2**power."""
+    if power:
+        half = _tables(power - 1)
+        products = [_look_up(half, _look_up(half, 1 << bit)) for bit in range(32)]
+    else:
+        products = [_by_byte(1 << bit) for bit in range(32)]
+    return tuple(_sums(products[bit : bit + 4]) for bit in range(0, 32, 4))
+
+
+def _look_up(tables: _Tables, crc: int) -> int:
+    a, b, c, d, e, f, g, h = tables
+    return (
+        a[crc & 15]
+        ^ b[crc >> 4 & 15]
+        ^ c[crc >> 8 & 15]
+        ^ d[crc >> 12 & 15]
+        ^ e[crc >> 16 & 15]
+        ^ f[crc >> 20 & 15]
+        ^ g[crc >> 24 & 15]
+        ^ h[crc >> 28]
+    )
+
+
+def _by_byte(remainder: int) -> int:
+    """A remainder, multiplied by x to the power of 8."""
+    for _ in range(8):
+        remainder = remainder >> 1 ^ _POLYNOMIAL if remainder & 1 else remainder >> 1
+    return remainder
+
+
+def _sums(products: list[int]) -> tuple[int, ...]:
+    """The sum of every choice of four products, by the number whose bits choose them."""
+    sums = [0]
+    for product in products:
+        sums += [known ^ product for known in sums]
+    return tuple(sums)
