@@ -20,7 +20,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=20.0, help="steps per second")
     parser.add_argument("--port", type=int, default=8000)
     options = parser.parse_args()
-    with Gateway.in_thread(port=options.port) as gateway:
+    with Gateway(port=options.port) as gateway:
         print(f"{options.model} on {gateway.url}", flush=True)
         for tick in ticks(options.model, seed=options.seed, steps=options.steps):
             gateway.publish(tick)  # numpy and all: the gateway knows what simulations hold

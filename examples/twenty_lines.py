@@ -10,7 +10,7 @@ people: list[dict[str, Any]] = [
     {"id": i, "x": random.random(), "y": random.random(), "days": 10 if i == 0 else 0} for i in range(100)
 ]
 
-with Gateway.in_thread(port=8000) as gateway:  # stream
+with Gateway(port=8000) as gateway:  # stream
     print(f"open {gateway.url}", flush=True)
     for t in range(100_000):
         for one in people:

@@ -225,3 +225,18 @@ def test_the_token_on_the_wire() -> None:
         with Peer(port) as peer:
             peer.open("/ws/publish", right)
         assert ask(port, request("GET", "/latest")).body == TICK  # reading is open
+
+
+def test_publishing_over_the_network_can_be_switched_off() -> None:
+    """Whatever token there is; the program itself still publishes, and ends runs."""
+    right = {"Authorization": "Bearer secret"}
+    with Gateway.in_thread(port=0, host="127.0.0.1", publish_token="secret", publish_network=False) as gateway:
+        port = int((gateway.url or "").rsplit(":", 1)[1].strip("/"))
+        gateway.publish({"t": 1}, run="one")
+        for method, path in (("POST", "/publish"), ("GET", "/ws/publish"), ("POST", "/runs/one/end")):
+            headers = right | (UPGRADE if path == "/ws/publish" else {})
+            answer = ask(port, request(method, path, headers, TICK if method == "POST" else None))
+            assert answer.status == 403 and answer.json()["error"] == "not_allowed"
+            assert "setting publish_network" in answer.json()["message"]
+        assert ask(port, request("GET", "/latest")).body == TICK
+        gateway.end_run()

@@ -83,6 +83,8 @@ def test_the_port_of_another_gateway() -> None:
         (["serve", "--retain-age", "week"], "--retain-age: 'week' is not a number of seconds, such as 0.02, or a time"),
         (["serve", "--fsync", "often"], "--fsync: 'often' is not accepted; accepted: never, interval, block"),
         (["serve", "--data", ""], "--data: names no directory"),
+        (["serve", "--publish-network", "no"], "--publish-network: 'no' is not a switch; accepted: on, off"),
+        (["serve", "--publish-network", "off"], "--publish-network: is off, and nobody else publishes here; give --st"),
         (["demo", "--data", __file__], "test_serve.py is no directory"),
         (["demo", "--rate", "0"], "--rate"),
         (["demo", "--rate", "fast"], "--rate"),
@@ -123,8 +125,8 @@ def test_settings_of_a_history_that_is_not_kept(
     told, _ = capsys.readouterr().err.splitlines()
     assert told.startswith("tick-gateway serve: TICK_GATEWAY_FSYNC, --retain-bytes: no effect without --data")
     Gateway(retain_age=5.0)
-    assert [record.getMessage().partition(",")[0] for record in caplog.records] == [
-        "retain_age: no effect without data"
+    assert [record.getMessage().rpartition(",")[0] for record in caplog.records] == [
+        "TICK_GATEWAY_FSYNC, retain_age: no effect without data"
     ]
 
 
@@ -325,7 +327,7 @@ def test_in_thread_errors() -> None:
         with pytest.raises(SettingError, match="out of range"):
             Gateway.in_thread(port=0, ring=0)
         with pytest.raises(SettingError, match="rings: no such setting"):
-            Gateway.in_thread(port=0, rings=1)
+            Gateway.in_thread(port=0, rings=1)  # type: ignore[call-arg]
         with pytest.raises(SettingError, match="'8000' is not a whole number"):
             Gateway.in_thread(port="8000")  # type: ignore[arg-type]
         assert threading.active_count() == threads
@@ -412,12 +414,12 @@ def test_publish_timeout() -> None:
 
 
 def test_end_run_from_python() -> None:
-    gateway = Gateway()
-    with pytest.raises(NotFound):
+    with Gateway(port=0, host="127.0.0.1") as gateway:
+        with pytest.raises(NotFound):
+            gateway.end_run()
+        gateway.publish({"t": 1}, run="one")
         gateway.end_run()
-    gateway.publish({"t": 1}, run="one")
-    gateway.end_run()
-    gateway.publish({"t": 1})
+        gateway.publish({"t": 1})
     assert [run.ended for run in gateway.hub.bus.runs.values()] == [True, False]
 
 

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
+import dataclasses
+import math
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
 
 import pytest
 
+from tick_gateway import Gateway
 from tick_gateway.errors import SettingError
-from tick_gateway.settings import ENV_PREFIX, TABLE, Settings, parse_settings
+from tick_gateway.settings import (
+    ENV_PREFIX,
+    TABLE,
+    SettingKeywords,
+    Settings,
+    keyword_settings,
+    name_as_given,
+    parse_settings,
+)
 
 DEFAULTS = Settings()
 
@@ -28,15 +40,16 @@ def test_a_name_is_a_flag_a_variable_and_a_keyword() -> None:
     rows = {row.name: row for row in TABLE}
     assert (rows["ring_bytes"].flag, rows["ring_bytes"].variable) == ("--ring-bytes", "TICK_GATEWAY_RING_BYTES")
     assert Settings(ring_bytes=5000).ring_bytes == 5000
-    assert all(row.help and row.unit in ("count", "bytes", "seconds", "text") for row in TABLE)
+    assert all(row.help and row.unit in ("count", "bytes", "seconds", "text", "switch") for row in TABLE)
 
 
 @pytest.mark.parametrize("row", TABLE, ids=lambda row: row.name)
 def test_each_is_read_from_a_flag_and_from_a_variable_and_the_flag_outranks(row: Any) -> None:
     texts = {"count": ("7", "8"), "bytes": ("70000", "80000"), "seconds": ("0.5", "0.25"), "text": ("a", "b")}
+    texts["switch"] = ("off", "on") if row.default else ("on", "off")
     words = {"nan": ("null", "refuse"), "fsync": ("never", "block"), "flush": ("fixed", "adaptive")}
     one, two = words.get(row.name, texts[row.unit])
-    value = {"count": int, "bytes": int, "seconds": float, "text": str}[row.unit]
+    value: Any = {"count": int, "bytes": int, "seconds": float, "text": str, "switch": "on".__eq__}[row.unit]
     assert getattr(parse_settings({row.name: one}, {}), row.name) == value(one)
     assert getattr(parse_settings({}, {row.variable: one}), row.name) == value(one)
     both = parse_settings({row.name: one}, {row.variable: two})
@@ -148,7 +161,7 @@ BOUNDS: dict[str, tuple[Any, Any, Any, Any]] = {
 
 
 def test_every_number_has_its_bounds_here() -> None:
-    assert set(BOUNDS) == {row.name for row in TABLE if row.unit != "text"}
+    assert set(BOUNDS) == {row.name for row in TABLE if row.unit not in ("text", "switch")}
 
 
 @pytest.mark.parametrize("name", BOUNDS)
@@ -187,6 +200,120 @@ def test_a_variable_of_ours_that_names_no_setting_is_an_error() -> None:
     error = refused({}, {f"{ENV_PREFIX}RING_SIZE": "1"})
     assert error.name == "TICK_GATEWAY_RING_SIZE"
     assert "TICK_GATEWAY_RING_BYTES" in str(error), "it says what is accepted"
+
+
+@pytest.mark.parametrize("text", ["", "yes", "1", "true", "onn"])
+def test_a_switch_is_on_or_off(text: str) -> None:
+    assert str(refused({"publish_network": text})).endswith("is not a switch; accepted: on, off")
+    assert parse_settings({"publish_network": "OFF"}, {}).publish_network is False
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("port", True), ("publish_timeout", True), ("publish_timeout", math.nan), ("retain_age", math.inf), ("data", b"x"),
+     ("publish_network", 1), ("publish_network", "off"), ("host", None), ("ring", 1.0)],
+)  # fmt: skip
+def test_values_of_another_type(name: str, value: Any) -> None:
+    with pytest.raises(SettingError, match=f"^{name}: .* is not (a|True)"):
+        Settings(**{name: value})
+
+
+# ---- variables that are not ours ----
+
+# What Kubernetes 1.30 gave a container beside a service tick-gateway with the ports http and 9090/UDP.
+KUBERNETES = {
+    "TICK_GATEWAY_SERVICE_HOST": "10.96.14.2",
+    "TICK_GATEWAY_SERVICE_PORT": "8000",
+    "TICK_GATEWAY_SERVICE_PORT_HTTP": "8000",
+    "TICK_GATEWAY_PORT": "tcp://10.96.14.2:8000",
+    "TICK_GATEWAY_PORT_8000_TCP": "tcp://10.96.14.2:8000",
+    "TICK_GATEWAY_PORT_8000_TCP_PROTO": "tcp",
+    "TICK_GATEWAY_PORT_8000_TCP_PORT": "8000",
+    "TICK_GATEWAY_PORT_8000_TCP_ADDR": "10.96.14.2",
+    "TICK_GATEWAY_PORT_9090_UDP": "udp://10.96.14.2:9090",
+}
+OF_ANOTHER_SERVICE = {name.replace("GATEWAY_", "GATEWAY_BACKUP_2_", 1): text for name, text in KUBERNETES.items()}
+DOCKER_LINK = {
+    "TICK_GATEWAY_NAME": "/web/tick-gateway",
+    "TICK_GATEWAY_PORT": "tcp://172.17.0.5:8000",
+    "TICK_GATEWAY_ENV_PYTHON_VERSION": "3.13",
+}
+
+
+@pytest.mark.parametrize("theirs", [KUBERNETES, OF_ANOTHER_SERVICE, DOCKER_LINK])
+def test_variables_of_an_orchestrator_are_no_settings(theirs: dict[str, str]) -> None:
+    assert parse_settings({}, theirs) == DEFAULTS
+    assert parse_settings({}, {**theirs, "TICK_GATEWAY_RING": "5"}) == Settings(ring=5)
+    assert keyword_settings({"port": 9}, theirs) == (Settings(port=9), [])
+    assert name_as_given("port", {}, theirs) == "--port"
+    for typo in ("TICK_GATEWAY_PROT", "TICK_GATEWAY_SERVICE", "TICK_GATEWAY_PORTS", "TICK_GATEWAY_PORT_80"):
+        assert refused({}, {**theirs, typo: "1"}).name == typo
+    assert refused({}, {"TICK_GATEWAY_PORT": "10.96.14.2:8000"}).name == "TICK_GATEWAY_PORT"
+
+
+# ---- in Python ----
+
+
+def test_one_rule_in_python_as_on_the_command_line() -> None:
+    variables = {"TICK_GATEWAY_RING": "5", "TICK_GATEWAY_DATA": "there", "TICK_GATEWAY_PUBLISH_NETWORK": "off"}
+    assert keyword_settings({}, variables)[0] == parse_settings({}, variables)
+    assert keyword_settings({"ring": 7}, variables)[0] == parse_settings({"ring": "7"}, variables)
+    assert keyword_settings({"ring": 7}, variables)[0] == Settings(ring=7, data="there", publish_network=False)
+    assert keyword_settings({"data": ""}, variables)[0].data == ""
+    for keywords, environment, name in (
+        ({"ring": 0}, {}, "ring"),
+        ({}, {"TICK_GATEWAY_RING": "0"}, "TICK_GATEWAY_RING"),
+        ({}, {"TICK_GATEWAY_RING": "many"}, "TICK_GATEWAY_RING"),
+        ({"ring": 0}, {"TICK_GATEWAY_RING": "many"}, "ring"),
+        ({"rings": 5}, {}, "rings"),
+        ({}, {"TICK_GATEWAY_RINGS": "5"}, "TICK_GATEWAY_RINGS"),
+    ):
+        with pytest.raises(SettingError) as refusal:
+            keyword_settings(keywords, environment)
+        assert refusal.value.name == name
+    _, idle = keyword_settings({"retain_age": 5.0}, {"TICK_GATEWAY_FSYNC": "block"})
+    assert idle == ["TICK_GATEWAY_FSYNC", "retain_age"]
+
+
+def test_a_gateway_reads_its_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, text in {**KUBERNETES, "TICK_GATEWAY_RING": "5"}.items():
+        monkeypatch.setenv(name, text)
+    assert (Gateway().settings, Gateway(ring=7).settings) == (Settings(ring=5), Settings(ring=7))
+    assert Gateway.of(DEFAULTS).settings == DEFAULTS
+    monkeypatch.setenv("TICK_GATEWAY_RONG", "5")
+    with pytest.raises(SettingError, match="^TICK_GATEWAY_RONG: no such setting"):
+        Gateway.in_thread(port=0)
+
+
+def test_the_keywords_of_the_type_checker_are_the_table() -> None:
+    hints = get_type_hints(SettingKeywords)
+    assert list(hints) == [row.name for row in TABLE], "SettingKeywords has to have what Settings has"
+    kinds = get_type_hints(Settings)
+    for field in dataclasses.fields(Settings):
+        words = field.metadata["words"]
+        assert get_args(hints[field.name]) == words if words else hints[field.name] == kinds[field.name], field.name
+
+
+def test_a_type_checker_knows_the_settings() -> None:
+    """An ignored error that is none is an error to mypy, which reads this file too."""
+    with pytest.raises(SettingError, match="prot: no such setting; accepted: host, port"):
+        Gateway(prot=1)  # type: ignore[call-arg]
+    with pytest.raises(SettingError):
+        Gateway.in_thread(prot=1)  # type: ignore[call-arg]
+    with pytest.raises(SettingError):
+        Gateway(port="8000")  # type: ignore[arg-type]
+    with pytest.raises(SettingError):
+        Gateway(nan="zero")  # type: ignore[arg-type]
+    assert Gateway(port=1, nan="null", publish_timeout=1).settings.nan == "null"
+
+
+def test_a_directory_may_be_a_path(tmp_path: Path) -> None:
+    gateway = Gateway(data=tmp_path / "history", port=0, host="127.0.0.1")
+    assert gateway.settings.data == str(tmp_path / "history")
+    with gateway:
+        gateway.publish({"t": 1}, run="A")
+    assert (tmp_path / "history" / "A").is_dir()
+    assert Settings(data=Path()).data == "."
 
 
 def test_settings_do_not_change() -> None:

@@ -2,7 +2,7 @@
 
     from tick_gateway import Gateway
 
-    with Gateway.in_thread(port=8000) as gateway:
+    with Gateway(port=8000) as gateway:
         for t in range(1000):
             gateway.publish({"t": t, "agents": [...]})
 

@@ -16,11 +16,22 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Final, Literal
 
 from . import record as records
-from .errors import Conflict, InboxFull, Malformed, NotFound, OutOfOrder, ParameterError, RunClosed, TooBig
+from .errors import (
+    Conflict,
+    GatewayError,
+    InboxFull,
+    Malformed,
+    NotFound,
+    OutOfOrder,
+    ParameterError,
+    RunClosed,
+    TooBig,
+)
 from .ring import BATCH_BYTES, BATCH_TICKS, Batch, Ring, Run, find_in
 from .tick import MAX_NESTING, MAX_T, RUN_ID, Position, Tick, nesting, parse
 
 _FOREVER: Final = threading.TIMEOUT_MAX
+_NOBODY: Final = 0  # the number of no thread: a collector that is still to come
 _new_tick: Final = tuple.__new__  # what a NamedTuple's own constructor does, without its call in Python
 _MAX_RUNS: Final = 1000  # runs remembered after their ticks have left memory
 
@@ -63,7 +74,9 @@ class TickBus:
         self.wake: Callable[[], None] | None = None  # set by the reader's loop; called from any thread
         self._nan: Final = nan
         self._publish_timeout = publish_timeout
-        self._max_inbox, self._max_inbox_bytes = inbox, inbox_bytes
+        self._inbox_limit = inbox
+        self._max_inbox, self._max_inbox_bytes = inbox, inbox_bytes  # the former is 0 while no ticks are taken
+        self._closed: Callable[[], GatewayError] | None = None  # makes what publishers are told; None: ticks are taken
         self.sink: Callable[[list[Batch], list[Run]], None] | None = (
             None  # takes what is to be stored before it is shown
         )
@@ -99,6 +112,7 @@ class TickBus:
             RecordError, Malformed, TooBig: the record is no tick.
             Conflict, OutOfOrder, RunClosed: the tick does not fit its run.
             InboxFull: no room within ``publish_timeout``; the tick is dropped, counted, and becomes a gap for readers.
+            NotServing: nobody could read it; see ``close``.
         """
         if type(record) is dict and type(t := record.get("t")) is int and 0 <= t <= MAX_T:  # nearly always
             data = records.encode(record, nan=self._nan)
@@ -121,7 +135,7 @@ class TickBus:
             True where the tick was taken in, False where it is a duplicate.
 
         Raises:
-            Conflict, OutOfOrder, RunClosed, InboxFull, ParameterError: as for ``publish``.
+            Conflict, OutOfOrder, RunClosed, InboxFull, ParameterError, NotServing: as for ``publish``.
         """
         stop: float | None = None  # when to stop waiting for room
         while True:
@@ -137,12 +151,14 @@ class TickBus:
                         return True
                     self._woken, wake = True, self.wake
                     break
+                if self._closed is not None:
+                    raise self._closed()
                 if not self._collects_here:
                     now = time.monotonic()
                     stop = now + timeout if stop is None else stop
                     if now >= stop:
                         self._drop(t, home)
-                        raise InboxFull(timeout, t)
+                        raise InboxFull(timeout, t, started=self._collector != _NOBODY)
                     self._room.wait(min(stop - now, _FOREVER))
                     continue  # others may publish meanwhile: look again where t belongs
             self.collect()
@@ -155,8 +171,11 @@ class TickBus:
 
         Raises:
             NotFound: no such run is known.
+            NotServing: as for ``publish``.
         """
         with self._lock:
+            if self._closed is not None:
+                raise self._closed()
             if run not in self.runs:
                 raise NotFound(f"no run {run} is known")
             self._close(self.runs[run])
@@ -185,6 +204,8 @@ class TickBus:
 
     def _home(self, t: int, data: bytes, name: str | None, resends: bool) -> Run | None:
         """The run that a tick belongs to; None: one that begins with it. A tick at or below the tip is a duplicate."""
+        if self._closed is not None:
+            raise self._closed()
         run = self.current
         if name is not None and (run is None or name != run.id):
             if not RUN_ID.fullmatch(name):
@@ -214,7 +235,7 @@ class TickBus:
         stored = stored or self.ring.find(run, t)
         if stored is not None:
             if stored.data != data:
-                raise Conflict(run.id, t)
+                raise Conflict(run.id, t, run.tip if run.restored else None)
         elif t > run.evicted:  # at or below it, the tick is taken to be one that is no longer stored
             raise OutOfOrder(run.id, t, run.tip) if open_ else RunClosed(run.id, t)
 
@@ -291,6 +312,27 @@ class TickBus:
             self._lost_new = lost
         else:
             self._lost = lost
+
+    # ---- whether ticks are taken ----
+
+    def close(self, refusal: Callable[[], GatewayError]) -> None:
+        """Take no more ticks: publishing raises what ``refusal`` makes, also where it waits for room. What was taken in
+        before stays, for the loop to collect."""
+        with self._lock:
+            self._closed, self._max_inbox = refusal, 0
+            self._room.notify_all()
+
+    def open(self) -> None:
+        """Take ticks. For a loop that is still to come, as many wait as the inbox holds."""
+        with self._lock:
+            self._closed, self._max_inbox = None, self._inbox_limit
+            self._collector = self._collector or _NOBODY
+
+    def abandon(self, refusal: Callable[[], GatewayError]) -> None:
+        """Close in a forked child, where neither the loop nor the thread that may have held the lock is."""
+        self._lock = threading.RLock()
+        self._room = threading.Condition(self._lock)
+        self.close(refusal)
 
     # ---- reading, on the loop ----
 

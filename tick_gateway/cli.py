@@ -21,7 +21,7 @@ from . import __version__
 from .bar import Bar
 from .bench.command import bench
 from .client.commands import cat, publish
-from .errors import GatewayError
+from .errors import GatewayError, SettingError
 from .flags import read_settings, setting_options, usage_errors
 from .gateway import Gateway
 from .importing import import_
@@ -87,6 +87,8 @@ def serve(from_stdin: bool, tailed: Path | None, **flags: str | None) -> None:
         raise click.UsageError("--stdin and --tail: one source at a time")
     with usage_errors(flags):
         settings = read_settings(flags)
+        if not settings.publish_network and tailed is None and not from_stdin:
+            raise SettingError("publish_network", "is off, and nobody else publishes here; give --stdin or --tail")
         tail = Tail(tailed, settings) if tailed is not None else None
         run(settings, tail.source if tail is not None else stdin_source if from_stdin else None, tail)
 
@@ -139,7 +141,7 @@ async def _run(gateway: Gateway, sock: socket.socket, source: Source | None) -> 
     server = Server(gateway.app, gateway.settings)
     await server.start(sock)
     tune_process()
-    publish = source is None and not gateway.settings.publish_token
+    publish = source is None and gateway.settings.publish_network and not gateway.settings.publish_token
     banner(gateway.settings, server.port, gateway, publish=publish)
     feeding = asyncio.ensure_future(source(gateway)) if source is not None else None
     if feeding is not None:

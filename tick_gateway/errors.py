@@ -19,6 +19,8 @@
     │   ├── OutOfOrder           a number that was skipped before
     │   └── RunClosed            409  the named run is over
     ├── InboxFull                the gateway cannot keep up with this publisher
+    ├── NotServing               the gateway has not started, or is over: nobody could read a tick
+    │   └── WrongProcess         it serves from another process
     ├── HistoryError             history cannot be kept or read as it stands
     │   ├── Damaged              stored bytes that are not what was written
     │   └── Locked               another process keeps history in this directory
@@ -46,6 +48,16 @@ class GatewayError(Exception):
     def as_dict(self) -> dict[str, object]:
         """The JSON body of an HTTP answer that tells this error."""
         return {"error": self.code, "message": str(self)}
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickled by its sentence and fields. Python's own way calls the class with the sentence alone, and a pool of
+        processes whose worker raised an error that cannot be made so waits for ever."""
+        return _restored, (type(self), self.args), self.__dict__
+
+
+def _restored(kind: type[GatewayError], args: tuple[object, ...]) -> GatewayError:
+    """An error as it was pickled, without its constructor."""
+    return kind.__new__(kind, *args)
 
 
 class ClientError(GatewayError):
@@ -194,8 +206,17 @@ class Conflict(TickError):
 
     code = "conflict"
 
-    def __init__(self, run: str, t: int) -> None:
-        super().__init__(f"tick {t} of run {run} was published before with other content; the first stands", t)
+    def __init__(self, run: str, t: int, stored: int | None = None) -> None:
+        """``stored``: up to which tick the run was stored by an earlier process, where this one has added nothing."""
+        advice = (
+            ""
+            if stored is None
+            else (
+                f". The run was stored by an earlier process, up to tick {stored}: a simulation that starts over needs "
+                "another name, or none"
+            )
+        )
+        super().__init__(f"tick {t} of run {run} was published before with other content; the first stands{advice}", t)
 
 
 class OutOfOrder(TickError):
@@ -225,9 +246,26 @@ class InboxFull(GatewayError):
     status = 503
     code = "inbox_full"
 
-    def __init__(self, waited: float, t: int | None = None) -> None:
+    def __init__(self, waited: float, t: int | None = None, *, started: bool = True) -> None:
         self.waited, self.t = waited, t
-        super().__init__(f"the inbox was full for {waited:g} s; the tick was dropped (settings inbox, publish_timeout)")
+        why = "" if started else ", and the gateway has not started"
+        super().__init__(
+            f"the inbox was full for {waited:g} s{why}; the tick was dropped (settings inbox, publish_timeout)"
+        )
+
+
+class NotServing(GatewayError):
+    """The gateway has not started, or is over: nobody could read what is published; the sentence says how to start."""
+
+    status = 503
+    code = "not_serving"
+    t: int | None = None
+
+
+class WrongProcess(NotServing):
+    """The gateway serves from another process than this one; the sentence says how to publish from here."""
+
+    code = "wrong_process"
 
 
 class HistoryError(GatewayError):

@@ -161,6 +161,12 @@ class FanOut:
                 _give_up(group.live)
         for _ in self._write(work):
             await asyncio.sleep(0)
+        waiting = [session for group in list(self._groups.values()) for session in list(group.waiting)]
+        for session in {*waiting, *self._ready}:  # who waited for a tick, or was about to read on: one portion
+            try:
+                session.pump()
+            except Exception:
+                _give_up([session])
         if self._falling:
             self._caught_up = asyncio.Event()
             for session in list(self._falling):

@@ -22,7 +22,7 @@ def setting_options(*names: str) -> Callable[[Callable[..., Any]], Callable[...,
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
         for row in reversed(TABLE):
             if not names or row.name in names:
-                text = f"{row.help} ({row.unit}; default: {row.default if row.default != '' else 'empty'})"
+                text = f"{row.help} ({row.unit}; default: {row.told})"
                 command = click.option(row.flag, row.name, default=None, metavar=row.unit.upper(), help=text)(command)
         return command
 

@@ -1,14 +1,23 @@
-"""The Gateway as users have it in Python: in a thread beside a simulation, or mounted on an aiohttp application.
+"""The Gateway as users have it in Python: in a thread beside a simulation, or mounted on an application.
 
 In a plain script:
 
-    with Gateway.in_thread(port=8000) as gateway:
+    with Gateway(port=8000) as gateway:
         gateway.publish({"t": 1, "agents": [...]})
 
 On an aiohttp application of yours:
 
     gateway = Gateway()
     gateway.mount(app, "/ticks")
+
+A gateway has one life, in one process:
+
+    new ──start, with──▶ serving ──close──▶ closed
+     │                    ▲   │
+     └──mount──▶ mounted ─┘   └──▶ failed
+
+It takes ticks while it serves. Mounted, it also takes what the inbox holds before its application starts. Otherwise
+nobody could read them, and ``publish`` says so. A process that is forked while it serves has no share in it.
 """
 
 from __future__ import annotations
@@ -16,42 +25,52 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import socket
 import threading
+import time
+import weakref
 from types import TracebackType
-from typing import Any, Self
+from typing import Final, Literal, NoReturn, Self, Unpack
 
 from aiohttp import web
 
-from .errors import GatewayError, SettingError
+from .errors import GatewayError, NotServing, SettingError, WrongProcess
 from .history.catalog import Progress
 from .hub import Hub
-from .server.app import make_app
+from .server.app import make_app, redirect_to_slash
 from .server.listen import Server, loop_factory, open_socket, url
-from .settings import TABLE, Settings
+from .session import Session
+from .settings import SettingKeywords, Settings, keyword_settings
 
 log = logging.getLogger("tick_gateway")
+
+State = Literal["new", "mounted", "serving", "closed", "failed", "elsewhere"]
+
+_LOOK_SECONDS: Final = 0.5  # how long a wait may keep Ctrl-C waiting, where the system does not interrupt waits
+_ONE_LIFE: Final = "a gateway has one life: make another"
+_NEW: Final = (
+    "nothing serves this gateway yet, so nobody could read this tick; write `with Gateway(...) as gateway:` or "
+    "`gateway = Gateway.in_thread(...)`, or mount it on an application"
+)
 
 
 class Gateway:
     """One gateway: a bus to publish to, and an aiohttp application that serves it.
 
     Args:
-        settings: keywords as in docs/reference/settings.md, such as ``ring=20_000``.
+        settings: keywords as in docs/reference/settings.md, such as ``ring=20_000``. Where one is not given, its
+            ``TICK_GATEWAY_*`` variable counts.
 
     Raises:
         SettingError: no such setting, or its value is out of its range.
         HistoryError: the history in ``data`` cannot be opened.
     """
 
-    def __init__(self, **settings: Any) -> None:
-        for name in settings:
-            if name not in {row.name for row in TABLE}:
-                known = ", ".join(row.name for row in TABLE)
-                raise SettingError(name, f"no such setting; accepted: {known}")
-        parsed = Settings(**settings)
-        if parsed.idle:
-            log.warning("%s: no effect without data, since no history is written", ", ".join(parsed.idle))
+    def __init__(self, **settings: Unpack[SettingKeywords]) -> None:
+        parsed, idle = keyword_settings(settings, os.environ)
+        if idle:
+            log.warning("%s: no effect without data, since no history is written", ", ".join(idle))
         self._set_up(parsed)
 
     @classmethod
@@ -66,92 +85,287 @@ class Gateway:
         self.hub = Hub(self.settings, progress)
         self.app = make_app(self.hub)
         self.url: str | None = None  # where a gateway in a thread listens
+        self._prefix: str | None = None  # what it is mounted below
         self._thread: threading.Thread | None = None
+        self._server: Server | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
-        self._closed = False
+        self._failure: BaseException | None = None
+        self._elsewhere = False  # it serves in the process that this one was forked from
+        self._advised: set[str] = set()  # runs that were found stored already
+        self._turn = threading.RLock()  # one at a time starts or closes it
+        self._over = threading.Event()  # its thread has ended
+        self.hub.refuse(NotServing(_NEW))
+        _GATEWAYS.add(self)
+
+    @property
+    def state(self) -> State:
+        """Where it is in its life: ``new``; ``mounted``, and its application has not started; ``serving``; ``closed``;
+        ``failed``; or ``elsewhere``: in the process that this one was forked from."""
+        if self._elsewhere:
+            return "elsewhere"
+        if self._failure is not None:
+            return "failed"
+        if self.hub.draining or self.hub.closed:
+            return "closed"
+        if not self.hub.fanout.idle:
+            return "serving"
+        return "new" if self._prefix is None else "mounted"
+
+    def __repr__(self) -> str:
+        place = self.url or (f"below {self._prefix}" if self._prefix else "")
+        told = {"new": "not started", "mounted": "waiting for its application", "elsewhere": "in another process"}
+        state = told.get(self.state, self.state) + (f": {self._failure}" if self.state == "failed" else "")
+        return f"<Gateway {place} {state}>" if place else f"<Gateway {state}>"
+
+    # ---- publishing ----
 
     def publish(self, record: object, *, run: str | None = None) -> bool:
         """Publish one tick, from any thread: a mapping or dataclass with an integer ``t``, or its JSON. See
         ``TickBus.publish``.
 
-        Returns at once; what it raises says what was wrong with the record.
+        Returns at once; what it raises says what was wrong with the record, or why nobody could read it.
         """
-        if self._closed:
-            raise GatewayError("the gateway is closed: nobody could read this tick")
-        return self.hub.bus.publish(record, run=run)
+        taken = self.hub.bus.publish(record, run=run)
+        if not taken and run is not None:
+            self._advise(run)
+        return taken
+
+    def _advise(self, run: str) -> None:
+        """A tick of a named run is taken for one that is sent again: say so, once, where that may not be meant."""
+        known = self.hub.bus.runs.get(run)
+        if known is not None and known.restored and run not in self._advised:
+            self._advised.add(run)
+            log.warning(
+                "run %s is stored already, up to tick %d: ticks up to there count as sent again and are dropped; a "
+                "simulation that starts over needs a new name, or none",
+                run, known.tip,
+            )  # fmt: skip
 
     def end_run(self, run: str | None = None) -> None:
         """End a run (None: the current one); the next tick begins another.
 
         Raises:
             NotFound: it is not known, or nothing was published yet.
+            NotServing: as for ``publish``.
         """
         self.hub.bus.end_run(self.hub.bus.run(run).id)
 
+    # ---- mounted ----
+
     def mount(self, app: web.Application, prefix: str = "/ticks") -> None:
-        """Serve this gateway on an application of yours, below ``prefix``. It starts and stops with it."""
-        app.add_subapp("/" + prefix.strip("/"), self.app)
+        """Serve this gateway on an application of yours, below ``prefix``. It starts and stops with it.
+
+        Raises:
+            SettingError: the prefix is empty.
+            NotServing: it is mounted already, or was started.
+        """
+        path = "/" + prefix.strip("/")
+        if path == "/":
+            raise SettingError("prefix", "is empty: serve gateway.app itself to have the gateway at the root")
+        self._begin("be mounted")
+        app.router.register_resource(redirect_to_slash(path))  # first: the other one takes that address, too
+        app.add_subapp(path, self.app)
+        self._prefix = path
+        self.hub.bus.open()
+
+    # ---- in a thread ----
 
     @classmethod
-    def in_thread(cls, *, port: int = 8000, **settings: Any) -> Self:
+    def in_thread(cls, **settings: Unpack[SettingKeywords]) -> Self:
         """A gateway that listens from a thread of its own; close it with ``close()`` or as a context manager.
 
         Raises:
             SettingError: the port cannot be had, or a setting is out of its range.
         """
-        gateway = cls(port=port, **settings)
-        try:
-            sock = open_socket(gateway.settings)
-        except SettingError:
-            gateway.close()
-            raise
-        ready = threading.Event()
-        failed: list[BaseException] = []
-        gateway.url = url(gateway.settings, sock.getsockname()[1])
-        gateway._thread = threading.Thread(
-            target=gateway._serve, args=(sock, ready, failed), name="tick-gateway", daemon=True
-        )
-        gateway._thread.start()
-        ready.wait()
-        if failed:
-            raise GatewayError(f"the gateway's thread did not start: {failed[0]}") from failed[0]
-        return gateway
+        return cls(**settings).start()
+
+    def start(self) -> Self:
+        """Listen, from a thread of its own; where it does already, this has no effect. ``with`` does it, too.
+
+        Raises:
+            SettingError: the port cannot be had.
+            NotServing: it is closed, or mounted on an application.
+            GatewayError: the thread did not start.
+        """
+        with self._turn:
+            if self._thread is not None and self.state == "serving":
+                return self
+            self._begin("listen")
+            try:
+                sock = open_socket(self.settings)
+            except SettingError as error:
+                failure = self._with_hint(error)
+                self._fail(failure)
+                raise failure from None
+            self.url = url(self.settings, sock.getsockname()[1])
+            self._serve_in_thread(sock)
+            return self
 
     def close(self) -> None:
-        """Tell every reader that it ends, and stop the thread."""
-        thread, self._thread = self._thread, None
-        if thread is None or self._loop is None or self._stop is None:
-            if self.hub.store is not None and self.hub.fanout.idle:
-                self.hub.store.release()
+        """Tell every reader that it ends, and stop the thread. A gateway that is mounted ends with its application."""
+        if self._elsewhere:
             return
-        with contextlib.suppress(RuntimeError):  # the loop is closed already: its thread failed, and said why
-            self._loop.call_soon_threadsafe(self._stop.set)
-        thread.join()
-        self._closed = True
+        with self._turn:
+            if self._thread is None:
+                if self.hub.fanout.idle and self._failure is None:  # it was never started, and never will be
+                    self.hub.refuse(NotServing("the gateway is closed: nobody could read this tick"))
+                    self.hub.close()
+                return
+            if self._loop is not None and self._stop is not None:
+                with contextlib.suppress(RuntimeError):  # the loop is closed already: its thread failed, and said why
+                    self._loop.call_soon_threadsafe(self._stop.set)
+            self._thread.join()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until the gateway is closed, by another thread or a signal's handler; Ctrl-C ends the wait, too.
+
+        Args:
+            timeout: how long to wait at most, seconds; None: for ever.
+
+        Returns:
+            Whether it is closed.
+
+        Raises:
+            NotServing: it has no thread to wait for.
+            GatewayError: its thread failed.
+        """
+        if self._thread is None or self._elsewhere:
+            raise NotServing(f"there is nothing to wait for: {self!r}")
+        stop = None if timeout is None else time.monotonic() + timeout
+        try:
+            while not self._over.is_set() and (stop is None or time.monotonic() < stop):
+                self._over.wait(_LOOK_SECONDS if stop is None else min(_LOOK_SECONDS, max(stop - time.monotonic(), 0)))
+        except KeyboardInterrupt:
+            return self._over.is_set()
+        if self._failure is not None:
+            raise GatewayError(f"the gateway's thread failed: {self._failure}") from self._failure
+        return self._over.is_set()
 
     def __enter__(self) -> Self:
-        return self
+        return self.start()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
 
-    def _serve(self, sock: socket.socket, ready: threading.Event, failed: list[BaseException]) -> None:
+    async def __aenter__(self) -> Self:
+        """As ``with``, for coroutines: it has its own thread and loop here, too."""
+        return await asyncio.to_thread(self.start)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await asyncio.shield(asyncio.to_thread(self.close))
+
+    def _begin(self, verb: str) -> None:
+        """Go on only where its life has not begun yet."""
+        why = {
+            "mounted": f"it is mounted below {self._prefix}, and starts and ends with its application",
+            "serving": "it serves already",
+            "closed": f"it is closed; {_ONE_LIFE}",
+            "failed": f"it failed ({self._failure}); {_ONE_LIFE}",
+        }.get(self.state)
+        if self._elsewhere:
+            raise WrongProcess(self._forked_sentence())
+        if why is not None:
+            raise NotServing(f"the gateway cannot {verb}: {why}")
+
+    def _with_hint(self, error: SettingError) -> SettingError:
+        """A port that is taken by another gateway of this process, as in a notebook whose cell runs again."""
+        for other in list(_GATEWAYS):
+            taken = other._server.port if other._server is not None and other.state == "serving" else 0
+            if error.name == "port" and taken == self.settings.port and other is not self:
+                return SettingError(
+                    "port", f"{error.problem}: {other!r} of this process has it; close() that one first"
+                )
+        return error
+
+    def _serve_in_thread(self, sock: socket.socket) -> None:
+        ready = threading.Event()
+        self._thread = threading.Thread(target=self._serve, args=(sock, ready), name="tick-gateway", daemon=True)
+        self._thread.start()
+        ready.wait()
+        if (failure := self._failure) is not None:
+            raise GatewayError(f"the gateway's thread did not start: {failure}") from failure
+
+    def _serve(self, sock: socket.socket, ready: threading.Event) -> None:
         async def serve() -> None:
             self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
-            server = Server(self.app, self.settings)
-            await server.start(sock)
+            self._server = Server(self.app, self.settings)
+            await self._server.start(sock)
             ready.set()
-            await self._stop.wait()
-            await server.stop()
+            try:
+                await self._stop.wait()
+            finally:
+                await self._server.stop()
 
         try:
             with asyncio.Runner(loop_factory=loop_factory()) as runner:
                 runner.run(serve())
-        except BaseException as error:
+        except BaseException as error:  # told to whoever publishes, waits, or started it
             if ready.is_set():
                 log.exception("the gateway's thread failed")
-            failed.append(error)  # handed to the thread that waits
+            sock.close()
+            self._fail(error)
+        finally:
+            self._over.set()
             ready.set()
+
+    def _fail(self, error: BaseException) -> None:
+        """Its life is over before it began, or in its middle."""
+        self._failure = error
+        self.hub.refuse(NotServing(f"the gateway failed, and nobody could read this tick: {error}"))
+        if self.hub.fanout.idle:
+            self.hub.close()
+
+    # ---- other processes ----
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        raise WrongProcess(f"a gateway cannot be handed to another process (or copied); {self._way()}")
+
+    def _forked_sentence(self) -> str:
+        return (
+            f"the gateway serves from the process that this one ({os.getpid()}) was forked from, and nobody could read "
+            f"a tick that is published here; {self._way()}"
+        )
+
+    def _way(self) -> str:
+        """How another process publishes."""
+        to = f"{self.url}publish" if self.url else "its address (POST .../publish)"
+        return f"send ticks to {to} from there, or hand them to the process that the gateway is in"
+
+    def _in_child(self) -> None:
+        """In a forked child: it has none of the threads, and must not hold what is the parent's."""
+        if self.hub.fanout.idle and self.hub.store is None:
+            return  # not begun: each process may serve its own
+        self._elsewhere, self._turn = True, threading.RLock()
+        self.hub.bus.abandon(lambda: WrongProcess(self._forked_sentence()))
+        if self._server is not None:
+            sessions = [one for one in self.hub.fanout.crowd.sessions if isinstance(one, Session)]
+            self._server.abandon(one.transport for one in sessions if one.transport is not None)
+        if self.hub.store is not None:
+            self.hub.store.release()
+
+
+_GATEWAYS: Final[weakref.WeakSet[Gateway]] = weakref.WeakSet()
+"""Every gateway of this process."""
+
+
+def _in_child() -> None:
+    for gateway in list(_GATEWAYS):
+        gateway._in_child()
+
+
+def _at_exit() -> None:
+    """A script that ends without ``close()``: what it published is stored, and readers are told."""
+    for gateway in list(_GATEWAYS):
+        if gateway.state == "serving" and gateway._thread is not None:
+            gateway.close()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, where nothing forks
+    os.register_at_fork(after_in_child=_in_child)
+# Before thread pools refuse work, as theirs does; atexit's own callbacks come after that.
+threading._register_atexit(_at_exit)  # type: ignore[attr-defined]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from .answers import Answers
 from .bus import TickBus
+from .errors import NotServing
 from .fanout import FanOut
 from .feed import Feed
 from .history.archive import Archive
@@ -44,6 +45,7 @@ class Hub:
     started: float = field(default_factory=time.time)  # seconds since the epoch
     passed_over: int = 0  # lines of the files that are followed that were no ticks
     publishers: set[Callable[[], Awaitable[None]]] = field(default_factory=set)  # how to end each for shutdown
+    closed: bool = False  # its life is over
     draining: bool = False  # shutting down: long requests end, new ones are refused
 
     def __post_init__(self, progress: Progress | None) -> None:
@@ -71,12 +73,23 @@ class Hub:
         )  # fmt: skip
 
     def start(self) -> None:
-        """Take this thread's running loop."""
+        """Take this thread's running loop, and ticks from now on.
+
+        Raises:
+            NotServing: it is over already.
+        """
+        if self.closed:
+            raise NotServing("the gateway is closed; a gateway has one life: make another")
+        self.bus.open()
         self.fanout.start()
         if self.store is not None:
             self.store.start(self.fanout.news)
         else:
             self.reading.start()
+
+    def refuse(self, why: NotServing) -> None:
+        """Take no more ticks: whoever publishes is told why."""
+        self.bus.close(lambda: type(why)(str(why)))  # each its own, with its own traceback
 
     def refresh(self) -> None:
         """Let pulls see what was published, without waiting for a flush; what history has to store first they see
@@ -97,7 +110,8 @@ class Hub:
         return await self.store.keeper.settled(since)
 
     async def drain(self) -> None:
-        """Store what was published, show it, and end every reader, for shutdown."""
+        """Take no more ticks, store what was published, show it, and end every reader, for shutdown."""
+        self.refuse(NotServing("the gateway is closed: nobody could read this tick"))
         self.fanout.stop()
         if self.store is not None:
             await self.store.keeper.close(self.settings.drain_timeout)
@@ -105,6 +119,7 @@ class Hub:
 
     def close(self) -> None:
         """Let history go, once nothing is answered any more."""
+        self.closed = True
         if self.store is not None:
             self.store.close()
         else:

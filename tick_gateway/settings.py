@@ -1,16 +1,21 @@
 """The settings: one table, from which flags, ``TICK_GATEWAY_*`` variables and the docs come.
 
 A setting's name is its flag (``--ring-bytes``), its variable (``TICK_GATEWAY_RING_BYTES``) and its keyword in Python
-(``ring_bytes``). Flags outrank variables, variables outrank defaults. Pure: the environment is handed in.
+(``ring_bytes``). One rule for both: flags and keywords outrank variables, variables outrank defaults. Pure: the
+environment is handed in.
+
+A new setting is a row of ``Settings`` and a line of ``SettingKeywords``, which is the same table for type checkers.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
+import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypedDict
 
 from .errors import SettingError
 
@@ -39,13 +44,30 @@ def _seconds(text: str) -> float:
     return float(match[1]) * _SECONDS[match[2]]
 
 
-_PARSERS: Final[dict[str, Callable[[str], Any]]] = {"count": _count, "bytes": _size, "seconds": _seconds, "text": str}
+def _switch(text: str) -> bool:
+    if text.lower() not in ("on", "off"):
+        raise ValueError("a switch; accepted: on, off")
+    return text.lower() == "on"
+
+
+_PARSERS: Final[dict[str, Callable[[str], Any]]] = {
+    "count": _count, "bytes": _size, "seconds": _seconds, "text": str, "switch": _switch,
+}  # fmt: skip
 
 
 _KINDS: Final = {
     "count": "a whole number", "bytes": "a whole number of bytes, such as 64 << 20", "seconds": "a number of seconds",
-    "text": "a string",
+    "text": "a string", "switch": "True or False",
 }  # fmt: skip
+
+_FROM_OUTSIDE: Final = re.compile(
+    r"TICK_GATEWAY(_[A-Z0-9_]+)?_(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|"
+    r"PORT_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?|NAME|ENV_.+)"
+)
+"""Variables that Kubernetes gives every container for a service named tick-gateway or tick-gateway-…, and Docker for
+a link of that name. ``…_PORT`` is theirs where its value is an address."""
+
+_ADDRESS: Final = re.compile(r"(tcp|udp|sctp)://")
 
 _OF_DATA: Final = (
     "fsync", "fsync_interval", "block_bytes", "block_age", "segment_bytes", "segment_age", "retain_bytes",
@@ -54,13 +76,15 @@ _OF_DATA: Final = (
 """What means something only where history is kept in ``data``."""
 
 
-def _row(default: Any, unit: str, help: str, low: float | None = None, high: float | None = None) -> Any:
-    return field(default=default, metadata={"unit": unit, "help": help, "low": low, "high": high})
+def _row(
+    default: Any, unit: str, help: str, low: float | None = None, high: float | None = None, words: tuple[str, ...] = ()
+) -> Any:
+    return field(default=default, metadata={"unit": unit, "help": help, "low": low, "high": high, "words": words})
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Every setting with its default. ``unit`` is one of count, bytes, seconds, text.
+    """Every setting with its default. ``unit`` is one of count, bytes, seconds, text, switch.
 
     Raises:
         SettingError: a value of another type or out of its range.
@@ -74,25 +98,38 @@ class Settings:
     inbox_bytes: int = _row(64 << 20, "bytes", "bytes that may wait for the event loop", 1 << 10)
     max_tick: int = _row(8 << 20, "bytes", "the largest tick that is accepted", 16)
     max_body: int = _row(64 << 20, "bytes", "the largest JSON body of a POST; NDJSON bodies have no end", 16)
-    nan: str = _row("refuse", "text", "NaN and Infinity in in-process records: refuse, or null")
+    nan: str = _row(
+        "refuse", "text", "NaN and Infinity in in-process records: refuse, or null", words=("refuse", "null")
+    )
     publish_timeout: float = _row(
         0.0, "seconds", "how long an in-process publish waits where the inbox is full", 0, 3600
     )
     publish_token: str = _row("", "text", "bearer token for publishing; empty: from this machine alone, without one")
+    publish_network: bool = _row(
+        True, "switch", "whether anyone publishes by HTTP and WebSocket; off: the program that the gateway is in alone"
+    )
     publish_hosts: str = _row(
         "", "text", "Host names, comma-separated, that count as this machine's for publishers without a token"
     )
     flush_interval: float = _row(
         0.025, "seconds", "the longest time between flushes that a busy gateway chooses", 0, 10
     )
-    flush: str = _row("adaptive", "text", "adaptive: flush_interval is the longest; fixed: it is kept to, always")
+    flush: str = _row(
+        "adaptive", "text", "adaptive: flush_interval is the longest; fixed: it is kept to, always",
+        words=("adaptive", "fixed"),
+    )  # fmt: skip
     encoded_bytes: int = _row(32 << 20, "bytes", "encoded bytes that are kept for readers who catch up", 0)
     compression: int = _row(3, "count", "level of gzip, zstd and permessage-deflate for those who ask; 0: off", 0, 9)
     compression_section: int = _row(64, "count", "ticks after which a compressed stream can be joined", 1, 100_000)
     max_views: int = _row(64, "count", "different views that streams may have at once; each costs work a tick", 1)
     max_connections: int = _row(20_000, "count", "streaming connections at once; the next one is told to come back", 1)
-    data: str = _row("", "text", "directory in which every tick is kept; empty: ticks are kept in memory alone")
-    fsync: str = _row("interval", "text", "when history is forced to the disk: never, interval, or block")
+    data: str | os.PathLike[str] = _row(  # noqa: RUF009 - it is a str in the end
+        "", "text", "directory in which every tick is kept; empty: ticks are kept in memory alone"
+    )
+    fsync: str = _row(
+        "interval", "text", "when history is forced to the disk: never, interval, or block",
+        words=("never", "interval", "block"),
+    )  # fmt: skip
     fsync_interval: float = _row(1.0, "seconds", "how often, where fsync is interval", 0.001, 3600)
     block_bytes: int = _row(512 << 10, "bytes", "ticks that one block of history holds, about", 1 << 10, 64 << 20)
     block_age: float = _row(60.0, "seconds", "after which a block is closed, however little it holds", 0.1)
@@ -111,20 +148,18 @@ class Settings:
     backlog: int = _row(4096, "count", "connections that may wait to be accepted", 1, 65535)
 
     def __post_init__(self) -> None:
+        if isinstance(self.data, os.PathLike):
+            object.__setattr__(self, "data", os.fspath(self.data))
         for row in dataclasses.fields(self):
             value, low, high = getattr(self, row.name), row.metadata["low"], row.metadata["high"]
-            accepted = (int, float) if isinstance(row.default, float) else type(row.default)
-            if not isinstance(value, accepted) or isinstance(value, bool):
+            words = row.metadata["words"]
+            if not _is_of(value, row.default):
                 raise SettingError(row.name, f"{value!r:.40} is not {_KINDS[row.metadata['unit']]}")
             if (low is not None and value < low) or (high is not None and value > high):
                 bounds = f"at least {low:g}" if high is None else f"from {low:g} to {high:g}"
                 raise SettingError(row.name, f"{value} is out of range; accepted: {bounds}")
-        if self.nan not in ("refuse", "null"):
-            raise SettingError("nan", f"{self.nan!r:.40} is not accepted; accepted: refuse, null")
-        if self.flush not in ("adaptive", "fixed"):
-            raise SettingError("flush", f"{self.flush!r:.40} is not accepted; accepted: adaptive, fixed")
-        if self.fsync not in ("never", "interval", "block"):
-            raise SettingError("fsync", f"{self.fsync!r:.40} is not accepted; accepted: never, interval, block")
+            if words and value not in words:
+                raise SettingError(row.name, f"{value!r:.40} is not accepted; accepted: {', '.join(words)}")
 
     @property
     def idle(self) -> list[str]:
@@ -135,6 +170,54 @@ class Settings:
     @property
     def nan_policy(self) -> Literal["refuse", "null"]:
         return "null" if self.nan == "null" else "refuse"
+
+
+def _is_of(value: object, default: object) -> bool:
+    """Whether a value is of its setting's type."""
+    if isinstance(default, bool) or isinstance(value, bool):
+        return isinstance(default, bool) and isinstance(value, bool)
+    if isinstance(default, float):
+        return isinstance(value, (int, float)) and math.isfinite(value)
+    return isinstance(value, type(default))
+
+
+class SettingKeywords(TypedDict, total=False):
+    """The settings as keywords, for type checkers: what ``Settings`` has, with the words that it accepts."""
+
+    host: str
+    port: int
+    ring: int
+    ring_bytes: int
+    inbox: int
+    inbox_bytes: int
+    max_tick: int
+    max_body: int
+    nan: Literal["refuse", "null"]
+    publish_timeout: float
+    publish_token: str
+    publish_network: bool
+    publish_hosts: str
+    flush_interval: float
+    flush: Literal["adaptive", "fixed"]
+    encoded_bytes: int
+    compression: int
+    compression_section: int
+    max_views: int
+    max_connections: int
+    data: str | os.PathLike[str]
+    fsync: Literal["never", "interval", "block"]
+    fsync_interval: float
+    block_bytes: int
+    block_age: float
+    segment_bytes: int
+    segment_age: float
+    retain_bytes: int
+    retain_age: float
+    history_level: int
+    history_cache: int
+    history_queue: int
+    drain_timeout: float
+    backlog: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,10 +237,42 @@ class Row:
     def variable(self) -> str:
         return ENV_PREFIX + self.name.upper()
 
+    @property
+    def told(self) -> str:
+        """Its default, as people read it."""
+        if isinstance(self.default, bool):
+            return "on" if self.default else "off"
+        return str(self.default) or "empty"
+
 
 TABLE: Final = tuple(
     Row(row.name, row.default, row.metadata["unit"], row.metadata["help"]) for row in dataclasses.fields(Settings)
 )
+
+
+def _variables(environment: Mapping[str, str]) -> dict[str, str]:
+    """The variables that are the user's settings, by their names.
+
+    Raises:
+        SettingError: one that begins as ours do and names no setting.
+    """
+    known, found = {row.variable: row.name for row in TABLE}, dict[str, str]()
+    for name, text in environment.items():
+        if not name.startswith(ENV_PREFIX) or _FROM_OUTSIDE.fullmatch(name):
+            continue
+        if name.endswith("_PORT") and _ADDRESS.match(text):
+            continue
+        if name not in known:
+            raise SettingError(name, f"no such setting; accepted: {', '.join(sorted(known))}")
+        found[known[name]] = text
+    return found
+
+
+def _parse(row: Row, text: str, given: str) -> Any:
+    try:
+        return _PARSERS[row.unit](text)
+    except ValueError as error:
+        raise SettingError(given, f"{text!r:.60} is not {error}") from None
 
 
 def name_as_given(name: str, flags: Mapping[str, str | None], environment: Mapping[str, str]) -> str:
@@ -165,7 +280,7 @@ def name_as_given(name: str, flags: Mapping[str, str | None], environment: Mappi
     row = next((row for row in TABLE if row.name == name), None)
     if row is None:
         return name
-    return row.variable if flags.get(name) is None and row.variable in environment else row.flag
+    return row.variable if flags.get(name) is None and name in _variables(environment) else row.flag
 
 
 def parse_settings(flags: Mapping[str, str | None], environment: Mapping[str, str]) -> Settings:
@@ -175,24 +290,41 @@ def parse_settings(flags: Mapping[str, str | None], environment: Mapping[str, st
         SettingError: a value that does not parse or is out of range, or a variable that names no setting; it names
             the setting as it was given.
     """
-    known = {row.variable for row in TABLE}
-    for name in environment:
-        if name.startswith(ENV_PREFIX) and name not in known:
-            raise SettingError(name, f"no such setting; accepted: {', '.join(sorted(known))}")
+    variables = _variables(environment)
     if flags.get("data") == "":  # as from a shell's variable that is not set: nobody asks for no history in this way
         raise SettingError("--data", "names no directory; leave it out to keep ticks in memory alone")
     values: dict[str, Any] = {}
     for row in TABLE:
         text = flags.get(row.name)
-        if text is None:
-            text = environment.get(row.variable)
         if text is not None:
-            try:
-                values[row.name] = _PARSERS[row.unit](text)
-            except ValueError as error:
-                given = name_as_given(row.name, flags, environment)
-                raise SettingError(given, f"{text!r:.60} is not {error}") from None
+            values[row.name] = _parse(row, text, row.flag)
+        elif row.name in variables:
+            values[row.name] = _parse(row, variables[row.name], row.variable)
     try:
         return Settings(**values)
     except SettingError as error:
         raise SettingError(name_as_given(error.name, flags, environment), error.problem) from None
+
+
+def keyword_settings(keywords: Mapping[str, Any], environment: Mapping[str, str]) -> tuple[Settings, list[str]]:
+    """Settings from keywords in Python and ``TICK_GATEWAY_*`` variables; and those of them that have no effect, named
+    as they were given (see ``Settings.idle``).
+
+    Raises:
+        SettingError: as for ``parse_settings``, or a keyword that is no setting.
+    """
+    for name in keywords:
+        if name not in {row.name for row in TABLE}:
+            raise SettingError(name, f"no such setting; accepted: {', '.join(row.name for row in TABLE)}")
+    texts = {name: text for name, text in _variables(environment).items() if name not in keywords}
+    rows = {row.name: row for row in TABLE}
+    values = {name: _parse(rows[name], text, rows[name].variable) for name, text in texts.items()}
+
+    def given(name: str) -> str:
+        return rows[name].variable if name in texts else name
+
+    try:
+        settings = Settings(**values, **keywords)
+    except SettingError as error:
+        raise SettingError(given(error.name), error.problem) from None
+    return settings, [given(name) for name in settings.idle]

@@ -55,9 +55,8 @@ class House:
     """
 
     def __init__(self, *, small: bool = False, **settings: Any) -> None:
-        self.gateway = Gateway(
-            **{"host": "127.0.0.1", "port": 0, "drain_timeout": 2.0, "flush_interval": 0.002} | settings
-        )
+        mine: dict[str, Any] = {"host": "127.0.0.1", "port": 0, "drain_timeout": 2.0, "flush_interval": 0.002}
+        self.gateway = Gateway(**mine | settings)
         self.hub = self.gateway.hub
         self.ledger = Ledger()
         self.port = 0

@@ -59,6 +59,21 @@ def make_app(hub: Hub, transports: tuple[Transport, ...] = TRANSPORTS) -> web.Ap
     return app
 
 
+def redirect_to_slash(path: str) -> web.PlainResource:
+    """The address that an application is mounted at, without the slash: a reader goes on to the one with it."""
+
+    async def redirect(request: web.Request) -> web.Response:
+        # Relative, so that it holds behind a proxy with a path of its own, too.
+        to = f"{path.rpartition('/')[2]}/" + (f"?{request.rel_url.raw_query_string}" if request.query_string else "")
+        headers = {"Location": to, "Cache-Control": "no-store"}
+        return web.Response(status=307, headers=headers, text=f"the gateway is at {to}\n")
+
+    resource = web.PlainResource(path)
+    for method in ("GET", "HEAD"):
+        resource.add_route(method, redirect)
+    return resource
+
+
 async def drain(hub: Hub) -> None:
     """End every reader and publisher for shutdown; done once, however often it is called."""
     if hub.draining:

@@ -9,7 +9,7 @@ import logging
 import os
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from aiohttp import web
@@ -102,10 +102,12 @@ class Server:
             logger=log,
             shutdown_timeout=_SHUTDOWN_SECONDS,
         )
+        self._sock: socket.socket | None = None
         self.port = 0
 
     async def start(self, sock: socket.socket) -> None:
         """Serve on a listening socket."""
+        self._sock = sock
         await self._runner.setup()
         bound_unsent(sock)
         site = web.SockSite(self._runner, sock, backlog=self._settings.backlog)
@@ -115,6 +117,22 @@ class Server:
     async def stop(self) -> None:
         """Drain the gateway and close."""
         await self._runner.cleanup()
+
+    def abandon(self, transports: Iterable[asyncio.BaseTransport]) -> None:
+        """In a forked child: let go of the parent's sockets, these connections' too. Else the port stays taken, and
+        readers wait for an end, as long as the child lives.
+
+        Their numbers go to /dev/null: what still holds one here can then close nothing else that came by it.
+        """
+        server = self._runner.server
+        handlers = server.connections if server is not None else []
+        mine = [handler.transport for handler in handlers if handler.transport is not None]
+        sockets = [self._sock, *(transport.get_extra_info("socket") for transport in (*mine, *transports))]
+        null = os.open(os.devnull, os.O_RDWR)
+        for one in sockets:
+            if one is not None and (number := one.fileno()) >= 0:
+                os.dup2(null, number, inheritable=False)
+        os.close(null)
 
 
 def tune_process() -> None:

@@ -1,6 +1,6 @@
 """Who may publish: whoever has the token, or where none is set, this machine alone.
 
-Where the gateway follows a directory, nobody may.
+Where the gateway follows a directory, or publishing over the network is off, nobody may.
 
 A loopback peer is not enough for the latter: a local reverse proxy is one, and so is a browser that some web page
 directs. Each of the two leaves a trace in the request, and each trace is refused.
@@ -31,6 +31,8 @@ def authorize(request: web.Request, hub: Hub) -> None:
         NotAllowed: 401 where a token would help, else 403.
         Tailing: the gateway's ticks come from a directory.
     """
+    if not hub.settings.publish_network:
+        raise NotAllowed("nobody publishes to this gateway over the network (setting publish_network)")
     if hub.settings.publish_token:
         _only_with_token(request, hub.settings.publish_token)
     else:

@@ -11,7 +11,7 @@ from typing import Final
 from aiohttp import web
 from aiohttp.http import HttpProcessingError
 
-from ..errors import BodyError, GatewayError, InboxFull, ParameterError, TickError
+from ..errors import BodyError, GatewayError, InboxFull, NotServing, ParameterError, TickError
 from ..fanout import FanOut
 from ..hub import Hub
 from ..params import run_id
@@ -139,7 +139,7 @@ class Publisher:
                     tally.accepted += 1
                 else:
                     tally.repeat(t)
-            except (TickError, InboxFull) as error:
+            except (TickError, InboxFull, NotServing) as error:
                 tally.refuse(number, error)
             if not count % _SLICE_LINES or len(line) > _GATHER_BYTES:
                 await self.rest()

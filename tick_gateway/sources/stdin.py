@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..errors import GatewayError
+from ..errors import GatewayError, NotServing
 from .body import Lines
 
 if TYPE_CHECKING:
@@ -32,9 +32,10 @@ async def stdin_source(gateway: Gateway) -> None:
 
     def read() -> None:
         try:
-            _publish_all(gateway, fd)
+            with contextlib.suppress(NotServing):  # the gateway has ended before its input
+                _publish_all(gateway, fd)
         finally:
-            with contextlib.suppress(RuntimeError):  # the loop is closed: the gateway has ended before its input
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
                 loop.call_soon_threadsafe(done.set)
 
     # A daemon: a read that never returns must not keep the process from ending.
@@ -62,5 +63,7 @@ def _read(fd: int) -> bytes:
 def _publish(gateway: Gateway, number: int, line: bytes) -> None:
     try:
         gateway.hub.bus.publish(line, wait=True)
+    except NotServing:
+        raise
     except GatewayError as error:
         click.echo(f"standard input, line {number}: {error}", err=True)

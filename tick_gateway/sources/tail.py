@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from ..bus import TickBus
-from ..errors import GatewayError, RunClosed, SettingError
+from ..errors import GatewayError, NotServing, RunClosed, SettingError
 from ..history.catalog import Progress
 from ..history.foreign import Directory, Event, Gone
 from ..history.inplace import InPlace, Scan, Volumes
@@ -164,6 +164,9 @@ class Tail:
             taken = False
             if isinstance(error, RunClosed):
                 raise
+            if isinstance(error, NotServing):  # it was shut down meanwhile
+                self._whole = False
+                return
             if stretch.life.id not in self._told:
                 self._told.add(stretch.life.id)
                 log.warning("%s: %s; others like it are passed over, too", stretch.file.name, error)

@@ -11,7 +11,7 @@ from typing import Final
 import aiohttp
 from aiohttp import web
 
-from ..errors import GatewayError, InboxFull, TickError
+from ..errors import GatewayError, InboxFull, NotServing, TickError
 from ..hub import Hub
 from ..takeover import answer_plainly, check_handshake, hang_up
 from ..tick import parse
@@ -140,7 +140,7 @@ async def _acknowledge(ws: web.WebSocketResponse, answers: Acks, hub: Hub, run: 
             t, data = parse(data, bus.max_tick)
             bus.offer(t, data, run, resends=True)
             answers.ack(t)
-        except (TickError, InboxFull) as error:
+        except (TickError, InboxFull, NotServing) as error:
             answers.error(error, error.t, number)
         if answers.many:
             await answers.send()
