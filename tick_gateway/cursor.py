@@ -65,6 +65,7 @@ class Cursor:
     Attributes:
         position: the last tick that it was given or that its view left out; None before it was placed.
         query: how to place it, until it was placed; then None.
+        asked: the same, for good: what it says of the past holds again where a position beyond the tip is reset.
         until_run: the run at whose end it stops, or None.
         complete: nothing of the position's run has been skipped since the last reset.
         deadline: when to stop waiting for the tip to reach the position, or None.
@@ -82,7 +83,7 @@ class Cursor:
     """
 
     __slots__ = (
-        "awaits", "complete", "deadline", "frames", "held", "holds", "not_before", "notices", "oldest", "over",
+        "asked", "awaits", "complete", "deadline", "frames", "held", "holds", "not_before", "notices", "oldest", "over",
         "position", "query", "steps", "until_run",
     )  # fmt: skip
 
@@ -95,7 +96,7 @@ class Cursor:
         oldest: bool = False,
         frames: bool = False,
     ) -> None:
-        self.query = query
+        self.query = self.asked = query
         self.position = position
         self.until_run = query.run if query else until_run
         self.complete = True

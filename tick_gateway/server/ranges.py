@@ -19,9 +19,10 @@ from ..history.archive import Load
 from ..history.shelf import Entry
 from ..params import Query
 from ..ring import Batch, Run
+from ..tick import Position
 from ..variant import Encoder
 from ..view import Payload, arrays, full_arrays
-from ..waiting import batches_of, until_done
+from ..waiting import batches_of, position_of, until_done
 from ..wire.compression import ZSTD_MAGIC, Coding
 from ..wire.ndjson import lines
 
@@ -36,12 +37,17 @@ class Vanished(Exception):
 class Range:
     """What a request for a range gets.
 
+    Args:
+        low: the ``t`` that the range begins behind.
+
     Attributes:
         zstd: the body is a row of zstd frames.
         gaps: what of the range is gone, known before the first byte.
     """
 
-    def __init__(self, feed: Feed, encoder: Encoder, run: Run, query: Query, *, zstd: bool, ndjson: bool) -> None:
+    def __init__(
+        self, feed: Feed, encoder: Encoder, run: Run, query: Query, low: int, *, zstd: bool, ndjson: bool
+    ) -> None:
         self.feed = feed
         self.encoder = encoder
         self.run = run
@@ -49,9 +55,7 @@ class Range:
         self.ndjson = ndjson
         self.plain = query.view.plain and ndjson and query.limit is None
         self.zstd = zstd and self.plain and run.id in feed.archive.shelves
-        first = feed.first(run)
-        self.low = query.t0 - 1 if query.t0 is not None else first - 1 if first is not None else run.shown
-        self.high = run.shown if query.t1 is None else min(query.t1, run.shown)
+        self.low, self.high = low, _high(run, query)
         self.gaps = feed.gaps(run, self.low, self.high)
         self._planned = {gap.after for gap in self.gaps}
 
@@ -76,6 +80,24 @@ class Range:
     def _lost(self, t: int, piece: Span | Look | None) -> bool:
         """Whether ticks are missing between ``t`` and what comes next in the range."""
         return bool(self.feed.gaps(self.run, t, self.high)) if piece is None else self.feed.missing(self.run, t, piece)
+
+
+def _high(run: Run, query: Query) -> int:
+    return run.shown if query.t1 is None else min(query.t1, run.shown)
+
+
+async def lower_bound(feed: Feed, run: Run, query: Query) -> int:
+    """The ``t`` that a range begins behind: by ``t0`` and whichever of ``from_t``, ``tail`` and ``since`` is given; of
+    two, the higher one. Without any, it begins with the first tick that can be read."""
+    first = feed.first(run)
+    bounds: list[int] = []
+    if query.t0 is not None:
+        bounds.append(query.t0 - 1)
+    if query.start is not None:
+        bounds.append(query.start.t if isinstance(query.start, Position) else query.start)
+    if (steps := feed.before(query, run, _high(run, query))) is not None:
+        bounds.append((await position_of(feed, steps)).t)
+    return max(bounds, default=first - 1 if first is not None else run.shown)
 
 
 class Body:

@@ -117,7 +117,6 @@ async def pull(hub: Hub, cursor: Cursor, view: View, limit: int, now: float, pul
     """Read on for a cursor, into ``pulled``: up to ``limit`` ticks with t >= ``first``, to the end of a run at most."""
     size, most = 0, PULL_BYTES // 8 if view.fields else PULL_BYTES  # a projection parses what it reads
     while len(pulled.payloads) < limit and size < most and not cursor.over:
-        before = cursor.position
         items = hub.feed.read(cursor, now, 1, pull=True)
         if not items and cursor.awaits is not None and cursor.waits:
             await until_done(cursor.awaits)
@@ -130,12 +129,12 @@ async def pull(hub: Hub, cursor: Cursor, view: View, limit: int, now: float, pul
                     pulled.reset, pulled.position = item, item.position
                 return
             size += _take(hub, item, view, limit, first, pulled)
-            pulled.position = (
-                item.position if len(pulled.payloads) < limit else Position(item.position.run, pulled.payloads[-1].t)
-            )
+            pulled.position = item.position
             if len(pulled.payloads) >= limit:
+                pulled.position = Position(item.position.run, pulled.payloads[-1].t)
                 break
-        cursor.position = pulled.position or before
+        else:
+            pulled.position = cursor.position  # which may be farther on than the last notice says
     if cursor.query is not None:  # nothing was published yet: the position waits
         pulled.position = cursor.query.start if isinstance(cursor.query.start, Position) else None
     elif pulled.position is None and cursor.position is not None and cursor.not_before is None:
