@@ -374,6 +374,27 @@ async def test_unreachable() -> None:
         await publish_all(Publisher("127.0.0.1:1"), tick(0).encode())
 
 
+@pytest.mark.parametrize("scheme", ["http", "https"])
+@pytest.mark.parametrize("endless", [False, True], ids=["short input", "endless input"])
+async def test_a_port_that_never_answers(scheme: str, endless: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(publisher_module, "HEAD_SECONDS", 0.3)
+
+    async def lines() -> AsyncGenerator[bytes, None]:
+        yield f"{tick(0)}\n".encode()
+        if endless:
+            await asyncio.Event().wait()
+
+    async def mute(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(mute, "127.0.0.1", 0)
+    async with server:
+        url = f"{scheme}://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        with pytest.raises(Failure, match=f"cannot reach {url}: no sign of life in time"):
+            await asyncio.wait_for(Publisher(url).publish(lines()), PATIENCE)
+
+
 async def test_the_input_fails() -> None:
     async def broken() -> AsyncGenerator[bytes, None]:
         yield tick(0).encode()

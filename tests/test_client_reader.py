@@ -7,12 +7,13 @@ import contextlib
 import json
 import os
 import random
+import re
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from aiohttp import web
@@ -21,9 +22,10 @@ from hypothesis import strategies as st
 
 from tick_gateway.client import Failure, Notice, Tick, read
 from tick_gateway.client import reader as reader_module
-from tick_gateway.client.common import Backoff, BadUsage, endpoint
+from tick_gateway.client.common import Backoff, BadUsage, endpoint, message_of
 from tick_gateway.client.reader import Item, Track
 
+from . import tls
 from .interop.cutting_proxy import Network
 from .process import PATIENCE, ROOT, GatewayProcess, Running, publish
 
@@ -258,6 +260,18 @@ async def test_a_refusal_on_the_way_ends_it_too() -> None:
             await read_all(url)
 
 
+@pytest.mark.parametrize("first", [True, False], ids=["at first", "on the way"])
+async def test_a_run_that_a_gateway_does_not_know_yet_is_waited_for(first: bool) -> None:
+    unknown = web.json_response({"error": "not_found", "message": "no run a is known"}, status=404)
+    answers: list[list[bytes] | web.Response] = [[b'{"t":1}'], unknown, unknown, [b'{"t":2}', END]]
+    script = Script(*answers[first:], run="a")
+    told: list[str] = []
+    async with serving(script.handle) as url:
+        items = await read_all(url, params={"run": "a"}, retry=first, status=told.append)
+    assert [item.data for item in items] == [b'{"t":1}', b'{"t":2}', END][first:]
+    assert sum("answered 404: no run a is known; trying again" in line for line in told) == 2
+
+
 async def test_overloaded_now_or_on_the_way() -> None:
     busy = web.Response(status=503, headers={"Retry-After": "0"}, text="full")
     async with serving(Script(busy, [END]).handle) as url:
@@ -287,6 +301,36 @@ async def test_unreachable() -> None:
         await read_all(f"127.0.0.1:{free_port()}")
 
 
+async def mute(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Never answers."""
+    await reader.read()
+    writer.close()
+
+
+async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Never comes to the end of an answer's head."""
+    writer.write(b"HTTP/1.1 200 OK\r\n")
+    with contextlib.suppress(OSError):
+        while not reader.at_eof():
+            writer.write(b"X-More: of it\r\n")
+            await writer.drain()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(reader.read(1 << 16), 0.02)
+    writer.close()
+
+
+@pytest.mark.parametrize("answer", [mute, drip])
+@pytest.mark.parametrize("scheme", ["http", "https"])
+async def test_a_port_that_never_answers(answer: Any, scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However rarely signs of life are asked for."""
+    monkeypatch.setattr(reader_module, "HEAD_SECONDS", 0.5)
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with server:
+        url = f"{scheme}://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        with pytest.raises(Failure, match=f"cannot reach {url}: (no sign of life in time|no TLS is spoken there)"):
+            await asyncio.wait_for(read_all(url, heartbeat=3600), PATIENCE)
+
+
 async def test_retry_waits_for_a_gateway_that_comes_late() -> None:
     port, tried = free_port(), asyncio.Event()
     reading = asyncio.create_task(read_all(f"127.0.0.1:{port}", retry=True, status=lambda line: tried.set()))
@@ -309,6 +353,28 @@ async def test_another_server() -> None:
     async with serving(Script(web.Response(text="<html>", content_type="text/html")).handle) as url:
         with pytest.raises(Failure, match="is no tick-gateway: it answered with text/html"):
             await read_all(url)
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b'{"error":"x","message":"said by a gateway"}', "said by a gateway"),
+        (b"one line\nand another", "one line"),
+        (
+            b"<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n<body><h1>502</h1></body></html>",
+            "502 Bad Gateway",
+        ),
+        (
+            b"<html><body><h1>503 Service\n Unavailable</h1>\nNo server is available.\n</body></html>",
+            "503 Service Unavailable",
+        ),
+        (b"<title>&lt;none&gt;</title>", "<none>"),
+        (b"<p>nothing", ""),
+        (b"", ""),
+    ],
+)
+def test_what_an_error_says(body: bytes, words: str) -> None:
+    assert message_of(body) == words
 
 
 async def test_the_token_is_sent() -> None:
@@ -422,6 +488,107 @@ def test_cat_goes_on_over_a_restart_of_the_gateway() -> None:
                 assert reading.stdout.wait(lambda lines: len(lines) == 5), reading.report()
         assert reading.stdout.lines == [*lines_of(range(3)), *lines_of(range(2))]
         assert '"reason":"shutdown"' in reading.stderr.text and '"complete":false' in reading.stderr.text
+
+
+def test_cat_tells_notices_where_they_stand() -> None:
+    """Both outputs in one place: a gap before the ticks behind it, and a reset between two runs."""
+    lines = lines_of(range(100))
+    with GatewayProcess("serve", "--ring", "20") as gateway:
+        publish(gateway.url, lines[:90], run="a")
+        publish(gateway.url, lines[:10], run="b")
+        command = [*cat(gateway.url, "--from", "a:5", "--limit", "20")]
+        with Running(["sh", "-c", 'exec "$@" 2>&1', "sh", *command]) as reading:
+            assert reading.wait() == 0, reading.report()
+    gap, *rest = reading.stdout.lines
+    assert json.loads(gap) == {"notice": "gap", "run": "a", "after": 5, "next": 80}
+    reset = json.loads(rest.pop(10))
+    assert (reset["notice"], reset["run"]) == ("reset", "b")
+    assert rest == [*lines[80:90], *lines[:10]]
+
+
+def test_cat_waits_for_a_run_that_a_restarted_gateway_does_not_know_yet() -> None:
+    lines = lines_of(range(6))
+    with (
+        GatewayProcess("serve") as first,
+        Network(first.port) as network,
+        Running(cat(network.proxy().url, "--run", "a", "--retry")) as reading,
+    ):
+        assert reading.stderr.find("answered 404: no run a is known; trying again"), reading.report()
+        publish(first.url, lines[:1], run="a")
+        assert reading.stdout.wait(lambda lines: len(lines) == 1), reading.report()
+        publish(first.url, lines[1:3], run="a")
+        assert reading.stdout.wait(lambda lines: len(lines) == 3), reading.report()
+        assert first.terminate() == 0
+        with GatewayProcess("serve") as second:
+            told = len(reading.stderr.lines)
+            network.target = second.port
+            assert reading.stderr.wait(lambda lines: any("answered 404" in line for line in lines[told:]))
+            publish(second.url, lines[3:], run="a")
+            assert reading.stdout.wait(lambda lines: len(lines) == 6), reading.report()
+            publish(second.url, lines[:1], run="b")  # ends the run
+            assert reading.wait() == 0, reading.report()
+    assert reading.stdout.lines == lines
+
+
+TLS = [
+    (["--cacert", "HERE"], "here", 0, ""),
+    (["--insecure"], "here", 0, ""),
+    (["--cacert", "ELSEWHERE"], "elsewhere", 1, "its certificate is not accepted: .*IP address mismatch"),
+    (["--insecure"], "elsewhere", 0, ""),
+    ([], "here", 1, "its certificate is not accepted: self-signed certificate; --cacert names whom to trust"),
+    (["--retry"], "here", 1, "its certificate is not accepted: self-signed certificate; --cacert names whom to trust"),
+    (["--insecure"], "plain", 1, "no TLS is spoken there"),
+    (["--cacert", "nowhere.pem"], "here", 2, "--cacert: nowhere.pem: No such file or directory"),
+    (["--cacert", "README.md"], "here", 2, "--cacert: README.md holds no certificate; accepted: PEM"),
+    (["--cacert", "HERE", "--insecure"], "here", 2, "--cacert contradicts --insecure"),
+]
+"""Flags, whose certificate the gateway shows, and how a command ends."""
+
+
+class Secured(NamedTuple):
+    """A gateway behind TLS with each certificate; ``files``: where these lie."""
+
+    gateway: GatewayProcess
+    urls: dict[str, str]
+    files: dict[str, str]
+
+
+@pytest.fixture(scope="module")
+def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
+    folder = tmp_path_factory.mktemp("tls")
+    here = tls.certificate(folder, "IP:127.0.0.1", name="here")
+    elsewhere = tls.certificate(folder, "DNS:elsewhere.example", name="elsewhere")
+    with contextlib.ExitStack() as stack:
+        gateway = stack.enter_context(GatewayProcess("serve", "--publish-token", "t"))
+        urls = {"plain": gateway.url.replace("http://", "https://")}
+        for name, file in (("here", here), ("elsewhere", elsewhere)):
+            urls[name] = stack.enter_context(Network(gateway.port, tls=tls.serving(file))).proxy().url
+        yield Secured(gateway, urls, {"HERE": str(here), "ELSEWHERE": str(elsewhere)})
+
+
+@pytest.mark.parametrize(
+    ("command", "flags", "shown", "code", "words"),
+    [*(("cat", *case) for case in TLS), *(("publish", *TLS[i]) for i in (0, 2, 5, 9))],
+)
+def test_tls(secured: Secured, command: str, flags: list[str], shown: str, code: int, words: str) -> None:
+    filled = [secured.files.get(flag, flag) for flag in flags]
+    more = ["--from", "-1", "--limit", "1"] if command == "cat" else ["--token", "t"]
+    tick = '{"t":5}'
+    if command == "cat" and not code:
+        plain = [sys.executable, "-m", "tick_gateway", "publish", secured.gateway.url, "--token", "t"]
+        subprocess.run(plain, input=tick.encode(), check=True, capture_output=True, timeout=PATIENCE, cwd=ROOT)
+    process = subprocess.run(
+        [sys.executable, "-m", "tick_gateway", command, secured.urls[shown], *filled, *more],
+        input=tick if command == "publish" else None, capture_output=True, text=True, timeout=PATIENCE, cwd=ROOT,
+    )  # fmt: skip
+    assert process.returncode == code, process.stderr
+    assert re.search(words, process.stderr), process.stderr
+    assert process.stdout.splitlines() == ([tick] if command == "cat" and not code else [])
+    told = process.stderr.splitlines()
+    if code:
+        assert len(told) == 1
+    elif command == "publish":
+        assert told[-1].startswith("1 tick published")
 
 
 @pytest.mark.parametrize(

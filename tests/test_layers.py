@@ -18,7 +18,7 @@ import tick_gateway
 ROOT = Path(tick_gateway.__file__).parent
 
 LAYERS = """
-errors
+errors  tls
 tick  forms  settings
 record  ring  view  accept  bar  reply  flags
 params  bus

@@ -6,6 +6,7 @@ All run on one event loop in a thread of its own, so that a test that waits does
 import asyncio
 import contextlib
 import socket
+import ssl
 import threading
 from collections.abc import Coroutine, Iterable
 from typing import Any, Self, TypeVar
@@ -46,11 +47,11 @@ class CuttingProxy:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"http{'s' if self._network.tls else ''}://127.0.0.1:{self.port}"
 
     async def serve(self) -> asyncio.Server:
         """Starts to listen, on a port that the system picks."""
-        server = await asyncio.start_server(self._connection, "127.0.0.1", 0)
+        server = await asyncio.start_server(self._connection, "127.0.0.1", 0, ssl=self._network.tls)
         self.port = server.sockets[0].getsockname()[1]
         return server
 
@@ -102,7 +103,8 @@ class CuttingProxy:
                 self.passed += len(data)
                 writer.write(data)
                 await writer.drain()
-                await asyncio.sleep(PACE)
+                if self._network.narrow:
+                    await asyncio.sleep(PACE)
         asks.cancel()
         for end_of_it in both:
             end_of_it.close()
@@ -121,10 +123,13 @@ class Network:
     Attributes:
         target: the port behind all of them; a gateway that is started anew has another.
         held: no connection gets through.
+        narrow: it is slow, and hands over small pieces.
+        tls: clients speak TLS to it, the target does not.
     """
 
-    def __init__(self, target: int) -> None:
+    def __init__(self, target: int, *, narrow: bool = True, tls: ssl.SSLContext | None = None) -> None:
         self.target = target
+        self.narrow, self.tls = narrow, tls
         self.held = False
         self._flows = asyncio.Event()
         self._flows.set()
@@ -158,7 +163,9 @@ class Network:
         self._flows.clear()
 
     async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """Connects to the target, with small buffers: a gateway soon sees that nobody reads."""
+        """Connects to the target; where it is narrow, with small buffers: a gateway soon sees that nobody reads."""
+        if not self.narrow:
+            return await asyncio.open_connection("127.0.0.1", self.target)
         connection = socket.socket()
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16_384)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, SEGMENT)
@@ -172,7 +179,7 @@ class Network:
 
     async def read(self, reader: asyncio.StreamReader) -> bytes:
         """Reads a piece, once pieces flow."""
-        data = await reader.read(PIECE)
+        data = await reader.read(PIECE if self.narrow else 1 << 16)
         await self._flows.wait()
         return data
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from ..tls import tls_options
+
 if TYPE_CHECKING:
     from .plan import Outcome, Plan
 
@@ -35,6 +37,7 @@ def _list(text: str, known: Sequence[str], flag: str) -> tuple[str, ...]:
 @click.option("--url", default="", metavar="URL", help="measure this gateway instead of one of the bench's own")
 @click.option("--pid", type=click.IntRange(1), metavar="PID", help="the process of that gateway, for CPU and memory")
 @click.option("--token", default="", metavar="TOKEN", help="its publish token")
+@tls_options
 @click.option("--transports", default="", metavar="NAMES", help="which of them, comma-separated (default: all)")
 @click.option("--clients", type=click.IntRange(1, 20_000), default=50, show_default=True, metavar="N",
               help="connections of each transport")  # fmt: skip
@@ -117,6 +120,8 @@ def _plan(transports: str, encoding: str, network: str, clients: int, checked: i
     networks = _list(network, NETWORKS, "--network")
     if given["url"] and networks != (LOOPBACK,):
         raise click.UsageError("--network: only a gateway of the bench's own can be put on another network (no --url)")
+    if not given["url"] and (given["cacert"] is not None or given["insecure"]):
+        raise click.UsageError("--cacert, --insecure: they are for an https:// address at --url")
     if pid is not None and not given["url"]:
         raise click.UsageError("--pid: it is of the gateway at --url")
     return Plan(

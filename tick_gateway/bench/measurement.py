@@ -101,13 +101,13 @@ class Measurement:
 
     def _publisher(self) -> Publisher:
         at, plan = self._at, self.plan
-        return Publisher(at.publisher, at.host, at.base, plan.token, plan.size, plan.patience)
+        return Publisher(at.publisher, at.host, at.base, plan.token, plan.size, plan.patience, at.tls)
 
     def _order(self, clients: int, checked: int, after: int, until: int | None = None) -> Order:
         speech = self._speech(self._at.host, self._at.base)
         return Order(
             self._place, self._at.readers, speech, self._run, after, clients, checked, self.plan.every,
-            self.plan.pause, until,
+            self.plan.pause, until, self._at.tls,
         )  # fmt: skip
 
     # ---- talking with the processes ----

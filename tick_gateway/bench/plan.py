@@ -24,6 +24,7 @@ class Plan:
         url: the gateway to measure; empty: each case gets one of its own.
         pid: that gateway's process, where it is known.
         token: for publishing.
+        cacert, insecure: whom to trust, for https.
         transports, encodings, networks: what is measured, each with each.
         clients: connections of a case. checked: how many of them are read tick by tick.
         processes: the reading processes that they are spread over.
@@ -38,6 +39,8 @@ class Plan:
     url: str
     pid: int | None
     token: str
+    cacert: str | None
+    insecure: bool
     transports: tuple[str, ...]
     encodings: tuple[str, ...]
     networks: tuple[str, ...]

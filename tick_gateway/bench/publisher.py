@@ -18,6 +18,7 @@ from typing import Final
 import orjson
 
 from ..sources.flock import Flock, padded
+from ..tls import Secured, reason
 from .decode import Body, Broken, parse_head
 from .place import Place, enter
 from .proc import on_its_own
@@ -68,12 +69,20 @@ class Publisher:
         address: family, and what ``connect`` takes.
         host, base: for the request; what the gateway is mounted under.
         patience: seconds that one write or read may last.
+        tls: how it is spoken to over https; None: it is http.
     """
 
     def __init__(
-        self, address: tuple[int, tuple[str, int]], host: str, base: str, token: str, size: int, patience: float
+        self,
+        address: tuple[int, tuple[str, int]],
+        host: str,
+        base: str,
+        token: str,
+        size: int,
+        patience: float,
+        tls: Secured | None = None,
     ) -> None:
-        self._address, self._patience = address, patience
+        self._address, self._patience, self._tls = address, patience, tls
         self._bodies = bodies(size)
         authorization = f"Authorization: Bearer {token}\r\n" if token else ""
         self._head = (
@@ -87,11 +96,7 @@ class Publisher:
         Raises:
             OSError, Broken: the gateway is gone.
         """
-        family, address = self._address
-        with socket.socket(family) as sock:
-            sock.settimeout(self._patience)
-            sock.connect(address)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        with self._connect() as sock:
             sock.sendall(f"{self._head}{errand.run}\r\n\r\n".encode())
             began = time.perf_counter()
             try:
@@ -103,6 +108,18 @@ class Publisher:
             except (BrokenPipeError, ConnectionResetError):
                 took = time.perf_counter() - began  # refused before the end: the answer says why
             return Published(errand.count, took, _problem(sock))
+
+    def _connect(self) -> socket.socket:
+        family, address = self._address
+        sock = socket.socket(family)
+        try:
+            sock.settimeout(self._patience)
+            sock.connect(address)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            return sock if self._tls is None else self._tls.wrap(sock)
+        except BaseException:
+            sock.close()
+            raise
 
     def _line(self, t: int) -> bytes:
         return b'{"t":%d,"ts":%d%s' % (t, time.time_ns(), self._bodies[t % len(self._bodies)])
@@ -156,6 +173,5 @@ def serve(publisher: Publisher, place: Place | None, pipe: Pipe) -> None:
         try:
             done = publisher.publish(errand)
         except (OSError, Broken) as error:
-            reason = (error.strerror if isinstance(error, OSError) else "") or str(error)
-            done = Published(0, 0.0, f"the publisher lost the gateway: {reason}")
+            done = Published(0, 0.0, f"the publisher lost the gateway: {reason(error)}")
         pipe.send(done)

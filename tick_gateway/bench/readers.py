@@ -10,12 +10,14 @@ import contextlib
 import heapq
 import selectors
 import socket
+import ssl
 import struct
 import time
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection as Pipe
 from typing import Final
 
+from ..tls import Secured, reason
 from .decode import Broken
 from .hearing import Answer, Watch
 from .place import Place, enter
@@ -42,6 +44,7 @@ class Order:
         every: as in the view, so that ticks left out are not missed.
         pause: seconds after which a pull that was answered with nothing asks again.
         until: the tick at which they are done, where that is known already.
+        tls: how the gateway is spoken to over https; None: it is http.
     """
 
     place: Place | None
@@ -54,6 +57,7 @@ class Order:
     every: int
     pause: float
     until: int | None = None
+    tls: Secured | None = None
 
 
 @dataclass(slots=True)
@@ -128,13 +132,30 @@ class Connection:
             if error := self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
                 raise OSError(error, "cannot connect")
             self._connected = True
-            self._load.selector.modify(self._sock, selectors.EVENT_READ, self)
-            self.ask(f"{self._load.order.run}:{self._load.order.after}")
+            if self._load.order.tls is not None:
+                self._sock = self._load.order.tls.wrap(self._sock, handshake=False)
+            self._begin()
+        elif self._answer is None:
+            self._begin()
         elif self.begun and not self.checked:
-            if not self._sock.recv_into(self._load.buffer, len(self._load.buffer), _DROP):
+            # What is dropped need not be deciphered either: past TLS, which a checked connection reads through.
+            if not socket.socket.recv_into(self._sock, self._load.buffer, len(self._load.buffer), _DROP):
                 raise Broken("the gateway closed the connection")
         else:
             self._read(self._sock.recv(_READ_BYTES))
+
+    def _begin(self) -> None:
+        """Go on with the handshake of TLS, where there is one; behind it, ask."""
+        awaited = selectors.EVENT_READ
+        try:
+            if isinstance(self._sock, ssl.SSLSocket):
+                self._sock.do_handshake()
+            self.ask(f"{self._load.order.run}:{self._load.order.after}")
+        except ssl.SSLWantReadError:
+            pass
+        except ssl.SSLWantWriteError:
+            awaited = selectors.EVENT_WRITE
+        self._load.selector.modify(self._sock, awaited, self)
 
     def ask(self, position: str) -> None:
         """Send a request for what comes after a position."""
@@ -240,11 +261,11 @@ class Load:
                 connection.ask(position)
             else:
                 connection.ready()
-        except BlockingIOError:
+        except (BlockingIOError, ssl.SSLWantReadError):
             return
         except (OSError, Broken) as error:
             self._cut += 1
-            self._problem = self._problem or (error.strerror if isinstance(error, OSError) else "") or str(error)
+            self._problem = self._problem or reason(error)
             self._alive.pop(connection, None)
             self._opening.discard(connection)
             connection.close()

@@ -20,7 +20,7 @@ def measure(plan: Plan, show: Show) -> list[Outcome]:
         BenchError: there is nothing to measure.
     """
     proc.allow_files(plan.clients + 256)
-    target = target_of(plan.url, plan.pid, plan.patience) if plan.url else None
+    target = target_of(plan) if plan.url else None
     outcomes: list[Outcome] = []
     for network in plan.networks:
         cases = [case for case in plan.cases() if case.network == network]

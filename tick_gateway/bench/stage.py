@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import re
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -24,6 +25,7 @@ from urllib.parse import urlsplit
 from urllib.request import urlopen
 
 from ..settings import ENV_PREFIX, Settings
+from ..tls import Secured, TrustError, reason, trust
 from . import proc
 from .network import GATEWAY_HOST
 from .place import Place
@@ -34,6 +36,7 @@ Address = tuple[int, tuple[str, int]]
 RUN_PREFIX: Final = "bench-"
 """How the names of the bench's own runs begin."""
 
+_PORTS: Final = {"http": 80, "https": 443}
 _PORT: Final = re.compile(rb"http://\S+?:(\d+)/")
 _LOOK_SECONDS: Final = 0.01
 _SPARE_TICKS: Final = 1000  # that memory holds beyond what a late reader reads
@@ -48,6 +51,7 @@ class Target:
         readers, publisher: where the two connect to: address family, and what ``connect`` takes.
         host: for the header of that name. base: what the gateway is mounted under, without a slash at its end.
         pid: of its process, or None.
+        tls: how it is spoken to over https; None: it is http.
     """
 
     readers: Address
@@ -55,46 +59,53 @@ class Target:
     host: str
     base: str
     pid: int | None
+    tls: Secured | None = None
 
 
-def target_of(url: str, pid: int | None, patience: float) -> Target:
-    """The gateway at an address that somebody named.
+def target_of(plan: Plan) -> Target:
+    """The gateway at the address that the plan names.
 
     Raises:
         BenchError: it is no address, nobody answers there, or somebody publishes there already.
     """
+    url = plan.url
     parts = urlsplit(url if "://" in url else f"http://{url}")
     try:
-        host, port = parts.hostname, parts.port or 80
-        if parts.scheme != "http" or not host:
+        host, port = parts.hostname, parts.port or _PORTS[parts.scheme]
+        if not host:
             raise ValueError
-    except ValueError:
+    except (ValueError, KeyError):
         raise BenchError(f"--url: {url!r:.200} is no address such as http://localhost:8000") from None
+    try:
+        context = trust(plan.cacert, plan.insecure)
+    except TrustError as error:
+        raise BenchError(str(error)) from None
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except (OSError, UnicodeError):
         raise BenchError(f"--url: there is no host {host:.200}") from None
-    meta = _meta(f"http://{parts.netloc}{parts.path.rstrip('/')}/meta", url, patience)
+    base = parts.path.rstrip("/")
+    meta = _meta(f"{parts.scheme}://{parts.netloc}{base}/meta", url, plan.patience, context)
     if meta.get("rate") and not str(meta.get("run")).startswith(RUN_PREFIX):
         raise BenchError(
             f"--url: ticks were published to {url} within the last ten seconds, and the bench would end that run; "
             "stop the publisher and wait for as long"
         )
     where = (int(family), (str(address[0]), int(address[1])))
-    return Target(where, where, parts.netloc, parts.path.rstrip("/"), pid)
+    secured = Secured(host, plan.cacert, plan.insecure) if parts.scheme == "https" else None
+    return Target(where, where, parts.netloc, base, plan.pid, secured)
 
 
-def _meta(address: str, url: str, patience: float) -> dict[str, Any]:
+def _meta(address: str, url: str, patience: float, context: ssl.SSLContext) -> dict[str, Any]:
     try:
-        with urlopen(address, timeout=patience) as answer:
+        with urlopen(address, timeout=patience, context=context) as answer:
             meta = json.load(answer)
         if not isinstance(meta["transports"], dict):
             raise ValueError
     except HTTPError as error:
         raise BenchError(f"--url: {url} answers {error.code} where a gateway has its /meta") from None
     except (URLError, OSError) as error:
-        reason = getattr(error, "reason", error)
-        raise BenchError(f"--url: {url} does not answer: {getattr(reason, 'strerror', None) or reason}") from None
+        raise BenchError(f"--url: {url} does not answer: {reason(getattr(error, 'reason', error))}") from None
     except (ValueError, KeyError, TypeError):
         raise BenchError(f"--url: {url} answers, but is no tick-gateway") from None
     return dict(meta)

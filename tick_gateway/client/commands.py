@@ -8,14 +8,17 @@ Ctrl-C.
 from __future__ import annotations
 
 import asyncio
+import ssl
 import sys
-from collections.abc import Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import aclosing
+from itertools import groupby
 from typing import Any, Final, NoReturn
 
 import click
 
-from .common import BadUsage, Failure
+from ..tls import TrustError, tls_options, trust
+from .common import BadUsage, Failure, Status
 from .pipes import Output, chunks
 from .publisher import Publisher
 from .reader import Item, Notice, Tick, read_batches
@@ -39,10 +42,11 @@ _PASSED_ON: Final = ("tail", "since", "run", "fields", "every", "lag", "backlog"
 @click.option("--heartbeat", type=click.FloatRange(1, 3600), default=15.0, show_default=True, metavar="SECONDS",
               help="signs of life on a quiet stream; after three missing ones it reconnects")  # fmt: skip
 @click.option("--token", metavar="TOKEN", help="sent as Authorization: Bearer")
-@click.option("--retry", is_flag=True, help="wait for a gateway that is not there yet")
+@tls_options
+@click.option("--retry", is_flag=True, help="wait for a gateway, and for the run, that is not there yet")
 @click.option("-q", "--quiet", is_flag=True, help="say nothing about lost connections and notices")
 def cat(url: str, start: str | None, limit: int | None, stamp: bool, heartbeat: float, token: str | None,
-        retry: bool, quiet: bool, **passed: str | None) -> None:  # fmt: skip
+        cacert: str | None, insecure: bool, retry: bool, quiet: bool, **passed: str | None) -> None:  # fmt: skip
     """Write every tick of the gateway at URL (such as localhost:8000) to standard output, a line each.
 
     Without --from, --tail or --since it begins with the newest tick. Where the connection is lost it comes back by
@@ -51,30 +55,31 @@ def cat(url: str, start: str | None, limit: int | None, stamp: bool, heartbeat: 
     """
     params = {name: text for name in _PASSED_ON if (text := passed[name]) is not None}
     params |= {"stamp": "1"} if stamp else {}
-    _run(_cat(url, start, limit, params, token, heartbeat, retry, quiet), "cat")
+    status = _say_nothing if quiet else _say
+
+    def batches() -> AsyncGenerator[list[Item], None]:
+        return read_batches(
+            url, start=start, limit=limit, params=params, token=token, heartbeat=heartbeat, retry=retry,
+            tls=_trust(cacert, insecure), status=status,
+        )  # fmt: skip
+
+    _run(_cat(batches, status), "cat")
 
 
-async def _cat(url: str, start: str | None, limit: int | None, params: dict[str, str], token: str | None,
-               heartbeat: float, retry: bool, quiet: bool) -> int:  # fmt: skip
+async def _cat(batches: Callable[[], AsyncGenerator[list[Item], None]], status: Status) -> int:
     if sys.stdout is None:
         raise BadUsage("standard output is closed")
     output = Output(sys.stdout.fileno())
 
     async def write() -> None:
-        status = _say_nothing if quiet else _say
-        batches = read_batches(
-            url, start=start, limit=limit, params=params, token=token, heartbeat=heartbeat, retry=retry, status=status
-        )
-        async with aclosing(batches):
-            async for items in batches:
+        async with aclosing(batches()) as reading:
+            async for items in reading:
                 try:
-                    await output.write(b"".join([item.data + b"\n" for item in items if isinstance(item, Tick)]))
+                    await _write(items, output, status)
                 except BrokenPipeError:
                     return
                 except OSError as error:
                     raise Failure(f"standard output: {error.strerror}") from None
-                if not quiet:
-                    _tell(items)
 
     writing, closing = asyncio.create_task(write()), asyncio.create_task(output.closed.wait())
     try:
@@ -88,11 +93,19 @@ async def _cat(url: str, start: str | None, limit: int | None, params: dict[str,
     return 0
 
 
-def _tell(items: list[Item]) -> None:
-    """The notices that a reader has to know of; that a stream begins, or ends as it was asked to, is none."""
-    for item in items:
-        if isinstance(item, Notice) and item.name != "hello" and item.fields.get("reason") != "limit":
-            _say(item.data.decode("utf-8", "replace"))
+async def _write(items: list[Item], output: Output, status: Status) -> None:
+    """Write ticks and tell notices, each in its turn: where both go to one place, a gap stands where ticks are gone."""
+    for told, group in groupby(items, _is_told):
+        if told:
+            for item in group:
+                status(item.data.decode("utf-8", "replace"))
+        else:
+            await output.write(b"".join([item.data + b"\n" for item in group if isinstance(item, Tick)]))
+
+
+def _is_told(item: Item) -> bool:
+    """Whether it is for people; that a stream begins, or ends as it was asked to, is nothing to tell."""
+    return isinstance(item, Notice) and item.name != "hello" and item.fields.get("reason") != "limit"
 
 
 @click.command()
@@ -100,10 +113,12 @@ def _tell(items: list[Item]) -> None:
 @click.option("--run", metavar="RUN", help="name of the run; where t falls, RUN-2, RUN-3 and so on follow")
 @click.option("--token", metavar="TOKEN", envvar="TICK_GATEWAY_PUBLISH_TOKEN", show_envvar=True,
               help="the gateway's publish token")  # fmt: skip
+@tls_options
 @click.option("--retry", is_flag=True, help="wait for a gateway that is not there yet")
 @click.option("--compress", is_flag=True, help="send compressed, each line at once, to a gateway on another machine")
 @click.option("-q", "--quiet", is_flag=True, help="say nothing about lost connections, and no figures at the end")
-def publish(url: str, run: str | None, token: str | None, retry: bool, compress: bool, quiet: bool) -> None:
+def publish(url: str, run: str | None, token: str | None, cacert: str | None, insecure: bool, retry: bool,
+            compress: bool, quiet: bool) -> None:  # fmt: skip
     """Publish standard input, a JSON object with an integer "t" a line, to the gateway at URL (such as localhost:8000).
 
     Each line stays here until the gateway has acknowledged it, and goes out again after a lost connection; the gateway
@@ -111,14 +126,21 @@ def publish(url: str, run: str | None, token: str | None, retry: bool, compress:
     and reading pauses. A falling t begins a new run. Lines that are refused are told on standard error, and the exit
     code is 1.
     """
-    _run(_publish(url, run, token, retry, compress, quiet), "publish")
+    status = _say_nothing if quiet else _say
+
+    def publisher() -> Publisher:
+        return Publisher(
+            url, run=run, token=token, retry=retry, tls=_trust(cacert, insecure), compress=compress, status=status,
+            refused=_say,
+        )  # fmt: skip
+
+    _run(_publish(publisher, status), "publish")
 
 
-async def _publish(url: str, run: str | None, token: str | None, retry: bool, compress: bool, quiet: bool) -> int:
+async def _publish(make: Callable[[], Publisher], status: Status) -> int:
     if sys.stdin is None:
         raise BadUsage("standard input is closed")
-    status = _say_nothing if quiet else _say
-    publisher = Publisher(url, run=run, token=token, retry=retry, compress=compress, status=status, refused=_say)
+    publisher = make()
     tally = publisher.tally
     try:
         async with aclosing(chunks(sys.stdin.fileno())) as input_chunks:
@@ -129,6 +151,13 @@ async def _publish(url: str, run: str | None, token: str | None, retry: bool, co
         raise
     status(str(tally))
     return 1 if tally.refused else 0
+
+
+def _trust(cacert: str | None, insecure: bool) -> ssl.SSLContext | None:
+    try:
+        return trust(cacert, insecure) if insecure or cacert is not None else None
+    except TrustError as error:
+        raise BadUsage(str(error)) from None
 
 
 def _run(command: Coroutine[Any, Any, int], name: str) -> NoReturn:

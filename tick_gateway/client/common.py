@@ -4,19 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import html
 import json
 import os
 import random
+import re
+import ssl
 from collections.abc import Callable, Mapping
 from typing import Final
 
 import aiohttp
 from yarl import URL
 
+from .. import tls
+
 Status = Callable[[str], None]
 """Takes one line for people about what the connection does."""
 
 MAX_LINE: Final = 1 << 26  # bytes; a line beyond it is no tick that any gateway accepts
+HEAD_SECONDS: Final = 30.0
+"""How long an answer may take to begin. A gateway sends its head at once; a port that never says anything is none."""
+
+_TITLE: Final = re.compile(r"<(title|h1)\b[^>]*>(.*?)</\1", re.DOTALL | re.IGNORECASE)
 _ACCEPTED: Final = "accepted: HOST:PORT, or an http:// or https:// address"
 
 
@@ -97,18 +106,45 @@ def where(url: URL) -> str:
     return str(url.origin())
 
 
+def connector(trusted: ssl.SSLContext | None) -> aiohttp.TCPConnector:
+    """How a session connects; ``trusted``: whom it trusts, for https, and None: the system's certificates."""
+    return aiohttp.TCPConnector(ssl=True if trusted is None else trusted)
+
+
+def lost_to(url: URL, error: Exception, connected: bool) -> Lost:
+    """A connection that a network error took, or kept from being.
+
+    Raises:
+        Failure: a certificate is not accepted, and none was before: that is no gateway that is not there yet.
+    """
+    lost = Lost(f"{where(url)}: {explain(error)}")
+    if isinstance(error, ssl.SSLCertVerificationError) and not connected:
+        raise Failure(f"cannot reach {lost}")
+    return lost
+
+
 def explain(error: BaseException) -> str:
     """A network error as one short clause."""
     if isinstance(error, aiohttp.ClientConnectorError):
-        number = error.os_error.errno or 0  # negative: the resolver's own, which os.strerror does not know
-        return os.strerror(number) if number > 0 else error.strerror or str(error.os_error)
-    if isinstance(error, TimeoutError):
+        return _explain_os(error.os_error)
+    if isinstance(error, TimeoutError):  # an OSError, too
         return "no sign of life in time"
     if isinstance(error, aiohttp.ClientPayloadError):
         return "the answer broke off"
     if isinstance(error, aiohttp.ServerDisconnectedError):
         return "the connection was closed"
+    if isinstance(error, OSError):
+        return _explain_os(error)
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def _explain_os(error: OSError) -> str:
+    if isinstance(error, ssl.SSLError):
+        return tls.explain(error)
+    if isinstance(error, ConnectionError) and not error.errno:
+        return "the connection was closed"
+    number = error.errno or 0  # negative: the resolver's own, which os.strerror does not know
+    return os.strerror(number) if number > 0 else error.strerror or str(error) or type(error).__name__
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
@@ -119,8 +155,11 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
 
 
 def message_of(body: bytes) -> str:
-    """What the body of an error says: the gateway's ``message``, or its first line."""
+    """What the body of an error says: the gateway's ``message``, a proxy's title, or else the first line."""
     with contextlib.suppress(ValueError, KeyError, TypeError):
         return str(json.loads(body)["message"])
-    lines = body.decode("utf-8", "replace").split("\n")
-    return lines[0].strip()[:200]
+    text = body.decode("utf-8", "replace").strip()
+    if text.startswith("<"):
+        title = _TITLE.search(text)
+        return " ".join(html.unescape(title[2]).split())[:200] if title else ""
+    return text.partition("\n")[0].strip()[:200]

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import json
 import secrets
+import ssl
 import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any, Final
@@ -21,14 +22,16 @@ from ..errors import TickError
 from ..sources.body import Line, Lines
 from ..tick import RUN_ID, parse
 from .common import (
+    HEAD_SECONDS,
     MAX_LINE,
     Backoff,
     BadUsage,
     Failure,
     Lost,
     Status,
+    connector,
     endpoint,
-    explain,
+    lost_to,
     message_of,
     retry_after,
     where,
@@ -51,6 +54,7 @@ class Publisher:
         run: the name of the input's run; None: one is made. Where ``t`` falls in the input, ``-2``, ``-3`` … follow.
         token: sent as ``Authorization: Bearer``.
         retry: try again also where the first connection cannot be had.
+        tls: whom to trust, for https; None: the system's certificates.
         compress: send compressed, message by message, where the gateway takes it: from another machine.
         ack_seconds: how long the gateway may owe an answer before its connection counts as dead.
         window: the ticks not settled yet; None: one of the default size.
@@ -68,6 +72,7 @@ class Publisher:
         run: str | None = None,
         token: str | None = None,
         retry: bool = False,
+        tls: ssl.SSLContext | None = None,
         compress: bool = False,
         ack_seconds: float = ACK_SECONDS,
         window: Window | None = None,
@@ -79,7 +84,8 @@ class Publisher:
         self._address = endpoint(url, "/ws/publish")
         self._base = run or f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{secrets.token_hex(3)}"
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
-        self._retry = retry
+        self._retry, self._connected = retry, False
+        self._tls = tls
         self._window_bits = 15 if compress else 0  # 0: no offer
         self._ack_seconds = ack_seconds
         self._window = Window() if window is None else window
@@ -94,11 +100,14 @@ class Publisher:
         """Publish the lines in ``chunks`` (cut anywhere), and return once the gateway has answered for each of them.
 
         Raises:
-            Failure: the gateway refuses to be published to, or the first connection cannot be had (without ``retry``).
+            Failure: the gateway refuses to be published to, or the first connection cannot be had (without ``retry``,
+                or for its certificate).
         """
         begun = time.monotonic()
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS)
-        async with aiohttp.ClientSession(timeout=timeout, headers=self._headers) as session:
+        async with aiohttp.ClientSession(
+            timeout=timeout, headers=self._headers, connector=connector(self._tls)
+        ) as session:
             feeding = asyncio.create_task(self._feed(chunks))
             connecting = asyncio.create_task(self._connect(session))
             try:
@@ -171,8 +180,8 @@ class Publisher:
             except Lost as error:
                 lost = error
             except (aiohttp.ClientError, OSError, TimeoutError) as error:
-                lost = Lost(f"{where(self._address)}: {explain(error)}")
-            if not self._retry:
+                lost = lost_to(self._address, error, self._connected)
+            if not (self._retry or self._connected):
                 raise Failure(f"cannot reach {lost}")
             if self.tally.published > published:
                 backoff.reset()
@@ -182,16 +191,17 @@ class Publisher:
         """One connection, to the end of the input or of the run, or until it is lost."""
         run = self.tally.runs[-1]
         try:
-            ws = await session.ws_connect(
-                self._address,
-                headers={"Tick-Run": run},
-                compress=self._window_bits,
-                heartbeat=_HEARTBEAT,
-                timeout=aiohttp.ClientWSTimeout(ws_close=_CLOSE_SECONDS),
-            )
+            async with asyncio.timeout(HEAD_SECONDS):
+                ws = await session.ws_connect(
+                    self._address,
+                    headers={"Tick-Run": run},
+                    compress=self._window_bits,
+                    heartbeat=_HEARTBEAT,
+                    timeout=aiohttp.ClientWSTimeout(ws_close=_CLOSE_SECONDS),
+                )
         except aiohttp.WSServerHandshakeError as error:
             raise await self._no_handshake(session, error) from None
-        self._retry = True
+        self._connected = True
         self._window.connected()
         self._owed_since = 0.0
         sending = asyncio.create_task(self._send(ws, run))

@@ -7,6 +7,8 @@ interpreted: a reader that skipped in silence would be no reader of every tick.
 
 from __future__ import annotations
 
+import asyncio
+import ssl
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -17,14 +19,16 @@ from yarl import URL
 
 from ..sources.body import Lines
 from .common import (
+    HEAD_SECONDS,
     MAX_LINE,
     Backoff,
     BadUsage,
     Failure,
     Lost,
     Status,
+    connector,
     endpoint,
-    explain,
+    lost_to,
     message_of,
     retry_after,
     where,
@@ -33,6 +37,7 @@ from .common import (
 HEARTBEAT: Final = 15.0  # seconds between signs of life that the gateway is asked for
 _DEAD_AFTER: Final = 3  # heartbeats without one after which a connection is given up
 _CONNECT_SECONDS: Final = 10.0
+_REFUSAL_BYTES: Final = 1 << 16  # of a refusal's body are looked at
 _STARTS: Final = ("from_t", "last_t", "tail", "since", "Last-Event-ID")
 
 
@@ -147,6 +152,7 @@ async def read(
     token: str | None = None,
     heartbeat: float = HEARTBEAT,
     retry: bool = False,
+    tls: ssl.SSLContext | None = None,
     status: Status = lambda line: None,
 ) -> AsyncGenerator[Item, None]:
     """Yield every tick and notice, reconnecting by itself; ends after ``limit`` ticks or a final ``end`` notice.
@@ -159,16 +165,19 @@ async def read(
         token: sent as ``Authorization: Bearer``.
         heartbeat: seconds between signs of life that the gateway is asked for; after three without one the connection
             counts as dead.
-        retry: try again also where the first connection cannot be had.
+        retry: try again also where the first connection cannot be had, and wait for a ``run`` that is not known yet.
+        tls: whom to trust, for https; None: the system's certificates.
         status: told in one line whenever a connection is lost.
 
     Raises:
-        Failure: the gateway refuses (its own message), the first connection cannot be had (without ``retry``), or
-            what answers is no gateway.
+        Failure: the gateway refuses (its own message), the first connection cannot be had (without ``retry``, or for
+            its certificate), or what answers is no gateway.
     """
-    async for items in read_batches(
-        url, start=start, limit=limit, params=params, token=token, heartbeat=heartbeat, retry=retry, status=status
-    ):
+    batches = read_batches(
+        url, start=start, limit=limit, params=params, token=token, heartbeat=heartbeat, retry=retry, tls=tls,
+        status=status,
+    )  # fmt: skip
+    async for items in batches:
         for item in items:
             yield item
 
@@ -182,6 +191,7 @@ async def read_batches(
     token: str | None = None,
     heartbeat: float = HEARTBEAT,
     retry: bool = False,
+    tls: ssl.SSLContext | None = None,
     status: Status = lambda line: None,
 ) -> AsyncGenerator[list[Item], None]:
     """As ``read``, but yield together what came together: between two lists nothing more was there yet."""
@@ -195,14 +205,17 @@ async def read_batches(
     track, backoff = Track(start), Backoff()
     headers = {"Accept-Encoding": "identity"} | ({"Authorization": f"Bearer {token}"} if token else {})
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS, sock_read=_DEAD_AFTER * heartbeat)
-    async with aiohttp.ClientSession(timeout=timeout, headers=headers) as session:
+    connected = False
+    async with aiohttp.ClientSession(timeout=timeout, headers=headers, connector=connector(tls)) as session:
         while True:
             query = _query(asked, track.position if track.t is not None else start, limit, heartbeat)
             lost = Lost(f"{where(address)} ended the connection")
             try:
-                async with session.get(address.update_query(query)) as response:
-                    await _check(response, address)
-                    retry = True
+                async with asyncio.timeout(HEAD_SECONDS):
+                    response = await session.get(address.update_query(query))
+                async with response:
+                    await _check(response, address, "run" in asked and (retry or connected))
+                    connected = True
                     track.connected(response.headers.get("Tick-Run"))
                     async for items in _items(response, track, asked.get("tail") == "0"):
                         ticks = sum(isinstance(item, Tick) for item in items)
@@ -216,8 +229,8 @@ async def read_batches(
             except Lost as error:
                 lost = error
             except (aiohttp.ClientError, OSError, TimeoutError) as error:
-                lost = Lost(f"{where(address)}: {explain(error)}")
-            if not retry:
+                lost = lost_to(address, error, connected)
+            if not (retry or connected):
                 raise Failure(f"cannot reach {lost}")
             await backoff.wait(lost, status)
 
@@ -233,14 +246,18 @@ def _query(asked: Mapping[str, str], position: str | None, limit: int | None, he
     return query
 
 
-async def _check(response: aiohttp.ClientResponse, address: URL) -> None:
-    """Raise unless a stream begins: Failure where asking again is of no use, Lost where it may be."""
+async def _check(response: aiohttp.ClientResponse, address: URL, run_may_come: bool) -> None:
+    """Raise unless a stream begins: Failure where asking again is of no use, Lost where it may be.
+
+    ``run_may_come``: a run was asked for, and a gateway that does not know it may learn of it: after a restart without
+    history it knows no run before its publisher is back.
+    """
     if response.status == 200:
         if response.content_type != "application/x-ndjson":
             raise Failure(f"{where(address)} is no tick-gateway: it answered with {response.content_type}")
         return
-    message = message_of(await response.read()) or response.reason or "no reason given"
-    if response.status in (408, 425, 429) or response.status >= 500:
+    message = message_of(await response.content.read(_REFUSAL_BYTES)) or response.reason or "no reason given"
+    if response.status in (408, 425, 429) or response.status >= 500 or (response.status == 404 and run_may_come):
         raise Lost(f"{where(address)} answered {response.status}: {message}", retry_after(response.headers))
     refusal = BadUsage if response.status == 400 else Failure
     raise refusal(f"{where(address)} answered {response.status}: {message}", response.status)
