@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from tests import tls
+from tests.interop.cutting_proxy import Network
 from tests.process import ROOT, GatewayProcess, Running
 from tick_gateway.cli import main
 from tick_gateway.transports import TRANSPORTS
@@ -190,3 +192,27 @@ def children(pid: int) -> list[int]:
     while not (found := path.read_text().split()):
         assert Path(f"/proc/{pid}").exists()
     return list(map(int, found))
+
+
+def test_a_gateway_behind_tls(tmp_path: Path) -> None:
+    own = tls.certificate(tmp_path, "IP:127.0.0.1")
+    options = ("--clients", "3", "--checked", "2", "--seconds", "0.3", "--catch-up", "200", "--json", "-")
+    with GatewayProcess("serve") as gateway, Network(gateway.port, narrow=False, tls=tls.serving(own)) as network:
+        url = network.proxy().url
+        assert url.startswith("https://")
+        process = run("--url", url, "--cacert", str(own), *options)
+        assert process.process.returncode == 0, process.report()
+        outcomes = json.loads(process.stdout.text)["outcomes"]
+        assert [one["transport"] for one in outcomes] == NAMES
+        for one in outcomes:
+            figures(one)
+            assert one["catch_up_ms"] > 0
+        unknown = refused("--url", url, *SMALL)
+        assert "does not answer: its certificate is not accepted: self-signed certificate" in unknown
+        assert "does not answer: no TLS is spoken there" in refused("--url", gateway.url.replace("http", "https"))
+        assert run("--url", url, "--insecure", *SMALL, "--transports", "sse").process.returncode == 0
+
+
+def test_flags_of_tls_need_an_address() -> None:
+    assert "--url" in refused("--insecure")
+    assert "nowhere.pem: No such file" in refused("--url", "https://127.0.0.1:1", "--cacert", "nowhere.pem")

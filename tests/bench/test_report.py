@@ -16,7 +16,8 @@ from tick_gateway.bench.table import Table, remarks
 
 def plan(**changes: object) -> Plan:
     values: dict[str, object] = {
-        "url": "", "pid": None, "token": "secret", "transports": ("websocket", "sse", "longpoll"),
+        "url": "", "pid": None, "token": "secret", "cacert": None, "insecure": False,
+        "transports": ("websocket", "sse", "longpoll"),
         "encodings": ("identity",), "networks": (LOOPBACK,), "clients": 10, "checked": 10, "processes": 1,
         "rate": 100.0, "size": 1000, "seconds": 1.0, "fields": "", "every": 1, "batch": 0, "limit": 100, "pause": 0.05,
         "catch_up": 1000, "patience": 5.0,

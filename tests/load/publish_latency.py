@@ -182,7 +182,8 @@ def main() -> None:
     took.sort()
     print(
         f"{args.kept}: {len(took)} calls, {args.clients} {args.kind} readers: "
-        f"median {statistics.median(took) * 1e6:.1f} us, p99 {took[int(len(took) * 0.99)] * 1e6:.1f} us, p99.9 {took[int(len(took) * 0.999)] * 1e6:.1f} us, "
+        f"median {statistics.median(took) * 1e6:.1f} us, p99 {took[int(len(took) * 0.99)] * 1e6:.1f} us, "
+        f"p99.9 {took[int(len(took) * 0.999)] * 1e6:.1f} us, "
         f"max {took[-1] * 1e6:.0f} us; {flushes} flushes"
     )
 
