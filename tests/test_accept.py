@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tick_gateway.accept import choose, qualities, takes
+from tick_gateway.accept import choose, qualities, reads_one_frame, takes
 from tick_gateway.errors import NotAcceptable
 
 
@@ -49,6 +49,28 @@ def test_nothing_is_left(header: str) -> None:
 def test_nothing_is_left_where_nothing_is_compressed() -> None:
     with pytest.raises(NotAcceptable, match="there are: identity$"):
         choose("gzip, identity;q=0")
+
+
+@pytest.mark.parametrize(
+    ("user_agent", "expected"),
+    [
+        ("got (https://github.com/sindresorhus/got)", True),
+        ("node", True),
+        ("undici", True),
+        ("Bun/1.4.5", False),
+        ("Deno/2.9.6", False),
+        ("curl/8.5.0", False),
+        ("python-httpx/0.28.1", False),
+        (
+            "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/156.0.0.0 Safari/537.36",
+            False,
+        ),
+        ("nodepad", False),
+        ("", False),
+    ],
+)
+def test_clients_that_read_one_zstd_frame(user_agent: str, expected: bool) -> None:
+    assert reads_one_frame(user_agent) is expected
 
 
 @given(st.text(max_size=60))

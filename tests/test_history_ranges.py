@@ -108,6 +108,52 @@ async def test_whole_blocks_go_out_as_they_lie_on_disk(scene: Served) -> None:
     assert plain([first, *middle, last]) == scene.lines("A", 43, 644)
 
 
+GOT = "got (https://github.com/sindresorhus/got)"
+
+
+@pytest.mark.parametrize(
+    ("target", "user_agent", "cached"),
+    [
+        (f"/range?run=A&t1={A[-1]}", GOT, "private, max-age=31536000, immutable"),
+        (f"/range?run=A&t1={A[-1]}", "node", "private, max-age=31536000, immutable"),
+        (f"/range?run=A&t1={A[-1]}&format=ndjson", "anybody", "public, max-age=31536000, immutable"),
+        (f"/range?run=A&t1={A[-1]}&format=json", GOT, "private, max-age=31536000, immutable"),
+        ("/range?run=A", "undici", "no-store"),
+        ("/range?run=A&format=ndjson", "anybody", "no-store"),
+        ("/incremental?run=A&limit=9999&format=ndjson", GOT, "no-store"),
+        ("/poll?last_t=A:-1&limit=9999", GOT, "no-store"),
+    ],
+)
+async def test_who_reads_one_frame_gets_one(scene: Served, target: str, user_agent: str, cached: str) -> None:
+    """Some clients drop all behind the first frame without a word: known ones, and who asks for a form by name."""
+    async with (
+        ClientSession(auto_decompress=False) as session,
+        session.get(
+            f"http://127.0.0.1:{scene.port}{target}", headers={"Accept-Encoding": "zstd", "User-Agent": user_agent}
+        ) as answer,
+    ):
+        assert (answer.headers["Content-Encoding"], answer.headers["Cache-Control"]) == ("zstd", cached)
+        body = await answer.read()
+    decoder = zstandard.ZstdDecompressor().decompressobj()
+    found = decoder.decompress(body)
+    assert (decoder.eof, decoder.unused_data) == (True, b"")
+    assert all(line in found for line in scene.lines("A", 0, A[-1]))
+
+
+@pytest.mark.parametrize(
+    ("asked", "given"),
+    [("zstd", None), ("gzip, deflate, br, zstd", "gzip"), ("zstd, gzip;q=0.1", "gzip"), ("*", "gzip")],
+)
+@pytest.mark.parametrize("path", ["/ndjson", "/sse", "/stream", "/"])
+async def test_streams_in_frames_are_not_for_who_reads_one(
+    scene: Served, path: str, asked: str, given: str | None
+) -> None:
+    answer = await scene.get(f"{path}?run=A&limit=100&from_t=A:-1", Accept_Encoding=asked, User_Agent=GOT)
+    assert answer.headers.get("Content-Encoding") == given
+    body = await answer.read()
+    assert all(line in body for line in scene.lines("A", 0, A[99])) and b'"reason":"limit"' in body
+
+
 async def test_answers_that_never_change(scene: Served) -> None:
     """Those alone whose URL names the run, and whose end is stored."""
     tip = scene.ledger.tip[1]

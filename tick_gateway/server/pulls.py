@@ -14,7 +14,7 @@ from ..hub import Hub
 from ..params import Query, whole
 from ..ring import Batch, Run
 from ..tick import Position, Tick
-from ..transports.base import pull_coding, query_of
+from ..transports.base import first_frame_only, pull_coding, query_of
 from ..transports.pull import PULL_HEADERS, answer, gap_header, wants_ndjson
 from ..waiting import batches_of, until_done
 from ..wire.compression import Coding
@@ -34,6 +34,9 @@ async def range_(request: web.Request, hub: Hub) -> web.StreamResponse:
     run = hub.bus.run(_run_name(query))
     # Stored blocks are compressed already, whatever the settings say of compression.
     wants_zstd = choose(request.headers.get("Accept-Encoding", ""), "zstd", "gzip") == "zstd"
+    # They are frames in a row. Who asks for a form of the answer by name gets one.
+    private = first_frame_only(request)
+    wants_zstd = wants_zstd and query.format is None and not private
     low = await lower_bound(hub.feed, run, query)
     wanted = Range(hub.feed, hub.fanout.encoder, run, query, low, zstd=wants_zstd, ndjson=ndjson)
     headers["Tick-Run"] = run.id
@@ -43,8 +46,8 @@ async def range_(request: web.Request, hub: Hub) -> web.StreamResponse:
     if wanted.gaps:
         headers["Tick-Gap"] = gap_header(wanted.gaps)
     elif query.run is not None and query.t1 is not None and _stored(hub, run, query.t1):
-        what = f"{low} {wanted.high} {query.t1} {query.view} {query.limit} {ndjson} {name}"
-        if (fresh := _immutable(request, run, what, headers, weak=bool(name))) is not None:
+        what = f"{low} {wanted.high} {query.t1} {query.view} {query.limit} {ndjson} {name} {wanted.zstd}"
+        if (fresh := _immutable(request, run, what, headers, weak=bool(name), private=private)) is not None:
             return fresh
     response = web.StreamResponse(headers=headers)
     await response.prepare(request)
@@ -76,11 +79,20 @@ def _stored(hub: Hub, run: Run, t: int) -> bool:
 
 
 def _immutable(
-    request: web.Request, run: Run, name: str, headers: dict[str, str], *, weak: bool = False
+    request: web.Request,
+    run: Run,
+    name: str,
+    headers: dict[str, str],
+    *,
+    weak: bool = False,
+    private: bool = False,
 ) -> web.Response | None:
-    """Name an answer that never changes; a 304 where the client has it already."""
+    """Name an answer that never changes; a 304 where the client has it already. ``private``: it is made for this kind
+    of client alone, and no cache that others share may keep it."""
     digest = hashlib.sha256(f"{run.id} {run.started} {name}".encode()).hexdigest()[:24]
     headers |= {"ETag": f'{"W/" if weak else ""}"{digest}"', "Cache-Control": IMMUTABLE}
+    if private:
+        headers["Cache-Control"] = IMMUTABLE.replace("public", "private")
     known = request.if_none_match or ()
     if any(tag.value in (digest, "*") for tag in known):
         kept = {key: value for key, value in headers.items() if key in ("ETag", "Cache-Control", "Vary", "Tick-Run")}

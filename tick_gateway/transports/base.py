@@ -13,7 +13,7 @@ from typing import Final
 
 from aiohttp import web
 
-from ..accept import choose
+from ..accept import choose, reads_one_frame
 from ..errors import Overloaded, TooManyViews
 from ..hub import Hub
 from ..params import Query, parse_query
@@ -86,12 +86,17 @@ def refusal(hub: Hub, variant: Variant) -> Overloaded | None:
 
 
 def live_coding(request: web.Request, hub: Hub) -> Coding | None:
-    """The content coding of a stream; None: none.
+    """The content coding of a stream; None: none. In zstd it is a row of frames, of which some clients read one.
 
     Raises:
         NotAcceptable: see ``accept.choose``.
     """
-    return _coding(request, hub, "gzip", "zstd")
+    return _coding(request, hub, *(("gzip",) if first_frame_only(request) else ("gzip", "zstd")))
+
+
+def first_frame_only(request: web.Request) -> bool:
+    """Whether the client is known to read one zstd frame of an answer, and no more."""
+    return reads_one_frame(request.headers.get("User-Agent", ""))
 
 
 def pull_coding(request: web.Request, hub: Hub) -> Coding | None:
