@@ -1,15 +1,15 @@
 // Every tick by asking now and then for what is new, each once and in order.
 //   node incremental.mjs http://localhost:8000
 //   <script type="module" src="incremental.mjs">    on a page of the gateway
-const url = globalThis.process?.argv[2] ?? location.href;
-let position = null; // where the gateway said to go on
+const url = globalThis.process?.argv[2].replace(/\/?$/, '/') ?? location.href; // a path in it is kept
+const silence = 45_000; // ms: an answer comes at once, so that a connection without one is dead
+let start = 'tail=1'; // the newest tick, and then what the gateway says
 
 for (;;) {
   let ticks = [];
   try {
-    const address = new URL('/incremental?stamp=1', url); // stamp: each tick comes with its run
-    if (position) address.searchParams.set('from_t', position);
-    const response = await fetch(address);
+    const address = new URL(`incremental?stamp=1&${start}`, url); // stamp: each tick comes with its run
+    const response = await fetch(address, { signal: AbortSignal.timeout(silence) });
     if (!response.ok) throw new Error(`${response.status} ${await response.text()}`);
     for (const notice of ['Tick-Gap', 'Tick-Reset']) {
       // gap: ticks are gone for good; reset: another run begins
@@ -17,7 +17,8 @@ for (;;) {
     }
     ticks = await response.json();
     for (const { run, t } of ticks) console.log(run, t); // the tick itself: its member data
-    position = response.headers.get('Tick-Next') ?? position;
+    const next = response.headers.get('Tick-Next');
+    start = next ? `from_t=${next}` : ''; // none: no tick came yet, so that all are new
   } catch (error) {
     console.warn(String(error));
   }

@@ -7,20 +7,22 @@ import time
 import urllib.request
 
 url = sys.argv[1].rstrip("/")
-position = ""  # where the gateway said to go on
+silence = 45  # seconds: an answer comes at once, so that a connection without one is dead
+start = "tail=1"  # the newest tick, and then what the gateway says
 
 while True:
     ticks = []
     try:
-        query = "stamp=1" + (f"&from_t={position}" if position else "")  # stamp: each tick comes with its run
-        with urllib.request.urlopen(f"{url}/incremental?{query}", timeout=60) as response:
+        query = f"stamp=1&{start}"  # stamp: each tick comes with its run
+        with urllib.request.urlopen(f"{url}/incremental?{query}", timeout=silence) as response:
             ticks = json.load(response)
         for notice in ("Tick-Gap", "Tick-Reset"):
             if notice in response.headers:  # gap: ticks are gone for good; reset: another run begins
                 print(notice, response.headers[notice], file=sys.stderr)
         for tick in ticks:
             print(tick["run"], tick["t"], flush=True)  # the tick itself: tick["data"]
-        position = response.headers.get("Tick-Next", position)
+        following = response.headers.get("Tick-Next")
+        start = f"from_t={following}" if following else ""  # none: no tick came yet, so that all are new
     except (OSError, http.client.HTTPException) as error:
         print(repr(error), file=sys.stderr)
     if not ticks:  # while there is more, ask at once: an answer holds at most a thousand

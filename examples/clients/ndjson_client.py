@@ -7,14 +7,14 @@ import time
 import urllib.request
 
 url = sys.argv[1].rstrip("/")
+silence = 45  # seconds: a sign of life comes every 15, so that a connection without any is dead
 position = ""  # RUN:T of the last tick that we have: all that is needed to go on after it
 over = False
 
 while not over:
     try:
         query = "stamp=1" + (f"&from_t={position}" if position else "")  # stamp: each tick comes with its run
-        # A sign of life comes every 15 seconds, so that the timeout finds connections that died in silence.
-        with urllib.request.urlopen(f"{url}/ndjson?{query}", timeout=45) as answer:
+        with urllib.request.urlopen(f"{url}/ndjson?{query}", timeout=silence) as answer:
             for line in answer:
                 if not line.endswith(b"\n"):
                     break  # the connection broke inside of a line: it is dropped and asked for again

@@ -6,14 +6,14 @@ import time
 import urllib.request
 
 url = sys.argv[1].rstrip("/")
+silence = 45  # seconds: a sign of life comes every 15, so that a connection without any is dead
 position = ""  # the id of the last event that we have, RUN:T: all that is needed to go on after it
 wait = 1.0  # seconds, until the gateway says otherwise
 
 while position != "end":  # the id of an end that is final
     try:
         head = {"Last-Event-ID": position} if position else {}
-        # A sign of life comes every 15 seconds, so that the timeout finds connections that died in silence.
-        with urllib.request.urlopen(urllib.request.Request(f"{url}/sse", headers=head), timeout=45) as answer:
+        with urllib.request.urlopen(urllib.request.Request(f"{url}/sse", headers=head), timeout=silence) as answer:
             event = {"event": "message"}
             for raw in answer:
                 field, _, value = raw.decode().rstrip("\r\n").partition(":")

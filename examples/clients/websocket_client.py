@@ -9,17 +9,23 @@ import sys
 
 import aiohttp
 
+silence = 45  # seconds without a word, though the gateway answers pings: the connection is dead
+
 
 async def read(url: str) -> None:
     position: str | None = None  # RUN:T of the last tick that we have: all that is needed to go on after it
     over = False
-    async with aiohttp.ClientSession() as session:
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(silence)) as session:  # of the handshake
         while not over:
             query = {"stamp": "1"} | ({"from_t": position} if position else {})  # stamp: each tick comes with its run
             try:
-                # The heartbeat finds connections that died in silence. max_msg_size=0: ticks of any size.
-                async with session.ws_connect(f"{url}/ws/stream", params=query, heartbeat=20, max_msg_size=0) as socket:
+                # max_msg_size=0: ticks of any size.
+                async with session.ws_connect(
+                    f"{url}/ws/stream", params=query, heartbeat=silence / 2, max_msg_size=0
+                ) as socket:
                     async for frame in socket:
+                        if frame.type is not aiohttp.WSMsgType.TEXT:
+                            break  # an error: the connection died
                         message = json.loads(frame.data)
                         if "t" in message:
                             print(message["run"], message["t"], flush=True)  # the tick itself: message["data"]

@@ -1,4 +1,5 @@
-"""A network that fails: TCP proxies that cut connections at a chosen byte, or let none through for a while, or nothing.
+"""A network that fails: TCP proxies that cut connections at a chosen byte, or let none through for a while, or nothing,
+or that forget connections without a word to anybody.
 
 All run on one event loop in a thread of its own, so that a test that waits does not stop them.
 """
@@ -47,7 +48,7 @@ class CuttingProxy:
 
     @property
     def url(self) -> str:
-        return f"http{'s' if self._network.tls else ''}://127.0.0.1:{self.port}"
+        return f"http{'s' if self._network.tls else ''}://127.0.0.1:{self.port}{self._network.prefix}"
 
     async def serve(self) -> asyncio.Server:
         """Starts to listen, on a port that the system picks."""
@@ -83,11 +84,14 @@ class CuttingProxy:
             return
         both = {writer, up_writer}
         self._open |= both
-        asks = asyncio.ensure_future(self._asks(reader, up_writer))
+        age = self._network.age
+        asks = asyncio.ensure_future(self._asks(reader, up_writer, age))
         head = b""
         with contextlib.suppress(OSError, asyncio.CancelledError):
             # Piece by piece, so that readers meet ends of reads everywhere: in a line, in an event, in a character.
             while data := await self._network.read(up_reader):
+                if age < self._network.age:
+                    continue
                 if data.startswith(b"HTTP/1.1 "):  # answers begin reads: nobody asks for two at a time
                     head = b""
                 if HEAD_END not in head:
@@ -105,14 +109,22 @@ class CuttingProxy:
                 await writer.drain()
                 if self._network.narrow:
                     await asyncio.sleep(PACE)
+            if age < self._network.age:
+                await asks  # the one side's end is not told to the other
         asks.cancel()
         for end_of_it in both:
             end_of_it.close()
         self._open -= both
 
-    async def _asks(self, reader: asyncio.StreamReader, up_writer: asyncio.StreamWriter) -> None:
+    async def _asks(self, reader: asyncio.StreamReader, up_writer: asyncio.StreamWriter, age: int) -> None:
+        prefix = self._network.prefix.encode()
         with contextlib.suppress(OSError):
             while data := await reader.read(65536):
+                if age < self._network.age:
+                    continue
+                if data.startswith(b"GET /"):  # requests begin reads, too
+                    assert data.startswith(b"GET %b/" % prefix), data
+                    data = b"GET " + data[len(b"GET ") + len(prefix) :]
                 up_writer.write(data)
             up_writer.close()
 
@@ -125,11 +137,16 @@ class Network:
         held: no connection gets through.
         narrow: it is slow, and hands over small pieces.
         tls: clients speak TLS to it, the target does not.
+        prefix: the path below which the target is found, such as ``/sim``; other requests fail.
+        age: how often connections were forgotten so far.
     """
 
-    def __init__(self, target: int, *, narrow: bool = True, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self, target: int, *, narrow: bool = True, tls: ssl.SSLContext | None = None, prefix: str = ""
+    ) -> None:
         self.target = target
-        self.narrow, self.tls = narrow, tls
+        self.narrow, self.tls, self.prefix = narrow, tls, prefix
+        self.age = 0
         self.held = False
         self._flows = asyncio.Event()
         self._flows.set()
@@ -151,6 +168,13 @@ class Network:
 
     def release(self) -> None:
         self.held = False
+
+    def forget(self) -> None:
+        """Passes nothing on any more on the connections that are open, and ends none of them; new ones work."""
+        self._loop.call_soon_threadsafe(self._forget)
+
+    def _forget(self) -> None:
+        self.age += 1
 
     def stall(self) -> None:
         """Lets no byte of answers through until `flow`: as if every client had stopped reading."""

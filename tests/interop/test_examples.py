@@ -1,12 +1,12 @@
 """The clients under examples/clients print every tick once, in order, whatever becomes of the connection.
 
 All of them, in Python, Node and Chromium, go through the same life at once, each over a network of its own: connections
-cut in the middle of a tick, by a close and by a reset; an absence in which the gateway forgot ticks; another run; a
-gateway that was ended and one that took its place.
+cut in the middle of a tick, by a close and by a reset; connections that die in silence; an absence in which the gateway
+forgot ticks; another run; a gateway that was ended and one that took its place. They find the gateway below a path.
 """
 
 import json
-import shutil
+import re
 import sys
 import time
 from base64 import b64encode
@@ -28,8 +28,17 @@ CLIENTS = ROOT / "examples" / "clients"
 TRANSPORTS = ("websocket", "sse", "ndjson", "poll", "incremental")
 PLACES = ("python", "node", "chromium")
 
+FIRST = 2
+"""The newest tick when the clients come."""
+
 LIVE = 400
 """Ticks of about 300 bytes, published while connections are cut."""
+
+SILENT = 100
+"""Ticks that are published after connections died in silence."""
+
+SILENCE = 3
+"""Seconds without a sign of life after which a connection is given up, in place of the examples' 45."""
 
 RING = 1_000
 """Ticks that the gateway remembers."""
@@ -71,6 +80,15 @@ def ticks(start: int, end: int, size: int = 0) -> list[str]:
     return [json.dumps({"t": t, "rest": b64encode(noise.randbytes(size * 3 // 4)).decode()}) for t in range(start, end)]
 
 
+def hurried(path: Path) -> str:
+    """An example that waits less for signs of life, and has them come more often."""
+    text = path.read_text()
+    for long, short in (("silence = 45_000", f"silence = {SILENCE}_000"), ("silence = 45 ", f"silence = {SILENCE} ")):
+        text = text.replace(long, short)
+    assert f"silence = {SILENCE}" in text, f"{path.name} does not say how long it waits"
+    return re.sub(r"(ndjson\?stamp=1|query = \"stamp=1)", r"\1&heartbeat=1", text)
+
+
 def start(life: Life, network: Network, stack: ExitStack, folder: Path) -> None:
     """Starts every client whose place this machine has."""
     pages = []
@@ -90,11 +108,12 @@ def start(life: Life, network: Network, stack: ExitStack, folder: Path) -> None:
         for transport in TRANSPORTS:
             proxy = life.proxies[place, transport] = network.proxy(CUTS)
             if place == "chromium":
-                script = (CLIENTS / f"{transport}.mjs").read_text()
-                pages.append(Page(transport, proxy.url, script, module=True))
+                pages.append(Page(transport, proxy.url, hurried(CLIENTS / f"{transport}.mjs"), module=True))
                 continue
             source = CLIENTS / (f"{transport}_client.py" if place == "python" else f"{transport}.mjs")
-            client = stack.enter_context(Running([*command, shutil.copy(source, folder), proxy.url]))
+            copy = folder / source.name
+            copy.write_text(hurried(source))
+            client = stack.enter_context(Running([*command, copy, proxy.url]))
             life.said[place, transport], life.warned[place, transport] = client.stdout, client.stderr
     if pages:
         browser = stack.enter_context(Browser(pages))
@@ -107,21 +126,25 @@ def life(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Life]:
     life = Life()
     with ExitStack() as stack:
         with GatewayProcess("serve", "--ring", str(RING)) as gateway, Publisher(gateway.url, run="one") as publisher:
-            network = stack.enter_context(Network(gateway.port))
-            publisher.publish(ticks(0, 1))
+            network = stack.enter_context(Network(gateway.port, prefix="/sim"))
+            publisher.publish(ticks(0, FIRST + 1))
             start(life, network, stack, tmp_path_factory.mktemp("clients"))
-            life.await_all("one 0")
-            for t in range(1, LIVE, 10):
+            life.await_all(f"one {FIRST}")
+            for t in range(FIRST + 1, LIVE, 10):
                 publisher.publish(ticks(t, min(t + 10, LIVE), size=300))
             life.await_all(f"one {LIVE - 1}")
 
+            network.forget()
+            publisher.publish(ticks(LIVE, LIVE + SILENT))
+            life.await_all(f"one {LIVE + SILENT - 1}")
+
             network.hold()
-            life.last = LIVE + RING + 500
-            for t in range(LIVE, life.last + 1, 100):
+            life.last = LIVE + SILENT + RING + 500
+            for t in range(LIVE + SILENT, life.last + 1, 100):
                 publisher.publish(ticks(t, min(t + 100, life.last + 1)))
             with urlopen(f"{gateway.url}/meta", timeout=60) as answer:
                 life.first = json.load(answer)["first"]
-            assert life.first > LIVE, "nothing was forgotten: there is no gap to be told of"
+            assert life.first > LIVE + SILENT, "nothing was forgotten: there is no gap to be told of"
             network.release()
             life.await_all(f"one {life.last}")
 
@@ -143,13 +166,33 @@ def test_example(life: Life, place: str, transport: str) -> None:
         raise life.absent[place]
     printed = life.said[place, transport].lines
     warned = life.warned[place, transport].text
-    wanted = [f"one {t}" for t in (*range(LIVE), *range(life.first, life.last + 1))]
+    wanted = [f"one {t}" for t in (*range(FIRST, LIVE + SILENT), *range(life.first, life.last + 1))]
     wanted += [f"{run} {t}" for run in ("two", "three") for t in range(100)]
     parted = difference(printed, wanted)
     assert not parted, f"and on stderr:\n{warned[-3000:]}"
     assert life.proxies[place, transport].cut > len(CUTS), "its connections were not cut where they should have been"
     for notice in ("gap", "reset"):
         assert notice in warned.lower(), f"it was not told of the {notice}:\n{warned[-3000:]}"
+
+
+def test_all_begin_at_the_first_tick_of_a_gateway_that_had_none(tmp_path: Path) -> None:
+    """Also those that ask now and then, and asked when there was nothing yet."""
+    with GatewayProcess("serve") as gateway, Network(gateway.port) as network, ExitStack() as stack:
+        clients = {}
+        for transport in TRANSPORTS:
+            proxy = network.proxy()
+            source = CLIENTS / f"{transport}_client.py"
+            copy = tmp_path / source.name
+            copy.write_text(source.read_text().replace("limit=100&", "limit=100&timeout=0.5&"))  # poll: nothing came
+            clients[transport] = proxy, stack.enter_context(Running([sys.executable, copy, proxy.url]))
+        for proxy, client in clients.values():
+            while not proxy.heads:
+                assert client.process.poll() is None, client.report()
+                time.sleep(0.01)
+        publish(gateway.url, ticks(0, 20), run="one")
+        for transport, (_, client) in clients.items():
+            assert client.stdout.find("^one 19$"), client.report()
+            assert client.stdout.lines == [f"one {t}" for t in range(20)], transport
 
 
 def test_each_transport_is_shown_in_both_languages() -> None:
