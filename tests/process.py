@@ -192,12 +192,24 @@ class GatewayProcess(Running):
     """
 
     def __init__(
-        self, command: str = "serve", *options: str, env: Mapping[str, str] | None = None, stdin: bool = False
+        self,
+        command: str = "serve",
+        *options: str,
+        env: Mapping[str, str] | None = None,
+        stdin: bool = False,
+        files: int | None = None,
+        shell: str = "",
     ) -> None:
-        """Starts it on a port that the system picks, on loopback only, and waits until it listens."""
+        """Starts it on a port that the system picks, on loopback only, and waits until it listens.
+
+        `files`: how many file descriptors it may have, at most. `shell`: what a POSIX shell does before it starts it.
+        """
+        shell = f"ulimit -n {files}" if files is not None else shell
+        limit = ["sh", "-c", f'{shell}; exec "$@"', "sh"] if shell else []
         given = [] if "--port" in options else ["--port", "0"]
         given += [] if "--host" in options else ["--host", "127.0.0.1"]
-        super().__init__([sys.executable, "-m", "tick_gateway", command, *given, *options], env=env, stdin=stdin)
+        whole = [*limit, sys.executable, "-m", "tick_gateway", command, *given, *options]
+        super().__init__(whole, env=env, stdin=stdin)
         found = self.stderr.find(LISTENING)
         if found is None:
             self.kill()

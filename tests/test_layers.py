@@ -21,7 +21,7 @@ LAYERS = """
 errors  tls
 tick  forms  settings
 record  ring  view  accept  bar  reply  flags
-params  bus
+params  bus  descriptors
 notices  history
 cursor  wire
 placing  pieces  variant  answers  script

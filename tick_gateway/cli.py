@@ -21,6 +21,7 @@ from . import __version__
 from .bar import Bar
 from .bench.command import bench
 from .client.commands import cat, publish
+from .descriptors import raise_limit
 from .errors import GatewayError, SettingError
 from .flags import read_settings, setting_options, usage_errors
 from .gateway import Gateway
@@ -118,6 +119,7 @@ def run(settings: Settings, source: Source | None, tail: Tail | None = None) -> 
         HistoryError: the history cannot be opened.
         click.ClickException: the source gave up.
     """
+    raise_limit()
     bar = Bar("reading history")
     try:
         if tail is not None:
@@ -138,7 +140,7 @@ async def _run(gateway: Gateway, sock: socket.socket, source: Source | None) -> 
     for number in (signal.SIGTERM, signal.SIGINT):
         with contextlib.suppress(NotImplementedError):  # Windows: Ctrl-C arrives as KeyboardInterrupt
             loop.add_signal_handler(number, stop.set)
-    server = Server(gateway.app, gateway.settings)
+    server = Server(gateway.app, gateway.settings, gateway.hub.descriptors)
     await server.start(sock)
     tune_process()
     publish = source is None and gateway.settings.publish_network and not gateway.settings.publish_token

@@ -75,7 +75,9 @@ class CommandSession(Session):
         self.transport = transport
         self.variant = Variant(self.variant.framing, View())
         self.fanout.crowd.admit(self)
-        self._close(1013, f"{self.refused.code}: come back later")
+        self.write(close_frame(1013, f"{self.refused.code}: come back later"))
+        self.closing = True
+        self._hang_up(failed=True)  # not to hold a connection for a peer that does not answer
 
     def data_received(self, data: bytes) -> None:
         if self.peer_closed:

@@ -293,7 +293,7 @@ class Gateway:
     def _serve(self, sock: socket.socket, ready: threading.Event) -> None:
         async def serve() -> None:
             self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
-            self._server = Server(self.app, self.settings)
+            self._server = Server(self.app, self.settings, self.hub.descriptors)
             await self._server.start(sock)
             ready.set()
             try:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from .answers import Answers
 from .bus import TickBus
+from .descriptors import Descriptors
 from .errors import NotServing
 from .fanout import FanOut
 from .feed import Feed
@@ -40,6 +41,7 @@ class Hub:
     tailing: bool = field(init=False, default=False)  # a directory is followed: nobody else may publish
     reading: ReadingThreads = field(init=False, default_factory=ReadingThreads)  # for history without a store
     answers: Answers = field(init=False, default_factory=Answers)  # bodies of pulls
+    descriptors: Descriptors = field(init=False, default_factory=Descriptors)
     feed: Feed = field(init=False)
     fanout: FanOut = field(init=False)
     started: float = field(default_factory=time.time)  # seconds since the epoch

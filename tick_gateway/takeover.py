@@ -92,6 +92,13 @@ def body_is_broken(request: web.Request) -> bool:
     return bool(request.protocol._messages) and not request.content.is_eof()
 
 
+def is_idle(transport: asyncio.BaseTransport, protocol: asyncio.BaseProtocol) -> bool:
+    """Whether nothing was asked for on a connection of aiohttp's that it did not answer yet."""
+    if not isinstance(protocol, web.RequestHandler) or protocol.transport is not transport:
+        return False  # it was taken over, or is closed
+    return protocol._current_request is None and not protocol._messages
+
+
 async def hang_up(request: web.Request, last: bytes, seconds: float) -> None:
     """Send ``last``, say nothing more, and drop what comes until the peer hangs up, or for so many seconds; then close.
 

@@ -70,7 +70,7 @@ class House:
         if self._small:  # accepted sockets inherit it
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
         self.gateway.app.middlewares.insert(0, self._count)
-        self._server = Server(self.gateway.app, self.gateway.settings)
+        self._server = Server(self.gateway.app, self.gateway.settings, self.hub.descriptors)
         await self._server.start(sock)
         self.port = self._server.port
         return self

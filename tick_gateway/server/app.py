@@ -45,6 +45,14 @@ def make_app(hub: Hub, transports: tuple[Transport, ...] = TRANSPORTS) -> web.Ap
             app.router.add_route("OPTIONS", route.path, _preflight)
     app.on_response_prepare.append(_cross_origin)
 
+    async def let_go(request: web.Request, response: web.StreamResponse) -> None:
+        """Where descriptors are scarce, a connection is closed behind its answer."""
+        if hub.descriptors.scarce(request.transport):
+            response.force_close()
+            response.headers["Connection"] = "close"  # aiohttp has made up its headers already
+
+    app.on_response_prepare.append(let_go)
+
     async def life(_: web.Application) -> AsyncIterator[None]:
         hub.start()
         yield

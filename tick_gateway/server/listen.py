@@ -15,8 +15,10 @@ from typing import Final
 from aiohttp import web
 from aiohttp.http import HttpProcessingError
 
+from ..descriptors import Descriptors
 from ..errors import SettingError
 from ..settings import Settings
+from .acceptor import Acceptor
 
 log = logging.getLogger("tick_gateway.http")  # what aiohttp has to say of connections
 
@@ -91,8 +93,9 @@ log.addFilter(_ClientFaults())
 class Server:
     """An application on a socket. ``start`` and ``stop`` belong to one running loop."""
 
-    def __init__(self, app: web.Application, settings: Settings) -> None:
+    def __init__(self, app: web.Application, settings: Settings, descriptors: Descriptors) -> None:
         self._settings = settings
+        self._descriptors = descriptors
         self._runner = web.AppRunner(
             app,
             access_log=None,
@@ -110,9 +113,14 @@ class Server:
         self._sock = sock
         await self._runner.setup()
         bound_unsent(sock)
-        site = web.SockSite(self._runner, sock, backlog=self._settings.backlog)
-        await site.start()
         self.port = sock.getsockname()[1]
+        backlog = self._settings.backlog
+        site: web.BaseSite
+        if sys.platform == "win32":  # its loop has no add_reader, and its descriptors have no such limit
+            site = web.SockSite(self._runner, sock, backlog=backlog)
+        else:
+            site = Acceptor(self._runner, sock, self._descriptors, backlog)
+        await site.start()
 
     async def stop(self) -> None:
         """Drain the gateway and close."""

@@ -74,13 +74,19 @@ def check_run(hub: Hub, query: Query) -> None:
         hub.bus.run(query.run)
 
 
-def refusal(hub: Hub, variant: Variant) -> Overloaded | None:
+def refusal(request: web.Request, hub: Hub, variant: Variant) -> Overloaded | None:
     """Why no streaming connection more is taken; None: one is."""
-    if hub.draining or len(hub.fanout.crowd.sessions) >= hub.settings.max_connections:
+    if hub.draining:
         return Overloaded()
+    if len(hub.fanout.crowd.sessions) >= hub.settings.max_connections:
+        hub.descriptors.refuse(f"there are {hub.settings.max_connections} (setting max_connections)")
+        return Overloaded()
+    if hub.descriptors.scarce(request.transport):
+        return hub.descriptors.refuse_one()
     try:
         hub.fanout.crowd.check_views(variant)
     except TooManyViews as error:
+        hub.descriptors.refuse(f"they have {hub.settings.max_views} different views (setting max_views)")
         return error
     return None
 
@@ -138,7 +144,7 @@ async def stream(
         Overloaded: no streaming connection more is taken.
     """
     variant = Variant(framing, query.view, query.run)
-    if (error := refusal(hub, variant)) is not None:
+    if (error := refusal(request, hub, variant)) is not None:
         raise error
     if query.finished:
         return web.Response(status=204, headers=STREAM_HEADERS)
@@ -148,7 +154,7 @@ async def stream(
         headers["Content-Encoding"] = framing.coding.name
     if request.method == "HEAD":
         return web.Response(headers=headers)
-    if (error := refusal(hub, variant)) is not None:  # finding where to begin may have taken a while
+    if (error := refusal(request, hub, variant)) is not None:  # finding where to begin may have taken a while
         raise error
     response = web.StreamResponse(headers=headers)
     if request.version >= (1, 1):

@@ -31,6 +31,8 @@ async def handle(request: web.Request, hub: Hub) -> web.StreamResponse:
         cursor.deadline = min(cursor.deadline, stop)
         if not query.timeout:
             await pull(hub, cursor, query.view, limit, now, pulled, first)
+    if not pulled.payloads and not cursor.over and query.timeout and hub.descriptors.scarce(request.transport):
+        raise hub.descriptors.refuse_one()  # who waits for a tick holds a connection, as a stream does
     while not pulled.payloads and not cursor.over and not hub.draining and (now := time.monotonic()) < stop:
         await hub.fanout.polls.wait(min(stop, cursor.deadline or stop) - now, gather=limit > 1)
         hub.refresh()

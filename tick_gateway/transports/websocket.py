@@ -33,7 +33,7 @@ async def handle(request: web.Request, hub: Hub) -> web.StreamResponse:
     if agreed:
         headers["Sec-WebSocket-Extensions"] = agreed
     response = web.StreamResponse(status=101, headers=headers)
-    session.refused = refusal(hub, variant)  # told after the handshake: a browser cannot read a refused one
+    session.refused = refusal(request, hub, variant)  # told after the handshake: a browser cannot read a refused one
     await take_over(request, response, session)
 
 
