@@ -61,6 +61,8 @@ def test_no_setting_that_does_not_exist() -> None:
     assert {name for name in table_rows("settings.md") if name.startswith("--")} == flags
     known = flags | {flag for _, options in commands() for option in options for flag in option}
     known |= {"--help", "--version", "--data-binary", "--compressed"}
+    known |= {"--workers", "--timeout-graceful-shutdown", "--ws-per-message-deflate"}  # uvicorn's
+    known |= {"--proxy-headers", "--forwarded-allow-ips"}
     for page in pages():
         text = page.read_text("utf-8")
         mentioned = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", "\n".join(in_code(text, "tick-gateway"))))

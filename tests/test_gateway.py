@@ -134,7 +134,7 @@ def test_ticks_that_nobody_could_read_are_refused(name: str) -> None:
 def test_one_life_of_each_kind() -> None:
     mounted = here()
     mounted.mount(web.Application())
-    with pytest.raises(NotServing, match="cannot listen: it is mounted below /ticks"), mounted:
+    with pytest.raises(NotServing, match="cannot listen: it is mounted below /ticks already"), mounted:
         pass
     with pytest.raises(NotServing, match="cannot be mounted: it is mounted"):
         mounted.mount(web.Application(), "/other")

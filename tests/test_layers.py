@@ -33,6 +33,7 @@ hub  session  takeover  lookback
 commands
 transports  sources
 server
+asgi
 gateway  importing  verifying  bench
 sources.demo  sources.stdin  sources.tail  client
 cli

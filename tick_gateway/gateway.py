@@ -5,10 +5,11 @@ In a plain script:
     with Gateway(port=8000) as gateway:
         gateway.publish({"t": 1, "agents": [...]})
 
-On an aiohttp application of yours:
+On an application of yours:
 
     gateway = Gateway()
-    gateway.mount(app, "/ticks")
+    gateway.mount(app, "/ticks")  # aiohttp
+    app.mount("/ticks", gateway.asgi())  # FastAPI, Starlette
 
 A gateway has one life, in one process:
 
@@ -24,6 +25,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import logging
 import os
 import socket
@@ -35,6 +37,7 @@ from typing import Final, Literal, NoReturn, Self, Unpack
 
 from aiohttp import web
 
+from .asgi import AsgiApp
 from .errors import GatewayError, NotServing, SettingError, WrongProcess
 from .history.catalog import Progress
 from .hub import Hub
@@ -85,7 +88,8 @@ class Gateway:
         self.hub = Hub(self.settings, progress)
         self.app = make_app(self.hub)
         self.url: str | None = None  # where a gateway in a thread listens
-        self._prefix: str | None = None  # what it is mounted below
+        self._place: str | None = None  # where it is mounted
+        self._asgi: AsgiApp | None = None
         self._thread: threading.Thread | None = None
         self._server: Server | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -110,10 +114,10 @@ class Gateway:
             return "closed"
         if not self.hub.fanout.idle:
             return "serving"
-        return "new" if self._prefix is None else "mounted"
+        return "new" if self._place is None else "mounted"
 
     def __repr__(self) -> str:
-        place = self.url or (f"below {self._prefix}" if self._prefix else "")
+        place = self.url or self._place
         told = {"new": "not started", "mounted": "waiting for its application", "elsewhere": "in another process"}
         state = told.get(self.state, self.state) + (f": {self._failure}" if self.state == "failed" else "")
         return f"<Gateway {place} {state}>" if place else f"<Gateway {state}>"
@@ -126,7 +130,12 @@ class Gateway:
 
         Returns at once; what it raises says what was wrong with the record, or why nobody could read it.
         """
-        taken = self.hub.bus.publish(record, run=run)
+        try:
+            taken = self.hub.bus.publish(record, run=run)
+        except NotServing:
+            if self._asgi is None or self.state != "mounted":
+                raise
+            taken = self.start().hub.bus.publish(record, run=run)
         if not taken and run is not None:
             self._advise(run)
         return taken
@@ -166,8 +175,29 @@ class Gateway:
         self._begin("be mounted")
         app.router.register_resource(redirect_to_slash(path))  # first: the other one takes that address, too
         app.add_subapp(path, self.app)
-        self._prefix = path
+        self._place = f"below {path}"
         self.hub.bus.open()
+
+    def asgi(self) -> AsgiApp:
+        """This gateway as an ASGI application, to mount on another one or to serve as it is (FastAPI, Starlette, Quart;
+        uvicorn, hypercorn). It listens on no port of its own, and starts with the first tick or request, or with
+        ``async with`` in your lifespan.
+
+        Raises:
+            NotServing: it is mounted already, or was started.
+        """
+        if self._asgi is None:
+            self._begin("be mounted")
+            self._asgi = AsgiApp(self)
+            self._place = "on an ASGI application"
+            self._asgi.attach(self.app)
+        return self._asgi
+
+    @property
+    def inner_port(self) -> int:
+        """Of a gateway on an ASGI application: where it listens on 127.0.0.1, for that application alone; 0: nowhere
+        yet."""
+        return self._server.port if self._server is not None else 0
 
     # ---- in a thread ----
 
@@ -191,14 +221,16 @@ class Gateway:
         with self._turn:
             if self._thread is not None and self.state == "serving":
                 return self
-            self._begin("listen")
+            if self._asgi is None or self.state != "mounted":
+                self._begin("listen")
             try:
-                sock = open_socket(self.settings)
+                sock = open_socket(self.settings if self._asgi is None else _inner(self.settings))
             except SettingError as error:
                 failure = self._with_hint(error)
                 self._fail(failure)
                 raise failure from None
-            self.url = url(self.settings, sock.getsockname()[1])
+            if self._asgi is None:
+                self.url = url(self.settings, sock.getsockname()[1])
             self._serve_in_thread(sock)
             return self
 
@@ -262,7 +294,7 @@ class Gateway:
     def _begin(self, verb: str) -> None:
         """Go on only where its life has not begun yet."""
         why = {
-            "mounted": f"it is mounted below {self._prefix}, and starts and ends with its application",
+            "mounted": f"it is mounted {self._place} already, and starts and ends there",
             "serving": "it serves already",
             "closed": f"it is closed; {_ONE_LIFE}",
             "failed": f"it failed ({self._failure}); {_ONE_LIFE}",
@@ -347,6 +379,11 @@ class Gateway:
             self._server.abandon(one.transport for one in sessions if one.transport is not None)
         if self.hub.store is not None:
             self.hub.store.release()
+
+
+def _inner(settings: Settings) -> Settings:
+    """The settings of a listener that an ASGI application hands requests on to."""
+    return dataclasses.replace(settings, host="127.0.0.1", port=0)
 
 
 _GATEWAYS: Final[weakref.WeakSet[Gateway]] = weakref.WeakSet()

@@ -118,8 +118,8 @@ class Reader(asyncio.Protocol):
             self.next = u + 1
 
 
-async def knock(port: int, kind: str, query: str, first: int, idle: bool = False) -> Reader:
-    """A reader that has connected and asked; it is in once ``begun`` is done."""
+async def knock(port: int, kind: str, query: str, first: int, idle: bool = False, below: str = "") -> Reader:
+    """A reader that has connected and asked, ``below`` a path; it is in once ``begun`` is done."""
     path, headers = KINDS[kind]
     sock = socket.socket()
     sock.setblocking(False)
@@ -128,5 +128,5 @@ async def knock(port: int, kind: str, query: str, first: int, idle: bool = False
     loop = asyncio.get_running_loop()
     await loop.sock_connect(sock, ("127.0.0.1", port))
     transport, reader = await loop.create_connection(lambda: Reader(kind, first, idle), sock=sock)
-    transport.write(f"GET {path}?{query} HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n".encode())
+    transport.write(f"GET {below}{path}?{query} HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n".encode())
     return reader

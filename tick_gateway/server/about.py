@@ -134,4 +134,6 @@ ERROR = {
     "properties": {"error": {"type": "string"}, "message": {"type": "string"}, "parameter": {"type": "string"}},
 }
 TRANSPORTS_KEY: web.AppKey[Any] = web.AppKey("tick_gateway.transports", object)
+BASE_KEY: web.AppKey[str] = web.AppKey("tick_gateway.base", str)
+"""The header in which whoever hands requests on says the address that they were made at; absent: nobody does."""
 ROUTES_KEY: web.AppKey[Any] = web.AppKey("tick_gateway.routes", object)

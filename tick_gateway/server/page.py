@@ -11,7 +11,7 @@ from .. import __version__
 from ..hub import Hub
 from ..reply import json_reply
 from ..transports import ndjson, sse
-from .about import TRANSPORTS_KEY
+from .about import BASE_KEY, TRANSPORTS_KEY
 
 
 async def root(request: web.Request, hub: Hub) -> web.StreamResponse:
@@ -35,6 +35,7 @@ async def stream(request: web.Request, hub: Hub) -> web.StreamResponse:
 
 def _describe(request: web.Request) -> dict[str, object]:
     base = str(request.url.with_path(request.path).with_query(None)).rstrip("/")
+    base = request.headers.get(request.app.get(BASE_KEY, ""), base)
     transports = {t.name: {"path": t.path, "kind": t.kind, "summary": t.summary} for t in request.app[TRANSPORTS_KEY]}
     links = {name: f"{base}/{name}" for name in ("meta", "runs", "range", "latest", "openapi.json")}
     return {"service": "tick-gateway", "version": __version__, "transports": transports, "links": links}
