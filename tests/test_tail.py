@@ -196,7 +196,7 @@ async def test_the_gateway_is_killed_under_a_backend(tmp_path: Path, kept: bool)
         assert (await range_of(lives.port, run)) == (lines, None)
         if kept:
             await until(
-                lambda: json.loads((data / "tail.json").read_bytes())["runs"]["tip"] == json.loads(lines[-1])["t"]
+                lambda: json.loads((data / ".tail.json").read_bytes())["runs"]["tip"] == json.loads(lines[-1])["t"]
             )
 
 
@@ -422,7 +422,7 @@ async def test_others_published_meanwhile(tmp_path: Path) -> None:
 async def test_how_far_it_was_read_is_noted_again_when_the_disk_works_again(tmp_path: Path) -> None:
     """What it did not take meanwhile is a hole; the note goes on behind it."""
     resource = needs.module("resource")
-    folder, note = tmp_path / "segments", tmp_path / "history" / "tail.json"
+    folder, note = tmp_path / "segments", tmp_path / "history" / ".tail.json"
     folder.mkdir()
 
     def noted() -> int:

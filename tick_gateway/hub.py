@@ -16,6 +16,7 @@ from .feed import Feed
 from .history.archive import Archive
 from .history.catalog import Progress
 from .history.limits import Limits
+from .history.lines import Unread
 from .history.reading import ReadingThreads
 from .history.store import Store
 from .settings import Settings
@@ -46,6 +47,7 @@ class Hub:
     fanout: FanOut = field(init=False)
     started: float = field(default_factory=time.time)  # seconds since the epoch
     passed_over: int = 0  # lines of the files that are followed that were no ticks
+    unread: Unread = Unread()  # what of those files cannot be read
     publishers: set[Callable[[], Awaitable[None]]] = field(default_factory=set)  # how to end each for shutdown
     closed: bool = False  # its life is over
     draining: bool = False  # shutting down: long requests end, new ones are refused

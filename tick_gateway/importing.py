@@ -25,6 +25,7 @@ from .flags import read_settings, setting_options, usage_errors
 from .history.catalog import Progress, locked, read_directory
 from .history.foreign import NOTE_VERSION, Directory, Event, Gone, has_files
 from .history.limits import Limits
+from .history.lines import Unread
 from .history.recorder import Recorder
 from .history.restoring import Debt, recover
 from .history.runs import Stretch
@@ -33,24 +34,28 @@ from .hub import limits_of
 from .ring import BATCH_BYTES, BATCH_TICKS, Batch, Run
 from .tick import Tick
 
-NOTE: Final = "tail.json"
+NOTE: Final = ".tail.json"  # begins as no run does
 _NOTE_SECONDS: Final = 1.0
 _BAR_SECONDS: Final = 0.1
+_MISSING: Final = 1  # exit code
 
 
 @dataclass(slots=True)
 class Brought:
-    """What was brought into history: ticks, the runs that they are of, ticks that it had already, and lines that are
-    no ticks."""
+    """What was brought into history: ticks, the runs that they are of, ticks that it had already, lines that are no
+    ticks, and what of the files was not read."""
 
     ticks: int = 0
     runs: set[str] = field(default_factory=set)
     known: int = 0
     bad: int = 0
+    unread: Unread = Unread()
 
     def __str__(self) -> str:
         known = f", {self.known} were there already" if self.known else ""
-        return f"{_count(self.ticks, 'tick')} of {_count(len(self.runs), 'run')}{known}; {_count(self.bad, 'bad line')}"
+        unread = f"; {self.unread}" if self.unread.files else ""
+        brought = f"{_count(self.ticks, 'tick')} of {_count(len(self.runs), 'run')}{known}"
+        return f"{brought}; {_count(self.bad, 'bad line')}{unread}"
 
 
 def _count(number: int, what: str) -> str:
@@ -130,6 +135,7 @@ class Bringing:
             self._recorder.close()
         write_note(self._data, directory.note())
         self.brought.bad = directory.runs.bad
+        self.brought.unread = directory.unread(ended=True)
         return self.brought
 
     def _write(self, events: Sequence[Event]) -> None:
@@ -249,20 +255,31 @@ def bring(
 def import_(directory: Path, **flags: str | None) -> None:
     """Bring the *.jsonl.zst and *.jsonl of DIRECTORY into the history in --data.
 
-    It can be interrupted and started again; what the history has already is passed over.
+    It can be interrupted and started again; what the history has already is passed over. The exit code is 1 where
+    something of the files could not be read.
     """
     with usage_errors(flags):
         settings = read_settings(flags)
         if not settings.data:
             raise SettingError("data", "say which directory history is kept in")
-        if not directory.is_dir():
-            raise click.UsageError(f"{directory} is no directory")
-        if not has_files(directory):
-            raise click.UsageError(f"{directory} has no *.jsonl.zst and no *.jsonl at its top")
+        _check_source(directory)
         bar = Bar("importing")
         try:
             opened, brought = bring(directory, Path(settings.data), limits_of(settings), settings.max_tick, bar.to)
         finally:
             bar.end()
+    opened.tell_unread()
     opened.close()
     click.echo(f"{brought}, in {settings.data}", err=True)
+    if brought.unread.files:
+        raise SystemExit(_MISSING)
+
+
+def _check_source(directory: Path) -> None:
+    try:
+        if not directory.is_dir():
+            raise click.UsageError(f"{directory} is no directory")
+        if not has_files(directory):
+            raise click.UsageError(f"{directory} has no *.jsonl.zst and no *.jsonl at its top")
+    except OSError as error:
+        raise click.UsageError(f"{directory} cannot be read: {error.strerror or error}") from None

@@ -1,5 +1,9 @@
 """What is in a file that another program writes, plain or in zstd frames, while it grows.
 
+It comes in steps of bounded size, whatever a few bytes of zstd make of themselves. A frame that is there to its end is
+held against its checksum before any of it is given, if need be by decompressing it twice; one that is still open is
+given as it comes.
+
 Everything here waits for the disk; none of it is called on the event loop.
 """
 
@@ -11,10 +15,11 @@ import time
 from pathlib import Path
 from typing import Final
 
-from .frames import Cut, Frames
+from .frames import Cut, Frames, Refuted, kind_of
 
 SUFFIXES: Final = (".jsonl.zst", ".jsonl")
 READ_BYTES: Final = 256 * 1024
+STEP_BYTES: Final = 256 * 1024  # of content at once, about
 _GUARD_BYTES: Final = 4096  # before the place where a file is read on, that must be what they were
 _TICK_NS: Final = 50_000_000  # of a file system's clock, at most: two changes within may leave one time
 _DIGITS: Final = re.compile(r"(\d+)")
@@ -39,17 +44,21 @@ class Content:
 
     Args:
         begin: that place, and the content before it, both in bytes.
+        checked: content before this place was held against checksums already; None: nothing is to be.
 
     Attributes:
         given: bytes of content that were given, those before ``begin`` counted.
         read: bytes of the file that were read.
         seen: its size and time of change when there was nothing more to be read.
+        refuted: which content, from and to, checksums say is not what was written; it is given like any other.
+        passed: bytes of the file that were passed over so far: damaged, or refuted.
+        faults: what was wrong, in order, for the caller to take away.
 
     Raises:
         OSError: it cannot be opened.
     """
 
-    def __init__(self, path: Path, begin: tuple[int, int] = (0, 0)) -> None:
+    def __init__(self, path: Path, begin: tuple[int, int] = (0, 0), *, checked: int | None = None) -> None:
         self.path = path
         self._fd = os.open(path, os.O_RDONLY)
         self._frames = Frames(begin[0]) if path.name.endswith(".zst") else None
@@ -57,6 +66,12 @@ class Content:
         self.read = begin[0]
         self._guard = b""
         self.seen = (-1, -1)
+        self.refuted: list[tuple[int, int]] = []
+        self.passed = 0
+        self.faults: list[Cut | Refuted] = []
+        self._checked = checked
+        self._foretold: tuple[int, bool] = (-1, False)  # the frame that was looked at ahead, and whether it is refuted
+        self._kind: str | None = None  # what a plain file is instead of text
 
     @property
     def inode(self) -> int:
@@ -69,45 +84,150 @@ class Content:
         at, given = self._frames.boundary if self._frames is not None else (0, 0)
         return at, self._begin + given
 
+    @property
+    def used(self) -> int:
+        """Bytes of the file that what was given so far came from."""
+        return self._frames.at if self._frames is not None else self.read
+
     def more(self) -> bytes:
-        """The next bytes of content; none: there are no more yet.
+        """The next bytes of content, some of them; none: there are no more yet.
 
         Raises:
             Replaced: the file is another one, or was cut.
             OSError: it cannot be read.
         """
         while True:
-            now = os.fstat(self._fd)
-            seen = now.st_size, now.st_mtime_ns
-            if seen == self.seen and time.time_ns() - now.st_mtime_ns > _TICK_NS:
-                return b""
-            guard = self._guard
-            data = os.pread(self._fd, READ_BYTES + len(guard), self.read - len(guard))
-            if now.st_size < self.read or not data.startswith(guard):
-                raise Replaced
-            data = data[len(guard) :]
-            if not data:
-                self.seen = seen
-                return b""
-            self.read += len(data)
-            self._guard = (guard + data)[-_GUARD_BYTES:]
-            content = data if self._frames is None else self._frames.feed(data)
+            data = b""
+            if self._frames is None or not self._frames.unfinished:
+                data = self._read_on()
+                if not data:
+                    return b""
+            content = self._take(data)
             if content:
-                self.given += len(content)
                 return content
 
-    @property
-    def lost(self) -> int | None:
-        """From which byte of the file on nothing makes sense, while the next frame is looked for."""
-        return self._frames.lost if self._frames is not None else None
+    def _read_on(self) -> bytes:
+        now = os.fstat(self._fd)
+        seen = now.st_size, now.st_mtime_ns
+        if seen == self.seen and time.time_ns() - now.st_mtime_ns > _TICK_NS:
+            return b""
+        guard = self._guard
+        data = os.pread(self._fd, READ_BYTES + len(guard), self.read - len(guard))
+        if now.st_size < self.read or not data.startswith(guard):
+            raise Replaced
+        data = data[len(guard) :]
+        if not data:
+            self.seen = seen
+            return b""
+        self.read += len(data)
+        self._guard = (guard + data)[-_GUARD_BYTES:]
+        return data
 
-    def cuts(self) -> list[Cut]:
-        """What was passed over since this was asked for last."""
+    def _take(self, data: bytes) -> bytes:
+        """What comes of the file's next bytes; none of them: of those that were read before."""
         if self._frames is None:
-            return []
-        cuts, self._frames.cuts = self._frames.cuts, []
-        return cuts
+            if self.read == len(data):
+                self._kind = kind_of(data)
+            content = data if self._kind is None else b""
+        else:
+            content = self._frames.feed(data, STEP_BYTES)
+            self._blame(self._frames)
+        self.given += len(content)
+        return content
+
+    # ---- what is wrong with it ----
+
+    def _blame(self, frames: Frames) -> None:
+        """Take in what was found to be wrong, and what will be where the frame ends that is open."""
+        for cut in frames.cuts:
+            self.passed += cut.end - cut.begin
+            self.faults.append(cut)
+        frames.cuts = []
+        for one in frames.refuted:
+            if self._foretold != (one.begin, True):
+                self._refute(one)
+        frames.refuted = []
+        frame = frames.frame
+        if self._checked is None or frame is None or not frame.checked or frame.at == self._foretold[0]:
+            return
+        if self._begin + frames.given > self._checked:
+            found = self._look_ahead(frame.at)
+            self._foretold = frame.at, found is not None
+            if found is not None:
+                self._refute(found._replace(first=frame.given, last=frame.given + found.last))
+
+    def _refute(self, one: Refuted) -> None:
+        self.refuted.append((self._begin + one.first, self._begin + one.last))
+        self.passed += one.end - one.begin
+        self.faults.append(one)
+
+    def _look_ahead(self, at: int) -> Refuted | None:
+        """Decompress the frame that begins there as far as it is there; what its checksum refutes, or None."""
+        ahead, place = Frames(at), at
+        while not (ahead.ended or ahead.cuts or ahead.lost is not None or ahead.refuted):
+            data = b""
+            if not ahead.unfinished:
+                data = os.pread(self._fd, READ_BYTES, place)
+                place += len(data)
+                if not data:
+                    break
+            ahead.feed(data, STEP_BYTES)
+        if ahead.doubtful:  # nothing is behind it that could be another frame
+            return Refuted(at, place, 0, ahead.given)
+        return ahead.refuted[0] if ahead.refuted and not ahead.ended and not ahead.cuts else None
+
+    @property
+    def problem(self) -> str:
+        """Why nothing more can be made of it as it stands, as a sentence; empty: it can."""
+        if self._kind is not None:
+            return f"it is {self._kind}, not text"
+        if self._frames is not None and self._frames.lost is not None:
+            return f"byte {self._frames.lost} {self._frames.why}"
+        return ""
+
+    @property
+    def left(self) -> tuple[int, str]:
+        """Bytes of the file that nothing was made of yet, and as a sentence what is not there to its end; empty:
+        everything is. What ``problem`` is told of counts, too."""
+        frames = self._frames
+        if frames is None:
+            return (self.read if self._kind is not None else 0), self.problem
+        if frames.lost is not None:
+            return self.read - frames.lost, self.problem
+        rest = self.read - frames.at
+        if frames.frame is not None:
+            return rest, f"the zstd frame that begins at byte {frames.frame.at} is not there to its end"
+        if rest or frames.skipping:
+            return rest, f"what begins at byte {frames.at} is no whole zstd frame"
+        return 0, ""
 
     def close(self) -> None:
         """Let go of the file."""
         os.close(self._fd)
+
+
+def compare(one: Path, other: Path) -> int | None:
+    """Which of two files has more content, where one begins with all that the other has: below 0 the first, above 0
+    the second, 0 neither; None: they part.
+
+    Raises:
+        OSError: one cannot be read.
+    """
+    contents = [Content(one)]
+    try:
+        contents.append(Content(other))
+        left = [b"", b""]
+        while True:
+            for at, content in enumerate(contents):
+                left[at] = left[at] or content.more()
+            size = min(map(len, left))
+            if not size:
+                return len(left[1]) - len(left[0])
+            if left[0][:size] != left[1][:size]:
+                return None
+            left = [rest[size:] for rest in left]
+    except Replaced:
+        return None
+    finally:
+        for content in contents:
+            content.close()

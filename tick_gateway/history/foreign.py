@@ -7,6 +7,10 @@ Any ``*.jsonl.zst`` and ``*.jsonl`` at the top of the directory counts. A file c
 it was seen, whatever its name. One that was read to its end and grows again comes after all others. One that is
 replaced by other content, or begun anew, is a new one; one that was cut, or was away for a while, is not. A copy beside
 a file (``a.jsonl.zst`` beside ``a.jsonl``, with the same first line) is not read, until it takes that file's place.
+Names that begin with a dot are not looked at: so programs hide what they have not finished, or what is no file of
+theirs.
+
+What cannot be read is counted, and keeps nothing else from being read.
 
 Everything here waits for the disk; none of it is called on the event loop. Used by one thread.
 """
@@ -16,12 +20,13 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import stat
 import time
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from .content import Replaced, natural, stem_of
-from .lines import File, Lines
+from .content import Replaced, compare, natural, stem_of
+from .lines import File, Lines, Unread
 from .roster import Roster
 from .runs import Runs, Stretch
 from .times import Times
@@ -68,8 +73,10 @@ class Directory:
         self._events: list[Event] = []
         self._stamp = -2  # the directory's time of change
         self._look_at = 0.0
+        self._compared: set[File] = set()  # copies that were held against the files beside which they stand
         self._turn = 0  # which of the files' sizes are taken next
         self._told: set[str] = set()
+        self._unreadable: dict[str, int] = {}  # names that cannot be read now, and the bytes that are known to be there
         self._done = self._total = 0  # bytes of files
         if note is not None:
             self._roster.recall(note)
@@ -87,8 +94,29 @@ class Directory:
     def progress(self) -> tuple[int, int]:
         """Bytes of files that were read, and of all that were there at first."""
         if not self._total:
-            self._total = sum(_size(self.path / name) for name in _listing(self.path))
+            with contextlib.suppress(OSError):  # told by the look that comes next
+                self._total = sum(_size(self.path / name) for name in _Listing(self.path).files)
         return self._done, self._total
+
+    def unread(self, *, ended: bool = False) -> Unread:
+        """What of the files was not read, and will not be as they stand; ``ended``: nobody goes on writing them."""
+        files = size = 0
+        newest = self._roster.newest
+        for file in {*self._roster.files, *self._waiting}:
+            if file.name in self._unreadable or (file not in self._roster and self._roster.is_copy(file)):
+                continue
+            file.measure()
+            left = file in self._roster and file is not newest and file not in self._waiting
+            one = file.unread(left=left, ended=ended)
+            files, size = files + one.files, size + one.bytes
+        return Unread(files + len(self._unreadable), size + sum(self._unreadable.values()))
+
+    def tell_unread(self) -> None:
+        """Say of each file that has something behind its last line what that is, where nobody goes on writing them."""
+        for file in sorted({*self._roster.files, *self._waiting}, key=lambda file: natural(file.name)):
+            file.measure()
+            if file.why and not file.stuck and (file in self._roster or not self._roster.is_copy(file)):
+                log.warning("%s: %s; %d bytes behind what was read were not read", file.name, file.why, file.left)
 
     def read(self) -> list[Event]:
         """What comes next, some of it; none: there is nothing more now."""
@@ -96,26 +124,69 @@ class Directory:
         while not self._events:
             current = self._roster.newest
             if current is not None and self._read_on(current):
-                break
+                continue  # without an event where all of it was passed over
             following = self._following()
             if following is None:
                 break
             if following is current:  # it lies elsewhere now
                 continue
-            if current is not None and current in self._roster:
-                if self._read_on(current):  # it came before the newer one did
-                    break
-                self._leave(current)
-            self._begin(following)
+            if current is not None and current in self._roster and self._read_on(current):
+                continue  # it came before the newer one did
+            self._go_over(following)
         events, self._events = self._events, []
         return events
 
     def finish(self) -> list[Event]:
-        """The last line of the newest file, where it is a tick whose line was never ended."""
+        """What is left where nobody writes the files any more: last lines that are ticks and were never ended, copies
+        that have more than the files beside which they stand. To be called again until nothing comes."""
         if (newest := self._roster.newest) is not None:
             self._take_last(newest)
+        for file in list(self._waiting):
+            if self._events:
+                break
+            if file in self._roster or not self._roster.is_copy(file):
+                self._finish_waiting(file)
+            elif (original := self._roster.original(file)) is not None:
+                self._finish_copy(file, original)
         events, self._events = self._events, []
         return events
+
+    def _finish_waiting(self, file: File) -> None:
+        """Take a file that has one line and no end of it."""
+        if self._pull(file) or (found := file.take_last()) is None:
+            file.close()
+            return
+        self._go_over(file)
+        self._sort(file, found)
+
+    def _finish_copy(self, copy: File, original: File) -> None:
+        """Go on in a copy, where it has more; one that goes on otherwise is told, and counted as not read."""
+        if copy in self._compared:
+            return
+        self._compared.add(copy)
+        try:
+            more = compare(original.path, copy.path)
+        except OSError as error:
+            self._cannot_read(copy, error)
+            return
+        if more is None:
+            self._tell(copy.path, f"has the first line of {original.name} and goes on otherwise; it is not read")
+            self._unreadable[copy.name] = _size(copy.path)
+        elif more > 0:
+            self._waiting.remove(copy)
+            original.move(copy.path)
+            if self._pull(original):
+                self._go_over(original)
+                self._sort(original, original.take())
+
+    def _go_over(self, file: File) -> None:
+        """Let a file be the one that is read, and leave the one before."""
+        if (newest := self._roster.newest) is not None and newest is not file:
+            self._leave(newest)
+        if file in self._waiting:
+            self._waiting.remove(file)
+        if self._roster.begin(file):
+            self._times.begin(file.path)
 
     def close(self) -> None:
         """Close what is open; what was read stays so."""
@@ -126,15 +197,7 @@ class Directory:
 
     def _read_on(self, file: File) -> bool:
         """Take the next lines of a file; whether anything came of it."""
-        more = False
-        if file not in self._roster.missing or file.opened:
-            try:
-                more = file.changed() and file.pull()
-            except Replaced:
-                self._miss(file)
-            except OSError as error:
-                if not isinstance(error, FileNotFoundError):  # the next look sees to that
-                    self._tell(file.path, error)
+        more = (file not in self._roster.missing or file.opened) and self._pull(file)
         if more:
             self._sort(file, file.take())
         elif file in self._roster.missing and not self._may_come_back(file):
@@ -157,11 +220,6 @@ class Directory:
             self.runs.pass_over(file, file.number + 1, "the line was never ended")
         self._times.leave(file.path)
         file.close()
-
-    def _begin(self, file: File) -> None:
-        self._waiting.remove(file)
-        if self._roster.begin(file):
-            self._times.begin(file.path)
 
     def _following(self) -> File | None:
         """The next file with a line that was not read: the newest one itself, where it was found at another place."""
@@ -187,15 +245,23 @@ class Directory:
 
     def _shows_line(self, file: File) -> bool:
         """Whether a file has a line that was not read."""
+        if self._pull(file):
+            return True
+        file.close()
+        return False
+
+    def _pull(self, file: File) -> bool:
+        """Read on in a file if need be; whether it has a line that was not taken."""
         try:
-            if file.changed() and file.pull():
-                return True
+            more = file.changed() and file.pull()
         except Replaced:
             self._miss(file)
         except OSError as error:
-            if not isinstance(error, FileNotFoundError):  # the next look sees to that
-                self._tell(file.path, error)
-        file.close()
+            self._cannot_read(file, error)
+        else:
+            if self._unreadable:
+                self._unreadable.pop(file.name, None)
+            return more
         return False
 
     # ---- what became of files ----
@@ -235,10 +301,16 @@ class Directory:
             self._waiting.remove(file)
         self._events.append(Gone(file))
 
-    def _tell(self, path: Path, error: OSError) -> None:
+    def _cannot_read(self, file: File, error: OSError) -> None:
+        if isinstance(error, FileNotFoundError):  # the next look sees to that
+            return
+        self._unreadable[file.name] = max(_size(file.path) - file.size, 0)
+        self._tell(file.path, f"cannot be read: {error.strerror}")
+
+    def _tell(self, path: Path, problem: str) -> None:
         if path.name not in self._told:
             self._told.add(path.name)
-            log.warning("%s cannot be read: %s", path.name, error.strerror)
+            log.warning("%s %s", path.name, problem)
 
     # ---- looking at the directory ----
 
@@ -254,9 +326,16 @@ class Directory:
         self._look_at = now + (self._look_seconds if stamp == self._stamp else min(_SOON_SECONDS, self._look_seconds))
         self._stamp = stamp
         try:
-            self._compare(_listing(self.path))
+            listing = _Listing(self.path)
         except OSError as error:
-            self._tell(self.path, error)
+            self._unreadable = {".": 0}
+            self._tell(self.path, f"cannot be read: {error.strerror}")
+            return
+        self._unreadable = {name: size for name, size in self._unreadable.items() if name in listing.files}
+        for name, problem in listing.unreadable.items():
+            self._unreadable[name] = 0
+            self._tell(self.path / name, f"cannot be read: {problem}")
+        self._compare(listing.files)
 
     def _compare(self, names: dict[str, int]) -> None:
         """Hold what is there (names and inodes) against what is known."""
@@ -284,27 +363,52 @@ class Directory:
                 taken.discard(file.name)
 
 
-def _listing(path: Path) -> dict[str, int]:
-    """The files of ticks in a directory, and their inodes; none where it is not there."""
-    found: dict[str, int] = {}
-    try:
-        with os.scandir(path) as entries:
-            for entry in entries:
-                if stem_of(entry.name) and entry.is_file():
-                    with contextlib.suppress(FileNotFoundError):  # it went while it was looked at
-                        found[entry.name] = entry.stat().st_ino if entry.is_symlink() else entry.inode()
-    except (FileNotFoundError, NotADirectoryError):
-        return {}
-    return found
+class _Listing:
+    """The files of ticks at the top of a directory; none where it is not there.
+
+    Attributes:
+        files: their names and inodes.
+        unreadable: names of entries that may be files of ticks and cannot be looked at, and why.
+
+    Raises:
+        OSError: the directory cannot be read.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.files: dict[str, int] = {}
+        self.unreadable: dict[str, str] = {}
+        try:
+            with os.scandir(path) as entries:
+                for entry in entries:
+                    if stem_of(entry.name) and not entry.name.startswith("."):
+                        self._look_at(entry)
+        except (FileNotFoundError, NotADirectoryError):
+            return
+
+    def _look_at(self, entry: os.DirEntry[str]) -> None:
+        """One that cannot be looked at (a link that leads in a circle, or where nobody may go) is one entry, and no
+        more than that."""
+        try:
+            if not entry.is_symlink():
+                if entry.is_file():
+                    self.files[entry.name] = entry.inode()
+            elif stat.S_ISREG((info := entry.stat()).st_mode):
+                self.files[entry.name] = info.st_ino
+        except FileNotFoundError:
+            if os.path.lexists(entry.path):  # else it went while it was looked at
+                self.unreadable[entry.name] = "it is a link to nothing"
+        except OSError as error:
+            self.unreadable[entry.name] = error.strerror or str(error)
 
 
 def has_files(path: Path) -> bool:
-    """Whether a directory has files of ticks at its top.
+    """Whether a directory has files of ticks at its top, be they such as cannot be read.
 
     Raises:
         OSError: it cannot be read.
     """
-    return bool(_listing(path))
+    listing = _Listing(path)
+    return bool(listing.files or listing.unreadable)
 
 
 def _size(path: Path) -> int:

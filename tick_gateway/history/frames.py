@@ -8,6 +8,9 @@ then appends, a new frame begins behind that, and reading goes on there:
           ▲                     │ cut off, damaged
           └──── the next magic ◄┘           what was an unfinished line is ended there
 
+A frame may end with a checksum of its content, which is known to be right or wrong only there. What comes out before
+that is not taken back: ``refuted`` says where it lies, and the caller decides.
+
 What comes out does not depend on the pieces in which the bytes came in. Pure: bytes in, bytes out.
 """
 
@@ -25,6 +28,17 @@ _RLE, _COMPRESSED, _RESERVED = 1, 2, 3
 _CHECKSUM_BYTES: Final = 4
 _LINE_FEED: Final = 10
 _LOOK_BACK: Final = len(MAGIC) - 1  # of a new frame's magic, so much may have filled up a block that was cut off
+MAX_WINDOW: Final = 1 << 27  # bytes of content that a frame may refer back to; as much as ``zstd -d`` takes unasked
+_UNBOUNDED: Final = 1 << 62
+_KINDS: Final = {
+    MAGIC: "zstd",
+    b"\x1f\x8b": "gzip",
+    b"\xfd7zXZ\x00": "xz",
+    b"\x04\x22\x4d\x18": "lz4",
+    b"PK\x03\x04": "zip",
+    b"\xff\xfe": "UTF-16",
+    b"\xfe\xff": "UTF-16",
+}
 
 
 class Cut(NamedTuple):
@@ -42,12 +56,35 @@ class Cut(NamedTuple):
         return f"the zstd frame before byte {self.end} breaks off"
 
 
+class Refuted(NamedTuple):
+    """A frame whose checksum is not that of its content: bytes of the file from ``begin`` to before ``end``, whose
+    content is from ``first`` to before ``last``."""
+
+    begin: int
+    end: int
+    first: int
+    last: int
+
+    def __str__(self) -> str:
+        return f"bytes {self.begin} to {self.end - 1} are a zstd frame whose checksum does not match its content"
+
+
+class Open(NamedTuple):
+    """A frame that was begun: where in the file, what content came before it, and whether a checksum is to end it."""
+
+    at: int
+    given: int
+    checked: bool
+
+
 class _Header(NamedTuple):
-    """A frame's header: its bytes, the largest block in its frame, and whether a checksum ends that."""
+    """A frame's header: its bytes, the largest block in its frame, whether a checksum ends that, and why the frame
+    cannot be read (empty: it can)."""
 
     size: int
     largest: int
     checksum: bool
+    problem: str = ""
 
 
 class Frames:
@@ -62,7 +99,12 @@ class Frames:
         boundary: the newest place where a frame begins and the content before it ends with a line, as ``at`` and
             ``given`` were there.
         lost: where it lost its way, while it looks for the next magic; else None.
+        why: what is wrong there, as far as that is known.
         cuts: what was passed over, for the caller to take away.
+        refuted: frames with a wrong checksum, for the caller to take away.
+        frame: the one that is open; None: it is between frames, or lost.
+        ended: frames that came to their end, with a checksum that is right or none.
+        unfinished: what it was fed holds more content, for which there was no room.
     """
 
     def __init__(self, at: int = 0) -> None:
@@ -70,25 +112,46 @@ class Frames:
         self.given = 0
         self.boundary = (at, 0)
         self.cuts: list[Cut] = []
+        self.refuted: list[Refuted] = []
+        self.frame: Open | None = None
+        self.ended = 0
+        self.unfinished = False
+        self.why = ""
         self._data = b""
         self._from = 0  # what of the data is not used yet begins here, which is ``at`` in the file
         self._reader: zstandard.ZstdDecompressionObj | None = None  # of the frame that is open
         self._largest = 0
-        self._checksum = False
         self._ending = False  # the last block is through, its checksum is not
+        self._mismatch = False  # the checksum does not match
         self._skip = 0  # bytes of a skippable frame that are still to come
         self.lost: int | None = None
         self._in_line = False  # the content does not end with a line's end
         self._content: list[bytes] = []
+        self._room = 0
 
-    def feed(self, data: bytes) -> bytes:
-        """The content that is there now."""
-        kept = max(self._from - _LOOK_BACK, 0)
-        self._data, self._from = self._data[kept:] + data, self._from - kept
-        while self._step():
+    def feed(self, data: bytes, room: int = _UNBOUNDED) -> bytes:
+        """The content that is there now: up to ``room`` bytes and one block (128 KiB) more. Where there is more of it
+        (``unfinished``), ``feed(b"")`` goes on."""
+        if data:
+            kept = max(self._from - _LOOK_BACK, 0)
+            self._data, self._from = self._data[kept:] + data, self._from - kept
+        self._room = room
+        while self._room > 0 and self._step():
             continue
+        self.unfinished = self._room <= 0
         found, self._content = b"".join(self._content), []
         return found
+
+    @property
+    def skipping(self) -> bool:
+        """Whether a skippable frame has not come to its end."""
+        return self._skip > 0
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether the open frame is there to its end and its checksum does not match, unless these are the first bytes
+        of another frame: more bytes will tell."""
+        return self._mismatch
 
     def _step(self) -> bool:
         """Go on by one step; whether there may be another one."""
@@ -112,6 +175,7 @@ class Frames:
     def _give(self, piece: bytes) -> None:
         if piece:
             self._content.append(piece)
+            self._room -= len(piece)
             self.given += len(piece)
             self._in_line = piece[-1] != _LINE_FEED
 
@@ -127,16 +191,16 @@ class Frames:
             self._skip = 8 + int.from_bytes(start[4:8], "little") if len(start) >= 8 else 0
             return self._skip > 0
         if not start.startswith(MAGIC):
-            return self._lose(self._from)
+            return self._lose(self._from, why=f"belongs to no zstd frame{_looks_like(start)}")
         header = _header(start)
-        if header is None:
-            return self._lose(self._from, 1)
+        if header.problem:
+            return self._lose(self._from, 1, why=f"begins a zstd frame that {header.problem}")
         if header.size > len(start):
             return False
-        self._reader = zstandard.ZstdDecompressor().decompressobj()
-        self._largest, self._checksum = header.largest, header.checksum
+        self._reader = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW).decompressobj()
+        self._largest, self.frame = header.largest, Open(self.at, self.given, header.checksum)
         if not self._blocks(header.size):  # the frame has not begun before its first block is whole and sound
-            self._reader = None
+            self._reader = self.frame = None
             return False
         return True
 
@@ -153,11 +217,11 @@ class Frames:
             self._give(b"\n")
         return True
 
-    def _lose(self, at: int, search: int = -_LOOK_BACK) -> bool:
+    def _lose(self, at: int, search: int = -_LOOK_BACK, why: str = "belongs to no zstd frame") -> bool:
         """What lies from ``at`` on in the data is not what it should be: look for the next frame, ``search`` bytes
         behind that."""
-        self.lost = self.at + at - self._from
-        self._reader, self._ending = None, False
+        self.lost, self.why = self.at + at - self._from, why
+        self._reader, self._ending, self.frame = None, False, None
         self._pass(max(at + search, 0) - self._from)
         return True
 
@@ -170,7 +234,7 @@ class Frames:
         assert reader is not None
         at, end, last = start, len(data), False
         magic = data.find(MAGIC, max(at + (1 if header else -_LOOK_BACK), 0))
-        while not last and end - at >= header + 3:
+        while not last and self._room > 0 and end - at >= header + 3:
             begin = at + header
             head = data[begin] | data[begin + 1] << 8 | data[begin + 2] << 16
             last, kind, size = bool(head & 1), head >> 1 & 3, head >> 3
@@ -192,8 +256,16 @@ class Frames:
             at, header = stop, 0
         else:
             if last:
-                self._ending, self._reader = self._checksum, reader if self._checksum else None
+                assert self.frame is not None
+                if self.frame.checked:
+                    self._ending = True
+                else:
+                    self._close_frame()
         return self._pass(at - start)
+
+    def _close_frame(self) -> None:
+        self._reader, self._ending, self.frame = None, False, None
+        self.ended += 1
 
     def _new_frame(self, magic: int, stop: int, kind: int, *, certain: bool) -> int | None:
         """Where before ``stop``, the end of a block, a new frame begins; -1: nowhere; None: more bytes will tell. In
@@ -210,27 +282,55 @@ class Frames:
         return -1
 
     def _end_frame(self) -> bool:
-        checksum = self._data[self._from : self._from + _CHECKSUM_BYTES]
-        if len(checksum) < _CHECKSUM_BYTES:
+        data, start = self._data, self._from
+        stop = start + _CHECKSUM_BYTES
+        if len(data) < stop:
             return False
-        assert self._reader is not None
-        try:
-            self._reader.decompress(checksum)
-        except zstandard.ZstdError:
-            return self._lose(self._from)
-        self._reader, self._ending = None, False
+        assert self._reader is not None and self.frame is not None
+        checker = self._reader
+        if not self._mismatch:
+            try:
+                checker.decompress(data[start:stop])
+            except zstandard.ZstdError:
+                self._mismatch = True
+            else:
+                self._close_frame()
+                return self._pass(_CHECKSUM_BYTES)
+        if data.find(MAGIC, max(start - _LOOK_BACK, 0), stop + _LOOK_BACK) >= 0:  # it was cut off, and another begins
+            self._mismatch = False
+            return self._lose(start)
+        if len(data) < stop + _LOOK_BACK and any(data.endswith(MAGIC[:size]) for size in range(1, len(MAGIC))):
+            return False
+        self._mismatch = False
+        at, given, _ = self.frame
+        self.refuted.append(Refuted(at, self.at + _CHECKSUM_BYTES, given, self.given))
+        self._reader, self._ending, self.frame = None, False, None
         return self._pass(_CHECKSUM_BYTES)
 
 
-def _header(data: bytes) -> _Header | None:
-    """The header of the frame that begins here, where as yet there may be less of it than its ``size``; None: there is
-    none."""
+def _looks_like(data: bytes) -> str:
+    """What bytes that are no zstd are, for a sentence, where that can be told."""
+    kind = kind_of(data)
+    if kind is None and data[:1] in b"{[ \t\r\n":
+        kind = "text"
+    return f" (it looks like {kind})" if kind is not None else ""
+
+
+def kind_of(data: bytes) -> str | None:
+    """What bytes are that a file begins with, where they are no text; None: they may be."""
+    return next((name for magic, name in _KINDS.items() if data.startswith(magic)), None)
+
+
+def _header(data: bytes) -> _Header:
+    """The header of the frame that begins here, where as yet there may be less of it than its ``size``."""
     if len(data) < 5:
         return _Header(_LARGEST_HEADER, 0, False)
     descriptor = data[4]
     single, checksum = bool(descriptor & 0x20), bool(descriptor & 0x04)
-    if descriptor & 0x08 or descriptor & 0x03:  # a reserved bit, or a dictionary that nobody has here
-        return None
+    if descriptor & 0x08:
+        return _Header(5, 0, checksum, "has a reserved bit set")
+    if descriptor & 0x03:
+        return _Header(5, 0, checksum, "asks for a dictionary, which nobody has here")
     field = (1 if single else 0, 2, 4, 8)[descriptor >> 6]
     size = 5 + (0 if single else 1) + field
     if len(data) < size:
@@ -240,7 +340,12 @@ def _header(data: bytes) -> _Header | None:
     else:
         base = 1 << (10 + (data[5] >> 3))
         window = base + (base >> 3) * (data[5] & 7)
-    return _Header(size, min(window, _LARGEST_BLOCK), checksum)
+    problem = ""
+    if window > MAX_WINDOW:
+        problem = (
+            f"asks for a window of {window >> 20} MiB (zstd --long), of which at most {MAX_WINDOW >> 20} are taken"
+        )
+    return _Header(size, min(window, _LARGEST_BLOCK), checksum, problem)
 
 
 def _begins_frame(data: bytes) -> bool | None:
@@ -255,7 +360,7 @@ def _begins_frame(data: bytes) -> bool | None:
 def _shows_block(data: bytes) -> bool | None:
     """Whether a frame's header and its first block are here, and sound; None: so far they are."""
     header = _header(data)
-    if header is None:
+    if header.problem:
         return False
     if len(data) < header.size + 3:
         return None

@@ -92,7 +92,8 @@ class Scan:
         self._close()
 
     def _add(self, stretch: Stretch) -> None:
-        if self._filling is not None and (self._filling.file, self._filling.run) != (stretch.file, stretch.life.id):
+        filling = self._filling
+        if filling is not None and (stretch.apart or (filling.file, filling.run) != (stretch.file, stretch.life.id)):
             self._close()
         count = len(stretch.ts)
         first, passed, steps = stretch.ats[0], stretch.ats[1] - stretch.ats[0], max(count - 1, 1)
@@ -133,11 +134,12 @@ class Scan:
 
 
 class _Mark(NamedTuple):
-    """Where a tick's line lies."""
+    """Where a tick's line lies, and whether it is ``apart`` from what came before it (see ``Stretch``)."""
 
     file: File
     begin: int
     end: int
+    apart: bool
 
 
 class InPlace:
@@ -162,7 +164,8 @@ class InPlace:
     def mark(self, stretch: Stretch, index: int) -> None:
         """Say where a tick lies, before it is published."""
         begin = stretch.ends[index - 1] if index else stretch.begin
-        self._marks[stretch.life.id, stretch.ts[index]] = _Mark(stretch.file, begin, stretch.ends[index])
+        apart = stretch.apart and not index
+        self._marks[stretch.life.id, stretch.ts[index]] = _Mark(stretch.file, begin, stretch.ends[index], apart)
 
     def unmark(self, stretch: Stretch, index: int) -> None:
         """It was not taken in."""
@@ -193,12 +196,13 @@ class InPlace:
                 self._archive.removed(run, volume)
 
     def _split(self, batch: Batch) -> Iterator[tuple[Batch, list[_Mark]]]:
-        """A batch in parts that lie in one file each; no marks: it is not known where it lies."""
+        """A batch in parts that lie in one piece of a file each; no marks: it is not known where it lies."""
         marks = [self._marks.pop((batch.run.id, tick.t), None) for tick in batch.ticks]
         files = [mark.file if mark is not None else None for mark in marks]
         begin = 0
         for index in range(1, len(marks) + 1):
-            if index < len(marks) and files[index] is files[begin]:
+            mark = marks[index] if index < len(marks) else None
+            if index < len(marks) and files[index] is files[begin] and not (mark is not None and mark.apart):
                 continue
             part = batch
             if index - begin < len(marks):
@@ -211,7 +215,7 @@ class InPlace:
     def _is_next(self, batch: Batch, mark: _Mark) -> bool:
         """Whether a batch goes on where the portion ends."""
         filling = self._filling
-        if filling is None or self._run is not batch.run or filling.file is not mark.file:
+        if filling is None or self._run is not batch.run or filling.file is not mark.file or mark.apart:
             return False
         return filling.end <= mark.begin and batch.ordinal == filling.ordinal + len(filling.ts)
 

@@ -13,6 +13,7 @@ import hashlib
 import logging
 import os
 from bisect import bisect_right
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 from zlib import crc32
@@ -20,6 +21,7 @@ from zlib import crc32
 from ..errors import TickError
 from ..tick import parse
 from .content import Content, Replaced, stem_of
+from .frames import Cut
 from .waymarks import Waymarks
 
 log = logging.getLogger("tick_gateway.files")
@@ -37,6 +39,7 @@ class Lines(NamedTuple):
         beyond: bytes of the first one that were cut off.
         number: how many lines come before them.
         read: bytes of the file that were read for them, from and to.
+        refuted: which of them are no more than what a wrong checksum makes of them, by index.
     """
 
     begin: int
@@ -44,6 +47,22 @@ class Lines(NamedTuple):
     beyond: int
     number: int
     read: tuple[int, int]
+    refuted: frozenset[int] = frozenset()
+
+
+class Unread(NamedTuple):
+    """What of a file, or of several, was not read.
+
+    Attributes:
+        files: of how many something was not read, or may be missing.
+        bytes: of them, that were not read.
+    """
+
+    files: int = 0
+    bytes: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.bytes} byte{'s' * (self.bytes != 1)} of {self.files} file{'s' * (self.files != 1)} not read"
 
 
 class File:
@@ -60,6 +79,11 @@ class File:
         gone: its content is not on disk any more.
         waymarks: they vouch for what a cut leaves of it.
         boundaries: places at which reading can begin, as (content before it, bytes of the file before it).
+        passed: bytes of the file that were passed over, since they are damaged or no frame.
+        faulty: something of it was passed over, or a frame of it breaks off.
+        left: bytes behind the last line, of which nothing could be made, when it was closed last.
+        why: what is missing there, as a sentence; empty: nothing, as far as can be told.
+        stuck: nothing can be made of it whatever is still written there, unless that begins a new frame.
     """
 
     def __init__(self, path: Path, max_line: int) -> None:
@@ -71,6 +95,9 @@ class File:
         self.number = 0
         self.size = 0
         self.gone = False
+        self.passed = self.left = 0
+        self.faulty = self.stuck = False
+        self.why = ""
         self._told_line = self._told_cut = False
         self.waymarks = Waymarks()
         self.boundaries: list[tuple[int, int]] = []
@@ -85,6 +112,8 @@ class File:
         self._crc_read = 0  # of all that was read
         self._crc_ready = 0  # the same, to the end of the lines that are ready
         self._seen = (-1, -1)  # as ``Content.seen``, when it was closed
+        self._refuted: set[int] = set()  # which of the lines that are ready a checksum refutes
+        self._carry_refuted = False  # the line that is not whole is among them
 
     @property
     def name(self) -> str:
@@ -107,7 +136,7 @@ class File:
         """
         if self._content is not None:
             return
-        content = Content(self.path)
+        content = Content(self.path, checked=self.offset)
         try:
             self._go_to_offset(content)
         except (Replaced, OSError):
@@ -126,8 +155,8 @@ class File:
         if crc != self.crc:
             raise Replaced
         self._given, self._crc_read = self.offset, crc
-        self._split(rest)
-        self.size = self._taken = content.read
+        self._split(rest, content)
+        self.size, self._taken = content.read, content.used
 
     def pull(self) -> bool:
         """Read on if need be; whether there is a whole line.
@@ -140,20 +169,23 @@ class File:
         self.open()
         assert self._content is not None
         while not self._ready and (data := self._content.more()):
-            self._split(data)
+            self._split(data, self._content)
         self.size = self._content.read
-        self._tell_cuts(self._content)
+        self._tell_faults(self._content)
         if self._ready and not self.head:
             self.head = hashlib.sha256(self._ready[0]).hexdigest()[:16]
         return bool(self._ready)
 
     def take(self) -> Lines:
         """The lines that are there."""
-        found = Lines(self.offset, self._ready, self._beyond, self.number, (self._taken, self.size))
-        self._taken = self.size
+        used = self._content.used if self._content is not None else self._taken
+        refuted = frozenset(self._refuted)
+        found = Lines(self.offset, self._ready, self._beyond, self.number, (self._taken, used), refuted)
+        self._taken = used
         self.offset += sum(map(len, found.lines)) + len(found.lines) + found.beyond
         self.number += len(found.lines)
         self.crc, self._ready, self._beyond = self._crc_ready, [], 0
+        self._refuted.clear()
         if self._content is not None:
             self._keep_boundary(self._content)
         return found
@@ -161,7 +193,7 @@ class File:
     def take_last(self) -> Lines | None:
         """What is behind the last whole line, where that is a tick whose line was never ended."""
         line = b"".join(self._carry)
-        if len(line) != self._carried:
+        if len(line) != self._carried or self._carry_refuted:
             return None
         try:
             parse(line, self._max_line)
@@ -173,7 +205,7 @@ class File:
         self.number += 1
         self._carry, self._carried = [], 0
         self.crc = self._crc_read
-        return Lines(begin, [line], 0, number, (self.size, self.size))
+        return Lines(begin, [line], 0, number, (self._taken, self._taken))
 
     def changed(self) -> bool:
         """Whether there may be more than when it was closed.
@@ -225,17 +257,22 @@ class File:
     def close(self) -> None:
         """Stop reading for now; what was not taken is read again."""
         if self._content is not None:
+            self.measure()
             self._seen = self._content.seen
             self._content.close()
         self._content = None
         self._ready, self._carry, self._carried, self._beyond = [], [], 0, 0
+        self._refuted.clear()
+        self._carry_refuted = False
         self.waymarks.cut(self.offset)
 
-    def _split(self, data: bytes) -> None:
+    def _split(self, data: bytes, content: Content) -> None:
         self.waymarks.set(data, self._given, self._crc_read)
-        self._given += len(data)
         lines = data.split(b"\n")
         last = lines.pop()
+        if content.refuted or self._carry_refuted:
+            self._refute(lines, len(data), content.refuted)
+        self._given += len(data)
         if lines:
             self._keep(lines[0])
             lines[0] = b"".join(self._carry)
@@ -247,6 +284,18 @@ class File:
         else:
             self._crc_read = crc32(last, self._crc_read)
         self._keep(last)
+
+    def _refute(self, lines: list[bytes], size: int, refuted: Iterable[tuple[int, int]]) -> None:
+        """Mark those of the next lines, from what was carried on, that lie in refuted content."""
+        begin, stop = self._given, self._given + size
+        some = [(first, last) for first, last in refuted if first < stop and last > begin]
+        for index, line in enumerate(lines):
+            end = begin + len(line) + 1
+            if (not index and self._carry_refuted) or any(first < end and last > begin for first, last in some):
+                self._refuted.add(index)
+            begin = end
+        carried = self._carry_refuted and not lines
+        self._carry_refuted = carried or any(first < stop and last > begin for first, last in some)
 
     def _keep(self, part: bytes) -> None:
         room = self._max_line + _SLACK - self._carried
@@ -261,7 +310,7 @@ class File:
 
     def boundary_before(self, offset: int) -> tuple[int, int]:
         """Where to begin reading for what lies at an offset of the content, for ``Content``."""
-        if not self.path.name.endswith(".zst"):
+        if not self.zstd:
             return offset, offset
         at = bisect_right(self.boundaries, (offset, 1 << 63))
         given, place = self.boundaries[at - 1] if at else (0, 0)
@@ -285,18 +334,46 @@ class File:
         """Whether its last line is not whole."""
         return self._carried > 0
 
-    def _tell_cuts(self, content: Content) -> None:
-        """Say that some of a zstd file cannot be read; once a file."""
-        if self._told_cut:
+    def _tell_faults(self, content: Content) -> None:
+        """Take in what of a file cannot be read, and say so; once a file."""
+        self.passed = content.passed
+        faults, content.faults = content.faults, []
+        problem = ""
+        if faults:
+            self.faulty = True
+            first = faults[0]
+            goes_on = f"reading goes on with the frame that begins at byte {first.end}"
+            problem = f"{first}; {goes_on if isinstance(first, Cut) else 'none of it is read'}"
+        elif content.problem:
+            problem = f"{content.problem}; the next frame is waited for" if self.zstd else content.problem
+        if problem and not self._told_cut:
+            self._told_cut = True
+            log.warning("%s: %s", self.name, problem)
+
+    def measure(self) -> None:
+        """See what lies behind the last line, while it is open."""
+        if self._content is None:
             return
-        if cuts := content.cuts():
-            self._told_cut = True
-            log.warning(
-                "%s: %s; reading goes on with the frame that begins at byte %d", self.name, cuts[0], cuts[0].end
-            )  # fmt: skip
-        elif content.lost is not None:
-            self._told_cut = True
-            log.warning("%s: byte %d belongs to no zstd frame; the next frame is waited for", self.name, content.lost)
+        self.left, self.why = self._content.left
+        self.stuck = bool(self._content.problem)
+        if self._carried and not self._ready:
+            self.left += self._carried
+            self.why = self.why or "its last line is not whole"
+
+    @property
+    def zstd(self) -> bool:
+        """Whether its name says that it is compressed."""
+        return self.path.name.endswith(".zst")
+
+    def unread(self, *, left: bool, ended: bool) -> Unread:
+        """What of it was not read.
+
+        Args:
+            left: what is behind its last line counts: a newer file is read.
+            ended: that, and frames that break off where nothing can be seen to be missing.
+        """
+        size = self.passed + (self.left if left or ended or self.stuck else 0)
+        return Unread(int(size > 0 or (ended and (self.faulty or self.why != ""))), size)
 
     # ---- remembering ----
 
@@ -305,6 +382,7 @@ class File:
         return {
             "name": self.name, "inode": self.inode, "size": self.size, "head": self.head, "offset": self.offset,
             "line": self.number, "crc": self.crc, "waymarks": self.waymarks.upto(self.offset),
+            "unread": [self.passed, self.faulty, self.left, self.why, self.stuck],
         }  # fmt: skip
 
     @classmethod
@@ -314,4 +392,5 @@ class File:
         file.inode, file.size, file.head = note["inode"], note["size"], note["head"]
         file.offset, file.number, file.crc = note["offset"], note["line"], note["crc"]
         file.waymarks = Waymarks(note.get("waymarks", ()))
+        file.passed, file.faulty, file.left, file.why, file.stuck = note["unread"]
         return file

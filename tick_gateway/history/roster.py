@@ -80,7 +80,7 @@ class Roster:
             if file in self.missing:
                 continue
             name = renamed.get(file.inode) if names.get(file.name) != file.inode else None
-            if name is not None and (file.opened or self._same(file, name)):  # inodes of deleted files come again
+            if name is not None and (file.opened or self.has(file, name)):  # inodes of deleted files come again
                 file.path = self._path / name
             if names.get(file.name) == file.inode:
                 taken.add(file.name)
@@ -90,14 +90,19 @@ class Roster:
 
     def is_copy(self, new: File) -> bool:
         """Whether a file that was read stands beside this one, with the same name but for its ending, and content."""
-        return any(one.stem == new.stem and one not in self.missing for one in self._heads.get(new.head, ()))
+        return self.original(new) is not None
+
+    def original(self, copy: File) -> File | None:
+        """That file."""
+        beside = (one for one in self._heads.get(copy.head, ()) if one is not copy and one not in self.missing)
+        return next((one for one in beside if one.stem == copy.stem), None) if copy.head else None
 
     def recognize(self, new: File) -> File | None:
         """The file that was read and is this one, which took its place or came back; it lies here from now on."""
         for file in [*self.missing, *self._gone]:
             if file.stem != new.stem or file.head != new.head:
                 continue
-            if self._same(file, new.name) or self._cut(file, new):
+            if self.has(file, new.name) or self._cut(file, new):
                 file.move(new.path)
                 self.missing.discard(file)
                 if file not in self._known:
@@ -107,8 +112,8 @@ class Roster:
                 return file
         return None
 
-    def _same(self, file: File, name: str) -> bool:
-        """Whether what was read of a file stands in the one of that name."""
+    def has(self, file: File, name: str) -> bool:
+        """Whether what was read of a file stands in the one of that name, too."""
         probe = File.of(self._path, file.note() | {"name": name}, self._max_tick)
         try:
             probe.open()

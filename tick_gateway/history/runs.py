@@ -18,6 +18,7 @@ from .lines import File, Lines
 _NO_NAME: Final = re.compile(r"[^A-Za-z0-9._-]+")
 _LONGEST_STEM: Final = 46  # with the hash and a number of six digits, it makes a run's name
 _MOST_NAMES: Final = 10_000
+_LARGEST_HOLE: Final = 256 * 1024  # bytes of content without a tick, between two that are read together
 
 
 class Life:
@@ -43,14 +44,17 @@ class Stretch:
         begin: where in the file's content the first one's line begins.
         ends: where each one's line ends, behind its line feed.
         ats: when the first and the last are taken to have been received, ms since the epoch, by the times of files.
+        apart: between what came before it in the file and its beginning lies content that is not to be read again with
+            it: refuted by a checksum, or much of it.
     """
 
-    __slots__ = ("ats", "begin", "ends", "file", "life", "lines", "ts")
+    __slots__ = ("apart", "ats", "begin", "ends", "file", "life", "lines", "ts")
 
-    def __init__(self, file: File, life: Life, begin: int) -> None:
+    def __init__(self, file: File, life: Life, begin: int, *, apart: bool = False) -> None:
         self.file = file
         self.life = life
         self.begin = begin
+        self.apart = apart
         self.ts: list[int] = []
         self.lines: list[bytes] = []
         self.ends: list[int] = []
@@ -75,6 +79,8 @@ class Runs:
         self._max_tick = max_tick
         self._newest: bytes | None = None  # the last tick's bytes; None: their CRC alone is known
         self._crc = 0
+        self._end = 0  # where the last tick's line ends in its file
+        self._apart = False  # what comes next is apart from that
 
     def sort(self, file: File, found: Lines, ats: tuple[int, int]) -> list[Stretch]:
         """The ticks of a file's next lines, of which the first is taken to have been received at ``ats[0]``, and the
@@ -85,6 +91,9 @@ class Runs:
         end = found.begin + found.beyond
         for index, line in enumerate(found.lines):
             begin, end = end, end + len(line) + 1
+            if index in found.refuted:
+                current, self._apart = None, True
+                continue
             try:
                 t, data = parse(line, limit)
             except TickError as error:
@@ -100,12 +109,13 @@ class Runs:
                 self.life, self._first, current = self._begin(file, data), t, None
             if current is None:
                 assert self.life is not None
-                current = Stretch(file, self.life, begin)
+                apart = self._apart or begin - self._end > _LARGEST_HOLE
+                current, self._apart = Stretch(file, self.life, begin, apart=apart), False
                 stretches.append(current)
             current.ts.append(t)
             current.lines.append(data)
             current.ends.append(end)
-            tip, newest = t, data
+            tip, newest, self._end = t, data, end
         self.tip, self._newest = tip, newest
         size = max(end - found.begin, 1)
         for one in stretches:

@@ -85,6 +85,9 @@ async def healthz(request: web.Request, hub: Hub) -> web.StreamResponse:
         if keeper.state != "ok" or damage:
             body["status"] = "degraded"
         body |= {"unstored": keeper.unstored, "damaged": damaged, "damage": damage[:MAX_DAMAGE]}
+    if hub.tailing:
+        body["unread"] = hub.unread._asdict()
+        body["status"] = "degraded" if hub.unread.files else body["status"]
     return json_reply(body | {"dropped": hub.bus.dropped, "passed_over": hub.passed_over}, headers=_NO_STORE)
 
 

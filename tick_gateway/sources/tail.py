@@ -38,6 +38,7 @@ log = logging.getLogger("tick_gateway.files")
 POLL_SECONDS: Final = 0.01
 _NOTE_SECONDS: Final = 1.0
 _NOTE_SHARE: Final = 0.02  # of the thread's time that notes may take
+_UNREAD_SECONDS: Final = 0.5  # between two looks at what cannot be read
 _JOIN_SECONDS: Final = 5.0
 _FOREVER: Final = threading.TIMEOUT_MAX
 
@@ -78,7 +79,7 @@ class Tail:
 
     def attach(self, hub: Hub, progress: Progress) -> None:
         """Let nobody else publish to a hub that has not started; without ``--data``, the directory is its history."""
-        hub.tailing = True
+        hub.tailing, hub.unread = True, self._directory.unread()
         if self._data is not None:
             return
         volumes = Volumes(self._settings.max_tick)
@@ -116,11 +117,14 @@ class Tail:
     # ---- the thread ----
 
     def _follow(self, hub: Hub, loop: asyncio.AbstractEventLoop) -> None:
+        unread_at = 0.0
         while not self._stop.is_set():
             events = self._directory.read()
             for event in events:
                 self._deal_with(hub.bus, loop, event)
             hub.passed_over = self._directory.runs.bad
+            if (now := time.monotonic()) >= unread_at:
+                hub.unread, unread_at = self._directory.unread(), now + _UNREAD_SECONDS
             if self._notes is not None:
                 self._notes.turn(self._directory, bool(events))
             if not events:

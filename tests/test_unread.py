@@ -1,0 +1,216 @@
+"""What cannot be read of another program's files is told and counted, and is never taken for a success."""
+
+from __future__ import annotations
+
+import gzip
+import logging
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import zstandard
+
+from tests.backend import Writer, frame, line_of, run_of
+from tests.process import ROOT
+from tests.test_import import stored
+from tick_gateway.history.foreign import Directory, Gone
+from tick_gateway.history.inplace import Scan, Volumes
+from tick_gateway.history.lines import Unread
+
+MAX_TICK = 1 << 20
+LINES = [line_of(t, t, 100, noise=True) for t in range(60)]
+TEXT = b"\n".join([*LINES, b""])
+
+
+def command(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    parts = [sys.executable, "-m", "tick_gateway", "import", *map(str, arguments)]
+    return subprocess.run(parts, capture_output=True, text=True, cwd=ROOT, timeout=60)
+
+
+def brought(folder: Path, *, again: bool = False) -> tuple[list[int], Unread, str]:
+    """The numbers that an import of a directory finds, what it does not read, and what it says; ``again``: where it was
+    interrupted."""
+    directory = Directory(folder, MAX_TICK)
+    ts: list[int] = []
+    while events := directory.read() or directory.finish():
+        for event in events:
+            assert not isinstance(event, Gone)
+            ts += event.ts
+        if again:
+            note = directory.note()
+            directory.close()
+            directory = Directory(folder, MAX_TICK, note)
+    directory.close()
+    return ts, directory.unread(ended=True), ""
+
+
+def made(**options: bool) -> bytes:
+    return zstandard.ZstdCompressor(**options).compress(TEXT)  # type: ignore[arg-type]
+
+
+def flipped(data: bytes, at: int) -> bytes:
+    return data[:at] + bytes([data[at] ^ 1]) + (data[at + 1 :] if at + 1 else b"")
+
+
+def windowed(log: int) -> bytes:
+    """A frame that asks for a window of 2**log bytes."""
+    text = TEXT[:400]
+    return b"\x28\xb5\x2f\xfd\x00" + bytes([(log - 10) << 3]) + (len(text) << 3 | 1).to_bytes(3, "little") + text
+
+
+GOOD = frame(*LINES)
+SOME = frame(*LINES[:30])
+DICTIONARY = zstandard.train_dictionary(2048, [line_of(t, t, 50 + t % 9, noise=True) for t in range(500)])
+
+FILES: dict[str, tuple[str, bytes, list[int], int]] = {
+    # what it is: its name, its bytes, the ticks that are in it, and how many of its bytes are not read
+    "whole": ("a.jsonl.zst", GOOD, [*range(60)], 0),
+    "whole, plain": ("a.jsonl", TEXT, [*range(60)], 0),
+    "whole but for its last line feed": ("a.jsonl", TEXT[:-1], [*range(60)], 0),
+    "cut in a line": ("a.jsonl", TEXT[: TEXT.index(LINES[7]) + 20], [*range(7)], 20),
+    "cut in its only line": ("a.jsonl", LINES[0][:9], [], 9),
+    "cut in a frame": ("a.jsonl.zst", SOME[:-3] + b"", [*range(30)], 0),
+    "cut in a block": ("a.jsonl.zst", frame(*LINES[:2])[:150], [0], 150 - len(frame(LINES[0], end=False))),
+    "cut in its first block": ("a.jsonl.zst", GOOD[:30], [], 30),
+    "cut in its first header": ("a.jsonl.zst", GOOD[:3], [], 3),
+    "gzip": ("a.jsonl.zst", gzip.compress(TEXT), [], len(gzip.compress(TEXT))),
+    "gzip, plain by its name": ("a.jsonl", gzip.compress(TEXT), [], len(gzip.compress(TEXT))),
+    "zstd, plain by its name": ("a.jsonl", GOOD, [], len(GOOD)),
+    "UTF-16": ("a.jsonl", TEXT.decode().encode("utf-16"), [], len(TEXT) * 2 + 2),
+    "text": ("a.jsonl.zst", TEXT, [], len(TEXT)),
+    "junk behind a good frame": ("a.jsonl.zst", GOOD + b"junk", [*range(60)], 4),
+    "junk before a good frame": ("a.jsonl.zst", b"junk" + GOOD, [*range(60)], 4),
+    "junk between good frames": ("a.jsonl.zst", SOME + b"junk" + frame(*LINES[30:]), [*range(60)], 4),
+    "zeros behind a good frame": ("a.jsonl.zst", GOOD + bytes(4096), [*range(60)], 4096),
+    "a window of 256 MiB": ("a.jsonl.zst", windowed(28), [], len(windowed(28))),
+    "a window of 2 GiB, and a frame": ("a.jsonl.zst", windowed(31) + GOOD, [*range(60)], len(windowed(31))),
+    "a dictionary": (
+        "a.jsonl.zst", strange := zstandard.ZstdCompressor(dict_data=DICTIONARY).compress(TEXT), [], len(strange)
+    ),
+    "a checksum that does not match": ("a.jsonl.zst", refuted := flipped(made(write_checksum=True), -1), [], len(refuted)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["at once", "interrupted at every step"])
+@pytest.mark.parametrize("what", FILES)
+def test_what_is_not_read_is_counted(tmp_path: Path, what: str, again: bool) -> None:
+    name, data, ts, size = FILES[what]
+    (tmp_path / name).write_bytes(data)
+    (tmp_path / "b.jsonl").write_bytes(line_of(100) + b"\n")
+    found, unread, _ = brought(tmp_path, again=again)
+    broken = what == "cut in a frame"
+    assert (found, unread) == ([*ts, 100], Unread(int(size > 0 or broken), size))
+
+
+@pytest.mark.parametrize(
+    "what, told",
+    {
+        "whole": "",
+        "cut in a line": "a.jsonl: its last line is not whole",
+        "cut in a block": "a.jsonl.zst: the zstd frame that begins at byte 0 is not there to its end",
+        "gzip": "a.jsonl.zst: byte 0 belongs to no zstd frame (it looks like gzip)",
+        "gzip, plain by its name": "a.jsonl: it is gzip, not text",
+        "text": "a.jsonl.zst: byte 0 belongs to no zstd frame (it looks like text)",
+        "a window of 256 MiB": "a.jsonl.zst: byte 0 begins a zstd frame that asks for a window of 256 MiB (zstd --long), of "
+        "which at most 128 are taken",
+        "a dictionary": "a.jsonl.zst: byte 0 begins a zstd frame that asks for a dictionary",
+        "a checksum that does not match": "a.jsonl.zst: bytes 0 to",
+    }.items(),
+)  # fmt: skip
+def test_the_command_says_what_is_missing_and_ends_with_1(tmp_path: Path, what: str, told: str) -> None:
+    name, data, ts, size = FILES[what]
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files" / name).write_bytes(data)
+    history = tmp_path / "history"
+    for imported in (len(ts), 0):
+        done = command(tmp_path / "files", "--data", history)
+        *warnings, summary = done.stderr.splitlines()
+        assert done.stdout == "" and "Traceback" not in done.stderr
+        assert summary.startswith(f"{imported} tick")
+        if told:
+            assert done.returncode == 1 and any(line.startswith(told) for line in warnings), done.stderr
+            assert f"{size} bytes of 1 file not read" in summary
+        else:
+            assert (done.returncode, warnings) == (0, [])
+    assert [t for _, t, _ in stored(history)] == ts
+
+
+# ---- checksums ----
+
+
+def checked(*rows: list[bytes], damaged: int | None = None) -> bytes:
+    """Frames of lines with checksums, of which one is wrong."""
+    parts = [frame(*lines, checksum=True, flush=False) for lines in rows]
+    if damaged is not None:
+        parts[damaged] = flipped(parts[damaged], -2)
+    return b"".join(parts)
+
+
+@pytest.mark.parametrize("size", [100, 20_000], ids=["small frames", "frames larger than a step"])
+@pytest.mark.parametrize("damaged", range(3))
+def test_a_frame_that_its_checksum_refutes_is_left_out_whole(tmp_path: Path, damaged: int, size: int) -> None:
+    """By import and in place, the frames around it stay, and what is read in place later is what was found."""
+    lines = [line_of(t, t, size, noise=True) for t in range(90)]
+    rows = [lines[at : at + 30] for at in range(0, 90, 30)]
+    data = checked(*rows, damaged=damaged)
+    (tmp_path / "a.jsonl.zst").write_bytes(data)
+    wanted = [t for at in range(3) for t in range(at * 30, at * 30 + 30) if at != damaged]
+    for again in (False, True):
+        ts, unread, _ = brought(tmp_path, again=again)
+        assert (ts, unread) == (wanted, Unread(1, len(frame(*rows[damaged], checksum=True, flush=False))))
+    directory = Directory(tmp_path, MAX_TICK)
+    (run,) = Scan(directory, Volumes(MAX_TICK)).runs.values()
+    directory.close()
+    found: list[int] = []
+    for entry in run.entries:
+        block = entry.volume.read(entry)
+        assert block.lines.split(b"\n")[:-1] == [lines[t] for t in block.ts]
+        found += block.ts
+    assert found == wanted
+
+
+def test_a_line_over_two_frames_of_which_one_is_refuted(tmp_path: Path) -> None:
+    text = TEXT[: len(TEXT) // 2]
+    whole = text.rindex(b"\n", 0, len(text)) + 1
+    first = zstandard.ZstdCompressor(write_checksum=True).compress(text)
+    second = zstandard.ZstdCompressor(write_checksum=True).compress(TEXT[len(text) :])
+    count = text[:whole].count(b"\n")
+    for data, wanted in (
+        (flipped(first, -1) + second, [*range(count + 1, 60)]),
+        (first + flipped(second, -1), [*range(count)]),
+    ):
+        (tmp_path / "a.jsonl.zst").write_bytes(data)
+        assert brought(tmp_path)[0] == wanted
+
+
+@pytest.mark.parametrize("cut", range(1, 8))
+def test_a_frame_that_is_cut_off_in_its_checksum_is_not_refuted(tmp_path: Path, cut: int) -> None:
+    """A backend that was killed there, and began another frame behind it."""
+    first = frame(*LINES[:30], checksum=True)
+    (tmp_path / "a.jsonl.zst").write_bytes(first[:-cut] + frame(*LINES[30:], checksum=True))
+    assert brought(tmp_path)[0] == [*range(60)]
+
+
+def test_what_a_backend_flushed_is_read_before_its_frame_ends(tmp_path: Path) -> None:
+    """There is no checksum yet. One that turns out to be wrong refutes what was not read before it."""
+    data = frame(*LINES[:10], checksum=True)
+    path = tmp_path / "a.jsonl.zst"
+    path.write_bytes(frame(*LINES[:10], end=False, checksum=True))
+    directory = Directory(tmp_path, MAX_TICK, look_seconds=0)
+    ts = [t for event in directory.read() if not isinstance(event, Gone) for t in event.ts]
+    assert ts == [*range(10)] and directory.unread() == Unread()
+    path.write_bytes(flipped(data, -1) + frame(*LINES[10:20]))
+    ts = [t for event in directory.read() if not isinstance(event, Gone) for t in event.ts]
+    assert ts == [*range(10, 20)] and directory.unread() == Unread(1, len(data))
+    directory.close()
+
+
+def test_lines_that_are_no_ticks_do_not_end_an_import(tmp_path: Path) -> None:
+    """However many of them follow each other."""
+    (tmp_path / "a.jsonl").write_bytes(LINES[0] + b"\n" + b"no tick at all\n" * 100_000 + LINES[1] + b"\n")
+    (tmp_path / "b.jsonl").write_bytes(LINES[2] + b"\n")
+    assert brought(tmp_path)[:2] == ([0, 1, 2], Unread())
