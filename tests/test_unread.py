@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
-import logging
 import os
-import random
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,7 +13,7 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from tests.backend import Writer, frame, line_of, run_of
+from tests.backend import frame, line_of, run_of
 from tests.process import ROOT
 from tests.test_import import stored
 from tick_gateway.history.foreign import Directory, Gone
@@ -31,9 +30,9 @@ def command(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(parts, capture_output=True, text=True, cwd=ROOT, timeout=60)
 
 
-def brought(folder: Path, *, again: bool = False) -> tuple[list[int], Unread, str]:
-    """The numbers that an import of a directory finds, what it does not read, and what it says; ``again``: where it was
-    interrupted."""
+def brought(folder: Path, *, again: bool = False) -> tuple[list[int], Unread]:
+    """The numbers that an import of a directory finds, and what it does not read; ``again``: where it is interrupted at
+    every step."""
     directory = Directory(folder, MAX_TICK)
     ts: list[int] = []
     while events := directory.read() or directory.finish():
@@ -45,7 +44,7 @@ def brought(folder: Path, *, again: bool = False) -> tuple[list[int], Unread, st
             directory.close()
             directory = Directory(folder, MAX_TICK, note)
     directory.close()
-    return ts, directory.unread(ended=True), ""
+    return ts, directory.unread(ended=True)
 
 
 def made(**options: bool) -> bytes:
@@ -91,7 +90,9 @@ FILES: dict[str, tuple[str, bytes, list[int], int]] = {
     "a dictionary": (
         "a.jsonl.zst", strange := zstandard.ZstdCompressor(dict_data=DICTIONARY).compress(TEXT), [], len(strange)
     ),
-    "a checksum that does not match": ("a.jsonl.zst", refuted := flipped(made(write_checksum=True), -1), [], len(refuted)),
+    "a checksum that does not match": (
+        "a.jsonl.zst", refuted := flipped(made(write_checksum=True), -1), [], len(refuted)
+    ),
 }  # fmt: skip
 
 
@@ -101,7 +102,7 @@ def test_what_is_not_read_is_counted(tmp_path: Path, what: str, again: bool) -> 
     name, data, ts, size = FILES[what]
     (tmp_path / name).write_bytes(data)
     (tmp_path / "b.jsonl").write_bytes(line_of(100) + b"\n")
-    found, unread, _ = brought(tmp_path, again=again)
+    found, unread = brought(tmp_path, again=again)
     broken = what == "cut in a frame"
     assert (found, unread) == ([*ts, 100], Unread(int(size > 0 or broken), size))
 
@@ -115,8 +116,8 @@ def test_what_is_not_read_is_counted(tmp_path: Path, what: str, again: bool) -> 
         "gzip": "a.jsonl.zst: byte 0 belongs to no zstd frame (it looks like gzip)",
         "gzip, plain by its name": "a.jsonl: it is gzip, not text",
         "text": "a.jsonl.zst: byte 0 belongs to no zstd frame (it looks like text)",
-        "a window of 256 MiB": "a.jsonl.zst: byte 0 begins a zstd frame that asks for a window of 256 MiB (zstd --long), of "
-        "which at most 128 are taken",
+        "a window of 256 MiB": "a.jsonl.zst: byte 0 begins a zstd frame that asks for a window of 256 MiB "
+        "(zstd --long), of which at most 128 are taken",
         "a dictionary": "a.jsonl.zst: byte 0 begins a zstd frame that asks for a dictionary",
         "a checksum that does not match": "a.jsonl.zst: bytes 0 to",
     }.items(),
@@ -160,7 +161,7 @@ def test_a_frame_that_its_checksum_refutes_is_left_out_whole(tmp_path: Path, dam
     (tmp_path / "a.jsonl.zst").write_bytes(data)
     wanted = [t for at in range(3) for t in range(at * 30, at * 30 + 30) if at != damaged]
     for again in (False, True):
-        ts, unread, _ = brought(tmp_path, again=again)
+        ts, unread = brought(tmp_path, again=again)
         assert (ts, unread) == (wanted, Unread(1, len(frame(*rows[damaged], checksum=True, flush=False))))
     directory = Directory(tmp_path, MAX_TICK)
     (run,) = Scan(directory, Volumes(MAX_TICK)).runs.values()
@@ -213,4 +214,137 @@ def test_lines_that_are_no_ticks_do_not_end_an_import(tmp_path: Path) -> None:
     """However many of them follow each other."""
     (tmp_path / "a.jsonl").write_bytes(LINES[0] + b"\n" + b"no tick at all\n" * 100_000 + LINES[1] + b"\n")
     (tmp_path / "b.jsonl").write_bytes(LINES[2] + b"\n")
-    assert brought(tmp_path)[:2] == ([0, 1, 2], Unread())
+    assert brought(tmp_path) == ([0, 1, 2], Unread())
+
+
+# ---- which files there are ----
+
+
+def looped(folder: Path) -> None:
+    (folder / "z.jsonl").symlink_to(folder / "z.jsonl")
+
+
+def too_long(folder: Path) -> None:
+    (folder / "z.jsonl").symlink_to("x" * 300)
+
+
+def dangling(folder: Path) -> None:
+    (folder / "z.jsonl").symlink_to(folder / "nothing")
+
+
+UNREADABLE = pytest.mark.parametrize("spoil", [looped, too_long, dangling])
+
+
+@UNREADABLE
+def test_what_cannot_be_looked_at_hides_nothing_else(tmp_path: Path, spoil: Callable[[Path], None]) -> None:
+    folder = tmp_path / "files"
+    folder.mkdir()
+    (folder / "a.jsonl").write_bytes(TEXT)
+    (folder / "a-link.jsonl").symlink_to(tmp_path / "b.jsonl")
+    (tmp_path / "b.jsonl").write_bytes(line_of(100) + b"\n")
+    spoil(folder)
+    assert brought(folder) == ([100, *range(60)], Unread(1, 0))
+    done = command(folder, "--data", tmp_path / "history")
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    warning, summary = done.stderr.splitlines()
+    assert warning.startswith("z.jsonl cannot be read: ")
+    assert summary.startswith("61 ticks of 2 runs; 0 bad lines; 0 bytes of 1 file not read")
+    (folder / "z.jsonl").unlink()
+    assert command(folder, "--data", tmp_path / "history").returncode == 0
+
+
+@pytest.mark.parametrize("fault", [errno.EACCES, errno.EIO, errno.ELOOP])
+def test_a_file_that_cannot_be_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: int) -> None:
+    """It is counted while it cannot, and read when it can."""
+    (tmp_path / "a.jsonl").write_bytes(TEXT)
+    (tmp_path / "b.jsonl").write_bytes(line_of(100) + b"\n")
+    really = os.open
+
+    def open_(path: str | Path, flags: int, mode: int = 0o777) -> int:
+        if Path(path).name == "a.jsonl":
+            raise OSError(fault, os.strerror(fault))
+        return really(path, flags, mode)
+
+    directory = Directory(tmp_path, MAX_TICK, look_seconds=0)
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "open", open_)
+        ts = [t for event in directory.read() if not isinstance(event, Gone) for t in event.ts]
+        assert (ts, directory.unread()) == ([100], Unread(1, len(TEXT)))
+    ts = [t for event in directory.read() if not isinstance(event, Gone) for t in event.ts]
+    assert (ts, directory.unread()) == ([*range(60)], Unread())
+    directory.close()
+
+
+def test_a_directory_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its ticks are not there, and that is told."""
+
+    def scandir(path: Path) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    (tmp_path / "a.jsonl").write_bytes(TEXT)
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "scandir", scandir)
+        directory = Directory(tmp_path, MAX_TICK, look_seconds=0)
+        assert (directory.read(), directory.unread()) == ([], Unread(1, 0))
+    assert directory.read() and directory.unread() == Unread()
+    directory.close()
+    done = command(tmp_path / ("x" * 300), "--data", tmp_path / "history")
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+
+
+def test_hidden_files_are_not_read(tmp_path: Path) -> None:
+    """What is being written, and takes its place by a name; and what an archive of another system has beside files."""
+    folder = tmp_path
+    directory = Directory(folder, MAX_TICK, look_seconds=0)
+    (folder / "._a.jsonl").write_bytes(b"\0\5\x16\7\0\2\0\0Mac OS X        ")
+    (folder / ".#a.jsonl").symlink_to("somebody@somewhere.1234")
+    stretches: list[tuple[str, int]] = []
+    for count in range(10, 70, 10):
+        (folder / ".a.jsonl").write_bytes(b"\n".join([*LINES[:count], b""]))
+        while events := directory.read():
+            stretches += [(event.life.id, t) for event in events if not isinstance(event, Gone) for t in event.ts]
+        (folder / ".a.jsonl").rename(folder / "a.jsonl")
+        while events := directory.read():
+            stretches += [(event.life.id, t) for event in events if not isinstance(event, Gone) for t in event.ts]
+    assert stretches == [(run_of("a", LINES[0]), t) for t in range(60)]
+    assert directory.unread() == Unread() and directory.runs.bad == 0
+    directory.close()
+
+
+HALF = TEXT[: len(TEXT) // 2]
+
+
+@pytest.mark.parametrize(
+    "plain, packed, ts, unread",
+    {
+        "the copy is whole": (HALF, TEXT, 60, Unread()),
+        "the file is whole": (TEXT, HALF, 60, Unread()),
+        "both are": (TEXT, TEXT, 60, Unread()),
+        "neither is": (HALF, HALF[:-20], 30, Unread(1, 0)),
+    }.values(),
+    ids=["the copy is whole", "the file is whole", "both are", "neither is"],
+)
+def test_of_a_file_and_a_half_copy_the_whole_one_is_read(
+    tmp_path: Path, plain: bytes, packed: bytes, ts: int, unread: Unread
+) -> None:
+    """As an interrupted zstd leaves them, in either direction."""
+    (tmp_path / "a.jsonl").write_bytes(plain)
+    (tmp_path / "a.jsonl.zst").write_bytes(zstandard.compress(packed))
+    (tmp_path / "b.jsonl").write_bytes(line_of(100) + b"\n")
+    found, left = brought(tmp_path)
+    assert sorted(found) == [*range(ts), 100]
+    assert left.files == unread.files
+    assert brought(tmp_path, again=True) == (found, left)
+
+
+def test_a_file_that_looks_like_a_copy_and_is_none(tmp_path: Path) -> None:
+    other = b"\n".join([LINES[0], *(line_of(t, 1000 + t) for t in range(1, 60)), b""])
+    (tmp_path / "a.jsonl").write_bytes(TEXT)
+    (tmp_path / "a.jsonl.zst").write_bytes(data := zstandard.compress(other))
+    assert brought(tmp_path) == ([*range(60)], Unread(1, len(data)))
+
+
+def test_files_of_one_line_without_an_end(tmp_path: Path) -> None:
+    for number in range(4):
+        (tmp_path / f"s{number}.jsonl").write_bytes(LINES[number])
+    assert brought(tmp_path) == ([0, 1, 2, 3], Unread())

@@ -47,7 +47,7 @@ class Hub:
     fanout: FanOut = field(init=False)
     started: float = field(default_factory=time.time)  # seconds since the epoch
     passed_over: int = 0  # lines of the files that are followed that were no ticks
-    unread: Unread = Unread()  # what of those files cannot be read
+    unread: Unread = field(default_factory=Unread)  # what of those files cannot be read
     publishers: set[Callable[[], Awaitable[None]]] = field(default_factory=set)  # how to end each for shutdown
     closed: bool = False  # its life is over
     draining: bool = False  # shutting down: long requests end, new ones are refused

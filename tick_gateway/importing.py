@@ -49,7 +49,7 @@ class Brought:
     runs: set[str] = field(default_factory=set)
     known: int = 0
     bad: int = 0
-    unread: Unread = Unread()
+    unread: Unread = field(default_factory=Unread)
 
     def __str__(self) -> str:
         known = f", {self.known} were there already" if self.known else ""

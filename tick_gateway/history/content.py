@@ -89,6 +89,12 @@ class Content:
         """Bytes of the file that what was given so far came from."""
         return self._frames.at if self._frames is not None else self.read
 
+    @property
+    def held(self) -> int:
+        """Bytes of content that are kept in memory to read on."""
+        frame = self._frames.frame if self._frames is not None else None
+        return frame.window if frame is not None else 0
+
     def more(self) -> bytes:
         """The next bytes of content, some of them; none: there are no more yet.
 

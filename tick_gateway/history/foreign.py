@@ -153,7 +153,7 @@ class Directory:
 
     def _finish_waiting(self, file: File) -> None:
         """Take a file that has one line and no end of it."""
-        if self._pull(file) or (found := file.take_last()) is None:
+        if self._pull(file, again=True) or (found := file.take_last()) is None:
             file.close()
             return
         self._go_over(file)
@@ -250,10 +250,11 @@ class Directory:
         file.close()
         return False
 
-    def _pull(self, file: File) -> bool:
-        """Read on in a file if need be; whether it has a line that was not taken."""
+    def _pull(self, file: File, *, again: bool = False) -> bool:
+        """Read on in a file if need be; whether it has a line that was not taken; ``again``: though it has not
+        changed."""
         try:
-            more = file.changed() and file.pull()
+            more = (again or file.changed()) and file.pull()
         except Replaced:
             self._miss(file)
         except OSError as error:

@@ -70,20 +70,23 @@ class Refuted(NamedTuple):
 
 
 class Open(NamedTuple):
-    """A frame that was begun: where in the file, what content came before it, and whether a checksum is to end it."""
+    """A frame that was begun: where in the file, what content came before it, whether a checksum is to end it, and how
+    many bytes of content are kept to read on in it."""
 
     at: int
     given: int
     checked: bool
+    window: int
 
 
 class _Header(NamedTuple):
-    """A frame's header: its bytes, the largest block in its frame, whether a checksum ends that, and why the frame
-    cannot be read (empty: it can)."""
+    """A frame's header: its bytes, the largest block in its frame, whether a checksum ends that, its window, and why
+    the frame cannot be read (empty: it can)."""
 
     size: int
     largest: int
     checksum: bool
+    window: int = 0
     problem: str = ""
 
 
@@ -198,7 +201,7 @@ class Frames:
         if header.size > len(start):
             return False
         self._reader = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW).decompressobj()
-        self._largest, self.frame = header.largest, Open(self.at, self.given, header.checksum)
+        self._largest, self.frame = header.largest, Open(self.at, self.given, header.checksum, header.window)
         if not self._blocks(header.size):  # the frame has not begun before its first block is whole and sound
             self._reader = self.frame = None
             return False
@@ -302,8 +305,8 @@ class Frames:
         if len(data) < stop + _LOOK_BACK and any(data.endswith(MAGIC[:size]) for size in range(1, len(MAGIC))):
             return False
         self._mismatch = False
-        at, given, _ = self.frame
-        self.refuted.append(Refuted(at, self.at + _CHECKSUM_BYTES, given, self.given))
+        frame = self.frame
+        self.refuted.append(Refuted(frame.at, self.at + _CHECKSUM_BYTES, frame.given, self.given))
         self._reader, self._ending, self.frame = None, False, None
         return self._pass(_CHECKSUM_BYTES)
 
@@ -328,9 +331,9 @@ def _header(data: bytes) -> _Header:
     descriptor = data[4]
     single, checksum = bool(descriptor & 0x20), bool(descriptor & 0x04)
     if descriptor & 0x08:
-        return _Header(5, 0, checksum, "has a reserved bit set")
+        return _Header(5, 0, checksum, problem="has a reserved bit set")
     if descriptor & 0x03:
-        return _Header(5, 0, checksum, "asks for a dictionary, which nobody has here")
+        return _Header(5, 0, checksum, problem="asks for a dictionary, which nobody has here")
     field = (1 if single else 0, 2, 4, 8)[descriptor >> 6]
     size = 5 + (0 if single else 1) + field
     if len(data) < size:
@@ -345,7 +348,7 @@ def _header(data: bytes) -> _Header:
         problem = (
             f"asks for a window of {window >> 20} MiB (zstd --long), of which at most {MAX_WINDOW >> 20} are taken"
         )
-    return _Header(size, min(window, _LARGEST_BLOCK), checksum, problem)
+    return _Header(size, min(window, _LARGEST_BLOCK), checksum, window, problem)
 
 
 def _begins_frame(data: bytes) -> bool | None:

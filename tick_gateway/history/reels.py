@@ -25,6 +25,7 @@ from .segment import step_of, unpack_columns
 from .shelf import Block, Entry
 
 _MOST_REELS: Final = 4
+_MOST_HELD: Final = 16 << 20  # bytes of content that they keep to read on, except for the one that was used last
 _RENAME_SECONDS: Final = 2.0
 _RENAME_POLL_SECONDS: Final = 0.02
 
@@ -96,12 +97,22 @@ class Reels:
             found = _read(reel, offset, size)
         if found is None:
             raise Damaged(f"{file.name} was replaced")
-        with self._lock:
-            self._reels.append(reel)
-            old = self._reels.pop(0) if len(self._reels) > _MOST_REELS else None
-        if old is not None:
+        for old in self._put_back(reel):
             old.content.close()
         return found
+
+    def _put_back(self, reel: Reel) -> list[Reel]:
+        """Keep a reel that was used; returns those that are not kept any more."""
+        with self._lock:
+            self._reels.append(reel)
+            held, kept = 0, 0
+            for one in reversed(self._reels):
+                held += one.content.held
+                if kept and (kept == _MOST_REELS or held > _MOST_HELD):
+                    break
+                kept += 1
+            old, self._reels = self._reels[:-kept], self._reels[-kept:]
+            return old
 
     def _take(self, file: File, offset: int) -> Reel | None:
         """The reel that is nearest before an offset; None: beginning anew is no farther."""

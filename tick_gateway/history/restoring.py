@@ -20,7 +20,7 @@ from .archive import Archive
 from .index import save_index
 from .limits import Closed, Event
 from .recovery import Recovered, Torn, peek_tail, recover_tail
-from .shelf import Shelf, batches_of
+from .shelf import Entry, Shelf, batches_of
 from .stored import StoredRun
 from .volume import Segment
 
@@ -160,17 +160,22 @@ def _newest(bus: TickBus, archive: Archive, shelf: Shelf, total: int) -> list[Ba
     run, found = shelf.run, list(shelf.open) if shelf.last == shelf.run.tip else []
     before = found[0].ordinal if found else total  # ticks published before what was found
     ticks, size = total - before, sum(batch.size for batch in found) + _TICK_BYTES * (total - before)
-    for entry in reversed(list(shelf.entries)):
+    wanted: list[Entry] = []
+    for entry in reversed(shelf.entries):
         if entry.ordinal + entry.count != before or ticks >= bus.ring.max_ticks or size >= bus.ring.max_size:
             break
-        try:
-            found = entry.batches(run, entry.volume.read(entry)) + found
-        except (HistoryError, OSError) as error:
-            archive.fail(run, entry, error)
-            break
+        wanted.append(entry)
         before = entry.ordinal
         ticks += entry.count
         size += entry.size + _TICK_BYTES * entry.count
+    closed: list[Batch] = []
+    for entry in reversed(wanted):  # in the order in which they lie: a file of another program is read once
+        try:
+            closed += entry.batches(run, entry.volume.read(entry))
+        except (HistoryError, OSError) as error:
+            archive.fail(run, entry, error)
+            closed, before = [], entry.ordinal + entry.count
+    found = closed + found
     if found:
         left = next((entry for entry in reversed(shelf.entries) if entry.first < found[0].first), None)
         if left is not None and left.ordinal + left.count == before:

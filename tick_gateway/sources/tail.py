@@ -39,6 +39,8 @@ POLL_SECONDS: Final = 0.01
 _NOTE_SECONDS: Final = 1.0
 _NOTE_SHARE: Final = 0.02  # of the thread's time that notes may take
 _UNREAD_SECONDS: Final = 0.5  # between two looks at what cannot be read
+_AHEAD_BYTES: Final = 4 << 20  # that may be published before the loop is waited for
+_STOP_SECONDS: Final = 0.1  # between two looks at whether the gateway is shut down
 _JOIN_SECONDS: Final = 5.0
 _FOREVER: Final = threading.TIMEOUT_MAX
 
@@ -65,6 +67,7 @@ class Tail:
         self._stop = threading.Event()
         self._whole = True  # all that was read was published
         self._told: set[str] = set()
+        self._ahead = 0  # bytes that were published since the loop was waited for
 
     def prepare(self, progress: Progress) -> None:
         """With ``--data``: bring what is there into history.
@@ -122,6 +125,7 @@ class Tail:
             events = self._directory.read()
             for event in events:
                 self._deal_with(hub.bus, loop, event)
+                self._hold(hub, loop)
             hub.passed_over = self._directory.runs.bad
             if (now := time.monotonic()) >= unread_at:
                 hub.unread, unread_at = self._directory.unread(), now + _UNREAD_SECONDS
@@ -145,6 +149,18 @@ class Tail:
                     index += 1
             except RunClosed:  # others publish, too: what comes now is another run
                 self._directory.runs.go_on(event.life)
+
+    def _hold(self, hub: Hub, loop: asyncio.AbstractEventLoop) -> None:
+        """Let the loop, and the disk, come up with what was published: files can wait, and memory is bounded. A disk
+        that takes nothing is not waited for, one that is slow for some seconds (``VERDICT_SECONDS``)."""
+        if self._ahead < _AHEAD_BYTES:
+            return
+        self._ahead = 0
+        settled = asyncio.run_coroutine_threadsafe(hub.settled(), loop)
+        while not self._stop.is_set():
+            with contextlib.suppress(TimeoutError):
+                settled.result(_STOP_SECONDS)
+                return
 
     def _new_from(self, bus: TickBus, stretch: Stretch, index: int) -> int:
         """The first tick at or after an index that its run has not got: after a crash, history may have more than the
@@ -175,6 +191,7 @@ class Tail:
                 self._told.add(stretch.life.id)
                 log.warning("%s: %s; others like it are passed over, too", stretch.file.name, error)
         finally:
+            self._ahead += len(stretch.lines[index])
             if self._live is not None and not taken:
                 self._live.unmark(stretch, index)
 
