@@ -242,5 +242,5 @@ def test_form(page: Path) -> None:
     assert text.endswith("\n") and not text.endswith("\n\n")
     assert re.match(r"# \S", text), "a page begins with its title"
     for block in blocks(page):
-        assert block.language in ("sh", "python", "json", "nginx", "caddy", ""), f"{block}: {block.language}"
+        assert block.language in ("sh", "python", "json", "nginx", "haproxy", "caddy", ""), f"{block}: {block.language}"
     assert "TODO" not in prose(page)
