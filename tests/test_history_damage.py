@@ -28,7 +28,7 @@ from tests.history_scene import (
 )
 from tick_gateway.history import retention
 from tick_gateway.history.archive import Archive
-from tick_gateway.history.shelf import Block, Entry
+from tick_gateway.history.blocks import Block, Entry
 from tick_gateway.history.stored import StoredRun
 from tick_gateway.history.volume import Segment
 

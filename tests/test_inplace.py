@@ -16,13 +16,14 @@ from tick_gateway.bus import TickBus
 from tick_gateway.errors import Damaged
 from tick_gateway.history import inplace, reels
 from tick_gateway.history.archive import Archive
+from tick_gateway.history.blocks import Entry
 from tick_gateway.history.content import Content
 from tick_gateway.history.foreign import Directory, Gone
 from tick_gateway.history.inplace import InPlace, Scan, Volumes
 from tick_gateway.history.lines import File
 from tick_gateway.history.restoring import restore
 from tick_gateway.history.runs import Stretch
-from tick_gateway.history.shelf import Entry
+from tick_gateway.history.shelf import batches_of
 from tick_gateway.history.stored import StoredRun
 
 MAX_TICK = 1 << 20
@@ -243,7 +244,11 @@ class House:
         for run in self.bus.runs.values():
             t = -1
             while (stored := self.archive.after(run, t)) is not None:
-                batches = stored.batches(run, stored.volume.read(stored)) if isinstance(stored, Entry) else [stored]
+                batches = (
+                    batches_of(run, stored.volume.read(stored), stored.ordinal)
+                    if isinstance(stored, Entry)
+                    else [stored]
+                )
                 ticks = [tick for batch in batches for tick in batch.ticks if tick.t > t]
                 assert holes or not self.archive.shelf(run).missing_before(stored, t)
                 found += [(run.id, tick.t, tick.data) for tick in ticks]

@@ -167,7 +167,7 @@ class GatewayWithHistory(Gateway):
         store, disk = self.room.store, self.disk
         assert store is not None
         archive, keeper = store.archive, store.keeper
-        cached = [batches for _, batches in archive._cache.values()]
+        cached = list(archive._cache.values())
         cost = sum(batch.size + 200 * len(batch.ticks) for batches in cached for batch in batches)
         assert archive.cached_bytes == cost and (cost <= disk.cache_bytes or len(cached) == 1)
         assert len(archive._loads) <= 6 * (len(self.room.clients) + 1)

@@ -6,7 +6,7 @@ from collections.abc import Generator, Sequence
 from typing import NamedTuple
 
 from .history.archive import Load
-from .history.shelf import Entry
+from .history.blocks import Entry
 from .notices import Gap, Reset
 from .params import Query
 from .ring import Batch, Run

@@ -26,7 +26,7 @@ from typing import Final
 from .bus import TickBus
 from .cursor import Cursor, Frames, Item, Look, Span, Steps
 from .history.archive import Archive, Load
-from .history.shelf import Entry
+from .history.blocks import Entry
 from .notices import Gap, Hello, Reset
 from .params import Query
 from .pieces import Pieces
@@ -191,10 +191,10 @@ class Feed(Pieces):
 
     def _ticks(self, cursor: Cursor, run: Run, entry: Entry) -> list[Batch] | None:
         """A block's ticks for a cursor (none, where they are gone: then it left its shelf); None: on their way."""
-        if cursor.held is not None and cursor.held[0] is entry:
+        if cursor.held is not None and cursor.held[0] == entry:
             return cursor.held[1]
         load, cursor.awaits = cursor.awaits, None
-        if load is None or load.entry is not entry or load.form != "ticks":
+        if load is None or load.entry != entry or load.form != "ticks":
             got = self.archive.get(run, entry)
             if not isinstance(got, Load):
                 return got
@@ -207,7 +207,7 @@ class Feed(Pieces):
     def _frames(self, cursor: Cursor, run: Run, entry: Entry) -> Frames | None:
         """Blocks for a cursor as they lie on disk (no bytes, where they are gone); None: on their way."""
         load, cursor.awaits = cursor.awaits, None
-        if load is None or load.entry is not entry or load.form != "frames":
+        if load is None or load.entry != entry or load.form != "frames":
             row = self.archive.shelf(run).row(entry, None, READ_BYTES)
             got = self.archive.frames(run, row)
             if not isinstance(got, Load):

@@ -79,7 +79,7 @@ class History:
             if not isinstance(piece, Look):
                 return [piece.batch]
             load, self.awaits = self.awaits, None
-            if load is not None and load.entry is piece.entry:
+            if load is not None and load.entry == piece.entry:
                 if load.batches:
                     return load.batches
                 continue  # it is gone, and left its shelf

@@ -94,7 +94,7 @@ class Pieces:
             first = piece.entry.first if isinstance(piece, Look) else piece.batch.first
             if self.missing(run, t, piece):
                 found.append(Gap(run.id, t, first))
-            t = piece.entry.last if isinstance(piece, Look) else piece.batch.last
+            t = self.archive.shelf(run).unbroken(piece.entry, high) if isinstance(piece, Look) else piece.batch.last
         return found
 
 

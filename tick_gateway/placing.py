@@ -16,7 +16,8 @@ from typing import Final
 from .bus import TickBus
 from .cursor import Cursor, Item, Look, Steps
 from .history.archive import Archive
-from .history.shelf import Entry, Stored
+from .history.blocks import Entry
+from .history.shelf import Stored
 from .notices import Gap, Reset
 from .params import Query
 from .ring import Batch, Run
@@ -160,16 +161,21 @@ class Placing:
                 count, position = _counted([batch], view, count, position, upto)
                 upto = batch.first - 1
             shelf = self._archive.shelves.get(home.id)
-            for stored in shelf.upto(upto) if shelf is not None and count else ():
-                if count == 0:
+            while shelf is not None and count:
+                count, before = shelf.back(upto, count, view.every)
+                if before < upto:
+                    upto, position = before, Position(home.id, before)
+                    continue
+                if (stored := next(shelf.upto(upto), None)) is None:
                     break
                 passing = stored.passing(view.every) if isinstance(stored, Entry) and stored.last <= upto else None
                 if passing is not None and passing <= count:
                     if passing:
                         count, position = count - passing, Position(home.id, stored.first - 1)
-                    continue
-                batches = (yield from self._look(home, stored)) or ()
-                count, position = _counted(batches, view, count, position, upto)
+                else:
+                    batches = (yield from self._look(home, stored)) or ()
+                    count, position = _counted(batches, view, count, position, upto)
+                upto = stored.first - 1
             if count == 0:
                 break
         return position

@@ -18,10 +18,10 @@ from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tick_gateway.history.blocks import Entry
 from tick_gateway.history.index import save_index
 from tick_gateway.history.keeper import Keeper
 from tick_gateway.history.limits import Closed, Event, Limits
-from tick_gateway.history.shelf import Entry
 from tick_gateway.history.store import Store
 from tick_gateway.history.stored import StoredRun
 from tick_gateway.history.volume import Segment

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 import orjson
 
 from tick_gateway.errors import Damaged
+from tick_gateway.history.blocks import Entry
 from tick_gateway.history.limits import Closed
-from tick_gateway.history.shelf import Entry
+from tick_gateway.history.shelf import batches_of
 from tick_gateway.history.store import Store
 from tick_gateway.ring import Batch, Run
 
@@ -118,7 +119,7 @@ class Ledger:
             healthy = [t for t in self._inside(run.id, entry) if t not in self.lost[run.id]]
             assert not healthy, f"{run.id} {healthy}: {error}"
             return set()
-        return self._check(run, own.batches(run, block))
+        return self._check(run, batches_of(run, block, own.ordinal))
 
     def _check(self, run: Run, batches: Sequence[Batch]) -> set[int]:
         ticks = [tick for batch in batches for tick in batch.ticks]

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tick_gateway.errors import Damaged
+from tick_gateway.history.blocks import Entry
 from tick_gateway.history.catalog import read_directory
 from tick_gateway.history.limits import Limits
 from tick_gateway.history.recorder import Recorder
 from tick_gateway.history.restoring import Debt, recover
-from tick_gateway.history.shelf import Entry
 from tick_gateway.history.stored import StoredRun
 from tick_gateway.ring import Batch, Run
 from tick_gateway.tick import Tick

@@ -333,7 +333,7 @@ def test_a_run_without_a_foot_is_known_by_its_journal(tmp_path: Path) -> None:
     writer.recorder.close()
     lay(writer.folder, held)
     stored, damage = read_run(writer.folder, lambda size: None)
-    assert (stored.seq, stored.started, stored.origin, stored.entries) == (4, AT, 9, []) and not damage
+    assert (stored.seq, stored.started, stored.origin, list(stored.entries)) == (4, AT, 9, []) and not damage
 
 
 def test_what_a_foot_says_of_its_run() -> None:

@@ -16,9 +16,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from tests.faulty_disk import Disk
 from tests.history.made import Clock, data_of, opened
 from tick_gateway.history import recorder as module
+from tick_gateway.history.blocks import Entry
 from tick_gateway.history.limits import Closed, Limits
 from tick_gateway.history.recorder import Recorder
-from tick_gateway.history.shelf import Entry
 from tick_gateway.history.stored import StoredRun
 from tick_gateway.ring import Batch, Run
 from tick_gateway.tick import Tick

@@ -12,10 +12,10 @@ from tests import history_files
 from tests.history.made import AT, Writer, data_of
 from tick_gateway.errors import Damaged, HistoryError
 from tick_gateway.history import volume
+from tick_gateway.history.blocks import Entry
 from tick_gateway.history.limits import Limits
 from tick_gateway.history.rescue import begins_foot, blocks_in, is_foot, place_of
 from tick_gateway.history.segment import MAX_MARK, MIN_FOOT, Foot
-from tick_gateway.history.shelf import Entry
 from tick_gateway.history.stored import StoredRun
 from tick_gateway.history.volume import Found, Segment, segment_name, walk
 

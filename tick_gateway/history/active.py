@@ -22,10 +22,10 @@ import zstandard
 
 from ..ring import Batch
 from .block import compressor, finish, flush
+from .blocks import Entry
 from .disk import write_at
 from .journal import JOURNAL, Flush, Head
 from .segment import Foot
-from .shelf import Entry
 from .stored import StoredRun
 from .volume import Segment
 

@@ -20,7 +20,8 @@ from typing import Literal, Protocol
 from ..errors import Damaged, HistoryError
 from ..ring import Batch, Run
 from ..tick import Position
-from .shelf import Entry, Shelf, Stored, Volume
+from .blocks import Entry, Volume
+from .shelf import Shelf, Stored, batches_of
 
 log = logging.getLogger("tick_gateway.history")
 
@@ -98,8 +99,8 @@ class Archive:
         self.cached_bytes = 0
         self._elsewhere = elsewhere
         self._cache_bytes = cache_bytes
-        self._cache: OrderedDict[int, tuple[Entry, list[Batch]]] = OrderedDict()  # by id(entry)
-        self._loads: dict[tuple[int, int, Form], Load] = {}
+        self._cache: OrderedDict[Entry, list[Batch]] = OrderedDict()
+        self._loads: dict[tuple[Entry, int, Form], Load] = {}
 
     # ---- what there is ----
 
@@ -147,15 +148,14 @@ class Archive:
     def removed(self, run: str, volume: Volume) -> None:
         """A file of blocks is no more."""
         shelf = self.shelves.get(run)
-        if shelf is None:
-            return
-        self._forget(shelf, [entry for entry in shelf.entries if entry.volume is volume])
+        if shelf is not None:
+            self._forget(shelf, shelf.drop(volume))
 
-    def _forget(self, shelf: Shelf, entries: list[Entry]) -> None:
-        shelf.remove(entries)
-        for entry in entries:
-            if (held := self._cache.pop(id(entry), None)) is not None:
-                self.cached_bytes -= _cost(held[1])
+    def _forget(self, shelf: Shelf, gone: list[Entry]) -> None:
+        """Let go of what is kept of blocks that left their shelf, and of a shelf on which none is left."""
+        for entry in gone:
+            if (held := self._cache.pop(entry, None)) is not None:
+                self.cached_bytes -= _cost(held)
         if shelf.first is None:
             self.shelves.pop(shelf.run.id, None)
 
@@ -163,10 +163,10 @@ class Archive:
 
     def get(self, run: Run, entry: Entry) -> list[Batch] | Load:
         """A block's ticks, or their load."""
-        held = self._cache.get(id(entry))
+        held = self._cache.get(entry)
         if held is not None:
-            self._cache.move_to_end(id(entry))
-            return held[1]
+            self._cache.move_to_end(entry)
+            return held
         return self._load(run, [entry], "ticks")
 
     def frames(self, run: Run, row: Sequence[Entry]) -> bytearray | Load:
@@ -182,7 +182,7 @@ class Archive:
         return self._load(run, row, "lines")
 
     def _load(self, run: Run, row: Sequence[Entry], form: Form) -> Load:
-        key = id(row[0]), len(row), form
+        key = row[0], len(row), form
         load = self._loads.get(key)
         if load is not None:
             return load
@@ -196,7 +196,7 @@ class Archive:
             elif form == "lines":
                 load.lines = [volume.lines(entry) for entry in row]
             else:
-                load.batches = row[0].batches(run, volume.read(row[0]))
+                load.batches = batches_of(run, volume.read(row[0]), row[0].ordinal)
 
         def done(problem: Exception | None) -> None:
             del self._loads[key]
@@ -223,10 +223,10 @@ class Archive:
         shelf = self.shelves.get(run.id)
         if shelf is None:
             return
-        self._cache[id(entry)] = entry, batches
+        self._cache[entry] = batches
         self.cached_bytes += _cost(batches)
         while self.cached_bytes > self._cache_bytes and len(self._cache) > 1:
-            _, (_, oldest) = self._cache.popitem(last=False)
+            _, oldest = self._cache.popitem(last=False)
             self.cached_bytes -= _cost(oldest)
 
     def fail(self, run: Run, entry: Entry, error: Exception) -> None:
@@ -235,9 +235,13 @@ class Archive:
         if shelf is None or entry not in shelf.entries:
             return  # it was deleted meanwhile, or another reader told of it already
         gone = isinstance(error, FileNotFoundError)
-        lost = [one for one in shelf.entries if one.volume is entry.volume] if gone else [entry]
+        if gone:
+            lost = shelf.drop(entry.volume)
+        else:
+            shelf.remove(entry)
+            lost = [entry]
+        self._forget(shelf, lost)
         if gone and entry.volume.retired:  # word of it is on its way
-            self._forget(shelf, lost)
             return
         self.damaged += len(lost)
         ticks = f"ticks {lost[0].first} to {lost[-1].last} of run {run.id} cannot be read and are missing from now on"
@@ -245,7 +249,6 @@ class Archive:
         log.error("history: %s", told, exc_info=None if isinstance(error, Damaged | OSError) else error)
         if len(self.damage) < _MAX_DAMAGE:
             self.damage.append(told)
-        self._forget(shelf, lost)
 
 
 def _cost(batches: list[Batch]) -> int:

@@ -20,11 +20,11 @@ from typing import IO, Final
 
 from ..errors import Damaged, HistoryError, Locked
 from ..tick import RUN_ID
+from .blocks import Blocks, Entry
 from .index import Index, edges_of, entries_of, fits, load_index
 from .journal import JOURNAL, Journal, unpack_journal
 from .rescue import adopt
 from .segment import SUFFIX
-from .shelf import Entry
 from .stored import StoredRun
 from .volume import Segment, walk
 
@@ -220,7 +220,7 @@ def read_run(folder: Path, progress: Callable[[int], None], *, by_feet: bool = F
         segment.sealed = True
     if not run.started and (journal := read_journal(folder)) is not None and (head := journal.head) is not None:
         run.seq, run.started, run.origin = head.seq, head.started, head.origin
-    run.entries.sort(key=_first)
+    run.entries.sort()
     damage += [f"{folder.name}/{wrong}" for wrong in _drop_doubles(run)]
     for segment, begin, end in strays:
         damage.append(f"{folder.name}/{segment.name}: {adopt(run, segment, begin, end)}")
@@ -264,18 +264,18 @@ def _walk(run: StoredRun, segment: Segment, strays: list[tuple[Segment, int, int
 
 def _drop_doubles(run: StoredRun) -> Iterator[str]:
     """Leave out blocks with numbers that others have: every tick once, whatever files were put there."""
-    kept: list[Entry] = []
+    last, doubles = -1, False
+    kept = Blocks()
     for entry in run.entries:
-        if not kept or entry.first > kept[-1].last:
+        if entry.first > last:
             kept.append(entry)
+            last = entry.last
         else:
+            doubles = True
             yield f"{_name(entry)}: the block at {entry.offset} has ticks {entry.first} to {entry.last} once more"
-    run.entries = kept
+    if doubles:
+        run.entries = kept
 
 
 def _name(entry: Entry) -> str:
     return entry.volume.name if isinstance(entry.volume, Segment) else ""
-
-
-def _first(entry: Entry) -> int:
-    return entry.first

@@ -21,8 +21,8 @@ from zlib import crc32
 import orjson
 
 from ..errors import Damaged
+from .blocks import Entry
 from .segment import TAIL_BYTES, foot_crc
-from .shelf import Entry
 from .stored import StoredRun
 from .volume import Segment
 

@@ -128,9 +128,9 @@ class Scan:
 
     def _forget(self, file: File) -> None:
         self._close()
-        volume = self._volumes.pop(file)
-        for run in self.runs.values():
-            run.entries = [entry for entry in run.entries if entry.volume is not volume]
+        if (volume := self._volumes.pop(file)) is not None:
+            for run in self.runs.values():
+                run.entries.drop(volume)
 
 
 class _Mark(NamedTuple):

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from .shelf import Entry
+from .blocks import Entry
 from .volume import Segment
 
 

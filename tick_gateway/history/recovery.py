@@ -24,12 +24,12 @@ from zlib import crc32
 
 from ..errors import Damaged
 from .block import State, closing, scan, whole_lines
+from .blocks import Block, Entry
 from .catalog import read_journal
 from .disk import set_aside, write_at
 from .journal import Ending, Flush, Head, Journal, vouched
 from .rescue import NOTHING, Rescued, adopt, begins_foot, cut_off, is_foot, place_of, whole
 from .segment import MAX_MARK, MIN_FOOT, spread
-from .shelf import Block, Entry
 from .stored import StoredRun
 from .volume import Segment
 

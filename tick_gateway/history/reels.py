@@ -19,10 +19,10 @@ import zstandard
 
 from ..errors import Damaged, TickError
 from ..tick import parse
+from .blocks import Block, Entry
 from .content import Content, Replaced
 from .lines import File
 from .segment import step_of, unpack_columns
-from .shelf import Block, Entry
 
 _MOST_REELS: Final = 4
 _MOST_HELD: Final = 16 << 20  # bytes of content that they keep to read on, except for the one that was used last

@@ -23,12 +23,12 @@ from typing import IO, NamedTuple
 from zlib import crc32
 
 from ..errors import Damaged
+from .blocks import Blocks, Entry
 from .catalog import Progress, read_journal, read_run, run_directories, segment_paths
 from .disk import set_aside, sync_directory
 from .index import load_index, save_index
 from .journal import JOURNAL, Ending
 from .recovery import Recovered, recover_tail
-from .shelf import Entry
 from .stored import StoredRun
 from .verify import check, is_misnamed
 from .volume import Found, Segment, segment_name, walk
@@ -84,10 +84,10 @@ def _close_ends(folder: Path, run: StoredRun) -> Iterator[str]:
 
 def _mend(run: StoredRun, segment: Segment) -> Iterator[str]:
     """Write a segment anew where anything in it is not as it should be."""
-    entries = [entry for entry in run.entries if entry.volume is segment]
-    problems = {id(entry): check(entry) for entry in entries}
-    sound = [entry for entry in entries if not entry.foot or not problems[id(entry)]]
-    lost = [entry for entry in entries if entry.foot and problems[id(entry)]]
+    entries = run.entries.of(segment)
+    problems = {entry: check(entry) for entry in entries}
+    sound = [entry for entry in entries if not entry.foot or not problems[entry]]
+    lost = [entry for entry in entries if entry.foot and problems[entry]]
     feet = walk(segment.path).feet
     marks = [found for found in feet if not found.foot.frame and found.foot.run == run.id]
     pieces = _pieces(run, segment, sound, marks)
@@ -103,7 +103,7 @@ def _mend(run: StoredRun, segment: Segment) -> Iterator[str]:
     else:
         segment.path.unlink()
     bare = sum(not entry.foot for entry in sound)
-    run.entries = [entry for entry in run.entries if entry not in lost]
+    run.entries = Blocks(entry for entry in run.entries if entry not in lost)
     yield f"{run.id}/{segment.name}: {_told(cuts, lost, bare)}"
     yield from _rename(run, segment, sound)
 

@@ -16,8 +16,8 @@ from zlib import crc32
 
 from ..errors import Damaged
 from .block import MAGIC, State, closing, proven, scan, whole_lines
+from .blocks import Entry
 from .segment import SIGNATURE, TAIL_BYTES, foot_begins, foot_length, numbers, spread, step_of
-from .shelf import Entry
 from .stored import StoredRun
 from .volume import Segment
 

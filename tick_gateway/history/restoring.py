@@ -17,10 +17,11 @@ from ..bus import TickBus
 from ..errors import HistoryError
 from ..ring import Batch, Run
 from .archive import Archive
+from .blocks import Entry
 from .index import save_index
 from .limits import Closed, Event
 from .recovery import Recovered, Torn, peek_tail, recover_tail
-from .shelf import Entry, Shelf, batches_of
+from .shelf import Shelf, batches_of
 from .stored import StoredRun
 from .volume import Segment
 
@@ -94,7 +95,7 @@ def recover(directory: Path, run: StoredRun, debt: Debt, *, writable: bool) -> N
             debt.damage.append(f"{run.id}/{segment.name}: {recovered.damage}")
         elif recovered.cut and segment is not run.segments[-1]:  # no crash did that
             debt.damage.append(f"{run.id}/{segment.name}: {recovered.cut} bytes at its end belonged to no block")
-    run.entries.sort(key=lambda entry: entry.first)
+    run.entries.sort()
     run.prune()
     owed = {segment for _, segment in debt.tails}
     for segment in [one for one in run.segments if one not in owed and not one.path.stat().st_size]:  # no block came
@@ -132,7 +133,7 @@ def restore(bus: TickBus, archive: Archive, stored: list[StoredRun], torn: Mappi
         total = max(one.total, stored_to)
         run.tip = run.shown = run.evicted = max(one.tip, opened[-1].last if opened else -1)
         run.evicted_at = _last_at(run, one, opened, following)
-        run.count = sum(entry.count for entry in one.entries) + sum(len(batch.ticks) for batch in opened)
+        run.count = one.entries.ticks + sum(len(batch.ticks) for batch in opened)
         run.lost = total - run.count
         run.ended, run.lost_tail, run.restored = one.ended or one is not stored[-1], one.lost_tail, True
         runs.append(run)
@@ -171,7 +172,7 @@ def _newest(bus: TickBus, archive: Archive, shelf: Shelf, total: int) -> list[Ba
     closed: list[Batch] = []
     for entry in reversed(wanted):  # in the order in which they lie: a file of another program is read once
         try:
-            closed += entry.batches(run, entry.volume.read(entry))
+            closed += batches_of(run, entry.volume.read(entry), entry.ordinal)
         except (HistoryError, OSError) as error:
             archive.fail(run, entry, error)
             closed, before = [], entry.ordinal + entry.count

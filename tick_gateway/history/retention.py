@@ -45,13 +45,8 @@ def too_much(
 def newest_at(run: StoredRun, segment: Segment) -> float:
     """When the last tick of a run's oldest segment was received, ms since the epoch; without ticks, when it was written
     to."""
-    at = 0
-    for entry in run.entries:
-        if entry.volume is not segment:
-            break
-        at = entry.last_at
-    if at:
-        return at
+    if (entries := run.entries.of(segment)) and entries[-1].last_at:
+        return entries[-1].last_at
     try:
         return segment.path.stat().st_mtime * 1000
     except FileNotFoundError:

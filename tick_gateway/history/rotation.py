@@ -61,7 +61,7 @@ class Rotation:
         if segment not in run.segments:
             run.segments.append(segment)
         self._opened = now
-        self._began_at = next((entry.first_at for entry in run.entries if entry.volume is segment), 0)
+        self._began_at = next((entry.first_at for entry in run.entries.of(segment)), 0)
         if self._limits.fsync != "never":
             sync_directory(segment.path.parent)
         return self.active

@@ -9,114 +9,11 @@ Pure: no I/O, no clock, no asyncio.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Iterable, Iterator, Mapping
 
 from ..ring import BATCH_BYTES, Batch, Run
 from ..tick import Tick
-from .segment import Foot
-
-
-class Block(NamedTuple):
-    """A block's content: its lines, each with its line feed, and the number and receive time (ms) of each."""
-
-    lines: bytes
-    ts: Sequence[int]
-    ats: Sequence[int]
-
-
-class Volume(Protocol):
-    """A file of blocks. Its methods read from disk: they are for threads that may wait.
-
-    Attributes:
-        retired: it is deleted on purpose. That its blocks cannot be had then is no damage.
-    """
-
-    retired: bool
-
-    def read(self, entry: Entry) -> Block:
-        """A block, checked.
-
-        Raises:
-            Damaged: it is not what was written.
-            OSError: the file cannot be read.
-        """
-        ...
-
-    def lines(self, entry: Entry) -> bytes:
-        """A block's lines, checked, without a look at what they are. Raises as ``read`` does."""
-        ...
-
-    def frames(self, row: Sequence[Entry], *, wait: bool = True) -> bytearray | None:
-        """Blocks that lie one behind the other, as they lie on disk: zstd frames, checked. Raises as ``read`` does.
-
-        Args:
-            wait: wait for the disk; without, None where the system does not hold all of it in memory.
-        """
-        ...
-
-
-class Entry:
-    """Where a stored block lies, and what it holds; see ``segment.Foot`` for the fields that bear the same names.
-
-    Attributes:
-        volume: the file it lies in.
-        offset: where its frame begins there.
-        foot: bytes of the foot behind the frame; 0 where there is none.
-        raw: whether its frame can be sent as it lies there.
-        verified: its bytes were found to be what was written; looked at once a process.
-    """
-
-    __slots__ = (
-        "count", "crc", "first", "first_at", "foot", "frame", "last", "last_at", "offset", "ordinal", "raw", "size",
-        "step", "verified", "volume",
-    )  # fmt: skip
-
-    def __init__(
-        self, volume: Volume, offset: int, foot: int, *, ordinal: int, first: int, last: int, first_at: int,
-        last_at: int, count: int, step: int, size: int, frame: int, crc: int, raw: bool = True,
-    ) -> None:  # fmt: skip
-        self.volume = volume
-        self.offset = offset
-        self.foot = foot
-        self.ordinal = ordinal
-        self.first = first
-        self.last = last
-        self.first_at = first_at
-        self.last_at = last_at
-        self.count = count
-        self.step = step
-        self.size = size
-        self.frame = frame
-        self.crc = crc
-        self.raw = raw
-        self.verified = False
-
-    @classmethod
-    def of(cls, volume: Volume, offset: int, foot: Foot, foot_bytes: int) -> Entry:
-        """The entry of a block that lies at ``offset`` and has this foot."""
-        return cls(
-            volume, offset, foot_bytes, ordinal=foot.ordinal, first=foot.first, last=foot.last,
-            first_at=foot.first_at, last_at=foot.last_at, count=foot.count, step=foot.step, size=foot.size,
-            frame=foot.frame, crc=foot.crc,
-        )  # fmt: skip
-
-    def passing(self, every: int) -> int | None:
-        """How many of its ticks have a ``t`` that ``every`` divides; None: that cannot be told from here."""
-        if every == 1 or self.count == 0:
-            return self.count
-        step = 1 if self.last - self.first == self.count - 1 else self.step
-        if self.count == 1:
-            return int(self.first % every == 0)
-        if step == 1:
-            return self.last // every - (self.first - 1) // every
-        if step and step % every == 0:
-            return self.count if self.first % every == 0 else 0
-        return None
-
-    def batches(self, run: Run, block: Block) -> list[Batch]:
-        """The block as the ring would hold it: portions of about 256 KiB."""
-        return batches_of(run, block, self.ordinal)
+from .blocks import Block, Blocks, Entry, Volume
 
 
 def batches_of(run: Run, block: Block, ordinal: int) -> list[Batch]:
@@ -156,23 +53,28 @@ class Shelf:
 
     def __init__(self, run: Run, entries: Iterable[Entry] = (), edges: Mapping[int, int] | None = None) -> None:
         self.run = run
-        self.entries = list(entries)
+        self.entries = Blocks(entries)
         self.open: list[Batch] = []
         self._edges = dict(edges or {})  # by what follows (its ordinal): the last ``t`` before it, which was removed
 
     def after(self, t: int) -> Stored | None:
         """The first that holds a tick after ``t``, or None."""
-        at = bisect_right(self.entries, t, key=_last)
+        at = self.entries.after(t)
         if at < len(self.entries):
             return self.entries[at]
         at = bisect_right(self.open, t, key=_last)
         return self.open[at] if at < len(self.open) else None
 
-    def upto(self, t: int) -> list[Stored]:
-        """All that hold a tick up to ``t``, newest first."""
-        opened = self.open[: bisect_right(self.open, t, key=_first)]
-        closed = self.entries[: bisect_right(self.entries, t, key=_first)]
-        return [*reversed(opened), *reversed(closed)]
+    def upto(self, t: int) -> Iterator[Stored]:
+        """All that hold a tick up to ``t``, newest first; blocks may come and go meanwhile."""
+        while (at := bisect_right(self.open, t, key=_first)) > 0:
+            batch = self.open[at - 1]
+            yield batch
+            t = batch.first - 1
+        while (at := self.entries.upto(t)) > 0:
+            entry = self.entries[at - 1]
+            yield entry
+            t = entry.first - 1
 
     def row(self, entry: Entry, high: int | None, most: int) -> list[Entry]:
         """Blocks from ``entry`` on that lie one behind the other in its file, with nothing missing between them.
@@ -183,7 +85,7 @@ class Shelf:
         """
         row = [entry]
         size = entry.frame
-        for at in range(bisect_right(self.entries, entry.first, key=_first), len(self.entries)):
+        for at in range(self.entries.upto(entry.first), len(self.entries)):
             one, before = self.entries[at], row[-1]
             size += one.frame
             if size > most or len(row) == _MOST_BLOCKS or one.volume is not entry.volume:
@@ -197,7 +99,7 @@ class Shelf:
 
     def received_since(self, at: int) -> Stored | None:
         """The first that holds a tick received at or after a time, or None."""
-        index = bisect_left(self.entries, at, key=_last_at)
+        index = self.entries.since(at)
         if index < len(self.entries):
             return self.entries[index]
         return next((batch for batch in self.open if batch.ticks[-1].at >= at), None)
@@ -206,7 +108,7 @@ class Shelf:
         """Whether published ticks after ``t`` and before this one, the first behind ``t``, are missing here."""
         if t >= self._edges.get(stored.ordinal, stored.first - 1):
             return False
-        at = bisect_left(self.entries, stored.first, key=_first)
+        at = self.entries.below(stored.first)
         if isinstance(stored, Batch) and (index := bisect_left(self.open, stored.first, key=_first)):
             before = self.open[index - 1]
             return stored.ordinal != before.ordinal + len(before.ticks)
@@ -214,6 +116,16 @@ class Shelf:
             return stored.ordinal > 0
         closed = self.entries[at - 1]
         return stored.ordinal != closed.ordinal + closed.count
+
+    def back(self, upto: int, count: int, every: int) -> tuple[int, int]:
+        """See ``Blocks.back``."""
+        if not count or (self.open and self.open[0].first <= upto):
+            return count, upto
+        return self.entries.back(upto, count, every)
+
+    def unbroken(self, entry: Entry, high: int) -> int:
+        """See ``Blocks.unbroken``."""
+        return self.entries.unbroken(self.entries.below(entry.first), high)
 
     def edge(self, ordinal: int) -> int | None:
         """The ``t`` before what follows so many published ticks, where that was removed from here; else None."""
@@ -244,13 +156,22 @@ class Shelf:
         self.open = [batch for batch in self.open if batch.first > entry.last]
         self.entries.append(entry)
 
-    def remove(self, entries: Iterable[Entry]) -> None:
-        """Blocks are gone; where they ended is known from here on (see ``edge``)."""
-        gone = {id(entry): entry for entry in entries}
-        self.entries = [entry for entry in self.entries if id(entry) not in gone]
-        edges = self._edges | {entry.ordinal + entry.count: entry.last for entry in gone.values()}
-        left: list[Stored] = [*self.entries, *self.open[:1]]
-        self._edges = {stored.ordinal: edges[stored.ordinal] for stored in left if stored.ordinal in edges}
+    def remove(self, entry: Entry) -> None:
+        """A block is gone; where it ended is known from here on (see ``edge``)."""
+        self.entries.remove(entry)
+        self._lost([entry])
+
+    def drop(self, volume: Volume) -> list[Entry]:
+        """The same of all blocks of a file; returns them."""
+        gone = self.entries.of(volume)
+        self.entries.drop(volume)
+        self._lost(gone)
+        return gone
+
+    def _lost(self, gone: Iterable[Entry]) -> None:
+        edges = self._edges | {entry.ordinal + entry.count: entry.last for entry in gone}
+        follows = self.open[0].ordinal if self.open else None
+        self._edges = {number: t for number, t in edges.items() if number == follows or self.entries.has(number)}
 
 
 def _first(stored: Stored) -> int:
@@ -259,7 +180,3 @@ def _first(stored: Stored) -> int:
 
 def _last(stored: Stored) -> int:
     return stored.last
-
-
-def _last_at(entry: Entry) -> int:
-    return entry.last_at

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from .blocks import Blocks, Entry
 from .segment import Foot, pack_columns, step_of
-from .shelf import Entry
 from .volume import Found, Segment
 
 
@@ -34,7 +34,7 @@ class StoredRun:
     started: int = 0
     origin: int = 0
     segments: list[Segment] = field(default_factory=list)
-    entries: list[Entry] = field(default_factory=list)
+    entries: Blocks = field(default_factory=Blocks)
     total: int = 0
     tip: int = -1
     edges: dict[int, int] = field(default_factory=dict)
@@ -59,18 +59,17 @@ class StoredRun:
 
     def forget(self, segment: Segment) -> None:
         """A segment is gone, and its blocks with it."""
-        gone = [entry for entry in self.entries if entry.volume is segment]
+        gone = self.entries.of(segment)
         self.segments.remove(segment)
-        self.entries = [entry for entry in self.entries if entry.volume is not segment]
+        self.entries.drop(segment)
         self.edges |= {entry.ordinal + entry.count: entry.last for entry in gone}
         self.prune()
 
     def prune(self) -> None:
         """Forget edges behind which no block follows, nor may one."""
-        follows = {entry.ordinal for entry in self.entries}
         newest = max(self.edges, default=0)
         self.edges = {
-            number: t for number, t in self.edges.items() if number in follows or self.stored <= number == newest
+            number: t for number, t in self.edges.items() if self.entries.has(number) or self.stored <= number == newest
         }
 
     @property

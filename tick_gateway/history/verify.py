@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from ..errors import Damaged, HistoryError
+from .blocks import Entry
 from .catalog import LOCK, Progress, read_journal, read_run, run_directories, segment_paths
 from .index import FIELDS, INDEX, Index, Listed, load_index
 from .journal import JOURNAL, Ending
 from .recovery import peek_tail
 from .segment import numbers
-from .shelf import Entry
 from .stored import StoredRun
 from .volume import Segment
 
@@ -143,7 +143,7 @@ def _check_run(folder: Path, report: Report, step: Callable[[int], None], *, liv
 def _check_segment(folder: Path, run: StoredRun, segment: Segment, report: Report, *, live: bool) -> None:
     place = f"{run.id}/{segment.name}"
     report.segments += 1
-    entries = [entry for entry in run.entries if entry.volume is segment]
+    entries = run.entries.of(segment)
     if is_misnamed(segment, entries):
         report.findings.append(Finding(place, f"begins with tick {entries[0].first}, which is not what its name says"))
     for entry in entries:
@@ -202,7 +202,7 @@ def _check_index(run: StoredRun, index: Index) -> Iterator[Finding]:
         if segment.shortened:
             lacking = listed.size - _size(segment.path)
             yield Finding(f"{run.id}/{listed.name}", f"is {lacking} bytes shorter than the index says")
-        elif not _agrees(listed, [entry for entry in run.entries if entry.volume is segment]):
+        elif not _agrees(listed, run.entries.of(segment)):
             yield Finding(f"{run.id}/{INDEX}", f"has other blocks of {listed.name} than their feet tell")
 
 

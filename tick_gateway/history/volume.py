@@ -15,6 +15,7 @@ from zlib import crc32
 
 from ..errors import Damaged
 from .block import decompress
+from .blocks import Block, Entry
 from .segment import (
     SIGNATURE,
     SUFFIX,
@@ -27,7 +28,6 @@ from .segment import (
     unpack_columns,
     unpack_foot,
 )
-from .shelf import Block, Entry
 
 log = logging.getLogger("tick_gateway.history")
 

@@ -16,7 +16,7 @@ from aiohttp import web
 from ..cursor import Look, Span
 from ..feed import Feed
 from ..history.archive import Load
-from ..history.shelf import Entry
+from ..history.blocks import Entry
 from ..params import Query
 from ..ring import Batch, Run
 from ..tick import Position

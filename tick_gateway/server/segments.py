@@ -43,13 +43,9 @@ def sealed(shelf: Shelf, *, newest: bool) -> list[Sealed]:
     """A run's sealed files, oldest first; of the ``newest`` run, and of one whose end is not written yet, the last file
     is still written to."""
     found: list[Sealed] = []
-    for entry in shelf.entries:
-        if not isinstance(entry.volume, Segment):
-            continue
-        if found and found[-1].segment is entry.volume:
-            found[-1].last, found[-1].count = entry.last, found[-1].count + entry.count
-        else:
-            found.append(Sealed(shelf.run.id, entry.volume, entry.first, entry.last, entry.count))
+    for file in shelf.entries.files:
+        if isinstance(file.volume, Segment):
+            found.append(Sealed(shelf.run.id, file.volume, file.first, file.last, file.ticks))
     last = found[-1].segment if found else None
     open_ = last is not None and not last.sealed and (newest or not shelf.run.restored)
     return found[:-1] if open_ else found
