@@ -80,6 +80,7 @@ class TickBus:
         self.sink: Callable[[list[Batch], list[Run]], None] | None = (
             None  # takes what is to be stored before it is shown
         )
+        self.keeps: Callable[[str], bool] = lambda run: False  # whether history has something of a run
         self._lock = threading.RLock()  # guards all that follows, and the ring while it changes
         self._room = threading.Condition(self._lock)  # notified when the inbox was emptied
         self._inbox: list[Batch] = []
@@ -250,7 +251,7 @@ class TickBus:
         self.runs[name] = self.current = run
         if len(self.runs) > _MAX_RUNS:
             forgotten = next(iter(self.runs.values()))
-            if forgotten.over and self.ring.first_of(forgotten) is None:
+            if forgotten.over and self.ring.first_of(forgotten) is None and not self.keeps(forgotten.id):
                 del self.runs[forgotten.id]
         return run
 

@@ -219,6 +219,16 @@ class Conflict(TickError):
         super().__init__(f"tick {t} of run {run} was published before with other content; the first stands{advice}", t)
 
 
+class Unreadable(TickError):
+    """A tick that was sent again cannot be held against the one that is stored, since the disk does not answer."""
+
+    status = 503
+    code = "unreadable"
+
+    def __init__(self, run: str, t: int) -> None:
+        super().__init__(f"what is stored of tick {t} of run {run} cannot be read now; send it again later", t)
+
+
 class OutOfOrder(TickError):
     """A number at or below the tip that no tick of this run had."""
 

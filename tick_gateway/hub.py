@@ -69,6 +69,7 @@ class Hub:
                 progress=progress,
             )  # fmt: skip
         archive = self.store.archive if self.store is not None else Archive(self.reading, s.history_cache)
+        self.bus.keeps = archive.shelves.__contains__
         self.feed = Feed(self.bus, archive)
         self.fanout = FanOut(
             self.bus, self.feed, flush_interval=s.flush_interval, fixed=s.flush == "fixed",

@@ -21,6 +21,7 @@ from ..tick import parse
 from .auth import authorize
 from .body import EMPTY, Line, Records
 from .decode import ACCEPTED, Broken, Decoder, Plain, decoder
+from .resent import check_resent
 
 MAX_ERRORS: Final = 10  # reported of one body
 _SLICE_SECONDS: Final = 0.005  # spent on one body between two turns of the loop
@@ -82,7 +83,7 @@ class Tally:
     async def answer(self, hub: Hub, run: str | None, fault: GatewayError | None) -> web.Response:
         """The counts; ``fault`` is what ended the body before its end. What was counted can be read from here on, and
         is stored where history is kept."""
-        stored = await hub.settled(self.mark)
+        stored = await hub.settled(self.mark) and not self.refused == self.seen > 0
         current = hub.bus.runs.get(run) if run else hub.bus.current
         if stored and self.again is not None and current is not None:
             stored = hub.feed.archive.holds(current, *self.again)
@@ -138,6 +139,7 @@ class Publisher:
                 if bus.offer(t, data, run, resends=True):
                     tally.accepted += 1
                 else:
+                    await check_resent(self.hub, run, t, data)
                     tally.repeat(t)
             except (TickError, InboxFull, NotServing) as error:
                 tally.refuse(number, error)

@@ -18,6 +18,7 @@ from ..tick import parse
 from ..wire.websocket import close_frame
 from .auth import authorize, is_near
 from .http import run_of
+from .resent import check_resent
 
 MAX_WAITING_ANSWERS: Final = 1000
 _HEARTBEAT: Final = 30.0  # seconds between pings
@@ -138,7 +139,8 @@ async def _acknowledge(ws: web.WebSocketResponse, answers: Acks, hub: Hub, run: 
         data = message.data if isinstance(message.data, bytes) else message.data.encode()
         try:
             t, data = parse(data, bus.max_tick)
-            bus.offer(t, data, run, resends=True)
+            if not bus.offer(t, data, run, resends=True):
+                await check_resent(hub, run, t, data)
             answers.ack(t)
         except (TickError, InboxFull, NotServing) as error:
             answers.error(error, error.t, number)

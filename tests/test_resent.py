@@ -1,0 +1,110 @@
+"""Ticks that are sent again, long after memory let go of them: history says whether they are the same."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import history_files
+from tests.clients import post
+from tests.conformance.events import Ledger
+from tests.conformance.raw import WebSocket, request
+from tests.made_history import tick_of
+from tests.served_history import STEP, A, Served, made, opened
+from tick_gateway import bus
+from tick_gateway.sources import resent
+
+pytestmark = pytest.mark.usefixtures("patient")
+WAYS = pytest.mark.parametrize("way", ["http", "websocket"])
+
+
+@pytest.fixture
+async def scene(tmp_path: Path) -> AsyncIterator[Served]:
+    async with made(tmp_path / "history") as found:
+        yield found
+
+
+async def answered(s: Served, run: str, *lines: bytes) -> dict[str, Any]:
+    """The answer to a body of ticks, whatever its status."""
+    response = await request(s.port, f"/publish?run={run}", method="POST", body=b"\n".join(lines))
+    answer: dict[str, Any] = json.loads(await response.read())
+    return answer
+
+
+async def said(s: Served, way: str, run: str, line: bytes) -> str:
+    """What the gateway says of a tick: ``duplicate``, or the code of an error."""
+    if way == "http":
+        answer = await answered(s, run, line)
+        assert answer["duplicates"] or not answer["stored"], "what was refused is not stored"
+        return "duplicate" if answer["duplicates"] else str(answer["errors"][0]["error"])
+    publisher = await WebSocket.connect(s.port, f"/ws/publish?run={run}")
+    publisher.send(line)
+    told = json.loads(await publisher.message())
+    publisher.close()
+    return "duplicate" if "ack" in told else str(told["error"])
+
+
+@WAYS
+@pytest.mark.parametrize("run", ["A", "B"], ids=["of an older run", "of the current run"])
+async def test_the_same_bytes_are_a_duplicate_and_others_a_conflict(scene: Served, way: str, run: str) -> None:
+    for t in scene.ledger.numbers[run][:: 40 if way == "websocket" else 7]:
+        assert await said(scene, way, run, tick_of(run, t)) == "duplicate"
+        assert await said(scene, way, run, b'{"t":%d,"other":1}' % t) == "conflict"
+
+
+@WAYS
+async def test_a_number_that_was_left_out_is_told_from_one_that_is_gone(scene: Served, way: str) -> None:
+    assert await said(scene, way, "A", tick_of("A", A[50] + 1)) == "run_closed"
+    assert await said(scene, way, "B", tick_of("B", scene.ledger.numbers["B"][3] + 1)) == "out_of_order"
+    directory = Path(scene.house.hub.settings.data)
+    history_files.segments(directory, "A")[0].unlink()
+    assert await said(scene, way, "A", b'{"t":%d,"other":1}' % A[0]) == "duplicate", "nobody knows any more"
+    answer = await post(scene.port, [b'{"t":%d,"other":1}' % A[0]], "A")
+    assert answer["stored"] is False
+
+
+async def test_it_is_looked_up_once_for_many(scene: Served) -> None:
+    archive = scene.house.hub.feed.archive
+    before = archive.loaded
+    answer = await post(scene.port, [tick_of("A", t) for t in A], "A")
+    assert (answer["duplicates"], answer["stored"]) == (len(A), True)
+    assert archive.loaded - before <= len(archive.shelf(scene.house.hub.bus.runs["A"]).entries)
+    lines = [tick_of("A", t) if t != A[77] else b'{"t":%d}' % t for t in A]
+    answer = await answered(scene, "A", *lines)
+    assert (answer["duplicates"], answer["refused"]) == (len(A) - 1, 1)
+    assert answer["errors"][0]["line"] == 78 and answer["errors"][0]["error"] == "conflict"
+
+
+async def test_the_block_that_is_still_written(tmp_path: Path) -> None:
+    async with opened(tmp_path / "history", Ledger(), block_bytes=1 << 20, ring=5) as s:
+        await post(s.port, [tick_of("A", t) for t in range(0, 100 * STEP, STEP)], "A")
+        for t in (0, 40 * STEP):
+            assert await said(s, "http", "A", tick_of("A", t)) == "duplicate"
+            assert await said(s, "http", "A", b'{"t":%d,"other":1}' % t) == "conflict"
+            assert await said(s, "http", "A", tick_of("A", t + 1)) == "out_of_order"
+
+
+async def test_a_disk_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tick is refused for now: nobody is told that it is stored, nor that it differs."""
+    monkeypatch.setattr(resent, "_PATIENCE", 0.05)
+    async with made(tmp_path / "history") as s:
+        archive = s.house.hub.feed.archive
+        monkeypatch.setattr(archive, "_elsewhere", lambda job, done: None)
+        answer = await answered(s, "A", tick_of("A", A[0]))
+        assert answer["error"] == "unreadable" and answer["duplicates"] == 0
+
+
+async def test_runs_that_history_has_are_not_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name that comes again after many others is the old run's, and no new one's."""
+    monkeypatch.setattr(bus, "_MAX_RUNS", 3)
+    async with opened(tmp_path / "history", Ledger()) as s:
+        for number in range(8):
+            await post(s.port, [tick_of(f"R{number}", t) for t in range(30)], f"R{number}")
+        assert await said(s, "http", "R0", tick_of("R0", 0)) == "duplicate"
+        assert await said(s, "http", "R0", b'{"t":0}') == "conflict"
+        assert await said(s, "http", "R0", tick_of("R0", 99)) == "run_closed"
+    assert history_files.lines(tmp_path / "history", "R0") == [tick_of("R0", t) for t in range(30)]
