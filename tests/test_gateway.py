@@ -211,19 +211,48 @@ def test_a_start_that_failed_lets_its_history_go(tmp_path: Path, monkeypatch: py
 
 
 AT_EXIT = """
-import sys
+import json, sys, threading
+from urllib.request import urlopen
 from tick_gateway import Gateway
-gateway = Gateway.in_thread(port=0, host="127.0.0.1", data=sys.argv[1])
-for t in range(1000):
-    gateway.publish({"t": t}, run="A")
+
+def simulate():
+    for t in range(1000):
+        gateway.publish(json.dumps({"t": t, "pad": str(t) * 100}), run="A")
+
+def look_and_simulate():  # the main thread ends meanwhile
+    threading.main_thread().join()
+    simulate()
+    with urlopen(gateway.url + "poll?last_t=A:998", timeout=60) as answer:
+        assert json.load(answer)["t"] == 999
+    with urlopen(gateway.url + "range?t0=0&t1=20", timeout=60) as answer:  # from disk
+        print(len(answer.read().splitlines()))
+
+gateway = Gateway.in_thread(port=0, host="127.0.0.1", data=sys.argv[1], block_bytes=4096, ring=10, publish_timeout=60)
+print(gateway.url, flush=True)
+sys.stdin.readline()
 """
+ENDS = {
+    "the end": ("simulate()", 0),
+    "an exit": ("simulate(); raise SystemExit(3)", 3),
+    "an error": ("simulate(); 1 / 0", 1),
+    "another thread's end": ("threading.Thread(target=look_and_simulate).start()", 0),
+}
 
 
-@pytest.mark.parametrize("end", ["", "raise SystemExit(3)", "1 / 0"])
+@pytest.mark.parametrize("end", ENDS)
 def test_a_script_that_ends_without_closing_keeps_every_tick(tmp_path: Path, end: str) -> None:
-    with Running([sys.executable, "-c", AT_EXIT + end, tmp_path / "history"]) as script:
-        assert script.wait() == {"": 0, "raise SystemExit(3)": 3}.get(end, 1), script.report()
+    """And tells its readers."""
+    code, status = ENDS[end]
+    with Running([sys.executable, "-c", AT_EXIT + code, tmp_path / "history"], stdin=True) as script:
+        found = script.stdout.find(r"http://127.0.0.1:(\d+)/")
+        assert found is not None, script.report()
+        follower = Follower(int(found[1]), "/ndjson?hello=1")
+        script.feed([""])
+        assert script.wait() == status, script.report()
+        assert follower.lines.wait(lambda lines: bool(lines) and '"reason":"shutdown"' in lines[-1])
+        follower.close()
     assert len(history_files.lines(tmp_path / "history", "A")) == 1000
+    assert script.stdout.lines[1:] == (["21"] if "thread" in end else [])
     assert script.stderr.text == "" or "ZeroDivisionError" in script.stderr.lines[-1], script.report()
 
 

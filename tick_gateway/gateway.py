@@ -24,6 +24,7 @@ nobody could read them, and ``publish`` says so. A process that is forked while 
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
 import dataclasses
 import logging
@@ -133,7 +134,7 @@ class Gateway:
         try:
             taken = self.hub.bus.publish(record, run=run)
         except NotServing:
-            if self._asgi is None or self.state != "mounted":
+            if self._asgi is None or self.state not in ("mounted", "serving"):  # serving: another thread started it
                 raise
             taken = self.start().hub.bus.publish(record, run=run)
         if not taken and run is not None:
@@ -323,7 +324,10 @@ class Gateway:
             raise GatewayError(f"the gateway's thread did not start: {failure}") from failure
 
     def _serve(self, sock: socket.socket, ready: threading.Event) -> None:
+        served = False
+
         async def serve() -> None:
+            nonlocal served
             self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
             self._server = Server(self.app, self.settings, self.hub.descriptors)
             await self._server.start(sock)
@@ -332,11 +336,15 @@ class Gateway:
                 await self._stop.wait()
             finally:
                 await self._server.stop()
+            served = True
 
         try:
             with asyncio.Runner(loop_factory=loop_factory()) as runner:
                 runner.run(serve())
         except BaseException as error:  # told to whoever publishes, waits, or started it
+            if served:  # at the interpreter's exit, where the loop can start no thread any more to end its own
+                log.debug("the gateway's loop was not closed cleanly", exc_info=True)
+                return
             if ready.is_set():
                 log.exception("the gateway's thread failed")
             sock.close()
@@ -402,7 +410,6 @@ def _at_exit() -> None:
             gateway.close()
 
 
+atexit.register(_at_exit)  # called when the script's other threads have ended, too
 if hasattr(os, "register_at_fork"):  # not on Windows, where nothing forks
     os.register_at_fork(after_in_child=_in_child)
-# Before thread pools refuse work, as theirs does; atexit's own callbacks come after that.
-threading._register_atexit(_at_exit)  # type: ignore[attr-defined]

@@ -61,7 +61,7 @@ class Keeper:
         self._queue_bytes = queue_bytes
         self._shown: Callable[[], None] = lambda: None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread: threading.Thread | None = None
+        self._ended = asyncio.Event()  # the thread is through
         self._number = 0
         self._flight: deque[Group] = deque()  # handed over, not done
         self._refused = 0  # the number of the last group that is not stored, and will not be
@@ -84,8 +84,7 @@ class Keeper:
         self.bus.sink = self.take
 
     def _begin(self) -> None:
-        self._thread = threading.Thread(target=self._work, name="tick-gateway-history", daemon=True)
-        self._thread.start()
+        threading.Thread(target=self._work, name="tick-gateway-history", daemon=True).start()
 
     @property
     def idle(self) -> bool:
@@ -134,10 +133,10 @@ class Keeper:
             self._timer.cancel()
 
     async def _end(self, seconds: float) -> None:
-        """Wait for the last round of writing."""
-        thread, self._thread = self._thread, None
-        if thread is not None:
-            await asyncio.get_running_loop().run_in_executor(None, thread.join, seconds)
+        """Wait for the last round of writing; not on a thread of its own, which no script gets any more at its exit."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._ended.wait()
 
     # ---- handing over ----
 
@@ -263,17 +262,24 @@ class Keeper:
     # ---- the thread ----
 
     def _work(self) -> None:
-        closing = False
-        while not closing:
-            with self._changed:
-                if not self._queue and not self._closing:
-                    self._changed.wait(MAINTAIN_SECONDS)
-            groups, closing = self._fetch()
-            if (wrote := self._writer.round(groups, closing)) is not None:
-                self._through = max(self._through, wrote.upto)
-                assert self._loop is not None
-                with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left to be told
-                    self._loop.call_soon_threadsafe(self._done, wrote)
+        try:
+            closing = False
+            while not closing:
+                with self._changed:
+                    if not self._queue and not self._closing:
+                        self._changed.wait(MAINTAIN_SECONDS)
+                groups, closing = self._fetch()
+                if (wrote := self._writer.round(groups, closing)) is not None:
+                    self._through = max(self._through, wrote.upto)
+                    self._call_soon(self._done, wrote)
+        finally:
+            self._call_soon(self._ended.set)
+
+    def _call_soon(self, call: Callable[..., object], *args: object) -> None:
+        """Have the loop called; where it is closed, nobody is left to be told."""
+        assert self._loop is not None
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(call, *args)
 
     def _fetch(self) -> tuple[list[Group], bool]:
         """What waits to be written, and whether nothing will come behind it."""

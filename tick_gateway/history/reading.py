@@ -1,44 +1,58 @@
-"""Threads that read: what waits for the disk runs on them, and calls back on the loop."""
+"""Threads that read: what waits for the disk runs on them, and calls back on the loop.
+
+They are started before they are needed, and are no thread pool of ``concurrent.futures``: once a script's main thread
+has ended, Python lets nobody start a thread any more, and its pools refuse work, while a simulation in another thread
+and its readers may go on for hours.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
 from typing import Final
 
 _READERS: Final = 2
+
+_Job = tuple[Callable[[], None], Callable[[Exception | None], None]]
 
 
 class ReadingThreads:
     """Runs jobs for an archive (see ``archive.Elsewhere``)."""
 
     def __init__(self) -> None:
-        self._pool: ThreadPoolExecutor | None = None
+        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()  # None: a thread ends
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._closed = False
 
     def start(self) -> None:
         """Take this thread's running loop."""
         self._loop = asyncio.get_running_loop()
-        self._pool = ThreadPoolExecutor(_READERS, thread_name_prefix="tick-gateway-read")
+        for number in range(_READERS):
+            threading.Thread(target=self._work, name=f"tick-gateway-read-{number}", daemon=True).start()
 
     def close(self) -> None:
         """Take no more jobs, and forget those that wait; one that runs is not waited for."""
-        if self._pool is not None:
-            self._pool.shutdown(wait=False, cancel_futures=True)
+        self._closed = True
+        for _ in range(_READERS):
+            self._jobs.put(None)
 
     def __call__(self, job: Callable[[], None], done: Callable[[Exception | None], None]) -> None:
-        assert self._pool is not None and self._loop is not None, "start() comes first"
-        loop = self._loop
+        if self._closed:
+            raise RuntimeError("the threads that read are closed")
+        self._jobs.put((job, done))
 
-        def work() -> None:
+    def _work(self) -> None:
+        assert self._loop is not None
+        while (taken := self._jobs.get()) is not None and not self._closed:
+            job, done = taken
             problem: Exception | None = None
             try:
                 job()
             except Exception as error:  # told on the loop, where it is decided what it means
                 problem = error
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left to be told
-                loop.call_soon_threadsafe(done, problem)
-
-        self._pool.submit(work)
+                self._loop.call_soon_threadsafe(done, problem)
+            del job, done, taken  # what they hold is not kept until the next one comes
