@@ -19,7 +19,7 @@ ROOT = Path(tick_gateway.__file__).parent
 
 LAYERS = """
 errors  tls
-tick  forms  settings
+tick  forms  settings  throttled
 record  ring  view  accept  bar  reply  flags
 params  bus  descriptors
 notices  history
@@ -29,7 +29,8 @@ feed
 waiting  group  polls
 crowd
 fanout
-hub  session  takeover  lookback
+hub  unsent  takeover  lookback
+session
 commands
 transports  sources
 server

@@ -29,7 +29,6 @@ MAX_BAD_COMMANDS: Final = 10
 MAX_ID: Final = 256  # characters of JSON in a command's id
 MAX_HISTORIES: Final = 4  # history commands at work at once on one connection
 _READ_BYTES: Final = 512  # of what one client sent, between two turns of the loop: compressed, they may hold much
-_MISSED_BEATS: Final = 3  # pings without any answer after which the peer is taken for gone
 _MEMBERS: Final = {
     "view": {"fields", "every", "batch", "stamp"},
     "history": {"t0", "t1", "run"},
@@ -50,7 +49,7 @@ class CommandSession(Session):
     """A reader over WebSocket."""
 
     __slots__ = (
-        "bad", "deflated", "histories", "missed", "peer_closed", "reader", "reads_soon", "refused",
+        "bad", "deflated", "histories", "peer_closed", "reader", "reads_soon", "refused",
         "unread",
     )  # fmt: skip
 
@@ -58,7 +57,6 @@ class CommandSession(Session):
         super().__init__(*args)
         self.reader: Reader | None = None  # made when something other than a lone ping or pong comes
         self.histories: deque[History] | None = None
-        self.missed = 0  # pings since anything was heard
         self.bad = 0
         self.deflated = False  # permessage-deflate was agreed on
         self.refused: Overloaded | None = None  # there is no room: close as soon as the handshake is done
@@ -156,13 +154,10 @@ class CommandSession(Session):
         else:
             self._listen()
 
-    def beat(self) -> None:
-        """Ping; a peer that has answered none of several is gone."""
-        self.missed += 1
-        if self.missed > _MISSED_BEATS:
-            self.abort()
-        else:
-            super().beat()
+    def _misses(self, left: int, *, stuck: bool) -> int:
+        """How many pings in a row were not answered. While its peer takes what was written before a ping, it has not
+        come to that one."""
+        return self.missed + 1 if stuck or not left else self.missed
 
     def finish(self) -> None:
         """A close frame was written: wait for the peer's (RFC 6455, section 7.1.1), but not for ever."""

@@ -13,12 +13,16 @@ from .variant import Variant
 class Crowd:
     """All sessions that have a connection.
 
+    Attributes:
+        dropped: how many were cut since their peer took nothing, or answered no ping, for long.
+
     Args:
         max_views: how many different views they may have, whole ticks not counted.
     """
 
     def __init__(self, max_views: int) -> None:
         self.sessions: set[Member] = set()
+        self.dropped = 0
         self._max_views = max_views
         self._views: Counter[Hashable] = Counter()
 

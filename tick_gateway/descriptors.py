@@ -16,10 +16,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import time
 from typing import Any, Final
 
 from .errors import Overloaded
+from .throttled import ThrottledLog
 
 try:
     import resource
@@ -31,7 +31,6 @@ log = logging.getLogger("tick_gateway")
 _KEPT: Final = 128  # descriptors that readers may not have, half of them for files; a fourth of a low limit
 _OPEN_MAX: Final = 10_240  # what macOS allows where it says that there is no limit
 _UNBOUNDED: Final = 1 << 30
-_LOG_SECONDS: Final = 60.0  # between two lines in the log on the same subject
 
 
 def raise_limit() -> None:
@@ -64,7 +63,7 @@ class Descriptors:
         self.readers = self.limit - kept
         self.answers = self.limit - kept // 2
         self.refused = 0
-        self._logged: dict[str, float] = {}
+        self._log = ThrottledLog(log)
 
     def scarce(self, transport: asyncio.BaseTransport | None) -> bool:
         """Whether a connection came when readers had all descriptors that they may have: it is answered and closed."""
@@ -95,10 +94,7 @@ class Descriptors:
 
     def tell(self, sentence: str) -> None:
         """Log a warning, once a minute at most."""
-        now = time.monotonic()
-        if now - self._logged.get(sentence, -_LOG_SECONDS) >= _LOG_SECONDS:
-            self._logged[sentence] = now
-            log.warning("%s", sentence)
+        self._log.tell(logging.WARNING, sentence)
 
 
 def number(transport: asyncio.BaseTransport | None) -> int:

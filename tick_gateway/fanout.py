@@ -18,7 +18,7 @@ import contextlib
 import logging
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from .bus import TickBus
@@ -26,9 +26,12 @@ from .crowd import Crowd
 from .feed import Feed
 from .group import Group, Member, Round
 from .polls import Polls
+from .throttled import ThrottledLog
 from .variant import Encoder, Variant
 
 log = logging.getLogger("tick_gateway")
+
+_ALONE: Final = "bytes for all readers of a kind could not be made; each reads on by itself"
 
 _FLUSH_BYTES: Final = 1 << 20  # of ticks, in one round
 _SLICE_BYTES: Final = 4 << 20  # written between two turns of the loop
@@ -67,6 +70,7 @@ class FanOut:
         self.bus = bus
         self.feed = feed
         self.encoder = Encoder(encoded_bytes)
+        self.encoder.complain = self._complain
         self.crowd = Crowd(max_views)
         self.polls = Polls()
         self.flushes = 0
@@ -81,6 +85,7 @@ class FanOut:
         self._flush_handle: asyncio.TimerHandle | None = None
         self._flush_at = 0.0  # when it will fire
         self._sweep_handle: asyncio.TimerHandle | None = None
+        self._log = ThrottledLog(log)
         self._round: Iterator[None] | None = None
         self._round_began = 0.0
         self._round_began_cpu = 0.0
@@ -157,16 +162,17 @@ class FanOut:
                     work.append((group, made))
                 elif group.live and group.behind:
                     self._falling |= set(group.live)
-            except Exception:
-                _give_up(group.live)
+            except Exception as error:
+                self._complain(_ALONE, error)
+                self._falling |= set(group.live)
         for _ in self._write(work):
             await asyncio.sleep(0)
         waiting = [session for group in list(self._groups.values()) for session in list(group.waiting)]
         for session in {*waiting, *self._ready}:  # who waited for a tick, or was about to read on: one portion
             try:
                 session.pump()
-            except Exception:
-                _give_up([session])
+            except Exception as error:
+                self._give_up(session, error)
         if self._falling:
             self._caught_up = asyncio.Event()
             for session in list(self._falling):
@@ -216,8 +222,8 @@ class FanOut:
             session = self._ready.popleft()
             try:
                 session.pump()
-            except Exception:
-                _give_up([session])
+            except Exception as error:
+                self._give_up(session, error)
             if session in self._falling and session.rests:
                 self._through(session)
             if time.monotonic() >= stop:
@@ -225,6 +231,14 @@ class FanOut:
         self._pumping = bool(self._ready)
         if self._pumping:
             loop.call_soon(self._pump)
+
+    def _give_up(self, session: Member, error: Exception) -> None:
+        """Drop a reader that the gateway failed on, so that all others go on; it may come back at its position."""
+        self._complain("a reader's stream failed; its connection is dropped", error)
+        session.abort()
+
+    def _complain(self, sentence: str, error: Exception) -> None:
+        self._log.tell(logging.ERROR, sentence, error)
 
     # ---- flushing ----
 
@@ -308,11 +322,12 @@ class FanOut:
         try:
             if group.live:
                 made = group.advance(self.feed, self.encoder, now)
-            if made is None and group.live and group.behind:
-                for session in list(group.live):
-                    session.fall_back()
-        except Exception:
-            _give_up(group.live)
+            alone = made is None and group.behind
+        except Exception as error:
+            self._complain(_ALONE, error)
+            alone = True
+        for session in list(group.live) if alone else ():
+            session.fall_back()
         waiting, group.waiting = group.waiting, set()
         for session in waiting:
             session.wake()
@@ -371,8 +386,8 @@ class FanOut:
                         session.write_last(own, end)
                     elif own:
                         session.write(own)
-                except Exception:
-                    _give_up([session])
+                except Exception as error:
+                    self._give_up(session, error)
                 written += weight
                 if written >= _SLICE_BYTES:
                     written = 0
@@ -386,7 +401,8 @@ class FanOut:
         for group in list(self._groups.values()):
             for session in list(group.live) if now - group.quiet_since >= _SWEEP_SECONDS else ():
                 session.sweep(now, group.quiet_since)
-            for session in list(group.waiting):
+        for session in list(self.crowd.sessions):  # blocked, or waiting for a tick, the disk, or their time
+            if not session.live:
                 session.sweep(now, 0.0)
 
 
@@ -397,10 +413,3 @@ def interval(took: float, longest: float) -> float:
     may take 1/1.8 of it: throughput where there is none, and the rest of the time for all else that the loop does.
     """
     return max(min(max(20 * took, SHORTEST_INTERVAL), longest), 1.8 * took)
-
-
-def _give_up(sessions: Iterable[Member]) -> None:
-    """Drop readers that the gateway failed on, so that all others go on; they may come back at their positions."""
-    log.exception("a reader's stream failed; its connection is dropped")
-    for session in list(sessions):
-        session.abort()

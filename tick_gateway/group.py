@@ -205,8 +205,21 @@ class Group:
 
         Where what comes next has left memory already (``behind``), nothing is made: each session reads on by itself.
 
-        The caller writes them to every live session whose value is not ``round`` yet, and sets it.
+        The caller writes them to every live session whose value is not ``round`` yet, and sets it. Where this raises,
+        all of them have to leave: what they share cannot be gone on with.
         """
+        complete, content = self.cursor.complete, self.content
+        stood = self.cursor.position
+        try:
+            return self._advance(feed, encoder, now, end)
+        except Exception:
+            # Whoever leaves now stands where it stood, and has been told what it had been told.
+            self.cursor.position, self.cursor.complete, self.cursor.over = stood, complete, False
+            if self._shared is not None:
+                self._shared.content = content
+            raise
+
+    def _advance(self, feed: Feed, encoder: Encoder, now: float, end: str | None) -> Round | None:
         complete, content = self.cursor.complete, self.content
         items: list[Item | End] = list(feed.read(self.cursor, now, _READ_BYTES))
         if self.behind:

@@ -13,6 +13,7 @@ from .feed import Feed
 from .history.archive import Load
 from .notices import Gap
 from .ring import Batch, Run
+from .tick import Tick
 from .view import BATCH_MESSAGE_BYTES, View
 
 _HISTORY_TICKS: Final = 1000
@@ -61,13 +62,21 @@ class History:
                 full = len(payloads) == _HISTORY_TICKS or bool(payloads and size + len(tick.data) > BATCH_MESSAGE_BYTES)
                 if full:
                     break
-                rendered = [payload.data for payload in view.render(self._run.id, [tick])]
+                rendered = self._render(view, tick)
                 payloads += rendered
                 size += sum(map(len, rendered))
                 self._t = tick.t
         if not payloads:
             return None
         return b'{"history":%s,"ticks":[%s]}' % (json.dumps(self.id).encode(), b",".join(payloads))
+
+    def _render(self, view: View, tick: Tick) -> list[bytes]:
+        """A tick's payload, if the view lets it through; what cannot be shown in it is told with the gap."""
+        try:
+            return [payload.data for payload in view.render(self._run.id, [tick])]
+        except Exception:
+            self._tell(Gap(self._run.id, tick.t - 1, tick.t + 1))
+            return []
 
     def _read(self) -> list[Batch]:
         """What comes next; nothing at the end, and where it ``waits``."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from typing import Final, cast
 
 from .cursor import Cursor, Item, Span
@@ -23,11 +24,14 @@ from .notices import End, Gap, Notice, Reset
 from .params import Query
 from .ring import Run
 from .tick import Position
-from .variant import Variant
+from .unsent import unsent
+from .variant import Encoded, Variant
 from .wire import Piece, joined
 from .wire.checksum import NOTHING, Checksum
 
 HIGH_WATER: Final = 128 * 1024  # unsent bytes at which a session is no longer live
+MISSED_BEATS: Final = 3  # signs of life in a row without any effect after which a peer is taken for gone
+STALL_SECONDS: Final = 10.0  # a slow reader's system takes bytes in steps, which may be seconds apart
 CLOSE_SECONDS: Final = 5.0  # how long an ended connection may take to drain and close
 
 
@@ -40,9 +44,9 @@ class Session(asyncio.Protocol):
     """
 
     __slots__ = (
-        "blocked", "caught_up", "closing", "counted", "cursor", "fanout", "greeting", "group", "lagged", "pace",
-        "partial_until", "paused", "query", "queued", "quiet_since", "remaining", "timer", "told", "transport",
-        "variant",
+        "blocked", "caught_up", "closing", "counted", "cursor", "fanout", "greeting", "group", "lagged", "missed",
+        "moved_at", "pace", "partial_until", "paused", "query", "queued", "quiet_since", "remaining", "timer", "told",
+        "transport", "unsent", "variant",
     )  # fmt: skip
 
     def __init__(self, fanout: FanOut, variant: Variant, query: Query) -> None:
@@ -68,6 +72,9 @@ class Session(asyncio.Protocol):
         self.told: Checksum = NOTHING  # what it was told, but for what its group said since it was ``counted``
         self.counted: Checksum = NOTHING  # what its group had said then
         self.quiet_since = time.monotonic()  # when it last wrote by itself, rather than its group
+        self.missed = 0  # signs of life in a row that its peer did not take, or did not answer
+        self.unsent = -1  # bytes that its peer had not taken when that was looked at; -1: more was written since
+        self.moved_at = 0.0  # while it is blocked: when its peer was last seen to take some
 
     # ---- the transport's calls ----
 
@@ -96,12 +103,14 @@ class Session(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self.blocked = True
+        self.unsent = -1
         if self.cursor is None:
             self._leave()
         self.lagged = self.lagged or self.caught_up
 
     def resume_writing(self) -> None:
         self.blocked = False
+        self.unsent, self.missed = -1, 0
         self.wake()
 
     # ---- writing ----
@@ -143,15 +152,51 @@ class Session(asyncio.Protocol):
             self.counted = content
 
     def sweep(self, now: float, quiet_since: float) -> None:
-        """Give a sign of life if the stream has been quiet for long; its group has since ``quiet_since``."""
-        if now - max(self.quiet_since, quiet_since) >= self.query.heartbeat:
+        """Give a sign of life if the stream has been quiet for long; its group has since ``quiet_since``. A peer that
+        takes nothing for long is dropped."""
+        if self.closing or self.transport is None or self.transport.is_closing():
+            return
+        if self.blocked:
+            self._look(self.transport, now)
+        elif now - max(self.quiet_since, quiet_since) >= self.query.heartbeat:
+            if quiet_since > self.quiet_since:
+                self.unsent = -1  # its group wrote since the last one
             self.quiet_since = now
-            self.beat()
+            self._beat(self.transport)
 
-    def beat(self) -> None:
-        """Give a sign of life."""
+    def _look(self, transport: asyncio.Transport, now: float) -> None:
+        """A slow reader takes some now and then, and is kept; one that has taken nothing for as long as one may miss
+        signs of life is gone."""
+        left = unsent(transport)
+        if self.unsent < 0 or left < self.unsent:
+            self.unsent, self.moved_at = left, now
+        elif now - self.moved_at >= max(self.query.heartbeat * (MISSED_BEATS + 1), STALL_SECONDS):
+            self._drop()
+
+    def _beat(self, transport: asyncio.Transport) -> None:
+        """Give a sign of life; a peer that has missed several is gone."""
+        left = unsent(transport)
+        self.missed = self._misses(left, stuck=0 <= self.unsent <= left)
+        if self.missed > MISSED_BEATS:
+            self._drop()
+            return
         data, content = self.variant.framing.heartbeat
         self.say(Piece((self.group.step_apart(self) if self.group is not None else b"") + data, content))
+        self.unsent = left + len(data)
+
+    def _misses(self, left: int, *, stuck: bool) -> int:
+        """How many signs of life in a row its peer has missed: its system did not take them.
+
+        Args:
+            left: bytes that it has not taken.
+            stuck: it took none since the last one, and nothing else was written.
+        """
+        return self.missed + 1 if left and stuck else 0
+
+    def _drop(self) -> None:
+        """Cut the connection to a peer that is taken for gone."""
+        self.fanout.crowd.dropped += 1
+        self.abort()
 
     def finish(self) -> None:
         """Close after what was written; called when the last message is with the transport."""
@@ -284,9 +329,12 @@ class Session(asyncio.Protocol):
             return False
         if self.cursor is None or self.cursor.awaits is not None:  # more is on its way from disk: nothing is read twice
             return False
-        count = sum(
-            len(self.fanout.encoder.payloads(self.variant.view, item)) for item in items if isinstance(item, Span)
-        )
+        try:
+            count = sum(
+                len(self.fanout.encoder.payloads(self.variant.view, item)) for item in items if isinstance(item, Span)
+            )
+        except Exception:  # it will be met again where they are delivered, and dealt with there
+            return False
         if count >= min(batch, left) or not all(isinstance(item, Span) for item in items):
             self.partial_until = 0.0
             return False
@@ -300,10 +348,13 @@ class Session(asyncio.Protocol):
         if self.greeting and (first := items[0].position):
             self._greet(self.fanout.bus.runs.get(first.run))
         encoder = self.fanout.encoder
-        if self.remaining is None:
-            made = encoder.encode(self.variant, items)
-        else:
-            made = encoder.encode_some(self.variant, items, self.remaining)
+        try:
+            made = self._encode(items)
+        except Exception:
+            items = encoder.servable(self.variant, items, lambda span: encoder.encode(self.variant, [span]))
+            cursor.complete = _complete(cursor.complete, items)
+            made = self._encode(items)
+        if self.remaining is not None:
             self.remaining -= made.ticks
             if self.remaining == 0 and made.end is None:
                 cursor.position = made.position
@@ -313,7 +364,14 @@ class Session(asyncio.Protocol):
             self._say_last(made.piece, made.end)
         elif made.piece.data:
             self.quiet_since = time.monotonic()
+            self.unsent = -1
             self.say(made.piece)
+
+    def _encode(self, items: Sequence[Item | End]) -> Encoded:
+        encoder = self.fanout.encoder
+        if self.remaining is None:
+            return encoder.encode(self.variant, items)
+        return encoder.encode_some(self.variant, items, self.remaining)
 
     def _rest(self, cursor: Cursor, now: float) -> None:
         """There is nothing to read: go live, or wait for what is missing."""

@@ -18,6 +18,8 @@ What hung on aiohttp's handler must hang on the session from here on: counting, 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
 from typing import NoReturn
 
 from aiohttp import HttpVersion11, web
@@ -46,11 +48,20 @@ async def take_over(request: web.Request, response: web.StreamResponse, session:
     transport.set_protocol(session)
     handler.transport = None
     handler.connection_lost(None)
+    _leave_to_session(transport)
     transport.resume_reading()  # aiohttp pauses it where much has come behind the handshake
     session.connection_made(transport)
     if tail:
         session.data_received(tail)
     raise asyncio.CancelledError
+
+
+def _leave_to_session(transport: asyncio.Transport) -> None:
+    """A stream's session knows itself when a peer that takes nothing is gone: the system need not (see ``listen``)."""
+    timeout, sock = getattr(socket, "TCP_USER_TIMEOUT", None), transport.get_extra_info("socket")
+    if timeout is not None and sock is not None:
+        with contextlib.suppress(OSError):  # no TCP
+            sock.setsockopt(socket.IPPROTO_TCP, timeout, 0)
 
 
 def check_handshake(request: web.Request) -> str:

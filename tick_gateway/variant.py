@@ -6,12 +6,12 @@ Pure: no I/O, no clock, no asyncio.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Final, NamedTuple
 from weakref import ReferenceType, ref
 
 from .cursor import Frames, Item, Span
-from .notices import End, Notice
+from .notices import End, Gap, Notice, Reset
 from .ring import Batch
 from .tick import Position
 from .view import Payload, View, arrays, weight
@@ -19,6 +19,7 @@ from .wire import Framing, Piece, Shared, joined
 from .wire.ndjson import NDJSONFraming
 
 _ALL: Final = 1 << 62
+_MOST_FAULTY: Final = 1000  # ticks remembered of which no bytes could be made
 _KEEPING: Final = 300  # bytes of Python objects around what is kept of one batch
 
 
@@ -64,12 +65,15 @@ class Encoder:
     Attributes:
         projections: ticks that were parsed and written again for a view.
         encodings: ticks that were put into a framing, or compressed for a shared stream.
+        complain: called with a sentence for the log where that failed.
     """
 
     def __init__(self, max_bytes: int) -> None:
         self.projections = 0
         self.encodings = 0
         self._max_bytes = max_bytes
+        self._faulty: dict[tuple[Hashable, str, int], None] = {}  # ticks that could not be made, oldest first
+        self.complain: Callable[[str, Exception], None] = lambda sentence, error: None
         self._kept: deque[tuple[ReferenceType[Batch], Hashable, int]] = deque()
         self._kept_bytes = 0
 
@@ -174,6 +178,57 @@ class Encoder:
                     return Encoded(Piece(b"".join([*parts, shared.rest])), count, position, item)
             position = item.position
         return Encoded(Piece(b"".join(parts)), count, position, None)
+
+    def servable(self, key: Hashable, items: Sequence[Item | End], make: Callable[[Span], object]) -> list[Item | End]:
+        """Items of which bytes could not be made: the same, with a gap in the place of each tick that is to blame, so
+        that a reader gets all the others. What can be made tick by tick comes back as it is.
+
+        Args:
+            key: what was to be made of them.
+            make: makes it of a span, or raises.
+        """
+        found: list[Item | End] = []
+        lacking: set[str] = set()  # runs that the reader has not all of
+        for item in items:
+            if isinstance(item, Reset) and item.old in lacking:
+                found.append(item._replace(complete=False))
+            elif not isinstance(item, Span):
+                found.append(item)
+            else:
+                parts = self._servable(key, item, make)
+                if len(parts) > 1 or not isinstance(parts[0], Span):
+                    lacking.add(item.batch.run.id)
+                found += parts
+        return found
+
+    def _servable(self, key: Hashable, span: Span, make: Callable[[Span], object]) -> list[Span | Gap]:
+        batch, begin = span.batch, span.begin
+        found: list[Span | Gap] = []
+        for index in range(span.begin, span.end):
+            if self._makes(key, Span(batch, index, index + 1), make):
+                continue
+            if begin < index:
+                found.append(Span(batch, begin, index))
+            t, begin = batch.ticks[index].t, index + 1
+            found.append(Gap(batch.run.id, t - 1, t + 1))
+        if begin < span.end:
+            found.append(Span(batch, begin, span.end))
+        return found
+
+    def _makes(self, key: Hashable, one: Span, make: Callable[[Span], object]) -> bool:
+        run, t = one.position
+        if (key, run, t) in self._faulty:
+            return False
+        try:
+            make(one)
+        except Exception as error:
+            self._faulty[key, run, t] = None
+            if len(self._faulty) > _MOST_FAULTY:
+                del self._faulty[next(iter(self._faulty))]
+            sentence = f"tick {t} of run {run} cannot be put into the form that some readers asked for; they get a gap"
+            self.complain(sentence, error)
+            return False
+        return True
 
     def _span(self, framing: Framing, view: View, span: Span) -> tuple[Piece, int]:
         ticks = span.ticks

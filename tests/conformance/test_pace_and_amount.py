@@ -269,7 +269,7 @@ async def _beat_again(reader: Reader) -> None:
 
 async def test_a_websocket_that_answers_no_ping_is_dropped(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tick_gateway.fanout._SWEEP_SECONDS", 0.05)
-    monkeypatch.setattr("tick_gateway.commands._MISSED_BEATS", 1)
+    monkeypatch.setattr("tick_gateway.session.MISSED_BEATS", 1)
     await house.publish_all(range(3))
     socket = await WebSocket.connect(house.port, "/ws/stream?tail=0&heartbeat=1")
     with pytest.raises(Closed) as closed:

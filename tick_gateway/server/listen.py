@@ -24,6 +24,7 @@ log = logging.getLogger("tick_gateway.http")  # what aiohttp has to say of conne
 
 ANYWHERE: Final = ("", "0.0.0.0", "::")  # hosts that stand for every address of the machine
 _UNSENT_BYTES: Final = 256 * 1024
+UNREAD_MS: Final = 120_000  # after which a client that takes nothing of its answer is dropped
 _GC_THRESHOLD: Final = 50_000  # a collection walks every session; the hot path makes next to no cycles
 _SWITCH_SECONDS: Final = 0.0005
 _IDLE_SECONDS: Final = 75.0  # for a request's head to come whole, and between two: longer than proxies keep theirs
@@ -70,13 +71,18 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
 
 
 def bound_unsent(sock: socket.socket) -> None:
-    """Let the kernel keep no more than so much unsent data of a connection; accepted sockets inherit it.
+    """Let the kernel keep no more than so much unsent data of a connection, and that for so long; accepted sockets
+    inherit it.
 
-    A reader that does not read then costs no megabytes of stale ticks in its socket buffer.
+    A reader that does not read then costs no megabytes of stale ticks in its socket buffer; and a client that takes
+    nothing of its answer is dropped (Linux: tcp(7)). For streams, sessions decide that themselves.
     """
     lowat = getattr(socket, "TCP_NOTSENT_LOWAT", None)
     if lowat is not None:
         sock.setsockopt(socket.IPPROTO_TCP, lowat, _UNSENT_BYTES)
+    timeout = getattr(socket, "TCP_USER_TIMEOUT", None)
+    if timeout is not None:
+        sock.setsockopt(socket.IPPROTO_TCP, timeout, UNREAD_MS)
 
 
 class _ClientFaults(logging.Filter):

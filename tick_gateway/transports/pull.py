@@ -5,6 +5,7 @@ A pull never crosses a run: where an older run ends, the answer ends, and the ne
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
 from typing import Final
@@ -14,7 +15,7 @@ from aiohttp import web
 
 from ..cursor import Cursor, Item, Span
 from ..hub import Hub
-from ..notices import Gap, Reset
+from ..notices import End, Gap, Reset
 from ..params import Query
 from ..tick import Position
 from ..view import Payload, View, arrays
@@ -123,12 +124,21 @@ async def pull(hub: Hub, cursor: Cursor, view: View, limit: int, now: float, pul
             continue
         if not items:
             break
-        for item in items:
+        rest = deque(items)
+        while rest:
+            item = rest.popleft()
             if isinstance(item, Reset) and pulled.payloads:
                 if pulled.reset is None:  # an answer tells of one change of run; the next one tells of this
                     pulled.reset, pulled.position = item, item.position
                 return
-            size += _take(hub, item, view, limit, first, pulled)
+            try:
+                size += _take(hub, item, view, limit, first, pulled)
+            except Exception:
+                parts = _servable(hub, item, view)
+                if parts == [item]:
+                    raise
+                rest.extendleft(reversed(parts))
+                continue
             pulled.position = item.position
             if len(pulled.payloads) >= limit:
                 pulled.position = Position(item.position.run, pulled.payloads[-1].t)
@@ -141,6 +151,13 @@ async def pull(hub: Hub, cursor: Cursor, view: View, limit: int, now: float, pul
         pulled.position = cursor.position
         pulled.run = cursor.position.run
     _cross(hub, cursor, pulled)
+
+
+def _servable(hub: Hub, item: Item, view: View) -> list[Item]:
+    """What of it can be shown, and gaps for the rest: no client is to ask for the same again for ever."""
+    encoder = hub.fanout.encoder
+    parts = encoder.servable(view, [item], lambda span: encoder.payloads(view, span))
+    return [part for part in parts if not isinstance(part, End)]
 
 
 def _take(hub: Hub, item: Item, view: View, limit: int, first: int, pulled: Pulled) -> int:
