@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import enum
 import json
+from collections import UserDict
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import InitVar, dataclass
+from decimal import Decimal
+from functools import partial
+from typing import Any, ClassVar
 
 import numpy as np
+import orjson
 import pytest
 
 from tick_gateway.bus import TickBus
@@ -28,6 +33,38 @@ class Step:
     x: Any = 1.5
 
 
+@dataclass
+class Asked:
+    x: int = 2
+
+    @property
+    def t(self) -> int:
+        return 7
+
+
+@dataclass
+class OfTheClass:
+    t: ClassVar[int] = 7
+    x: int = 2
+
+
+@dataclass
+class AtTheStart:
+    t: InitVar[int] = 7
+    x: int = 2
+
+
+class Shown(dict[str, Any]):
+    """A dict that shows another number than it holds."""
+
+    def __getitem__(self, key: str) -> Any:
+        return 7
+
+
+class Name(enum.StrEnum):
+    T = "t"
+
+
 ADMITTED: dict[str, tuple[Any, dict[str, object]]] = {
     "dict": ({"t": 1, "x": [1]}, {"t": 1, "x": [1]}),
     "bytes": (b' {"t":1,\n"x":1.50} ', {"t": 1, "x": 1.5}),
@@ -37,6 +74,12 @@ ADMITTED: dict[str, tuple[Any, dict[str, object]]] = {
     "dataclass": (Step(1), {"t": 1, "x": 1.5}),
     "numpy t": ({"t": np.int64(1)}, {"t": 1}),
     "numpy t in a dataclass": (Step(np.uint8(1)), {"t": 1, "x": 1.5}),
+    "another number is shown": (Shown(t=1, x=2), {"t": 1, "x": 2}),
+    "behind others": (UserDict(x=2, t=1), {"x": 2, "t": 1}),
+    "the name is an enum's": ({Name.T: 1}, {"t": 1}),
+    "whole Decimal": ({"t": Decimal(1)}, {"t": 1}),
+    "beside a key that looks like it": ({"x": {"t": 5}, "t": np.int8(1)}, {"x": {"t": 5}, "t": 1}),
+    "JSON already": (orjson.Fragment(b'{"t":5,"t":1}'), {"t": 1}),
     "numpy arrays": ({"t": 1, "x": np.arange(4).reshape(2, 2)}, {"t": 1, "x": [[0, 1], [2, 3]]}),
 }
 
@@ -55,6 +98,11 @@ def test_records_of_many_kinds_are_published(name: str) -> None:
 REFUSED: dict[str, tuple[Any, type[TickError], str]] = {
     "no t": ({"x": 1}, Malformed, 'no member "t"'),
     "no t in a dataclass": (json.JSONDecoder, RecordError, "class"),
+    "a property": (Asked(), Malformed, 'no member "t" (its number); of a dataclass, fields alone are members'),
+    "of the class": (OfTheClass(), Malformed, 'no member "t" (its number); of a dataclass, fields alone are members'),
+    "of its making": (AtTheStart(), Malformed, 'no member "t" (its number); of a dataclass, fields alone are members'),
+    "another number is shown": (Shown(t=-1), Malformed, "0 <= t"),
+    "Decimal with a fraction": ({"t": Decimal("1.0")}, Malformed, "1.0"),
     "bool": ({"t": True}, Malformed, "true or false"),
     "float": ({"t": 1.0}, Malformed, "1.0"),
     "numpy float": ({"t": np.float64(1)}, Malformed, "1.0"),
@@ -81,6 +129,21 @@ def test_what_is_no_tick_is_refused_and_the_next_one_taken(name: str) -> None:
     assert reason in str(refusal.value)
     assert bus.publish({"t": 1})
     assert ticks_of(bus) == [1]
+
+
+AS_TEXT = partial(json.dumps, ensure_ascii=False, separators=(",", ":"))
+
+
+@pytest.mark.parametrize("form", [dict, UserDict, AS_TEXT])
+def test_readers_get_one_line_whatever_its_strings_hold(form: Callable[..., object]) -> None:
+    bus = TickBus()
+    record = {"t": 1, "\u2028": "a\u2029b\x85"}
+    assert bus.publish(form(record))
+    again = json.dumps(record, separators=(",", ":")).encode()
+    assert bus.publish(again) is False, "the same bytes, once it is escaped"
+    bus.collect()
+    (line,) = bus.ring[0].ticks[0].data.decode().splitlines()
+    assert json.loads(line) == record
 
 
 def test_nan_becomes_null_where_the_setting_says_so() -> None:

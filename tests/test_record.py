@@ -9,9 +9,10 @@ import math
 import struct
 import uuid
 from array import array
-from collections import OrderedDict, UserDict, UserList, defaultdict, deque, namedtuple
+from collections import OrderedDict, UserDict, UserList, abc, defaultdict, deque, namedtuple
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta, timezone, tzinfo
 from decimal import Decimal
 from pathlib import PurePosixPath
 from types import MappingProxyType
@@ -44,6 +45,34 @@ class Metres(float):
     pass
 
 
+class Named(enum.StrEnum):
+    X = "x"
+
+
+class Old(str, enum.Enum):  # noqa: UP042 - how it was written before StrEnum
+    X = "y"
+
+
+class Moment(datetime):
+    pass
+
+
+class Day(date):
+    pass
+
+
+class Id(uuid.UUID):
+    pass
+
+
+class Count(int):
+    def __int__(self) -> int:
+        return 99
+
+    def __str__(self) -> str:
+        return "ninety-nine"
+
+
 @dataclass
 class Agent:
     id: int
@@ -56,9 +85,72 @@ class Slotted:
     x: Any
 
 
+@dataclass
+class Below(Slotted):
+    y: int
+
+
+@dataclass(slots=True, repr=False)
+class Unset:
+    x: int
+    y: int = field(init=False)
+
+
+BARE: Any = tzinfo  # no type checker lets it be made; programs do
+
+
+class Zone(BARE):  # type: ignore[misc]
+    """A time zone that cannot be asked more than ``times`` times; a dict asks its keys."""
+
+    def __init__(self, times: int = 0) -> None:
+        self.times = times
+
+    def utcoffset(self, moment: datetime | None) -> timedelta:
+        self.times -= 1
+        if self.times < 0:
+            raise LookupError("no such zone")
+        return timedelta(0)
+
+
+class Rising(abc.Mapping[str, int]):
+    """A mapping that can be read until it is looked into."""
+
+    def __getitem__(self, key: str) -> int:
+        raise LookupError("not loaded")
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(["x"])
+
+    def __len__(self) -> int:
+        return 1
+
+
+class Other(dict[str, Any]):
+    """A dict that shows something else than it holds."""
+
+    def __getitem__(self, key: str) -> Any:
+        return "shown"
+
+    def items(self) -> Any:
+        return {"shown": 1}.items()
+
+    def values(self) -> Any:
+        return {"shown": 1}.values()
+
+
 class HasToList:
     def tolist(self) -> list[int]:
         return [1, 2]
+
+
+class RaisesInToList:
+    def tolist(self) -> list[int]:
+        raise LookupError("of its own")
+
+
+class Wordless:
+    def __repr__(self) -> str:
+        raise LookupError("no words")
 
 
 def nested(levels: int, innermost: object = 0) -> dict[str, Any]:
@@ -82,6 +174,19 @@ VALUES: list[tuple[str, object, object]] = [
     ("odd keys", {None: 1, True: 2, 1.5: 3, Level.HIGH: 4}, {"null": 1, "true": 2, "1.5": 3, "3": 4}),
     ("time keys", {date(2020, 1, 2): 1, uuid.UUID(int=1): 2}, {"2020-01-02": 1, str(uuid.UUID(int=1)): 2}),
     ("numpy keys", {np.int64(4): 1, np.float32(0.5): 2}, {"4": 1, "0.5": 2}),
+    ("enum keys", {Named.X: 1, Old.X: 2, Colour.RED: 3}, {"x": 1, "y": 2, "red": 3}),
+    (
+        "keys of subclasses",
+        {Moment(2020, 1, 2, 3): 1, Day(2020, 1, 2): 2, Id(int=1): 3, Count(5): 4, Metres(2.5): 5},
+        {"2020-01-02T03:00:00": 1, "2020-01-02": 2, str(uuid.UUID(int=1)): 3, "5": 4, "2.5": 5},
+    ),
+    (
+        "keys as they would be values",
+        {Decimal("1.10"): 1, timedelta(seconds=2): 2, PurePosixPath("a/b"): 3, np.datetime64(5, "ns"): 4},
+        {"1.10": 1, "2.0": 2, "a/b": 3, "1970-01-01T00:00:00.000000005": 4},
+    ),
+    ("values of subclasses", [Named.X, Old.X, Id(int=1), Count(5)], ["x", "y", str(uuid.UUID(int=1)), 5]),
+    ("a dict that shows something else", Other(a=1), {"a": 1}),
     ("tuple", (1, (2,)), [1, [2]]),
     ("namedtuple", Point(1, 2), [1, 2]),
     ("set", {3, 1, 2}, [1, 2, 3]),
@@ -94,9 +199,16 @@ VALUES: list[tuple[str, object, object]] = [
     ("user types", [UserDict(a=1), UserList([1])], [{"a": 1}, [1]]),
     ("dataclass", Agent(1), {"id": 1, "x": 0.0}),
     ("dataclass in dataclass", Agent(1, Slotted({2})), {"id": 1, "x": {"x": [2]}}),
+    ("dataclass below one with slots", Below(1, 2), {"x": 1, "y": 2}),
     ("enums", [Colour.RED, Colour.NONE, Level.HIGH], ["red", None, 3]),
     ("datetime", datetime(2020, 1, 2, 3, 4, 5, 6), "2020-01-02T03:04:05.000006"),
     ("datetime in UTC", datetime(2020, 1, 2, tzinfo=UTC), "2020-01-02T00:00:00+00:00"),
+    (
+        "datetime with an offset",
+        datetime(2020, 1, 2, tzinfo=timezone(timedelta(hours=1, seconds=7))),
+        "2020-01-02T00:00:00+01:00:07",
+    ),
+    ("datetime subclasses", [Moment(2020, 1, 2, 3), Day(2020, 1, 2)], ["2020-01-02T03:00:00", "2020-01-02"]),
     ("date, time", [date(2020, 1, 2), time(3, 4)], ["2020-01-02", "03:04:00"]),
     ("time in UTC", time(3, 4, tzinfo=UTC), "03:04:00+00:00"),
     ("timedelta", timedelta(minutes=1, milliseconds=500), 60.5),
@@ -121,7 +233,73 @@ VALUES: list[tuple[str, object, object]] = [
     ("object array", np.array([{"a": np.int64(1)}, None], dtype=object), [{"a": 1}, None]),
     ("masked", np.ma.masked_array([1.0, 2.0], [False, True]), [1.0, None]),
     ("structured", np.array([(1, 2.5)], dtype=[("id", "i4"), ("x", "f8")]), [{"id": 1, "x": 2.5}]),
+    (
+        "structured, of many kinds",
+        np.array(
+            [(1, 0.1, 0.1, True, 'a"%,b', "2020-01-02", "2020", 1500, [1, 2], (3,), None)] * 2,
+            dtype=[
+                ("%i", ">i4"),
+                ("f", "f4"),
+                ("d", "f8"),
+                ("b", "?"),
+                ("s", "U5"),
+                ("day", "M8[D]"),
+                ("ns", "M8[ns]"),
+                ("took", "m8[ms]"),
+                ("a", "i2", 2),
+                ("n", [("x", "u1")]),
+                ("o", "O"),
+            ],
+        ),
+        [
+            {
+                "%i": 1,
+                "f": 0.1,
+                "d": 0.1,
+                "b": True,
+                "s": 'a"%,b',
+                "day": "2020-01-02T00:00:00",
+                "ns": "2020-01-01T00:00:00",
+                "took": 1.5,
+                "a": [1, 2],
+                "n": {"x": 3},
+                "o": None,
+            }
+        ]
+        * 2,
+    ),
+    ("structured, empty", np.zeros(0, dtype=[("x", "f8")]), []),
+    ("structured, two dimensions", np.zeros((1, 2), dtype=[("x", "i1")]), [[{"x": 0}, {"x": 0}]]),
+    ("structured, strided", np.array([(1,), (2,), (3,)], dtype=[("x", "f2")])[::-2], [{"x": 3}, {"x": 1}]),
+    (
+        "structured, masked",
+        np.ma.masked_array(np.array([(1, 2.5)], dtype=[("i", "i4"), ("x", "f8")]), [(False, True)]),
+        [{"i": 1, "x": None}],
+    ),
+    ("records", np.rec.array([(1, 0.5)], dtype=[("i", "i4"), ("x", "f8")]), [{"i": 1, "x": 0.5}]),
     ("datetime64", np.datetime64("2020-01-02"), "2020-01-02T00:00:00"),
+    (
+        "datetime64 with all digits",
+        [
+            np.datetime64("2020-01-02T03:04:05.123456789"),
+            np.datetime64("2020-01-02T03:04:05.123456000", "ns"),
+            np.datetime64("2020-01-02T03:04:05.000000000", "ns"),
+            np.datetime64(1, "ps"),
+            np.datetime64(-1, "as"),
+        ],
+        [
+            "2020-01-02T03:04:05.123456789",
+            "2020-01-02T03:04:05.123456",
+            "2020-01-02T03:04:05",
+            "1970-01-01T00:00:00.000000000001",
+            "1969-12-31T23:59:59.999999999999999999",
+        ],
+    ),
+    (
+        "datetime64 array in nanoseconds",
+        np.array([1, 10**9], dtype="M8[ns]"),
+        ["1970-01-01T00:00:00.000000001", "1970-01-01T00:00:01"],
+    ),
     (
         "datetime64 array",
         np.array(["2020", "2021"], dtype="M8[ns]")[::-1],
@@ -204,6 +382,33 @@ ERRORS: list[tuple[str, object, str, str]] = [
     ("integer like infinity", {"a": 2**1024}, "a", "integer is beyond"),
     ("enormous integer", {"a": 10**5000}, "a", "integer is beyond"),
     ("decimal like infinity", {"a": Decimal("1E+400")}, "a", "Decimal is beyond"),
+    ("years", {"a": [np.timedelta64(1, "Y")]}, "a[0]", "timedelta64 in years"),
+    ("months", {"a": np.array([1, 2], dtype="m8[M]")}, "a", "timedelta64 in months"),
+    ("attoseconds", {"a": {"b": np.timedelta64(1, "as")}}, "a.b", "timedelta64 in attoseconds"),
+    ("beyond all years", {"a": np.datetime64(2**62, "Y")}, "a", "years 1 to 9999"),
+    ("seconds beyond all years", {"a": np.datetime64(-(2**60), "s")}, "a", "years 1 to 9999"),
+    (
+        "raises in tolist",
+        {"a": [1, RaisesInToList()]},
+        "a[1]",
+        "RaisesInToList cannot be read: LookupError: of its own",
+    ),
+    (
+        "raises in its time zone",
+        {"a": datetime(2020, 1, 2, tzinfo=Zone())},
+        "a",
+        "datetime cannot be read: LookupError",
+    ),
+    ("time zone that is none", {"a": [datetime(2020, 1, 2, tzinfo=BARE())]}, "a[0]", "NotImplementedError"),
+    ("time with such a zone", {"a": time(1, tzinfo=Zone())}, "a", "no such zone"),
+    ("key with such a zone", {"a": {datetime(2020, 1, 2, tzinfo=Zone(1)): 1}}, "a", "no such zone"),
+    ("empty slot", {"a": Unset(1)}, "a", "Unset cannot be read: AttributeError"),
+    ("empty slot among integer keys", {"a": {1: Unset(1)}}, "a[1]", "Unset cannot be read: AttributeError"),
+    ("raises in a mapping", {"a": Rising()}, "a", "Rising cannot be read: LookupError: not loaded"),
+    ("raises in repr", {"a": {Wordless(): 1}}, "a", "the key that stands there"),
+    ("fragment as a key", {"a": {orjson.Fragment(b"1"): 1}}, "a", "keys are strings or become strings"),
+    ("NaT key", {"a": {np.datetime64("NaT"): 1}}, "a", "NaT"),
+    ("in a structured array", {"a": np.array([(0, 1j)], dtype=[("i", "i4"), ("z", "c16")])}, "a[0].z", "complex"),
     ("year 20200", {"a": np.array([["20200-01"]], dtype="M8[M]")}, "a[0][0]", "years 1 to 9999"),
 ]
 
@@ -247,13 +452,38 @@ def test_float32_is_written_short() -> None:
     assert encode({"x": np.float32(0.1), "y": np.array([0.1], dtype="f4")}) == b'{"x":0.1,"y":[0.1]}'
 
 
-def test_errors_of_the_record_itself_pass_through() -> None:
-    class Broken(HasToList):
-        def tolist(self) -> list[int]:
-            raise LookupError("of the simulation's own")
+def test_what_the_record_s_own_code_raised_is_the_error_s_cause() -> None:
+    with pytest.raises(RecordError) as caught:
+        encode({"a": RaisesInToList()})
+    assert isinstance(caught.value.__cause__, LookupError)
 
-    with pytest.raises(LookupError, match="of the simulation's own"):
-        encode({"a": Broken()})
+
+def test_nothing_stops_the_record_s_own_code() -> None:
+    class Interrupted:
+        def tolist(self) -> None:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        encode({"a": Interrupted()})
+
+
+def test_a_dict_that_changes_while_it_is_read() -> None:
+    record: dict[str, Any] = {"big": 2**64}
+
+    class Changes(HasToList):
+        def tolist(self) -> list[int]:
+            record[f"new {len(record)}"] = 1
+            return [1]
+
+    record["a"] = Changes()
+    with pytest.raises(RecordError, match="changed while it was read"):
+        encode(record)
+
+
+def test_line_ends_within_strings_are_escaped() -> None:
+    data = encode({"t": 1, "\u2028": "a\u2029b\x85c", "d": "\u2027\u202aÂ"})
+    assert data == '{"t":1,"\\u2028":"a\\u2029b\\u0085c","d":"\u2027\u202aÂ"}'.encode()
+    assert data.decode().splitlines() == [data.decode()]
 
 
 plain = st.recursive(
@@ -290,9 +520,19 @@ scalars = st.one_of(
     st.lists(st.integers(-(2**63), 2**63 - 1), min_size=1).map(lambda n: np.array([n], dtype="M8[s]")),
     st.lists(st.integers(-(2**15), 2**15 - 1)).map(lambda n: np.array(n, dtype="i2")[::-1]),
     st.sets(st.integers() | st.text(max_size=2)),
-    st.sampled_from([Colour.LOST, Colour.NONE, Slotted(NAN), object(), HasToList()]),
+    st.integers(-(2**63), 2**63 - 1).map(lambda n: np.datetime64(n, "Y")),
+    st.integers(-(2**63), 2**63 - 1).map(lambda n: np.timedelta64(n, "as")),
+    st.lists(st.tuples(st.floats(width=32), st.text("ab%", max_size=2))).map(
+        lambda rows: np.array(rows, dtype=[("x", "f4"), ("%s", "U2")])
+    ),
+    st.sampled_from([Colour.LOST, Colour.NONE, Slotted(NAN), object(), HasToList(), RaisesInToList(), Unset(1)]),
+    st.sampled_from([Zone(), UTC, None]).map(lambda zone: datetime(2020, 1, 2, tzinfo=zone)),
 )
-keys = st.text() | st.integers(-3, 3) | st.sampled_from(["1", "2", None, True, NAN, np.int64(1), (1, 2)])
+keys = (
+    st.text()
+    | st.integers(-3, 3)
+    | st.sampled_from(["1", "2", None, True, NAN, np.int64(1), (1, 2), Named.X, Old.X, Id(int=1), Moment(2020, 1, 2)])
+)
 anything = st.recursive(
     scalars,
     lambda inner: st.lists(inner) | st.dictionaries(keys, inner) | st.lists(inner).map(deque) | st.builds(Agent, inner),

@@ -8,7 +8,7 @@ made in ``feed``.
 
 from __future__ import annotations
 
-import operator
+import re
 import secrets
 import threading
 import time
@@ -27,9 +27,11 @@ from .errors import (
     RunClosed,
     TooBig,
 )
+from .forms import is_dataclass
 from .ring import BATCH_BYTES, BATCH_TICKS, Batch, Ring, Run, find_in
-from .tick import MAX_NESTING, MAX_T, RUN_ID, Position, Tick, nesting, parse
+from .tick import MAX_T, RUN_ID, Position, Tick, parse
 
+_FIRST_T: Final = re.compile(rb'\{"t":(0|[1-9][0-9]{0,14})[,}]')
 _FOREVER: Final = threading.TIMEOUT_MAX
 _NOBODY: Final = 0  # the number of no thread: a collector that is still to come
 _new_tick: Final = tuple.__new__  # what a NamedTuple's own constructor does, without its call in Python
@@ -190,18 +192,20 @@ class TickBus:
         if isinstance(record, str):
             return parse(record.encode("utf-8", "surrogatepass"), self.max_tick)
         data = records.encode(record, nan=self._nan)
+        # The number is that of the bytes: a record may show another one to whoever asks it.
+        first = _FIRST_T.match(data)
+        if first is not None and (isinstance(record, Mapping) or is_dataclass(record)):  # no member comes twice
+            if len(data) > self.max_tick:
+                raise TooBig(len(data), self.max_tick)
+            return int(first[1]), data
         try:
-            number = record["t"] if isinstance(record, Mapping) else getattr(record, "t")  # noqa: B009
-            t = MAX_T + 1 if isinstance(number, bool) else operator.index(number)
-        except (KeyError, AttributeError, TypeError):
-            t = MAX_T + 1
-        if not 0 <= t <= MAX_T:
-            return parse(data, self.max_tick)  # says what is wrong with t
-        if len(data) > self.max_tick:
-            raise TooBig(len(data), self.max_tick)
-        if nesting(data) > MAX_NESTING:
-            raise Malformed(f"the record is nested deeper than {MAX_NESTING}", t)
-        return t, data
+            return parse(data, self.max_tick)
+        except Malformed as error:
+            if error.t is None and is_dataclass(record) and hasattr(record, "t"):
+                raise Malformed(
+                    f"{error}; of a dataclass, fields alone are members (no property, ClassVar, InitVar)"
+                ) from None
+            raise
 
     def _home(self, t: int, data: bytes, name: str | None, resends: bool) -> Run | None:
         """The run that a tick belongs to; None: one that begins with it. A tick at or below the tip is a duplicate."""

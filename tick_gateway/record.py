@@ -2,7 +2,9 @@
 
 One call of orjson carries nearly every record. What it would get wrong without a word (NaN as null, two keys that
 become one, NaT as a date) or does not take (integers beyond 64 bits, nesting beyond 254) goes to ``_Writer``, which
-walks the record, knows at each moment where it stands, and so can name the offending value.
+walks the record, knows at each moment where it stands, and so can name the offending value. Where orjson runs Python
+code of others while it writes (a time zone's, that of slots that may be empty) and that raises, orjson 3.13 ends the
+process: it is given what ``forms`` makes of these.
 
 Pure: no I/O, no asyncio, no clock; the record is never changed. numpy is never imported here, only met. Whether the
 record is a proper *tick* (its ``t``, its size) is not decided here.
@@ -15,19 +17,18 @@ from collections.abc import Iterable, Iterator
 from datetime import date, datetime, time
 from decimal import Decimal
 from enum import Enum
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeGuard
 from uuid import UUID
 
 import orjson
 
 from .errors import RecordError
-from .forms import NAT, NoForm, decimal, is_dataclass, kind, members, simplify
-from .tick import MAX_NESTING
+from .forms import NAT, OPTIONS, NoForm, decimal, hook, is_dataclass, kind, members, simplify
+from .tick import MAX_NESTING, escape_line_ends
 
 NanPolicy = Literal["refuse", "null"]
 
-_FAST: Final = orjson.OPT_SERIALIZE_NUMPY
-_ANY_KEYS: Final = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
+_ANY_KEYS: Final = OPTIONS | orjson.OPT_NON_STR_KEYS
 _PLAIN: Final = frozenset({str, int, bool, type(None), datetime, date, time, UUID})
 _INT64: Final = range(-(2**63), 2**64)  # what orjson writes by itself
 _MAX_STEPS: Final = 32  # an object whose simpler form is an object again, and so on: no simulation goes this far
@@ -38,7 +39,8 @@ def encode(record: object, *, nan: NanPolicy = "refuse") -> bytes:
 
     Beside plain JSON values it takes numpy scalars and arrays (structured ones as objects), dataclasses, enums, any
     mapping, sequence or set, ``datetime`` and its kin (ISO 8601), ``timedelta`` (seconds), ``Decimal`` (a number with
-    all its digits), ``UUID``, paths, and whatever has ``tolist()``. Sets come sorted where their elements can be. An
+    all its digits), ``UUID``, paths, data frames of pandas and polars (an array of rows), and whatever has
+    ``tolist()``. Sets come sorted where their elements can be. A key becomes the text that it would be as a value. An
     ``orjson.Fragment`` goes in as it is: that it is JSON on one line is its maker's promise.
 
     Args:
@@ -47,10 +49,10 @@ def encode(record: object, *, nan: NanPolicy = "refuse") -> bytes:
             writes null.
 
     Raises:
-        RecordError: something in the record has no JSON form; ``path`` says where.
+        RecordError: something in the record has no JSON form, or raises where it is read; ``path`` says where.
     """
     try:
-        data = orjson.dumps(record, simplify, _FAST)
+        data = orjson.dumps(record, hook, OPTIONS)
     except TypeError:
         data = _encode_unusual(record, nan)
     else:
@@ -59,16 +61,17 @@ def encode(record: object, *, nan: NanPolicy = "refuse") -> bytes:
                 data = _Writer(nan).write(record)
     if data[:1] != b"{":
         raise RecordError(f"a record is a mapping or a dataclass, this is {kind(record)}")
-    return data
+    return escape_line_ends(data)
 
 
 def _encode_unusual(record: object, nan: NanPolicy) -> bytes:
-    """Encode what orjson refused at first: keys that are no strings are common, the rest is rare."""
-    try:
-        data = orjson.dumps(record, simplify, _ANY_KEYS)
-    except TypeError:
-        return _Writer(nan).write(record)
-    return data if _is_sure(record, any_keys=True, floats=nan == "refuse") else _Writer(nan).write(record)
+    """Encode what orjson refused at first: keys that are integers are common, the rest is rare."""
+    if _is_sure(record, any_keys=True, floats=nan == "refuse"):
+        try:
+            return orjson.dumps(record, hook, _ANY_KEYS)
+        except TypeError:
+            pass  # the writer says what is wrong
+    return _Writer(nan).write(record)
 
 
 def _may_hold_times(data: bytes) -> bool:
@@ -80,38 +83,52 @@ def _may_hold_times(data: bytes) -> bool:
 
 
 def _is_sure(record: object, *, any_keys: bool, floats: bool) -> bool:
-    """Whether what orjson wrote is right for certain; False where only the careful writer can tell.
+    """Whether what orjson writes is right for certain; False where only the careful writer can tell.
 
     Args:
-        any_keys: keys that are no strings were let through. Only strings alone, or integers alone, cannot collide.
+        any_keys: keys that are no strings are let through. Only strings alone, or integers alone, cannot collide.
         floats: NaN and the infinities are to be found too.
     """
-    stack: list[Iterable[Any]] = [(record,)]
+    try:
+        return _all_sure(record, any_keys, floats)
+    except Exception:  # of a value's own code: the writer meets it again, and says where
+        return False
+
+
+def _all_sure(record: object, any_keys: bool, floats: bool) -> bool:
+    stack: list[tuple[Iterable[Any], int]] = [((record,), 0)]
     while stack:
-        for value in stack.pop():
+        values, depth = stack.pop()
+        for value in values:
             cls = type(value)
             if cls is float:
                 if floats and value - value != 0.0:  # only a finite number gives 0
                     return False
-            elif cls in _PLAIN:
-                pass
-            elif isinstance(value, dict):
-                if any_keys and set(map(type, value)) not in ({str}, {int}, set()):
+                continue
+            if cls in _PLAIN:
+                continue
+            if isinstance(value, dict):
+                if any_keys and set(map(type, dict.keys(value))) not in ({str}, {int}, set()):
                     return False
-                stack.append(value.values())
+                inner: Iterable[Any] = dict.values(value)
             elif isinstance(value, (list, tuple)):
-                stack.append(value)
+                inner = value
             elif is_dataclass(value):
-                stack.append([item for _, item in members(value)])
-            elif not _is_sure_leaf(value):
+                inner = members(value).values()
+            elif _is_sure_leaf(value):
+                continue
+            else:
                 return False
+            if depth == MAX_NESTING:  # or it contains itself
+                return False
+            stack.append((inner, depth + 1))
     return True
 
 
 def _is_sure_leaf(value: object) -> bool:
     """The same of what is neither plain nor an ordinary container."""
     try:
-        data = orjson.dumps(value, simplify, _FAST)
+        data = orjson.dumps(value, hook, OPTIONS)
     except TypeError:
         return False
     numpy: Any = sys.modules.get("numpy")
@@ -126,21 +143,24 @@ class _Frame:
         items: what is still to be written; keys of an object, indices of an array.
         key: where in it the writer stands.
         seen: the keys that stand already in an object.
-        ids: the identities of the container and of all that it was simplified from, to notice one inside itself.
+        forms: the container and all that it was simplified from, to notice one inside itself.
     """
 
-    __slots__ = ("close", "ids", "items", "key", "seen", "separator")
+    __slots__ = ("close", "forms", "items", "key", "seen", "separator")
 
-    def __init__(self, container: dict[Any, Any] | list[Any] | tuple[Any, ...], ids: frozenset[int]) -> None:
+    def __init__(self, container: dict[Any, Any] | list[Any] | tuple[Any, ...], forms: list[object]) -> None:
+        # What the container itself holds, as orjson reads it, whatever methods a subclass has.
         if isinstance(container, dict):
             self.close = b"}"
-            self.items: Iterator[tuple[object, object]] = iter(container.items())
+            self.items: Iterator[tuple[object, object]] = iter(dict.items(container))
         else:
             self.close = b"]"
-            self.items = iter(enumerate(container))
+            self.items = enumerate(
+                list.__iter__(container) if isinstance(container, list) else tuple.__iter__(container)
+            )
         self.key: object = None
         self.seen: set[bytes] = set()
-        self.ids = ids
+        self.forms = forms
         self.separator = b""
 
 
@@ -160,7 +180,10 @@ class _Writer:
         self._value(record)
         while self._stack:
             frame = self._stack[-1]
-            entry = next(frame.items, None)
+            try:
+                entry = next(frame.items, None)
+            except RuntimeError as error:  # another thread changed it
+                raise self._error(f"it was changed while it was read: {error}", within=True) from error
             if entry is None:
                 self._parts.append(frame.close)
                 self._stack.pop()
@@ -175,27 +198,31 @@ class _Writer:
 
     def _value(self, value: object) -> None:
         """Write a leaf, or open a container."""
-        ids = []
+        forms: list[object] = []
         for _ in range(_MAX_STEPS):
             try:
                 leaf = self._leaf(value)
                 if leaf is not None:
                     self._parts.append(leaf)
                     return
-                ids.append(id(value))
-                if isinstance(value, (dict, list, tuple)) and not isinstance(value, Enum):
-                    return self._open(value, frozenset(ids))
+                forms.append(value)
+                if _is_container(value):
+                    return self._open(value, forms)
                 value = simplify(value)
             except NoForm as error:
                 raise self._error(str(error)) from None
+            except RecordError:
+                raise
+            except Exception as error:
+                raise self._error(f"{kind(value)} cannot be read: {_told(error)}") from error
         raise self._error(f"{kind(value)} has no JSON form")
 
-    def _open(self, container: dict[Any, Any] | list[Any] | tuple[Any, ...], ids: frozenset[int]) -> None:
-        if any(ids & frame.ids for frame in self._stack):
+    def _open(self, container: dict[Any, Any] | list[Any] | tuple[Any, ...], forms: list[object]) -> None:
+        if any(form is outer for form in forms for frame in self._stack for outer in frame.forms):
             raise self._error("the record contains itself here")
         if len(self._stack) >= MAX_NESTING:
             raise self._error(f"nested deeper than {MAX_NESTING}")
-        frame = _Frame(container, ids)
+        frame = _Frame(container, forms)
         self._parts.append(b"{" if frame.close == b"}" else b"[")
         self._stack.append(frame)
 
@@ -212,7 +239,7 @@ class _Writer:
                 except TypeError:
                     raise NoForm("the string has a lone surrogate, which UTF-8 does not have") from None
             case int():
-                return self._integer(int(value))
+                return self._integer(int.__int__(value))
             case float():
                 return self._float(float(value))
             case dict() | list() | tuple():
@@ -222,13 +249,13 @@ class _Writer:
         return self._native(value)
 
     def _native(self, value: object) -> bytes | None:
-        """What orjson writes right by itself: times, UUIDs, numpy's numbers."""
+        """What orjson writes right by itself: numpy's numbers, and what is JSON already."""
         numpy: Any = sys.modules.get("numpy")
         numbers = numpy is not None and isinstance(value, (numpy.ndarray, numpy.generic)) and value.dtype.kind in "biuf"
-        if not numbers and not isinstance(value, (date, time, UUID, orjson.Fragment)):
+        if not numbers and not isinstance(value, orjson.Fragment):
             return None
         try:
-            data = orjson.dumps(value, option=_FAST)
+            data = orjson.dumps(value, option=OPTIONS)
         except TypeError:
             return None
         return None if numbers and b"null" in data else data  # a NaN in an array: opened, until it has a path
@@ -248,18 +275,23 @@ class _Writer:
         raise NoForm(f'{name} has no JSON form; publish null in its place, or let the setting nan be "null"')
 
     def _key(self, frame: _Frame) -> bytes:
-        """A key of an object, as the JSON string that it becomes."""
-        key = frame.key
-        if not isinstance(key, str):
-            key = key.value if isinstance(key, Enum) else key
-            numpy: Any = sys.modules.get("numpy")
-            key = key.item() if numpy is not None and isinstance(key, numpy.generic) else key
-        if not isinstance(key, (str, int, float, date, time, UUID, type(None))):
-            raise self._error(f"the key {key!a:.60} is {kind(key)}; keys are strings or become strings", within=True)
+        """A key of an object, as the JSON string that it becomes: the text that it would be as a value."""
+        text, value = None, frame.key
         try:
-            text = self._leaf(key) or b""
+            for _ in range(_MAX_STEPS):
+                if isinstance(value, orjson.Fragment) or _is_container(value):
+                    break
+                text = self._leaf(value)
+                if text is not None:
+                    break
+                value = simplify(value)
         except NoForm as error:
-            raise self._error(f"the key {key!a:.60}: {error}", within=True) from None
+            raise self._error(f"the key {_shown(frame.key)}: {error}", within=True) from None
+        except Exception as error:
+            raise self._error(f"a key, {kind(value)}, cannot be read: {_told(error)}", within=True) from error
+        if text is None:
+            problem = f"the key {_shown(frame.key)} is {kind(frame.key)}; keys are strings or become strings"
+            raise self._error(problem, within=True)
         if text[:1] != b'"':
             text = b'"%b"' % text
         if text in frame.seen:
@@ -272,8 +304,28 @@ class _Writer:
         return RecordError(problem, _path([frame.key for frame in self._stack[: -1 if within else None]]))
 
 
+def _is_container(value: object) -> TypeGuard[dict[Any, Any] | list[Any] | tuple[Any, ...]]:
+    return isinstance(value, (dict, list, tuple)) and not isinstance(value, Enum)
+
+
+def _shown(value: object) -> str:
+    """A key for a sentence; its own ``repr`` may raise."""
+    try:
+        return f"{value!a:.60}"
+    except Exception:
+        return "that stands there"
+
+
+def _told(error: Exception) -> str:
+    """What the record's own code raised, for a sentence."""
+    try:
+        return f"{type(error).__name__}: {error!s:.200}"
+    except Exception:
+        return type(error).__name__
+
+
 def _path(keys: list[object]) -> str:
     """``agents[3].x`` from the keys that lead there; what is no name stands in brackets, as it would in Python."""
-    parts = [f".{key}" if isinstance(key, str) and key.isidentifier() else f"[{key!a}]" for key in keys]
+    parts = [f".{key}" if isinstance(key, str) and key.isidentifier() else f"[{_shown(key)}]" for key in keys]
     path = "".join(parts).removeprefix(".")
     return path if len(path) <= 200 else f"{path[:120]} ... {path[-60:]}"

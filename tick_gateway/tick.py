@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 
 import orjson
 
+from .diagnosis import BOM, diagnose
 from .errors import Malformed, TooBig
 
 MAX_T: Final = 2**53 - 1  # the largest integer that every JSON reader keeps exactly (RFC 8259, section 6)
@@ -22,6 +23,7 @@ RUN_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _INTEGER: Final = re.compile(r"-1|0|[1-9][0-9]{0,15}")
 _STRING: Final = re.compile(rb'"(?:[^"\\]|\\.)*"')
 _LINE_BREAKS: Final = bytes.maketrans(b"\r\n", b"  ")
+_LINE_ENDS: Final = re.compile(rb"\xc2\x85|\xe2\x80[\xa8\xa9]")
 _NOT_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
 _STEP: Final = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
 
@@ -72,15 +74,25 @@ def nesting(data: bytes) -> int:
     return max(accumulate(map(_STEP.__getitem__, brackets)), default=0)
 
 
+def escape_line_ends(data: bytes) -> bytes:
+    """Valid JSON with U+0085, U+2028 and U+2029 as escapes: they may stand in strings, but many readers of lines take
+    them for ends of lines (``str.splitlines``, Node's readline, Java)."""
+    if data.isascii() or not (b"\xe2\x80" in data or b"\xc2\x85" in data):
+        return data
+    return _LINE_ENDS.sub(lambda found: b"\\u%04x" % ord(found[0].decode()), data)
+
+
 def parse(data: bytes, max_tick: int) -> tuple[int, bytes]:
     """Check published bytes and return the tick's ``t`` and the bytes to deliver.
 
-    White space around the object is dropped and line breaks between tokens become spaces; all else stays as it is.
+    White space around the object and a byte order mark before it are dropped, line breaks between tokens become spaces,
+    and what readers may take for line breaks becomes an escape (``escape_line_ends``). All else stays as it is.
 
     Raises:
         TooBig: more than ``max_tick`` bytes.
-        Malformed: not UTF-8, not strict JSON (RFC 8259), no object, nested deeper than 512, or ``t`` is not an integer
-            literal with 0 <= t < 2^53.
+        Malformed: not UTF-8, not strict JSON (RFC 8259), a lone surrogate or a number beyond binary64 (which RFC 8259
+            allows and readers do not take), no object, nested deeper than 512, or ``t`` is not an integer literal with
+            0 <= t < 2^53.
     """
     data = data.strip(b" \t\r\n")
     if len(data) > max_tick:
@@ -88,8 +100,11 @@ def parse(data: bytes, max_tick: int) -> tuple[int, bytes]:
     try:
         record = orjson.loads(data)
     except orjson.JSONDecodeError as error:
-        hint = "; NaN and Infinity are no JSON" if b"NaN" in data or b"Infinity" in data else ""
-        raise Malformed(f"not valid JSON: {error}{hint}") from None
+        if data.startswith(BOM) and not (rest := data[len(BOM) :].lstrip(b" \t\r\n")).startswith(BOM):
+            return parse(rest, max_tick)
+        if nesting(data) > MAX_NESTING:
+            raise Malformed(f"the tick is nested deeper than {MAX_NESTING}") from None
+        raise Malformed(diagnose(data, error)) from None
     if not isinstance(record, dict):
         raise Malformed(f"a tick is a JSON object, this is {_kind(record)}")
     t = record.get("t")
@@ -103,7 +118,10 @@ def parse(data: bytes, max_tick: int) -> tuple[int, bytes]:
         raise Malformed(f"the tick is nested deeper than {MAX_NESTING}", t)
     if b"\n" in data or b"\r" in data:
         data = data.translate(_LINE_BREAKS)  # raw ones stand only between tokens: inside a string they are no JSON
-    return t, data
+    escaped = escape_line_ends(data)
+    if escaped is not data and len(escaped) > max_tick:
+        raise TooBig(len(escaped), max_tick)
+    return t, escaped
 
 
 def _kind(value: object) -> str:

@@ -1,0 +1,72 @@
+"""Why published bytes are no tick: one sentence with the cause and, where there is one, the cure.
+
+Asked only where the strict parser has refused them, so nothing here is done for a tick that is one. What is certain
+comes first: another encoding of text, then what JSON's grammar allows and its readers do not, then the grammar.
+
+Pure: bytes in, a sentence out.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+import orjson
+
+BOM: Final = b"\xef\xbb\xbf"
+_UTF16: Final = "UTF-16 or UTF-32, not UTF-8: write it as UTF-8 (PowerShell: -Encoding utf8)"
+_COMPRESSED: Final = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
+_FORM: Final = re.compile(r"%7B|%5B|[\w.-]+=", re.IGNORECASE)
+_CONSTANT: Final = re.compile(r"-?(?:nan|inf(?:inity)?)\b", re.IGNORECASE)
+_PYTHON: Final = re.compile(r"'|(?:True|False|None)\b")
+_ONE_LINE: Final = "an object takes one line (jq -c), unless it is sent as application/json"
+_NUMBER: Final = re.compile(r"-?[0-9.eE+-]+")
+
+
+def foreign(head: bytes) -> str | None:
+    """What bytes are that are no text in UTF-8, by the first four of them; None where they may be."""
+    for magic, name in _COMPRESSED.items():
+        if head.startswith(magic):
+            return f"compressed with {name}: name it in Content-Encoding, or decompress it first"
+    return _UTF16 if head[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0" in head else None
+
+
+def diagnose(data: bytes, error: orjson.JSONDecodeError) -> str:
+    """Why the parser refused ``data`` with ``error``."""
+    if not data:
+        return "not valid JSON: it is empty"
+    if (other := foreign(data[:4])) is not None:
+        return f"not valid JSON: it is {other}"
+    try:
+        text = data.decode()
+    except UnicodeDecodeError as fault:
+        if data[fault.start] == 0xED and data[fault.start + 1 : fault.start + 2] >= b"\xa0":
+            return f"it has a lone surrogate at byte {fault.start}, which UTF-8 does not have"
+        return f"not valid JSON: it is not UTF-8, by byte 0x{data[fault.start]:02x} at {fault.start}"
+    rest = text[error.pos : error.pos + 400]
+    if "infinity" in error.msg:
+        number = _NUMBER.match(rest)
+        shown = number[0] if number else "a number"
+        shown = shown if len(shown) <= 40 else f"{shown[:20]}... ({len(shown)} characters or more)"
+        return f"the number {shown} is beyond 1.8e308 (binary64), which JSON readers take for infinity"
+    if "surrogate" in error.msg:
+        return f"the escape {rest[:6]} is a lone surrogate, which UTF-8 does not have"
+    hint = _hint(text, error.pos, rest)
+    return f"not valid JSON: {error}{hint and '; '}{hint}"
+
+
+def _hint(text: str, at: int, rest: str) -> str:
+    """What may have been meant, and what to do about it; empty where that is anyone's guess."""
+    if _CONSTANT.match(rest):
+        return "NaN and Infinity are no JSON"
+    if _PYTHON.match(rest):
+        return "this is how Python shows it, json.dumps makes JSON of it"
+    if _FORM.match(text):
+        return "this is the encoding of web forms: send JSON (curl: --data-binary)"
+    if text.startswith("--"):
+        return "this is a form in parts: send the file itself (curl: --data-binary)"
+    if at >= len(text) or text[0] in '"}]':
+        return _ONE_LINE
+    if rest[0] in "{[" and text[:at].rstrip().endswith("}"):
+        return "one tick a line, or a message"
+    return ""
