@@ -18,9 +18,10 @@ import tick_gateway
 ROOT = Path(tick_gateway.__file__).parent
 
 LAYERS = """
-errors  tls
+errors  diagnosis  tls
 tick  forms  settings  throttled
-record  ring  view  accept  bar  reply  flags
+record  ring  projection  accept  bar  reply  flags
+view
 params  bus  descriptors
 notices  history
 cursor  wire

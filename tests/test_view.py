@@ -1,136 +1,18 @@
-"""Views: which ticks pass, what of them is kept, and how they are joined to messages."""
+"""Views: which ticks pass, and how they are joined to messages. What of them is kept: ``test_projection``."""
 
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tick_gateway.cursor import Span
 from tick_gateway.ring import Batch, Run
-from tick_gateway.tick import Tick, parse
+from tick_gateway.tick import Tick
 from tick_gateway.variant import Encoder
-from tick_gateway.view import BATCH_MESSAGE_BYTES, Payload, View, arrays, cut, join, project
-
-AGENTS: dict[str, Any] = {
-    "t": 3,
-    "world": {"w": 8, "h": 9, "wind": {"x": 1, "y": 2}},
-    "agents": [{"id": 1, "x": 0.5, "pos": {"lat": 1, "lon": 2}}, {"id": 2}, 7, "a", None, [{"id": 3, "y": 1}, 8]],
-    "n": 5,
-    "": {"": 6},
-}
-
-
-@pytest.mark.parametrize(
-    ("fields", "kept"),
-    [
-        (("n",), {"t": 3, "n": 5}),
-        (("n", "t"), {"t": 3, "n": 5}),
-        (("nothing",), {"t": 3}),
-        (("t",), {"t": 3}),
-        (("t.x",), {"t": 3}),
-        (("world",), {"t": 3, "world": AGENTS["world"]}),
-        (("world.w",), {"t": 3, "world": {"w": 8}}),
-        (("world.h", "world.w"), {"t": 3, "world": {"w": 8, "h": 9}}),
-        (("world.wind.x",), {"t": 3, "world": {"wind": {"x": 1}}}),
-        (("world", "world.w"), {"t": 3, "world": AGENTS["world"]}),
-        (("world.w", "world"), {"t": 3, "world": AGENTS["world"]}),
-        (("world.wind", "world.wind.x", "world.w"), {"t": 3, "world": {"w": 8, "wind": {"x": 1, "y": 2}}}),
-        (("world.nothing",), {"t": 3, "world": {}}),
-        (("n.x",), {"t": 3}),
-        (("agents.id",), {"t": 3, "agents": [{"id": 1}, {"id": 2}, [{"id": 3}]]}),
-        (("agents.pos.lon",), {"t": 3, "agents": [{"pos": {"lon": 2}}, {}, [{}]]}),
-        (("agents.id", "agents.y"), {"t": 3, "agents": [{"id": 1}, {"id": 2}, [{"id": 3, "y": 1}]]}),
-        (("agents",), {"t": 3, "agents": AGENTS["agents"]}),
-    ],
-)
-def test_fields(fields: tuple[str, ...], kept: dict[str, Any]) -> None:
-    data = json.dumps(AGENTS).encode()
-    assert json.loads(project(data, fields)) == kept
-    assert json.loads(project(data, tuple(reversed(fields)))) == kept
-
-
-def test_members_keep_the_tick_s_own_order_and_t_its_place() -> None:
-    assert project(b'{"b":1,"t":3,"c":2,"a":{"y":1,"x":2}}', ("a.x", "a.y", "b")) == b'{"b":1,"t":3,"a":{"y":1,"x":2}}'
-
-
-def test_a_t_inside_is_no_t_of_the_tick() -> None:
-    assert project(b'{"t":3,"a":{"t":4,"x":5}}', ("a.x",)) == b'{"t":3,"a":{"x":5}}'
-
-
-def test_text_stays_one_line_and_itself() -> None:
-    text = 'ü\u2028\\/"\u0000\n\U0001f600<>&'
-    data = json.dumps({"t": 1, "x": text, "y": 1}).encode()
-    shown = project(data, ("x",))
-    assert json.loads(shown) == {"t": 1, "x": text}
-    assert b"\n" not in shown and b"\r" not in shown
-
-
-NUMBERS = [
-    "18446744073709551615",
-    "18446744073709551616",
-    "-9223372036854775809",
-    "9" * 300,
-    "9007199254740993",
-    "-0.0",
-]
-NUMBERS += ["0.1", "1e22", "1e-7", "5e-324", "2.2250738585072014e-308", "1.7976931348623157e308", "123456789.123456789"]
-NUMBERS += ["3.0", "1E5", "12345678901234567890123.5", "1e-999", "0.30000000000000004", "4.35", "1e23", "8.5e+7"]
-
-
-@pytest.mark.parametrize("number", NUMBERS)
-def test_numbers_keep_their_value(number: str) -> None:
-    published = b'{"t":1,"y":0,"a":[{"x":%s,"y":1}]}' % number.encode()
-    shown = project(published, ("a.x",))
-    assert repr(json.loads(shown)["a"][0]["x"]) == repr(json.loads(published)["a"][0]["x"])
-
-
-scalars = (
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=5)
-)
-names = st.sampled_from(["a", "b", "c", "ü"])
-values = st.recursive(
-    scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(names, inner, max_size=3), max_leaves=15
-)
-paths = st.lists(st.lists(names, min_size=1, max_size=3).map(".".join), min_size=1, max_size=4, unique=True)
-
-
-def model(value: Any, fields: list[list[str]]) -> Any:
-    """The rule once more, path by path: arrays are gone through, what has no members is no place to look in."""
-    if isinstance(value, list):
-        return [model(element, fields) for element in value if isinstance(element, (dict, list))]
-    kept = {}
-    for name, member in value.items():
-        rests = [path[1:] for path in fields if path[0] == name]
-        if [] in rests:
-            kept[name] = member
-        elif rests and isinstance(member, (dict, list)):
-            kept[name] = model(member, rests)
-    return kept
-
-
-@settings(max_examples=50, deadline=None)
-@given(st.dictionaries(names, values, max_size=4), paths)
-@example({"a": [[], [[{"b": 1}]], {}]}, ["a.b"])
-def test_a_projection_is_that_of_the_model(members: dict[str, Any], fields: list[str]) -> None:
-    record = {"t": 1, **members}
-    data = json.dumps(record, ensure_ascii=False).encode()
-    t, data = parse(data, 1 << 20)
-    shown = project(data, tuple(fields))
-    expected = model(record, [["t"], *(path.split(".") for path in fields)])
-    assert repr(json.loads(shown)) == repr(expected), "the same values in the same order"
-    assert parse(shown, 1 << 20) == (t, shown), "a tick still"
-
-
-def test_ticks_at_the_door_s_limits_are_shown() -> None:
-    deep = b'{"t":1,"x":' + b"[" * 511 + b"]" * 511 + b"}"
-    assert project(parse(deep, 10_000)[1], ("x",)) == deep
-    number = b'{"t":1,"x":' + b"9" * 308 + b"}"
-    assert project(parse(number, 10_000)[1], ("x",)) == number
-
+from tick_gateway.view import BATCH_MESSAGE_BYTES, Payload, View, arrays, cut, join
 
 # ---- which ticks, and their stamp ----
 

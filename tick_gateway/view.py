@@ -10,19 +10,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Hashable, Iterable, Sequence
-from functools import lru_cache
 from itertools import islice
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
-import ujson
-
+from .projection import project
 from .tick import Tick
 
 BATCH_MESSAGE_BYTES: Final = 256 * 1024  # where a batch message is cut before it is full
 MAX_PATHS: Final = 64
 MAX_PARTS: Final = 16
-
-Tree = dict[str, "Tree | None"]  # what to keep of an object; None: the whole member
 
 
 class Payload(NamedTuple):
@@ -124,48 +120,3 @@ def full_arrays(payloads: Sequence[Payload], batch: int) -> tuple[Sequence[Paylo
 def weight(key: Hashable) -> int:
     """Bytes that a key with views in it takes: how many fields they have, and how long, is for clients to choose."""
     return sys.getsizeof(key) + (sum(map(weight, key)) if isinstance(key, tuple) else 0)
-
-
-@lru_cache(maxsize=256)
-def _tree(fields: tuple[str, ...]) -> Tree:
-    """The members to keep, as a tree; ``t`` is always among them."""
-    root: Tree = {"t": None}
-    for path in fields:
-        node: Tree | None = root
-        *outer, last = path.split(".")
-        for part in outer:
-            assert node is not None
-            node = node.setdefault(part, {})
-            if node is None:  # a shorter path keeps the whole member already
-                break
-        else:
-            assert node is not None
-            node[last] = None
-    return root
-
-
-def project(data: bytes, fields: tuple[str, ...]) -> bytes:
-    """A tick with only these members, in the tick's own order; paths go through objects and each element of arrays."""
-    kept: dict[str, Any] = {}
-    todo: list[tuple[Any, Tree, Any]] = [(ujson.loads(data), _tree(fields), kept)]  # not recursive: ticks may be deep
-    while todo:
-        source, tree, out = todo.pop()
-        if isinstance(source, list):
-            for element in source:
-                if isinstance(element, dict | list):
-                    out.append(_empty(element))
-                    todo.append((element, tree, out[-1]))
-            continue
-        for name, member in source.items():
-            if name in tree:
-                below = tree[name]
-                if below is None:
-                    out[name] = member
-                elif isinstance(member, dict | list):
-                    out[name] = _empty(member)
-                    todo.append((member, below, out[name]))
-    return ujson.dumps(kept, ensure_ascii=False, escape_forward_slashes=False, allow_nan=False).encode()
-
-
-def _empty(value: Any) -> Any:
-    return [] if isinstance(value, list) else {}

@@ -22,7 +22,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import orjson
-import ujson
 import zstandard
 
 from tick_gateway.history.catalog import segment_paths
@@ -179,7 +178,7 @@ def reencode(paths: list[Path], most: int) -> tuple[float, int]:
             rest = b""
             while size < most and (data := lines.read(1 << 20)):
                 *whole, rest = (rest + data).split(b"\n")
-                size += sum(len(ujson.dumps(orjson.loads(line))) + 1 for line in whole)
+                size += sum(len(orjson.dumps(orjson.loads(line))) + 1 for line in whole)
     return time.process_time() - before, size
 
 
