@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Callable, Sequence
 
 import pytest
+import zstandard
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tick_gateway.errors import BodyError, TooBig
+from tick_gateway.errors import BodyError, Malformed, TooBig
 from tick_gateway.sources.body import Line, Lines, Records, values
 from tick_gateway.tick import parse
 
@@ -163,6 +165,10 @@ def test_an_empty_array_holds_nothing() -> None:
 
 PRETTY = b'{\n  "t": 1,\n  "x": [\n    2\n  ]\n}\n'
 NDJSON, JSON, NONE = "application/x-ndjson", "application/json", "application/octet-stream"
+FORM = "application/x-www-form-urlencoded"  # of curl, whatever it sends
+MARK = b"\xef\xbb\xbf"
+
+DIGITS = b"9" * 5000
 
 FORMS: list[tuple[str, bytes, list[bytes]]] = [
     (NDJSON, b'{"t":1}\n{"t":2}\n', [b'{"t":1}', b'{"t":2}']),
@@ -183,6 +189,29 @@ FORMS: list[tuple[str, bytes, list[bytes]]] = [
     ("application/jsonlines", b'{\n{"t":2}\n', [b"{", b'{"t":2}']),
     ("application/vnd.tick+json", PRETTY, [PRETTY.strip()]),
     (NONE, b"", []),
+    # What curl -d makes of a file: its line breaks are gone.
+    (FORM, b'{"t":1}{"t":2}', [b'{"t":1}', b'{"t":2}']),
+    (NONE, b'{"t":1} {"t":2}', [b'{"t":1}', b'{"t":2}']),
+    (FORM, b'{  "t": 1,  "x": "a&b=%7B"}', [b'{  "t": 1,  "x": "a&b=%7B"}']),
+    (FORM, b'{"t":1}' * 300, [b'{"t":1}'] * 300),
+    (FORM, PRETTY, [PRETTY.strip()]),
+    (FORM, b'[{"t":1},{"t":2}]', [b'{"t":1}', b'{"t":2}']),
+    (FORM, b'{"t":1}\n{"t":2}\n', [b'{"t":1}', b'{"t":2}']),
+    (FORM, b"t=1&x=2", [b"t=1&x=2"]),
+    (NDJSON, b'{"t":1}{"t":2}', [b'{"t":1}{"t":2}']),
+    # A byte order mark is the line's own until the line is looked at.
+    (NONE, MARK + b'{"t":1}', [MARK + b'{"t":1}']),
+    (NONE, MARK + b'{"t":1}\n{"t":2}\n', [MARK + b'{"t":1}', b'{"t":2}']),
+    (NDJSON, MARK + b'{"t":1}\n{"t":2}\n', [MARK + b'{"t":1}', b'{"t":2}']),
+    (JSON, MARK + b'{"t":1}', [b'{"t":1}']),
+    (NONE, b"\n" + MARK + b"\r\n" + PRETTY, [PRETTY.strip()]),
+    (JSON, MARK + PRETTY, [PRETTY.strip()]),
+    (NONE, MARK + b' [{"t":1}]', [b'{"t":1}']),
+    (FORM, MARK + b'{"t":1}{"t":2}', [b'{"t":1}', b'{"t":2}']),
+    (NONE, MARK, [MARK]),
+    # Numbers that the record is refused for, by itself.
+    (NONE, b'[{"t":1},{"t":2,"x":%b},{"t":3}]' % DIGITS, [b'{"t":1}', b'{"t":2,"x":%b}' % DIGITS, b'{"t":3}']),
+    (JSON, b'{"t":2,"x":%b}\n{"t":3}\n' % DIGITS, [b'{"t":2,"x":%b}' % DIGITS, b'{"t":3}']),
 ]
 
 
@@ -191,7 +220,7 @@ FORMS: list[tuple[str, bytes, list[bytes]]] = [
 def test_the_form_of_a_body(
     media_type: str, body: bytes, expected: list[bytes], cut: Callable[[bytes], list[bytes]]
 ) -> None:
-    records = Records(media_type, 1000, 1000)
+    records = Records(media_type, 1000, 6000)
     found = [line for piece in cut(body) for line in records.feed(piece)]
     assert [line.data for line in [*found, *records.end()]] == expected
 
@@ -206,8 +235,8 @@ def test_lines_are_given_out_as_soon_as_they_are_whole(media_type: str) -> None:
 
 
 @given(
-    st.sampled_from([NDJSON, JSON, NONE]),
-    st.lists(st.text(alphabet='{}[],:"t1 \n', max_size=12).map(str.encode), max_size=8),
+    st.sampled_from([NDJSON, JSON, NONE, FORM]),
+    st.lists(st.text(alphabet='{}[],:"t1 \n\ufeff', max_size=12).map(str.encode), max_size=8),
 )
 @example(JSON, [b'{"t": [11111111111,', b"1111111111111111111111111111]}\n", b"{}"])
 @example(NONE, [b"1" * 40 + b",", b"1" * 40, b"\n2"])
@@ -225,6 +254,57 @@ def test_the_form_does_not_depend_on_the_pieces(media_type: str, pieces: list[by
 
     whole = b"".join(pieces)
     assert outcome(bytewise(whole)) == outcome(pieces) == outcome([whole])
+
+
+@pytest.mark.parametrize("media_type", [NDJSON, JSON, NONE, FORM])
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ('{"t":1}\n{"t":2}\n'.encode("utf-16"), "UTF-16"),
+        ('[{"t":1}]'.encode("utf-16-le"), "UTF-16"),
+        ('{\n"t":1}'.encode("utf-16-be"), "UTF-16"),
+        ('{"t":1}'.encode("utf-32"), "UTF-32"),
+        (gzip.compress(b'{"t":1}'), "compressed with gzip: name it in Content-Encoding"),
+        (zstandard.compress(b'{"t":1}'), "compressed with zstd: name it in Content-Encoding"),
+    ],
+    ids=["UTF-16", "UTF-16-LE", "UTF-16-BE", "UTF-32", "gzip", "zstd"],
+)
+@pytest.mark.parametrize("cut", [lambda data: [data], bytewise], ids=["whole", "byte by byte"])
+def test_what_is_no_utf8_is_named_once(
+    media_type: str, body: bytes, words: str, cut: Callable[[bytes], list[bytes]]
+) -> None:
+    records = Records(media_type, 1000, 1000)
+    with pytest.raises(BodyError, match=words) as caught:
+        for piece in cut(body):
+            assert records.feed(piece) == []
+    assert caught.value.status == 415
+
+
+@pytest.mark.parametrize("body", [b"t=1&x=2", b"%7B%22t%22%3A1%7D", b"--------------------------d74496d66958873e\r\n"])
+def test_a_web_form_that_is_declared_as_json_is_named(body: bytes) -> None:
+    records = Records(JSON, 1000, 1000)
+    records.feed(body)
+    with pytest.raises(BodyError, match=r"send .*curl: --data-binary"):
+        list(records.end())
+
+
+def test_lines_that_curl_joined_are_bounded_and_the_cure_is_named() -> None:
+    records = Records(FORM, 100, 1000)
+    records.feed(b'{"t":1}' * 100)
+    with pytest.raises(BodyError, match=r"max_body.*curl: --data-binary") as caught:
+        records.feed(b'{"t":1}' * 100)
+    assert caught.value.status == 413
+
+
+def test_brackets_without_end_are_named_and_what_came_before_stands() -> None:
+    found = []
+    with pytest.raises(BodyError, match="nested deeper than 512"):
+        for line in values(b'[{"t":1},{"t":2,"x":' + b"[" * 20_000 + b"]" * 20_000 + b"}]"):
+            found.append(line)
+    assert found == [(1, b'{"t":1}')]
+    (line,) = values(b'{"t":1,"x":' + b"[" * 600 + b"]" * 600 + b"}")
+    with pytest.raises(Malformed, match="nested deeper than 512"):
+        parse(line.data, 10_000)
 
 
 def test_json_is_bounded_as_a_whole_and_ndjson_is_not() -> None:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
+from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.bad_input.lines import REFUSED
+from tests.needs import program
 from tests.serving import Serving, serving
 from tick_gateway.sources import http
 
@@ -46,6 +51,64 @@ async def test_json_of_every_form(gateway: Serving, media_type: str, body: bytes
     assert answer["accepted"] == len(ticks)
     expected = [tick if tick != b"..." else ticks[0].replace(b"3", b"4") for tick in ticks]
     assert await gateway.ticks() == expected
+
+
+LINES = b'{"t":1,"x":"\xe2\x80\xa8\xc3\xa9"}\r\n{"t":2,"x":[1.10,\n2]}\r\n'
+PRETTY_LINES = b'{\n  "t": 1,\n  "x": "a&b=%7B+"\n}\n'
+
+
+@pytest.mark.parametrize(
+    ("how", "content", "ticks"),
+    [
+        ("--data-binary", LINES.replace(b",\n2", b",2"), [b'{"t":1,"x":"\\u2028\xc3\xa9"}', b'{"t":2,"x":[1.10,2]}']),
+        ("-d", LINES, [b'{"t":1,"x":"\\u2028\xc3\xa9"}', b'{"t":2,"x":[1.10,2]}']),
+        (
+            "-d",
+            PRETTY_LINES + PRETTY_LINES.replace(b"1", b"2"),
+            [b'{  "t": 1,  "x": "a&b=%7B+"}', b'{  "t": 2,  "x": "a&b=%7B+"}'],
+        ),
+        ("--data-binary", PRETTY_LINES, [b'{   "t": 1,   "x": "a&b=%7B+" }']),
+        ("--json", b'[\n  {"t": 1},\n  {"t": 2}\n]\n', [b'{"t": 1}', b'{"t": 2}']),
+        ("-T", LINES.replace(b",\n2", b",2"), [b'{"t":1,"x":"\\u2028\xc3\xa9"}', b'{"t":2,"x":[1.10,2]}']),
+        ("--data-binary", b"\xef\xbb\xbf" + PRETTY_LINES, [b'{   "t": 1,   "x": "a&b=%7B+" }']),
+        ("-d", b"\xef\xbb\xbf" + LINES, [b'{"t":1,"x":"\\u2028\xc3\xa9"}', b'{"t":2,"x":[1.10,2]}']),
+    ],
+)
+async def test_files_that_curl_sends(
+    gateway: Serving, tmp_path: Path, how: str, content: bytes, ticks: list[bytes]
+) -> None:
+    answer = await curl(gateway, tmp_path, how, content)
+    assert (answer["accepted"], answer.get("errors")) == (len(ticks), None), answer
+    assert await gateway.ticks() == ticks
+
+
+@pytest.mark.parametrize(
+    ("how", "content", "words"),
+    [
+        ("-F", LINES, "a form in parts (multipart/form-data); send the file itself"),
+        ("--data-urlencode", LINES, "the encoding of web forms: send JSON (curl: --data-binary)"),
+        ("--data-binary", '{"t":1}\n'.encode("utf-16"), "the body is UTF-16 or UTF-32, not UTF-8"),
+        ("--data-binary", gzip.compress(LINES), "compressed with gzip: name it in Content-Encoding"),
+        ("-d", b'{"t":1}\n' * 1000, "--data-binary leaves its lines whole"),
+    ],
+)
+async def test_files_that_curl_sends_in_a_way_that_is_not_taken(
+    gateway: Serving, tmp_path: Path, how: str, content: bytes, words: str
+) -> None:
+    answer = await curl(gateway, tmp_path, how, content)
+    assert words in answer["message"] and answer.get("accepted", 0) == 0, answer
+
+
+async def curl(gateway: Serving, tmp_path: Path, how: str, content: bytes) -> Any:
+    """What is answered to a file that curl sends."""
+    file = tmp_path / "ticks"
+    file.write_bytes(content)
+    named = {"-F": f"ticks=@{file}", "-T": str(file), "--data-urlencode": f"@{file}"}.get(how, f"@{file}")
+    process = await asyncio.create_subprocess_exec(
+        program("curl"), "-sS", "-X", "POST", how, named, f"http://127.0.0.1:{gateway.port}/publish", stdout=PIPE
+    )
+    answer, _ = await process.communicate()
+    return json.loads(answer)
 
 
 async def test_several_objects_on_one_line_are_json(gateway: Serving) -> None:

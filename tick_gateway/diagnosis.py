@@ -55,16 +55,23 @@ def diagnose(data: bytes, error: orjson.JSONDecodeError) -> str:
     return f"not valid JSON: {error}{hint and '; '}{hint}"
 
 
+def web_form(text: str) -> str:
+    """What to do about a body as web forms have it; empty where it is none."""
+    if _FORM.match(text):
+        return "this is the encoding of web forms: send JSON (curl: --data-binary)"
+    if text.startswith("--"):
+        return "this is a form in parts: send the file itself (curl: --data-binary)"
+    return ""
+
+
 def _hint(text: str, at: int, rest: str) -> str:
     """What may have been meant, and what to do about it; empty where that is anyone's guess."""
     if _CONSTANT.match(rest):
         return "NaN and Infinity are no JSON"
     if _PYTHON.match(rest):
         return "this is how Python shows it, json.dumps makes JSON of it"
-    if _FORM.match(text):
-        return "this is the encoding of web forms: send JSON (curl: --data-binary)"
-    if text.startswith("--"):
-        return "this is a form in parts: send the file itself (curl: --data-binary)"
+    if form := web_form(text):
+        return form
     if at >= len(text) or text[0] in '"}]':
         return _ONE_LINE
     if rest[0] in "{[" and text[:at].rstrip().endswith("}"):

@@ -6,7 +6,7 @@
     │   ├── NotFound             404  a tick, a run or a path that is not there
     │   ├── NotAllowed           401/403  publishing without the right
     │   ├── Tailing              409  publishing to a gateway that follows a directory
-    │   ├── BodyError            400/413  a request body that cannot be taken as a whole
+    │   ├── BodyError            400/413/415  a request body that cannot be taken as a whole
     │   ├── NotAcceptable        406  no content coding is left that the client takes
     │   └── NotAWebSocket        426  a request without a WebSocket's opening handshake
     ├── Overloaded               503  no room for another reader; WebSocket close code 1013

@@ -33,7 +33,7 @@ REFUSED: list[tuple[bytes, str]] = [
     (b'{"t":1,"x":"\x01"}', "not valid JSON"),
     (b'{"t":1,"x":"\\ud800"}', "the escape \\ud800 is a lone surrogate"),
     (b'{"t":1,"x":1e999}', "the number 1e999 is beyond"),
-    (b'{"t":1,"x":' + b"9" * 1900 + b"}", "beyond 1.8e308"),
+    (b'{"t":1,"x":' + b"9" * 1400 + b"}", "beyond 1.8e308"),
     (b'{"t":1,"x":' + b"[" * 513 + b"]" * 513 + b"}", "nested deeper than 512"),
     (b'{"t":1,"x":"' + b"x" * 2000 + b'"}', "at most"),
 ]

@@ -1,6 +1,7 @@
 """Request bodies of publishers: bytes as they arrive become the bytes of single records.
 
 NDJSON is split line by line without end; JSON (an object, an array, or several objects in a row) is taken as a whole.
+Objects in a row are what is left of NDJSON where the line breaks went (``curl -d @file`` drops them), too.
 ``Records`` tells the two apart, since few publishers name the media type that they send. What a record is worth is not
 decided here: ``tick.parse`` does that.
 
@@ -14,12 +15,15 @@ import re
 from collections.abc import Generator, Iterator
 from typing import Final, NamedTuple
 
+from ..diagnosis import BOM, foreign, web_form
 from ..errors import BodyError
+from ..tick import MAX_NESTING
 
 EMPTY: Final = "the body is empty; accepted: NDJSON, a JSON object or a JSON array"
 _SPACES: Final = b" \t\r\n"
 _SPACE: Final = re.compile(r"[ \t\r\n]*")
 _LINES: Final = ("ndjson", "jsonl", "jsonlines")  # how the names of NDJSON's media types end
+_FORM: Final = "application/x-www-form-urlencoded"  # what curl says that it sends, unless it is told otherwise
 _OPENERS: Final = (b"{", b"[", b",", b":")  # how no line of NDJSON ends, but the first of a pretty-printed object does
 
 
@@ -82,7 +86,7 @@ class Lines:
 
 
 class Records:
-    """A body of whichever form, as it comes in.
+    """A body of whichever form, as it comes in; text in UTF-8, with a byte order mark before it or without.
 
     NDJSON is recognised by its media type, or by a first line that is a line of NDJSON; whatever begins as an array or
     as a pretty-printed object is JSON, and is gathered to its end.
@@ -96,18 +100,24 @@ class Records:
     def __init__(self, media_type: str, max_line: int, max_body: int) -> None:
         self._lines: Lines | None = Lines(max_line)
         self._declared_json = media_type == "application/json" or media_type.endswith("+json")
+        self._is_form = media_type == _FORM
         self._decided = media_type.endswith(_LINES)
         self._max_line, self._max_body = max_line, max_body
         self._parts: list[bytes] = []  # what is held until the form shows, or of JSON
         self._size = 0
-        self._begun = b""  # the first byte that is no white space
+        self._head = b""  # the first four bytes
+        self._begun = b""  # the first byte that is no white space and of no byte order mark
 
     def feed(self, data: bytes) -> list[Line]:
         """The records that are complete now.
 
         Raises:
-            BodyError: more than ``max_body`` of JSON.
+            BodyError: more than ``max_body`` of JSON, or no text in UTF-8.
         """
+        if len(self._head) < 4:
+            self._head += data[: 4 - len(self._head)]
+            if len(self._head) == 4 and (other := foreign(self._head)) is not None:
+                raise BodyError(f"the body is {other}", 415)
         if self._decided and self._lines is not None:
             return self._lines.feed(data)
         self._parts.append(data)
@@ -117,7 +127,8 @@ class Records:
             return self._lines.feed(held)
         if self._size > self._max_body:
             problem = f"the JSON has more than {self._max_body} bytes (setting max_body); NDJSON may be of any length"
-            raise BodyError(problem, 413, "too_big")
+            cure = " (curl: --data-binary leaves its lines whole)" if self._is_form else ""
+            raise BodyError(problem + cure, 413, "too_big")
         return []
 
     def end(self) -> Iterator[Line]:
@@ -127,7 +138,7 @@ class Records:
             BodyError: the body was JSON and is none; the records before the fault have been given.
         """
         held = b"".join(self._parts)
-        if self._lines is None or (self._declared_json and not self._decided):
+        if self._lines is None or (not self._decided and (self._declared_json or _is_row(held))):
             yield from values(held)
         else:
             yield from self._lines.feed(held)
@@ -136,11 +147,11 @@ class Records:
     def _decide(self, data: bytes) -> bool:
         """Tell the form by the first line, if it is there or too long; returns whether it could be told."""
         if not self._begun:
-            data = data.lstrip(_SPACES)
+            data = _without_mark(b"".join(self._parts))
             self._begun = data[:1]
-        if self._begun != b"[" and b"\n" not in data and self._size <= self._max_line:
+        if self._begun != b"[" and b"\n" not in data and (self._is_form or self._size <= self._max_line):
             return False
-        line, newline, _ = b"".join(self._parts).lstrip(_SPACES).partition(b"\n")
+        line, newline, _ = _without_mark(b"".join(self._parts)).partition(b"\n")
         if self._begun == b"[":
             whole = True
         elif not newline or len(line) > self._max_line:
@@ -153,12 +164,27 @@ class Records:
         return True
 
 
+def _without_mark(data: bytes) -> bytes:
+    """Text without white space and a byte order mark before it; empty where it may still become one."""
+    data = data.lstrip(_SPACES)
+    return data.removeprefix(BOM).lstrip(_SPACES) if len(data) >= len(BOM) or not BOM.startswith(data) else b""
+
+
 def _is_value(line: bytes) -> bool:
     try:
-        json.loads(line)
-    except (ValueError, RecursionError):
+        text = line.decode()
+        return _space(text, _scan(text, 0)) == len(text)
+    except (UnicodeDecodeError, BodyError):
         return False
-    return True
+
+
+def _is_row(data: bytes) -> bool:
+    """Whether another object follows the first one on its line."""
+    try:
+        text = _without_mark(data).decode()
+        return text.startswith("{") and text.startswith("{", _space(text, _scan(text, 0)))
+    except (UnicodeDecodeError, BodyError):
+        return False
 
 
 def values(data: bytes) -> Iterator[Line]:
@@ -172,6 +198,8 @@ def values(data: bytes) -> Iterator[Line]:
     except UnicodeDecodeError as error:
         raise BodyError(f"the body is not UTF-8: {error.reason} at byte {error.start}") from None
     at = _space(text, 0)
+    if text.startswith("\ufeff", at):
+        at = _space(text, at + 1)
     if at == len(text):
         raise BodyError(EMPTY)
     if text[at] == "[":
@@ -210,8 +238,11 @@ def _scan(text: str, at: int) -> int:
     """The end of the value that begins at ``at``."""
     try:
         _, end = _DECODER.raw_decode(text, at)
-    except (ValueError, RecursionError) as error:
-        raise BodyError(f"the body is not valid JSON: {error}") from None
+    except RecursionError:
+        raise BodyError(f"a record is nested deeper than {MAX_NESTING}; it begins at character {at}") from None
+    except ValueError as error:
+        hint = web_form(text)
+        raise BodyError(f"the body is not valid JSON: {error}{hint and '; '}{hint}") from None
     return end
 
 
@@ -221,4 +252,4 @@ def _space(text: str, at: int) -> int:
     return match.end() if match else at
 
 
-_DECODER: Final = json.JSONDecoder()
+_DECODER: Final = json.JSONDecoder(parse_int=len, parse_float=len)  # nobody asks what the numbers are

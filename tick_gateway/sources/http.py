@@ -32,6 +32,10 @@ _TAKE_SECONDS: Final = 0.002  # how long before more is taken in it is read
 _GATHER_BYTES: Final = 64 * 1024  # a read that brought so much needs no gathering
 _WATCH_SECONDS: Final = 1.0  # how often a waiting body is looked at
 _BROKEN: Final = "the body broke off: its chunks are not as RFC 9112, section 7.1 has them"
+_PARTS: Final = (
+    "the body is a form in parts ({:.40}); send the file itself, as application/json or application/x-ndjson "
+    "(curl: --data-binary @FILE in the place of -F)"
+)
 _SHUTDOWN: Final = "the gateway is shutting down; what is counted here was published"
 
 
@@ -220,6 +224,8 @@ class _Shutdown(GatewayError):
 async def publish(request: web.Request, hub: Hub) -> web.StreamResponse:
     """``POST /publish``: NDJSON line by line as it arrives, or JSON as a whole; plain, gzip or zstd."""
     authorize(request, hub)
+    if request.content_type.startswith("multipart/"):
+        raise BodyError(_PARTS.format(request.content_type), 415)
     publisher = Publisher(hub, run_of(request))
     try:
         coding = decoder(request.headers.getall("Content-Encoding", ()))
