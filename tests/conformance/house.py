@@ -43,9 +43,9 @@ def _noise(t: int, size: int) -> str:
 
 
 def tick(run: str, t: int, size: int = 0) -> bytes:
-    """A tick whose bytes no re-encoding would leave as they are: white space, 1.50, an escape, a raw U+2028."""
+    """A tick whose bytes no re-encoding would leave as they are: white space, 1.50, an escape, a raw U+2027."""
     pad = f',"pad":"{_noise(t, size)}"' if size else ""
-    return f'{{"t":{t}, "run_of" :"{run}","x":1.50,"s":"\\u00e9/\u2028"{pad}}}'.encode()
+    return f'{{"t":{t}, "run_of" :"{run}","x":1.50,"s":"\\u00e9/\u2027"{pad}}}'.encode()
 
 
 class House:

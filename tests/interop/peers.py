@@ -122,6 +122,30 @@ async def sseclient_py(url: str, query: str) -> None:
     await asyncio.to_thread(read)
 
 
+@peer("httpx-lines")
+async def httpx_lines(url: str, query: str) -> None:
+    import httpx
+
+    async with httpx.AsyncClient(timeout=60) as client, client.stream("GET", f"{url}/ndjson{query}") as answer:
+        async for line in answer.aiter_lines():  # parts them as str.splitlines does
+            if line:
+                show(line)
+
+
+@peer("requests-lines")
+async def requests_text(url: str, query: str) -> None:
+    import requests
+
+    def read() -> None:
+        answer = requests.get(f"{url}/ndjson{query}", stream=True, timeout=60)
+        answer.encoding = "utf-8"
+        for line in answer.iter_lines(chunk_size=None, decode_unicode=True):
+            if line:
+                show(line)
+
+    await asyncio.to_thread(read)
+
+
 @peer("aiohttp-websocket")
 async def aiohttp_websocket(url: str, query: str) -> None:
     import aiohttp

@@ -18,11 +18,13 @@ COUNT = 501
 
 # What re-encoding, or cutting lines at the wrong characters, would change: other spacing than a serializer's, numbers
 # and escapes that can be written in several ways, letters of several bytes, and characters that Unicode counts as line
-# ends and JSON does not.
+# ends and JSON does not: these go out as escapes, and nothing else is changed.
 TRICKY = (
     '"text":"Zürich, 東京, 🐦, \\u00e9, \\/, \\n, \u0085|\u2028|\u2029" , '
     '"numbers" : [1.50,-0,1E2,0.1e-3, 12345678901234567890]'
 )
+
+ESCAPED = {ord(char): f"\\u{ord(char):04x}" for char in "\x85\u2028\u2029"}
 
 MODULES = {
     "websockets": ["websockets"],
@@ -34,6 +36,8 @@ MODULES = {
     "aiohttp-websocket": ["aiohttp"],
     "aiohttp-ndjson": ["aiohttp"],
     "aiohttp-sse": ["aiohttp"],
+    "httpx-lines": ["httpx"],
+    "requests-lines": ["requests"],
 }
 
 NODE_PEERS = ("ws", "eventsource", "fetch-event-source")
@@ -80,12 +84,13 @@ def publish_to(
     gateway: GatewayProcess, run: str, readers: dict[str, Lines], prefix: str, report: Callable[[], str]
 ) -> None:
     """Publishes every tick to readers that were started before, once each has the first; compares what they got."""
-    wanted = ticks()
+    published = ticks()
+    wanted = [line.translate(ESCAPED) for line in published]
     with Publisher(gateway.url, run=run) as publisher:
         for name, lines in readers.items():
             assert lines.find(f"^{re.escape(prefix + wanted[0])}$"), f"{name} never got the first tick\n{report()}"
         for start in range(1, COUNT, 10):
-            publisher.publish(wanted[start : start + 10])
+            publisher.publish(published[start : start + 10])
         for name, lines in readers.items():
             found = lines.find(f"^{re.escape(prefix + wanted[-1])}$")
             got = [line.removeprefix(prefix) for line in lines.lines if line.startswith(prefix) and line.strip()]
@@ -113,6 +118,19 @@ def test_python_peer(gateway: GatewayProcess, name: str) -> None:
 def test_node_peer(gateway: GatewayProcess, name: str) -> None:
     needs.node_packages()
     check(gateway, f"node-{name}", [needs.node(), str(needs.JS / "peers.mjs"), name, gateway.url])
+
+
+READLINE = """
+import { createInterface } from 'node:readline';
+import { Readable } from 'node:stream';
+const input = Readable.fromWeb((await fetch(process.argv[1] + '/ndjson')).body);
+for await (const line of createInterface({ input, crlfDelay: Infinity })) if (line) console.log(line);
+"""
+
+
+def test_node_reads_lines(gateway: GatewayProcess) -> None:
+    """Its readline takes U+2028 and U+2029 for ends of lines."""
+    check(gateway, "node-readline", [needs.node(), "--input-type=module", "-e", READLINE, gateway.url])
 
 
 @pytest.mark.parametrize("name", ["eventsource", "fetch-event-source"])
