@@ -246,9 +246,15 @@ class Archive:
         self.damaged += len(lost)
         ticks = f"ticks {lost[0].first} to {lost[-1].last} of run {run.id} cannot be read and are missing from now on"
         told = f"{ticks}: {error.strerror if isinstance(error, OSError) else error}"
-        log.error("history: %s", told, exc_info=None if isinstance(error, Damaged | OSError) else error)
+        self.tell(told, None if isinstance(error, Damaged | OSError) else error)
+
+    def tell(self, damage: str, error: Exception | None = None) -> None:
+        """Say once that something of history is not what it should be; ``error``: what is to be logged with it."""
+        if damage in self.damage:
+            return
+        log.error("history: %s", damage, exc_info=error)
         if len(self.damage) < _MAX_DAMAGE:
-            self.damage.append(told)
+            self.damage.append(damage)
 
 
 def _cost(batches: list[Batch]) -> int:

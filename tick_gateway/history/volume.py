@@ -44,9 +44,11 @@ class Segment:
         sealed: no block will be added to it.
         shortened: it was longer once; its end is missing.
         retired: see ``Volume``.
+        checked: how the file was known (see ``stamp_of``) when all of it was found to be what was written, and the
+            CRC-32 of all of it; None: that was not looked at yet. For sealed ones.
     """
 
-    __slots__ = ("path", "retired", "sealed", "shortened", "size")
+    __slots__ = ("_changed", "_stamp", "checked", "path", "retired", "sealed", "shortened", "size")
 
     def __init__(self, path: Path, size: int = 0, *, sealed: bool = False) -> None:
         self.path = path
@@ -54,6 +56,9 @@ class Segment:
         self.sealed = sealed
         self.shortened = False
         self.retired = False
+        self.checked: tuple[tuple[int, ...], int] | None = None
+        self._stamp: tuple[int, ...] = ()  # of the file whose blocks were verified
+        self._changed = False  # it is another one since, or was written to though it is sealed
 
     @property
     def name(self) -> str:
@@ -130,7 +135,7 @@ class Segment:
         size = at + sum(entry.foot for entry in row)
         if not wait and (_NOWAIT is None or not all(entry.verified for entry in row)):
             return None
-        fd = os.open(self.path, os.O_RDONLY)
+        fd = self._open()
         try:
             done = os.preadv(fd, buffers, row[0].offset) if wait else _read_now(fd, buffers, row[0].offset)
         finally:
@@ -145,7 +150,7 @@ class Segment:
 
     def _load(self, entry: Entry) -> tuple[bytes, bytes]:
         """A block's frame, verified if that was not done yet, and its foot."""
-        fd = os.open(self.path, os.O_RDONLY)
+        fd = self._open()
         try:
             data = os.pread(fd, entry.frame + entry.foot, entry.offset)
         finally:
@@ -156,11 +161,26 @@ class Segment:
         self._verify(entry, frame)
         return frame, data[entry.frame :]
 
+    def _open(self) -> int:
+        """Open the file. Where it is not the one that it was, what was verified of it does not count any more."""
+        fd = os.open(self.path, os.O_RDONLY)
+        stamp = stamp_of(os.fstat(fd))
+        stamp = stamp if self.sealed else stamp[:2]
+        before, self._stamp = self._stamp, stamp
+        size = min(len(before), len(stamp))
+        self._changed = self._changed or before[:size] != stamp[:size]
+        return fd
+
     def _verify(self, entry: Entry, frame: bytes | memoryview) -> None:
-        if not entry.verified:
+        if self._changed or not entry.verified:
             if crc32(frame) != entry.crc:
                 raise Damaged(f"the CRC of the block at {entry.offset} of {self.name} does not match")
             entry.verified = True
+
+
+def stamp_of(info: os.stat_result) -> tuple[int, ...]:
+    """By what a file is known to be the same and unchanged: its place in the system, its size, its time of change."""
+    return info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns
 
 
 _NOWAIT: Final[int | None] = getattr(os, "RWF_NOWAIT", None)  # Linux: read what is in memory, or fail
