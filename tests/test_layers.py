@@ -22,7 +22,7 @@ errors  diagnosis  tls
 tick  forms  settings  throttled
 record  ring  projection  accept  bar  reply  flags
 view
-params  bus  descriptors
+params  bus  descriptors  beyond
 notices  history
 cursor  wire
 placing  pieces  variant  answers  script

@@ -9,7 +9,7 @@ a tick could be lost or repeated:
     position before what is left ────► gap, then what is left
     position inside an older run ────► its rest, then the runs after it in order, a reset before each
     position at the tip ─────────────► nothing yet
-    position beyond the tip ─────────► nothing for up to 10 s, then a reset
+    position beyond the tip ─────────► nothing for 10 s since it was asked for first, then a reset
     in a block that is on disk ──────► nothing yet: ``cursor.awaits`` is on its way
     nothing published yet ───────────► nothing; judged when the first tick arrives
 

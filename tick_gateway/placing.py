@@ -13,6 +13,7 @@ from bisect import bisect_left
 from collections.abc import Generator, Sequence
 from typing import Final
 
+from .beyond import Beyond
 from .bus import TickBus
 from .cursor import Cursor, Item, Look, Steps
 from .history.archive import Archive
@@ -48,6 +49,7 @@ class Placing:
         self._bus = bus
         self._ring = bus.ring
         self._archive = archive
+        self._beyond = Beyond()
 
     def place(self, cursor: Cursor, query: Query, now: float) -> Steps:
         """Turn what a request asked for into the cursor's position and its first notices. Something was published."""
@@ -79,7 +81,7 @@ class Placing:
             items.append(Reset(home.id, position.run, False))
             cursor.position = yield from self.back(1, query.view, home)
         elif run is not None and position.t > run.shown and not run.over:
-            cursor.deadline = now + BEYOND_TIP_WAIT
+            cursor.deadline = self._beyond.deadline(position, now, BEYOND_TIP_WAIT)
         else:
             if run is None or position.t > run.shown:
                 new = home if run is None or query.run is not None else run.following or run

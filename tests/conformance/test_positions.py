@@ -8,6 +8,9 @@ from collections.abc import Callable
 
 import pytest
 
+from tick_gateway.beyond import Beyond
+from tick_gateway.tick import Position
+
 from .conftest import OpenHouse
 from .events import End, Gap, Reset, notices, only_reset, ticks
 from .house import House
@@ -62,14 +65,78 @@ async def test_beyond_the_tip_of_the_run_that_is_asked_for(house: House, flavour
 
 
 @pytest.mark.parametrize("seconds", [0, 0.2])
-async def test_a_poll_shorter_than_the_wait_resets_when_its_time_is_up(
+async def test_polls_shorter_than_the_wait_are_reset_when_it_is_over(
     house: House, beyond_tip: Wait, seconds: float
 ) -> None:
-    """Else a client that polls in short turns would stand beyond the tip for ever."""
-    beyond_tip(3600)
+    """It is counted from the first one: else a client that polls in short turns would stand beyond the tip for ever."""
+    beyond_tip(0.5)
     await house.publish_all(range(1, 50))
-    body = await house.json(f"/poll?last_t=A:60&timeout={seconds}")
+    asked, turns = time.monotonic(), 0
+    while (body := await house.json(f"/poll?last_t=A:60&timeout={seconds}")).get("status") == "timeout":
+        assert (body["position"], body["next_t"]) == ("A:60", 60)
+        turns += 1
+    assert turns >= 1 and time.monotonic() - asked >= 0.5
     assert (body["reset"], body["t"]) == ("A", 1)
+
+
+async def test_a_pull_beyond_the_tip_answers_soon(
+    house: House, pull: str, beyond_tip: Wait, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Many clients give up after 5 s, long before the wait is over: each answer is sooner, and the last one resets."""
+    for transport in ("longpoll", "incremental"):
+        monkeypatch.setattr(f"tick_gateway.transports.{transport}.BEYOND_TIP_SECONDS", 0.05)
+    beyond_tip(3600)
+    await house.publish_all(range(50))
+    path = house.paths[pull.partition("+")[0]] if pull in house.paths else house.paths[house.reader(pull).transport]
+    response = await house.get(f"{path}?from_t=A:60&timeout=60")
+    body = await response.json()
+    assert body == [] or body["status"] == "timeout"
+    assert response.headers["Tick-Next"] == "A:60"
+    house.hub.feed._placing._beyond._until.update({Position("A", 60): 0.0})  # the hour is over
+    reader = await house.read(pull, from_t="A:60", timeout=60)
+    events = await reader.until(49)
+    assert only_reset(events) == as_told(pull, Reset("A", "A", False))
+
+
+@pytest.mark.parametrize("route", ["/poll?timeout=60&last_t=", "/incremental?from_t="])
+async def test_a_pull_beyond_the_tip_goes_on_when_the_tip_comes(house: House, beyond_tip: Wait, route: str) -> None:
+    beyond_tip(3600)
+    await house.publish_all(range(50))
+    asking = asyncio.create_task(house.json(f"{route}A:60"))
+    await house.until(lambda: house.asked > 0)
+    await house.publish_all(range(50, 70))
+    body = await asking
+    assert (body["t"] if isinstance(body, dict) else body[0]["t"]) == 61
+
+
+async def test_a_stream_that_is_cut_again_and_again_is_reset_in_the_end(
+    house: House, stream: str, beyond_tip: Wait
+) -> None:
+    """A proxy cuts it before its wait is over, or its own client gives up."""
+    beyond_tip(0.5)
+    await house.publish_all(range(50))
+    asked = time.monotonic()
+    while time.monotonic() - asked < 0.5:
+        (await house.read(stream, from_t="A:60")).close()
+    beyond_tip(3600)
+    events = await (await house.read(stream, from_t="A:60")).until(49)
+    assert only_reset(events) == as_told(stream, Reset("A", "A", False))
+
+
+async def test_each_position_beyond_the_tip_has_its_own_wait(house: House, beyond_tip: Wait) -> None:
+    beyond_tip(0.0)
+    await house.publish_all(range(50))
+    assert "reset" in await house.json("/poll?last_t=A:60&timeout=0.2")
+    beyond_tip(3600)
+    assert (await house.json("/poll?last_t=A:61&timeout=0"))["status"] == "timeout"
+
+
+def test_what_is_remembered_of_positions_beyond_the_tip_is_bounded() -> None:
+    beyond = Beyond()
+    for t in range(5000):
+        assert beyond.deadline(Position("A", t), t, 10.0) == t + 10
+        assert beyond.deadline(Position("A", 0), t, 10.0) == 10.0, "what is asked for again and again is kept"
+    assert len(beyond._until) == 1000
 
 
 async def test_a_new_run_ends_the_wait_beyond_the_tip(house: House, flavour: str, beyond_tip: Wait) -> None:

@@ -9,7 +9,7 @@ from aiohttp import web
 from ..cursor import Cursor
 from ..hub import Hub
 from .base import Transport, check_run, query_of
-from .pull import Pulled, answer, body, pull, wants_ndjson
+from .pull import BEYOND_TIP_SECONDS, Pulled, answer, body, pull, wants_ndjson
 
 DEFAULT_LIMIT = 1000
 
@@ -21,8 +21,11 @@ async def handle(request: web.Request, hub: Hub) -> web.StreamResponse:
     cursor = Cursor(query, oldest=True)
     pulled = Pulled()
     await pull(hub, cursor, query.view, query.limit or DEFAULT_LIMIT, time.monotonic(), pulled)
+    stop = time.monotonic() + BEYOND_TIP_SECONDS
     while cursor.deadline is not None and not hub.draining:  # beyond the tip: the tip may still come
-        await hub.fanout.polls.wait(cursor.deadline - time.monotonic())
+        if (now := time.monotonic()) >= stop:
+            break
+        await hub.fanout.polls.wait(min(cursor.deadline, stop) - now)
         await pull(hub, cursor, query.view, query.limit or DEFAULT_LIMIT, time.monotonic(), pulled)
     ndjson = wants_ndjson(request, query, default=False)
     headers = pulled.headers(hub, request, query)

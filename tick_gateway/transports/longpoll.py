@@ -13,28 +13,27 @@ from ..params import Query
 from ..tick import Position
 from ..view import arrays
 from .base import Transport, check_run, query_of
-from .pull import Pulled, answer, pull
+from .pull import BEYOND_TIP_SECONDS, Pulled, answer, pull
 
 
 async def handle(request: web.Request, hub: Hub) -> web.StreamResponse:
     query = query_of(request)
     check_run(hub, query)
     hub.refresh()
-    now = time.monotonic()
-    stop = now + query.timeout
+    begun = time.monotonic()
+    stop = begun + query.timeout
     limit = query.limit or 1
     # A loop on `if (data.t)` would never get past a tick 0, so a bare last_t is never answered with it.
     first = 1 if limit == 1 and isinstance(query.start, int) and query.start >= 0 else 0
     cursor, pulled = Cursor(query, oldest=True), Pulled()
-    await pull(hub, cursor, query.view, limit, now, pulled, first)
-    if cursor.deadline is not None:  # beyond the tip: the wait for it ends with the poll, also where that is at once
-        cursor.deadline = min(cursor.deadline, stop)
-        if not query.timeout:
-            await pull(hub, cursor, query.view, limit, now, pulled, first)
+    await pull(hub, cursor, query.view, limit, begun, pulled, first)
     if not pulled.payloads and not cursor.over and query.timeout and hub.descriptors.scarce(request.transport):
         raise hub.descriptors.refuse_one()  # who waits for a tick holds a connection, as a stream does
-    while not pulled.payloads and not cursor.over and not hub.draining and (now := time.monotonic()) < stop:
-        await hub.fanout.polls.wait(min(stop, cursor.deadline or stop) - now, gather=limit > 1)
+    while not pulled.payloads and not cursor.over and not hub.draining:
+        until = stop if cursor.deadline is None else min(stop, begun + BEYOND_TIP_SECONDS)
+        if (now := time.monotonic()) >= until:
+            break
+        await hub.fanout.polls.wait(min(until, cursor.deadline or until) - now, gather=limit > 1)
         hub.refresh()
         await pull(hub, cursor, query.view, limit, time.monotonic(), pulled, first)
     headers = pulled.headers(hub, request, query) | {"Content-Type": "application/json"}

@@ -26,6 +26,7 @@ from .base import pull_coding
 PULL_HEADERS: Final = {"Cache-Control": "no-store", "Vary": "Accept, Accept-Encoding"}
 _STARTS: Final = {"from_t", "last_t", "tail", "since", "Last-Event-ID"}
 _PORTION: Final = 128 << 10  # bytes of a body that go to the transport at once
+BEYOND_TIP_SECONDS: Final = 3.0  # that one pull waits where its position is beyond the tip: many clients give up at 5
 PULL_BYTES: Final = 8 << 20  # an answer ends here, whatever its limit
 
 
