@@ -16,7 +16,7 @@ from tests.clients import PATIENCE
 from tests.conformance.house import House
 from tests.conformance.raw import WebSocket
 from tests.sockets import Peer, request
-from tick_gateway import session, view, wire
+from tick_gateway import projection, session, view, wire
 from tick_gateway.history.limits import Limits
 from tick_gateway.wire.compression import Deflate, ZstdFrames
 from tick_gateway.wire.ndjson import NDJSONFraming
@@ -192,7 +192,7 @@ async def test_a_pull_that_is_not_read_is_dropped(monkeypatch: pytest.MonkeyPatc
 def faulty(monkeypatch: pytest.MonkeyPatch) -> set[int]:
     """Numbers of ticks that no projection can be made of."""
     numbers: set[int] = set()
-    project = view.project
+    project = projection.project
 
     def fail(data: bytes, fields: tuple[str, ...]) -> bytes:
         if json.loads(data)["t"] in numbers:

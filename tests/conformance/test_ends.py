@@ -218,7 +218,7 @@ async def test_when_full_server_sent_events_come_back_later(open_house: OpenHous
     await house.read("ndjson", tail=1)
     await house.until(lambda: bool(house.sessions))
     response = await house.get("/sse")
-    assert response.status == 200
+    assert (response.status, response.headers["Content-Type"]) == (200, "text/event-stream; charset=utf-8")
     lines = (await response.read()).decode().split("\n")
     retry, event, data, *rest = lines
     assert int(retry.removeprefix("retry: ")) >= 10_000

@@ -130,7 +130,8 @@ async def test_the_head_of_a_stream(house: House, path: str) -> None:
     assert headers["Cache-Control"] == "no-store, no-transform"
     assert headers["X-Accel-Buffering"] == "no"
     assert headers["Connection"] == "close"
-    assert headers["Content-Type"] == ("text/event-stream" if path == "/sse" else "application/x-ndjson")
+    sse = "text/event-stream; charset=utf-8"
+    assert headers["Content-Type"] == (sse if path == "/sse" else "application/x-ndjson")
     assert headers["Tick-Run"] == "A"
     _open_to_all(response)
 

@@ -336,8 +336,8 @@ async def test_a_browser_gets_the_page_whatever_its_parameters(house: House) -> 
 @pytest.mark.parametrize(
     ("accept", "media_type"),
     [
-        ("text/event-stream", "text/event-stream"),
-        ("text/event-stream, */*", "text/event-stream"),
+        ("text/event-stream", "text/event-stream; charset=utf-8"),
+        ("text/event-stream, */*", "text/event-stream; charset=utf-8"),
         ("*/*", "application/x-ndjson"),
         ("text/html", "application/x-ndjson"),
         (None, "application/x-ndjson"),

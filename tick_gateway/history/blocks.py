@@ -228,7 +228,7 @@ def _unpack(data: bytes, blocks: int, volume: Volume) -> list[Entry]:
 
 
 class _Unpacked:
-    """Pages that stay unpacked, those that were asked for last; for any thread, since each step is one of the dict's."""
+    """Pages that stay unpacked, those that were asked for last; for any thread: each step is one of the dict's."""
 
     def __init__(self) -> None:
         self._pages: OrderedDict[Page, Sequence[Entry]] = OrderedDict()

@@ -41,7 +41,7 @@ def routes(transports: tuple[Transport, ...] = TRANSPORTS) -> tuple[Route, ...]:
             page.root,
             "a page for browsers, this service's description for JSON, else the NDJSON stream",
             True,
-            "text/html, application/json, application/x-ndjson, text/event-stream",
+            "text/html, application/json, application/x-ndjson, text/event-stream; charset=utf-8",
         ),
         Route(
             "GET",
@@ -49,7 +49,7 @@ def routes(transports: tuple[Transport, ...] = TRANSPORTS) -> tuple[Route, ...]:
             page.stream,
             "SSE where Accept names text/event-stream, else NDJSON",
             True,
-            "application/x-ndjson, text/event-stream",
+            "application/x-ndjson, text/event-stream; charset=utf-8",
         ),
         Route(
             "GET",

@@ -9,7 +9,7 @@ from ..hub import Hub
 from ..wire.sse import SSEFraming, overloaded
 from .base import STREAM_HEADERS, Transport, check_run, live_coding, query_of, stream
 
-MEDIA_TYPE = "text/event-stream"
+MEDIA_TYPE = "text/event-stream; charset=utf-8"  # some clients (requests) take text without it for Latin-1
 
 
 async def handle(request: web.Request, hub: Hub) -> web.StreamResponse:
