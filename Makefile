@@ -29,14 +29,14 @@ check: $(VENV)/test.stamp
 	$(BIN)/ruff check .
 	$(BIN)/mypy --strict
 
-js: $(JS)/node_modules/.stamp
+js: $(JS)/node_modules/.stamp $(JS)/nodes/node_modules/.stamp
 
 format: $(VENV)/test.stamp
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf $(VENV) $(JS)/node_modules build dist tick_gateway.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(JS)/node_modules $(JS)/nodes/node_modules build dist tick_gateway.egg-info .mypy_cache .pytest_cache .ruff_cache
 
 # The stamps stand for an installation that was finished, so that a second make installs nothing. The package is
 # installed in place: a change of the code needs no new installation, a change of setup.cfg does.
@@ -52,6 +52,6 @@ $(VENV)/test.stamp: setup.cfg setup.py | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
 	@touch $@ $(VENV)/run.stamp
 
-$(JS)/node_modules/.stamp: $(JS)/package.json $(JS)/package-lock.json
-	cd $(JS) && npm ci --no-audit --no-fund
+%/node_modules/.stamp: %/package.json %/package-lock.json
+	cd $* && npm ci --no-audit --no-fund
 	@touch $@

@@ -64,12 +64,38 @@ def node() -> str:
     return path
 
 
+def node_release(major: int) -> str:
+    """Gives the path of a release of Node that tests/js/nodes/package.json names."""
+    path = JS / "nodes" / "node_modules" / f"node-{major}" / "bin" / "node"
+    if not path.is_file():
+        missing(f"Node.js {major} in tests/js/nodes", "make js, or npm ci in that folder, on Linux and x86-64")
+    return str(path)
+
+
 def node_packages() -> Path:
     """Gives the node_modules folder with the packages that tests/js/package.json names."""
     folder = JS / "node_modules"
-    if not all((folder / name).is_dir() for name in ("ws", "puppeteer-core")):  # an older installation lacks some
+    if not all(
+        (folder / name).is_dir() for name in ("ws", "puppeteer-core", "got")
+    ):  # an older installation lacks some
         missing("node_modules in tests/js", "make js, or npm ci in that folder")
     return folder
+
+
+def go_program(source: Path, folder: Path) -> str:
+    """Builds a program of one file in Go, below `folder`, and gives its path."""
+    go = program("go", "apt-get install golang-go, or your system's package of it")
+    built = folder / source.stem
+    env = os.environ | {"GO111MODULE": "off", "GOFLAGS": "", "GOCACHE": str(folder / "cache"), "GOPATH": str(folder)}
+    subprocess.run([go, "build", "-o", built, source], env=env, check=True, timeout=300)
+    return str(built)
+
+
+def java_program(source: Path, folder: Path) -> list[str]:
+    """Builds a class in Java, below `folder`, and gives the command that runs it."""
+    java, javac = (program(name, "apt-get install default-jdk-headless, or another JDK") for name in ("java", "javac"))
+    subprocess.run([javac, "-d", folder, source], check=True, timeout=300)
+    return [java, "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp", str(folder), source.stem]
 
 
 def module(name: str) -> ModuleType:

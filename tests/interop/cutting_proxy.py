@@ -42,6 +42,8 @@ class CuttingProxy:
         """Bytes of answers that were let through so far."""
         self.heads: list[str] = []
         """The head of each answer."""
+        self.asked: list[str] = []
+        """The head of each request that was answered: `asked[i]` by `heads[i]`."""
         self._network = network
         self._cuts = sorted(cuts, reverse=True)
         self._open: set[asyncio.StreamWriter] = set()
@@ -85,7 +87,8 @@ class CuttingProxy:
         both = {writer, up_writer}
         self._open |= both
         age = self._network.age
-        asks = asyncio.ensure_future(self._asks(reader, up_writer, age))
+        asked: list[str] = []
+        asks = asyncio.ensure_future(self._asks(reader, up_writer, age, asked))
         head = b""
         with contextlib.suppress(OSError, asyncio.CancelledError):
             # Piece by piece, so that readers meet ends of reads everywhere: in a line, in an event, in a character.
@@ -98,6 +101,7 @@ class CuttingProxy:
                     head += data
                     if HEAD_END in head:
                         self.heads.append(head.partition(HEAD_END)[0].decode("latin-1"))
+                        self.asked.append(asked.pop(0))
                 if self._cuts and self.passed + len(data) >= self._cuts[-1]:
                     end = self._cuts.pop() - self.passed
                     self.passed += end
@@ -116,7 +120,9 @@ class CuttingProxy:
             end_of_it.close()
         self._open -= both
 
-    async def _asks(self, reader: asyncio.StreamReader, up_writer: asyncio.StreamWriter, age: int) -> None:
+    async def _asks(
+        self, reader: asyncio.StreamReader, up_writer: asyncio.StreamWriter, age: int, asked: list[str]
+    ) -> None:
         prefix = self._network.prefix.encode()
         with contextlib.suppress(OSError):
             while data := await reader.read(65536):
@@ -125,6 +131,7 @@ class CuttingProxy:
                 if data.startswith(b"GET /"):  # requests begin reads, too
                     assert data.startswith(b"GET %b/" % prefix), data
                     data = b"GET " + data[len(b"GET ") + len(prefix) :]
+                    asked.append(data.partition(HEAD_END)[0].decode("latin-1"))
                 up_writer.write(data)
             up_writer.close()
 

@@ -387,13 +387,6 @@ def test_a_stream_goes_from_history_to_live(history: GatewayProcess, name: str) 
         assert not difference(reader.stdout.lines, list(map(tick, range(tip + 11))))
 
 
-def test_iter_lines_of_httpx_cuts_inside_of_ticks() -> None:
-    """As docs/how-to/compression.md warns: its lines are those of str.splitlines."""
-    httpx = needs.module("httpx")
-    answer = httpx.Response(200, text='{"t":1,"a":"b\u2028c"}\n')
-    assert list(answer.iter_lines()) == ['{"t":1,"a":"b', 'c"}']
-
-
 def test_requests_leaves_what_it_cannot_decode(history: GatewayProcess) -> None:
     """As docs/how-to/compression.md warns: by itself, it asks for no more than it can decode."""
     requests = needs.module("requests")
