@@ -32,6 +32,13 @@ from tick_gateway import Gateway
 gateway = Gateway(drain_timeout=1.0)
 app = FastAPI()
 app.get("/own")(lambda: "mine")
+
+@app.middleware("http")  # which hands on wrapped receive and send
+async def mark(request, call_next):
+    answer = await call_next(request)
+    answer.headers["Marked"] = "1"
+    return answer
+
 app.mount("/sim", gateway.asgi())
 alone = gateway.asgi()
 """
@@ -64,7 +71,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Uvicorn]:
 
 @pytest.fixture
 async def session() -> AsyncIterator[aiohttp.ClientSession]:
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(PATIENCE)) as session:
+    timeout = aiohttp.ClientTimeout(PATIENCE)
+    async with aiohttp.ClientSession(timeout=timeout, read_bufsize=1 << 16) as session:
         yield session
 
 
@@ -143,6 +151,7 @@ async def test_answers_are_the_gateways_own(server: Uvicorn, session: aiohttp.Cl
         assert await answer.json() == "mine"
     async with session.get(f"{url}/poll?every=0") as answer:
         assert (answer.status, (await answer.json())["parameter"]) == (400, "every")
+        assert answer.headers["Marked"] == "1"
     async with session.get(f"{url}/nothing") as answer:
         assert (answer.status, (await answer.json())["error"]) == (404, "not_found")
     async with session.get(f"{url}/ticks/2") as answer:
@@ -212,6 +221,25 @@ async def test_a_body_that_does_not_end_is_published_as_it_comes(
         more.put_nowait(b"")
         answer = await posting
         assert (await answer.json())["accepted"] == 3
+
+
+async def test_a_reader_that_stalls_costs_nobody_a_tick(server: Uvicorn, session: aiohttp.ClientSession) -> None:
+    """What it does not read waits in the gateway's memory, not in the application's."""
+    url = f"{server.url}/sim"
+    await publish(session, url, "stalled", range(1))
+    headers = {"Accept-Encoding": "identity"}
+    async with (
+        session.get(f"{url}/ndjson?from_t=stalled:0", headers=headers) as stalled,
+        session.get(f"{url}/ndjson?from_t=stalled:0&limit=2000", headers=headers) as other,
+    ):
+        body = b"".join(b'{"t":%d,"pad":"%s"}\n' % (t, b"x" * 10_000) for t in range(1, 2001))
+        async with session.post(f"{url}/publish", data=body, headers={"Tick-Run": "stalled"}) as answer:
+            assert (await answer.json())["accepted"] == 2000
+        for reader in (other, stalled):
+            got = 0
+            while got < 2000:
+                got += 1
+                assert json.loads(await reader.content.readline())["t"] == got
 
 
 async def test_who_may_publish(server: Uvicorn, session: aiohttp.ClientSession) -> None:
@@ -355,6 +383,18 @@ async def test_the_lifespan_of_one_that_is_served_as_it_is() -> None:
         assert failed["type"] == "lifespan.startup.failed" and "one life" in failed["message"]
         with pytest.raises(NotImplementedError):
             await app({"type": "other"}, asked.get, told.put)
+
+
+def test_it_is_an_application_to_type_checkers() -> None:
+    """mypy reads this, too."""
+    needs.module("starlette")
+    from fastapi import FastAPI
+    from starlette.applications import Starlette
+    from starlette.routing import Mount
+
+    gateway = Gateway()
+    FastAPI().mount("/sim", gateway.asgi())
+    Starlette(routes=[Mount("/sim", app=gateway.asgi())])
 
 
 # ---- the how-to ----

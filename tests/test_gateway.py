@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import os
 import signal
 import socket
 import sys
@@ -22,7 +23,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from tick_gateway import Gateway, GatewayError
 from tick_gateway.bus import TickBus
-from tick_gateway.errors import Conflict, InboxFull, NotServing, RunClosed, SettingError
+from tick_gateway.errors import Conflict, InboxFull, Locked, NotServing, RunClosed, SettingError
 
 from . import history_files
 from .process import PATIENCE, Running
@@ -160,6 +161,29 @@ async def test_a_mounted_one_keeps_ticks_until_its_application_starts() -> None:
             assert [tick["t"] for tick in await answer.json()] == [3, 4, 6]  # what memory holds of them
     with pytest.raises(NotServing, match="closed"):
         gateway.publish({"t": 7})
+
+
+async def test_its_own_application_served_elsewhere_does_so_too() -> None:
+    """And may have routes of one's own, also where it listens by itself."""
+    gateway = here(inbox=5)
+    app = gateway.app
+    for t in range(5):
+        gateway.publish({"t": t})
+    with pytest.raises(InboxFull, match="has not started"):
+        gateway.publish({"t": 5})
+    async with TestClient(TestServer(app, host="127.0.0.1")) as client:
+        assert gateway.state == "serving"
+        async with client.get("/incremental") as answer:
+            assert [tick["t"] for tick in await answer.json()] == [0, 1, 2, 3, 4]
+    other = here()
+
+    async def own(request: web.Request) -> web.Response:
+        return web.json_response({"t": -1})
+
+    other.app.router.add_get("/own", own)
+    async with other:
+        with await asyncio.to_thread(urlopen, f"{other.url}own") as mine:
+            assert json.load(mine) == {"t": -1}
 
 
 async def test_what_was_published_before_the_start_is_stored(tmp_path: Path) -> None:
@@ -346,6 +370,21 @@ def test_a_port_that_an_earlier_gateway_of_this_process_has() -> None:
         assert refused.value.name == "port"
         assert f"in use: {earlier!r} of this process has it; close() that one first" in str(refused.value)
     with Gateway.in_thread(host="127.0.0.1", port=port):
+        pass
+
+
+def test_a_history_that_an_earlier_gateway_of_this_process_has(tmp_path: Path) -> None:
+    with here(data=tmp_path / "history") as earlier:
+        with pytest.raises(Locked) as refused:
+            here(data=tmp_path / "there" / ".." / "history")
+        assert f"in use by process {os.getpid()}: {earlier!r} of this process has it; close() that" in str(
+            refused.value
+        )
+    unbegun = here(data=tmp_path / "history")
+    with pytest.raises(Locked, match="<Gateway not started> of this process has it"):
+        here(data=tmp_path / "history")
+    unbegun.close()
+    with here(data=tmp_path / "history"):
         pass
 
 

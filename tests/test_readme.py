@@ -231,7 +231,7 @@ def test_a_post_that_does_not_end(server: GatewayProcess) -> None:
 
 
 def embedded() -> tuple[Block, Block, Block]:
-    first, errors, mounted = blocks(EMBED, "python")
+    first, _, errors, mounted = blocks(EMBED, "python")
     return first, errors, mounted
 
 
@@ -242,6 +242,23 @@ def test_a_gateway_in_a_script() -> None:
             assert process.wait() == 0, process.report()
     said = re.search(r"# (raw: .*)", embedded()[1].text)
     assert said is not None and process.stdout.lines == [said[1]]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGTERM there")
+def test_a_container_that_is_stopped() -> None:
+    """The lines that turn SIGTERM into an exit, and a program that would never end."""
+    first, term = blocks(EMBED, "python")[:2]
+    endless = first.text.replace("port=8000", 'port=0, host="127.0.0.1"').replace("range(1000)", "range(1 << 40)")
+    endless = endless.replace("    for t", "    print(gateway.url, flush=True)\n    for t")
+    with Running([sys.executable, "-c", term.text + endless], env={"PYTHONPATH": str(ROOT)}) as process:
+        said = process.stdout.find(r"(http://127.0.0.1:\d+)/")
+        assert said is not None, process.report()
+        with urlopen(f"{said[1]}/ndjson?lag=skip", timeout=PATIENCE) as answer:
+            answer.readline()
+            process.process.terminate()
+            *_, last = (line for line in answer if line.strip())
+        assert process.wait() == 0, process.report()
+    assert json.loads(last)["reason"] == "shutdown"
 
 
 def test_a_mounted_gateway() -> None:

@@ -19,6 +19,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from tests.process import GatewayProcess, Running, publish
 from tests.sockets import CLOSE, UPGRADE, Follower, Peer, ask, chunk, frame, request
+from tests.test_settings import KUBERNETES
 from tick_gateway import Gateway, GatewayError
 from tick_gateway.cli import main
 from tick_gateway.errors import HistoryError, InboxFull, Locked, NotFound, SettingError
@@ -141,6 +142,11 @@ def test_a_history_that_cannot_be_had_in_python(tmp_path: Path) -> None:
             Gateway.in_thread(port=0, data=str(tmp_path / name))
         error = caught.value
         assert error.__cause__ is None and (error.__context__ is None or error.__suppress_context__)
+
+
+def test_beside_a_service_of_its_name_in_kubernetes() -> None:
+    with GatewayProcess("serve", env=KUBERNETES) as gateway:
+        assert ask(gateway.port, request("GET", "/healthz")).status == 200
 
 
 def test_a_bad_variable_of_a_process() -> None:

@@ -291,14 +291,14 @@ class Damaged(HistoryError):
 
 
 class Locked(HistoryError):
-    """Another process keeps history in this directory."""
+    """Another gateway keeps history in this directory; ``holder`` is the number of its process, or empty."""
 
     code = "locked"
 
-    def __init__(self, directory: str, holder: str) -> None:
+    def __init__(self, directory: str, holder: str, advice: str = "one gateway a directory") -> None:
         self.directory, self.holder = directory, holder
         by = f"process {holder}" if holder else "another process"
-        super().__init__(f"{directory} is in use by {by}: one gateway a directory")
+        super().__init__(f"{directory} is in use by {by}: {advice}")
 
 
 class SettingError(GatewayError):

@@ -39,7 +39,7 @@ from typing import Final, Literal, NoReturn, Self, Unpack
 from aiohttp import web
 
 from .asgi import AsgiApp
-from .errors import GatewayError, NotServing, SettingError, WrongProcess
+from .errors import GatewayError, Locked, NotServing, SettingError, WrongProcess
 from .history.catalog import Progress
 from .hub import Hub
 from .server.app import make_app, redirect_to_slash
@@ -86,8 +86,11 @@ class Gateway:
 
     def _set_up(self, settings: Settings, progress: Progress | None = None) -> None:
         self.settings = settings
-        self.hub = Hub(self.settings, progress)
-        self.app = make_app(self.hub)
+        try:
+            self.hub = Hub(self.settings, progress)
+        except Locked as error:
+            raise self._holder_named(error) from None
+        self._app = make_app(self.hub)
         self.url: str | None = None  # where a gateway in a thread listens
         self._place: str | None = None  # where it is mounted
         self._asgi: AsgiApp | None = None
@@ -163,6 +166,14 @@ class Gateway:
 
     # ---- mounted ----
 
+    @property
+    def app(self) -> web.Application:
+        """The aiohttp application, to serve as you like. Once it was asked for, ticks wait in the inbox for its start,
+        as with ``mount``."""
+        if self.state == "new":
+            self.hub.bus.open()
+        return self._app
+
     def mount(self, app: web.Application, prefix: str = "/ticks") -> None:
         """Serve this gateway on an application of yours, below ``prefix``. It starts and stops with it.
 
@@ -175,7 +186,7 @@ class Gateway:
             raise SettingError("prefix", "is empty: serve gateway.app itself to have the gateway at the root")
         self._begin("be mounted")
         app.router.register_resource(redirect_to_slash(path))  # first: the other one takes that address, too
-        app.add_subapp(path, self.app)
+        app.add_subapp(path, self._app)
         self._place = f"below {path}"
         self.hub.bus.open()
 
@@ -191,7 +202,7 @@ class Gateway:
             self._begin("be mounted")
             self._asgi = AsgiApp(self)
             self._place = "on an ASGI application"
-            self._asgi.attach(self.app)
+            self._asgi.attach(self._app)
         return self._asgi
 
     @property
@@ -315,6 +326,16 @@ class Gateway:
                 )
         return error
 
+    def _holder_named(self, error: Locked) -> Locked:
+        """A history that is kept by another gateway of this process."""
+        for other in list(_GATEWAYS):
+            store = other.hub.store
+            if store is not None and store.holds(error.directory):
+                return Locked(
+                    error.directory, error.holder, f"{other!r} of this process has it; close() that one first"
+                )
+        return error
+
     def _serve_in_thread(self, sock: socket.socket) -> None:
         ready = threading.Event()
         self._thread = threading.Thread(target=self._serve, args=(sock, ready), name="tick-gateway", daemon=True)
@@ -329,7 +350,7 @@ class Gateway:
         async def serve() -> None:
             nonlocal served
             self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
-            self._server = Server(self.app, self.settings, self.hub.descriptors)
+            self._server = Server(self._app, self.settings, self.hub.descriptors)
             await self._server.start(sock)
             ready.set()
             try:

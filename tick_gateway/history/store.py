@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO
@@ -71,6 +72,10 @@ class Store:
         """Let the directory go, once the keeper is closed and nobody reads any more."""
         self._reading.close()
         self.release()
+
+    def holds(self, directory: str) -> bool:
+        """Whether this is who holds a directory's lock."""
+        return self._lock is not None and os.path.realpath(directory) == os.path.realpath(self.directory)
 
     def release(self) -> None:
         """Let go of the lock, without more: for a store that was never started."""
