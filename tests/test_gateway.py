@@ -277,7 +277,8 @@ def test_a_script_that_ends_without_closing_keeps_every_tick(tmp_path: Path, end
         follower.close()
     assert len(history_files.lines(tmp_path / "history", "A")) == 1000
     assert script.stdout.lines[1:] == (["21"] if "thread" in end else [])
-    assert script.stderr.text == "" or "ZeroDivisionError" in script.stderr.lines[-1], script.report()
+    said = [line for line in script.stderr.lines if not line.startswith("history")]  # that a busy machine's disk lags
+    assert not said or "ZeroDivisionError" in said[-1], script.report()
 
 
 @pytest.mark.parametrize("kept", [False, True])
