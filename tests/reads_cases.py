@@ -392,6 +392,32 @@ async def _range(place: Place, case: Case) -> None:
     _payloads(case, expected, body, form)
     _gaps(response, expected.gaps)
     _caching(place, case, response, case.ask.t1, whole="Tick-Gap" not in response.headers)
+    if "Accept-Ranges" in response.headers:
+        await _bytes(place, case, response.headers["ETag"], body.encode())
+    elif response.headers["Cache-Control"] != "no-store":
+        _same("Content-Encoding" in response.headers, True, "a body that is compressed on its way")
+
+
+async def _bytes(place: Place, case: Case, tag: str, body: bytes) -> None:
+    """What never changes tells its length, and gives any part of itself."""
+    target, random = f"{case.route}?{urlencode(case.parameters)}", Random(str(case))
+    coding = {"Accept-Encoding": case.flavour} if case.flavour else {}
+    head = await request(place.house.port, target, method="HEAD", headers=coding)
+    _same(head.headers["Content-Length"], str(len(body)), "length by HEAD")
+    head.close()
+    first, last = sorted((random.randint(0, len(body) + 3), random.randint(0, len(body) + 3)))
+    texts = {f"{first}-{last}": body[first : last + 1], f"{first}-": body[first:], f"-{last + 1}": body[-last - 1 :]}
+    text, expected = random.choice(list(texts.items()))
+    headers = {"Range": f"bytes={text}", "If-Range": tag} | coding
+    part = await request(place.house.port, target, headers=headers)
+    found = await part.read()
+    if expected:
+        _same((part.status, found), (206, expected), f"bytes {text} of {len(body)}")
+        begin = len(body) - len(expected) if text.startswith("-") else first
+        told = f"bytes {begin}-{begin + len(expected) - 1}/{len(body)}"
+        _same(part.headers["Content-Range"], told, "Content-Range")
+    else:
+        _same((part.status, part.headers["Content-Range"]), (416, f"bytes */{len(body)}"), f"bytes {text}")
 
 
 def _caching(place: Place, case: Case, response: Response, t: int | None, *, whole: bool) -> None:

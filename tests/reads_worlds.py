@@ -116,7 +116,7 @@ class Place:
         listed = (await self.house.json("/segments"))["segments"]
         found: list[Path] = []
         for run in self.world.runs.values():
-            mine = [one for one in listed if one["run"] == run.id][:-1]
+            mine = [one for one in listed if one["run"] == run.id and one["sealed"]][:-1]
             for one in self.random.sample(mine, self.random.randint(0, min(2, len(mine)))):
                 found.append(Path(self.settings["data"]) / run.id / one["name"])
                 for tick in run.ticks:
@@ -135,7 +135,12 @@ class Place:
 async def place(name: str, seed: int, directory: Path) -> AsyncIterator[Place]:
     """A gateway with ticks in it."""
     found = Place(name, seed, directory)
-    with patch("tick_gateway.bus.time", found.clock()), patch("tick_gateway.placing.BEYOND_TIP_WAIT", 0.01):
+    with (
+        patch("tick_gateway.bus.time", found.clock()),
+        patch("tick_gateway.placing.BEYOND_TIP_WAIT", 0.01),
+        patch("tick_gateway.server.bodies._BETWEEN", 700),
+        patch("tick_gateway.server.bodies._MARKS", 9),
+    ):
         await found.house.__aenter__()
         try:
             await found.fill()

@@ -16,6 +16,9 @@ from ..reply import json_reply
 from ..transports import TRANSPORTS
 from ..transports.base import Transport
 from .about import ROUTES_KEY, TRANSPORTS_KEY
+from .bodies import Layouts
+from .growing import STATES_KEY, States
+from .pulls import LAYOUTS_KEY
 from .routes import Route, routes
 
 log = logging.getLogger("tick_gateway")
@@ -37,6 +40,8 @@ def make_app(hub: Hub, transports: tuple[Transport, ...] = TRANSPORTS) -> web.Ap
     table = routes(transports)
     app[ROUTES_KEY] = table
     app[TRANSPORTS_KEY] = transports
+    app[LAYOUTS_KEY] = Layouts()
+    app[STATES_KEY] = States()
     for route in table:
         app.router.add_route(route.method, route.path, _bind(route, hub))
         if route.method == "GET":

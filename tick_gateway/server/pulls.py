@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
@@ -18,19 +19,21 @@ from ..transports.base import first_frame_only, pull_coding, query_of
 from ..transports.pull import PULL_HEADERS, answer, gap_header, wants_ndjson
 from ..waiting import batches_of, until_done
 from ..wire.compression import Coding
-from .ranges import Body, Range, Vanished, lower_bound, send
+from .bodies import Body, Layout, Layouts, asked, send, send_part
+from .ranges import Range, Vanished, lower_bound
 
 IMMUTABLE = "public, max-age=31536000, immutable"
+LAYOUTS_KEY = web.AppKey("tick_gateway.layouts", Layouts)
 
 
 async def range_(request: web.Request, hub: Hub) -> web.StreamResponse:
     """``GET /range``: streamed portion by portion, so that a slow reader keeps nothing alive that memory lets go."""
     query = query_of(request)
     hub.refresh()
-    ndjson = wants_ndjson(request, query, default=True)
-    headers = PULL_HEADERS | {"Content-Type": "application/x-ndjson" if ndjson else "application/json"}
+    form = "ndjson" if wants_ndjson(request, query, default=True) else "json"
+    headers = PULL_HEADERS | {"Content-Type": "application/x-ndjson" if form == "ndjson" else "application/json"}
     if _run_name(query) is None and hub.bus.ring.newest is None:
-        return web.Response(body=b"" if ndjson else b"[]", headers=headers)
+        return web.Response(body=b"" if form == "ndjson" else b"[]", headers=headers)
     run = hub.bus.run(_run_name(query))
     # Stored blocks are compressed already, whatever the settings say of compression.
     wants_zstd = choose(request.headers.get("Accept-Encoding", ""), "zstd", "gzip") == "zstd"
@@ -38,7 +41,7 @@ async def range_(request: web.Request, hub: Hub) -> web.StreamResponse:
     private = first_frame_only(request)
     wants_zstd = wants_zstd and query.format is None and not private
     low = await lower_bound(hub.feed, run, query)
-    wanted = Range(hub.feed, hub.fanout.encoder, run, query, low, zstd=wants_zstd, ndjson=ndjson)
+    wanted = Range(hub.feed, hub.fanout.encoder, run, query, low, zstd=wants_zstd, form=form)
     headers["Tick-Run"] = run.id
     coding = None if wanted.zstd else pull_coding(request, hub)
     if name := "zstd" if wanted.zstd else _name(coding):
@@ -46,15 +49,52 @@ async def range_(request: web.Request, hub: Hub) -> web.StreamResponse:
     if wanted.gaps:
         headers["Tick-Gap"] = gap_header(wanted.gaps)
     elif query.run is not None and query.t1 is not None and _stored(hub, run, query.t1):
-        what = f"{low} {wanted.high} {query.t1} {query.view} {query.limit} {ndjson} {name} {wanted.zstd}"
+        what = f"{low} {wanted.high} {query.t1} {query.view} {query.limit} {form} {name} {wanted.zstd}"
         if (fresh := _immutable(request, run, what, headers, weak=bool(name), private=private)) is not None:
             return fresh
-    response = web.StreamResponse(headers=headers)
+        if coding is None:
+            try:
+                layout = await request.app[LAYOUTS_KEY].get(headers["ETag"], wanted)
+            except Vanished:
+                return await range_(request, hub)  # some of it turned out to be damaged: now it is told as a gap
+            return await _of_known_length(request, wanted, layout, headers)
+    return await _respond(request, web.StreamResponse(headers=headers), lambda body: send(body, wanted), coding)
+
+
+async def _of_known_length(
+    request: web.Request, wanted: Range, layout: Layout, headers: dict[str, str]
+) -> web.StreamResponse:
+    """A range that never changes: its length is told, and any part of its bytes can be asked for, where they are not
+    those of a coding, which may come out otherwise the next time."""
+    part = None
+    if not wanted.zstd:
+        headers["Accept-Ranges"] = "bytes"
+        part = asked(request, layout.size, headers["ETag"])
+    if part is None:
+        response = web.StreamResponse(headers=headers)
+        response.content_length = layout.size
+        return await _respond(request, response, lambda body: send(body, wanted))
+    if part.begin >= layout.size:
+        headers = {"Content-Range": f"bytes */{layout.size}", "Cache-Control": "no-store"}
+        return web.Response(status=416, headers=headers)
+    headers["Content-Range"] = f"bytes {part.begin}-{part.end - 1}/{layout.size}"
+    response = web.StreamResponse(status=206, headers=headers)
+    response.content_length = part.end - part.begin
+    return await _respond(request, response, lambda body: send_part(body, wanted, layout, part))
+
+
+async def _respond(
+    request: web.Request,
+    response: web.StreamResponse,
+    write: Callable[[Body], Awaitable[None]],
+    coding: Coding | None = None,
+) -> web.StreamResponse:
+    """Send the head, and the body where there is one."""
     await response.prepare(request)
     if request.method == "HEAD":
         return response
     try:
-        await send(Body(response, coding), wanted)
+        await write(Body(response, coding))
     except Vanished:
         if request.transport is not None:
             request.transport.abort()  # half sent: a clean end would make the answer look whole
@@ -75,7 +115,7 @@ def _name(coding: Coding | None) -> str:
 def _stored(hub: Hub, run: Run, t: int) -> bool:
     """Whether what lies up to ``t`` will never change: it is stored, and no tick can come below it."""
     shelf = hub.feed.archive.shelves.get(run.id)
-    return shelf is not None and shelf.last is not None and (t <= shelf.last or run.over)
+    return shelf is not None and shelf.last is not None and (t <= shelf.last or (run.over and shelf.last >= run.shown))
 
 
 def _immutable(

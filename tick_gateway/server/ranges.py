@@ -6,12 +6,10 @@ What is lost after that cannot be told any more, and ends the answer with a brok
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 import zstandard
-from aiohttp import web
 
 from ..cursor import Look, Span
 from ..feed import Feed
@@ -21,13 +19,11 @@ from ..params import Query
 from ..ring import Batch, Run
 from ..tick import Position
 from ..variant import Encoder
-from ..view import Payload, arrays, full_arrays
+from ..view import Payload, View, arrays, full_arrays
 from ..waiting import batches_of, position_of, until_done
-from ..wire.compression import ZSTD_MAGIC, Coding
 from ..wire.ndjson import lines
 
 _READ_BYTES: Final = 1 << 20  # of stored blocks at once
-_LARGE: Final = 16 << 10  # bytes: above, compressing takes longer than the loop should stand still
 
 
 class Vanished(Exception):
@@ -39,21 +35,23 @@ class Range:
 
     Args:
         low: the ``t`` that the range begins behind.
+        form: of the body.
 
     Attributes:
+        plain: the body is the ticks' lines as they were published.
         zstd: the body is a row of zstd frames.
         gaps: what of the range is gone, known before the first byte.
     """
 
     def __init__(
-        self, feed: Feed, encoder: Encoder, run: Run, query: Query, low: int, *, zstd: bool, ndjson: bool
+        self, feed: Feed, encoder: Encoder, run: Run, query: Query, low: int, *, zstd: bool, form: str
     ) -> None:
         self.feed = feed
         self.encoder = encoder
         self.run = run
         self.query = query
-        self.ndjson = ndjson
-        self.plain = query.view.plain and ndjson and query.limit is None
+        self.form = form
+        self.plain = query.view.plain and form == "ndjson" and query.limit is None
         self.zstd = zstd and self.plain and run.id in feed.archive.shelves
         self.low, self.high = low, _high(run, query)
         self.gaps = feed.gaps(run, self.low, self.high)
@@ -71,9 +69,10 @@ class Range:
                 raise Vanished
         return piece
 
-    def row(self, piece: Look, most: int) -> list[Entry]:
-        """Whole blocks from a piece on, about so many bytes of frames; none where it is cut by the range's edges."""
-        if piece.entry.first <= self.low or piece.entry.last > self.high:
+    def row(self, piece: Span | Look, t: int, most: int = _READ_BYTES) -> list[Entry]:
+        """Whole blocks from a piece on, the next one after ``t``, about so many bytes of frames; none where it is cut
+        by that place, which need not be a block's end, or by the range's."""
+        if not isinstance(piece, Look) or piece.entry.first <= t or piece.entry.last > self.high:
             return []
         return self.feed.archive.shelf(self.run).row(piece.entry, self.high, most)
 
@@ -100,152 +99,194 @@ async def lower_bound(feed: Feed, run: Run, query: Query) -> int:
     return max(bounds, default=first - 1 if first is not None else run.shown)
 
 
-class Body:
-    """The body of an answer, compressed on its way where that was asked for, for this client alone."""
+class Mark(NamedTuple):
+    """A place in a body at which its making can begin: behind so many bytes, the tick ``t``, and so many ticks."""
 
-    def __init__(self, response: web.StreamResponse, coding: Coding | None) -> None:
-        self._response = response
-        self._stream = coding.stream() if coding is not None else None
-
-    async def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Send content on; returns when there is room for more."""
-        if self._stream is not None:
-            compress = self._stream.compress
-            if len(data) > _LARGE:
-                data = await asyncio.get_running_loop().run_in_executor(None, compress, data)
-            else:
-                data = compress(data)
-        if data:
-            await self._response.write(data)
-
-    async def end(self) -> None:
-        """Send what the compressor holds back."""
-        if self._stream is not None:
-            await self._response.write(self._stream.flush())
+    offset: int
+    t: int
+    ticks: int
 
 
-async def send(response: Body, wanted: Range) -> None:
-    """Write a range's body.
+class Part(NamedTuple):
+    """A piece of a body, of ``size`` bytes (``data`` None: only its size was asked for).
+
+    ``mark``: the place behind it, its offset left out; None: the body cannot be begun there.
+    """
+
+    data: bytes | bytearray | None
+    size: int
+    mark: Mark | None = None
+
+
+def begin(wanted: Range) -> Mark:
+    """The place at which a body begins."""
+    return Mark(0, wanted.low, 0)
+
+
+def parts(wanted: Range, mark: Mark, *, sizes: bool = False) -> AsyncIterator[Part]:
+    """A range's body from a mark on.
+
+    Args:
+        sizes: only they are wanted, so what need not be read is not.
 
     Raises:
         Vanished: see ``Range.next``.
     """
     if wanted.zstd:
-        await _send_frames(response, wanted)
-    elif wanted.plain:
-        await _send_lines(response, wanted)
-    else:
-        await _send_rendered(response, wanted)
-    await response.end()
+        return _frames(wanted, mark, sizes=sizes)
+    return _lines_as_they_are(wanted, mark, sizes=sizes) if wanted.plain else _rendered(wanted, mark)
 
 
-async def _send_frames(response: Body, wanted: Range) -> None:
-    """Whole blocks as they lie on disk, the two at the edges made anew.
-
-    Each write ends with the first bytes of the next frame: some decoders fail on a read that ends where a frame does.
-    """
-    piece, begin = wanted.next(wanted.low), 0
-    if piece is None:
-        await response.write(_compressed(b""))
-    while piece is not None:
-        frames, t = await _frames(wanted, piece)
-        piece = wanted.next(t)
-        if piece is not None:
-            frames += ZSTD_MAGIC
-        await response.write(memoryview(frames)[begin:])
-        begin = len(ZSTD_MAGIC)
-        await asyncio.sleep(0)  # others have their turn, however fast this one reads
-
-
-async def _frames(wanted: Range, piece: Span | Look) -> tuple[bytearray, int]:
-    """What comes next as zstd frames, and the last ``t`` in it."""
-    row = wanted.row(piece, _READ_BYTES) if isinstance(piece, Look) and piece.entry.raw else []
-    if row:
-        got = wanted.feed.archive.frames(wanted.run, row)
-        if isinstance(got, Load):
-            await until_done(got)
-            if got.frames is None:
-                raise Vanished
-            got = bytearray(got.frames)  # others may have asked for the same
-        return got, row[-1].last
-    spans = await _spans(wanted, piece)
-    return bytearray(_compressed(_lines(spans))), _last(piece)
-
-
-async def _send_lines(response: Body, wanted: Range) -> None:
-    """Lines as they were published; whole blocks are not taken apart."""
-    t = wanted.low
+async def _frames(wanted: Range, mark: Mark, *, sizes: bool) -> AsyncIterator[Part]:
+    """Whole blocks as they lie on disk, the two at the edges made anew."""
+    t, nothing = mark.t, True
     while (piece := wanted.next(t)) is not None:
-        row = wanted.row(piece, _READ_BYTES) if isinstance(piece, Look) else []
-        if row:
+        row = wanted.row(piece, t)
+        if not row or not row[0].raw:
+            data = _compressed(_lines(await _spans(wanted, piece, t)))
+            yield Part(data, len(data))
+        elif sizes:
+            yield Part(None, sum(entry.frame for entry in row), Mark(0, row[-1].last, 0))
+        else:
+            frames = await _stored_frames(wanted, row)
+            yield Part(frames, len(frames), Mark(0, row[-1].last, 0))
+        t, nothing = row[-1].last if row and row[0].raw else _last(piece), False
+    if nothing:
+        data = _compressed(b"")
+        yield Part(data, len(data))
+
+
+async def _stored_frames(wanted: Range, row: Sequence[Entry]) -> bytearray:
+    got = wanted.feed.archive.frames(wanted.run, row)
+    if not isinstance(got, Load):
+        return got
+    await until_done(got)
+    if got.frames is None:
+        raise Vanished
+    return bytearray(got.frames)  # others may have asked for the same
+
+
+async def _lines_as_they_are(wanted: Range, mark: Mark, *, sizes: bool) -> AsyncIterator[Part]:
+    """Lines as they were published; whole blocks are not taken apart."""
+    t = mark.t
+    while (piece := wanted.next(t)) is not None:
+        row = wanted.row(piece, t)
+        if row and sizes:
+            for entry in row:
+                yield Part(None, entry.size, Mark(0, entry.last, 0))
+        elif row:
             load = wanted.feed.archive.lines(wanted.run, row)
             await until_done(load)
             if load.lines is None:
                 raise Vanished
-            for lines_of_block in load.lines:
-                await response.write(lines_of_block)
-            t = row[-1].last
+            for entry, data in zip(row, load.lines, strict=True):
+                yield Part(data, len(data), Mark(0, entry.last, 0))
         else:
-            await response.write(_lines(await _spans(wanted, piece)))
-            t = _last(piece)
-        await asyncio.sleep(0)
+            data = _lines(await _spans(wanted, piece, t))
+            yield Part(data, len(data), Mark(0, _last(piece), 0))
+        t = row[-1].last if row else _last(piece)
+
+
+async def _rendered(wanted: Range, mark: Mark) -> AsyncIterator[Part]:
+    """Ticks through a view, in the form that was asked for."""
+    view, ticks = wanted.query.view, mark.ticks
+    form = FORMS[wanted.form](view)
+    head = form.begin() if not mark.offset else b""
+    form.begun = bool(mark.ticks)
+    if head:
+        yield Part(head, len(head))
+    async for span, most in spans(wanted, mark):
+        payloads = wanted.encoder.payloads(view, span, most)
+        ticks += len(payloads)
+        data = form.more(payloads)
+        yield Part(data, len(data), Mark(0, span.position.t, ticks) if form.whole else None)
+    data = form.end()
+    yield Part(data, len(data))
+
+
+async def spans(wanted: Range, mark: Mark) -> AsyncIterator[tuple[Span, int | None]]:
+    """The ticks of a range from a mark on, and how many of those that pass its view may be taken, up to the limit."""
+    view, limit, t, ticks = wanted.query.view, wanted.query.limit, mark.t, mark.ticks
+    while (limit is None or ticks < limit) and (piece := wanted.next(t)) is not None:
+        found, t = await _spans(wanted, piece, t), _last(piece)
+        for span in found:
+            left = None if limit is None else limit - ticks
+            yield span, left
+            if limit is not None:
+                ticks += min(sum(view.passes(tick.t) for tick in span.ticks), limit - ticks)
+
+
+class Lines:
+    """NDJSON: a message a line."""
+
+    def __init__(self, view: View) -> None:
+        self.begun = False
+        self._batch = view.batch
+        self._pending: Sequence[Payload] = ()
+
+    def begin(self) -> bytes:
+        """What stands before the first tick."""
+        return b""
+
+    def more(self, payloads: Sequence[Payload]) -> bytes:
+        """These ticks, as far as they make full messages together with those of before."""
+        messages, self._pending = full_arrays([*self._pending, *payloads], self._batch)
+        return self._join(messages)
+
+    def end(self) -> bytes:
+        """What is left."""
+        return self._join(arrays(self._pending, self._batch))
+
+    @property
+    def whole(self) -> bool:
+        """Whether nothing is held back, so that a body can be begun here."""
+        return not self._pending
+
+    def _join(self, messages: Sequence[Payload]) -> bytes:
+        return lines(messages) if messages else b""
+
+
+class Array(Lines):
+    """One JSON array of messages."""
+
+    def begin(self) -> bytes:
+        return b"["
+
+    def end(self) -> bytes:
+        return super().end() + b"]"
+
+    def _join(self, messages: Sequence[Payload]) -> bytes:
+        if not messages:
+            return b""
+        begun, self.begun = self.begun, True
+        return (b"," if begun else b"") + b",".join([message.data for message in messages])
+
+
+FORMS: Final[dict[str, type[Lines]]] = {"ndjson": Lines, "json": Array}
 
 
 def _compressed(data: bytes) -> bytes:
     return zstandard.ZstdCompressor(level=3).compress(data)
 
 
-def _lines(spans: Sequence[Span]) -> bytes:
-    return b"\n".join([tick.data for span in spans for tick in span.ticks] + [b""])
+def _lines(found: Sequence[Span]) -> bytes:
+    return b"\n".join([tick.data for span in found for tick in span.ticks] + [b""])
 
 
 def _last(piece: Span | Look) -> int:
     return piece.entry.last if isinstance(piece, Look) else piece.position.t
 
 
-async def _spans(wanted: Range, piece: Span | Look) -> list[Span]:
-    """A piece's ticks as far as they are in the range."""
+async def _spans(wanted: Range, piece: Span | Look, t: int) -> list[Span]:
+    """A piece's ticks after ``t``, as far as they are in the range."""
     if isinstance(piece, Span):
         return [piece]
     batches = await batches_of(wanted.feed, piece)
     if batches is None:
         raise Vanished
-    spans = [_cut(batch, wanted.low, wanted.high) for batch in batches]
-    return [span for span in spans if span.begin < span.end]
+    found = [_cut(batch, t, wanted.high) for batch in batches]
+    return [span for span in found if span.begin < span.end]
 
 
 def _cut(batch: Batch, low: int, high: int) -> Span:
     return Span(batch, batch.index_after(low), batch.index_after(high))
-
-
-async def _send_rendered(response: Body, wanted: Range) -> None:
-    """Ticks through a view, as lines or as one JSON array."""
-    ndjson, batch = wanted.ndjson, wanted.query.view.batch
-    pending: Sequence[Payload] = ()
-    separator = b"" if ndjson else b"["
-
-    async def write(messages: Sequence[Payload]) -> None:
-        nonlocal separator
-        if messages:
-            await response.write(lines(messages) if ndjson else separator + b",".join([m.data for m in messages]))
-            separator = b","
-        await asyncio.sleep(0)  # others have their turn, however fast this one reads
-
-    async for some in _payloads(wanted):
-        messages, pending = full_arrays([*pending, *some], batch)
-        await write(messages)
-    await write(arrays(pending, batch))
-    if not ndjson:
-        await response.write(b"[]" if separator == b"[" else b"]")
-
-
-async def _payloads(wanted: Range) -> AsyncIterator[list[Payload]]:
-    """The range's ticks as its view shows them, in portions, up to the limit."""
-    view, left = wanted.query.view, wanted.query.limit
-    t = wanted.low
-    while left != 0 and (piece := wanted.next(t)) is not None:
-        t = _last(piece)
-        for span in await _spans(wanted, piece):
-            some = wanted.encoder.payloads(view, span, left)
-            yield some
-            left = None if left is None else left - len(some)

@@ -1,15 +1,15 @@
-"""``/segments``: the sealed files of history, as they lie on disk, so that a mirror or a CDN can hold all of it.
+"""``/segments``: the files of history, so that a mirror or a CDN can hold all of it.
 
-A sealed file never changes. The one that is still written to is not among them; what is in it comes by ``/range``, or
-live. All of a file is held against what was written before any of it goes out, and what goes out is the file that was
-looked at, whatever takes its place meanwhile.
+A sealed file never changes, and comes as it lies on disk. All of it is held against what was written before any of it
+goes out, and what goes out is the file that was looked at, whatever takes its place meanwhile. The one that is still
+written to is given otherwise: see ``growing``.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import IO, Final
 
 from aiohttp import web
@@ -17,48 +17,69 @@ from aiohttp import web
 from ..errors import Damaged, NotFound
 from ..history.sealed import open_sealed
 from ..history.shelf import Shelf
-from ..history.volume import Segment, stamp_of
+from ..history.volume import Segment, segment_name, stamp_of
 from ..hub import Hub
 from ..reply import json_reply
+from ..ring import Batch, Run
 from ..transports.base import check_run, query_of
+from .growing import growing
 
 _CHUNK_BYTES: Final = 256 * 1024
 
 
 @dataclass(slots=True)
-class Sealed:
-    """A sealed file: its run, and what lies in it."""
+class File:
+    """A file of a run, and what lies in it.
 
-    run: str
-    segment: Segment
+    Attributes:
+        segment: where its closed blocks lie; None: it has none yet.
+        closed: the highest ``t`` in these.
+        open: the batches of its open block.
+    """
+
+    run: Run
+    name: str
+    segment: Segment | None
     first: int
     last: int
     count: int
+    closed: int
+    sealed: bool = True
+    open: list[Batch] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, object]:
-        name = self.segment.name
+        size = self.segment.size if self.segment is not None and self.sealed else None
         return {
-            "run": self.run, "name": name, "path": f"segments/{self.run}/{name}", "first": self.first,
-            "last": self.last, "count": self.count, "bytes": self.segment.size,
+            "run": self.run.id, "name": self.name, "path": f"segments/{self.run.id}/{self.name}", "first": self.first,
+            "last": self.last, "count": self.count, "bytes": size, "sealed": self.sealed,
         }  # fmt: skip
 
 
-def sealed(shelf: Shelf, *, newest: bool) -> list[Sealed]:
-    """A run's sealed files, oldest first; of the ``newest`` run, and of one whose end is not written yet, the last file
-    is still written to."""
-    found: list[Sealed] = []
-    for file in shelf.entries.files:
-        if isinstance(file.volume, Segment):
-            found.append(Sealed(shelf.run.id, file.volume, file.first, file.last, file.ticks))
-    last = found[-1].segment if found else None
-    open_ = last is not None and not last.sealed and (newest or not shelf.run.restored)
-    return found[:-1] if open_ else found
+def files(shelf: Shelf, *, newest: bool) -> list[File]:
+    """A run's files, oldest first; of the ``newest`` run, and of one whose end is not written yet, the last file is
+    still written to."""
+    run, batches = shelf.run, list(shelf.open)
+    found = [
+        File(run, file.volume.name, file.volume, file.first, file.last, file.ticks, file.last)
+        for file in shelf.entries.files
+        if isinstance(file.volume, Segment)
+    ]
+    last = found[-1] if found else None
+    if last is not None and last.segment is not None and not last.segment.sealed:
+        last.sealed = not batches and not newest and run.restored
+    if batches and (last is None or last.sealed):
+        first = batches[0].first
+        found.append(last := File(run, segment_name(first), None, first, first, 0, -1, sealed=False))
+    if batches and last is not None:
+        last.open, last.last = batches, batches[-1].last
+        last.count += sum(len(batch.ticks) for batch in batches)
+    return found
 
 
-def _all(hub: Hub, run: str | None) -> list[Sealed]:
+def _all(hub: Hub, run: str | None) -> list[File]:
     newest = hub.bus.ring.newest
     shelves = [shelf for shelf in hub.feed.archive.shelves.values() if run in (None, shelf.run.id)]
-    return [one for shelf in shelves for one in sealed(shelf, newest=shelf.run is newest)]
+    return [one for shelf in shelves for one in files(shelf, newest=shelf.run is newest)]
 
 
 async def segments(request: web.Request, hub: Hub) -> web.StreamResponse:
@@ -73,33 +94,31 @@ async def segment(request: web.Request, hub: Hub) -> web.StreamResponse:
     """``GET /segments/{run}/{name}``: one of them, or a range of its bytes (RFC 9110, section 14)."""
     query_of(request)
     run, name = request.match_info["run"], request.match_info["name"]
-    for one in _all(hub, run):
-        if one.segment.name == name:
-            break
-    else:
-        raise NotFound(f"no sealed file {name:.80} of run {run:.80}; see /segments")
-    file, crc = await _open(hub, one)
+    one = next((one for one in _all(hub, run) if one.name == name), None)
+    if one is None:
+        raise NotFound(f"no file {name:.80} of run {run:.80}; see /segments")
+    if one.segment is None or not one.sealed:
+        return await growing(request, hub, one.run, (one.first, one.closed), one.open)
+    file, crc = await _open(hub, run, one.segment)
     try:
         return await _send(request, file, one.segment.size, f"{one.segment.size:x}-{crc:08x}")
     finally:
         file.close()
 
 
-async def _open(hub: Hub, one: Sealed) -> tuple[IO[bytes], int]:
+async def _open(hub: Hub, run: str, segment: Segment) -> tuple[IO[bytes], int]:
     """The file, all of it checked, and its CRC."""
-    archive, segment = hub.feed.archive, one.segment
-    shelf = archive.shelves.get(one.run)
+    archive = hub.feed.archive
+    shelf = archive.shelves.get(run)
     blocks = shelf.entries.of(segment) if shelf is not None else []
     try:
-        return await asyncio.to_thread(open_sealed, segment, one.run, blocks)
+        return await asyncio.to_thread(open_sealed, segment, run, blocks)
     except (Damaged, OSError) as error:
         if segment.retired:
-            raise NotFound(f"{segment.name} of run {one.run} was just deleted; see /segments") from None
+            raise NotFound(f"{segment.name} of run {run} was just deleted; see /segments") from None
         problem = str(error.strerror if isinstance(error, OSError) else error)
-        archive.tell(f"{one.run}/{segment.name} cannot be given out: {problem}")
-        raise Damaged(
-            f"{segment.name} of run {one.run} is not what was written, and is not given out: {problem}"
-        ) from None
+        archive.tell(f"{run}/{segment.name} cannot be given out: {problem}")
+        raise Damaged(f"{segment.name} of run {run} is not what was written, and is not given out: {problem}") from None
 
 
 async def _send(request: web.Request, file: IO[bytes], size: int, tag: str) -> web.StreamResponse:

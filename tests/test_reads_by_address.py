@@ -1,0 +1,243 @@
+"""What never changes is read by its address, as a file is: lengths, ranges of bytes, and the tools that need them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import zstandard
+
+from tests.conformance.conftest import OpenHouse, open_house
+from tests.conformance.house import House
+from tests.conformance.raw import request
+from tick_gateway.params import Query
+from tick_gateway.server.ranges import Range, begin, parts
+from tick_gateway.view import View
+
+__all__ = ["open_house"]
+
+COUNT = 900
+
+
+def record(t: int) -> dict[str, Any]:
+    return {"t": t, "x": t / 2, "name": f"n{t * 7919 % 1000}", "agents": [{"id": 1, "x": t}, {"id": 2, "x": -t}]}
+
+
+@pytest.fixture
+async def house(open_house: OpenHouse, tmp_path: Path) -> House:
+    """Sealed files, an open one, and in it an open block."""
+    house = await open_house(data=str(tmp_path), ring=50, block_bytes=8000, segment_bytes=2500, fsync="never")
+    await fill(house, range(COUNT))
+    return house
+
+
+async def fill(house: House, numbers: Iterable[int]) -> None:
+    for t in numbers:
+        house.gateway.publish(record(t), run="A")
+        if t % 50 == 0:
+            await house.settle()
+    await house.hub.settled()
+    await house.settle()
+
+
+def lines(body: bytes) -> list[int]:
+    return [json.loads(line)["t"] for line in body.splitlines()]
+
+
+# ---- /segments ----
+
+
+async def test_the_open_file_comes_in_whole_frames(house: House) -> None:
+    count = COUNT
+    while (listed := (await house.json("/segments"))["segments"])[-1]["sealed"]:  # nothing is open just now
+        await fill(house, [count])
+        count += 1
+    assert [one["sealed"] for one in listed] == [True] * (len(listed) - 1) + [False]
+    assert len(listed) > 2 and listed[-1]["bytes"] is None
+    numbers: list[int] = []
+    for one in listed:
+        response = await house.get(f"/{one['path']}")
+        assert response.headers["Cache-Control"] == ("no-store" if one is listed[-1] else IMMUTABLE)
+        body = await response.read()
+        assert len(body) == int(response.headers["Content-Length"])
+        head = await house.get(f"/{one['path']}", method="HEAD")
+        assert head.headers["Content-Length"] == response.headers["Content-Length"]
+        found = lines(zstandard.ZstdDecompressor().stream_reader(body, read_across_frames=True).read())
+        assert (found[0], found[-1], len(found)) == (one["first"], one["last"], one["count"])
+        numbers += found
+    assert numbers == list(range(count)), "each once"
+
+
+IMMUTABLE = "public, max-age=31536000, immutable"
+
+
+async def test_a_run_that_has_nothing_but_an_open_block(open_house: OpenHouse, tmp_path: Path) -> None:
+    house = await open_house(data=str(tmp_path))
+    await fill(house, range(5, 30))
+    (one,) = (await house.json("/segments"))["segments"]
+    assert (one["name"], one["first"], one["last"], one["count"]) == ("0000000000000005.jsonl.zst", 5, 29, 25)
+    body = await (await house.get(f"/{one['path']}")).read()
+    assert lines(zstandard.ZstdDecompressor().stream_reader(body, read_across_frames=True).read()) == list(range(5, 30))
+
+
+async def test_the_open_file_while_it_grows(house: House) -> None:
+    """Whenever it is asked for, each tick is in it once."""
+    for t in range(COUNT, COUNT + 200, 20):
+        await fill(house, range(t, t + 20))
+        one = (await house.json("/segments"))["segments"][-1]
+        if one["sealed"]:
+            continue
+        body = await (await house.get(f"/{one['path']}")).read()
+        found = lines(zstandard.ZstdDecompressor().stream_reader(body, read_across_frames=True).read())
+        assert found == list(range(one["first"], t + 20))
+
+
+async def test_parts_of_the_open_file_belong_together(house: House) -> None:
+    """Who asked how long it is, and then for its parts, gets one state of it, whatever is stored meanwhile."""
+    await fill(house, range(COUNT, COUNT + 3))
+    path = "/" + (await house.json("/segments"))["segments"][-1]["path"]
+    head = await house.get(path, method="HEAD")
+    size, body = int(head.headers["Content-Length"]), b""
+    for first in range(0, size, 700):
+        await fill(house, [COUNT + 3 + first])
+        part = await house.get(path, Range=f"bytes={first}-{min(first + 699, size - 1)}")
+        assert part.status == 206
+        body += await part.read()
+    found = lines(zstandard.ZstdDecompressor().stream_reader(body, read_across_frames=True).read())
+    assert found == list(range(found[0], COUNT + 3))
+    assert (await house.get(path, Range=f"bytes={size + 10**6}-")).status == 416
+
+
+# ---- /range ----
+
+
+@pytest.mark.parametrize("query", ["", "&format=json", "&fields=x", "&batch=7", "&every=3&limit=40", "&stamp=1"])
+async def test_length_and_bytes_of_a_range(house: House, query: str) -> None:
+    target = f"/range?run=A&t0=3&t1={COUNT - 100}{query}"
+    response = await house.get(target)
+    assert response.headers["Accept-Ranges"] == "bytes"
+    body = await response.read()
+    assert len(body) == int(response.headers["Content-Length"])
+    for first, last in ((0, 0), (5, 4000), (9000, 9001), (0, len(body) + 5), (len(body) - 1, len(body) - 1)):
+        part = await house.get(target, Range=f"bytes={first}-{last}")
+        expected = body[first : last + 1]
+        if expected:
+            assert (part.status, await part.read()) == (206, expected)
+            assert part.headers["Content-Range"] == f"bytes {first}-{first + len(expected) - 1}/{len(body)}"
+
+
+async def test_who_asks_for_bytes_in_another_way_gets_all_or_nothing(house: House) -> None:
+    target = "/range?run=A&t0=3&t1=80"
+    whole = await house.get(target)
+    tag, body = whole.headers["ETag"], await whole.read()
+    for ranges in ("bytes=", "bytes=-", "bytes=5-2", "bytes=0-1,5-9", "lines=0-1", "bytes=a-b"):
+        response = await house.get(target, Range=ranges)
+        assert (response.status, await response.read()) == (200, body), ranges
+    for condition, status in ((tag, 206), ('"other"', 200), ("Sat, 28 Nov 2026 08:00:00 GMT", 200)):
+        response = await house.get(target, Range="bytes=1-2", If_Range=condition)
+        assert response.status == status
+        await response.read()
+    beyond = await house.get(target, Range=f"bytes={len(body)}-")
+    assert (beyond.status, beyond.headers["Content-Range"]) == (416, f"bytes */{len(body)}")
+    assert beyond.headers["Cache-Control"] == "no-store"
+
+
+async def test_frames_tell_their_length_and_give_no_part(house: House) -> None:
+    target = f"/range?run=A&t0=3&t1={COUNT - 100}"
+    response = await house.get(target, Accept_Encoding="zstd")
+    assert "Accept-Ranges" not in response.headers
+    size = int(response.headers["Content-Length"])
+    head = await request(house.port, target, method="HEAD", headers={"Accept-Encoding": "zstd"})
+    assert head.headers["Content-Length"] == str(size)
+    assert lines(await response.read()) == list(range(3, COUNT - 99))
+    whole = await house.get(target, Accept_Encoding="zstd", Range="bytes=0-5")
+    assert whole.status == 200
+    await whole.read()
+
+
+@pytest.mark.parametrize("target", ["/range", "/range?run=A", "/range?t1=50", f"/range?run=A&t1={COUNT + 10}"])
+async def test_what_may_change_has_no_length(house: House, target: str) -> None:
+    response = await house.get(target, Range="bytes=0-5")
+    assert response.status == 200
+    assert "Content-Length" not in response.headers and "Accept-Ranges" not in response.headers
+    await response.read()
+
+
+@pytest.mark.parametrize("view", [View(), View(every=2)])
+@pytest.mark.parametrize("zstd", [False, True])
+async def test_memory_lets_go_while_a_range_is_read(house: House, view: View, zstd: bool) -> None:
+    """What was in memory when it began, and is in the middle of a block when it goes on: each tick comes once."""
+    query = Query(view=view)
+    run = house.hub.bus.run("A")
+    high = COUNT - 1
+    wanted = Range(house.hub.feed, house.hub.fanout.encoder, run, query, COUNT - 30, zstd=zstd, form="ndjson")
+    body = b""
+    async for part in parts(wanted, begin(wanted)):
+        assert part.data is not None
+        body += part.data
+        if high == COUNT - 1:
+            high = COUNT + 399
+            await fill(house, range(COUNT, COUNT + 400))
+            wanted.high = high
+    if wanted.zstd:
+        body = zstandard.ZstdDecompressor().stream_reader(body, read_across_frames=True).read()
+    assert lines(body) == [t for t in range(COUNT - 29, high + 1) if t % query.view.every == 0]
+
+
+# ---- tools ----
+
+
+def _duckdb() -> Any:
+    duckdb = pytest.importorskip("duckdb")
+    pytest.importorskip("duckdb_extensions").import_extension("httpfs")
+    connection = duckdb.connect()
+    connection.load_extension("httpfs")
+    return connection
+
+
+def _pandas(url: str) -> list[int]:
+    pandas = pytest.importorskip("pandas")
+    found = pandas.read_json(url, lines=True, compression="zstd" if url.endswith(".zst") else "infer")
+    return [int(t) for t in found["t"]]
+
+
+def _polars(url: str) -> list[int]:
+    polars = pytest.importorskip("polars")
+    return [int(t) for t in polars.scan_ndjson(url).collect()["t"]]
+
+
+def _polars_read(url: str) -> list[int]:
+    polars = pytest.importorskip("polars")
+    return [int(t) for t in polars.read_ndjson(url)["t"]]
+
+
+def _duckdb_json(url: str) -> list[int]:
+    found = _duckdb().sql(f"select t from read_json('{url}', format='newline_delimited') order by t").fetchall()
+    return [int(t) for (t,) in found]
+
+
+TOOLS: dict[str, Callable[[str], list[int]]] = {
+    "pandas": _pandas,
+    "polars scan": _polars,
+    "polars read": _polars_read,
+    "duckdb": _duckdb_json,
+}
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+async def test_tools_read_a_range_by_its_address(house: House, tool: str) -> None:
+    url = f"http://127.0.0.1:{house.port}/range?run=A&t0=3&t1={COUNT - 100}"
+    assert await asyncio.to_thread(TOOLS[tool], url) == list(range(3, COUNT - 99))
+
+
+@pytest.mark.parametrize("tool", [name for name in TOOLS if name != "polars read"])
+async def test_tools_read_files_by_their_address(house: House, tool: str) -> None:
+    """The sealed ones, and the open one as far as it is stored."""
+    listed = (await house.json("/segments"))["segments"]
+    for one in (listed[0], listed[-1]):
+        found = await asyncio.to_thread(TOOLS[tool], f"http://127.0.0.1:{house.port}/{one['path']}")
+        assert found == list(range(one["first"], one["last"] + 1))

@@ -1,0 +1,160 @@
+"""Sending the body of a range: as it comes, or with its length and from any byte on, where it never changes.
+
+The length of a body is found by going through it once without sending it; of lines as they were published, that needs
+no reading. On the way, places are noted from which the body can be made again, so that a part of it far behind costs no
+more than one at its beginning. Both are kept for whoever asks next.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections import OrderedDict
+from typing import Final, NamedTuple
+
+from aiohttp import web
+
+from ..wire.compression import ZSTD_MAGIC, Coding
+from .ranges import Mark, Range, Vanished, begin, parts
+
+_LARGE: Final = 16 << 10  # bytes: above, compressing takes longer than the loop should stand still
+_PORTION: Final = 128 << 10  # bytes that go to the transport at once
+_KEPT: Final = 64  # layouts
+_MARKS: Final = 1024  # places that one layout notes
+_BETWEEN: Final = 1 << 20  # bytes between two of them, where so many suffice
+_RANGE: Final = re.compile(r"bytes=(\d*)-(\d*)", re.ASCII)
+
+
+class Layout(NamedTuple):
+    """How long a body is, and from where on it can be made."""
+
+    size: int
+    marks: list[Mark]
+
+    def before(self, offset: int) -> Mark:
+        """The nearest place from which on it can be made."""
+        return [mark for mark in self.marks if mark.offset <= offset][-1]
+
+
+class Layouts:
+    """The layouts of bodies that never change, by what names them; those that were asked for last."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[str, Layout] = OrderedDict()
+
+    async def get(self, name: str, wanted: Range) -> Layout:
+        """Raises Vanished where ticks are gone that are to be measured."""
+        found = self._kept.get(name)
+        if found is None:
+            found = self._kept[name] = await measure(wanted)
+            if len(self._kept) > _KEPT:
+                self._kept.popitem(last=False)
+        else:
+            self._kept.move_to_end(name)
+        return found
+
+
+async def measure(wanted: Range) -> Layout:
+    """Go through a body."""
+    size, marks, between = 0, [begin(wanted)], _BETWEEN
+    async for part in parts(wanted, marks[0], sizes=True):
+        size += part.size
+        if part.mark is not None and size - marks[-1].offset >= between:
+            marks.append(part.mark._replace(offset=size))
+            if len(marks) > _MARKS:
+                marks, between = marks[::2], 2 * between
+        await asyncio.sleep(0)  # others have their turn
+    return Layout(size, marks)
+
+
+class Bytes(NamedTuple):
+    """The bytes ``begin`` to ``end`` (not included) of a body."""
+
+    begin: int
+    end: int
+
+
+def asked(request: web.Request, size: int, tag: str) -> Bytes | None:
+    """The part of a body that a request asks for (RFC 9110, section 14); None: all of it. One that begins behind the
+    end has nothing in it."""
+    condition = request.headers.get("If-Range")
+    found = _RANGE.fullmatch(request.headers.get("Range", "").replace(" ", ""))
+    if request.method != "GET" or found is None or found[0] == "bytes=-" or condition not in (None, tag):
+        return None
+    if not found[1]:
+        return Bytes(max(size - int(found[2]), 0), size)
+    first, last = int(found[1]), int(found[2]) if found[2] else size - 1
+    if last < first <= int(found[2] or first):
+        return Bytes(first, first)
+    return None if last < first else Bytes(first, min(last + 1, size))
+
+
+class Body:
+    """The body of an answer, compressed on its way where that was asked for, for this client alone."""
+
+    def __init__(self, response: web.StreamResponse, coding: Coding | None) -> None:
+        self._response = response
+        self._stream = coding.stream() if coding is not None else None
+
+    async def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Send content on; returns when there is room for more."""
+        if self._stream is not None:
+            compress = self._stream.compress
+            if len(data) > _LARGE:
+                data = await asyncio.get_running_loop().run_in_executor(None, compress, data)
+            else:
+                data = compress(data)
+        for at in range(0, len(data), _PORTION):
+            await self._response.write(memoryview(data)[at : at + _PORTION])
+
+    async def end(self) -> None:
+        """Send what the compressor holds back."""
+        if self._stream is not None:
+            await self._response.write(self._stream.flush())
+
+
+async def send(body: Body, wanted: Range) -> None:
+    """Write all of a range's body.
+
+    Of zstd frames, each write ends with the first bytes of the next frame: some decoders fail on a read that ends where
+    a frame does.
+
+    Raises:
+        Vanished: see ``Range.next``.
+    """
+    held: bytearray | bytes | memoryview = b""
+    async for part in parts(wanted, begin(wanted)):
+        assert part.data is not None
+        if wanted.zstd:
+            if held:
+                await body.write(b"".join((held, ZSTD_MAGIC)))
+                held = memoryview(part.data)[len(ZSTD_MAGIC) :]
+            else:
+                held = part.data
+        elif part.data:
+            await body.write(part.data)
+        await asyncio.sleep(0)  # others have their turn, however fast this one reads
+    if held:
+        await body.write(held)
+    await body.end()
+
+
+async def send_part(body: Body, wanted: Range, layout: Layout, part: Bytes) -> None:
+    """Write some bytes of a range's body.
+
+    Raises:
+        Vanished: see ``Range.next``, or the body is not as long as it was.
+    """
+    mark = layout.before(part.begin)
+    at = mark.offset
+    async for one in parts(wanted, mark):
+        assert one.data is not None
+        data = memoryview(one.data)[max(part.begin - at, 0) : max(part.end - at, 0)]
+        if data:
+            await body.write(data)
+        at += one.size
+        if at >= part.end:
+            return
+        await asyncio.sleep(0)
+    if at < part.end:
+        raise Vanished

@@ -1,0 +1,123 @@
+"""The file of a run that is still written to, as ``/segments`` gives it: what was stored of it so far, in whole frames.
+
+On disk it ends in the middle of a frame, which many readers of zstd refuse. So its closed blocks go out as they lie
+there, each checked, and behind them what the open block holds, as a frame of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+import zstandard
+from aiohttp import web
+
+from ..hub import Hub
+from ..params import Query
+from ..ring import Batch, Run
+from .bodies import Body, Bytes, Layout, asked, measure, send_part
+from .ranges import Range, Vanished
+
+_STATES: Final = 8  # of files that are kept
+_HEAD_SECONDS: Final = 2.0  # how old a state may be of which only the length is asked for
+_PARTS_SECONDS: Final = 60.0  # for how long parts of one state can be asked for
+
+
+class State(NamedTuple):
+    """What the file held at a time: its closed blocks, and its open one as a frame."""
+
+    taken: float
+    tag: str
+    closed: Range
+    layout: Layout
+    frame: bytes
+
+
+class States:
+    """States of files, for who asks for one in parts: those belong together. On the loop alone."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[str, State] = OrderedDict()
+
+    def find(self, request: web.Request) -> State | None:
+        """One that is a little older, for who asks for its length, or for parts of it."""
+        state = self._kept.get(request.path)
+        parts = "Range" in request.headers
+        if state is None or not (parts or request.method == "HEAD"):
+            return None
+        return state if time.monotonic() - state.taken < (_PARTS_SECONDS if parts else _HEAD_SECONDS) else None
+
+    def keep(self, request: web.Request, state: State) -> None:
+        """Keep one for who will ask for its parts."""
+        self._kept[request.path] = state
+        self._kept.move_to_end(request.path)
+        if len(self._kept) > _STATES:
+            self._kept.popitem(last=False)
+
+
+STATES_KEY = web.AppKey("tick_gateway.states", States)
+
+
+async def growing(
+    request: web.Request, hub: Hub, run: Run, closed: tuple[int, int], opened: Sequence[Batch]
+) -> web.StreamResponse:
+    """Answer with the newest state.
+
+    Args:
+        closed: the first ``t`` in the file, and the last one that is in a closed block, -1 for none.
+        opened: what its open block holds.
+    """
+    states = request.app[STATES_KEY]
+    state = states.find(request)
+    if state is None:
+        try:
+            state = await _take(hub, run, closed, opened)
+        except Vanished:
+            return await growing(request, hub, run, closed, opened)  # what is damaged has left its shelf
+        if request.method == "HEAD" or "Range" in request.headers:
+            states.keep(request, state)
+    size = state.layout.size + len(state.frame)
+    headers = {
+        "Content-Type": "application/zstd", "Cache-Control": "no-store", "ETag": state.tag, "Accept-Ranges": "bytes",
+    }  # fmt: skip
+    part = asked(request, size, state.tag)
+    if part is not None and part.begin >= size:
+        return web.Response(status=416, headers={"Content-Range": f"bytes */{size}", "Cache-Control": "no-store"})
+    if part is not None:
+        headers["Content-Range"] = f"bytes {part.begin}-{part.end - 1}/{size}"
+    response = web.StreamResponse(status=200 if part is None else 206, headers=headers)
+    begin, end = part or (0, size)
+    response.content_length = end - begin
+    await response.prepare(request)
+    if request.method != "HEAD":
+        await _send(request, response, state, Bytes(begin, end))
+    return response
+
+
+async def _take(hub: Hub, run: Run, closed: tuple[int, int], opened: Sequence[Batch]) -> State:
+    first, last = closed
+    lines = b"".join([tick.data + b"\n" for batch in opened for tick in batch.ticks])
+    end = opened[-1].last if opened else last
+    compress = zstandard.ZstdCompressor(level=3).compress
+    frame = await asyncio.get_running_loop().run_in_executor(None, compress, lines) if lines else b""
+    query = Query(t1=max(last, 0))
+    wanted = Range(hub.feed, hub.fanout.encoder, run, query, first - 1 if last >= 0 else 0, zstd=True, form="ndjson")
+    layout = await measure(wanted) if last >= 0 else Layout(0, [])
+    return State(time.monotonic(), f'"{layout.size}-{end}"', wanted, layout, frame)
+
+
+async def _send(request: web.Request, response: web.StreamResponse, state: State, part: Bytes) -> None:
+    size = state.layout.size
+    try:
+        if part.begin < size:
+            await send_part(Body(response, None), state.closed, state.layout, Bytes(part.begin, min(part.end, size)))
+    except Vanished:
+        if request.transport is not None:
+            request.transport.abort()  # half sent: a clean end would make the answer look whole
+        raise ConnectionResetError from None
+    if part.end > size:
+        await response.write(state.frame[max(part.begin - size, 0) : part.end - size])
+    await response.write_eof()
