@@ -88,12 +88,19 @@ def _case(random: Random, world: World, route: str, flavour: str) -> Case:
     if "backlog" in parameters:
         ask = replace(ask, backlog=int(parameters["backlog"]))
     if route == "/poll":
-        parameters["timeout"] = "0"
+        parameters["timeout"] = "0.5" if _waits(world, ask) else "0"
     if route == "/range" or random.random() < 0.05:
         ask = _bounds(random, world, parameters, ask)
     if route == "/ticks":
         route = f"/ticks/{_number(random, world, world.runs.get(ask.run or '', world.newest).id)}"
     return _spoilt(random, world, Case(route, flavour, parameters, ask))
+
+
+def _waits(world: World, ask: Ask) -> bool:
+    """Whether its position lies beyond the tip of a run that goes on, so that a poll waits before it is reset."""
+    if not isinstance(ask.start, tuple) or (run := world.runs.get(ask.start[0])) is None:
+        return False
+    return not run.over and ask.start[1] > run.tip
 
 
 def _number(random: Random, world: World, run: str) -> int:
