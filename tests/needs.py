@@ -83,18 +83,20 @@ def node_packages() -> Path:
 
 
 def go_program(source: Path, folder: Path) -> str:
-    """Builds a program of one file in Go, below `folder`, and gives its path."""
+    """Builds a program of one file in Go, unless it lies in `folder` already, and gives its path."""
     go = program("go", "apt-get install golang-go, or your system's package of it")
     built = folder / source.stem
     env = os.environ | {"GO111MODULE": "off", "GOFLAGS": "", "GOCACHE": str(folder / "cache"), "GOPATH": str(folder)}
-    subprocess.run([go, "build", "-o", built, source], env=env, check=True, timeout=300)
+    if not built.exists():
+        subprocess.run([go, "build", "-o", built, source], env=env, check=True, timeout=300)
     return str(built)
 
 
 def java_program(source: Path, folder: Path) -> list[str]:
-    """Builds a class in Java, below `folder`, and gives the command that runs it."""
+    """Builds a class in Java, unless it lies in `folder` already, and gives the command that runs it."""
     java, javac = (program(name, "apt-get install default-jdk-headless, or another JDK") for name in ("java", "javac"))
-    subprocess.run([javac, "-d", folder, source], check=True, timeout=300)
+    if not (folder / f"{source.stem}.class").exists():
+        subprocess.run([javac, "-d", folder, source], check=True, timeout=300)
     return [java, "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp", str(folder), source.stem]
 
 

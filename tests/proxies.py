@@ -50,19 +50,19 @@ def fill_in(text: str, changes: Changes) -> str:
 
 def _nginx(folder: Path, gateway: int, port: int, changes: Changes) -> tuple[str, str, list[str]]:
     own = {"127.0.0.1:8000": f"127.0.0.1:{gateway}", "listen 80;": f"listen 127.0.0.1:{port};"}
-    http = fill_in(documented("upstream tick_gateway").text, {**changes, **own})
+    http = fill_in(documented("upstream tick_gateway").text, {**own, **changes})
     return "nginx.conf", _NGINX.format(folder=folder, http=http), ["nginx", "-p", str(folder), "-c"]
 
 
 def _haproxy(folder: Path, gateway: int, port: int, changes: Changes) -> tuple[str, str, list[str]]:
     own = {"127.0.0.1:8000": f"127.0.0.1:{gateway}", "bind :80": f"bind 127.0.0.1:{port}"}
-    text = fill_in(documented("frontend", "haproxy").text, {**changes, **own})
+    text = fill_in(documented("frontend ", "haproxy").text, {**own, **changes})
     return "haproxy.cfg", text, ["haproxy", "-db", "-f"]
 
 
 def _caddy(folder: Path, gateway: int, port: int, changes: Changes) -> tuple[str, str, list[str]]:
     own = {"127.0.0.1:8000": f"127.0.0.1:{gateway}", "ticks.example.org {": f"http://127.0.0.1:{port} {{"}
-    text = fill_in(documented("reverse_proxy", "caddy").text, {**changes, **own})
+    text = fill_in(documented("handle_errors", "caddy").text, {**own, **changes})
     return "Caddyfile", "{\n\tadmin off\n}\n" + text, ["caddy", "run", "--adapter", "caddyfile", "--config"]
 
 

@@ -331,6 +331,29 @@ async def test_a_port_that_never_answers(answer: Any, scheme: str, monkeypatch: 
             await asyncio.wait_for(read_all(url, heartbeat=3600), PATIENCE)
 
 
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (b"", "the connection was closed|Connection reset by peer"),
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "no TLS is spoken there; http:// may be meant"),
+        (b"SSH-2.0-OpenSSH_9.2\r\n", "no TLS is spoken there; http:// may be meant"),
+        (bytes.fromhex("15030100020228"), "the TLS handshake failed: sslv3 alert handshake failure"),
+        (bytes.fromhex("15030300020250"), "the TLS handshake failed: tlsv1 alert internal error"),
+    ],
+)
+async def test_a_handshake_that_fails_says_why(answer: bytes, words: str) -> None:
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1 << 16)
+        writer.write(answer)
+        writer.close()
+
+    server = await asyncio.start_server(refuse, "127.0.0.1", 0)
+    async with server:
+        url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        with pytest.raises(Failure, match=f"cannot reach {url}: ({words})$"):
+            await asyncio.wait_for(read_all(url), PATIENCE)
+
+
 async def test_retry_waits_for_a_gateway_that_comes_late() -> None:
     port, tried = free_port(), asyncio.Event()
     reading = asyncio.create_task(read_all(f"127.0.0.1:{port}", retry=True, status=lambda line: tried.set()))
@@ -535,6 +558,7 @@ TLS = [
     (["--insecure"], "here", 0, ""),
     (["--cacert", "ELSEWHERE"], "elsewhere", 1, "its certificate is not accepted: .*IP address mismatch"),
     (["--insecure"], "elsewhere", 0, ""),
+    (["--cacert", "EXPIRED"], "expired", 1, "its certificate is not accepted: certificate has expired$"),
     ([], "here", 1, "its certificate is not accepted: self-signed certificate; --cacert names whom to trust"),
     (["--retry"], "here", 1, "its certificate is not accepted: self-signed certificate; --cacert names whom to trust"),
     (["--insecure"], "plain", 1, "no TLS is spoken there"),
@@ -561,14 +585,15 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
     with contextlib.ExitStack() as stack:
         gateway = stack.enter_context(GatewayProcess("serve", "--publish-token", "t"))
         urls = {"plain": gateway.url.replace("http://", "https://")}
-        for name, file in (("here", here), ("elsewhere", elsewhere)):
+        expired = tls.expired(folder, "IP:127.0.0.1")
+        for name, file in (("here", here), ("elsewhere", elsewhere), ("expired", expired)):
             urls[name] = stack.enter_context(Network(gateway.port, tls=tls.serving(file))).proxy().url
-        yield Secured(gateway, urls, {"HERE": str(here), "ELSEWHERE": str(elsewhere)})
+        yield Secured(gateway, urls, {"HERE": str(here), "ELSEWHERE": str(elsewhere), "EXPIRED": str(expired)})
 
 
 @pytest.mark.parametrize(
     ("command", "flags", "shown", "code", "words"),
-    [*(("cat", *case) for case in TLS), *(("publish", *TLS[i]) for i in (0, 2, 5, 9))],
+    [*(("cat", *case) for case in TLS), *(("publish", *TLS[i]) for i in (0, 2, 6, 10))],
 )
 def test_tls(secured: Secured, command: str, flags: list[str], shown: str, code: int, words: str) -> None:
     filled = [secured.files.get(flag, flag) for flag in flags]

@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 
 from tests.process import PATIENCE
-from tests.proxies import PROXIES, documented, proxy
+from tests.proxies import PROXIES, Changes, documented, proxy
 from tick_gateway import Gateway
 
 TOKEN = {"Authorization": "Bearer choose-a-long-one"}
@@ -144,19 +144,36 @@ async def test_a_proxy_that_lets_no_publisher_through(tmp_path: Path, gateway: G
                 assert await response.text() == '{"t":1}'
 
 
-async def test_below_a_path(tmp_path: Path, gateway: Gateway) -> None:
-    whole = documented("upstream tick_gateway").text
+def below_a_path(name: str, port: int) -> Changes:
+    """What the page says of it, put into what it says of the proxy."""
+    if name == "haproxy":
+        rule = documented("replace-path", name).text
+        return {f"    server gateway 127.0.0.1:{port}\n": f"    server gateway 127.0.0.1:{port}\n    {rule}"}
+    if name == "caddy":
+        plain = f"    reverse_proxy 127.0.0.1:{port} {{\n        flush_interval -1\n    }}\n"
+        return {plain: documented("handle_path", name).text.replace("127.0.0.1:8000", f"127.0.0.1:{port}")}
     below = documented("location /ticks/").text
-    others = re.search(r"proxy_http_version.*?(?=\n    \})", whole, re.DOTALL)
-    assert others is not None
+    others = re.search(r"proxy_http_version.*?(?=\n    \})", documented("upstream tick_gateway").text, re.DOTALL)
+    assert others is not None and "# and all" in below
     more = below.replace("# and all the other lines of the location above", others[0])
-    assert more != below
+    return {"    location / {": f"{more}\n    location / {{"}
+
+
+@pytest.mark.parametrize("name", PROXIES)
+async def test_below_a_path(name: str, tmp_path: Path, gateway: Gateway) -> None:
     gateway.publish({"t": 5})
-    with proxy("nginx", tmp_path, port_of(gateway), {"    location / {": f"{more}\n    location / {{"}) as url:
+    port = port_of(gateway)
+    with proxy(name, tmp_path, port, below_a_path(name, port)) as url:
         async with aiohttp.ClientSession() as session:
             async with session.get(f"{url}/ticks/", headers={"Accept": "text/html"}) as response:
                 assert "<title>tick-gateway</title>" in await response.text()
             async with session.get(f"{url}/ticks/ndjson?limit=1") as response:
                 assert (await response.content.readline()) == b'{"t":5}\n'
+            async with session.get(f"{url}/ticks/sse?limit=1", headers={"Accept": "text/event-stream"}) as response:
+                assert b'data: {"t":5}\n' in await response.read()
             async with session.ws_connect(f"{url}/ticks/ws/stream") as ws:
                 assert (await ws.receive_str(timeout=PATIENCE)) == '{"t":5}'
+        gateway.close()
+        events = {"Accept": "text/event-stream"}
+        async with aiohttp.ClientSession() as session, session.get(f"{url}/ticks/sse", headers=events) as response:
+            assert (response.status, await response.read()) == (200, b"retry: 2000\n")

@@ -12,7 +12,7 @@ def certificate(folder: Path, *names: str, name: str = "server") -> Path:
     key, found = folder / f"{name}.key", folder / f"{name}.pem"
     command = [needs.program("openssl"), "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
     command += ["-nodes", "-days", "2", "-subj", "/CN=a test", "-addext", f"subjectAltName={','.join(names)}"]
-    subprocess.run([*command, "-keyout", str(key), "-out", str(found)], check=True, capture_output=True, timeout=60)
+    _run(*command, "-keyout", key, "-out", found)
     found.write_text(found.read_text() + key.read_text())
     return found
 
@@ -22,3 +22,38 @@ def serving(found: Path) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(found)
     return context
+
+
+_EXPIRING = """\
+[ca]
+default_ca = own
+[own]
+database = {folder}/index
+new_certs_dir = {folder}
+rand_serial = yes
+default_md = sha256
+policy = any
+x509_extensions = names
+[any]
+commonName = supplied
+[names]
+subjectAltName = {names}
+"""
+
+
+def expired(folder: Path, *names: str) -> Path:
+    """Gives a file as `certificate` does, of a certificate whose time is over."""
+    openssl = needs.program("openssl")
+    (folder / "index").touch()
+    (folder / "expired.conf").write_text(_EXPIRING.format(folder=folder, names=",".join(names)))
+    key, request, found = (folder / f"expired.{end}" for end in ("key", "csr", "pem"))
+    made = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-subj", "/CN=a test"]
+    _run(openssl, "req", "-new", *made, "-keyout", key, "-out", request)
+    signed = ["-selfsign", "-batch", "-notext", "-startdate", "20200101000000Z", "-enddate", "20200102000000Z"]
+    _run(openssl, "ca", *signed, "-config", folder / "expired.conf", "-keyfile", key, "-in", request, "-out", found)
+    found.write_text(found.read_text() + key.read_text())
+    return found
+
+
+def _run(*command: str | Path) -> None:
+    subprocess.run(command, check=True, capture_output=True, timeout=60)

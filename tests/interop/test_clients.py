@@ -56,7 +56,8 @@ class Client:
         return (ITSELF, PLAIN, *(self.asks if self.takes is None else self.takes))
 
     def command(self, folder: Path) -> list[str]:
-        """Starts its program, as far as `kind`; skips or fails where the machine lacks what it needs."""
+        """What starts its program, which is compiled to `folder`, up to its jobs. Where something is missing, it ends
+        the test."""
         if self.name == "go":
             return [needs.go_program(READERS / "reader.go", folder), self.kind]
         if self.name == "java":
@@ -250,9 +251,15 @@ def faults_of(client: Client, job: Job, asked: str, answered: str) -> list[str]:
     return faults
 
 
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where programs lie that were compiled."""
+    return tmp_path_factory.mktemp("built")
+
+
 @pytest.mark.parametrize("client", CLIENTS, ids=str)
-def test_every_tick(client: Client, tmp_path: Path) -> None:
-    jobs, heads = live_through(client, client.command(tmp_path), tmp_path)
+def test_every_tick(client: Client, built: Path, tmp_path: Path) -> None:
+    jobs, heads = live_through(client, client.command(built), tmp_path)
     faults = {}
     for job, (asked, answered) in zip(jobs, heads, strict=True):
         if found := faults_of(client, job, asked, answered):

@@ -26,7 +26,7 @@ from tests.process import ROOT, GatewayProcess, Lines, Publisher, Running, diffe
 
 CLIENTS = ROOT / "examples" / "clients"
 TRANSPORTS = ("websocket", "sse", "ndjson", "poll", "incremental")
-PLACES = ("python", "node", "chromium")
+PLACES = ("python", "node", "node 24", "chromium")
 
 FIRST = 2
 """The newest tick when the clients come."""
@@ -96,10 +96,11 @@ def start(life: Life, network: Network, stack: ExitStack, folder: Path) -> None:
         try:
             if place == "python":
                 command = [sys.executable]
-            elif place == "node":
-                command = [needs.node()]
+            elif place.startswith("node"):
+                command = [needs.node() if place == "node" else needs.node_release(24)]  # which has a WebSocket itself
                 # Packages are looked for beside a script and above it: as if its reader had installed them there.
-                (folder / "node_modules").symlink_to(needs.node_packages())
+                if not (folder / "node_modules").exists():
+                    (folder / "node_modules").symlink_to(needs.node_packages())
             else:
                 command = [needs.node(), str(needs.node_packages()), needs.chromium()]
         except (pytest.skip.Exception, pytest.fail.Exception) as reason:
