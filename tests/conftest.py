@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,9 @@ import pytest
 
 from tests.faulty_disk import Disk
 from tick_gateway.history import keeper
+
+for name in [name for name in os.environ if name.startswith("TICK_GATEWAY_")]:
+    del os.environ[name]  # gateways in Python heed them, and a developer's own must not count in tests
 
 
 @pytest.fixture

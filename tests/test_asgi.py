@@ -385,6 +385,28 @@ async def test_the_lifespan_of_one_that_is_served_as_it_is() -> None:
             await app({"type": "other"}, asked.get, told.put)
 
 
+@pytest.mark.filterwarnings("ignore:.*testclient.*")
+def test_below_the_test_client_of_fastapi() -> None:
+    """Whose loops come and go; and who is no peer on this machine."""
+    needs.module("fastapi")
+    from fastapi import FastAPI
+    from fastapi.testclient import TestClient
+
+    app, gateway = FastAPI(), Gateway()
+    app.mount("/sim", gateway.asgi())
+    for t in range(3):
+        gateway.publish({"t": t})
+    for _ in range(2):
+        with TestClient(app, base_url="http://localhost") as client:
+            assert client.get("/sim/latest").json() == {"t": 2}
+            lines = client.get("/sim/ndjson?from_t=-1&limit=2").text.splitlines()
+            assert [json.loads(line).get("t") for line in lines] == [0, 1, None]
+            with client.websocket_connect("/sim/ws/stream?from_t=-1&limit=2") as ws:
+                assert [ws.receive_json().get("t") for _ in range(3)] == [0, 1, None]
+            assert client.post("/sim/publish", content=b'{"t":9}').json()["error"] == "not_allowed"
+    gateway.close()
+
+
 def test_it_is_an_application_to_type_checkers() -> None:
     """mypy reads this, too."""
     needs.module("starlette")

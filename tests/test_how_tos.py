@@ -117,7 +117,9 @@ LOOK = """
 import json
 from urllib.request import urlopen
 with urlopen(gateway.url + "latest") as answer:
-    print(json.dumps(json.load(answer))[:40])
+    tick = json.load(answer)
+    print(json.dumps(tick)[:40])
+    print(sorted(tick))
 print(gateway.hub.bus.published, gateway.hub.bus.dropped, gateway.hub.bus.tip.t)
 """
 
@@ -133,8 +135,9 @@ def test_a_program(name: str) -> None:
     text = block.text.replace("port=8000", 'port=0, host="127.0.0.1"') + look
     with Running([sys.executable, "-c", text], env=PATH) as process:
         assert process.wait() == 0, process.report()
-    agents, counts = process.stdout.lines
+    agents, members, counts = process.stdout.lines
     if name == "mesa":
+        assert members == "['agents', 'farthest', 't']"
         assert counts == "101 0 100" and agents.startswith('{"t": 100, "agents": [{"id": 1, "x": ')
     else:
         assert counts == "100 0 99" and agents.startswith('{"t": 99, "agents": {"id": [0, 1, ')

@@ -1,7 +1,8 @@
 """What agents cost in each of the forms that a record may have: ``python -m tests.load.numpy_costs --agents 1000``.
 
 Publishes a flock that drifts, tick after tick, into a gateway with history, and prints for each form the microseconds
-of a ``publish`` in the simulation's thread, and the bytes of a tick as JSON and in the history on disk. Ends by itself.
+that the simulation's thread takes to bring an array of positions into that form and to publish it, and the bytes of a
+tick as JSON and in the history on disk. Ends by itself.
 """
 
 from __future__ import annotations
@@ -67,9 +68,8 @@ def measure(form: Callable[[Flock, Any], Any], numbers: Callable[[Any], Any], ag
         with Gateway(port=0, host="127.0.0.1", data=folder, publish_timeout=60.0) as gateway:
             for t in range(ticks):
                 flock.step()
-                record = {"t": t, "agents": form(flock, numbers(flock.xy))}
                 began = time.thread_time()
-                gateway.publish(record, run="A")
+                gateway.publish({"t": t, "agents": form(flock, numbers(flock.xy))}, run="A")
                 took.append(time.thread_time() - began)
         sizes = [path.stat().st_size for path in Path(folder, "A").glob("*.jsonl.zst")]
         batches = [tick for batch in gateway.hub.bus.ring for tick in batch.ticks]
