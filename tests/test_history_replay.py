@@ -79,6 +79,9 @@ async def test_replay_with_pause_resume_and_seek(tmp_path: Path, clock: Clock) -
         talk.say(op="resume", id=2)
         resumed = await talk.reply(ok=2)
         assert resumed["at"] == f"A:{A[10]}"
+        await turns()
+        await stands(s, A[10])
+        clock.now += 0.0101  # what was left of its time
         await talk.tick(A[11])
         await stands(s, A[11])
         clock.now += 0.0501

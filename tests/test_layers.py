@@ -25,7 +25,7 @@ view
 params  bus  descriptors  beyond
 notices  history
 cursor  wire
-placing  pieces  variant  answers  script
+placing  pieces  pace  variant  answers  script
 feed
 waiting  group  polls
 crowd

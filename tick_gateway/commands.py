@@ -18,8 +18,9 @@ import orjson
 from .cursor import Cursor
 from .errors import GatewayError, Overloaded, ParameterError
 from .lookback import History
+from .pace import Pace
 from .params import Query, parse_query
-from .session import Pace, Session
+from .session import Session
 from .tick import Position
 from .variant import Variant
 from .view import View
@@ -222,12 +223,12 @@ class CommandSession(Session):
     def _op_pause(self, command: dict[str, Any], ident: object) -> None:
         self._step_out()
         self.paused = True
+        self.keep_pace()
         self._done(ident)
 
     def _op_resume(self, command: dict[str, Any], ident: object) -> None:
         self.paused = False
-        if self.pace is not None:
-            self.pace = Pace(self.pace.speed)  # the pause is not made up for
+        self.keep_pace()
         self._done(ident)
 
     def _op_seek(self, command: dict[str, Any], ident: object) -> None:
@@ -241,7 +242,9 @@ class CommandSession(Session):
         self.cursor = Cursor(self.query)
         self.caught_up = self.lagged = False
         self.partial_until = 0.0
-        self.pace = Pace(asked.speed) if asked.speed else None
+        self.pace = Pace(asked.speed, time.monotonic()) if asked.speed else None
+        self.skip = None
+        self.keep_pace()
         self.cursor.holds = self.pace is not None
         self.fanout.feed.place(self.cursor, time.monotonic())
         self._done(ident, asked.start if isinstance(asked.start, Position) else None)

@@ -21,6 +21,7 @@ from .cursor import Cursor, Item, Span
 from .fanout import FanOut
 from .group import BATCH_SECONDS, Group
 from .notices import End, Gap, Notice, Reset
+from .pace import Pace, Skip
 from .params import Query
 from .ring import Run
 from .tick import Position
@@ -45,8 +46,8 @@ class Session(asyncio.Protocol):
 
     __slots__ = (
         "blocked", "caught_up", "closing", "counted", "cursor", "fanout", "greeting", "group", "lagged", "missed",
-        "moved_at", "pace", "partial_until", "paused", "query", "queued", "quiet_since", "remaining", "timer", "told",
-        "transport", "unsent", "variant",
+        "moved_at", "pace", "partial_until", "paused", "query", "queued", "quiet_since", "remaining", "skip", "timer",
+        "told", "transport", "unsent", "variant",
     )  # fmt: skip
 
     def __init__(self, fanout: FanOut, variant: Variant, query: Query) -> None:
@@ -56,7 +57,8 @@ class Session(asyncio.Protocol):
         self.transport: asyncio.Transport | None = None
         self.group: Group | None = None  # the group that it is live or waiting in
         self.remaining = query.limit  # ticks until the end, None: no limit
-        self.pace = Pace(query.speed) if query.speed else None
+        self.pace = Pace(query.speed, time.monotonic()) if query.speed else None
+        self.skip: Skip | None = None  # it goes on at the newest tick that is due, and has not come there
         # None while it is live: its group knows where it stands
         self.cursor: Cursor | None = Cursor(query, frames=self._takes_frames)
         self.cursor.holds = self.pace is not None
@@ -106,12 +108,24 @@ class Session(asyncio.Protocol):
         self.unsent = -1
         if self.cursor is None:
             self._leave()
-        self.lagged = self.lagged or self.caught_up
+        self.lagged = self.lagged or self.caught_up or self.pace is not None
+        self.keep_pace()
 
     def resume_writing(self) -> None:
+        if self.pace is not None and self.query.skip:
+            self.pace.run_on(time.monotonic())
         self.blocked = False
         self.unsent, self.missed = -1, 0
+        self.keep_pace()
         self.wake()
+
+    def keep_pace(self) -> None:
+        """A replay stands still while it is paused, or not read; but see ``pace``."""
+        if self.pace is not None:
+            if self.paused or (self.blocked and not self.query.skip):
+                self.pace.stand(time.monotonic())
+            else:
+                self.pace.go(time.monotonic())
 
     # ---- writing ----
 
@@ -237,7 +251,7 @@ class Session(asyncio.Protocol):
     def position(self) -> Position | None:
         """The last tick that the reader was given or that its view left out; None before it was placed."""
         if self.cursor is not None:
-            return self.cursor.position
+            return self.cursor.position if self.skip is None else self.skip.start
         return self.group.position_of(self) if self.group is not None else None
 
     @property
@@ -289,7 +303,10 @@ class Session(asyncio.Protocol):
         before, complete, not_before = cursor.position, cursor.complete, cursor.not_before
         items: list[Item | End] = []
         if self.lagged and self.query.skip:
-            items += self.fanout.feed.skip(cursor, self.variant.view)
+            if self.pace is None:
+                items += self.fanout.feed.skip(cursor, self.variant.view)
+            elif self.skip is None:
+                self.skip = Skip(cursor.position)
         self.lagged = False
         feed = self.fanout.feed
         # At a pace, no further than one block: what is read beyond what is due is read again.
@@ -308,6 +325,14 @@ class Session(asyncio.Protocol):
                 cursor.position = items[-1].position if items else before
                 cursor.complete = _complete(complete, items)
                 cursor.not_before = cursor.not_before if items else not_before
+        if self.skip is not None:
+            self.skip.add(items, self.variant.view)
+            if due is None and (cursor.waits or (items and not cursor.over)):
+                if items:
+                    self.wake()
+                return  # it is not through
+            items, self.skip = self.skip.told(), None
+            cursor.complete = _complete(complete, items)
         if cursor.over:
             items.append(End("run", cursor.position))
         if items:
@@ -433,31 +458,3 @@ def _complete(before: bool, items: list[Item | End]) -> bool:
     for item in items:
         before = isinstance(item, Reset) or (before and not isinstance(item, Gap))
     return before
-
-
-class Pace:
-    """Replays ticks at ``speed`` times the pace at which they were received."""
-
-    def __init__(self, speed: float) -> None:
-        self.speed = speed
-        self._origin: tuple[int, float] | None = None  # a tick's receive time in ms, and when it was delivered in s
-
-    def take(self, items: list[Item | End], now: float) -> tuple[list[Item | End], float | None]:
-        """What is due by ``now``, and when the next tick is; None: all was."""
-        taken: list[Item | End] = []
-        for item in items:
-            if isinstance(item, Reset):
-                self._origin = None  # the pause between two runs is not replayed
-            if isinstance(item, Span):
-                ticks = item.ticks
-                if self._origin is None:
-                    self._origin = ticks[0].at, now
-                began, start = self._origin
-                for index, tick in enumerate(ticks):
-                    due = start + (tick.at - began) / 1000 / self.speed
-                    if due > now:
-                        if index:
-                            taken.append(Span(item.batch, item.begin, item.begin + index))
-                        return taken, due
-            taken.append(item)
-        return taken, None
