@@ -170,6 +170,11 @@ async def test_answers_that_never_change(scene: Served) -> None:
             body = await answer.read()
             same = await scene.get(target, If_None_Match=tag, **headers)
             assert (same.status, same.headers["ETag"], await same.read()) == (304, tag, b"")
+            for name in ("Cache-Control", "Vary", "Tick-Run", "Access-Control-Allow-Origin"):
+                assert same.headers[name] == answer.headers[name], "RFC 9110, section 15.4.5: as in the 200"
+            assert not {"Content-Length", "Content-Type", "Content-Encoding", "Transfer-Encoding"} & set(same.headers)
+            for known in (f'"x", {tag}', "*", tag.removeprefix("W/"), f'W/"y" , "z",{tag}'):
+                assert (await scene.get(target, If_None_Match=known, **headers)).status == 304
             other = await scene.get(target, If_None_Match='"other"', **headers)
             assert (other.status, await other.read()) == (200, body)
             tags += [tag] if target.startswith("/range") else []

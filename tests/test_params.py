@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tick_gateway.errors import ParameterError
-from tick_gateway.params import FINAL_EVENT_ID, TABLE, UNKNOWN_RUN, Query, instant, parse_query
+from tick_gateway.params import EVENT_IDS, FINAL_EVENT_ID, TABLE, UNKNOWN_RUN, Query, instant, parse_query
 from tick_gateway.tick import MAX_T, RUN_ID, Position
 from tick_gateway.view import View
 
@@ -48,6 +48,7 @@ GOOD: dict[str, list[tuple[str, dict[str, Any]]]] = {
     "t0": [("0", {"t0": 0}), (str(MAX_T), {"t0": MAX_T})],
     "t1": [("0", {"t1": 0}), ("9", {"t1": 9})],
     "Last-Event-ID": [("", {}), ("r:5", {"start": Position("r", 5)}), ("5", {"start": 5})],
+    "lastEventId": [("", {}), ("r:5", {"start": Position("r", 5)}), ("5", {"start": 5})],
 }
 
 NO_POSITION = ["", "x", "r:", ":5", "-2", "r:-2", "1.5", " 5", "r:" + BIG, BIG, "r s:5"]
@@ -73,6 +74,7 @@ BAD: dict[str, list[str]] = {
     "t0": NO_WHOLE,
     "t1": NO_WHOLE,
     "Last-Event-ID": [],  # never 400: EventSource would give up for ever
+    "lastEventId": [],
 }
 
 
@@ -109,7 +111,7 @@ def test_bad(name: str, text: str) -> None:
     assert str(error).startswith(f"{name}: ")
 
 
-@pytest.mark.parametrize("name", list(GOOD))
+@pytest.mark.parametrize("name", [name for name in GOOD if name not in EVENT_IDS])
 def test_twice(name: str) -> None:
     text = GOOD[name][-1][0]
     error = refused((name, text), (name, text))
@@ -124,7 +126,7 @@ def test_unknown(name: str) -> None:
 
 
 def test_every_parameter_parses_beside_every_other() -> None:
-    starts = {"from_t", "last_t", "tail", "since", "Last-Event-ID"}
+    starts = {"from_t", "last_t", "tail", "since", *EVENT_IDS}
     pairs = [(name, rows[-1][0]) for name, rows in GOOD.items() if name not in starts and name != "t0"]
     query = parse_query([*pairs, ("t0", "3"), ("from_t", f"{'r' * 64}:5")])
     assert (query.given, query.start, query.t0) == (len(pairs) + 2, Position("r" * 64, 5), 3)
@@ -147,7 +149,9 @@ def test_two_starting_points_contradict_each_other(first: str, second: str) -> N
 
 def test_a_run_other_than_that_of_the_position() -> None:
     assert refused(("from_t", "a:5"), ("run", "b")).parameter == "run"
-    assert refused(("run", "b"), header="a:5").parameter == "run"
+    assert parse_query([("run", "b")], "a:5").start == Position(UNKNOWN_RUN, -1), "never 400"
+    assert parse_query([("run", "b"), ("lastEventId", "a:5")]).start == Position(UNKNOWN_RUN, -1)
+    assert parse_query([("run", "a"), ("lastEventId", "a:5")]).start == Position("a", 5)
     assert parse_query([("from_t", "a:5"), ("run", "a")]).run == "a"
     assert parse_query([("from_t", "5"), ("run", "b")]).start == 5
     assert parse_query([("run", "b")], "nonsense").start == Position(UNKNOWN_RUN, -1), "never 400"
@@ -163,10 +167,10 @@ def test_a_range_that_ends_before_it_begins() -> None:
 
 
 @pytest.mark.parametrize("start", [None, *STARTS])
-@pytest.mark.parametrize("as_header", [True, False])
-def test_the_last_event_id_outranks_every_starting_point(start: str | None, as_header: bool) -> None:
+@pytest.mark.parametrize("name", [None, "Last-Event-ID", "lastEventId"])
+def test_the_last_event_id_outranks_every_starting_point(start: str | None, name: str | None) -> None:
     pairs = [] if start is None else [(start, STARTS[start])]
-    query = parse_query(pairs, "r:9") if as_header else parse_query([*pairs, ("Last-Event-ID", "r:9")])
+    query = parse_query(pairs, "r:9") if name is None else parse_query([*pairs, (name, "r:9")])
     assert (query.start, query.tail, query.since) == (Position("r", 9), None, None)
     assert query.given
 
@@ -174,6 +178,15 @@ def test_the_last_event_id_outranks_every_starting_point(start: str | None, as_h
 def test_the_header_outranks_the_parameter() -> None:
     assert parse_query([("Last-Event-ID", "r:5")], "r:9").start == Position("r", 9)
     assert parse_query([("Last-Event-ID", "r:5")], "").start == Position("r", 5)
+
+
+def test_of_several_event_ids_in_the_url_the_last_one_counts() -> None:
+    """The page's own URL may have one, to which a polyfill adds the newest; a second one is no reason to give up."""
+    for first in ("Last-Event-ID", "lastEventId"):
+        for second in ("Last-Event-ID", "lastEventId"):
+            assert parse_query([(first, "r:5"), ("limit", "3"), (second, "r:6")]).start == Position("r", 6)
+            assert parse_query([(first, "r:5"), (second, "")]).start == Position("r", 5)
+    assert parse_query([("lastEventId", "r:5"), ("lastEventId", "r:6")], "r:9").start == Position("r", 9)
 
 
 def test_two_starting_points_are_no_contradiction_beside_a_last_event_id() -> None:
@@ -190,6 +203,7 @@ def test_any_last_event_id_is_a_position(text: str) -> None:
     start = parse_query([("tail", "5")], text).start
     assert start == Position(UNKNOWN_RUN, -1) or str(start) == text
     assert parse_query([("Last-Event-ID", text)]).start == start
+    assert parse_query([("lastEventId", text)]).start == start
 
 
 def test_after_a_final_end_the_client_is_finished() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import pytest
@@ -183,9 +184,25 @@ def test_unmasking_undoes_masking(data: bytes, mask: bytes) -> None:
     assert unmask(mask, plain) == data
 
 
+@pytest.mark.parametrize("bad", [b"\xff", b"\xc3(", b"\xed\xa0\x80", b"\xf8"])
+def test_text_that_is_not_utf8_fails_with_the_fragment_that_shows_it(bad: bytes) -> None:
+    reader = Reader()
+    assert not reader.feed(masked(TEXT, "{ü".encode()[:2], fin=False)).closing, "half a character may be whole later"
+    assert not reader.feed(masked(CONT, "ü".encode()[1:] + b"x", fin=False)).closing
+    received = reader.feed(masked(CONT, bad + b"x", fin=False))
+    assert (received.closing, received.failed, received.messages) == (True, True, [])
+    assert Frames().feed(received.replies)[0].code == 1007
+
+
+def test_a_message_that_ends_in_half_a_character_fails() -> None:
+    reader = Reader()
+    received = reader.feed(masked(TEXT, b"{", fin=False) + masked(CONT, "ü".encode()[:1]))
+    assert received.failed and Frames().feed(received.replies)[0].code == 1007
+
+
 # ---- the opening handshake ----
 
-HANDSHAKE = {
+HANDSHAKE: dict[str, str | list[str]] = {
     "Upgrade": "websocket",
     "Connection": "Upgrade",
     "Sec-WebSocket-Version": "13",
@@ -194,10 +211,26 @@ HANDSHAKE = {
 
 
 @pytest.mark.parametrize(
-    "changes", [{}, {"Upgrade": "WebSocket"}, {"Connection": "keep-alive, upgrade"}, {"Sec-WebSocket-Version": " 13 "}]
+    "changes",
+    [
+        {},
+        {"Upgrade": ["WebSocket"]},
+        {"Upgrade": ["h2c, websocket"]},
+        {"Connection": ["keep-alive, upgrade"]},
+        {"Connection": ["keep-alive", "Upgrade"]},
+        {"Sec-WebSocket-Version": [" 13 "]},
+    ],
 )
-def test_the_key_is_answered_as_in_the_rfc(changes: dict[str, str]) -> None:
-    assert accept_key(HANDSHAKE | changes) == "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
+def test_the_key_is_answered_as_in_the_rfc(changes: dict[str, str | list[str]]) -> None:
+    assert accepted(HANDSHAKE | changes) == "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
+
+
+def accepted(headers: Mapping[str, str | list[str]]) -> str:
+    def lines(name: str) -> list[str]:
+        found = headers.get(name, [])
+        return found if isinstance(found, list) else [found]
+
+    return accept_key(lines)
 
 
 @pytest.mark.parametrize(
@@ -211,13 +244,16 @@ def test_the_key_is_answered_as_in_the_rfc(changes: dict[str, str]) -> None:
         ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ"),
         ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZ!=="),
         ("Sec-WebSocket-Key", "ü" * 24),
+        ("Sec-WebSocket-Key", ["dGhlIHNhbXBsZSBub25jZQ==", "dGhlIHNhbXBsZSBub25jZQ=="]),
+        ("Sec-WebSocket-Version", ["13", "8"]),
+        ("Upgrade", ["h2c", "websockets"]),
     ],
 )
-def test_no_proper_handshake_is_refused_with_the_header_named(name: str, value: str) -> None:
+def test_no_proper_handshake_is_refused_with_the_header_named(name: str, value: str | list[str]) -> None:
     without = {key: text for key, text in HANDSHAKE.items() if key != name}
     for headers in (without, HANDSHAKE | {name: value}):
         with pytest.raises(NotAWebSocket, match=name) as refusal:
-            accept_key(headers)
+            accepted(headers)
         assert refusal.value.status == 426
 
 

@@ -1,5 +1,5 @@
 """Content negotiation: which of the codings that the gateway has a request asks for (RFC 9110, section 12.5.3), and
-which clients do not read all of what they ask for.
+which clients do not read all of what they ask for; and which answer a client has already.
 
 Pure: text in, a name out.
 """
@@ -12,6 +12,7 @@ from typing import Final
 from .errors import NotAcceptable
 
 _ONE_FRAME: Final = re.compile(r"(?:got|node|undici)\b")
+_TAG: Final = re.compile(r'"([^"\s]*)"')
 _QUALITY: Final = re.compile(r"(?:0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)")
 
 
@@ -40,16 +41,26 @@ def choose(header: str, *codings: str) -> str:
     best = max(codings, key=lambda coding: quality(header, coding), default="")  # the first of those taken alike
     if best and takes(header, best):
         return best
-    found = qualities(header)
-    if found.get("identity", found.get("*", 1.0)) <= 0:
+    if refuses_plain(header):
         raise NotAcceptable(header, codings)
     return ""
+
+
+def refuses_plain(header: str) -> bool:
+    """Whether a request takes no bytes as they are."""
+    found = qualities(header)
+    return found.get("identity", found.get("*", 1.0)) <= 0
 
 
 def reads_one_frame(user_agent: str) -> bool:
     """Whether a client, by its ``User-Agent``, reads the first zstd frame of a body and drops the others without a
     word, as all do that decode by Node's zlib (seen in fetch of Node 24, undici 7, got 14)."""
     return _ONE_FRAME.match(user_agent) is not None
+
+
+def names_tag(header: str, tag: str) -> bool:
+    """Whether an ``If-None-Match`` header has an entity tag, weakly compared (RFC 9110, section 13.1.2)."""
+    return header.strip() == "*" or tag in _TAG.findall(header)
 
 
 def quality(header: str, coding: str) -> float:

@@ -78,6 +78,9 @@ class CommandSession(Session):
         self.closing = True
         self._hang_up(failed=True)  # not to hold a connection for a peer that does not answer
 
+    def eof_received(self) -> bool:
+        return False  # a WebSocket is over with either side, a close frame or not
+
     def data_received(self, data: bytes) -> None:
         if self.peer_closed:
             return

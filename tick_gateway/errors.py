@@ -8,7 +8,9 @@
     │   ├── Tailing              409  publishing to a gateway that follows a directory
     │   ├── BodyError            400/413/415  a request body that cannot be taken as a whole
     │   ├── NotAcceptable        406  no content coding is left that the client takes
+    │   ├── Expectation          417  a request that expects what is not there
     │   └── NotAWebSocket        426  a request without a WebSocket's opening handshake
+    ├── TransferCoding           501  a request whose body comes in a transfer coding that is not there
     ├── Overloaded               503  no room for another reader; WebSocket close code 1013
     │   └── TooManyViews         503  too many different views are open
     ├── TickError                a published tick that is refused; the ticks around it stand
@@ -133,11 +135,33 @@ class NotAcceptable(ClientError):
         super().__init__(f"Accept-Encoding {header!r:.80} leaves no coding; there are: {accepted}")
 
 
+class Expectation(ClientError):
+    """A request that expects what is not there (RFC 9110, section 10.1.1)."""
+
+    status = 417
+    code = "expectation_failed"
+
+    def __init__(self, expected: str) -> None:
+        super().__init__(f"Expect {expected!r:.80} cannot be met; accepted: 100-continue")
+
+
 class NotAWebSocket(ClientError):
     """A request for a WebSocket path that is no opening handshake (RFC 6455, section 4.2.1)."""
 
     status = 426
     code = "not_a_websocket"
+
+
+class TransferCoding(GatewayError):
+    """A request whose body comes in a transfer coding that is not there (RFC 9112, section 6.1)."""
+
+    status = 501
+    code = "transfer_coding"
+
+    def __init__(self, codings: str) -> None:
+        super().__init__(
+            f"Transfer-Encoding {codings!r:.80} is not known; accepted: chunked (a body may have a Content-Encoding)"
+        )
 
 
 class Overloaded(GatewayError):

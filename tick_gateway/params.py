@@ -174,9 +174,11 @@ TABLE: Final = (
     Parameter("t0", whole(0), _INT | {"minimum": 0}, "/range: the first t wanted"),
     Parameter("t1", whole(0), _INT | {"minimum": 0}, "/range: the last t wanted"),
     Parameter("Last-Event-ID", str, _STR, "the SSE header of that name, as a parameter"),
+    Parameter("lastEventId", str, _STR, "the same, as polyfills of EventSource call it"),
 )  # fmt: skip
 _BY_NAME: Final = {row.name: row for row in TABLE}
 _STARTS: Final = ("from_t", "last_t", "tail", "since")
+EVENT_IDS: Final = ("Last-Event-ID", "lastEventId")
 
 
 def parse_query(pairs: Iterable[tuple[str, str]], last_event_id: str | None = None) -> Query:
@@ -191,34 +193,48 @@ def parse_query(pairs: Iterable[tuple[str, str]], last_event_id: str | None = No
             ``run`` other than the position's.
     """
     values: dict[str, Any] = {}
+    event_ids: list[str] = []  # the last one counts: a page's own URL may have one, to which a polyfill adds the newest
+    given = 1 if last_event_id else 0
     for name, text in pairs:
         row = _BY_NAME.get(name)
         if row is None:
             raise ParameterError(name[:80], f"unknown; accepted: {', '.join(_BY_NAME)}", "unknown_parameter")
+        if name in EVENT_IDS:
+            event_ids += [text] if text else []
+            given += 1
+            continue
         if name in values:
             raise ParameterError(name, "given twice")
         try:
             values[name] = row.parse(text)
         except ValueError as error:
             raise ParameterError(name, str(error)) from None
-    given = len(values) + (1 if last_event_id else 0)
+    given += len(values)
     starts = [name for name in _STARTS if name in values]
-    parameter = values.pop("Last-Event-ID", None)
-    last_event_id = last_event_id or parameter  # a reconnecting EventSource sends the header beside what its URL says
+    # A reconnecting EventSource sends the header beside what its URL says.
+    last_event_id = last_event_id or (event_ids[-1] if event_ids else None)
     if last_event_id:
         for name in starts:
             del values[name]
     elif len(starts) > 1:
         raise ParameterError(starts[1], f"contradicts {starts[0]}; give one of {', '.join(_STARTS)}")
-    start = _event_position(last_event_id) if last_event_id else values.pop("from_t", values.pop("last_t", None))
+    start = (
+        _event_position(last_event_id, values.get("run"))
+        if last_event_id
+        else values.pop("from_t", values.pop("last_t", None))
+    )
     return _assemble(values, start, given, last_event_id == FINAL_EVENT_ID)
 
 
-def _event_position(text: str) -> Position | int:
+def _event_position(text: str, run: str | None) -> Position | int:
+    """The position that an event's id is; what is none, or is of another run than was asked for, is that of an unknown
+    run, and never a 400: EventSource would give up for ever."""
     try:
-        return parse_position(text)
-    except ValueError:  # never a 400: EventSource would give up for ever
+        start = parse_position(text)
+    except ValueError:
         return Position(UNKNOWN_RUN, -1)
+    strange = isinstance(start, Position) and run not in (None, start.run)
+    return Position(UNKNOWN_RUN, -1) if strange else start
 
 
 def _assemble(values: dict[str, Any], start: Position | int | None, given: int, finished: bool) -> Query:

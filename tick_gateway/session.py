@@ -33,6 +33,7 @@ from .wire.checksum import NOTHING, Checksum
 HIGH_WATER: Final = 128 * 1024  # unsent bytes at which a session is no longer live
 MISSED_BEATS: Final = 3  # signs of life in a row without any effect after which a peer is taken for gone
 STALL_SECONDS: Final = 10.0  # a slow reader's system takes bytes in steps, which may be seconds apart
+_PROBES: Final = (0.0, 0.05, 1.0)  # seconds after which it is written to a client that may be gone
 CLOSE_SECONDS: Final = 5.0  # how long an ended connection may take to drain and close
 
 
@@ -101,7 +102,15 @@ class Session(asyncio.Protocol):
         self.transport = None
 
     def eof_received(self) -> bool:
-        return False  # nothing but a client's end comes behind a streaming request
+        """The client says nothing more: it may read on, or be gone. Whoever is gone resets the connection when it is
+        written to, which the next write finds."""
+        for seconds in _PROBES:
+            self.fanout.loop.call_later(seconds, self._probe)
+        return True
+
+    def _probe(self) -> None:
+        if self.transport is not None and not self.closing and not self.blocked:
+            self._say_alive()
 
     def pause_writing(self) -> None:
         self.blocked = True
@@ -194,9 +203,13 @@ class Session(asyncio.Protocol):
         if self.missed > MISSED_BEATS:
             self._drop()
             return
+        self.unsent = left + self._say_alive()
+
+    def _say_alive(self) -> int:
+        """Write a sign of life; returns its bytes."""
         data, content = self.variant.framing.heartbeat
         self.say(Piece((self.group.step_apart(self) if self.group is not None else b"") + data, content))
-        self.unsent = left + len(data)
+        return len(data)
 
     def _misses(self, left: int, *, stuck: bool) -> int:
         """How many signs of life in a row its peer has missed: its system did not take them.

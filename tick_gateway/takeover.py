@@ -9,7 +9,7 @@ holds it against each release:
 1. the session becomes the transport's protocol, so that whatever arrives next is its own;
 2. aiohttp's handler loses its transport first and is then told that the connection was lost, so that it cleans up
    after itself but finds nothing to close;
-3. what arrived behind the handshake is handed to the session;
+3. what arrived behind the handshake is handed to the session, the end of the client's side too;
 4. the handler's task ends as a cancelled one, which aiohttp passes over without a word.
 
 What hung on aiohttp's handler must hang on the session from here on: counting, limits, metrics, shutdown.
@@ -53,6 +53,8 @@ async def take_over(request: web.Request, response: web.StreamResponse, session:
     session.connection_made(transport)
     if tail:
         session.data_received(tail)
+    if getattr(handler, "half_closed", False) and not session.eof_received():
+        transport.close()
     raise asyncio.CancelledError
 
 
@@ -74,7 +76,7 @@ def check_handshake(request: web.Request) -> str:
         raise NotAWebSocket("a WebSocket's opening handshake is a request of HTTP/1.1")
     if request.body_exists:
         raise NotAWebSocket("a WebSocket's opening handshake has no body")
-    return accept_key(request.headers)
+    return accept_key(lambda name: request.headers.getall(name, ()))
 
 
 def answer_plainly(ws: web.WebSocketResponse) -> None:
@@ -101,6 +103,11 @@ def body_is_broken(request: web.Request) -> bool:
     Nothing else can be queued before the body's end.
     """
     return bool(request.protocol._messages) and not request.content.is_eof()
+
+
+def body_is_cut(request: web.Request) -> bool:
+    """Whether a body that came to its end is not whole: its client has ended its side in the middle of it."""
+    return getattr(request.protocol, "broken_off", None) is request.content
 
 
 def is_idle(transport: asyncio.BaseTransport, protocol: asyncio.BaseProtocol) -> bool:

@@ -68,7 +68,7 @@ def test_anything_at_all(truth: Truth) -> None:
             peer.half_close()
         except OSError:
             pass  # answered and closed before this side had said everything
-        answer = peer.rest()
+        answer = said(peer)
         peer.close()
         assert not answer.startswith(b"HTTP/1.1 5") or answer.startswith(b"HTTP/1.1 505"), (number, data, answer)
     truth.new_run()
@@ -78,6 +78,16 @@ def test_anything_at_all(truth: Truth) -> None:
         taken += ask_range(truth.port, run)
     assert [tick for tick in taken if b'"good":true' in tick] == truth.expected
     truth.expected = taken
+
+
+def said(peer: Peer) -> bytes:
+    """What a client is answered that says nothing more: to the connection's end, or of a stream, which goes on, the
+    head."""
+    try:
+        head = peer.until(b"\r\n\r\n")
+    except (EOFError, OSError):
+        return peer.rest()
+    return head if b"\r\nX-Accel-Buffering:" in head else head + peer.rest()
 
 
 def ask_range(port: int, run: str) -> list[bytes]:

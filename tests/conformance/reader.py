@@ -13,7 +13,7 @@ from .events import End, Event, Gap, Hello, Reset, Tick
 from .raw import Closed, Response, elements
 
 PATIENCE = 30.0  # seconds that a wait may last, so that a failure ends
-_STARTS = ("from_t", "last_t", "tail", "since", "Last-Event-ID")
+_STARTS = ("from_t", "last_t", "tail", "since", "Last-Event-ID", "lastEventId")
 
 
 class Reader(abc.ABC):

@@ -70,6 +70,45 @@ async def test_what_nobody_can_be_given(house: House, path: str) -> None:
     assert "gzip" in body["message"] and "zstd" in body["message"] and "identity" in body["message"]
 
 
+ANSWERS = (
+    "/incremental?from_t=A:2", "/poll?last_t=A:2&timeout=0", "/poll?last_t=A:1", "/range?t0=9", "/latest", "/ticks/0",
+    "/meta", "/runs", "/segments", "/healthz", "/readyz", "/metrics", "/openapi.json",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("target", ANSWERS)
+async def test_who_takes_no_bytes_as_they_are(house: House, target: str) -> None:
+    """However small an answer is, or nothing at all, and whatever its route makes of codings."""
+    await house.publish_all(range(3))
+    refused = await get(house, target, "br, identity;q=0")
+    assert (refused.status, (await refused.json())["error"]) == (406, "not_acceptable")
+    plain = await (await get(house, target)).read()
+    for coding in ("gzip", "zstd"):
+        coded = await get(house, target, f"{coding}, identity;q=0")
+        assert (coded.status, coded.headers["Content-Encoding"]) == (200, coding)
+        body = await coded.read()
+        assert body == plain or target in ("/meta", "/metrics", "/healthz")
+    off = await get(house, target, "*;q=0")
+    assert off.status == 406
+
+
+async def test_who_takes_no_bytes_as_they_are_from_who_compresses_nothing(open_house: OpenHouse) -> None:
+    house = await open_house(compression=0)
+    assert (await get(house, "/meta", "gzip, identity;q=0")).status == 406
+
+
+async def test_a_list_on_several_lines(house: House) -> None:
+    await house.publish_all(range(30), size=300)
+    for path in ("/latest", "/range", "/ndjson"):
+        head = (
+            f"GET {path} HTTP/1.1\r\nHost: x\r\nAccept-Encoding: br\r\nAccept-Encoding: gzip\r\nConnection: close\r\n"
+        )
+        reader, writer = await asyncio.open_connection("127.0.0.1", house.port)
+        writer.write(f"{head}\r\n".encode())
+        assert b"Content-Encoding: gzip" in await reader.readuntil(b"\r\n\r\n")
+        writer.close()
+
+
 @pytest.mark.parametrize("coding", ["gzip", "zstd"])
 @pytest.mark.parametrize("target", PULLS)
 async def test_pulls_are_the_same_in_every_coding(house: House, target: str, coding: str) -> None:

@@ -173,7 +173,44 @@ async def test_errors_can_be_read_by_every_origin(house: House, path: str) -> No
     _open_to_all(response)
 
 
-@pytest.mark.parametrize("path", [*STREAMS, *PULLS, "/meta", "/runs"])
+READABLE = (
+    *STREAMS, *PULLS, "/meta", "/runs", "/segments", "/healthz", "/readyz", "/metrics", "/openapi.json", "/ticks/3",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("path", READABLE)
+@pytest.mark.parametrize("coming", ["GET", "HEAD"])
+async def test_what_can_be_read_can_be_read_by_every_page(house: House, path: str, coming: str) -> None:
+    await house.publish_all(range(5))
+    for headers in ({}, {"Accept": "text/html"}, {"Accept": "application/json"}):
+        _open_to_all(await house.get(path, method=coming, Origin="https://elsewhere.example", **headers))
+
+
+@pytest.mark.parametrize(
+    ("target", "status"),
+    [
+        ("/nowhere", 404),
+        ("/ticks/99", 404),
+        ("/latest?run=nobody", 404),
+        ("/ndjson?run=nobody", 404),
+        ("/sse?run=nobody", 404),
+        ("/segments/A/none", 404),
+        ("/latest?limit=x", 400),
+        ("/sse?limit=x", 400),
+        ("/ws/stream", 426),
+    ],
+)
+async def test_a_page_can_read_why_it_was_refused(house: House, target: str, status: int) -> None:
+    await house.publish_all(range(5))
+    response = await house.get(target, Origin="https://elsewhere.example")
+    assert response.status == status
+    _open_to_all(response)
+    refused = await house.get(target.partition("?")[0], method="DELETE", Origin="https://elsewhere.example")
+    assert refused.status == (404 if target == "/nowhere" else 405)
+    _open_to_all(refused)
+
+
+@pytest.mark.parametrize("path", READABLE)
 async def test_options(house: House, path: str) -> None:
     response = await house.get(
         path,
@@ -185,7 +222,9 @@ async def test_options(house: House, path: str) -> None:
     assert response.status in (200, 204)
     assert await response.read() == b""
     allowed = {name.strip() for name in response.headers["Access-Control-Allow-Headers"].split(",")}
-    assert allowed == {"Last-Event-ID", "Authorization", "If-None-Match"}
+    assert allowed == {
+        "Last-Event-ID", "Authorization", "If-None-Match", "Cache-Control", "Content-Type", "X-Requested-With",
+    }  # fmt: skip
     assert "GET" in response.headers["Access-Control-Allow-Methods"]
     assert response.headers["Access-Control-Allow-Origin"] == "*"
 
@@ -196,8 +235,10 @@ async def test_publishing_is_not_open_to_other_origins(house: House) -> None:
     )
     assert response.status == 403
     assert "Access-Control-Allow-Origin" not in response.headers
-    response = await house.get("/publish", method="OPTIONS", Origin="https://elsewhere.example")
-    assert "Access-Control-Allow-Origin" not in response.headers
+    for path in ("/publish", "/ws/publish", "/runs/A/end"):
+        for method in ("OPTIONS", "GET", "POST"):
+            response = await house.get(path, method=method, Origin="https://elsewhere.example")
+            assert "Access-Control-Allow-Origin" not in response.headers, (path, method)
 
 
 @pytest.mark.parametrize("path", [*STREAMS, *PULLS, "/meta", "/runs"])

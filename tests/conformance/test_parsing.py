@@ -37,6 +37,7 @@ GOOD = {
     "t0": ["0", "3"],
     "t1": ["3", "9007199254740991"],
     "Last-Event-ID": ["A:3", "3", "garbage", "", "A:-7", "no:run:3"],
+    "lastEventId": ["A:3", "3", "garbage", "", "A:-7", "no:run:3"],
 }
 
 BAD = {
@@ -103,7 +104,9 @@ async def test_every_known_parameter_parses_on_every_route(ready: House, path: s
             if path == ready.paths["incremental"] and value.endswith("9007199254740991") and name == "from_t":
                 continue  # it waits for the tip
             response = await ready.ask(f"{path}?{name}={quote(value)}{wait}")
-            nothing = path in ("/range", "/latest") and name in ("from_t", "last_t", "tail", "since", "Last-Event-ID")
+            nothing = path in ("/range", "/latest") and name in (
+                "from_t", "last_t", "tail", "since", "Last-Event-ID", "lastEventId",
+            )  # fmt: skip
             await _close(response, 404 if nothing and response.status == 404 else status)  # there may be no such tick
 
 
@@ -151,6 +154,10 @@ async def test_the_event_id_outranks_every_other_start(ready: House, path: str) 
         ("3", "from_t=7"),
         ("", "Last-Event-ID=A:3&from_t=A:7"),
         ("", "from_t=A:3&Last-Event-ID="),
+        ("", "lastEventId=A:3"),
+        ("", "from_t=A:7&lastEventId=A:3"),
+        ("", "lastEventId=A:7&tail=1&lastEventId=A:3"),
+        ("A:3", "lastEventId=A:7"),
     ):
         headers = {"Last_Event_ID": header} if header else {}
         headers |= {"Accept": "text/event-stream"} if path == "/stream" else {}
@@ -179,8 +186,9 @@ async def _first_tick(path: str, response: Response) -> dict[str, int]:
 @pytest.mark.parametrize("text", ["garbage", "A:x", "é:1", "A:-7", "99999999999999999999", "a:b:1", "x" * 4000])
 async def test_an_event_id_that_does_not_parse_is_an_unknown_run(ready: House, text: str) -> None:
     """Never 400: EventSource would give up for ever."""
-    for target in ("/sse", "/sse?run=A", f"/sse?Last-Event-ID={quote(text)}"):
-        headers = {} if "Last-Event-ID" in target else {"Last_Event_ID": text}
+    targets = ("/sse", "/sse?run=A", f"/sse?Last-Event-ID={quote(text)}", f"/sse?run=A&lastEventId={quote(text)}")
+    for target in targets:
+        headers = {} if "vent" in target else {"Last_Event_ID": text}
         response = await ready.get(target, **headers)
         assert response.status == 200
         async for line in response.lines():

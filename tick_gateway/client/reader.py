@@ -17,6 +17,7 @@ import aiohttp
 import orjson
 from yarl import URL
 
+from ..params import EVENT_IDS
 from ..sources.body import Lines
 from .common import (
     HEAD_SECONDS,
@@ -38,7 +39,7 @@ HEARTBEAT: Final = 15.0  # seconds between signs of life that the gateway is ask
 _DEAD_AFTER: Final = 3  # heartbeats without one after which a connection is given up
 _CONNECT_SECONDS: Final = 10.0
 _REFUSAL_BYTES: Final = 1 << 16  # of a refusal's body are looked at
-_STARTS: Final = ("from_t", "last_t", "tail", "since", "Last-Event-ID")
+_STARTS: Final = ("from_t", "last_t", "tail", "since", *EVENT_IDS)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,23 +9,24 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Final
 
 from aiohttp import web
+from aiohttp.http import SERVER_SOFTWARE
 
-from ..errors import GatewayError, NotFound, Overloaded
+from ..errors import ClientError, GatewayError, NotFound, TransferCoding
 from ..hub import Hub
-from ..reply import json_reply
+from ..reply import SERVER, error_reply, header_list
 from ..transports import TRANSPORTS
-from ..transports.base import Transport
+from ..transports.base import Transport, acceptable
 from .about import ROUTES_KEY, TRANSPORTS_KEY
 from .bodies import Layouts
+from .connection import expect
 from .growing import STATES_KEY, States
 from .pulls import LAYOUTS_KEY
 from .routes import Route, routes
 
 log = logging.getLogger("tick_gateway")
 
-ALLOWED_HEADERS: Final = "Last-Event-ID, Authorization, If-None-Match"
+ALLOWED_HEADERS: Final = "Last-Event-ID, Authorization, If-None-Match, Cache-Control, Content-Type, X-Requested-With"
 EXPOSED_HEADERS: Final = "Tick-Run, Tick-Next, Tick-Gap, Tick-Reset, Link, ETag, Retry-After"
-RETRY_AFTER_SECONDS: Final = 5
 PUBLISHER_SECONDS: Final = 2.5  # how long a shutdown waits for publishers to take their last answers
 
 _Next = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -43,12 +44,12 @@ def make_app(hub: Hub, transports: tuple[Transport, ...] = TRANSPORTS) -> web.Ap
     app[LAYOUTS_KEY] = Layouts()
     app[STATES_KEY] = States()
     for route in table:
-        app.router.add_route(route.method, route.path, _bind(route, hub))
+        app.router.add_route(route.method, route.path, _bind(route, hub), expect_handler=expect)
         if route.method == "GET":
-            app.router.add_route("HEAD", route.path, _bind(route, hub))
-        if route.reads:
-            app.router.add_route("OPTIONS", route.path, _preflight)
-    app.on_response_prepare.append(_cross_origin)
+            app.router.add_route("HEAD", route.path, _bind(route, hub), expect_handler=expect)
+        if route.open:
+            app.router.add_route("OPTIONS", route.path, _preflight, expect_handler=expect)
+    app.on_response_prepare.append(_finish_head)
 
     async def let_go(request: web.Request, response: web.StreamResponse) -> None:
         """Where descriptors are scarce, a connection is closed behind its answer."""
@@ -100,9 +101,9 @@ async def drain(hub: Hub) -> None:
 
 def _bind(route: Route, hub: Hub) -> _Next:
     async def handle(request: web.Request) -> web.StreamResponse:
-        return await route.handler(request, hub)
+        return acceptable(request, hub, await route.handler(request, hub))
 
-    handle.reads = route.reads  # type: ignore[attr-defined]  # read by _cross_origin
+    handle.open = route.open  # type: ignore[attr-defined]  # read by _is_open
     return handle
 
 
@@ -112,26 +113,51 @@ async def _errors(request: web.Request, handler: _Next) -> web.StreamResponse:
     try:
         if request.version.major != 1:  # aiohttp's parser lets requests pass that call themselves HTTP/0.9 and HTTP/2.0
             raise _Version
+        _check_transfer_coding(request)
         return await handler(request)
     except GatewayError as error:
         if request.writer.output_size:  # half sent: no second head may follow
             raise
-        return _answer(request, error)
+        response = error_reply(error)
+        if isinstance(error, TransferCoding):
+            response.force_close()  # where its body ends cannot be known
+        return response
     except ConnectionError:  # the client went away while it was answered: nobody is left to tell
         raise asyncio.CancelledError from None
     except web.HTTPNotFound:
-        return _answer(request, NotFound("no such path; see /openapi.json"))
+        return error_reply(NotFound("no such path; see /openapi.json"))
     except web.HTTPMethodNotAllowed as error:
-        response = _answer(request, _Method(error.method, error.allowed_methods))
+        response = error_reply(_Method(error.method, error.allowed_methods))
         response.headers["Allow"] = ", ".join(sorted(error.allowed_methods))
         return response
-    except web.HTTPException:
-        raise
+    except web.HTTPException as error:
+        if error.status < 400:
+            raise
+        return error_reply(_Refused(error))
     except Exception:
         if request.writer.output_size:  # half sent: aiohttp logs it and cuts the connection
             raise
         log.exception("%s %s failed", request.method, request.path)
-        return _answer(request, GatewayError("the gateway failed on this request; its log says why"))
+        return error_reply(GatewayError("the gateway failed on this request; its log says why"))
+
+
+def _check_transfer_coding(request: web.Request) -> None:
+    """aiohttp's parser undoes ``chunked``, and takes what else was done to a body for the body.
+
+    Raises:
+        TransferCoding: something else was.
+    """
+    codings = header_list(request, "Transfer-Encoding")
+    if codings and codings.strip().lower() != "chunked":
+        raise TransferCoding(codings)
+
+
+class _Refused(ClientError):
+    """What aiohttp refuses by itself."""
+
+    def __init__(self, error: web.HTTPException) -> None:
+        self.status = error.status
+        super().__init__(error.reason)
 
 
 class _Version(GatewayError):
@@ -150,17 +176,6 @@ class _Method(GatewayError):
         super().__init__(f"{method} is not allowed here; accepted: {', '.join(sorted(allowed))}")
 
 
-def _answer(request: web.Request, error: GatewayError) -> web.Response:
-    headers = {"Cache-Control": "no-store"}
-    if isinstance(error, Overloaded):
-        headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
-    if error.status == 401:
-        headers["WWW-Authenticate"] = "Bearer"
-    if error.status == 426:
-        headers |= {"Upgrade": "websocket", "Connection": "Upgrade"}
-    return json_reply(error.as_dict(), status=error.status, headers=headers)
-
-
 async def _preflight(request: web.Request) -> web.StreamResponse:
     headers = {
         "Access-Control-Allow-Methods": "GET, HEAD, OPTIONS",
@@ -171,12 +186,23 @@ async def _preflight(request: web.Request) -> web.StreamResponse:
     return web.Response(status=204, headers=headers)
 
 
-_preflight.reads = True  # type: ignore[attr-defined]
+_preflight.open = True  # type: ignore[attr-defined]
 
 
-async def _cross_origin(request: web.Request, response: web.StreamResponse) -> None:
-    """Reading is open to every origin, publishing is not."""
-    if getattr(request.match_info.handler, "reads", False):
+def _is_open(request: web.Request) -> bool:
+    """Whether web pages of every origin may have the answer: reading is open to them, publishing is not."""
+    found: bool | None = getattr(request.match_info.handler, "open", None)
+    if found is None:  # no such path, or no such method on it
+        failed = request.match_info.http_exception
+        return not isinstance(failed, web.HTTPMethodNotAllowed) or "OPTIONS" in failed.allowed_methods
+    return found
+
+
+async def _finish_head(request: web.Request, response: web.StreamResponse) -> None:
+    """What all answers have in common."""
+    if response.headers.get("Server") == SERVER_SOFTWARE:  # which names versions
+        response.headers["Server"] = SERVER
+    if _is_open(request):
         response.headers["Access-Control-Allow-Origin"] = "*"
         response.headers["Access-Control-Expose-Headers"] = EXPOSED_HEADERS
     if response.status == 416:  # a range of bytes that a file has not; aiohttp leaves the file's own headers

@@ -19,6 +19,7 @@ from ..descriptors import Descriptors
 from ..errors import SettingError
 from ..settings import Settings
 from .acceptor import Acceptor
+from .connection import Runner
 
 log = logging.getLogger("tick_gateway.http")  # what aiohttp has to say of connections
 
@@ -93,7 +94,15 @@ class _ClientFaults(logging.Filter):
         return not isinstance(error, HttpProcessingError | web.RequestPayloadError | ConnectionError)
 
 
+class _Subprotocols(logging.Filter):
+    """Keeps out of the log, too, which subprotocols of WebSocket clients would have liked; aiohttp tells of each."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not (isinstance(record.msg, str) and record.msg.startswith("%s: Client protocols"))
+
+
 log.addFilter(_ClientFaults())
+_SUBPROTOCOLS: Final = _Subprotocols()
 
 
 class Server:
@@ -102,7 +111,7 @@ class Server:
     def __init__(self, app: web.Application, settings: Settings, descriptors: Descriptors) -> None:
         self._settings = settings
         self._descriptors = descriptors
-        self._runner = web.AppRunner(
+        self._runner = Runner(
             app,
             access_log=None,
             auto_decompress=False,  # what a body may be encoded in is for its route to say
@@ -117,6 +126,7 @@ class Server:
     async def start(self, sock: socket.socket) -> None:
         """Serve on a listening socket."""
         self._sock = sock
+        logging.getLogger("aiohttp.websocket").addFilter(_SUBPROTOCOLS)
         await self._runner.setup()
         bound_unsent(sock)
         self.port = sock.getsockname()[1]

@@ -9,14 +9,14 @@ from aiohttp import web
 
 from .. import __version__
 from ..hub import Hub
-from ..reply import json_reply
+from ..reply import header_list, json_reply
 from ..transports import ndjson, sse
 from .about import BASE_KEY, TRANSPORTS_KEY
 
 
 async def root(request: web.Request, hub: Hub) -> web.StreamResponse:
     """A browser gets the page, whatever parameters it carries; JSON the description; anything else the stream."""
-    accept = request.headers.get("Accept", "")
+    accept = header_list(request, "Accept")
     if "text/html" in accept:
         return web.Response(
             text=_page(), content_type="text/html", headers={"Cache-Control": "no-cache", "Vary": "Accept"}
@@ -28,13 +28,16 @@ async def root(request: web.Request, hub: Hub) -> web.StreamResponse:
 
 async def stream(request: web.Request, hub: Hub) -> web.StreamResponse:
     """SSE where Accept names it, else NDJSON."""
-    if "text/event-stream" in request.headers.get("Accept", ""):
+    if "text/event-stream" in header_list(request, "Accept"):
         return await sse.handle(request, hub)
     return await ndjson.handle(request, hub)
 
 
 def _describe(request: web.Request) -> dict[str, object]:
-    base = str(request.url.with_path(request.path).with_query(None)).rstrip("/")
+    try:
+        base = str(request.url.with_path(request.path).with_query(None)).rstrip("/")
+    except ValueError:  # a Host that is none: links within this address
+        base = request.path.rstrip("/")
     base = request.headers.get(request.app.get(BASE_KEY, ""), base)
     transports = {t.name: {"path": t.path, "kind": t.kind, "summary": t.summary} for t in request.app[TRANSPORTS_KEY]}
     links = {name: f"{base}/{name}" for name in ("meta", "runs", "range", "latest", "openapi.json")}

@@ -8,11 +8,12 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
-from ..accept import choose
+from ..accept import choose, names_tag
 from ..cursor import Cursor, Span
 from ..errors import NotFound, ParameterError
 from ..hub import Hub
 from ..params import Query, whole
+from ..reply import header_list
 from ..ring import Batch, Run
 from ..tick import Position, Tick
 from ..transports.base import first_frame_only, pull_coding, query_of
@@ -22,6 +23,7 @@ from ..wire.compression import Coding
 from .bodies import Body, Layout, Layouts, asked, send, send_part
 from .ranges import Range, Vanished, lower_bound
 
+_OF_A_304 = {"ETag", "Cache-Control", "Vary", "Tick-Run", "Tick-Next"}  # RFC 9110, section 15.4.5, and our own
 IMMUTABLE = "public, max-age=31536000, immutable"
 LAYOUTS_KEY = web.AppKey("tick_gateway.layouts", Layouts)
 
@@ -36,7 +38,7 @@ async def range_(request: web.Request, hub: Hub) -> web.StreamResponse:
         return web.Response(body=b"" if form == "ndjson" else b"[]", headers=headers)
     run = hub.bus.run(_run_name(query))
     # Stored blocks are compressed already, whatever the settings say of compression.
-    wants_zstd = choose(request.headers.get("Accept-Encoding", ""), "zstd", "gzip") == "zstd"
+    wants_zstd = choose(header_list(request, "Accept-Encoding"), "zstd", "gzip") == "zstd"
     # They are frames in a row. Who asks for a form of the answer by name gets one.
     private = first_frame_only(request)
     wants_zstd = wants_zstd and query.format is None and not private
@@ -133,10 +135,8 @@ def _immutable(
     headers |= {"ETag": f'{"W/" if weak else ""}"{digest}"', "Cache-Control": IMMUTABLE}
     if private:
         headers["Cache-Control"] = IMMUTABLE.replace("public", "private")
-    known = request.if_none_match or ()
-    if any(tag.value in (digest, "*") for tag in known):
-        kept = {key: value for key, value in headers.items() if key in ("ETag", "Cache-Control", "Vary", "Tick-Run")}
-        return web.Response(status=304, headers=kept)
+    if names_tag(header_list(request, "If-None-Match"), digest):
+        return web.Response(status=304, headers={key: value for key, value in headers.items() if key in _OF_A_304})
     return None
 
 
@@ -152,7 +152,7 @@ async def latest(request: web.Request, hub: Hub) -> web.StreamResponse:
         for item in items:
             for one in item.ticks if isinstance(item, Span) else ():
                 if query.view.passes(one.t) and _wanted(query, one):
-                    return await _one(request, hub, run, one, query)
+                    return await _one(request, hub, run, one, query, _headers_of(run, one))
         if cursor.awaits is not None and cursor.waits:
             await until_done(cursor.awaits)
         elif not items:
@@ -177,7 +177,7 @@ async def tick(request: web.Request, hub: Hub) -> web.StreamResponse:
     found = await _find(hub, run, t)
     if found is None:
         raise NotFound(f"tick {t} of run {run.id} cannot be read; first {hub.feed.first(run)}, tip {run.shown}")
-    headers: dict[str, str] = {}
+    headers = _headers_of(run, found)
     if query.run is not None and _stored(hub, run, t):
         name = _name(pull_coding(request, hub))
         fresh = _immutable(request, run, f"{t} {query.view} {name}", headers, weak=bool(name))
@@ -199,19 +199,19 @@ def _in(batch: Batch, t: int) -> Tick | None:
     return batch.ticks[index] if index < len(batch.ticks) and batch.ticks[index].t == t else None
 
 
+def _headers_of(run: Run, one: Tick) -> dict[str, str]:
+    own = {"Content-Type": "application/json", "Tick-Run": run.id, "Tick-Next": str(Position(run.id, one.t))}
+    return PULL_HEADERS | own
+
+
 async def _one(
-    request: web.Request, hub: Hub, run: Run, one: Tick, query: Query, more: dict[str, str] | None = None
+    request: web.Request, hub: Hub, run: Run, one: Tick, query: Query, headers: dict[str, str]
 ) -> web.StreamResponse:
     view = query.view._replace(every=1, batch=0)
-    headers = PULL_HEADERS | {
-        "Content-Type": "application/json",
-        "Tick-Run": run.id,
-        "Tick-Next": str(Position(run.id, one.t)),
-    }
     return await answer(
         request,
         hub,
         ("tick", run.id, run.started, one.t, view),
         lambda: view.render(run.id, [one])[0].data,
-        headers | (more or {}),
+        headers,
     )

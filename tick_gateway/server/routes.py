@@ -20,7 +20,8 @@ Handler = Callable[[web.Request, Hub], Awaitable[web.StreamResponse]]
 class Route:
     """One route.
 
-    ``reads``: it takes the readers' parameters and is open to every origin; ``media_type``: those of its answers.
+    ``reads``: it takes the readers' parameters; ``publishes``: it is for publishers alone; ``media_type``: those of its
+    answers.
     """
 
     method: str
@@ -29,6 +30,12 @@ class Route:
     summary: str
     reads: bool = True
     media_type: str = "application/json"
+    publishes: bool = False
+
+    @property
+    def open(self) -> bool:
+        """Whether web pages of every origin may read it."""
+        return not self.publishes
 
 
 def routes(transports: tuple[Transport, ...] = TRANSPORTS) -> tuple[Route, ...]:
@@ -69,7 +76,21 @@ def routes(transports: tuple[Transport, ...] = TRANSPORTS) -> tuple[Route, ...]:
         Route("GET", "/readyz", about.readyz, "whether it takes new connections", False),
         Route("GET", "/metrics", about.metrics, "Prometheus metrics", False, "text/plain"),
         Route("GET", "/openapi.json", about.openapi, "this description", False),
-        Route("POST", "/publish", http.publish, "publish ticks: NDJSON, a JSON object or an array", False),
-        Route("GET", "/ws/publish", websocket.publish_ws, "publish a tick a WebSocket message, acknowledged", False),
-        Route("POST", "/runs/{run}/end", http.end_run, "end a run", False),
+        Route(
+            "POST",
+            "/publish",
+            http.publish,
+            "publish ticks: NDJSON, a JSON object or an array",
+            False,
+            publishes=True,
+        ),
+        Route(
+            "GET",
+            "/ws/publish",
+            websocket.publish_ws,
+            "publish a tick a WebSocket message, acknowledged",
+            False,
+            publishes=True,
+        ),
+        Route("POST", "/runs/{run}/end", http.end_run, "end a run", False, publishes=True),
     )

@@ -16,7 +16,7 @@ from ..fanout import FanOut
 from ..hub import Hub
 from ..params import run_id
 from ..reply import json_reply
-from ..takeover import body_is_broken, body_is_decoded
+from ..takeover import body_is_broken, body_is_cut, body_is_decoded
 from ..tick import parse
 from .auth import authorize
 from .body import EMPTY, Line, Records
@@ -178,6 +178,8 @@ class Body:
         except (ConnectionError, HttpProcessingError, web.RequestPayloadError) as error:
             self.fault = self.fault or BodyError(f"the body broke off: {error}")
             return b""
+        if not data and body_is_cut(self._request):
+            self.fault = self.fault or BodyError("the body broke off: its publisher said nothing more")
         self._hurried = self._loop.time() - began < _GATHER_SECONDS and len(data) < _GATHER_BYTES
         return data
 

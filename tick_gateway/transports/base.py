@@ -13,10 +13,11 @@ from typing import Final
 
 from aiohttp import web
 
-from ..accept import choose, reads_one_frame
-from ..errors import Overloaded, TooManyViews
+from ..accept import choose, reads_one_frame, refuses_plain
+from ..errors import NotAcceptable, Overloaded, TooManyViews
 from ..hub import Hub
 from ..params import Query, parse_query
+from ..reply import header_list
 from ..session import Session
 from ..takeover import take_over
 from ..variant import Variant
@@ -116,8 +117,26 @@ def pull_coding(request: web.Request, hub: Hub) -> Coding | None:
 
 def _coding(request: web.Request, hub: Hub, *names: str) -> Coding | None:
     level = hub.settings.compression
-    name = choose(request.headers.get("Accept-Encoding", ""), *(names if level else ()))
+    name = choose(header_list(request, "Accept-Encoding"), *(names if level else ()))
     return CODINGS[name](level) if name else None
+
+
+def acceptable(request: web.Request, hub: Hub, response: web.StreamResponse) -> web.StreamResponse:
+    """An answer that its route left as it is, compressed for a client that takes no bytes as they are.
+
+    Raises:
+        NotAcceptable: see ``accept.choose``.
+    """
+    plain = response.status == 200 and not response.prepared and "Content-Encoding" not in response.headers
+    if not plain or not refuses_plain(header_list(request, "Accept-Encoding")):
+        return response
+    if not isinstance(response, web.Response) or not isinstance(response.body, bytes):  # a file
+        raise NotAcceptable(header_list(request, "Accept-Encoding"), ())
+    coding = pull_coding(request, hub)
+    assert coding is not None, "the bytes as they are were refused"
+    response.body = coding.whole(response.body)
+    response.headers["Content-Encoding"] = coding.name
+    return response
 
 
 async def stream_headers(hub: Hub, session: Session) -> dict[str, str]:

@@ -16,7 +16,8 @@ from aiohttp import web
 from ..cursor import Cursor, Item, Span
 from ..hub import Hub
 from ..notices import End, Gap, Reset
-from ..params import Query
+from ..params import EVENT_IDS, Query
+from ..reply import header_list
 from ..tick import Position
 from ..view import Payload, View, arrays
 from ..waiting import until_done
@@ -24,7 +25,7 @@ from ..wire.ndjson import lines
 from .base import pull_coding
 
 PULL_HEADERS: Final = {"Cache-Control": "no-store", "Vary": "Accept, Accept-Encoding"}
-_STARTS: Final = {"from_t", "last_t", "tail", "since", "Last-Event-ID"}
+_STARTS: Final = {"from_t", "last_t", "tail", "since", *EVENT_IDS}
 _PORTION: Final = 128 << 10  # bytes of a body that go to the transport at once
 BEYOND_TIP_SECONDS: Final = 3.0  # that one pull waits where its position is beyond the tip: many clients give up at 5
 PULL_BYTES: Final = 8 << 20  # an answer ends here, whatever its limit
@@ -203,7 +204,7 @@ def wants_ndjson(request: web.Request, query: Query, default: bool) -> bool:
     the default."""
     if query.format is not None:
         return query.format == "ndjson"
-    accept = request.headers.get("Accept", "").lower()
+    accept = header_list(request, "Accept").lower()
     found = [
         (accept.find(name), ndjson)
         for name, ndjson in (("ndjson", True), ("application/json", False))

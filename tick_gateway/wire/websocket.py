@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import base64
 import binascii
+import codecs
 import hashlib
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -38,19 +39,25 @@ _GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _END_CODES: Final = {"shutdown": 1001}
 
 
-def accept_key(headers: Mapping[str, str]) -> str:
+def accept_key(fields: Callable[[str], Sequence[str]]) -> str:
     """Check an opening handshake's headers (RFC 6455, section 4.2.1) and return its ``Sec-WebSocket-Accept``.
+
+    Args:
+        fields: the lines of a header, by its name.
 
     Raises:
         NotAWebSocket: it is no proper handshake.
     """
-    if headers.get("Upgrade", "").strip().lower() != "websocket":
+    if "websocket" not in _tokens(fields("Upgrade")):
         raise NotAWebSocket("this path speaks WebSocket: the header Upgrade must be websocket")
-    if "upgrade" not in [token.strip().lower() for token in headers.get("Connection", "").split(",")]:
+    if "upgrade" not in _tokens(fields("Connection")):
         raise NotAWebSocket("the header Connection must name Upgrade")
-    if headers.get("Sec-WebSocket-Version", "").strip() != "13":
+    if _tokens(fields("Sec-WebSocket-Version")) != ["13"]:
         raise NotAWebSocket("the header Sec-WebSocket-Version must be 13")
-    key = headers.get("Sec-WebSocket-Key", "").strip()
+    keys = fields("Sec-WebSocket-Key")
+    if len(keys) > 1:
+        raise NotAWebSocket("the header Sec-WebSocket-Key must come once")
+    key = keys[0].strip() if keys else ""
     try:
         valid = len(base64.b64decode(key, validate=True)) == 16
     except (binascii.Error, ValueError):
@@ -58,6 +65,10 @@ def accept_key(headers: Mapping[str, str]) -> str:
     if not valid:
         raise NotAWebSocket("the header Sec-WebSocket-Key must be 16 bytes in base64")
     return base64.b64encode(hashlib.sha1(key.encode() + _GUID).digest()).decode()
+
+
+def _tokens(lines: Sequence[str]) -> list[str]:
+    return [token.strip().lower() for token in ",".join(lines).split(",")]
 
 
 def frame(opcode: int, payload: bytes) -> bytes:
@@ -188,7 +199,7 @@ def negotiate(offers: str, level: int) -> tuple[Deflated | None, str]:
     try:
         extensions = parse_extension(offers) if offers.strip() else []
     except InvalidHeaderFormat as error:
-        raise NotAWebSocket(f"the header Sec-WebSocket-Extensions is malformed: {error}") from None
+        raise NotAWebSocket(f"the header Sec-WebSocket-Extensions is malformed: {str(error)[:100]}") from None
     factory = ServerPerMessageDeflateFactory(client_no_context_takeover=True)
     for name, parameters in extensions:
         if name != factory.name:
@@ -244,23 +255,28 @@ class Reader:
         self._protocol = Protocol(Side.SERVER, state=State.OPEN, max_size=MAX_COMMAND_BYTES)
         if deflated:  # each message by itself, as was agreed on; what is answered here is never compressed
             self._protocol.extensions = [PerMessageDeflate(True, True, 15, 15)]
-        self._parts: list[bytes] = []
+        self._parts: list[str] = []
+        self._decoder = codecs.getincrementaldecoder("utf-8")()
 
     def feed(self, data: bytes) -> Received:
-        """Take bytes in as they come, in pieces of any size."""
+        """Take bytes in as they come, in pieces of any size. What is not UTF-8 fails with the fragment that shows it.
+
+        (RFC 6455, section 8.1.)
+        """
         self._protocol.receive_data(data)
         messages: list[str] = []
         for event in self._protocol.events_received():
             if not isinstance(event, Frame) or event.opcode not in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT):
                 continue
-            if event.data:  # empty fragments may come without end
-                self._parts.append(bytes(event.data))
+            try:
+                part = self._decoder.decode(bytes(event.data), event.fin)
+            except UnicodeDecodeError:
+                self._protocol.fail(1007, "a message is not UTF-8")
+                break
+            if part:  # empty fragments may come without end
+                self._parts.append(part)
             if event.fin:
-                try:
-                    messages.append(b"".join(self._parts).decode())
-                except UnicodeDecodeError:
-                    self._protocol.fail(1007, "a message is not UTF-8")
-                    break
+                messages.append("".join(self._parts))
                 self._parts = []
         replies = b"".join(self._protocol.data_to_send())
         closing = self._protocol.state is not State.OPEN
