@@ -69,6 +69,11 @@ FRAMES: list[tuple[str, Any, object]] = [
         [{"d": "2020-01-02", "at": "2020-01-02T03:00:00", "took": 1.5}],
     ),
     ("polars nanoseconds", NANOSECONDS, ["1970-01-01T00:00:00.000000001", None]),
+    (
+        "polars nanoseconds of a zone",
+        NANOSECONDS.dt.replace_time_zone("UTC").dt.convert_time_zone("Asia/Tokyo"),
+        ["1970-01-01T09:00:00.000000001+09:00", None],
+    ),
     ("polars durations", NANOSECONDS.diff().fill_null(timedelta(seconds=2)), [2.0, 2.0]),
     ("polars series", pl.Series([1, None]), [1, None]),
 ]

@@ -20,6 +20,7 @@ _FORM: Final = re.compile(r"%7B|%5B|[\w.-]+=", re.IGNORECASE)
 _CONSTANT: Final = re.compile(r"-?(?:nan|inf(?:inity)?)\b", re.IGNORECASE)
 _PYTHON: Final = re.compile(r"'|(?:True|False|None)\b")
 _ONE_LINE: Final = "an object takes one line (jq -c), unless it is sent as application/json"
+_SURROGATE: Final = re.compile(r"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
 _NUMBER: Final = re.compile(r"-?[0-9.eE+-]+")
 
 
@@ -50,7 +51,10 @@ def diagnose(data: bytes, error: orjson.JSONDecodeError) -> str:
         shown = shown if len(shown) <= 40 else f"{shown[:20]}... ({len(shown)} characters or more)"
         return f"the number {shown} is beyond 1.8e308 (binary64), which JSON readers take for infinity"
     if "surrogate" in error.msg:
-        return f"the escape {rest[:6]} is a lone surrogate, which UTF-8 does not have"
+        found = _SURROGATE.search(
+            text, max(error.pos - 12, 0), error.pos + 12
+        )  # releases of orjson point at either end
+        return f"the escape {found[0] if found else ''} is a lone surrogate, which UTF-8 does not have"
     hint = _hint(text, error.pos, rest)
     return f"not valid JSON: {error}{hint and '; '}{hint}"
 

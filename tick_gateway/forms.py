@@ -54,13 +54,13 @@ class Rows:
         """Its JSON, made column by column: with a dict a row it takes three times as long."""
         if set(map(type, self.names)) != {str}:
             return self.dicts()
-        row = b"{" + b",".join([_percent(orjson.dumps(name)) + b":%b" for name in self.names]) + b"}"
-        texts = [_texts(column) for column in self.columns]
-        return orjson.Fragment(b"[" + b",".join([row % values for values in zip(*texts, strict=True)]) + b"]")
-
-
-def _percent(text: bytes) -> bytes:
-    return text.replace(b"%", b"%%")
+        rows, step = len(self.columns[0]), 2 * len(self.names)
+        parts = [b""] * (step * rows)
+        for place, (name, column) in enumerate(zip(self.names, self.columns, strict=True)):
+            between = b"," if place else b"},{"
+            parts[2 * place :: step] = [between + orjson.dumps(name) + b":"] * rows
+            parts[2 * place + 1 :: step] = _texts(column)
+        return orjson.Fragment(b"[" + b"".join(parts)[2:] + b"}]" if rows else b"[]")
 
 
 def _texts(column: Any) -> list[bytes]:
@@ -78,7 +78,16 @@ def _texts(column: Any) -> list[bytes]:
 
 def hook(value: object) -> object:
     """``simplify``, for orjson: what there may be hundreds of in a record comes first, and a table as JSON at once."""
-    return _QUICKLY.get(type(value), simplify)(value)
+    cls: Any = type(value)
+    return _step(cls)(value)
+
+
+@lru_cache(maxsize=1024)
+def _step(cls: Any) -> Callable[[Any], object]:
+    """How a value of a class is simplified: at once, where its class says how."""
+    if _is_dataclass(cls):
+        return _slots_of if _has_slots(cls) else _dict_of
+    return _STEPS.get(cls, simplify)
 
 
 def _datetime(value: datetime) -> object:
@@ -86,7 +95,7 @@ def _datetime(value: datetime) -> object:
     return orjson.Fragment(orjson.dumps(value)) if value.tzinfo is None else value.isoformat()
 
 
-_QUICKLY: Final[dict[type, Callable[[Any], object]]] = {
+_STEPS: Final[dict[type, Callable[[Any], object]]] = {
     datetime: _datetime,
     date: date.isoformat,
     time: time.isoformat,
@@ -169,14 +178,20 @@ def is_dataclass(value: object) -> bool:
 def members(value: Any) -> dict[str, object]:
     """The members of a dataclass instance: of its ``__dict__``, or of its slots; no private ones (``_x``)."""
     cls: Any = type(value)
-    names = _slotted(cls)
-    if names is not None:
-        return {name: getattr(value, name) for name in names}
+    return _slots_of(value) if _has_slots(cls) else _dict_of(value)
+
+
+def _dict_of(value: Any) -> dict[str, object]:
     held: dict[str, object] = value.__dict__
     for name in held:
         if name[:1] == "_":
             return {name: item for name, item in held.items() if name[:1] != "_"}
     return held
+
+
+def _slots_of(value: Any) -> dict[str, object]:
+    cls: Any = type(value)
+    return {name: getattr(value, name) for name in _field_names(cls)}
 
 
 @lru_cache(maxsize=1024)
@@ -185,11 +200,14 @@ def _is_dataclass(cls: Any) -> bool:
 
 
 @lru_cache(maxsize=1024)
-def _slotted(cls: Any) -> list[str] | None:
-    """The fields of a dataclass to be read one by one; None where an instance's ``__dict__`` holds them."""
-    if not hasattr(cls, "__slots__") and cls.__dictoffset__:
-        return None
+def _field_names(cls: Any) -> list[str]:
     return [field.name for field in dataclasses.fields(cls) if not field.name.startswith("_")]
+
+
+@lru_cache(maxsize=1024)
+def _has_slots(cls: Any) -> bool:
+    """Whether a dataclass's fields are to be read one by one: its instances have no ``__dict__``, or not all in it."""
+    return hasattr(cls, "__slots__") or not cls.__dictoffset__
 
 
 # ---- numpy ----
@@ -269,8 +287,10 @@ def _polars_values(series: Any, polars: Any) -> Any:
     if dtype == polars.Float32 and not series.null_count():
         return series.to_numpy()
     if getattr(dtype, "time_unit", None) == "ns":  # Python's own times end at microseconds
-        exact = series.dt.to_string("iso:strict") if dtype == polars.Datetime else series.dt.total_nanoseconds() / 1e9
-        return exact.to_list()
+        if dtype == polars.Datetime:
+            zone = "%:z" if dtype.time_zone else ""
+            return series.dt.to_string(f"%Y-%m-%dT%H:%M:%S%.9f{zone}").to_list()
+        return (series.dt.total_nanoseconds() / 1e9).to_list()
     return series.to_list()
 
 

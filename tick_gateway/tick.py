@@ -102,7 +102,7 @@ def parse(data: bytes, max_tick: int) -> tuple[int, bytes]:
     except orjson.JSONDecodeError as error:
         if data.startswith(BOM) and not (rest := data[len(BOM) :].lstrip(b" \t\r\n")).startswith(BOM):
             return parse(rest, max_tick)
-        if nesting(data) > MAX_NESTING:
+        if "depth" in error.msg or "ecursion" in error.msg:
             raise Malformed(f"the tick is nested deeper than {MAX_NESTING}") from None
         raise Malformed(diagnose(data, error)) from None
     if not isinstance(record, dict):

@@ -22,6 +22,7 @@ from ..tick import MAX_NESTING
 EMPTY: Final = "the body is empty; accepted: NDJSON, a JSON object or a JSON array"
 _SPACES: Final = b" \t\r\n"
 _SPACE: Final = re.compile(r"[ \t\r\n]*")
+_JOINED: Final = re.compile(rb"\}[ \t\r]*\{")  # objects side by side; or text in a string
 _LINES: Final = ("ndjson", "jsonl", "jsonlines")  # how the names of NDJSON's media types end
 _FORM: Final = "application/x-www-form-urlencoded"  # what curl says that it sends, unless it is told otherwise
 _OPENERS: Final = (b"{", b"[", b",", b":")  # how no line of NDJSON ends, but the first of a pretty-printed object does
@@ -180,6 +181,8 @@ def _is_value(line: bytes) -> bool:
 
 def _is_row(data: bytes) -> bool:
     """Whether another object follows the first one on its line."""
+    if not _JOINED.search(data):
+        return False
     try:
         text = _without_mark(data).decode()
         return text.startswith("{") and text.startswith("{", _space(text, _scan(text, 0)))
