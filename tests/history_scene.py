@@ -57,12 +57,12 @@ class Scene:
             await self.crowd.reach(numbers[-1])
         return stored
 
-    async def until_stored(self) -> None:
-        """Publish until ticks are stored again."""
+    async def until_stored(self, status: str = "ok") -> None:
+        """Publish until ticks are stored again; ``status``: what /healthz says then."""
         async with asyncio.timeout(PATIENCE):
             while not await self.publish(1):
                 continue
-        await self.health("ok")
+        assert (await self.health(status))["history"] == "ok"
 
     async def health(self, status: str, *words: str) -> dict[str, Any]:
         health: dict[str, Any] = await ask(self.port, "/healthz")

@@ -7,6 +7,8 @@ writing goes on. Nothing is logged with a traceback.
 from __future__ import annotations
 
 import asyncio
+import os
+import shutil
 import threading
 from pathlib import Path
 from typing import Any
@@ -15,21 +17,23 @@ from zlib import crc32
 import pytest
 
 from tests import history_files
-from tests.clients import CLIENTS, PATIENCE, metric, range_of, reader
+from tests.clients import CLIENTS, PATIENCE, ask, metric, range_of, reader
 from tests.conformance.events import notices, ticks
 from tests.history_scene import (
     RUN,
     Scene,
     flip,
     lives,
+    refused,
     scene,
     t_of,
     told,
 )
-from tick_gateway.history import retention
+from tick_gateway.history import keeper, retention, writer
 from tick_gateway.history.archive import Archive
 from tick_gateway.history.blocks import Block, Entry
 from tick_gateway.history.stored import StoredRun
+from tick_gateway.history.verify import verify
 from tick_gateway.history.volume import Segment
 
 pytestmark = pytest.mark.usefixtures("patient", "no_traceback")
@@ -73,15 +77,57 @@ async def test_the_active_file_is_deleted(tmp_path: Path) -> None:
         async with asyncio.timeout(PATIENCE):
             while history_files.segments(s.directory, RUN) == before[:-1]:
                 await s.publish(1)
-        await s.until_stored()
+        await s.until_stored("degraded")
         await s.forget()
         await s.until_told()
         await s.read()
         have, _ = await range_of(s.port, RUN)
-        assert s.missing(have)
+        health = await s.health("degraded", f"of run {RUN} cannot be read", "No such file or directory")
+        assert 0 < len(s.missing(have)) == health["unstored"]
         await s.restart(gateway)
         await s.read()
     assert s.missing(history_files.lines(s.directory, RUN)) == s.missing(have)
+
+
+async def test_the_directory_is_removed(tmp_path: Path) -> None:
+    """By somebody who cleans up: what is missing is counted, be it read or not; and who comes later finds the lock."""
+    async with scene(tmp_path / "history") as (s, _):
+        assert await s.publish(200)
+        shutil.rmtree(s.directory)
+        async with asyncio.timeout(PATIENCE):
+            while (await ask(s.port, "/healthz"))["status"] == "ok":
+                await s.publish(1)
+        await s.until_stored("degraded")
+        await s.forget()
+        health = await s.health("degraded", f"of run {RUN} cannot be read", "No such file or directory")
+        await s.until_told()
+        have, _ = await range_of(s.port, RUN)
+        assert len(s.missing(have)) == health["unstored"] >= 200
+        await s.read()
+        await refused(s.directory, "is in use by process")
+        found = verify(s.directory, live=True)
+        assert not found.findings and f"{RUN}: {health['unstored']} ticks or more are not stored" in found.remarks[0]
+
+
+@pytest.mark.parametrize("how", ["deleted", "cut", "moved away with its run"])
+async def test_files_that_nobody_reads_are_missed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    """Without a reader, and without a tick that is published."""
+    monkeypatch.setattr(writer, "MAINTAIN_SECONDS", 0.01)
+    monkeypatch.setattr(keeper, "MAINTAIN_SECONDS", 0.01)
+    async with scene(tmp_path / "history") as (s, gateway):
+        assert await s.publish(200)
+        await s.restart(gateway)
+        path = history_files.segments(s.directory, RUN)[1]
+        if how == "deleted":
+            path.unlink()
+        elif how == "cut":
+            os.truncate(path, path.stat().st_size // 2)
+        else:
+            path.parent.rename(tmp_path / "away")
+        async with asyncio.timeout(PATIENCE):
+            while (health := await ask(s.port, "/healthz"))["status"] == "ok":
+                continue
+        assert health["unstored"] > 0 and f"of run {RUN} cannot be read" in health["damage"][0]
 
 
 @pytest.mark.parametrize("part", ["block", "foot", "last foot"])

@@ -232,7 +232,7 @@ async def test_a_file_in_the_place_of_the_runs_directory(tmp_path: Path) -> None
         await s.health("degraded", "failing")
         assert not await s.publish(20)
         (s.directory / RUN).unlink()
-        await s.until_stored()
+        await s.until_stored("degraded")
         await s.forget()
         await s.until_told()
         have, _ = await range_of(s.port, RUN)

@@ -20,14 +20,18 @@ from tests.history_files import frames, lines, segments, whole
 from tests.made_history import tick_of, write
 from tick_gateway.history.catalog import locked
 from tick_gateway.history.index import FIELDS, load_index, pack_index
+from tick_gateway.history.limits import Limits
+from tick_gateway.history.recorder import Recorder
 from tick_gateway.history.repair import repair
 from tick_gateway.history.segment import unpack_foot
 from tick_gateway.history.verify import verify
+from tick_gateway.ring import Batch, Run
+from tick_gateway.tick import Tick
 
 TICKS = 60
 
 
-def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+def run_command(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "tick_gateway", "verify", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=60)
 
@@ -82,7 +86,7 @@ def stored(directory: Path) -> dict[str, list[int]]:
 
 
 def test_a_sound_history(history: Path) -> None:
-    done = run(history)
+    done = run_command(history)
     assert (done.returncode, done.stdout) == (0, "")
     assert re.search(rf"^{2 * TICKS} ticks in \d+ blocks of \d+ segments, 2 runs: no damage$", done.stderr, re.M)
 
@@ -93,11 +97,11 @@ def test_a_damaged_block_is_found_and_cut_out(history: Path) -> None:
     block, foot = frames(path)[:2]
     end = foot.at + foot.size
     flip(path, 30)
-    done = run(history)
+    done = run_command(history)
     assert done.returncode == 1
     assert done.stdout == f"A/{path.name}: the CRC of the block at 0 of {path.name} does not match\n"
     assert done.stderr.rstrip().endswith(": 1 finding")
-    mended = run(history, "--repair")
+    mended = run_command(history, "--repair")
     assert (mended.returncode, mended.stdout) == (0, ""), mended.stderr
     assert f"A/{path.name}: {end} bytes were cut out of it" in mended.stderr
     assert "ticks lost: 0 to " in mended.stderr
@@ -109,7 +113,7 @@ def test_a_damaged_block_is_found_and_cut_out(history: Path) -> None:
     after = stored(history)
     assert after["B"] == before["B"] and 0 < len(after["A"]) < len(before["A"])
     assert set(after["A"]) < set(before["A"])
-    again = run(history, "--repair")
+    again = run_command(history, "--repair")
     assert again.returncode == 0 and again.stderr.count("\n") == 2, "a remark, the summary: nothing was left to mend"
 
 
@@ -121,7 +125,7 @@ def test_what_cannot_be_checked(tmp_path: Path) -> None:
         ((tmp_path / "empty",), "empty holds no history"),
         ((), "Missing argument 'DIR'."),
     ):
-        done = run(*arguments)
+        done = run_command(*arguments)
         assert done.returncode == 2 and done.stderr.count("\n") == 1 and problem in done.stderr
 
 
@@ -138,15 +142,15 @@ def test_a_format_of_the_future_is_left_alone(history: Path) -> None:
     path.write_bytes(data)
     (history / "B" / "index").unlink()
     for arguments in ((history,), (history, "--repair")):
-        done = run(*arguments)
+        done = run_command(*arguments)
         assert done.returncode == 2 and "format 2" in done.stderr and done.stderr.count("\n") == 1
     assert path.read_bytes() == data
 
 
 def test_a_directory_in_use_is_checked_and_not_repaired(history: Path) -> None:
     with locked(history):
-        assert run(history).returncode == 0
-        refused = run(history, "--repair")
+        assert run_command(history).returncode == 0
+        refused = run_command(history, "--repair")
     assert refused.returncode == 2 and "in use by" in refused.stderr and refused.stderr.count("\n") == 1
 
 
@@ -156,12 +160,12 @@ def test_a_directory_in_use_is_checked_and_not_repaired(history: Path) -> None:
 def test_an_index_that_is_damaged_or_gone(history: Path) -> None:
     flip(history / "A" / "index", 40)
     (history / "B" / "index").unlink()
-    done = run(history)
+    done = run_command(history)
     assert done.returncode == 1 and done.stdout.startswith("A/index: ")
     assert "B: there is no index" in done.stderr
     before = stored(history)
     mend(history)
-    assert run(history).stderr.count("index") == 0 and stored(history) == before
+    assert run_command(history).stderr.count("index") == 0 and stored(history) == before
 
 
 def test_an_index_that_says_something_else(history: Path) -> None:
@@ -186,7 +190,7 @@ def test_a_segment_that_is_shorter_than_it_was(history: Path) -> None:
 
 def test_a_deleted_segment_is_a_hole_and_no_damage(history: Path) -> None:
     segments(history, "A")[1].unlink()
-    done = run(history)
+    done = run_command(history)
     assert done.returncode == 0 and re.search(
         r"^A: \d+ ticks or more are not stored between \d+ and \d+$", done.stderr, re.M
     )
@@ -242,7 +246,7 @@ def test_a_block_that_lost_its_foot_gets_a_new_one(history: Path) -> None:
 
 
 def test_an_open_block(tmp_path: Path) -> None:
-    """As a crash leaves it: it is a finding, and a repair closes it; beside a gateway it is none."""
+    """As a crash leaves it, or a copy that was made beside a gateway: it is no damage, and a repair closes it."""
     write(tmp_path / "source", {"A": range(TICKS)})
     path = segments(tmp_path / "source", "A")[-1]
     held = {name: data for name, data in files(tmp_path / "source" / "A").items() if name != "index"}
@@ -250,13 +254,44 @@ def test_an_open_block(tmp_path: Path) -> None:
     (tmp_path / "history" / ".lock").parent.mkdir()
     (tmp_path / "history" / ".lock").touch()
     lay(tmp_path / "history" / "A", held)
-    (line,) = found(tmp_path / "history")
-    assert re.search(rf"A/{path.name}: an open block with \d+ ticks, \d+ bytes from \d+ on, is not closed", line)
+    report = verify(tmp_path / "history")
+    told = rf"A/{path.name}: an open block with \d+ ticks, \d+ bytes from \d+ on, which a gateway closes"
+    assert report.findings == [] and any(re.search(told, remark) for remark in report.remarks), report
     live = verify(tmp_path / "history", live=True)
     assert live.findings == [] and any("an open block" in remark for remark in live.remarks)
     assert files(tmp_path / "history" / "A") == held, "looking changes nothing"
     mend(tmp_path / "history")
     assert stored(tmp_path / "history")["A"] == list(range(TICKS))
+
+
+def test_a_copy_that_is_made_while_a_gateway_writes(tmp_path: Path) -> None:
+    """After each flush, of blocks that are closed between them: it is no failure, and a gateway reads all of it."""
+    recorder = Recorder(tmp_path / "history", Limits(block_bytes=600, segment_bytes=5000, fsync="never"))
+    run = Run("A", 0, 0, 1000)
+    (tmp_path / "history").mkdir()
+    (tmp_path / "history" / ".lock").touch()
+    for t in range(TICKS):
+        recorder.write([Batch(run, [Tick(t, tick_of("A", t), 1000 + t)], 0, False, t)])
+        copy = tmp_path / f"copy{t}"
+        shutil.copytree(tmp_path / "history", copy)
+        done = verify(copy)
+        assert done.findings == [], f"after {t}"
+        if t % 7 == 0:
+            assert run_command(copy).returncode == 0
+        assert list(opened(copy).ticks["A"]) == list(range(t + 1))
+    recorder.close()
+
+
+def test_damage_in_an_open_block_is_a_finding(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path / "history", Limits(fsync="never"))
+    run = Run("A", 0, 0, 1000)
+    (tmp_path / "history").mkdir()
+    (tmp_path / "history" / ".lock").touch()
+    for t in range(TICKS):
+        recorder.write([Batch(run, [Tick(t, tick_of("A", t), 1000 + t)], 0, False, t)])
+    (path,) = segments(tmp_path / "history", "A")
+    flip(path, path.stat().st_size // 2)
+    assert any("is not closed" in line for line in found(tmp_path / "history"))
 
 
 def test_a_journal_that_is_damaged(history: Path) -> None:

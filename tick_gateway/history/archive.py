@@ -12,7 +12,9 @@ No asyncio: whoever makes an archive says how work is run elsewhere. Everything 
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from typing import Literal, Protocol
@@ -22,6 +24,8 @@ from ..ring import Batch, Run
 from ..tick import Position
 from .blocks import Entry, Volume
 from .shelf import Shelf, Stored, batches_of
+from .stock import beyond
+from .volume import Segment
 
 log = logging.getLogger("tick_gateway.history")
 
@@ -150,6 +154,24 @@ class Archive:
         shelf = self.shelves.get(run)
         if shelf is not None:
             self._forget(shelf, shelf.drop(volume))
+
+    def missing(self, run: str, segment: Segment, size: int, ticks: int, upto: int) -> None:
+        """Something of a segment is not there any more; see ``Missing``."""
+        shelf = self.shelves.get(run)
+        gone = beyond(segment, shelf.entries.of(segment), size) if shelf is not None else []
+        opened = [batch for batch in shelf.open if batch.ordinal < upto] if shelf is not None else []
+        lost: list[Stored] = [*gone, *opened]
+        named = f"ticks {lost[0].first} to {lost[-1].last}" if lost else f"{ticks} ticks"
+        if ticks or lost:
+            problem = f"{segment.name} was cut" if size else os.strerror(errno.ENOENT)
+            self.tell(f"{named} of run {run} cannot be read and are missing from now on: {problem}")
+        if shelf is None:
+            return
+        for entry in gone:
+            shelf.remove(entry)
+        shelf.open = shelf.open[len(opened) :]
+        self.damaged += len(gone)
+        self._forget(shelf, gone)
 
     def _forget(self, shelf: Shelf, gone: list[Entry]) -> None:
         """Let go of what is kept of blocks that left their shelf, and of a shelf on which none is left."""

@@ -24,7 +24,7 @@ from typing import Final, Literal
 from ..bus import TickBus
 from ..ring import Batch, Run
 from .archive import Archive
-from .limits import Removed
+from .limits import Missing, Removed
 from .recorder import Recorder
 from .writer import MAINTAIN_SECONDS, Group, Writer, Wrote
 
@@ -46,7 +46,7 @@ class Keeper:
     Attributes:
         state: ``ok``; ``lagging``: the disk is slow; ``failing``: it takes nothing.
         reason: why it is not ok, or was not last.
-        unstored: ticks that readers were given and history was not.
+        unstored: ticks that readers were given and history has not: it never had them, or they were taken from it.
         bytes: of all segments.
     """
 
@@ -56,6 +56,7 @@ class Keeper:
         self.state: State = "ok"
         self.reason = ""
         self.unstored = 0
+        self._told = 0  # the level at which it was logged that the state is not ok
         self.bytes = recorder.size
         self._writer = Writer(recorder)
         self._queue_bytes = queue_bytes
@@ -156,7 +157,7 @@ class Keeper:
             self._queue.append(group)
             self._changed.notify()
         if not fits:
-            self._fall("lagging", f"more than {self._queue_bytes} bytes wait for the disk")
+            self._fall("lagging", f"more than {self._queue_bytes} bytes wait for the disk", lost=True)
             left_out = Group(self._number, list(batches), group.handed)
             self._refuse([left_out])
             self._show([left_out])
@@ -177,7 +178,7 @@ class Keeper:
         elif self._flight[0].number <= self._through:  # it was the loop that stood still: the verdict is on its way
             self._timer = self._loop.call_later(LAG_SECONDS, self._look)
         else:
-            self._fall("lagging", f"the disk has not taken ticks for {late:.1f} s")
+            self._fall("lagging", f"the disk has not taken ticks for {late:.1f} s", lost=False)
 
     def _show_all(self) -> None:
         self._show(self._flight)
@@ -202,16 +203,24 @@ class Keeper:
                 comes_back = vouched is not None and batch.run.id == vouched[0] and end <= vouched[1]
                 self.unstored += 0 if comes_back else len(batch.ticks)
 
-    def _fall(self, state: State, reason: str) -> None:
-        if self.state == "ok":
+    def _fall(self, state: State, reason: str, *, lost: bool) -> None:
+        """Live goes on without the disk; ``lost``: ticks are left out of history. While none are, a disk that is slow
+        for a moment is worth a warning, and no more than that."""
+        if lost and self._told == logging.WARNING:
+            log.error("history: %s; ticks are left out of it", reason)
+        elif not self._told and lost:
             log.error("history: %s; live goes on without it", reason)
+        elif not self._told:
+            log.warning("history: %s; live goes on without it, and nothing is lost so far", reason)
+        self._told = logging.ERROR if lost else self._told or logging.WARNING
         self.state, self.reason = state, reason
         self._show_all()
 
     def _rise(self) -> None:
         if self.state != "ok":
-            log.warning("history is written again, after: %s", self.reason)
-        self.state, self.reason = "ok", ""
+            level = logging.WARNING if self._told == logging.ERROR else logging.INFO
+            log.log(level, "history is written again, after: %s", self.reason)
+        self.state, self.reason, self._told = "ok", "", 0
 
     def _undecided(self, number: int) -> bool:
         """Whether the disk has yet to say whether it takes a group up to that number."""
@@ -238,13 +247,16 @@ class Keeper:
         for event in wrote.events:
             if isinstance(event, Removed):
                 self.archive.removed(event.run, event.segment)
+            elif isinstance(event, Missing):
+                self.unstored += event.ticks
+                self.archive.missing(event.run, event.segment, event.size, event.ticks, event.upto)
             elif (run := self.bus.runs.get(event.run)) is not None:
                 self.archive.closed(run, event.entry)
         # Readers come after that: what memory lets go of for what they are shown may be in a block that was closed.
         if error is not None:
             self._refuse(done, wrote.vouched)
             self._show(done)
-            self._fall("failing", f"{error.strerror or error}")
+            self._fall("failing", f"{error.strerror or error}", lost=True)
         elif done and not self._late:
             self._rise()
         self._show(done)

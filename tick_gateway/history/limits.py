@@ -51,4 +51,20 @@ class Removed(NamedTuple):
     segment: Segment
 
 
-Event = Closed | Removed
+class Missing(NamedTuple):
+    """What was stored is not there any more, and nobody here took it away.
+
+    Attributes:
+        size: bytes that the segment's file has now.
+        ticks: how many were in what is missing.
+        upto: of the open block all is missing that was published before this ordinal; 0: it is not of that.
+    """
+
+    run: str
+    segment: Segment
+    size: int
+    ticks: int
+    upto: int = 0
+
+
+Event = Closed | Removed | Missing

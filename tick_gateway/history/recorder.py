@@ -12,14 +12,15 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from ..ring import Batch, Run
 from .index import save_index
-from .limits import Closed, Event, Limits, Removed
+from .limits import Closed, Event, Limits, Missing, Removed
 from .retention import delete, too_much
 from .rotation import Rotation
+from .stock import Stock, beyond, is_there
 from .stored import StoredRun
 from .volume import Segment
 
@@ -39,6 +40,8 @@ class Recorder:
         runs: what is stored already.
         prepare: what could not be done when the directory was opened; it comes before all writing, raises OSError
             where it still cannot be done, and is called again then.
+        relock: sees that the lock is still held, also where the directory was removed and made anew, and returns
+            whether it was; raises OSError where it cannot be had.
     """
 
     def __init__(
@@ -47,6 +50,7 @@ class Recorder:
         limits: Limits,
         runs: Sequence[StoredRun] = (),
         prepare: Callable[[list[Event]], None] | None = None,
+        relock: Callable[[], bool] | None = None,
     ) -> None:
         self.runs = {run.id: run for run in runs}
         self.events: list[Event] = []
@@ -57,7 +61,10 @@ class Recorder:
         self._run: StoredRun | None = None  # which is written to
         self._live: Run | None = None  # the same, as the bus has it
         self._torn: tuple[StoredRun, Segment] | None = None  # its end is to be recovered first
+        self._open_block = (0, 0)  # of the torn one: the ordinals where it begins, and behind what was vouched for
         self._prepare = prepare
+        self._relock = relock
+        self._stock = Stock()
         self._broken = prepare is not None  # something failed half way: resume() comes before the next write
         self._others = 0  # bytes of all segments but the active one
         self._account()
@@ -122,6 +129,9 @@ class Recorder:
         try:
             if active is not None:
                 active.check()
+            removed = self._relock is not None and self._relock()
+            self._take_stock(self._everything() if removed else self._stock.some(self.runs.values()))
+            if active is not None:
                 block = active.block
                 if block is not None and now - block.began >= self._limits.block_age:
                     self._close_block()
@@ -141,14 +151,13 @@ class Recorder:
         if self._prepare is not None:
             self._prepare(self.events)
             self._prepare = None
+        if self._relock is not None:
+            self._relock()
         if self._torn is not None:
             run, segment = self._torn
-            if segment.path.exists():
-                self._rotation.recover(run, segment)
-                if segment.path.stat().st_size == 0:  # no block came into it, and an empty file is no zstd file
-                    segment.path.unlink()
-                    run.segments.remove(segment)
+            self._mend(run, segment)
             self._torn = None
+        self._take_stock(self._everything())
         self._account()
         self._broken = False
 
@@ -293,12 +302,54 @@ class Recorder:
 
     # ---- faults ----
 
+    def _mend(self, run: StoredRun, segment: Segment) -> None:
+        """Recover what was written to when something failed; what of it was vouched for and is not there is missing."""
+        if segment.path.exists():
+            self._rotation.recover(run, segment)
+            if segment.path.stat().st_size == 0:  # no block came into it, and an empty file is no zstd file
+                segment.path.unlink()
+        begin, end = self._open_block
+        if (lost := end - max(begin, run.stored)) > 0:
+            self.events.append(Missing(run.id, segment, is_there(segment), lost, end))
+        if segment in run.segments and not segment.path.exists() and not run.entries.of(segment):
+            run.segments.remove(segment)
+
+    def _everything(self) -> list[tuple[StoredRun, Segment]]:
+        return [(run, segment) for run in self.runs.values() for segment in run.segments]
+
+    def _take_stock(self, some: Iterable[tuple[StoredRun, Segment]]) -> None:
+        """Find out what of some segments is not there any more."""
+        changed: dict[str, StoredRun] = {}
+        for run, segment in some:
+            if segment is self.segment or segment.retired or (size := is_there(segment)) >= segment.size:
+                continue
+            if segment not in run.segments:  # it went since whose turn it is was written down
+                continue
+            gone = beyond(segment, run.entries.of(segment), size)
+            self.events.append(Missing(run.id, segment, size, sum(entry.count for entry in gone)))
+            if size:
+                for entry in gone:
+                    run.entries.remove(entry)
+                segment.size, segment.sealed = size, True
+            else:
+                segment.retired = True  # word of it is on its way
+                run.forget(segment)
+            changed[run.id] = run
+        for run in changed.values():
+            if run.segments:
+                self._save_index(run)
+            elif run.ended:
+                del self.runs[run.id]
+        if changed:
+            self._account()
+
     def _break(self) -> None:
         self._broken, self.vouched = True, None
         if (active := self._rotation.active) is not None:
-            self._torn = active.run, active.segment
+            self._torn, self._open_block = (active.run, active.segment), (0, 0)
             if active.block is not None:
                 self.vouched = active.run.id, active.block.vouched
+                self._open_block = active.block.ordinal, active.block.vouched
         self._drop_files()
         self._run = self._live = None
 

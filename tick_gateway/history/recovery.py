@@ -106,6 +106,17 @@ def peek_tail(folder: Path, run: StoredRun, segment: Segment) -> Torn | None:
     return Torn(plan.ordinal, Block(plan.rescued.lines, plan.rescued.ts, plan.rescued.ats))
 
 
+def is_open(folder: Path, run: StoredRun, segment: Segment) -> bool:
+    """Whether what is behind the last foot of a segment is no more than an open block, as a crash leaves it, or a copy
+    that is made beside a gateway: ``recover_tail`` closes it, and nothing is damaged.
+
+    Raises:
+        OSError, HistoryError: as ``peek_tail``.
+    """
+    plan = _plan(folder, run, segment)
+    return plan is None or (plan.keep is not None and plan.aside is None and not plan.damage)
+
+
 # ---- what is to be done ----
 
 

@@ -12,7 +12,7 @@ from typing import IO
 from ..bus import TickBus
 from ..errors import HistoryError, Locked
 from .archive import Archive
-from .catalog import Progress, lock, read_directory
+from .catalog import LOCK, Progress, lock, read_directory
 from .keeper import Keeper
 from .limits import Event, Limits
 from .reading import ReadingThreads
@@ -57,7 +57,7 @@ class Store:
         self.archive = Archive(self._reading, cache_bytes)
         self._debt = Debt()
         runs = self._open(progress)
-        recorder = Recorder(directory, limits, runs, self._prepare if self._debt.trouble else None)
+        recorder = Recorder(directory, limits, runs, self._prepare if self._debt.trouble else None, self._relock)
         restore(bus, self.archive, runs, self._debt.torn)
         self.keeper = Keeper(bus, self.archive, recorder, queue_bytes)
         if self._debt.trouble:
@@ -108,6 +108,31 @@ class Store:
         # A run of which no tick came to disk never was.
         return [run for run in runs if run.segments and (run.tip >= 0 or run.id in self._debt.torn)]
 
+    def _relock(self) -> bool:
+        """Hold the lock that lies in the directory now: one that was removed with it keeps nobody out. Returns whether
+        it was. Called on the keeper's thread.
+
+        Raises:
+            OSError: it cannot be had.
+        """
+        if self._lock is None:
+            return False  # see ``_prepare``
+        try:
+            ours, there = os.fstat(self._lock.fileno()), os.stat(self.directory / LOCK)
+            if (ours.st_dev, ours.st_ino) == (there.st_dev, there.st_ino):
+                return False
+        except FileNotFoundError:
+            pass
+        before, self._lock = self._lock, self._take_lock()
+        before.close()
+        return True
+
+    def _take_lock(self) -> IO[str]:
+        try:
+            return lock(self.directory)
+        except Locked as error:
+            raise OSError(errno.EBUSY, str(error)) from None
+
     def _prepare(self, events: list[Event]) -> None:
         """What could not be done when the directory was opened; called on the keeper's thread.
 
@@ -115,8 +140,5 @@ class Store:
             OSError: it still cannot be done.
         """
         if self._lock is None:
-            try:
-                self._lock = lock(self.directory)
-            except Locked as error:
-                raise OSError(errno.EBUSY, str(error)) from None
+            self._lock = self._take_lock()
         self._debt.pay(self.directory, events)

@@ -19,7 +19,7 @@ from .blocks import Entry
 from .catalog import LOCK, Progress, read_journal, read_run, run_directories, segment_paths
 from .index import FIELDS, INDEX, Index, Listed, load_index
 from .journal import JOURNAL, Ending
-from .recovery import peek_tail
+from .recovery import is_open, peek_tail
 from .segment import numbers
 from .stored import StoredRun
 from .volume import Segment
@@ -59,7 +59,7 @@ def verify(directory: Path, *, live: bool = False, progress: Progress | None = N
     """Check all of a directory; nothing in it is changed.
 
     Args:
-        live: a gateway may be writing to it: a block that is open is no damage.
+        live: a gateway may be writing to it.
         progress: is told how many bytes of segments were checked, and how many there are.
 
     Raises:
@@ -158,8 +158,11 @@ def _check_segment(folder: Path, run: StoredRun, segment: Segment, report: Repor
     torn = peek_tail(folder, run, segment)
     count = len(torn.block.ts) if torn is not None else 0
     told = f"an open block with {count} ticks, {left} bytes from {segment.size} on"
-    if live and segment is run.segments[-1]:
+    last = segment is run.segments[-1]
+    if last and live:
         report.remarks.append(f"{place}: {told}")
+    elif last and not run.ended and is_open(folder, run, segment):
+        report.remarks.append(f"{place}: {told}, which a gateway closes at its next start")
     else:
         report.findings.append(Finding(place, f"{told}, is not closed"))
 

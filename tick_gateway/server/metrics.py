@@ -32,7 +32,7 @@ METRICS: Final = {
     "tick_gateway_answers_compressed": "bodies of pulls compressed",
     "tick_gateway_longest_round_seconds": "the longest flush round since the start",
     "tick_gateway_history_bytes": "bytes of all files of history",
-    "tick_gateway_history_unstored": "ticks that readers were given and history was not",
+    "tick_gateway_history_unstored": "ticks that readers were given and history has not",
     "tick_gateway_history_ok": "1 while the disk keeps up, 0 while it lags or fails",
     "tick_gateway_history_damaged": "blocks that were found to be damaged or gone",
     "tick_gateway_history_loads": "blocks read from disk",
