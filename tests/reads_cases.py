@@ -6,6 +6,8 @@ A case is a route, its parameters and a coding. ``Difference`` tells what was as
 from __future__ import annotations
 
 import asyncio
+import csv
+import io
 import json
 import re
 from collections.abc import Iterator, Sequence
@@ -89,6 +91,8 @@ def _case(random: Random, world: World, route: str, flavour: str) -> Case:
         ask = replace(ask, backlog=int(parameters["backlog"]))
     if route == "/poll":
         parameters["timeout"] = "0.5" if _waits(world, ask) else "0"
+    if route == "/range" and random.random() < 0.1:
+        parameters["format"] = "csv"
     if route == "/range" or random.random() < 0.05:
         ask = _bounds(random, world, parameters, ask)
     if route == "/ticks":
@@ -486,7 +490,10 @@ def _poll_body(case: Case, expected: Pull, response: Response, body: str, *, sin
 
 
 def _payloads(case: Case, expected: Pull, body: str, form: str) -> None:
-    if form == "ndjson":
+    if form == "csv":
+        numbers = [int(row["t"]) for row in csv.DictReader(io.StringIO(body))]
+        _same(numbers, [tick.t for tick in expected.ticks], "rows")
+    elif form == "ndjson":
         if body and not body.endswith("\n"):
             raise Difference(f"the last line has no end: {body[-50:]!r}")
         _texts(case, expected, body.split("\n")[:-1])

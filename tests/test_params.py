@@ -42,7 +42,7 @@ GOOD: dict[str, list[tuple[str, dict[str, Any]]]] = {
     "speed": [("0.001", {"speed": 0.001}), ("2", {"speed": 2.0}), ("1000000", {"speed": 1e6})],
     "hello": [("0", {}), ("1", {"hello": True})],
     "event": [("tick", {"event": "tick"}), ("message", {"event": "message"}), ("a_-9", {"event": "a_-9"})],
-    "format": [("json", {"format": "json"}), ("ndjson", {"format": "ndjson"})],
+    "format": [(name, {"format": name}) for name in ("json", "ndjson", "csv", "arrow")],
     "timeout": [("0", {"timeout": 0.0}), ("0.25", {"timeout": 0.25}), ("300", {"timeout": 300.0})],
     "heartbeat": [("1", {"heartbeat": 1.0}), ("3600", {"heartbeat": 3600.0})],
     "t0": [("0", {"t0": 0}), (str(MAX_T), {"t0": MAX_T})],

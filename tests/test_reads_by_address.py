@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -188,6 +189,109 @@ async def test_memory_lets_go_while_a_range_is_read(house: House, view: View, zs
     assert lines(body) == [t for t in range(COUNT - 29, high + 1) if t % query.view.every == 0]
 
 
+# ---- tables ----
+
+MIXED = [
+    {"t": 0, "x": 1, "s": "plain", "n": None, "o": {"a": [1, {"b": 2}]}, "m": 1},
+    {"t": 3, "s": 'a "b", c', "x": 1.5, "yes": True, "m": "1"},
+    {"t": 4, "s": "", "x": None, "o": {"a": []}, "m": [2], "line": "1\n2", "run": "own"},
+]
+TABLE = '''t,x,s,n,o,m,yes,line,run
+0,1,plain,,"{""a"":[1,{""b"":2}]}",1,,,
+3,1.5,"a ""b"", c",,,"""1""",true,,
+4,,"",,"{""a"":[]}",[2],,"1
+2",own
+'''
+
+
+@pytest.fixture(params=["memory", "disk"])
+async def mixed(request: pytest.FixtureRequest, open_house: OpenHouse, tmp_path: Path) -> House:
+    """A few ticks that do not agree on much, in memory and in history."""
+    house = await open_house(**({"data": str(tmp_path), "ring": 2} if request.param == "disk" else {}))
+    for one in MIXED:
+        house.gateway.publish(one, run="A")
+    await house.hub.settled()
+    await house.settle()
+    return house
+
+
+async def test_a_table_as_csv(mixed: House) -> None:
+    for more in ("", "&run=A", "&run=A&t1=4", "&batch=2"):
+        response = await mixed.get(f"/range?format=csv{more}")
+        assert response.headers["Content-Type"] == "text/csv; charset=utf-8; header=present"
+        assert (await response.read()).decode() == TABLE
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("fields=x,o.a", 't,o.a,x\n0,"[1,{""b"":2}]",1\n3,,1.5\n4,[],\n'),
+        ("fields=o.a.b,nothing", "t,nothing,o.a.b\n0,,[2]\n3,,\n4,,[]\n"),
+        ("fields=x&every=3&limit=1", "t,x\n0,1\n"),
+        ("fields=x&t0=9", "t,x\n"),
+        ("t0=9", "t\n"),
+    ],
+)
+async def test_columns_of_a_table(mixed: House, query: str, expected: str) -> None:
+    assert (await (await mixed.get(f"/range?format=csv&{query}")).read()).decode() == expected
+
+
+async def test_a_stamped_table_keeps_the_members_of_these_names(mixed: House) -> None:
+    body = (await (await mixed.get("/range?format=csv&stamp=1&t0=4")).read()).decode()
+    names = body.splitlines()[0].split(",")
+    assert names[:3] == ["t", "run", "at"] and names[-1] == "data.run"
+    assert body.startswith(",".join(names) + "\n4,A,1") and body.endswith(",own\n")
+
+
+async def test_a_table_as_arrow(mixed: House) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    for more in ("", "&run=A&t1=4"):
+        response = await mixed.get(f"/range?format=arrow{more}")
+        assert response.headers["Content-Type"] == "application/vnd.apache.arrow.stream"
+        table = pyarrow.ipc.open_stream(await response.read()).read_all()
+        assert {name: str(table.schema.field(name).type) for name in table.column_names} == {
+            "t": "int64", "x": "double", "s": "string", "n": "null", "o": "string", "m": "string", "yes": "bool",
+            "line": "string", "run": "string",
+        }  # fmt: skip
+        assert table.column("x").to_pylist() == [1.0, 1.5, None]
+        assert table.column("m").to_pylist() == ["1", '"1"', "[2]"]
+        assert [json.loads(text) if text else None for text in table.column("o").to_pylist()] == [
+            one.get("o") for one in MIXED
+        ]
+
+
+async def test_a_long_table_as_arrow_by_its_address(house: House) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    await fill(house, range(COUNT, 3000))
+    await fill(house, range(3000, 3001))
+    target = "/range?run=A&t0=3&t1=2950&format=arrow"
+    response = await house.get(target)
+    body = await response.read()
+    assert len(body) == int(response.headers["Content-Length"])
+    reader = pyarrow.ipc.open_stream(body)
+    batches = list(reader)
+    assert [batch.num_rows for batch in batches] == [1000, 1000, 948]
+    assert [t for batch in batches for t in batch.column(0).to_pylist()] == list(range(3, 2951))
+    part = await house.get(target, Range="bytes=60000-70000")
+    assert await part.read() == body[60_000:70_001]
+
+
+async def test_a_table_of_nothing(open_house: OpenHouse) -> None:
+    house = await open_house()
+    assert await (await house.get("/range?format=csv&fields=x")).read() == b"t,x\n"
+    pyarrow = pytest.importorskip("pyarrow")
+    assert pyarrow.ipc.open_stream(await (await house.get("/range?format=arrow")).read()).read_all().num_rows == 0
+
+
+async def test_tables_that_cannot_be_had(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    for form in ("csv", "arrow"):
+        told = await house.json(f"/incremental?format={form}", 400)
+        assert told["parameter"] == "format" and "/range" in told["message"]
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    told = await house.json("/range?format=arrow", 400)
+    assert told["parameter"] == "format" and "tick-gateway[arrow]" in told["message"]
+
+
 # ---- tools ----
 
 
@@ -226,6 +330,21 @@ TOOLS: dict[str, Callable[[str], list[int]]] = {
     "polars read": _polars_read,
     "duckdb": _duckdb_json,
 }
+TABLE_TOOLS: dict[str, Callable[[str], Any]] = {
+    "pandas": lambda url: pytest.importorskip("pandas").read_csv(url),
+    "polars": lambda url: pytest.importorskip("polars").scan_csv(url).collect(),
+    "polars read": lambda url: pytest.importorskip("polars").read_csv(url),
+    "duckdb": lambda url: _duckdb().sql(f"select * from read_csv('{url}')").pl(),
+}
+
+
+@pytest.mark.parametrize("tool", TABLE_TOOLS)
+async def test_tools_read_a_table_by_its_address(house: House, tool: str) -> None:
+    url = f"http://127.0.0.1:{house.port}/range?run=A&t0=3&t1={COUNT - 100}&format=csv"
+    found = await asyncio.to_thread(TABLE_TOOLS[tool], url)
+    assert [int(t) for t in found["t"]] == list(range(3, COUNT - 99))
+    assert list(found.columns) == ["t", "x", "name", "agents"]
+    assert [float(x) for x in found["x"]] == [t / 2 for t in range(3, COUNT - 99)]
 
 
 @pytest.mark.parametrize("tool", TOOLS)

@@ -48,7 +48,7 @@ class Query:
     speed: float | None = None
     hello: bool = False
     event: str | None = None
-    format: Literal["json", "ndjson"] | None = None
+    format: Literal["json", "ndjson", "csv", "arrow"] | None = None
     timeout: float = 30.0
     heartbeat: float = 15.0
     t0: int | None = None
@@ -168,7 +168,10 @@ TABLE: Final = (
     Parameter("speed", decimal(0.001, 1e6, "speed"), _NUM, "the past at X times the pace at which it was received"),
     Parameter("hello", _FLAG, _enum("0", "1"), "1: begin with a hello notice"),
     Parameter("event", event_name, _STR, "SSE: ticks come as events of this name"),
-    Parameter("format", choice("json", "ndjson"), _enum("json", "ndjson"), "/incremental and /range: outranks Accept"),
+    Parameter(
+        "format", choice("json", "ndjson", "csv", "arrow"), _enum("json", "ndjson", "csv", "arrow"),
+        "/incremental and /range: outranks Accept; csv and arrow are for /range alone",
+    ),
     Parameter("timeout", decimal(0, 300, "number of seconds"), _NUM, "/poll: seconds to wait for a tick"),
     Parameter("heartbeat", decimal(1, 3600, "number of seconds"), _NUM, "seconds of quiet before a sign of life"),
     Parameter("t0", whole(0), _INT | {"minimum": 0}, "/range: the first t wanted"),

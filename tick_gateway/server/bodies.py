@@ -15,7 +15,8 @@ from typing import Final, NamedTuple
 from aiohttp import web
 
 from ..wire.compression import ZSTD_MAGIC, Coding
-from .ranges import Mark, Range, Vanished, begin, parts
+from .ranges import Mark, Range, Vanished, begin, learn, parts
+from .tables import Columns
 
 _LARGE: Final = 16 << 10  # bytes: above, compressing takes longer than the loop should stand still
 _PORTION: Final = 128 << 10  # bytes that go to the transport at once
@@ -26,10 +27,11 @@ _RANGE: Final = re.compile(r"bytes=(\d*)-(\d*)", re.ASCII)
 
 
 class Layout(NamedTuple):
-    """How long a body is, and from where on it can be made."""
+    """How long a body is, and from where on it can be made; of a table also its columns."""
 
     size: int
     marks: list[Mark]
+    columns: Columns | None = None
 
     def before(self, offset: int) -> Mark:
         """The nearest place from which on it can be made."""
@@ -51,11 +53,13 @@ class Layouts:
                 self._kept.popitem(last=False)
         else:
             self._kept.move_to_end(name)
+        wanted.columns = found.columns
         return found
 
 
 async def measure(wanted: Range) -> Layout:
     """Go through a body."""
+    await learn(wanted)
     size, marks, between = 0, [begin(wanted)], _BETWEEN
     async for part in parts(wanted, marks[0], sizes=True):
         size += part.size
@@ -64,7 +68,7 @@ async def measure(wanted: Range) -> Layout:
             if len(marks) > _MARKS:
                 marks, between = marks[::2], 2 * between
         await asyncio.sleep(0)  # others have their turn
-    return Layout(size, marks)
+    return Layout(size, marks, wanted.columns)
 
 
 class Bytes(NamedTuple):

@@ -21,7 +21,8 @@ from ..transports.pull import PULL_HEADERS, answer, gap_header, wants_ndjson
 from ..waiting import batches_of, until_done
 from ..wire.compression import Coding
 from .bodies import Body, Layout, Layouts, asked, send, send_part
-from .ranges import Range, Vanished, lower_bound
+from .ranges import MEDIA_TYPES, Range, Vanished, learn, lower_bound
+from .tables import TABLES, check, empty
 
 _OF_A_304 = {"ETag", "Cache-Control", "Vary", "Tick-Run", "Tick-Next"}  # RFC 9110, section 15.4.5, and our own
 IMMUTABLE = "public, max-age=31536000, immutable"
@@ -32,10 +33,12 @@ async def range_(request: web.Request, hub: Hub) -> web.StreamResponse:
     """``GET /range``: streamed portion by portion, so that a slow reader keeps nothing alive that memory lets go."""
     query = query_of(request)
     hub.refresh()
-    form = "ndjson" if wants_ndjson(request, query, default=True) else "json"
-    headers = PULL_HEADERS | {"Content-Type": "application/x-ndjson" if form == "ndjson" else "application/json"}
+    form = query.format or ("ndjson" if wants_ndjson(request, query, default=True) else "json")
+    check(form)
+    headers = PULL_HEADERS | {"Content-Type": MEDIA_TYPES[form]}
     if _run_name(query) is None and hub.bus.ring.newest is None:
-        return web.Response(body=b"" if form == "ndjson" else b"[]", headers=headers)
+        nothing = empty(form, query.view) if form in TABLES else b"[]" if form == "json" else b""
+        return web.Response(body=nothing, headers=headers)
     run = hub.bus.run(_run_name(query))
     # Stored blocks are compressed already, whatever the settings say of compression.
     wants_zstd = choose(header_list(request, "Accept-Encoding"), "zstd", "gzip") == "zstd"
@@ -60,6 +63,10 @@ async def range_(request: web.Request, hub: Hub) -> web.StreamResponse:
             except Vanished:
                 return await range_(request, hub)  # some of it turned out to be damaged: now it is told as a gap
             return await _of_known_length(request, wanted, layout, headers)
+    try:
+        await learn(wanted)
+    except Vanished:
+        return await range_(request, hub)  # some of it turned out to be damaged: now it is told as a gap
     return await _respond(request, web.StreamResponse(headers=headers), lambda body: send(body, wanted), coding)
 
 

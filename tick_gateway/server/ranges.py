@@ -6,6 +6,7 @@ What is lost after that cannot be told any more, and ends the answer with a brok
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from typing import Final, NamedTuple
 
@@ -22,6 +23,7 @@ from ..variant import Encoder
 from ..view import Payload, View, arrays, full_arrays
 from ..waiting import batches_of, position_of, until_done
 from ..wire.ndjson import lines
+from .tables import TABLES, Columns, Rows, Table, note
 
 _READ_BYTES: Final = 1 << 20  # of stored blocks at once
 
@@ -41,6 +43,7 @@ class Range:
         plain: the body is the ticks' lines as they were published.
         zstd: the body is a row of zstd frames.
         gaps: what of the range is gone, known before the first byte.
+        columns: of a table, once they are known; see ``learn``.
     """
 
     def __init__(
@@ -51,6 +54,7 @@ class Range:
         self.run = run
         self.query = query
         self.form = form
+        self.columns: Columns | None = None
         self.plain = query.view.plain and form == "ndjson" and query.limit is None
         self.zstd = zstd and self.plain and run.id in feed.archive.shelves
         self.low, self.high = low, _high(run, query)
@@ -190,18 +194,47 @@ async def _lines_as_they_are(wanted: Range, mark: Mark, *, sizes: bool) -> Async
 async def _rendered(wanted: Range, mark: Mark) -> AsyncIterator[Part]:
     """Ticks through a view, in the form that was asked for."""
     view, ticks = wanted.query.view, mark.ticks
-    form = FORMS[wanted.form](view)
+    rows = Rows(view)
+    form = _form(wanted, begun=bool(mark.ticks))
     head = form.begin() if not mark.offset else b""
-    form.begun = bool(mark.ticks)
     if head:
         yield Part(head, len(head))
     async for span, most in spans(wanted, mark):
-        payloads = wanted.encoder.payloads(view, span, most)
-        ticks += len(payloads)
-        data = form.more(payloads)
+        if isinstance(form, Lines):
+            payloads = wanted.encoder.payloads(view, span, most)
+            ticks += len(payloads)
+            data = form.more(payloads)
+        else:
+            found = rows.of(span, most)
+            ticks += len(found)
+            data = form.more(found)
         yield Part(data, len(data), Mark(0, span.position.t, ticks) if form.whole else None)
     data = form.end()
     yield Part(data, len(data))
+
+
+def _form(wanted: Range, *, begun: bool) -> Lines | Table:
+    if wanted.form in TABLES:
+        assert wanted.columns is not None, "``learn`` comes first"
+        return TABLES[wanted.form](wanted.columns)
+    form = FORMS[wanted.form](wanted.query.view)
+    form.begun = begun
+    return form
+
+
+async def learn(wanted: Range) -> None:
+    """Go through a range that is to be a table, to learn its columns.
+
+    Raises:
+        Vanished: see ``Range.next``.
+    """
+    if wanted.form in TABLES and wanted.columns is None:
+        rows = Rows(wanted.query.view)
+        columns = rows.columns()
+        async for span, most in spans(wanted, begin(wanted)):
+            note(columns, rows.of(span, most))
+            await asyncio.sleep(0)  # others have their turn
+        wanted.columns = columns
 
 
 async def spans(wanted: Range, mark: Mark) -> AsyncIterator[tuple[Span, int | None]]:
@@ -263,6 +296,11 @@ class Array(Lines):
 
 
 FORMS: Final[dict[str, type[Lines]]] = {"ndjson": Lines, "json": Array}
+MEDIA_TYPES: Final = {
+    "ndjson": "application/x-ndjson",
+    "json": "application/json",
+    **{name: table.media_type for name, table in TABLES.items()},
+}
 
 
 def _compressed(data: bytes) -> bytes:
