@@ -331,6 +331,42 @@ async def test_a_port_that_never_answers(answer: Any, scheme: str, monkeypatch: 
             await asyncio.wait_for(read_all(url, heartbeat=3600), PATIENCE)
 
 
+NO_GATEWAYS = {
+    "another protocol": (b"SSH-2.0-OpenSSH_9.2\r\n", "what answers there is no HTTP"),
+    "an endless line": (b"HTTP/1.1 200 " + b"x" * 100_000, "what answers there is no HTTP"),
+    "a redirect": (b"HTTP/1.1 302 Found\r\nLocation: /\r\nConnection: close\r\n\r\n", "redirects without end"),
+    "a broken answer": (b"HTTP/1.1 404 Not Found\r\nContent-Length: 99\r\n\r\n<html>", "answered 404"),
+}
+
+
+@pytest.mark.parametrize("name", NO_GATEWAYS)
+@pytest.mark.parametrize("command", ["cat", "publish", "bench"])
+async def test_what_is_no_gateway_is_told_in_one_line(command: str, name: str) -> None:
+    answer, words = NO_GATEWAYS[name]
+
+    async def say(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while await reader.readline() not in (b"\r\n", b""):
+                pass
+            writer.write(answer)
+            await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(say, "127.0.0.1", 0)
+    async with server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        arguments = ["--url", url] if command == "bench" else [url]
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "tick_gateway", command, *arguments, cwd=ROOT,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+        out, told = await asyncio.wait_for(process.communicate(b'{"t":0}\n'), PATIENCE)
+    assert out == b"" and len(told.splitlines()) == 1, told.decode()
+    assert process.returncode == (2 if command == "bench" else 1)
+    if command != "bench":
+        assert words in told.decode()
+
+
 @pytest.mark.parametrize(
     ("answer", "words"),
     [

@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from http.client import HTTPException
 from multiprocessing.connection import Connection as Pipe
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
@@ -104,6 +105,8 @@ def _meta(address: str, url: str, patience: float, context: ssl.SSLContext) -> d
             raise ValueError
     except HTTPError as error:
         raise BenchError(f"--url: {url} answers {error.code} where a gateway has its /meta") from None
+    except HTTPException:
+        raise BenchError(f"--url: {url} answers, but not in HTTP, or breaks off") from None
     except (URLError, OSError) as error:
         raise BenchError(f"--url: {url} does not answer: {reason(getattr(error, 'reason', error))}") from None
     except (ValueError, KeyError, TypeError):

@@ -129,6 +129,10 @@ def explain(error: BaseException) -> str:
         return _explain_os(error.os_error)
     if isinstance(error, TimeoutError):  # an OSError, too
         return "no sign of life in time"
+    if isinstance(error, aiohttp.TooManyRedirects):
+        return "it redirects without end"
+    if isinstance(error, aiohttp.ClientResponseError):  # how aiohttp tells a head that it cannot parse
+        return "what answers there is no HTTP"
     if isinstance(error, aiohttp.ClientPayloadError):
         return "the answer broke off"
     if isinstance(error, aiohttp.ServerDisconnectedError):

@@ -223,10 +223,11 @@ class Publisher:
         with contextlib.suppress(aiohttp.ClientError, OSError, TimeoutError):
             async with session.get(self._address, timeout=aiohttp.ClientTimeout(total=_CONNECT_SECONDS)) as response:
                 reason = message_of(await response.content.read(1 << 16)) if response.status == error.status else ""
-        told = f"{place} answered {error.status}: {reason}" if reason else f"{place} answered {error.status}"
+        answered = f"answered {error.status}: {reason}" if reason else f"answered {error.status}"
+        told = f"{place} {answered}"
         if error.status in (408, 425, 429) or error.status >= 500:
             return Lost(told, retry_after(error.headers or {}))
-        return Failure(told if error.status >= 400 else f"{place} is no tick-gateway: {told}", error.status)
+        return Failure(told if error.status >= 400 else f"{place} is no tick-gateway: it {answered}", error.status)
 
     async def _send(self, ws: aiohttp.ClientWebSocketResponse, run: str) -> None:
         """Send what the window holds, until the input or the run is settled."""
