@@ -43,7 +43,7 @@ class CuttingProxy:
         self.heads: list[str] = []
         """The head of each answer."""
         self.asked: list[str] = []
-        """The head of each request that was answered: `asked[i]` by `heads[i]`."""
+        """The head of each request that was answered, `asked[i]` by `heads[i]`; empty where it was no GET."""
         self._network = network
         self._cuts = sorted(cuts, reverse=True)
         self._open: set[asyncio.StreamWriter] = set()
@@ -101,7 +101,7 @@ class CuttingProxy:
                     head += data
                     if HEAD_END in head:
                         self.heads.append(head.partition(HEAD_END)[0].decode("latin-1"))
-                        self.asked.append(asked.pop(0))
+                        self.asked.append(asked.pop(0) if asked else "")
                 if self._cuts and self.passed + len(data) >= self._cuts[-1]:
                     end = self._cuts.pop() - self.passed
                     self.passed += end
