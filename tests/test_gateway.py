@@ -24,6 +24,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from tick_gateway import Gateway, GatewayError
 from tick_gateway.bus import TickBus
 from tick_gateway.errors import Conflict, InboxFull, Locked, NotServing, RunClosed, SettingError
+from tick_gateway.server.listen import loop_factory
 
 from . import history_files
 from .process import PATIENCE, Running
@@ -294,6 +295,21 @@ def test_readers_that_waited_get_what_was_published_last(tmp_path: Path, kept: b
         assert follower.lines.wait(lambda lines: bool(lines) and '"reason":"shutdown"' in lines[-1])
         follower.wait_for(f'{{"t":{t}}}' for t in range(3))
         follower.close()
+
+
+@pytest.mark.parametrize("make", [asyncio.new_event_loop, loop_factory()], ids=["asyncio", "ours"])
+def test_a_loop_that_was_closed_under_a_mounted_one(make: Callable[[], asyncio.AbstractEventLoop]) -> None:
+    """Without a shutdown of its application, as in a program that gave up."""
+    gateway, app = here(), web.Application()
+    gateway.mount(app)
+    loop = make()
+    loop.run_until_complete(web.AppRunner(app).setup())
+    assert gateway.publish({"t": 1})
+    loop.run_until_complete(asyncio.sleep(0.01))
+    loop.close()
+    for t in (2, 3):
+        with pytest.raises(NotServing, match="loop that the gateway ran on is closed"):
+            gateway.publish({"t": t})
 
 
 # ---- the bus underneath ----

@@ -23,6 +23,7 @@ from typing import Final
 
 from .bus import TickBus
 from .crowd import Crowd
+from .errors import NotServing
 from .feed import Feed
 from .group import Group, Member, Round
 from .polls import Polls
@@ -109,8 +110,10 @@ class FanOut:
         def wake() -> None:
             try:
                 loop.call_soon_threadsafe(self._kick)
-            except RuntimeError:  # the loop was closed under a publisher; its ticks go into the ring alone
+            except RuntimeError:  # the loop was closed under a publisher, without a shutdown
                 self.bus.detach()
+                self.bus.close(_loop_is_closed)
+                raise _loop_is_closed() from None
 
         self.bus.attach(wake)
 
@@ -404,6 +407,10 @@ class FanOut:
         for session in list(self.crowd.sessions):  # blocked, or waiting for a tick, the disk, or their time
             if not session.live:
                 session.sweep(now, 0.0)
+
+
+def _loop_is_closed() -> NotServing:
+    return NotServing("the event loop that the gateway ran on is closed: nobody could read this tick")
 
 
 def interval(took: float, longest: float) -> float:
