@@ -425,7 +425,7 @@ def test_advice_where_a_named_run_meets_its_stored_ticks(tmp_path: Path, caplog:
                 gateway.publish({"t": 0}, run="other")
                 with pytest.raises(RunClosed, match="name a new run"):
                     gateway.publish({"t": 22}, run="seed-42")
-    [told] = [record.getMessage() for record in caplog.records]
+    [told] = [record.getMessage() for record in caplog.records if record.name == "tick_gateway"]
     assert told.startswith("run seed-42 is stored already, up to tick 20: ")
 
 
