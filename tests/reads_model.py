@@ -287,7 +287,7 @@ class World:
                 pull.run = pull.run_next = pull.reset = event.run
                 pull.low = pull.high = -1
             elif isinstance(event, Told):
-                if len(pull.ticks) == limit and event.next is not None:
+                if len(pull.ticks) == limit and (event.next is not None or ask.run is not None):
                     break
                 pull.gaps.append(event)
                 if event.next is None and not pull.ticks:

@@ -147,6 +147,21 @@ async def test_who_asks_for_bytes_in_another_way_gets_all_or_nothing(house: Hous
     assert beyond.headers["Cache-Control"] == "no-store"
 
 
+async def test_a_long_view_is_not_made_twice_but_where_its_length_is_asked_for(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tick_gateway.server.ranges.LONG_BYTES", 30_000)
+    view, plain = "/range?run=A&t0=3&t1=800&fields=x", "/range?run=A&t0=3&t1=800"
+    streamed = await house.get(view)
+    assert "Content-Length" not in streamed.headers
+    body = await streamed.read()
+    assert "Content-Length" in (await house.get(plain)).headers, "whose blocks tell their sizes"
+    head = await house.get(view, method="HEAD")
+    assert int(head.headers["Content-Length"]) == len(body)
+    again = await house.get(view)
+    assert (int(again.headers["Content-Length"]), await again.read()) == (len(body), body)
+
+
 async def test_frames_tell_their_length_and_give_no_part(house: House) -> None:
     target = f"/range?run=A&t0=3&t1={COUNT - 100}"
     response = await house.get(target, Accept_Encoding="zstd")

@@ -44,6 +44,9 @@ class Layouts:
     def __init__(self) -> None:
         self._kept: OrderedDict[str, Layout] = OrderedDict()
 
+    def __contains__(self, name: str) -> bool:
+        return name in self._kept
+
     async def get(self, name: str, wanted: Range) -> Layout:
         """Raises Vanished where ticks are gone that are to be measured."""
         found = self._kept.get(name)

@@ -57,7 +57,8 @@ async def range_(request: web.Request, hub: Hub) -> web.StreamResponse:
         what = f"{low} {wanted.high} {query.t1} {query.view} {query.limit} {form} {name} {wanted.zstd}"
         if (fresh := _immutable(request, run, what, headers, weak=bool(name), private=private)) is not None:
             return fresh
-        if coding is None:
+        by_parts = request.method == "HEAD" or "Range" in request.headers
+        if coding is None and (by_parts or not wanted.long or headers["ETag"] in request.app[LAYOUTS_KEY]):
             try:
                 layout = await request.app[LAYOUTS_KEY].get(headers["ETag"], wanted)
             except Vanished:

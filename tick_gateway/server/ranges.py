@@ -26,6 +26,7 @@ from ..wire.ndjson import lines
 from .tables import TABLES, Columns, Rows, Table, note
 
 _READ_BYTES: Final = 1 << 20  # of stored blocks at once
+LONG_BYTES: Final = 64 << 20  # of lines, about: going through more before the first byte would keep a client waiting
 
 
 class Vanished(Exception):
@@ -79,6 +80,18 @@ class Range:
         if not isinstance(piece, Look) or piece.entry.first <= t or piece.entry.last > self.high:
             return []
         return self.feed.archive.shelf(self.run).row(piece.entry, self.high, most)
+
+    @property
+    def long(self) -> bool:
+        """Whether going through it takes long, so that it is not done before the first byte but where it has to be."""
+        shelf = self.feed.archive.shelves.get(self.run.id)
+        at = shelf.entries.after(self.low) if shelf is not None else 0
+        blocks = shelf.entries.upto(self.high) - at if shelf is not None else 0
+        if shelf is None or blocks <= 0:
+            return False
+        one = shelf.entries[at]
+        read = not self.plain or (self.zstd and not one.raw)  # else its blocks tell their sizes
+        return read and blocks * one.size > LONG_BYTES
 
     def _lost(self, t: int, piece: Span | Look | None) -> bool:
         """Whether ticks are missing between ``t`` and what comes next in the range."""
