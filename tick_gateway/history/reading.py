@@ -10,11 +10,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+import time
 from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Final
 
 _READERS: Final = 2
+_CLOSE_SECONDS: Final = 0.5  # a thread that waits for a job ends at once, one that waits for the disk may never
 
 _Job = tuple[Callable[[], None], Callable[[Exception | None], None]]
 
@@ -24,6 +26,7 @@ class ReadingThreads:
 
     def __init__(self) -> None:
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()  # None: a thread ends
+        self._threads: list[threading.Thread] = []
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
 
@@ -31,13 +34,18 @@ class ReadingThreads:
         """Take this thread's running loop."""
         self._loop = asyncio.get_running_loop()
         for number in range(_READERS):
-            threading.Thread(target=self._work, name=f"tick-gateway-read-{number}", daemon=True).start()
+            thread = threading.Thread(target=self._work, name=f"tick-gateway-read-{number}", daemon=True)
+            thread.start()
+            self._threads.append(thread)
 
     def close(self) -> None:
-        """Take no more jobs, and forget those that wait; one that runs is not waited for."""
+        """Take no more jobs, forget those that wait, and end the threads; one that the disk holds up is left behind."""
         self._closed = True
-        for _ in range(_READERS):
+        for _ in self._threads:
             self._jobs.put(None)
+        stop = time.monotonic() + _CLOSE_SECONDS
+        for thread in self._threads:
+            thread.join(max(stop - time.monotonic(), 0.0))
 
     def __call__(self, job: Callable[[], None], done: Callable[[Exception | None], None]) -> None:
         if self._closed:
