@@ -20,6 +20,7 @@ import zstandard
 from tick_gateway import Gateway
 from tick_gateway.asgi import AsgiApp, Message, Scope
 from tick_gateway.errors import NotServing
+from tick_gateway.notices import EndReason
 
 from . import needs
 from .markdown import DOCS, blocks
@@ -346,7 +347,7 @@ class Broken:
     def start(self) -> object:
         return self
 
-    def close(self) -> None:
+    def close(self, reason: EndReason = "finished") -> None:
         pass
 
 

@@ -257,24 +257,24 @@ print(gateway.url, flush=True)
 sys.stdin.readline()
 """
 ENDS = {
-    "the end": ("simulate()", 0),
-    "an exit": ("simulate(); raise SystemExit(3)", 3),
-    "an error": ("simulate(); 1 / 0", 1),
-    "another thread's end": ("threading.Thread(target=look_and_simulate).start()", 0),
+    "the end": ("simulate()", 0, "finished"),
+    "an exit": ("simulate(); raise SystemExit(3)", 3, "finished"),
+    "an error": ("simulate(); 1 / 0", 1, "failed"),
+    "another thread's end": ("threading.Thread(target=look_and_simulate).start()", 0, "finished"),
 }
 
 
 @pytest.mark.parametrize("end", ENDS)
 def test_a_script_that_ends_without_closing_keeps_every_tick(tmp_path: Path, end: str) -> None:
     """And tells its readers."""
-    code, status = ENDS[end]
+    code, status, reason = ENDS[end]
     with Running([sys.executable, "-c", AT_EXIT + code, tmp_path / "history"], stdin=True) as script:
         found = script.stdout.find(r"http://127.0.0.1:(\d+)/")
         assert found is not None, script.report()
         follower = Follower(int(found[1]), "/ndjson?hello=1")
         script.feed([""])
         assert script.wait() == status, script.report()
-        assert follower.lines.wait(lambda lines: bool(lines) and '"reason":"shutdown"' in lines[-1])
+        assert follower.lines.wait(lambda lines: bool(lines) and f'"reason":"{reason}"' in lines[-1])
         follower.close()
     assert len(history_files.lines(tmp_path / "history", "A")) == 1000
     assert script.stdout.lines[1:] == (["21"] if "thread" in end else [])
@@ -292,7 +292,7 @@ def test_readers_that_waited_get_what_was_published_last(tmp_path: Path, kept: b
         gateway.publish({"t": t})
     gateway.close()
     for follower in followers:
-        assert follower.lines.wait(lambda lines: bool(lines) and '"reason":"shutdown"' in lines[-1])
+        assert follower.lines.wait(lambda lines: bool(lines) and '"reason":"finished"' in lines[-1])
         follower.wait_for(f'{{"t":{t}}}' for t in range(3))
         follower.close()
 

@@ -130,7 +130,7 @@ def test_the_script_of_the_readme() -> None:
     assert not failed, failed
     assert lines[0]["notice"] == "hello", "the run has its name now"
     assert [line["t"] for line in lines[1:-1]] == list(range(100))
-    assert lines[-1]["reason"] == "shutdown"
+    assert lines[-1]["reason"] == "finished"
 
 
 @pytest.mark.parametrize("command", shell(DOCS / "reference" / "command-line.md", "localhost:8000"))

@@ -311,7 +311,7 @@ def test_a_plain_script() -> None:
         follower.wait_for(f'{{"t":{t}}}' for t in range(5))
         script.feed([""])
         assert script.wait() == 0, script.report()
-        assert follower.lines.wait(lambda lines: '"reason":"shutdown"' in lines[-1])
+        assert follower.lines.wait(lambda lines: '"reason":"finished"' in lines[-1])
         assert script.stdout.lines[1] == "['MainThread']"
         assert "the gateway is closed" in script.stdout.lines[2]
         assert script.stderr.text == ""

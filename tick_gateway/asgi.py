@@ -28,6 +28,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from .errors import GatewayError, NotAllowed, NotServing
+from .notices import EndReason
 from .server.about import BASE_KEY
 from .sources.auth import is_loopback
 
@@ -62,8 +63,8 @@ class Inner(Protocol):
     def start(self) -> object:
         """Listen, where it does not yet."""
 
-    def close(self) -> None:
-        """End."""
+    def close(self, reason: EndReason = "finished") -> None:
+        """End, and tell readers why."""
 
     @property
     def inner_port(self) -> int:
@@ -117,7 +118,7 @@ class AsgiApp:
                     return
                 await send({"type": "lifespan.startup.complete"})
             elif message["type"] == "lifespan.shutdown":
-                await asyncio.to_thread(self._gateway.close)
+                await asyncio.to_thread(self._gateway.close, "shutdown")
                 await send({"type": "lifespan.shutdown.complete"})
                 return
 

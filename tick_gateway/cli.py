@@ -120,6 +120,7 @@ def run(settings: Settings, source: Source | None, tail: Tail | None = None) -> 
         click.ClickException: the source gave up.
     """
     raise_limit()
+    _outlive_terminal()
     bar = Bar("reading history")
     try:
         if tail is not None:
@@ -136,10 +137,7 @@ def run(settings: Settings, source: Source | None, tail: Tail | None = None) -> 
 
 async def _run(gateway: Gateway, sock: socket.socket, source: Source | None) -> None:
     stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        with contextlib.suppress(NotImplementedError):  # Windows: Ctrl-C arrives as KeyboardInterrupt
-            loop.add_signal_handler(number, stop.set)
+    _stop_on_signals(stop, gateway.settings.drain_timeout)
     server = Server(gateway.app, gateway.settings, gateway.hub.descriptors)
     await server.start(sock)
     tune_process()
@@ -152,9 +150,40 @@ async def _run(gateway: Gateway, sock: socket.socket, source: Source | None) -> 
     if feeding is not None:
         feeding.cancel()
         await asyncio.wait((feeding,))
+    error = feeding.exception() if feeding is not None and not feeding.cancelled() else None
+    gateway.hub.end_reason = "failed" if error is not None else "shutdown"
     await server.stop()
-    if feeding is not None and not feeding.cancelled() and (error := feeding.exception()) is not None:
+    if error is not None:
         raise click.ClickException(str(error)) if isinstance(error, GatewayError) else error
+
+
+def _stop_on_signals(stop: asyncio.Event, seconds: float) -> None:
+    """SIGTERM and SIGINT stop the gateway. Another SIGINT is the system's to deal with, and ends the process at once,
+    whatever it does; history is as sound as after any other crash. Another SIGTERM changes nothing."""
+    loop = asyncio.get_running_loop()
+
+    def drain() -> None:
+        stop.set()
+        if loop.remove_signal_handler(signal.SIGINT):  # it is the first one
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+            _say(f"stopping: readers get their last ticks, for {seconds:g} s at the most; Ctrl-C again ends it at once")
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        with contextlib.suppress(NotImplementedError):  # Windows: Ctrl-C arrives as KeyboardInterrupt
+            loop.add_signal_handler(number, drain)
+
+
+def _outlive_terminal() -> None:
+    """A terminal that is closed does not take the gateway with it (SIGHUP): SIGTERM ends it."""
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
+        with contextlib.suppress(ValueError):  # not in the main thread: the process is somebody else's
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+
+def _say(text: str) -> None:
+    """Tell the terminal, if it is still there."""
+    with contextlib.suppress(OSError):
+        click.echo(text, err=True)
 
 
 def banner(settings: Settings, port: int, gateway: Gateway, *, publish: bool) -> None:
@@ -171,7 +200,7 @@ def banner(settings: Settings, port: int, gateway: Gateway, *, publish: bool) ->
         *([f"  publish                echo '{{\"t\":1}}' | curl --data-binary @- {address}publish"] if publish else []),
         f"  {_kept(settings, gateway)}",
     ]
-    click.echo("\n".join(lines), err=True)
+    _say("\n".join(lines))
 
 
 def _kept(settings: Settings, gateway: Gateway) -> str:

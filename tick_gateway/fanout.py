@@ -26,6 +26,7 @@ from .crowd import Crowd
 from .errors import NotServing
 from .feed import Feed
 from .group import Group, Member, Round
+from .notices import EndReason
 from .polls import Polls
 from .throttled import ThrottledLog
 from .variant import Encoder, Variant
@@ -96,6 +97,7 @@ class FanOut:
         self._news = False  # kicked since the last flush began; a pull may have collected what it was about
         self._stopped = False
         self.draining = False  # sessions that come now are ended at once
+        self.end_reason: EndReason = "shutdown"
         self._falling: set[Member] = set()  # who still reads from disk what the last round would have given it
         self._caught_up: asyncio.Event | None = None  # set when all of them are through
         self._drained: asyncio.Event | None = None  # set when the last session is gone, during ``drain``
@@ -135,7 +137,7 @@ class FanOut:
             if handle is not None:
                 handle.cancel()
 
-    async def drain(self, seconds: float) -> None:
+    async def drain(self, seconds: float, reason: EndReason = "shutdown") -> None:
         """Flush what is left, end every session for shutdown, and wait until they are closed; each of the two may take
         so many seconds."""
         self.stop()
@@ -144,10 +146,11 @@ class FanOut:
         self._round = None
         self.bus.collect()
         self.feed.offer(1 << 60)
+        self.end_reason = reason
         await self._last_round(seconds)
         self.draining = True
         for session in list(self.crowd.sessions):
-            session.end("shutdown")
+            session.end(reason)
         self.polls.release()
         if self.crowd.sessions:
             self._drained = asyncio.Event()
@@ -161,7 +164,7 @@ class FanOut:
         now, work = time.monotonic(), list[tuple[Group, Round]]()
         for group in list(self._groups.values()):
             try:
-                if group.live and (made := group.advance(self.feed, self.encoder, now, "shutdown")) is not None:
+                if group.live and (made := group.advance(self.feed, self.encoder, now, self.end_reason)) is not None:
                     work.append((group, made))
                 elif group.live and group.behind:
                     self._falling |= set(group.live)

@@ -30,6 +30,7 @@ import dataclasses
 import logging
 import os
 import socket
+import sys
 import threading
 import time
 import weakref
@@ -42,6 +43,7 @@ from .asgi import AsgiApp
 from .errors import GatewayError, Locked, NotServing, SettingError, WrongProcess
 from .history.catalog import Progress
 from .hub import Hub
+from .notices import EndReason
 from .server.app import make_app, redirect_to_slash
 from .server.listen import Server, loop_factory, open_socket, url
 from .session import Session
@@ -246,8 +248,13 @@ class Gateway:
             self._serve_in_thread(sock)
             return self
 
-    def close(self) -> None:
-        """Tell every reader that it ends, and stop the thread. A gateway that is mounted ends with its application."""
+    def close(self, reason: EndReason = "finished") -> None:
+        """Tell every reader that it ends, and stop the thread. A gateway that is mounted ends with its application.
+
+        Args:
+            reason: what readers are told: the simulation has ``finished``, or ``failed``; or ``shutdown``: the gateway
+                may come back.
+        """
         if self._elsewhere:
             return
         with self._turn:
@@ -256,6 +263,7 @@ class Gateway:
                     self.hub.refuse(NotServing("the gateway is closed: nobody could read this tick"))
                     self.hub.close()
                 return
+            self.hub.end_reason = reason
             if self._loop is not None and self._stop is not None:
                 with contextlib.suppress(RuntimeError):  # the loop is closed already: its thread failed, and said why
                     self._loop.call_soon_threadsafe(self._stop.set)
@@ -292,7 +300,7 @@ class Gateway:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self.close()
+        self.close(_reason_of(kind))
 
     async def __aenter__(self) -> Self:
         """As ``with``, for coroutines: it has its own thread and loop here, too."""
@@ -301,7 +309,7 @@ class Gateway:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        await asyncio.shield(asyncio.to_thread(self.close))
+        await asyncio.shield(asyncio.to_thread(self.close, _reason_of(kind)))
 
     def _begin(self, verb: str) -> None:
         """Go on only where its life has not begun yet."""
@@ -355,6 +363,9 @@ class Gateway:
             ready.set()
             try:
                 await self._stop.wait()
+            except BaseException:
+                self.hub.end_reason = "failed"
+                raise
             finally:
                 await self._server.stop()
             served = True
@@ -424,11 +435,18 @@ def _in_child() -> None:
         gateway._in_child()
 
 
+def _reason_of(error: type[BaseException] | None) -> EndReason:
+    """What readers are told where the simulation ended with such an error, or None."""
+    if error is None:
+        return "finished"
+    return "failed" if issubclass(error, Exception) else "shutdown"  # Ctrl-C, sys.exit(), a task that was cancelled
+
+
 def _at_exit() -> None:
     """A script that ends without ``close()``: what it published is stored, and readers are told."""
     for gateway in list(_GATEWAYS):
         if gateway.state == "serving" and gateway._thread is not None:
-            gateway.close()
+            gateway.close(_reason_of(None if hasattr(sys, "ps1") else getattr(sys, "last_type", None)))
 
 
 atexit.register(_at_exit)  # called when the script's other threads have ended, too

@@ -19,6 +19,7 @@ from .history.limits import Limits
 from .history.lines import Unread
 from .history.reading import ReadingThreads
 from .history.store import Store
+from .notices import EndReason
 from .settings import Settings
 
 
@@ -50,6 +51,7 @@ class Hub:
     unread: Unread = field(default_factory=Unread)  # what of those files cannot be read
     publishers: set[Callable[[], Awaitable[None]]] = field(default_factory=set)  # how to end each for shutdown
     closed: bool = False  # its life is over
+    end_reason: EndReason = "shutdown"  # what readers are told when it drains
     draining: bool = False  # shutting down: long requests end, new ones are refused
 
     def __post_init__(self, progress: Progress | None) -> None:
@@ -120,7 +122,7 @@ class Hub:
         self.fanout.stop()
         if self.store is not None:
             await self.store.keeper.close(self.settings.drain_timeout)
-        await self.fanout.drain(self.settings.drain_timeout)
+        await self.fanout.drain(self.settings.drain_timeout, self.end_reason)
 
     def close(self) -> None:
         """Let history go, once nothing is answered any more."""

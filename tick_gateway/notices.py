@@ -5,7 +5,7 @@ Pure values; ``event_id`` is the id under which Server-Sent Events carry a notic
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, Literal, NamedTuple
 
 from .params import FINAL_EVENT_ID, UNKNOWN_RUN
 from .tick import Position
@@ -61,9 +61,19 @@ class Reset(NamedTuple):
         return str(self.position)
 
 
+REASONS: Final = {
+    "limit": "the reader has as many ticks as it asked for",
+    "run": "the run that it asked for is over",
+    "finished": "the simulation has finished, and its gateway ends with it",
+    "shutdown": "the gateway shuts down, and may come back",
+    "failed": "the simulation, or what brought its ticks, has failed, and the gateway ends with it",
+}
+EndReason = Literal["finished", "shutdown", "failed"]
+"""Why a gateway ends all streams."""
+
+
 class End(NamedTuple):
-    """The stream ends: ``reason`` is limit, run or shutdown. After a shutdown the client may come back; else it is
-    final."""
+    """The stream ends, and ``reason`` says why (``REASONS``). After limit and run that is final for the client."""
 
     reason: str
     position: Position | None
@@ -74,7 +84,7 @@ class End(NamedTuple):
 
     @property
     def final(self) -> bool:
-        return self.reason != "shutdown"
+        return self.reason in ("limit", "run")
 
     def as_dict(self) -> dict[str, object]:
         return {"notice": "end", "reason": self.reason, "position": str(self.position) if self.position else None}

@@ -87,7 +87,7 @@ class Session(asyncio.Protocol):
         self.fanout.crowd.admit(self)
         self.say(self.variant.framing.opening)
         if self.fanout.draining:
-            self.end("shutdown")
+            self.end(self.fanout.end_reason)
             return
         if self.greeting and self.cursor is not None:
             self._greet(self.fanout.feed.run_of(self.cursor))

@@ -13,7 +13,7 @@ function take(line) {
     position = `${message.run}:${message.t}`;
   } else {
     console.warn(line); // gap: ticks are gone for good; reset: another run begins
-    over = message.notice === 'end' && message.reason !== 'shutdown';
+    over = message.notice === 'end' && !['shutdown', 'failed'].includes(message.reason);
   }
 }
 

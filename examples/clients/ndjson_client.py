@@ -26,7 +26,7 @@ while not over:
                     position = f"{message['run']}:{message['t']}"
                 else:
                     print(message, file=sys.stderr)  # gap: ticks are gone for good; reset: another run begins
-                    over = message["notice"] == "end" and message["reason"] != "shutdown"
+                    over = message["notice"] == "end" and message["reason"] not in ("shutdown", "failed")
     except (OSError, http.client.HTTPException) as error:
         print(repr(error), file=sys.stderr)
     if not over:

@@ -27,7 +27,7 @@ function connect() {
       position = `${message.run}:${message.t}`;
     } else if (!('pong' in message)) {
       console.warn(data); // gap: ticks are gone for good; reset: another run begins
-      over = message.notice === 'end' && message.reason !== 'shutdown';
+      over = message.notice === 'end' && !['shutdown', 'failed'].includes(message.reason);
     }
   };
   socket.onerror = () => {}; // a close follows

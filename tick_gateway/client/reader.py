@@ -135,7 +135,7 @@ class Track:
         elif name == "gap" and isinstance(after, int):
             self.t = after - 1
         elif name == "end":
-            self.again = fields.get("reason") == "shutdown"
+            self.again = fields.get("reason") in ("shutdown", "failed")
             self.over = not self.again
         elif name == "hello" and isinstance(run, str):
             self.run = self.run or run

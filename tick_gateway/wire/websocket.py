@@ -36,7 +36,7 @@ GAP_CLOSE_CODE: Final = 4001
 MAX_COMMAND_BYTES: Final = 64 * 1024
 _MAX_OFFERS: Final = 8190  # characters in a handshake's extensions, over all its lines; one line may have as many
 _GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
-_END_CODES: Final = {"shutdown": 1001}
+_END_CODES: Final = {"shutdown": 1001, "failed": 1001}
 
 
 def accept_key(fields: Callable[[str], Sequence[str]]) -> str:
