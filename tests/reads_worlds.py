@@ -140,6 +140,8 @@ async def place(name: str, seed: int, directory: Path) -> AsyncIterator[Place]:
         patch("tick_gateway.placing.BEYOND_TIP_WAIT", 0.01),
         patch("tick_gateway.server.bodies._BETWEEN", 700),
         patch("tick_gateway.server.bodies._MARKS", 9),
+        patch("tick_gateway.history.blocks._PAGE", 3),
+        patch("tick_gateway.history.blocks._UNPACKED", 4),
     ):
         await found.house.__aenter__()
         try:

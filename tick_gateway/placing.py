@@ -164,9 +164,9 @@ class Placing:
                 upto = batch.first - 1
             shelf = self._archive.shelves.get(home.id)
             while shelf is not None and count:
-                count, before = shelf.back(upto, count, view.every)
-                if before < upto:
-                    upto, position = before, Position(home.id, before)
+                count, upto, before = shelf.back(upto, count, view.every)
+                if before is not None:
+                    position = Position(home.id, before)
                     continue
                 if (stored := next(shelf.upto(upto), None)) is None:
                     break

@@ -72,12 +72,14 @@ def test_it_is_a_list_that_is_bisected(entries: list[Entry], value: int, every: 
     assert blocks.since(AT + value) == bisect_left(entries, AT + value, key=lambda entry: entry.last_at)
     assert blocks.has(value) == any(entry.ordinal == value for entry in entries)
     assert all(entry in blocks for entry in entries)
-    left, upto = blocks.back(value, count, every)
+    left, upto, before = blocks.back(value, count, every)
     passed = [entry for entry in entries if upto < entry.last and entry.first <= value]
     if upto != value:
         assert all(entry.last <= value and entry.first > upto for entry in passed)
         numbers = [t for entry in passed for t in range(entry.first, entry.last + 1, entry.step or 1)]
         assert count - left == sum(t % every == 0 for t in numbers)
+        assert (before is None) == (count == left)
+        assert before is None or upto <= before < min(t for t in numbers if t % every == 0)
 
 
 @settings(deadline=None, max_examples=40)

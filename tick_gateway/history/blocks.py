@@ -471,20 +471,23 @@ class Blocks(MutableSequence[Entry]):
             end, last, at = entry.ordinal + entry.count, entry.last, at + 1
         return last
 
-    def back(self, upto: int, count: int, every: int) -> tuple[int, int]:
+    def back(self, upto: int, count: int, every: int) -> tuple[int, int, int | None]:
         """Pass over whole pages, from the one that ends at ``upto`` on: those of which all ticks that ``every`` divides
         are among the last ``count``, as far as that can be told by their bounds.
 
         Returns:
-            What is left of ``count``, and up to which ``t`` there is more.
+            What is left of ``count``; up to which ``t`` there is more; and the ``t`` before the first page of those in
+            which ticks were counted, or None.
         """
+        before: int | None = None
         number = bisect_right(self._pages, upto, key=_first) if not self._tail or self._tail[0].first > upto else 0
         for page in reversed(self._pages[:number]):
             passing = page.passing(every)
             if page.last > upto or passing is None or passing > count:
                 break
             count, upto = count - passing, page.first - 1
-        return count, upto
+            before = upto if passing else before
+        return count, upto, before
 
     def __sizeof__(self) -> int:
         """Bytes of what is kept for good."""

@@ -117,10 +117,10 @@ class Shelf:
         closed = self.entries[at - 1]
         return stored.ordinal != closed.ordinal + closed.count
 
-    def back(self, upto: int, count: int, every: int) -> tuple[int, int]:
+    def back(self, upto: int, count: int, every: int) -> tuple[int, int, int | None]:
         """See ``Blocks.back``."""
         if not count or (self.open and self.open[0].first <= upto):
-            return count, upto
+            return count, upto, None
         return self.entries.back(upto, count, every)
 
     def unbroken(self, entry: Entry, high: int) -> int:
