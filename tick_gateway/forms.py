@@ -32,7 +32,7 @@ class NoForm(TypeError):
     """A value that has no JSON form; the text says why. A TypeError, since orjson expects that of its hook."""
 
 
-class Rows:
+class Tabular:
     """A table: what numpy's structured arrays and data frames are, an array of objects with the same members.
 
     Attributes:
@@ -99,7 +99,7 @@ _STEPS: Final[dict[type, Callable[[Any], object]]] = {
     datetime: _datetime,
     date: date.isoformat,
     time: time.isoformat,
-    Rows: Rows.fragment,
+    Tabular: Tabular.fragment,
 }
 
 
@@ -116,7 +116,7 @@ def simplify(value: object) -> object:
     if numpy is not None and isinstance(value, (numpy.ndarray, numpy.generic)):
         return _from_numpy(value, numpy)
     match value:
-        case Rows():
+        case Tabular():
             return value.dicts()
         case float():  # a subclass; orjson takes those of str, int, list and dict itself
             return float(value)
@@ -157,7 +157,7 @@ def _from_elsewhere(value: object) -> object:
     polars: Any = sys.modules.get("polars")
     if polars is not None:
         if isinstance(value, polars.DataFrame):
-            return Rows(value.columns, [_polars_values(column, polars) for column in value.iter_columns()])
+            return Tabular(value.columns, [_polars_values(column, polars) for column in value.iter_columns()])
         if isinstance(value, polars.Series):
             return _polars_values(value, polars)
         if isinstance(value, polars.LazyFrame):
@@ -221,7 +221,7 @@ def _from_numpy(value: Any, numpy: Any) -> object:
             return {name: value[name] for name in dtype.names}
         if value.ndim > 1 or type(value) not in (numpy.ndarray, numpy.recarray):  # a masked one has rows of its own
             return list(value)
-        return Rows(dtype.names, [value[name] for name in dtype.names])
+        return Tabular(dtype.names, [value[name] for name in dtype.names])
     if dtype.kind == "m":
         return _seconds(value, numpy)
     if dtype.kind == "M":
@@ -260,7 +260,7 @@ def _moment(value: Any, numpy: Any) -> object:
 # ---- data frames ----
 
 
-def _pandas_rows(frame: Any) -> Rows:
+def _pandas_rows(frame: Any) -> Tabular:
     """A ``DataFrame`` as rows. The index's levels that have names are members, too, and come first."""
     index = frame.index
     levels = [level for level, name in enumerate(index.names) if name is not None]
@@ -272,7 +272,7 @@ def _pandas_rows(frame: Any) -> Rows:
         raise NoForm(f"the pandas.DataFrame has two columns, or a column and a level of its index, named {twice!a:.60}")
     columns = [index.get_level_values(level) for level in levels]
     columns += [frame.iloc[:, place] for place in range(frame.shape[1])]
-    return Rows(names, [_pandas_values(column) for column in columns])
+    return Tabular(names, [_pandas_values(column) for column in columns])
 
 
 def _pandas_values(values: Any) -> Any:
