@@ -75,6 +75,8 @@ REFUSED_HERE: list[tuple[bytes, str]] = [
     (b"{", "an object takes one line (jq -c)"),
     (b'"t": 1,', "an object takes one line (jq -c)"),
     (b"}", "an object takes one line (jq -c)"),
+    (b'[{"t":1},{"t":2}]', "this is an array; several ticks come one by one, or as a body of application/json"),
+    (b'"{\\"t\\":1}"', "this is a string; was it encoded twice?"),
     (b"t=1&x=2", "web forms: send JSON (curl: --data-binary)"),
     (b"%7B%22t%22%3A1%7D", "web forms: send JSON (curl: --data-binary)"),
     (b"--------boundary", "a form in parts: send the file itself (curl: --data-binary)"),

@@ -22,6 +22,10 @@ MAX_NESTING: Final = 512
 RUN_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _INTEGER: Final = re.compile(r"-1|0|[1-9][0-9]{0,15}")
 _STRING: Final = re.compile(rb'"(?:[^"\\]|\\.)*"')
+_HINTS: Final[dict[type, str]] = {
+    list: "; several ticks come one by one, or as a body of application/json",
+    str: "; was it encoded twice?",
+}
 _LINE_BREAKS: Final = bytes.maketrans(b"\r\n", b"  ")
 _LINE_ENDS: Final = re.compile(rb"\xc2\x85|\xe2\x80[\xa8\xa9]")
 _NOT_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
@@ -106,7 +110,7 @@ def parse(data: bytes, max_tick: int) -> tuple[int, bytes]:
             raise Malformed(f"the tick is nested deeper than {MAX_NESTING}") from None
         raise Malformed(diagnose(data, error)) from None
     if not isinstance(record, dict):
-        raise Malformed(f"a tick is a JSON object, this is {_kind(record)}")
+        raise Malformed(f"a tick is a JSON object, this is {_kind(record)}{_HINTS.get(type(record), '')}")
     t = record.get("t")
     if type(t) is not int:  # bool is a subclass of int, and floats such as 5.0 are no integer literals
         if "t" not in record:
