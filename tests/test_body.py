@@ -264,7 +264,7 @@ def test_the_form_does_not_depend_on_the_pieces(media_type: str, pieces: list[by
         ('[{"t":1}]'.encode("utf-16-le"), "UTF-16"),
         ('{\n"t":1}'.encode("utf-16-be"), "UTF-16"),
         ('{"t":1}'.encode("utf-32"), "UTF-32"),
-        (gzip.compress(b'{"t":1}'), "compressed with gzip: name it in Content-Encoding"),
+        (gzip.compress(b'{"t":1}', mtime=0), "compressed with gzip: name it in Content-Encoding"),
         (zstandard.compress(b'{"t":1}'), "compressed with zstd: name it in Content-Encoding"),
     ],
     ids=["UTF-16", "UTF-16-LE", "UTF-16-BE", "UTF-32", "gzip", "zstd"],
