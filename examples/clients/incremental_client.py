@@ -23,7 +23,7 @@ while True:
             print(tick["run"], tick["t"], flush=True)  # the tick itself: tick["data"]
         following = response.headers.get("Tick-Next")
         start = f"from_t={following}" if following else ""  # none: no tick came yet, so that all are new
-    except (OSError, http.client.HTTPException) as error:
+    except (OSError, http.client.HTTPException, ValueError) as error:  # ValueError: an answer that was cut off
         print(repr(error), file=sys.stderr)
     if not ticks:  # while there is more, ask at once: an answer holds at most a thousand
         time.sleep(1)

@@ -21,6 +21,6 @@ while True:
         for tick in answer.get("ticks", ()):  # none: nothing came within the timeout
             print(tick["run"], tick["t"], flush=True)  # the tick itself: tick["data"]
         start = f"last_t={answer['position']}" if answer["position"] else ""  # none: no tick came yet, all are new
-    except (OSError, http.client.HTTPException) as error:
+    except (OSError, http.client.HTTPException, ValueError) as error:  # ValueError: an answer that was cut off
         print(repr(error), file=sys.stderr)
         time.sleep(1)

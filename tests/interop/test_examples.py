@@ -13,6 +13,7 @@ from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from itertools import accumulate
 from pathlib import Path
 from random import Random
 from urllib.request import urlopen
@@ -194,6 +195,26 @@ def test_all_begin_at_the_first_tick_of_a_gateway_that_had_none(tmp_path: Path) 
         for transport, (_, client) in clients.items():
             assert client.stdout.find("^one 19$"), client.report()
             assert client.stdout.lines == [f"one {t}" for t in range(20)], transport
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_answers_that_break_off_anywhere(transport: str, tmp_path: Path) -> None:
+    """In their heads too, of which Python takes the half for the whole."""
+    cuts = list(accumulate(range(13, 800, 29)))  # each some bytes further into an answer than the one before
+    with GatewayProcess("serve") as gateway, Network(gateway.port, narrow=False) as network:
+        publish(gateway.url, ticks(0, 1), run="one")
+        proxy = network.proxy(cuts)
+        copy = tmp_path / f"{transport}_client.py"
+        copy.write_text(re.sub(r"sleep\((1|wait)\)", "sleep(0.01)", (CLIENTS / copy.name).read_text()))
+        with Running([sys.executable, copy, proxy.url]) as client:
+            for t in range(1, 300):
+                publish(gateway.url, ticks(t, t + 1, size=200), run="one")
+                assert client.stdout.find(f"^one {t}$"), client.report()
+                if proxy.cut == len(cuts):
+                    break
+            lines = client.stdout.lines
+            assert lines == [f"one {n}" for n in range(int(lines[0].split()[1]), t + 1)], client.report()
+        assert proxy.cut == len(cuts)
 
 
 def test_each_transport_is_shown_in_both_languages() -> None:
