@@ -6,6 +6,7 @@ import asyncio
 import errno
 import os
 import socket
+import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -17,7 +18,7 @@ from tests.clients import PATIENCE
 from tests.conformance.house import House
 from tests.conformance.raw import Closed, WebSocket
 from tests.load.descriptors import play
-from tests.process import GatewayProcess, publish
+from tests.process import LISTENING, GatewayProcess, Running, publish
 from tests.sockets import Peer, ask, request
 from tick_gateway import descriptors
 from tick_gateway.descriptors import Descriptors
@@ -199,6 +200,47 @@ async def test_accepting_neither_spins_nor_dies(
         (sock,) = listening
         assert not sock.failures and sock.asked < 20, "it is not tried in each turn of the loop"
         assert sum("connections wait to be accepted" in message for message in caplog.messages) == 1
+
+
+HOG = """
+import os, sys, time
+from tick_gateway import Gateway
+
+with Gateway.in_thread(host="127.0.0.1", port=0) as gateway:
+    mine = []
+    try:
+        while True:
+            mine.append(os.open(os.devnull, os.O_RDONLY))
+    except OSError:
+        print(gateway.url, flush=True)
+    sys.stdin.readline()
+    wall, used = time.monotonic(), time.process_time()
+    while time.monotonic() < wall + 1:
+        time.sleep(0.05)
+    print("share", (time.process_time() - used) / (time.monotonic() - wall), flush=True)
+    for one in mine:
+        os.close(one)
+    sys.stdin.readline()
+"""
+
+
+def test_a_program_that_takes_every_descriptor_for_itself() -> None:
+    """The gateway in it waits until there are some, and does not turn in circles meanwhile."""
+    needs.module("resource")
+    command = ["sh", "-c", 'ulimit -n 64; exec "$@"', "sh", sys.executable, "-c", HOG]
+    with Running(command, stdin=True) as program:
+        found = program.stdout.find(LISTENING)
+        assert found is not None, program.report()
+        with Peer(int(found[1])) as peer:
+            peer.send(request("GET", "/healthz"))
+            assert program.stderr.find("connections wait to be accepted: Too many open files"), program.report()
+            program.feed([""])
+            share = program.stdout.find(r"share (\S+)")
+            assert share is not None and float(share[1]) < 0.5, program.report()
+            assert peer.response().status == 200
+        program.feed([""])
+        assert program.wait() == 0, program.report()
+        assert program.stderr.text.count("wait to be accepted") == 1 and "Traceback" not in program.stderr.text
 
 
 async def test_a_connection_that_is_gone_before_it_was_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
