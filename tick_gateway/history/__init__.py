@@ -6,6 +6,7 @@ journal     what vouches for the open block
 shelf       which blocks of a run there are, in order, and what is missing between them
 volume      one segment on disk: reading its blocks, walking its feet
 sealed      all of a sealed segment, held against what was written
+folders     which folder a run has
 stock       whether what was written is still there
 stored      what is known of a run: its segments, its blocks, how much it published
 index       a cache of a run's feet

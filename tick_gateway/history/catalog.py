@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import IO, Final
 
 from ..errors import Damaged, HistoryError, Locked
-from ..tick import RUN_ID
 from .blocks import Blocks, Entry
+from .folders import run_of
 from .index import Index, edges_of, entries_of, fits, load_index
 from .journal import JOURNAL, Journal, unpack_journal
 from .rescue import adopt
@@ -113,7 +113,7 @@ def _try_lock(file: IO[str], *, exclusive: bool) -> bool:
 def run_directories(directory: Path) -> list[Path]:
     """The folders that are named as runs are and hold segments."""
     try:
-        folders = [path for path in directory.iterdir() if RUN_ID.fullmatch(path.name) and path.is_dir()]
+        folders = [path for path in directory.iterdir() if run_of(path.name) is not None and path.is_dir()]
     except FileNotFoundError:
         return []
     return [path for path in folders if segment_paths(path)]
@@ -144,11 +144,16 @@ def read_directory(directory: Path, progress: Progress | None = None) -> tuple[l
             progress(done, total)
 
     runs: list[StoredRun] = []
+    known: set[str] = set()
     damage: list[str] = []
     for folder in folders:
         run, wrong = read_run(folder, step)
-        runs.append(run)
         damage += wrong
+        if run.id in known:
+            damage.append(f"{folder.name}: run {run.id} has another folder, too; what is in this one is not read")
+        else:
+            runs.append(run)
+            known.add(run.id)
     _place_strangers(runs)
     runs.sort(key=lambda run: (run.seq, run.started, run.id))
     return runs, damage
@@ -190,7 +195,7 @@ def read_run(folder: Path, progress: Callable[[int], None], *, by_feet: bool = F
         OSError: a file cannot be read.
         HistoryError: a file is of a format that this program does not know.
     """
-    run = StoredRun(folder.name)
+    run = StoredRun(run_of(folder.name) or folder.name, folder=folder)
     damage: list[str] = []
     try:
         index = load_index(folder)

@@ -22,6 +22,7 @@ import orjson
 
 from ..errors import Damaged
 from .blocks import Entry
+from .folders import run_of
 from .segment import TAIL_BYTES, foot_crc
 from .stored import StoredRun
 from .volume import Segment
@@ -132,7 +133,7 @@ def load_index(folder: Path) -> Index | None:
         index = unpack_index((folder / INDEX).read_bytes())
     except FileNotFoundError:
         return None
-    return index if index is not None and index.run == folder.name else None
+    return index if index is not None and index.run == run_of(folder.name) else None
 
 
 def entries_of(listed: Listed, segment: Segment) -> list[Entry]:

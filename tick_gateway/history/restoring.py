@@ -54,7 +54,7 @@ class Debt:
             OSError: it cannot be read.
         """
         self.tails.append((run, segment))
-        torn = peek_tail(directory / run.id, run, segment)
+        torn = peek_tail(run.folder or directory / run.id, run, segment)
         if torn is not None and segment is run.segments[-1]:
             self.torn[run.id] = torn
 
@@ -104,12 +104,12 @@ def recover(directory: Path, run: StoredRun, debt: Debt, *, writable: bool) -> N
             run.segments.remove(segment)
     if changed or (writable and run.told_by_feet and run.segments):
         with contextlib.suppress(OSError):  # a cache: it is made anew at the next start
-            save_index(directory / run.id, run)
+            save_index(run.folder or directory / run.id, run)
             run.told_by_feet = False
 
 
 def _recover(directory: Path, run: StoredRun, segment: Segment) -> Recovered:
-    recovered = recover_tail(directory / run.id, run, segment)
+    recovered = recover_tail(run.folder or directory / run.id, run, segment)
     if recovered.cut:
         log.warning("history: %s/%s: %d torn bytes were cut off", run.id, segment.name, recovered.cut)
     return recovered

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from .active import Active
 from .disk import free_name, sync_directory
+from .folders import folder_of
 from .limits import Closed, Event, Limits, Removed
 from .recovery import recover_tail
 from .segment import Foot
@@ -53,10 +54,11 @@ class Rotation:
         """
         if self.active is not None:
             return self.active
-        self._make_folder(self._directory / run.id)
+        folder = run.folder = run.folder or folder_of(self._directory, run.id)
+        self._make_folder(folder)
         segment = self._last(run)
         if segment is None or segment.sealed:
-            segment = self._new(run, self._directory / run.id / segment_name(first))
+            segment = self._new(run, folder / segment_name(first))
         self.active = Active(run, segment, self._limits.level)
         if segment not in run.segments:
             run.segments.append(segment)
@@ -130,7 +132,7 @@ class Rotation:
         Raises:
             OSError: it cannot be done yet.
         """
-        recovered = recover_tail(self._directory / run.id, run, segment)
+        recovered = recover_tail(run.folder or self._directory / run.id, run, segment)
         if recovered.damage:
             log.error("history: %s/%s: %s", run.id, segment.name, recovered.damage)
         if recovered.entry is not None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from .blocks import Blocks, Entry
 from .segment import Foot, pack_columns, step_of
@@ -19,6 +20,7 @@ class StoredRun:
 
     Attributes:
         id, seq, started, origin: as in ``segment.Foot``; ``started`` 0: none of them is known.
+        folder: where they lie; None: it was not made yet.
         segments: oldest first.
         entries: their blocks, in order.
         total: how many ticks were published as far as is known, those that are no longer stored counted.
@@ -33,6 +35,7 @@ class StoredRun:
     seq: int = 0
     started: int = 0
     origin: int = 0
+    folder: Path | None = None
     segments: list[Segment] = field(default_factory=list)
     entries: Blocks = field(default_factory=Blocks)
     total: int = 0

@@ -16,6 +16,7 @@ from zlib import crc32
 from ..errors import Damaged
 from .block import decompress
 from .blocks import Block, Entry
+from .folders import run_of
 from .segment import (
     SIGNATURE,
     SUFFIX,
@@ -102,7 +103,7 @@ class Segment:
         if foot is None:
             return self._read_bare(entry, frame)
         if (foot.run, foot.ordinal, foot.crc, foot.count) != (
-            self.path.parent.name, entry.ordinal, entry.crc, entry.count,
+            run_of(self.path.parent.name), entry.ordinal, entry.crc, entry.count,
         ):  # fmt: skip
             raise Damaged(f"the block at {entry.offset} of {self.name} is another than it was")
         lines = decompress(frame, entry.size)
