@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gzip
 import json
 import random
 import re
@@ -367,6 +368,38 @@ async def test_bad_lines_are_told_and_counted(tmp_path: Path) -> None:
             told = await lives.stop()
     (line,) = [line for line in told.splitlines() if "passed over" in line]
     assert re.fullmatch(r"a\.jsonl, line 1: not valid JSON: .*; it is passed over, as are others like it", line)
+
+
+async def test_what_cannot_be_read_is_told_by_healthz(tmp_path: Path) -> None:
+    """Whatever it is, the files beside it are followed."""
+    folder = tmp_path / "segments"
+    folder.mkdir()
+    (folder / "a.jsonl.zst").write_bytes(gzip.compress(line_of(0)))
+    size = (folder / "a.jsonl.zst").stat().st_size
+    (folder / ".hidden.jsonl").write_bytes(line_of(7) + b"\n")
+    with Writer(folder / "b.jsonl") as writer:
+        writer.write(line_of(0))
+        async with tail(folder) as lives:
+            health = await ask(lives.port, "/healthz")
+            assert (health["status"], health["unread"]) == ("degraded", {"files": 1, "bytes": size})
+            (folder / "z.jsonl").symlink_to(folder / "z.jsonl")
+            writer.write(line_of(1))
+            await until(lambda: _tip_is(lives, 1))
+
+            async def told() -> bool:
+                return bool((await ask(lives.port, "/healthz"))["unread"] == {"files": 2, "bytes": size})
+
+            await until(told)
+            assert await metric(lives.port, "tick_gateway_unread_files") == 2
+            assert await metric(lives.port, "tick_gateway_unread_bytes") == size
+            (folder / "a.jsonl.zst").unlink()
+            (folder / "z.jsonl").unlink()
+
+            async def fine() -> bool:
+                return bool((await ask(lives.port, "/healthz"))["status"] == "ok")
+
+            await until(fine)
+            assert len((await ask(lives.port, "/runs"))["runs"]) == 1
 
 
 async def test_nobody_else_may_publish(tmp_path: Path) -> None:
