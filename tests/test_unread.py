@@ -348,3 +348,32 @@ def test_files_of_one_line_without_an_end(tmp_path: Path) -> None:
     for number in range(4):
         (tmp_path / f"s{number}.jsonl").write_bytes(LINES[number])
     assert brought(tmp_path) == ([0, 1, 2, 3], Unread())
+
+
+def test_a_file_that_is_removed_while_it_is_read_is_read_to_its_end(tmp_path: Path) -> None:
+    lines = [line_of(t, t, 20_000, noise=True) for t in range(100)]
+    (tmp_path / "a.jsonl").write_bytes(b"\n".join(lines))  # its last line has no end
+    (tmp_path / "b.jsonl").write_bytes(line_of(200) + b"\n")
+    directory = Directory(tmp_path, MAX_TICK, look_seconds=0)
+    ts: list[int] = []
+    while events := directory.read() or directory.finish():
+        ts += [t for event in events if not isinstance(event, Gone) for t in event.ts]
+        (tmp_path / "a.jsonl").unlink(missing_ok=True)
+    assert ts == [*range(100), 200]
+    assert directory.unread(ended=True) == Unread()
+    directory.close()
+
+
+def test_files_that_are_taken_away_before_they_are_read_are_missed(tmp_path: Path) -> None:
+    for number in range(4):
+        (tmp_path / f"s{number}.jsonl").write_bytes(line_of(number) + b"\n")
+    directory = Directory(tmp_path, MAX_TICK, look_seconds=0)
+    ts: list[int] = []
+    while events := directory.read() or directory.finish():
+        ts += [t for event in events if not isinstance(event, Gone) for t in event.ts]
+        if ts == [0]:
+            (tmp_path / "s1.jsonl").rename(tmp_path / "s9.jsonl")
+            (tmp_path / "s2.jsonl").unlink()
+    assert ts == [0, 3, 1] or ts == [0, 1, 3]
+    assert directory.unread(ended=True) == Unread(1, 0) and directory.unread() == Unread()
+    directory.close()

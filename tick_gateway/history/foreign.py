@@ -73,6 +73,8 @@ class Directory:
         self._events: list[Event] = []
         self._stamp = -2  # the directory's time of change
         self._look_at = 0.0
+        self._inodes: dict[str, int] = {}  # by name, as they were at the last look
+        self._vanished: set[str] = set()  # names of files that were taken away before anything of them was read
         self._compared: set[File] = set()  # copies that were held against the files beside which they stand
         self._turn = 0  # which of the files' sizes are taken next
         self._told: set[str] = set()
@@ -109,10 +111,13 @@ class Directory:
             left = file in self._roster and file is not newest and file not in self._waiting
             one = file.unread(left=left, ended=ended)
             files, size = files + one.files, size + one.bytes
-        return Unread(files + len(self._unreadable), size + sum(self._unreadable.values()))
+        files += len(self._unreadable) + (len(self._vanished) if ended else 0)
+        return Unread(files, size + sum(self._unreadable.values()))
 
     def tell_unread(self) -> None:
         """Say of each file that has something behind its last line what that is, where nobody goes on writing them."""
+        for name in sorted(self._vanished):
+            log.warning("%s: it was taken away before it was read", name)
         for file in sorted({*self._roster.files, *self._waiting}, key=lambda file: natural(file.name)):
             file.measure()
             if file.why and not file.stuck and (file in self._roster or not self._roster.is_copy(file)):
@@ -297,6 +302,8 @@ class Directory:
             self._waiting.append(File(file.path, self._max_tick))
 
     def _drop(self, file: File, *, replaced: bool = False) -> None:
+        if file.opened:
+            self._take_last(file)
         self._roster.drop(file, replaced=replaced)
         if file in self._waiting:
             self._waiting.remove(file)
@@ -343,6 +350,12 @@ class Directory:
         taken = self._roster.place(names)
         self._take_sizes(taken)
         here = {file.name for file in self._waiting if file not in self._roster}
+        inodes = set(names.values())
+        for name in here - set(names):
+            if self._inodes.get(name) not in inodes:  # it was not renamed
+                self._vanished.add(name)
+        self._vanished -= set(names)
+        self._inodes = names
         self._waiting = [file for file in self._waiting if file in self._roster or file.name in names]
         new = sorted(set(names) - taken - here, key=natural)
         self._waiting += [File(self.path / name, self._max_tick) for name in new]
