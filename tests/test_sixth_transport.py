@@ -57,7 +57,8 @@ async def test_it_is_mounted_and_described(client: Client) -> None:
     async with client.get("/openapi.json") as response:
         operation = (await response.json())["paths"]["/json-seq"]["get"]
     assert "application/json-seq" in operation["responses"]["200"]["content"]
-    assert "from_t" in {parameter["name"] for parameter in operation["parameters"]}
+    assert {"$ref": "#/components/parameters/from_t"} in operation["parameters"]
+    assert operation["x-stream"] is True
 
 
 async def test_ticks_come_live(hub: Hub, client: Client) -> None:

@@ -11,6 +11,7 @@
     │   ├── Expectation          417  a request that expects what is not there
     │   └── NotAWebSocket        426  a request without a WebSocket's opening handshake
     ├── TransferCoding           501  a request whose body comes in a transfer coding that is not there
+    ├── HTTPVersion              505  a request of another version than HTTP/1.1 and 1.0
     ├── Overloaded               503  no room for another reader; WebSocket close code 1013
     │   └── TooManyViews         503  too many different views are open
     ├── TickError                a published tick that is refused; the ticks around it stand
@@ -41,10 +42,12 @@ class GatewayError(Exception):
 
     Attributes:
         status: HTTP status that tells it.
+        statuses: those that it may have, where these are several.
         code: one word for programs, stable across releases.
     """
 
     status = 500
+    statuses: tuple[int, ...] = ()
     code = "internal"
 
     def as_dict(self) -> dict[str, object]:
@@ -93,6 +96,7 @@ class NotFound(ClientError):
 class NotAllowed(ClientError):
     """Publishing without the right; ``status`` is 401 where a token would help, else 403."""
 
+    statuses = (401, 403)
     code = "not_allowed"
 
     def __init__(self, message: str, status: int = 403) -> None:
@@ -116,6 +120,7 @@ class Tailing(ClientError):
 class BodyError(ClientError):
     """A request body that cannot be taken as a whole."""
 
+    statuses = (400, 413, 415)
     code = "bad_body"
 
     def __init__(self, message: str, status: int = 400, code: str = "bad_body") -> None:
@@ -162,6 +167,16 @@ class TransferCoding(GatewayError):
         super().__init__(
             f"Transfer-Encoding {codings!r:.80} is not known; accepted: chunked (a body may have a Content-Encoding)"
         )
+
+
+class HTTPVersion(GatewayError):
+    """A request of another version than HTTP/1.1 and 1.0."""
+
+    status = 505
+    code = "http_version"
+
+    def __init__(self) -> None:
+        super().__init__("HTTP/1.1 is spoken here")
 
 
 class Overloaded(GatewayError):

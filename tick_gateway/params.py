@@ -59,12 +59,14 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """A row of the table: ``schema`` is its OpenAPI schema, ``help`` its line in the docs."""
+    """A row of the table: ``schema`` is its OpenAPI schema, ``help`` its line in the docs, ``on`` the kinds of reading
+    that it has a meaning for; on all others it is parsed and ignored."""
 
     name: str
     parse: Callable[[str], Any]
     schema: dict[str, Any]
     help: str
+    on: tuple[str, ...]
 
 
 def whole(low: int, high: int = MAX_T) -> Callable[[str], int]:
@@ -146,6 +148,10 @@ _INT: Final = {"type": "integer"}
 _NUM: Final = {"type": "number"}
 _STR: Final = {"type": "string"}
 _FLAG: Final = choice("0", "1")
+_STREAMS: Final = ("stream", "sse")
+_PULLS: Final = ("poll", "incremental")
+_MANY: Final = (*_STREAMS, *_PULLS, "range")
+_READS: Final = (*_MANY, "latest")
 
 
 def _enum(*accepted: str) -> dict[str, Any]:
@@ -153,31 +159,39 @@ def _enum(*accepted: str) -> dict[str, Any]:
 
 
 TABLE: Final = (
-    Parameter("from_t", parse_position, _STR, "the position the client has, RUN:T or T; ticks after it are delivered"),
-    Parameter("last_t", parse_position, _STR, "the same, as /poll calls it"),
-    Parameter("tail", whole(0), _INT | {"minimum": 0}, "the last N ticks, then live; 0: only new ones"),
-    Parameter("since", instant, _STR | {"format": "date-time"}, "from the first tick received at or after this time"),
-    Parameter("run", run_id, _STR | {"pattern": f"^{RUN_ID.pattern}$"}, "that run to its end, then an end notice"),
-    Parameter("fields", paths, _STR, "only these members: dotted paths, comma-separated; t is always kept"),
-    Parameter("every", whole(1), _INT | {"minimum": 1}, "only ticks with t divisible by N"),
-    Parameter("batch", whole(1, 1000), _INT | {"minimum": 1, "maximum": 1000}, "up to N ticks a message, as an array"),
-    Parameter("stamp", _FLAG, _enum("0", "1"), "1: each tick as {t, run, at, data}"),
-    Parameter("lag", choice("wait", "skip"), _enum("wait", "skip"), "a slow client gets every tick, or the newest"),
-    Parameter("backlog", whole(0), _INT | {"minimum": 0}, "at most N ticks of the past; what is older becomes a gap"),
-    Parameter("limit", whole(1), _INT | {"minimum": 1}, "end after N ticks; on pulls the most that an answer holds"),
-    Parameter("speed", decimal(0.001, 1e6, "speed"), _NUM, "the past at X times the pace at which it was received"),
-    Parameter("hello", _FLAG, _enum("0", "1"), "1: begin with a hello notice"),
-    Parameter("event", event_name, _STR, "SSE: ticks come as events of this name"),
-    Parameter(
-        "format", choice("json", "ndjson", "csv", "arrow"), _enum("json", "ndjson", "csv", "arrow"),
-        "/incremental and /range: outranks Accept; csv and arrow are for /range alone",
-    ),
-    Parameter("timeout", decimal(0, 300, "number of seconds"), _NUM, "/poll: seconds to wait for a tick"),
-    Parameter("heartbeat", decimal(1, 3600, "number of seconds"), _NUM, "seconds of quiet before a sign of life"),
-    Parameter("t0", whole(0), _INT | {"minimum": 0}, "/range: the first t wanted"),
-    Parameter("t1", whole(0), _INT | {"minimum": 0}, "/range: the last t wanted"),
-    Parameter("Last-Event-ID", str, _STR, "the SSE header of that name, as a parameter"),
-    Parameter("lastEventId", str, _STR, "the same, as polyfills of EventSource call it"),
+    Parameter("from_t", parse_position, _STR,
+              "the position the client has, RUN:T or T; ticks after it are delivered", _READS),
+    Parameter("last_t", parse_position, _STR, "the same, as /poll calls it", _READS),
+    Parameter("tail", whole(0), _INT | {"minimum": 0}, "the last N ticks, then live; 0: only new ones", _READS),
+    Parameter("since", instant, _STR | {"format": "date-time"},
+              "from the first tick received at or after this time", _READS),
+    Parameter("run", run_id, _STR | {"pattern": f"^{RUN_ID.pattern}$"}, "that run to its end, then an end notice",
+              (*_READS, "tick", "segments")),
+    Parameter("fields", paths, _STR,
+              "only these members: dotted paths, comma-separated; t is always kept", (*_READS, "tick")),
+    Parameter("every", whole(1), _INT | {"minimum": 1}, "only ticks with t divisible by N", _READS),
+    Parameter("batch", whole(1, 1000), _INT | {"minimum": 1, "maximum": 1000},
+              "up to N ticks a message, as an array", _MANY),
+    Parameter("stamp", _FLAG, _enum("0", "1"), "1: each tick as {t, run, at, data}", (*_READS, "tick")),
+    Parameter("lag", choice("wait", "skip"), _enum("wait", "skip"),
+              "a slow client gets every tick, or the newest", _STREAMS),
+    Parameter("backlog", whole(0), _INT | {"minimum": 0},
+              "at most N ticks of the past; what is older becomes a gap", (*_STREAMS, *_PULLS)),
+    Parameter("limit", whole(1), _INT | {"minimum": 1},
+              "end after N ticks; on pulls the most that an answer holds", _MANY),
+    Parameter("speed", decimal(0.001, 1e6, "speed"), _NUM,
+              "the past at X times the pace at which it was received", _STREAMS),
+    Parameter("hello", _FLAG, _enum("0", "1"), "1: begin with a hello notice", _STREAMS),
+    Parameter("event", event_name, _STR, "SSE: ticks come as events of this name", ("sse",)),
+    Parameter("format", choice("json", "ndjson", "csv", "arrow"), _enum("json", "ndjson", "csv", "arrow"),
+              "/incremental and /range: outranks Accept; csv and arrow are for /range alone", ("incremental", "range")),
+    Parameter("timeout", decimal(0, 300, "number of seconds"), _NUM, "/poll: seconds to wait for a tick", ("poll",)),
+    Parameter("heartbeat", decimal(1, 3600, "number of seconds"), _NUM,
+              "seconds of quiet before a sign of life", _STREAMS),
+    Parameter("t0", whole(0), _INT | {"minimum": 0}, "/range: the first t wanted", ("range",)),
+    Parameter("t1", whole(0), _INT | {"minimum": 0}, "/range: the last t wanted", ("range",)),
+    Parameter("Last-Event-ID", str, _STR, "the SSE header of that name, as a parameter", _READS),
+    Parameter("lastEventId", str, _STR, "the same, as polyfills of EventSource call it", _READS),
 )  # fmt: skip
 _BY_NAME: Final = {row.name: row for row in TABLE}
 _STARTS: Final = ("from_t", "last_t", "tail", "since")

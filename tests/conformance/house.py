@@ -17,7 +17,9 @@ from aiohttp.typedefs import Handler
 
 from tick_gateway import Gateway
 from tick_gateway.errors import InboxFull
+from tick_gateway.server.about import ROUTES_KEY
 from tick_gateway.server.listen import Server, open_socket
+from tick_gateway.server.openapi import description
 from tick_gateway.session import Session
 from tick_gateway.transports import TRANSPORTS
 
@@ -63,6 +65,7 @@ class House:
         self._small = small
         self._server: Server | None = None
         self.asked = 0  # requests that the gateway has begun to answer
+        self.answered: set[tuple[str, str, int]] = set()  # method, path and status of each kind of answer
         self.paths = {transport.name: transport.path for transport in TRANSPORTS}
 
     async def __aenter__(self) -> Self:
@@ -70,6 +73,7 @@ class House:
         if self._small:  # accepted sockets inherit it
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
         self.gateway.app.middlewares.insert(0, self._count)
+        self.gateway.app.on_response_prepare.append(self._note)
         self._server = Server(self.gateway.app, self.gateway.settings, self.hub.descriptors)
         await self._server.start(sock)
         self.port = self._server.port
@@ -78,6 +82,10 @@ class House:
     async def __aexit__(self, *_: object) -> None:
         close_all()
         await self.stop()
+        paths = description(self.gateway.app[ROUTES_KEY], "", token=False)["paths"]
+        for method, path, status in self.answered:
+            told = paths[path][method.lower()]["responses"]
+            assert str(status) in told, f"/openapi.json does not say that {method} {path} is answered {status}"
 
     async def stop(self) -> None:
         """Shut the gateway down, as SIGTERM does."""
@@ -89,6 +97,11 @@ class House:
     async def _count(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         self.asked += 1
         return await handler(request)
+
+    async def _note(self, request: web.Request, response: web.StreamResponse) -> None:
+        resource = request.match_info.route.resource
+        if resource is not None and request.method != "OPTIONS":  # else there is no such path, or method on it
+            self.answered.add((request.method.replace("HEAD", "GET"), resource.canonical, response.status))
 
     async def stop_while(self, reading: Awaitable[T]) -> T:
         """Shut the gateway down under a reader that goes on reading."""

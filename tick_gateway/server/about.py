@@ -10,11 +10,11 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from .. import __version__
 from ..hub import Hub
-from ..params import TABLE
 from ..reply import json_reply
 from ..ring import Run
 from ..transports.base import query_of
 from .metrics import render
+from .openapi import description
 
 _NO_STORE = {"Cache-Control": "no-store"}
 MAX_DAMAGE = 20  # sentences about what was found to be damaged
@@ -102,40 +102,11 @@ async def metrics(request: web.Request, hub: Hub) -> web.StreamResponse:
 
 
 async def openapi(request: web.Request, hub: Hub) -> web.StreamResponse:
-    return json_reply(description(request), headers=_NO_STORE)
+    base = request.headers.get(request.app.get(BASE_KEY, ""), request.path.removesuffix("/openapi.json"))
+    told = description(request.app[ROUTES_KEY], base, token=bool(hub.settings.publish_token))
+    return json_reply(told, headers=_NO_STORE)
 
 
-def description(request: web.Request) -> dict[str, Any]:
-    """The OpenAPI 3.1 description, made from the tables of routes and parameters."""
-    parameters = [
-        {"name": row.name, "in": "query", "required": False, "description": row.help, "schema": row.schema}
-        for row in TABLE
-    ]
-    paths: dict[str, Any] = {}
-    for route in request.app[ROUTES_KEY]:
-        in_path = [part[1:-1] for part in route.path.split("/") if part.startswith("{")]
-        own = [{"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in in_path]
-        operation: dict[str, Any] = {
-            "summary": route.summary,
-            "parameters": own + (parameters if route.reads else []),
-            "responses": {
-                "200": {"description": "OK", "content": {name: {} for name in route.media_type.split(", ")}},
-                "4XX": {
-                    "description": "the request cannot be served",
-                    "content": {"application/json": {"schema": ERROR}},
-                },
-            },
-        }
-        paths.setdefault(route.path, {})[route.method.lower()] = operation
-    info = {"title": "tick-gateway", "version": __version__, "description": "Every tick of a running simulation."}
-    return {"openapi": "3.1.0", "info": info, "paths": paths}
-
-
-ERROR = {
-    "type": "object",
-    "required": ["error", "message"],
-    "properties": {"error": {"type": "string"}, "message": {"type": "string"}, "parameter": {"type": "string"}},
-}
 TRANSPORTS_KEY: web.AppKey[Any] = web.AppKey("tick_gateway.transports", object)
 BASE_KEY: web.AppKey[str] = web.AppKey("tick_gateway.base", str)
 """The header in which whoever hands requests on says the address that they were made at; absent: nobody does."""

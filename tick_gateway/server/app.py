@@ -11,7 +11,7 @@ from typing import Final
 from aiohttp import web
 from aiohttp.http import SERVER_SOFTWARE
 
-from ..errors import ClientError, GatewayError, NotFound, TransferCoding
+from ..errors import ClientError, GatewayError, HTTPVersion, NotFound, TransferCoding
 from ..hub import Hub
 from ..reply import SERVER, error_reply, header_list
 from ..transports import TRANSPORTS
@@ -20,8 +20,9 @@ from .about import ROUTES_KEY, TRANSPORTS_KEY
 from .bodies import Layouts
 from .connection import expect
 from .growing import STATES_KEY, States
+from .openapi import Route
 from .pulls import LAYOUTS_KEY
-from .routes import Route, routes
+from .routes import routes
 
 log = logging.getLogger("tick_gateway")
 
@@ -112,7 +113,7 @@ async def _errors(request: web.Request, handler: _Next) -> web.StreamResponse:
     """Every error as one JSON object; nothing of the inside leaves."""
     try:
         if request.version.major != 1:  # aiohttp's parser lets requests pass that call themselves HTTP/0.9 and HTTP/2.0
-            raise _Version
+            raise HTTPVersion
         _check_transfer_coding(request)
         return await handler(request)
     except GatewayError as error:
@@ -158,14 +159,6 @@ class _Refused(ClientError):
     def __init__(self, error: web.HTTPException) -> None:
         self.status = error.status
         super().__init__(error.reason)
-
-
-class _Version(GatewayError):
-    status = 505
-    code = "http_version"
-
-    def __init__(self) -> None:
-        super().__init__("HTTP/1.1 is spoken here")
 
 
 class _Method(GatewayError):

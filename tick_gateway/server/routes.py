@@ -2,95 +2,224 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from typing import Final
 
-from aiohttp import web
-
-from ..hub import Hub
+from ..errors import (
+    BodyError,
+    Conflict,
+    InboxFull,
+    Malformed,
+    NotAllowed,
+    NotAWebSocket,
+    NotFound,
+    OutOfOrder,
+    Overloaded,
+    ParameterError,
+    RunClosed,
+    Tailing,
+    TooBig,
+    TooManyViews,
+)
 from ..sources import http, websocket
-from ..transports import TRANSPORTS
+from ..transports import TRANSPORTS, sse
 from ..transports.base import Transport
 from . import about, page, pulls, segments
+from .openapi import Route
+from .ranges import MEDIA_TYPES
 
-Handler = Callable[[web.Request, Hub], Awaitable[web.StreamResponse]]
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """One route.
-
-    ``reads``: it takes the readers' parameters; ``publishes``: it is for publishers alone; ``media_type``: those of its
-    answers.
-    """
-
-    method: str
-    path: str
-    handler: Handler
-    summary: str
-    reads: bool = True
-    media_type: str = "application/json"
-    publishes: bool = False
-
-    @property
-    def open(self) -> bool:
-        """Whether web pages of every origin may read it."""
-        return not self.publishes
+_READ: Final = (ParameterError, NotFound)
+_FULL: Final = (*_READ, Overloaded, TooManyViews)
+_PULLED: Final = ("Tick-Run", "Tick-Next", "Tick-Gap", "Tick-Reset", "Link")
+_PUBLISH: Final = (ParameterError, NotAllowed, Tailing)
+_SSE_TYPE: Final = sse.MEDIA_TYPE
+_TICK: Final = {"$ref": "#/components/schemas/Tick"}
+_BODY: Final = {
+    "application/x-ndjson": {"type": "string", "description": "a tick a line, published as it arrives, without end"},
+    "application/json": {"anyOf": [_TICK, {"type": "array", "items": _TICK}]},
+}
 
 
 def routes(transports: tuple[Transport, ...] = TRANSPORTS) -> tuple[Route, ...]:
     """Every route of a gateway with these transports."""
-    return (
-        *(Route("GET", t.path, t.handler, t.summary, True, t.media_type) for t in transports),
-        Route(
-            "GET",
-            "/",
-            page.root,
-            "a page for browsers, this service's description for JSON, else the NDJSON stream",
-            True,
-            "text/html, application/json, application/x-ndjson, text/event-stream; charset=utf-8",
-        ),
-        Route(
-            "GET",
-            "/stream",
-            page.stream,
-            "SSE where Accept names text/event-stream, else NDJSON",
-            True,
-            "application/x-ndjson, text/event-stream; charset=utf-8",
-        ),
-        Route(
-            "GET",
-            "/range",
-            pulls.range_,
-            "the ticks t0 <= t <= t1 of a run",
-            True,
-            "application/x-ndjson, application/json",
-        ),
-        Route("GET", "/latest", pulls.latest, "the newest tick"),
-        Route("GET", "/ticks/{t}", pulls.tick, "one tick"),
-        Route("GET", "/meta", about.meta, "run, first, tip, stored, rate, and the mounted transports"),
-        Route("GET", "/runs", about.runs, "every run that can be read"),
-        Route("GET", "/segments", segments.segments, "the sealed files of history"),
-        Route("GET", "/segments/{run}/{name}", segments.segment, "one of them as it lies", True, "application/zstd"),
-        Route("GET", "/healthz", about.healthz, "whether the gateway works", False),
-        Route("GET", "/readyz", about.readyz, "whether it takes new connections", False),
-        Route("GET", "/metrics", about.metrics, "Prometheus metrics", False, "text/plain"),
-        Route("GET", "/openapi.json", about.openapi, "this description", False),
-        Route(
-            "POST",
-            "/publish",
-            http.publish,
-            "publish ticks: NDJSON, a JSON object or an array",
-            False,
-            publishes=True,
-        ),
-        Route(
-            "GET",
-            "/ws/publish",
-            websocket.publish_ws,
-            "publish a tick a WebSocket message, acknowledged",
-            False,
-            publishes=True,
-        ),
-        Route("POST", "/runs/{run}/end", http.end_run, "end a run", False, publishes=True),
+    return (*map(_of_transport, transports), *_FIXED)
+
+
+def _of_transport(t: Transport) -> Route:
+    streams = t.kind == "stream"
+    return Route(
+        "GET",
+        t.path,
+        t.handler,
+        f"read_{t.name}".replace("-", "_"),
+        t.summary,
+        reads=t.reads or ("stream" if streams else "incremental"),
+        media_type=t.media_type,
+        schema="" if streams else "Poll" if t.reads == "poll" else "Ticks",
+        statuses=t.statuses or ((200, 204) if streams else (200,)),
+        refuses=t.refuses or (_FULL if streams else _READ),
+        takes=("Last-Event-ID",),
+        headers=("Tick-Run",) if streams else _PULLED,
+        stream=streams,
+        websocket=t.statuses == (101,),
     )
+
+
+_FIXED: Final = (
+    Route(
+        "GET",
+        "/",
+        page.root,
+        "root",
+        "a page for browsers, this service's description for JSON, else the NDJSON stream",
+        reads="sse",
+        media_type=f"text/html, application/json, application/x-ndjson, {_SSE_TYPE}",
+        schema="Service",
+        statuses=(200, 204),
+        refuses=_FULL,
+        takes=("Last-Event-ID",),
+        headers=("Tick-Run",),
+        stream=True,
+    ),
+    Route(
+        "GET",
+        "/stream",
+        page.stream,
+        "stream",
+        "SSE where Accept names text/event-stream, else NDJSON",
+        reads="sse",
+        media_type=f"application/x-ndjson, {_SSE_TYPE}",
+        statuses=(200, 204),
+        refuses=_FULL,
+        takes=("Last-Event-ID",),
+        headers=("Tick-Run",),
+        stream=True,
+    ),
+    Route(
+        "GET",
+        "/range",
+        pulls.range_,
+        "range",
+        "the ticks t0 <= t <= t1 of a run",
+        reads="range",
+        media_type=", ".join(MEDIA_TYPES.values()),
+        schema="Ticks",
+        statuses=(200, 206, 304, 416),
+        refuses=_READ,
+        takes=("If-None-Match", "Range"),
+        headers=("Tick-Run", "Tick-Gap", "ETag"),
+    ),
+    Route(
+        "GET",
+        "/latest",
+        pulls.latest,
+        "latest",
+        "the newest tick",
+        reads="latest",
+        schema="Tick",
+        refuses=_READ,
+        headers=("Tick-Run", "Tick-Next"),
+    ),
+    Route(
+        "GET",
+        "/ticks/{t}",
+        pulls.tick,
+        "tick",
+        "one tick",
+        reads="tick",
+        schema="Tick",
+        statuses=(200, 304),
+        refuses=_READ,
+        takes=("If-None-Match",),
+        headers=("Tick-Run", "Tick-Next", "ETag"),
+    ),
+    Route(
+        "GET",
+        "/meta",
+        about.meta,
+        "meta",
+        "run, first, tip, stored, rate, and the mounted transports",
+        reads="meta",
+        schema="Meta",
+        refuses=(ParameterError,),
+    ),
+    Route(
+        "GET",
+        "/runs",
+        about.runs,
+        "runs",
+        "every run that can be read",
+        reads="meta",
+        schema="Runs",
+        refuses=(ParameterError,),
+    ),
+    Route(
+        "GET",
+        "/segments",
+        segments.segments,
+        "segments",
+        "the files of history",
+        reads="segments",
+        schema="Segments",
+        refuses=_READ,
+    ),
+    Route(
+        "GET",
+        "/segments/{run}/{name}",
+        segments.segment,
+        "segment",
+        "one of them as it lies",
+        reads="meta",
+        media_type="application/zstd",
+        statuses=(200, 206, 304, 412, 416),
+        refuses=_READ,
+        takes=("If-None-Match", "Range"),
+        headers=("ETag",),
+    ),
+    Route("GET", "/healthz", about.healthz, "healthz", "whether the gateway works", schema="Health"),
+    Route(
+        "GET",
+        "/readyz",
+        about.readyz,
+        "readyz",
+        "whether it takes new connections",
+        schema="Ready",
+        statuses=(200, 503),
+    ),
+    Route("GET", "/metrics", about.metrics, "metrics", "Prometheus metrics", media_type="text/plain"),
+    Route("GET", "/openapi.json", about.openapi, "openapi", "this description", schema="OpenAPI"),
+    Route(
+        "POST",
+        "/publish",
+        http.publish,
+        "publish",
+        "publish ticks: NDJSON, a JSON object or an array",
+        schema="Published",
+        refuses=(*_PUBLISH, BodyError, Malformed, Conflict, OutOfOrder, TooBig, RunClosed, InboxFull),
+        takes=("Tick-Run", "Content-Encoding"),
+        body=_BODY,
+        publishes=True,
+    ),
+    Route(
+        "GET",
+        "/ws/publish",
+        websocket.publish_ws,
+        "publish_websocket",
+        "publish a tick a WebSocket message, acknowledged",
+        statuses=(101,),
+        refuses=(*_PUBLISH, NotAWebSocket),
+        takes=("Tick-Run",),
+        publishes=True,
+        stream=True,
+        websocket=True,
+    ),
+    Route(
+        "POST",
+        "/runs/{run}/end",
+        http.end_run,
+        "end_run",
+        "end a run",
+        schema="Ended",
+        refuses=(*_PUBLISH, NotFound),
+        publishes=True,
+    ),
+)

@@ -14,7 +14,7 @@ from typing import Final
 from aiohttp import web
 
 from ..accept import choose, reads_one_frame, refuses_plain
-from ..errors import NotAcceptable, Overloaded, TooManyViews
+from ..errors import GatewayError, NotAcceptable, Overloaded, TooManyViews
 from ..hub import Hub
 from ..params import Query, parse_query
 from ..reply import header_list
@@ -46,6 +46,9 @@ class Transport:
         kind: ``stream`` (a connection that stays) or ``pull`` (an answer a request).
         media_type: of the answer's body.
         summary: one line for people.
+        reads: the kind of reading that its parameters are for (``params.Parameter.on``); empty: by its own kind.
+        statuses, refuses: what it answers in /openapi.json: statuses that are no errors, and errors; empty: by its
+            kind.
     """
 
     name: str
@@ -54,6 +57,9 @@ class Transport:
     kind: str
     media_type: str
     summary: str
+    reads: str = ""
+    statuses: tuple[int, ...] = ()
+    refuses: tuple[type[GatewayError], ...] = ()
 
 
 def query_of(request: web.Request) -> Query:

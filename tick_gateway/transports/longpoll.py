@@ -76,4 +76,12 @@ def _compact(value: dict[str, object]) -> bytes:
     return json.dumps(value, separators=(",", ":")).encode()
 
 
-TRANSPORT = Transport("longpoll", "/poll", handle, "pull", "application/json", "an answer as soon as there is a tick")
+TRANSPORT = Transport(
+    "longpoll",
+    "/poll",
+    handle,
+    "pull",
+    "application/json",
+    "an answer as soon as there is a tick",
+    reads="poll",
+)

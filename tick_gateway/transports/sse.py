@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from ..errors import Overloaded
+from ..errors import NotFound, Overloaded, ParameterError
 from ..hub import Hub
 from ..wire.sse import SSEFraming, overloaded
 from .base import STREAM_HEADERS, Transport, check_run, live_coding, query_of, stream
@@ -22,4 +22,13 @@ async def handle(request: web.Request, hub: Hub) -> web.StreamResponse:
         return web.Response(body=overloaded(error), headers=STREAM_HEADERS | {"Content-Type": MEDIA_TYPE})
 
 
-TRANSPORT = Transport("sse", "/sse", handle, "stream", MEDIA_TYPE, "Server-Sent Events: an event a tick")
+TRANSPORT = Transport(
+    "sse",
+    "/sse",
+    handle,
+    "stream",
+    MEDIA_TYPE,
+    "Server-Sent Events: an event a tick",
+    reads="sse",
+    refuses=(ParameterError, NotFound),  # no room is told by an event
+)

@@ -7,7 +7,7 @@ from typing import Final
 from aiohttp import web
 
 from ..commands import CommandSession
-from ..errors import ClientError
+from ..errors import ClientError, NotAWebSocket, NotFound, ParameterError
 from ..hub import Hub
 from ..takeover import check_handshake, take_over
 from ..variant import Variant
@@ -38,5 +38,12 @@ async def handle(request: web.Request, hub: Hub) -> web.StreamResponse:
 
 
 TRANSPORT = Transport(
-    "websocket", "/ws/stream", handle, "stream", "application/json", "a text message a tick, and commands"
+    "websocket",
+    "/ws/stream",
+    handle,
+    "stream",
+    "application/json",
+    "a text message a tick, and commands",
+    statuses=(101,),
+    refuses=(ParameterError, NotFound, NotAWebSocket),  # no room is told by a close code
 )
