@@ -1,4 +1,5 @@
-"""Logging what may happen to thousands of readers at once, or again and again: each sentence once a minute at most."""
+"""Logging what may happen to thousands of readers at once, or again and again, or with every tick: each sentence once a
+minute at most, and only so many sentences a minute."""
 
 from __future__ import annotations
 
@@ -7,11 +8,11 @@ import time
 from typing import Final
 
 LOG_SECONDS: Final = 60.0
-_MOST: Final = 100  # sentences remembered
+_MOST: Final = 20  # different sentences a minute
 
 
 class ThrottledLog:
-    """Passes on to a logger what it was not told just before."""
+    """Passes on to a logger what it was not told within the last minute, while that is not too much."""
 
     def __init__(self, log: logging.Logger) -> None:
         self._log = log
@@ -20,10 +21,9 @@ class ThrottledLog:
     def tell(self, level: int, sentence: str, error: BaseException | None = None) -> None:
         """Log a sentence, with the traceback of ``error``."""
         now = time.monotonic()
-        if now - self._told.get(sentence, -LOG_SECONDS) < LOG_SECONDS:
-            return
-        self._told.pop(sentence, None)
-        self._told[sentence] = now
-        if len(self._told) > _MOST:
+        while self._told and now - next(iter(self._told.values())) >= LOG_SECONDS:
             del self._told[next(iter(self._told))]
+        if sentence in self._told or len(self._told) >= _MOST:
+            return
+        self._told[sentence] = now
         self._log.log(level, "%s", sentence, exc_info=error)
