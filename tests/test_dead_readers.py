@@ -327,6 +327,19 @@ def test_a_reader_that_cannot_be_told_what_it_has_to_know_is_dropped_alone(
     assert not lines.connected and events.connected and events.notices == ["reset"]
 
 
+async def test_what_a_history_command_cannot_show_is_logged(faulty: set[int], caplog: pytest.LogCaptureFixture) -> None:
+    async with House() as house:
+        await house.publish_all(range(4))
+        faulty.add(2)
+        reader = await WebSocket.connect(house.port, "/ws/stream?tail=0&fields=x")
+        reader.send(json.dumps({"op": "history", "id": 1, "t0": 1, "t1": 3}).encode())
+        messages = [json.loads(await asyncio.wait_for(reader.message(), PATIENCE)) for _ in range(2)]
+        assert [one["t"] for one in messages[0]["ticks"]] == [1, 3]
+        assert messages[1]["gap"] == {"after": 1, "next": 3}
+    told = [record for record in caplog.records if "tick 2 of run A cannot be put" in record.message]
+    assert len(told) == 1 and told[0].levelname == "ERROR" and told[0].exc_info
+
+
 async def test_pulls_go_on_behind_it(faulty: set[int]) -> None:
     async with House() as house:
         await house.publish_all(range(8))

@@ -261,7 +261,8 @@ class CommandSession(Session):
         asked = _query([(name, _text(command[name])) for name in ("t0", "t1", "run") if name in command])
         feed = self.fanout.feed
         run = feed.bus.run(asked.run or self.query.run)
-        self.histories.append(History(ident, feed, run, asked.t0, run.shown if asked.t1 is None else asked.t1))
+        high = run.shown if asked.t1 is None else asked.t1
+        self.histories.append(History(ident, feed, self.fanout.encoder, run, asked.t0, high))
         self.wake()
 
     def _op_ping(self, command: dict[str, Any], ident: object) -> None:

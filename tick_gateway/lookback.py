@@ -6,14 +6,15 @@ No asyncio and no clock: what has to come from disk is waited for by the session
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Final
 
-from .cursor import Look
+from .cursor import Look, Span
 from .feed import Feed
 from .history.archive import Load
 from .notices import Gap
 from .ring import Batch, Run
-from .tick import Tick
+from .variant import Encoder
 from .view import BATCH_MESSAGE_BYTES, View
 
 _HISTORY_TICKS: Final = 1000
@@ -23,14 +24,16 @@ class History:
     """A ``history`` command at work. It keeps numbers, not ticks: what is deleted meanwhile becomes a gap.
 
     Args:
+        encoder: asked where a tick cannot be shown.
         run, t0, t1: the range; ``t0`` None: from the first tick that can be read.
 
     Attributes:
         awaits: the block that the next message needs, where it is on its way.
     """
 
-    def __init__(self, id: object, feed: Feed, run: Run, t0: int | None, t1: int) -> None:
+    def __init__(self, id: object, feed: Feed, encoder: Encoder, run: Run, t0: int | None, t1: int) -> None:
         self.id = id
+        self._encoder = encoder
         self.gap: Gap | None = None
         self.awaits: Load | None = None
         self._feed = feed
@@ -55,14 +58,15 @@ class History:
         size = 0
         full = False
         while not full and (batches := self._read()):
-            for tick in (tick for batch in batches for tick in batch.ticks[batch.index_after(self._t) :]):
+            for batch, index in _places(batches, self._t):
+                tick = batch.ticks[index]
                 if tick.t > self._high:
                     self._t = self._high
                     break
                 full = len(payloads) == _HISTORY_TICKS or bool(payloads and size + len(tick.data) > BATCH_MESSAGE_BYTES)
                 if full:
                     break
-                rendered = self._render(view, tick)
+                rendered = self._render(view, Span(batch, index, index + 1))
                 payloads += rendered
                 size += sum(map(len, rendered))
                 self._t = tick.t
@@ -70,13 +74,22 @@ class History:
             return None
         return b'{"history":%s,"ticks":[%s]}' % (json.dumps(self.id).encode(), b",".join(payloads))
 
-    def _render(self, view: View, tick: Tick) -> list[bytes]:
-        """A tick's payload, if the view lets it through; what cannot be shown in it is told with the gap."""
+    def _render(self, view: View, one: Span) -> list[bytes]:
+        """A tick's payload, if the view lets it through; one that cannot be shown is told with the gap."""
+
+        def make(span: Span) -> list[bytes]:
+            return [payload.data for payload in view.render(self._run.id, span.ticks)]
+
         try:
-            return [payload.data for payload in view.render(self._run.id, [tick])]
+            return make(one)
         except Exception:
-            self._tell(Gap(self._run.id, tick.t - 1, tick.t + 1))
-            return []
+            found: list[bytes] = []
+            for part in self._encoder.servable(view, [one], make):
+                if isinstance(part, Gap):
+                    self._tell(part)
+                elif isinstance(part, Span):
+                    found += make(part)
+            return found
 
     def _read(self) -> list[Batch]:
         """What comes next; nothing at the end, and where it ``waits``."""
@@ -106,3 +119,10 @@ class History:
     def _tell(self, gap: Gap) -> None:
         """One gap covers all: from the first that is gone to what is there behind the last."""
         self.gap = gap if self.gap is None else self.gap._replace(next=gap.next)
+
+
+def _places(batches: list[Batch], t: int) -> Iterator[tuple[Batch, int]]:
+    """Where the ticks after ``t`` lie."""
+    for batch in batches:
+        for index in range(batch.index_after(t), len(batch.ticks)):
+            yield batch, index
