@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+import logging
+import ssl
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
+from aiohttp import web
 
-from tests.process import GatewayProcess
+from tests import tls
+from tests.process import PATIENCE, GatewayProcess
 from tests.sockets import UPGRADE, Peer, chunk, frame, request
+from tick_gateway import Gateway
 
 TICKS = b"".join(b'{"t":%d}\n' % t for t in range(5))
 
@@ -129,3 +137,36 @@ def test_a_client_that_is_gone_is_found_out_at_once(gateway: GatewayProcess, pat
         peer.close()
     while connections(gateway) > before:
         continue
+
+
+@asynccontextmanager
+async def mounted_behind_tls(certificate: Path, gateway: Gateway) -> AsyncIterator[int]:
+    """An application of somebody else's that speaks TLS itself; gives its port."""
+    app = web.Application()
+    gateway.mount(app, "/ticks")
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls.serving(certificate)).start()
+    try:
+        yield runner.addresses[0][1]
+    finally:
+        await runner.cleanup()
+
+
+async def test_tls_which_cannot_be_half_closed_says_nothing_of_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Event loops warn of protocols that would keep such a connection: once a client, whoever that is."""
+    certificate, gateway = tls.certificate(tmp_path, "IP:127.0.0.1"), Gateway(drain_timeout=1.0)
+    trusted = ssl.create_default_context(cafile=certificate)
+    with caplog.at_level(logging.INFO):
+        async with asyncio.timeout(PATIENCE), mounted_behind_tls(certificate, gateway) as port:
+            for path in STREAMS:
+                reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=trusted)
+                writer.write(request("GET", f"/ticks{path}?tail=0"))
+                await reader.readuntil(b"\r\n\r\n")
+                assert gateway.hub.fanout.crowd.sessions
+                writer.close()
+                while gateway.hub.fanout.crowd.sessions:
+                    await gateway.hub.fanout.polls.wait(0.01)
+    assert not caplog.records

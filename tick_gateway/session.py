@@ -103,7 +103,9 @@ class Session(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         """The client says nothing more: it may read on, or be gone. Whoever is gone resets the connection when it is
-        written to, which the next write finds."""
+        written to, which the next write finds. TLS has no such state: there the connection is over."""
+        if self.transport is None or self.transport.get_extra_info("ssl_object") is not None:
+            return False
         for seconds in _PROBES:
             self.fanout.loop.call_later(seconds, self._probe)
         return True
