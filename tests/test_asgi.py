@@ -25,6 +25,7 @@ from tick_gateway.notices import EndReason
 from . import needs
 from .markdown import DOCS, blocks
 from .process import PATIENCE, ROOT, Running
+from .sockets import Peer, request
 from .test_mesa import READERS
 
 APP = """
@@ -337,6 +338,10 @@ async def test_the_inner_port_answers_its_application_alone() -> None:
             for word in ({}, {"Tick-Gateway-Word": "guessed"}):
                 async with session.get(f"http://127.0.0.1:{gateway.inner_port}{path}", headers=word) as answer:
                     assert (answer.status, (await answer.json())["error"]) == (403, "not_allowed")
+        with Peer(gateway.inner_port) as peer:  # bytes that are no text
+            peer.send(request("GET", "/latest", {"Tick-Gateway-Word": "WORD"}).replace(b"WORD", b"\xff\xfe"))
+            head = await asyncio.to_thread(peer.head)
+        assert head.status == 403
 
 
 class Broken:

@@ -96,7 +96,8 @@ class AsgiApp:
         self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
     ) -> web.StreamResponse:
         """The inner listener's: answers this application alone."""
-        if not hmac.compare_digest(request.headers.get(_WORD, "").encode(), self._word.encode()):
+        word = request.headers.get(_WORD, "").encode("utf-8", "surrogateescape")
+        if not hmac.compare_digest(word, self._word.encode()):
             raise NotAllowed("this port is for the application that the gateway is mounted on; ask there")
         return await handler(request)
 
