@@ -125,6 +125,26 @@ def test_backwards_one_after_another(entries: list[Entry], t: int) -> None:
     assert list(shelf.upto(t)) == [entry for entry in reversed(entries) if entry.first <= t]
 
 
+@settings(deadline=None, max_examples=60)
+@given(rows(), st.integers(0, 40))
+def test_a_block_is_taken_away(entries: list[Entry], number: int) -> None:
+    blocks, before = Blocks(entries), Blocks(entries)
+    if not entries:
+        return
+    gone = entries[number % len(entries)]
+    pages = set(blocks._pages)
+    blocks.remove(gone)
+    left = [entry for entry in entries if entry is not gone]
+    assert _told(list(blocks)) == _told(left) and len(blocks) == len(left)
+    assert [blocks[at].ordinal for at in range(len(left))] == [entry.ordinal for entry in left]
+    assert gone not in blocks and list(before) == entries
+    for t in range(entries[-1].last + 2):
+        assert blocks.after(t) == bisect_right(left, t, key=lambda entry: entry.last)
+    assert len(set(blocks._pages) - pages) <= 1, "no other page is packed anew: it is done while readers are served"
+    with pytest.raises(ValueError, match="begins with tick"):
+        blocks.remove(gone)
+
+
 def test_what_was_verified_stays_so_while_it_is_looked_at() -> None:
     volume = Segment(Path("0"))
     entries = [

@@ -337,6 +337,23 @@ class Blocks(MutableSequence[Entry]):
             self._pack_tail()
         self._tail.append(value)
 
+    def remove(self, value: Entry) -> None:
+        """Take a block away. Its page alone is packed anew: others are damaged while readers are served.
+
+        Raises:
+            ValueError: it is not there.
+        """
+        at = self.below(value.first)
+        if at >= len(self) or self[at] != value:
+            raise ValueError(f"there is no block that begins with tick {value.first}")
+        if at >= self._packed:
+            del self._tail[at - self._packed]
+            return
+        number = bisect_right(self._starts, at) - 1
+        left = [entry for entry in _unpacked.peek(self._pages[number]) if entry != value]
+        self._pages[number : number + 1] = [Page(left)] if left else []
+        self._number_from(number)
+
     def insert(self, index: int, value: Entry) -> None:
         """Put a block where it belongs: seldom, after a crash."""
         if index >= len(self):
@@ -361,6 +378,14 @@ class Blocks(MutableSequence[Entry]):
         self._starts.append(self._packed)
         self._pages.append(Page(self._tail))
         self._tail = []
+
+    def _number_from(self, number: int) -> None:
+        """Count the blocks anew from a page on."""
+        start = self._starts[number - 1] + self._pages[number - 1].blocks if number else 0
+        del self._starts[number:]
+        for page in self._pages[number:]:
+            self._starts.append(start)
+            start += page.blocks
 
     @property
     def _packed(self) -> int:
@@ -442,11 +467,8 @@ class Blocks(MutableSequence[Entry]):
     def drop(self, volume: Volume) -> None:
         """Take the blocks of one file away."""
         self._tail = [entry for entry in self._tail if entry.volume is not volume]
-        pages, self._pages, self._starts = self._pages, [], []
-        for page in pages:
-            if page.volume is not volume:
-                self._starts.append(self._packed)
-                self._pages.append(page)
+        self._pages = [page for page in self._pages if page.volume is not volume]
+        self._number_from(0)
 
     def unbroken(self, at: int, high: int) -> int:
         """Up to which ``t``, ``high`` or before, no published tick is missing from a block on: the last one of a block.
