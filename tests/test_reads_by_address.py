@@ -17,6 +17,7 @@ from tests.conformance.house import House
 from tests.conformance.raw import request
 from tick_gateway.params import Query
 from tick_gateway.server.ranges import Range, begin, parts
+from tick_gateway.transports import incremental
 from tick_gateway.view import View
 
 __all__ = ["open_house"]
@@ -289,6 +290,17 @@ async def test_a_long_table_as_arrow_by_its_address(house: House) -> None:
     assert [t for batch in batches for t in batch.column(0).to_pylist()] == list(range(3, 2951))
     part = await house.get(target, Range="bytes=60000-70000")
     assert await part.read() == body[60_000:70_001]
+
+
+async def test_a_table_is_refused_elsewhere_before_anything_is_waited_for(
+    open_house: OpenHouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house = await open_house()
+    house.publish([1])
+    monkeypatch.setattr(incremental, "pull", None)
+    for form in ("csv", "arrow"):
+        response = await house.get(f"/incremental?from_t=A:99&format={form}")
+        assert (response.status, (await response.json())["parameter"]) == (400, "format")
 
 
 async def test_a_table_of_nothing(open_house: OpenHouse) -> None:

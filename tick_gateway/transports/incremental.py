@@ -17,6 +17,7 @@ DEFAULT_LIMIT = 1000
 async def handle(request: web.Request, hub: Hub) -> web.StreamResponse:
     query = query_of(request)
     check_run(hub, query)
+    ndjson = wants_ndjson(request, query, default=False)
     hub.refresh()
     cursor = Cursor(query, oldest=True)
     pulled = Pulled()
@@ -27,7 +28,6 @@ async def handle(request: web.Request, hub: Hub) -> web.StreamResponse:
             break
         await hub.fanout.polls.wait(min(cursor.deadline, stop) - now)
         await pull(hub, cursor, query.view, query.limit or DEFAULT_LIMIT, time.monotonic(), pulled)
-    ndjson = wants_ndjson(request, query, default=False)
     headers = pulled.headers(hub, request, query)
     headers["Content-Type"] = "application/x-ndjson" if ndjson else "application/json"
     key = ("incremental", pulled.holds, query.view, ndjson)
