@@ -11,7 +11,6 @@ import logging
 import socket
 import ssl
 import struct
-import subprocess
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
@@ -22,7 +21,7 @@ import pytest
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
-from tests.needs import program
+from tests import tls
 from tests.process import PATIENCE
 from tests.sockets import UPGRADE, request
 from tick_gateway.takeover import hang_up, take_over
@@ -34,6 +33,7 @@ except ImportError:  # Windows
 else:
     LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 
+Contexts = tuple[ssl.SSLContext, ssl.SSLContext]
 Run = Callable[[Callable[["House"], Coroutine[Any, Any, None]]], None]
 
 
@@ -118,14 +118,14 @@ class House:
 
 
 @asynccontextmanager
-async def serving(tls: tuple[ssl.SSLContext, ssl.SSLContext] | None) -> AsyncIterator[House]:
+async def serving(contexts: Contexts | None) -> AsyncIterator[House]:
     app = web.Application()
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
-    house = House(0, runner, tls[1] if tls else None)
+    house = House(0, runner, contexts[1] if contexts else None)
     app.router.add_get("/", house.handle)
     app.on_response_prepare.append(house.preparing)
     await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls[0] if tls else None).start()
+    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=contexts[0] if contexts else None).start()
     house.port = runner.addresses[0][1]
     try:
         yield house
@@ -138,29 +138,20 @@ async def serving(tls: tuple[ssl.SSLContext, ssl.SSLContext] | None) -> AsyncIte
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A key and its self-signed certificate, in one file."""
-    folder = tmp_path_factory.mktemp("tls")
-    key, found = folder / "key.pem", folder / "both.pem"
-    command = [program("openssl"), "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
-    command += ["-nodes", "-days", "2", "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
-    subprocess.run([*command, "-keyout", str(key), "-out", str(found)], check=True, capture_output=True, timeout=60)
-    found.write_text(found.read_text() + key.read_text())
-    return found
+    return tls.certificate(tmp_path_factory.mktemp("tls"), "IP:127.0.0.1")
 
 
 @pytest.fixture(params=["plain", "tls"])
-def tls(request: pytest.FixtureRequest) -> tuple[ssl.SSLContext, ssl.SSLContext] | None:
+def contexts(request: pytest.FixtureRequest) -> Contexts | None:
+    """The server's and the client's; None: without TLS."""
     if request.param == "plain":
         return None
     path = request.getfixturevalue("certificate")
-    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    server.load_cert_chain(path)
-    return server, ssl.create_default_context(cafile=path)
+    return tls.serving(path), ssl.create_default_context(cafile=path)
 
 
 @pytest.fixture(params=LOOPS)
-def run(
-    request: pytest.FixtureRequest, tls: tuple[ssl.SSLContext, ssl.SSLContext] | None, caplog: pytest.LogCaptureFixture
-) -> Run:
+def run(request: pytest.FixtureRequest, contexts: Contexts | None, caplog: pytest.LogCaptureFixture) -> Run:
     """Runs a scenario on its loop; whatever is logged, or comes to the loop's exception handler, fails it."""
 
     def go(scenario: Callable[[House], Coroutine[Any, Any, None]]) -> None:
@@ -168,7 +159,7 @@ def run(
 
         async def main() -> None:
             asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
-            async with asyncio.timeout(PATIENCE), serving(tls) as house:
+            async with asyncio.timeout(PATIENCE), serving(contexts) as house:
                 await scenario(house)
 
         with caplog.at_level(logging.INFO), asyncio.Runner(loop_factory=LOOPS[request.param]) as runner:
