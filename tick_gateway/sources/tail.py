@@ -37,8 +37,8 @@ log = logging.getLogger("tick_gateway.files")
 
 POLL_SECONDS: Final = 0.01
 _NOTE_SECONDS: Final = 1.0
-_NOTE_SHARE: Final = 0.02  # of the thread's time that notes may take
 _UNREAD_SECONDS: Final = 0.5  # between two looks at what cannot be read
+_SHARE: Final = 0.02  # of the thread's time that notes may take, and these looks
 _AHEAD_BYTES: Final = 4 << 20  # that may be published before the loop is waited for
 _STOP_SECONDS: Final = 0.1  # between two looks at whether the gateway is shut down
 _JOIN_SECONDS: Final = 5.0
@@ -128,7 +128,9 @@ class Tail:
                 self._hold(hub, loop)
             hub.passed_over = self._directory.runs.bad
             if (now := time.monotonic()) >= unread_at:
-                hub.unread, unread_at = self._directory.unread(), now + _UNREAD_SECONDS
+                hub.unread = self._directory.unread()
+                took = time.monotonic() - now
+                unread_at = now + max(_UNREAD_SECONDS, took / _SHARE)
             if self._notes is not None:
                 self._notes.turn(self._directory, bool(events))
             if not events:
@@ -234,7 +236,7 @@ class _Notes:
         else:
             return
         took = time.monotonic() - now
-        self._due = now + max(_NOTE_SECONDS, took / _NOTE_SHARE)
+        self._due = now + max(_NOTE_SECONDS, took / _SHARE)
 
     def write(self, note: dict[str, Any]) -> None:
         """Write a note, or say once that it cannot be written: then more is read again after a crash."""
