@@ -51,9 +51,8 @@ def diagnose(data: bytes, error: orjson.JSONDecodeError) -> str:
         shown = shown if len(shown) <= 40 else f"{shown[:20]}... ({len(shown)} characters or more)"
         return f"the number {shown} is beyond 1.8e308 (binary64), which JSON readers take for infinity"
     if "surrogate" in error.msg:
-        found = _SURROGATE.search(
-            text, max(error.pos - 12, 0), error.pos + 12
-        )  # releases of orjson point at either end
+        # Releases of orjson point at either end of it.
+        found = _SURROGATE.search(text, max(error.pos - 12, 0), error.pos + 12)
         return f"the escape {found[0] if found else ''} is a lone surrogate, which UTF-8 does not have"
     hint = _hint(text, error.pos, rest)
     return f"not valid JSON: {error}{hint and '; '}{hint}"

@@ -29,9 +29,8 @@ class Pace:
         self.speed = speed
         self._clock = 0.0  # the replay's, in seconds
         self._since: float | None = now  # when the clock was set last; None while it stands still
-        self._next = (
-            0.0  # when the next tick is due, by the clock; or when it was asked for last, where that is unknown
-        )
+        # When the next tick is due, by the clock; or when it was asked for last, where that is unknown.
+        self._next = 0.0
         self._origin: tuple[int, float] | None = None  # a tick's receive time in ms, and when it was due by the clock
         self._last: float | None = None  # when the newest tick that was due was due
 

@@ -3,6 +3,7 @@
 segment     the format: blocks, their feet, marks
 block       a block's zstd frame: made, read, cut off
 journal     what vouches for the open block
+blocks      the block index: what is known of a run's blocks, in little memory
 shelf       which blocks of a run there are, in order, and what is missing between them
 volume      one segment on disk: reading its blocks, walking its feet
 sealed      all of a sealed segment, held against what was written
@@ -23,6 +24,7 @@ limits      what history is kept by, and what is told of it while it is written
 recorder    writing: when blocks are closed, what the end of a run means, and what comes after a failure
 archive     the loop's side of reading: shelves, decoded blocks in a bounded cache, loads under way
 reading     the threads that it reads with
+store       a history that is open: its lock, an archive to read it, a keeper to write it
 keeper      the loop's side of writing: a thread, the hand-over to it, when ticks may be shown, health
 writer      the thread's side: rounds of writing, and what is tried again after a failure
 restoring   from a directory to what memory keeps: recovery run by run, the bus as it was
