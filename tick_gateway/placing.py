@@ -173,7 +173,9 @@ class Placing:
                 passing = stored.passing(view.every) if isinstance(stored, Entry) and stored.last <= upto else None
                 if passing is not None and passing <= count:
                     if passing:
-                        count, position = count - passing, Position(home.id, stored.first - 1)
+                        # Where that can be told from outside, each ``t`` that ``every`` divides is there.
+                        first = stored.first + -stored.first % view.every
+                        count, position = count - passing, Position(home.id, first - 1)
                 else:
                     batches = (yield from self._look(home, stored)) or ()
                     count, position = _counted(batches, view, count, position, upto)

@@ -498,8 +498,8 @@ class Blocks(MutableSequence[Entry]):
         are among the last ``count``, as far as that can be told by their bounds.
 
         Returns:
-            What is left of ``count``; up to which ``t`` there is more; and the ``t`` before the first page of those in
-            which ticks were counted, or None.
+            What is left of ``count``; up to which ``t`` there is more; and the ``t`` before the first tick that was
+            counted, or None.
         """
         before: int | None = None
         number = bisect_right(self._pages, upto, key=_first) if not self._tail or self._tail[0].first > upto else 0
@@ -508,7 +508,7 @@ class Blocks(MutableSequence[Entry]):
             if page.last > upto or passing is None or passing > count:
                 break
             count, upto = count - passing, page.first - 1
-            before = upto if passing else before
+            before = upto + -page.first % every if passing else before
         return count, upto, before
 
     def __sizeof__(self) -> int:
