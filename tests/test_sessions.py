@@ -16,6 +16,7 @@ from tick_gateway.answers import Answers
 from tick_gateway.bus import TickBus
 from tick_gateway.cursor import Cursor, Span
 from tick_gateway.feed import Feed
+from tick_gateway.history.limits import Limits
 from tick_gateway.notices import Reset
 from tick_gateway.params import parse_query
 from tick_gateway.ring import Batch
@@ -23,6 +24,7 @@ from tick_gateway.tick import Position
 from tick_gateway.view import View
 
 from .by_hand.client import Client
+from .by_hand.disk import Disk
 from .by_hand.room import HIGH_WATER, Room
 from .by_hand.talk import Asked
 from .decoders import EventStream, command, masked
@@ -191,6 +193,24 @@ def test_a_shutdown_in_the_middle_of_a_round_gives_everybody_everything(room: Ro
     room.drain()
     assert [client.numbers for client in clients] == [[2, 3, 4]] * 5
     assert [client.witness.ended for client in clients] == ["shutdown"] * 5
+
+
+@pytest.mark.parametrize("kind", ["ws", "sse", "ndjson", "ndjson+zstd"])
+def test_a_shutdown_lets_those_catch_up_who_wait_for_the_disk(kind: str) -> None:
+    disk = Disk(Limits(block_bytes=300, level=1, fsync="never"))
+    room = Room(ring=2, disk=disk)
+    try:
+        room.tell(*range(1, 40), run="a")
+        disk.read_seconds = 0.01
+        client = Client(room, kind, [("from_t", "a:-1")])
+        never = Client(room, kind, [("tail", "0"), ("limit", "9")])
+        room.turn(3)
+        assert client.numbers == []
+        room.drain()
+        assert client.numbers == list(range(1, 40))
+        assert (client.witness.ended, never.witness.ended) == ("shutdown", "shutdown")
+    finally:
+        room.close()
 
 
 # ---- the end of a run ----

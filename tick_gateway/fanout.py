@@ -160,7 +160,8 @@ class FanOut:
             session.abort()
 
     async def _last_round(self, seconds: float) -> None:
-        """Write what is left to the live sessions; those that have to read it from disk may take so many seconds."""
+        """Write what is left to the live sessions; those that have to read it from disk, or have yet to catch up, may
+        take so many seconds."""
         now, work = time.monotonic(), list[tuple[Group, Round]]()
         for group in list(self._groups.values()):
             try:
@@ -179,10 +180,11 @@ class FanOut:
                 session.pump()
             except Exception as error:
                 self._give_up(session, error)
+        for session in list(self._falling):
+            session.fall_back()
+        self._falling.update(session for session in self.crowd.sessions if not session.rests)  # they catch up
         if self._falling:
             self._caught_up = asyncio.Event()
-            for session in list(self._falling):
-                session.fall_back()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._caught_up.wait(), seconds)
 

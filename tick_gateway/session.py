@@ -280,7 +280,9 @@ class Session(asyncio.Protocol):
     @property
     def rests(self) -> bool:
         """Whether it has nothing to read now, or nowhere to write it to."""
-        return self.cursor is None or self.blocked or self.closing or self.paused
+        if self.cursor is None or self.blocked or self.closing or self.paused:
+            return True
+        return self.group is not None and self in self.group.waiting
 
     def begin(self) -> None:
         """Tell what placing the cursor found out, so that the position is the reader's own, and read on."""
