@@ -26,7 +26,7 @@ from .errors import GatewayError, SettingError
 from .flags import read_settings, setting_options, usage_errors
 from .gateway import Gateway
 from .importing import import_
-from .server.listen import ANYWHERE, Server, loop_factory, open_socket, tune_process, url
+from .server.listen import ANYWHERE, Server, loop_factory, open_socket, tune_memory, tune_process, url
 from .settings import Settings
 from .sources.demo import demo_source
 from .sources.stdin import stdin_source
@@ -90,6 +90,7 @@ def serve(from_stdin: bool, tailed: Path | None, **flags: str | None) -> None:
         settings = read_settings(flags)
         if not settings.publish_network and tailed is None and not from_stdin:
             raise SettingError("publish_network", "is off, and nobody else publishes here; give --stdin or --tail")
+        tune_memory()
         tail = Tail(tailed, settings) if tailed is not None else None
         run(settings, tail.source if tail is not None else stdin_source if from_stdin else None, tail)
 

@@ -26,6 +26,7 @@ from .segment import step_of, unpack_columns
 
 _MOST_REELS: Final = 4
 _MOST_HELD: Final = 16 << 20  # bytes of content that they keep to read on, except for the one that was used last
+_JOINED_BYTES: Final = 1 << 20  # lines up to that are joined to take their CRC
 _RENAME_SECONDS: Final = 2.0
 _RENAME_POLL_SECONDS: Final = 0.02
 
@@ -43,10 +44,15 @@ class Portion(Entry):
         self, volume: FileVolume, begin: int, end: int, ordinal: int, ts: Sequence[int], lines: Sequence[bytes],
         ats: tuple[int, int], columns: bytes = b"",
     ) -> None:  # fmt: skip
-        content = b"\n".join([*lines, b""])
+        size, crc = sum(map(len, lines)) + len(lines), 0
+        parts = (
+            [b"\n".join([*lines, b""])] if size < _JOINED_BYTES else [part for line in lines for part in (line, b"\n")]
+        )
+        for part in parts:
+            crc = crc32(part, crc)
         super().__init__(
             volume, begin, 0, ordinal=ordinal, first=ts[0], last=ts[-1], first_at=ats[0], last_at=ats[1],
-            count=len(ts), step=step_of(ts), size=len(content), frame=end - begin, crc=crc32(content), raw=False,
+            count=len(ts), step=step_of(ts), size=size, frame=end - begin, crc=crc, raw=False,
         )  # fmt: skip
         self.columns = columns
 
@@ -71,9 +77,10 @@ class Reel:
             begin = max(offset - (self.content.given - len(data)), 0)
             parts.append(data[begin:])
             have += len(parts[-1])
-        found = b"".join(parts)
-        self.at, self._kept = offset + size, found[size:]
-        return found[:size]
+        end = len(parts[-1]) - (have - size)
+        parts[-1], rest = parts[-1][:end], parts[-1][end:]
+        self.at, self._kept = offset + size, rest
+        return b"".join(parts)
 
 
 class Reels:

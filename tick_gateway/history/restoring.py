@@ -28,6 +28,7 @@ from .volume import Segment
 log = logging.getLogger("tick_gateway.history")
 
 _ANY_TIME: Final = 1 << 62  # ms since the epoch
+_LARGE_BYTES: Final = 4 << 20  # a block of ticks that are about as large as they may be
 _TICK_BYTES: Final = 200  # what the ring counts for Python's own of each tick
 
 
@@ -165,6 +166,8 @@ def _newest(bus: TickBus, archive: Archive, shelf: Shelf, total: int) -> list[Ba
     for entry in reversed(shelf.entries):
         if entry.ordinal + entry.count != before or ticks >= bus.ring.max_ticks or size >= bus.ring.max_size:
             break
+        if wanted and entry.size >= _LARGE_BYTES and size + entry.size > bus.ring.max_size:
+            break  # memory would let go of nearly all of it at once
         wanted.append(entry)
         before = entry.ordinal
         ticks += entry.count

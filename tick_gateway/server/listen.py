@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import ctypes
 import errno
 import gc
 import logging
@@ -28,6 +30,8 @@ _UNSENT_BYTES: Final = 256 * 1024
 UNREAD_MS: Final = 120_000  # after which a client that takes nothing of its answer is dropped
 _GC_THRESHOLD: Final = 50_000  # a collection walks every session; the hot path makes next to no cycles
 _SWITCH_SECONDS: Final = 0.0005
+_M_MMAP_THRESHOLD: Final = -3  # glibc's malloc.h
+_LARGE_BYTES: Final = 1 << 20
 _IDLE_SECONDS: Final = 75.0  # for a request's head to come whole, and between two: longer than proxies keep theirs
 _SHUTDOWN_SECONDS: Final = 1.0  # for what is being answered, once readers and publishers have left
 
@@ -157,6 +161,14 @@ class Server:
             if one is not None and (number := one.fileno()) >= 0:
                 os.dup2(null, number, inheritable=False)
         os.close(null)
+
+
+def tune_memory() -> None:
+    """Let large pieces of memory go back to the system as soon as they are free: else ticks of megabytes leave holes
+    that nothing fits into. For a process of our own, before it reads anything."""
+    if sys.platform == "linux":
+        with contextlib.suppress(AttributeError, OSError):  # musl has no such function, and no need of it
+            ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES)
 
 
 def tune_process() -> None:
