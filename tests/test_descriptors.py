@@ -49,7 +49,7 @@ def held(port: int, count: int, data: bytes = b"") -> Iterator[list[Peer]]:
 
 def test_connections_that_ask_for_nothing_keep_nobody_out() -> None:
     needs.module("resource")
-    with GatewayProcess("serve", files=FILES) as gateway, held(gateway.port, 150):
+    with GatewayProcess("serve", files=FILES) as gateway, held(gateway.port, 105):
         assert ask(gateway.port, request("GET", "/healthz")).status == 200
         assert publish(gateway.url, ['{"t":1}'])["accepted"] == 1
 

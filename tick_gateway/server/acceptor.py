@@ -24,7 +24,7 @@ log = logging.getLogger("tick_gateway.http")
 _TURN: Final = 8  # accepted between two turns of the loop: who came is served before the next ones
 _PAUSE_SECONDS: Final = 0.05  # after which it is looked whether descriptors are free again
 _LATE_SECONDS: Final = 5.0  # in which a late connection has to ask for something
-_HURRY_SECONDS: Final = 0.5  # the same while others wait to be accepted
+_HURRY_SECONDS: Final = 3.0  # the same while others wait to be accepted; a busy client may need a second to ask
 _GONE: Final = {errno.ECONNABORTED, errno.EPROTO, errno.EPERM, errno.ENETDOWN, errno.EHOSTUNREACH, errno.ENETUNREACH}
 """What accept() says of a connection that is gone already (Linux: accept(2))."""
 
