@@ -8,6 +8,7 @@ import time
 from aiohttp import web
 
 from ..cursor import Cursor
+from ..errors import NotFound, Overloaded, ParameterError
 from ..hub import Hub
 from ..params import Query
 from ..tick import Position
@@ -84,4 +85,5 @@ TRANSPORT = Transport(
     "application/json",
     "an answer as soon as there is a tick",
     reads="poll",
+    refuses=(ParameterError, NotFound, Overloaded),
 )
