@@ -66,8 +66,17 @@ async def test_ranges_that_cannot_be_had(scene: Served) -> None:
     size = path.stat().st_size
     beyond = await scene.get(target, Range=f"bytes={size}-")
     assert (beyond.status, beyond.headers["Content-Range"]) == (416, f"bytes */{size}")
-    for nonsense in ("bytes=x-", "bytes=9-3", "lines=1-2"):
+    assert beyond.headers["Cache-Control"] == "no-store"
+    for nonsense in ("bytes=x-", "bytes=9-3", "lines=1-2", "bytes=" + "9" * 5000 + "-"):
         assert (await scene.get(target, Range=nonsense)).status == 200
+
+
+async def test_who_takes_no_bytes_as_they_are(scene: Served) -> None:
+    """A file is a file: it is not compressed once more."""
+    _, target = second(scene)
+    for refusal in ("gzip, identity;q=0", "*;q=0"):
+        answer = await scene.get(target, Accept_Encoding=refusal)
+        assert (answer.status, (await answer.json())["error"]) == (406, "not_acceptable")
 
 
 def by_a_link(path: Path, elsewhere: Path) -> None:

@@ -198,5 +198,3 @@ async def _finish_head(request: web.Request, response: web.StreamResponse) -> No
     if _is_open(request):
         response.headers["Access-Control-Allow-Origin"] = "*"
         response.headers["Access-Control-Expose-Headers"] = EXPOSED_HEADERS
-    if response.status == 416:  # a range of bytes that a file has not; aiohttp leaves the file's own headers
-        response.headers["Cache-Control"] = "no-store"

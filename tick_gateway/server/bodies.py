@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import OrderedDict
+from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from aiohttp import web
@@ -18,12 +19,13 @@ from ..wire.compression import ZSTD_MAGIC, Coding
 from .ranges import Mark, Range, Vanished, begin, learn, parts
 from .tables import Columns
 
+IMMUTABLE: Final = "public, max-age=31536000, immutable"
 _LARGE: Final = 16 << 10  # bytes: above, compressing takes longer than the loop should stand still
 _PORTION: Final = 128 << 10  # bytes that go to the transport at once
 _KEPT: Final = 64  # layouts
 _MARKS: Final = 1024  # places that one layout notes
 _BETWEEN: Final = 1 << 20  # bytes between two of them, where so many suffice
-_RANGE: Final = re.compile(r"bytes=(\d*)-(\d*)", re.ASCII)
+_RANGE: Final = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.ASCII)
 
 
 class Layout(NamedTuple):
@@ -81,9 +83,28 @@ class Bytes(NamedTuple):
     end: int
 
 
-def asked(request: web.Request, size: int, tag: str) -> Bytes | None:
-    """The part of a body that a request asks for (RFC 9110, section 14); None: all of it. One that begins behind the
-    end has nothing in it."""
+def begun(request: web.Request, size: int, headers: Mapping[str, str]) -> tuple[web.StreamResponse, Bytes]:
+    """An answer with a body of known length that may be asked for in parts, and the part of it that is asked for (RFC
+    9110, section 14): 200 with all of it, 206 with some, or 416 with nothing.
+
+    Args:
+        headers: the answer's, an ``ETag`` among them.
+    """
+    part = _asked(request, size, headers["ETag"])
+    if part is not None and part.begin >= size:
+        unmet = {"Content-Range": f"bytes */{size}", "Cache-Control": "no-store"}
+        return web.Response(status=416, headers=unmet), Bytes(0, 0)
+    response = web.StreamResponse(status=200 if part is None else 206, headers=headers)
+    response.headers["Accept-Ranges"] = "bytes"
+    if part is not None:
+        response.headers["Content-Range"] = f"bytes {part.begin}-{part.end - 1}/{size}"
+    part = part or Bytes(0, size)
+    response.content_length = part.end - part.begin
+    return response, part
+
+
+def _asked(request: web.Request, size: int, tag: str) -> Bytes | None:
+    """The part of a body that a request asks for; None: all of it. One that begins behind the end has nothing in it."""
     condition = request.headers.get("If-Range")
     found = _RANGE.fullmatch(request.headers.get("Range", "").replace(" ", ""))
     if request.method != "GET" or found is None or found[0] == "bytes=-" or condition not in (None, tag):

@@ -18,7 +18,7 @@ from aiohttp import web
 from ..hub import Hub
 from ..params import Query
 from ..ring import Batch, Run
-from .bodies import Body, Bytes, Layout, asked, measure, send_part
+from .bodies import Body, Bytes, Layout, begun, measure, send_part
 from .ranges import Range, Vanished
 
 _STATES: Final = 8  # of files that are kept
@@ -72,28 +72,20 @@ async def growing(
     """
     states = request.app[STATES_KEY]
     state = states.find(request)
-    if state is None:
+    while state is None:
         try:
             state = await _take(hub, run, closed, opened)
         except Vanished:
-            return await growing(request, hub, run, closed, opened)  # what is damaged has left its shelf
+            continue  # what is damaged has left its shelf
         if request.method == "HEAD" or "Range" in request.headers:
             states.keep(request, state)
-    size = state.layout.size + len(state.frame)
-    headers = {
-        "Content-Type": "application/zstd", "Cache-Control": "no-store", "ETag": state.tag, "Accept-Ranges": "bytes",
-    }  # fmt: skip
-    part = asked(request, size, state.tag)
-    if part is not None and part.begin >= size:
-        return web.Response(status=416, headers={"Content-Range": f"bytes */{size}", "Cache-Control": "no-store"})
-    if part is not None:
-        headers["Content-Range"] = f"bytes {part.begin}-{part.end - 1}/{size}"
-    response = web.StreamResponse(status=200 if part is None else 206, headers=headers)
-    begin, end = part or (0, size)
-    response.content_length = end - begin
+    headers = {"Content-Type": "application/zstd", "Cache-Control": "no-store", "ETag": state.tag}
+    response, part = begun(request, state.layout.size + len(state.frame), headers)
+    if response.status == 416:
+        return response
     await response.prepare(request)
     if request.method != "HEAD":
-        await _send(request, response, state, Bytes(begin, end))
+        await _send(request, response, state, part)
     return response
 
 

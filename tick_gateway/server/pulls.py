@@ -20,17 +20,25 @@ from ..transports.base import first_frame_only, pull_coding, query_of
 from ..transports.pull import PULL_HEADERS, answer, gap_header, wants_ndjson
 from ..waiting import batches_of, until_done
 from ..wire.compression import Coding
-from .bodies import Body, Layout, Layouts, asked, send, send_part
+from .bodies import IMMUTABLE, Body, Layout, Layouts, begun, send, send_part
 from .ranges import MEDIA_TYPES, Range, Vanished, learn, lower_bound
 from .tables import TABLES, check, empty
 
 _OF_A_304 = {"ETag", "Cache-Control", "Vary", "Tick-Run", "Tick-Next"}  # RFC 9110, section 15.4.5, and our own
-IMMUTABLE = "public, max-age=31536000, immutable"
 LAYOUTS_KEY = web.AppKey("tick_gateway.layouts", Layouts)
 
 
 async def range_(request: web.Request, hub: Hub) -> web.StreamResponse:
     """``GET /range``: streamed portion by portion, so that a slow reader keeps nothing alive that memory lets go."""
+    while True:
+        try:
+            return await _range(request, hub)
+        except Vanished:  # before the first byte: what turned out to be damaged is told as a gap now
+            continue
+
+
+async def _range(request: web.Request, hub: Hub) -> web.StreamResponse:
+    """Raises Vanished where ticks are gone that were there when the range was planned, and nothing was sent yet."""
     query = query_of(request)
     hub.refresh()
     form = query.format or ("ndjson" if wants_ndjson(request, query, default=True) else "json")
@@ -59,15 +67,9 @@ async def range_(request: web.Request, hub: Hub) -> web.StreamResponse:
             return fresh
         by_parts = request.method == "HEAD" or "Range" in request.headers
         if coding is None and (by_parts or not wanted.long or headers["ETag"] in request.app[LAYOUTS_KEY]):
-            try:
-                layout = await request.app[LAYOUTS_KEY].get(headers["ETag"], wanted)
-            except Vanished:
-                return await range_(request, hub)  # some of it turned out to be damaged: now it is told as a gap
+            layout = await request.app[LAYOUTS_KEY].get(headers["ETag"], wanted)
             return await _of_known_length(request, wanted, layout, headers)
-    try:
-        await learn(wanted)
-    except Vanished:
-        return await range_(request, hub)  # some of it turned out to be damaged: now it is told as a gap
+    await learn(wanted)
     return await _respond(request, web.StreamResponse(headers=headers), lambda body: send(body, wanted), coding)
 
 
@@ -76,20 +78,15 @@ async def _of_known_length(
 ) -> web.StreamResponse:
     """A range that never changes: its length is told, and any part of its bytes can be asked for, where they are not
     those of a coding, which may come out otherwise the next time."""
-    part = None
-    if not wanted.zstd:
-        headers["Accept-Ranges"] = "bytes"
-        part = asked(request, layout.size, headers["ETag"])
-    if part is None:
+    if wanted.zstd:
         response = web.StreamResponse(headers=headers)
         response.content_length = layout.size
         return await _respond(request, response, lambda body: send(body, wanted))
-    if part.begin >= layout.size:
-        headers = {"Content-Range": f"bytes */{layout.size}", "Cache-Control": "no-store"}
-        return web.Response(status=416, headers=headers)
-    headers["Content-Range"] = f"bytes {part.begin}-{part.end - 1}/{layout.size}"
-    response = web.StreamResponse(status=206, headers=headers)
-    response.content_length = part.end - part.begin
+    response, part = begun(request, layout.size, headers)
+    if response.status == 416:
+        return response
+    if response.status == 200:
+        return await _respond(request, response, lambda body: send(body, wanted))
     return await _respond(request, response, lambda body: send_part(body, wanted, layout, part))
 
 

@@ -170,7 +170,7 @@ _FIXED: Final = (
         "one of them as it lies",
         reads="meta",
         media_type="application/zstd",
-        statuses=(200, 206, 304, 412, 416),
+        statuses=(200, 206, 304, 416),
         refuses=_READ,
         takes=("If-None-Match", "Range"),
         headers=("ETag",),

@@ -14,14 +14,16 @@ from typing import IO, Final
 
 from aiohttp import web
 
+from ..accept import names_tag
 from ..errors import Damaged, NotFound
 from ..history.sealed import open_sealed
 from ..history.shelf import Shelf
 from ..history.volume import Segment, segment_name, stamp_of
 from ..hub import Hub
-from ..reply import json_reply
+from ..reply import header_list, json_reply
 from ..ring import Batch, Run
-from ..transports.base import check_run, query_of
+from ..transports.base import check_plain, check_run, query_of
+from .bodies import IMMUTABLE, Bytes, begun
 from .growing import growing
 
 _CHUNK_BYTES: Final = 256 * 1024
@@ -93,6 +95,7 @@ async def segments(request: web.Request, hub: Hub) -> web.StreamResponse:
 async def segment(request: web.Request, hub: Hub) -> web.StreamResponse:
     """``GET /segments/{run}/{name}``: one of them, or a range of its bytes (RFC 9110, section 14)."""
     query_of(request)
+    check_plain(request)
     run, name = request.match_info["run"], request.match_info["name"]
     one = next((one for one in _all(hub, run) if one.name == name), None)
     if one is None:
@@ -122,36 +125,23 @@ async def _open(hub: Hub, run: str, segment: Segment) -> tuple[IO[bytes], int]:
 
 
 async def _send(request: web.Request, file: IO[bytes], size: int, tag: str) -> web.StreamResponse:
-    headers = {
-        "Content-Type": "application/zstd", "Cache-Control": "public, max-age=31536000, immutable",
-        "Accept-Ranges": "bytes", "ETag": f'"{tag}"',
-    }  # fmt: skip
-    if any(known.value in ("*", tag) for known in request.if_none_match or ()):
+    headers = {"Content-Type": "application/zstd", "Cache-Control": IMMUTABLE, "ETag": f'"{tag}"'}
+    if names_tag(header_list(request, "If-None-Match"), tag):
         return web.Response(status=304, headers=headers)
-    part = range(size)
-    status = 200
-    if request.headers.get("If-Range", headers["ETag"]) == headers["ETag"]:
-        try:
-            asked = request.http_range
-            part = range(size)[asked]
-        except ValueError:  # it is no range: RFC 9110, section 14.2, lets it be passed over
-            asked = slice(None)
-        if asked != slice(None, None, 1) and asked != slice(None):
-            status = 206 if part else 416
-            headers["Content-Range"] = f"bytes {part.start}-{part.stop - 1}/{size}" if part else f"bytes */{size}"
-    response = web.StreamResponse(status=status, headers=headers)
-    response.content_length = len(part)
+    response, part = begun(request, size, headers)
+    if response.status == 416:
+        return response
     await response.prepare(request)
     if request.method != "HEAD":
         await _copy(request, response, file, part)
     return response
 
 
-async def _copy(request: web.Request, response: web.StreamResponse, file: IO[bytes], part: range) -> None:
+async def _copy(request: web.Request, response: web.StreamResponse, file: IO[bytes], part: Bytes) -> None:
     fd = file.fileno()
     stamp = stamp_of(os.fstat(fd))
-    for at in range(part.start, part.stop, _CHUNK_BYTES):
-        wanted = min(_CHUNK_BYTES, part.stop - at)
+    for at in range(part.begin, part.end, _CHUNK_BYTES):
+        wanted = min(_CHUNK_BYTES, part.end - at)
         data = await asyncio.to_thread(os.pread, fd, wanted, at)
         if len(data) != wanted or stamp_of(os.fstat(fd)) != stamp:  # it was written to since it was checked
             if request.transport is not None:

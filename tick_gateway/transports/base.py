@@ -136,13 +136,22 @@ def acceptable(request: web.Request, hub: Hub, response: web.StreamResponse) -> 
     plain = response.status == 200 and not response.prepared and "Content-Encoding" not in response.headers
     if not plain or not refuses_plain(header_list(request, "Accept-Encoding")):
         return response
-    if not isinstance(response, web.Response) or not isinstance(response.body, bytes):  # a file
-        raise NotAcceptable(header_list(request, "Accept-Encoding"), ())
+    assert isinstance(response, web.Response) and isinstance(response.body, bytes), "all else was prepared"
     coding = pull_coding(request, hub)
     assert coding is not None, "the bytes as they are were refused"
     response.body = coding.whole(response.body)
     response.headers["Content-Encoding"] = coding.name
     return response
+
+
+def check_plain(request: web.Request) -> None:
+    """For answers that come as they are alone.
+
+    Raises:
+        NotAcceptable: the client takes none.
+    """
+    if refuses_plain(header := header_list(request, "Accept-Encoding")):
+        raise NotAcceptable(header, ())
 
 
 async def stream_headers(hub: Hub, session: Session) -> dict[str, str]:
