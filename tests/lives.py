@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import socket
 import sys
 from pathlib import Path
 
 from tests.process import LISTENING, Running
+from tests.sockets import free_port
 
 
 class Lives:
@@ -26,7 +26,7 @@ class Lives:
 
     def __init__(self, directory: Path | None, *options: str, module: str = "tick_gateway") -> None:
         self.directory = directory if directory is not None else Path()
-        self.port = _free_port()
+        self.port = free_port()
         self.told: list[str] = []
         self._command = [
             sys.executable, "-m", module, "serve", "--host", "127.0.0.1", "--port", str(self.port),
@@ -92,10 +92,3 @@ class Lives:
             self.process.kill()
         elif self.process.process.poll() is None:
             await self.stop()
-
-
-def _free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port

@@ -11,6 +11,7 @@ import pytest
 from tests import needs
 from tests.markdown import DOCS, Block, blocks
 from tests.process import Running
+from tests.sockets import free_port
 
 PAGE = DOCS / "how-to" / "proxy.md"
 
@@ -32,13 +33,6 @@ Changes = Mapping[str, str]
 def documented(containing: str, language: str = "nginx") -> Block:
     [block] = [block for block in blocks(PAGE, language) if containing in block.text]
     return block
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
 
 
 def fill_in(text: str, changes: Changes) -> str:

@@ -43,6 +43,20 @@ def chunk(data: bytes) -> bytes:
     return b"%x\r\n%s\r\n" % (len(data), data)
 
 
+def free_ports(count: int) -> list[int]:
+    """Ports of loopback that nobody has now; all different."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports: list[int] = [sock.getsockname()[1] for sock in sockets]
+    for sock in sockets:
+        sock.close()
+    return ports
+
+
+def free_port() -> int:
+    """A port of loopback that nobody has now."""
+    return free_ports(1)[0]
+
+
 def frame(opcode: int, payload: bytes = b"", *, fin: bool = True, rsv: int = 0, mask: bool = True) -> bytes:
     """A WebSocket frame as a client sends it; `rsv`: its three reserved bits as a number."""
     size, flag = len(payload), 0x80 if mask else 0

@@ -9,7 +9,6 @@ import os
 import random
 import re
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterable, Iterator
@@ -28,6 +27,7 @@ from tick_gateway.client.reader import Item, Track
 from . import tls
 from .interop.cutting_proxy import Network
 from .process import PATIENCE, ROOT, GatewayProcess, Running, publish
+from .sockets import free_port
 
 NDJSON = {"Content-Type": "application/x-ndjson"}
 
@@ -283,12 +283,6 @@ async def test_overloaded_now_or_on_the_way() -> None:
         items = await read_all(url, retry=True, status=told.append)
     assert [item.data for item in items] == [b'{"t":1}', END]
     assert len(script.queries) == 4 and len(told) == 3
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
 
 
 async def test_batch_is_not_read() -> None:

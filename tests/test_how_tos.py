@@ -6,7 +6,6 @@ import ast
 import asyncio
 import json
 import re
-import socket
 import sys
 import types
 from pathlib import Path
@@ -18,6 +17,7 @@ import pytest
 from tests import needs
 from tests.markdown import DOCS, Block, blocks
 from tests.process import PATIENCE, ROOT, Running
+from tests.sockets import free_ports
 from tick_gateway import Gateway
 
 HOW_TO = DOCS / "how-to"
@@ -26,14 +26,6 @@ PATH = {"PYTHONPATH": str(ROOT)}
 
 def python(page: str) -> list[Block]:
     return blocks(HOW_TO / page, "python")
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [sock.getsockname()[1] for sock in sockets]
-    for sock in sockets:
-        sock.close()
-    return ports
 
 
 def test_flask() -> None:

@@ -18,7 +18,8 @@ import pytest
 from tests import needs
 from tests.interop.browser import Browser, Page
 from tests.process import PATIENCE, GatewayProcess, Lines, Running, difference, publish
-from tests.proxies import PROXIES, Changes, free_port, proxy
+from tests.proxies import PROXIES, Changes, proxy
+from tests.sockets import free_port
 
 SOURCES = ("/sse", "/stream", "elsewhere")
 """Where an EventSource of a page reads; elsewhere: at another proxy, so that the page is of another origin."""

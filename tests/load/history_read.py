@@ -24,6 +24,7 @@ from pathlib import Path
 import orjson
 import zstandard
 
+from tests.sockets import free_port
 from tick_gateway.history.catalog import segment_paths
 
 RUN = "made"
@@ -42,11 +43,6 @@ def cpu(pid: int) -> float:
 def children(pid: int) -> list[Path]:
     found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     return [Path(f"/proc/{child}") for child in found]
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        return int(sock.getsockname()[1])
 
 
 def until_open(port: int) -> None:
