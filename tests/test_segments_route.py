@@ -34,6 +34,9 @@ async def test_all_of_history_can_be_mirrored(scene: Served) -> None:
     directory = Path(scene.house.gateway.settings.data)
     listed: list[dict[str, Any]] = (await ask(scene.port, "/segments"))["segments"]
     assert {one["run"] for one in listed} == {"A", "B"} and len(listed) > 5
+    described = (await ask(scene.port, "/openapi.json"))["components"]["schemas"]["Segments"]
+    for one in listed:
+        assert set(one) == set(described["properties"]["segments"]["items"]["properties"])
     for one in listed:
         answer = await scene.get("/" + one["path"])
         data = (directory / one["run"] / one["name"]).read_bytes()

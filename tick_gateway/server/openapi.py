@@ -131,7 +131,8 @@ SCHEMAS: Final[dict[str, Schema]] = {
         {"run": _RUN, "first": _T, "last": _T, "count": _INT, "ended": _BOOL, "started": _INT}
     ))}),
     "Segments": _object({"segments": _array(_object(
-        {"run": _RUN, "name": _STR, "path": _STR, "first": _T, "last": _T, "count": _INT, "bytes": _or_null(_INT)}
+        {"run": _RUN, "name": _STR, "path": _STR, "first": _T, "last": _T, "count": _INT, "bytes": _or_null(_INT),
+         "sealed": _BOOL}
     ))}),
     "Health": _object({"status": {"type": "string", "enum": ["ok", "degraded"]}, "history": _STR, "dropped": _INT}),
     "Ready": _object({"ready": _BOOL}, {"reason": _STR}),

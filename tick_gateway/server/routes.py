@@ -7,6 +7,7 @@ from typing import Final
 from ..errors import (
     BodyError,
     Conflict,
+    Damaged,
     InboxFull,
     Malformed,
     NotAllowed,
@@ -171,7 +172,7 @@ _FIXED: Final = (
         reads="meta",
         media_type="application/zstd",
         statuses=(200, 206, 304, 416),
-        refuses=_READ,
+        refuses=(*_READ, Damaged),
         takes=("If-None-Match", "Range"),
         headers=("ETag",),
     ),
