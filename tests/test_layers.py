@@ -22,7 +22,7 @@ errors  diagnosis  tls
 tick  forms  settings  throttled
 record  ring  projection  accept  bar  reply  flags
 view
-params  bus  descriptors  beyond
+params  bus  descriptors
 notices  history
 cursor  wire
 placing  pieces  pace  variant  answers  script
@@ -30,7 +30,7 @@ feed
 waiting  group  polls
 crowd
 fanout
-hub  unsent  takeover  lookback
+hub  takeover  lookback
 session
 commands
 transports  sources

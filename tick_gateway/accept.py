@@ -1,5 +1,5 @@
-"""Content negotiation: which of the codings that the gateway has a request asks for (RFC 9110, section 12.5.3), and
-which clients do not read all of what they ask for; and which answer a client has already.
+"""Content negotiation (RFC 9110): which content coding a request gets, which clients cannot read all that they ask for,
+and whether a client has an answer already.
 
 Pure: text in, a name out.
 """

@@ -13,7 +13,6 @@ from bisect import bisect_left
 from collections.abc import Generator, Sequence
 from typing import Final
 
-from .beyond import Beyond
 from .bus import TickBus
 from .cursor import Cursor, Item, Look, Steps
 from .history.archive import Archive
@@ -26,6 +25,7 @@ from .tick import Position, Tick
 from .view import View
 
 BEYOND_TIP_WAIT: Final = 10.0  # seconds
+_MOST_BEYOND: Final = 1000  # positions beyond the tip that are remembered
 
 
 def pass_gap(cursor: Cursor, run: Run, gap: Gap, items: list[Item]) -> None:
@@ -40,6 +40,25 @@ def next_run(cursor: Cursor, old: Run, new: Run, items: list[Item]) -> Run:
     items.append(Reset(new.id, old.id, cursor.complete))
     cursor.position, cursor.complete = Position(new.id, -1), True
     return new
+
+
+class Beyond:
+    """Positions beyond the tip, and how long each waits for it: counted from the first request that asked for it.
+
+    So a client that gives up sooner, and comes back, learns of a restart that lost ticks as well as one that waits: a
+    pull with a short timeout, or a stream behind a proxy that cuts it. Those that were asked for last are remembered.
+    """
+
+    def __init__(self) -> None:
+        self._until: dict[Position, float] = {}  # those asked for least lately first
+
+    def deadline(self, position: Position, now: float, seconds: float) -> float:
+        """When a position stops waiting, where the first one that asks for it waits so many seconds."""
+        until = self._until.pop(position, now + seconds)
+        self._until[position] = until
+        if len(self._until) > _MOST_BEYOND:
+            del self._until[next(iter(self._until))]
+        return until
 
 
 class Placing:

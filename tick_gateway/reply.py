@@ -1,4 +1,6 @@
-"""Answers that are one JSON value: compact, as ticks are, and ended by a newline, for those who read in a shell."""
+"""What handlers share: answers that are one JSON value (compact, as ticks are, and ended by a newline, for those who
+read in a shell), errors among them; and headers that are lists.
+"""
 
 from __future__ import annotations
 

@@ -12,12 +12,14 @@ are its transitions:
 
 from __future__ import annotations
 
+import array
 import asyncio
 import time
 from collections.abc import Sequence
 from typing import Final, cast
 
 from .cursor import Cursor, Item, Span
+from .descriptors import number
 from .fanout import FanOut
 from .group import BATCH_SECONDS, Group
 from .notices import End, Gap, Notice, Reset
@@ -25,10 +27,15 @@ from .pace import Pace, Skip
 from .params import Query
 from .ring import Run
 from .tick import Position
-from .unsent import unsent
 from .variant import Encoded, Variant
 from .wire import Piece, joined
 from .wire.checksum import NOTHING, Checksum
+
+try:
+    import fcntl
+    import termios
+except ImportError:  # Windows, where only what the process itself holds is known
+    fcntl = None  # type: ignore[assignment]
 
 HIGH_WATER: Final = 128 * 1024  # unsent bytes at which a session is no longer live
 MISSED_BEATS: Final = 3  # signs of life in a row without any effect after which a peer is taken for gone
@@ -192,7 +199,7 @@ class Session(asyncio.Protocol):
     def _look(self, transport: asyncio.Transport, now: float) -> None:
         """A slow reader takes some now and then, and is kept; one that has taken nothing for as long as one may miss
         signs of life is gone."""
-        left = unsent(transport)
+        left = _unsent(transport)
         if self.unsent < 0 or left < self.unsent:
             self.unsent, self.moved_at = left, now
         elif now - self.moved_at >= max(self.query.heartbeat * (MISSED_BEATS + 1), STALL_SECONDS):
@@ -200,7 +207,7 @@ class Session(asyncio.Protocol):
 
     def _beat(self, transport: asyncio.Transport) -> None:
         """Give a sign of life; a peer that has missed several is gone."""
-        left = unsent(transport)
+        left = _unsent(transport)
         self.missed = self._misses(left, stuck=0 <= self.unsent <= left)
         if self.missed > MISSED_BEATS:
             self._drop()
@@ -475,3 +482,17 @@ def _complete(before: bool, items: list[Item | End]) -> bool:
     for item in items:
         before = isinstance(item, Reset) or (before and not isinstance(item, Gap))
     return before
+
+
+def _unsent(transport: asyncio.WriteTransport) -> int:
+    """Bytes that are with the process, or with its system and not acknowledged by the peer's."""
+    count = transport.get_write_buffer_size()
+    descriptor = number(transport)
+    if fcntl is not None and descriptor >= 0:
+        found = array.array("i", [0])
+        try:
+            fcntl.ioctl(descriptor, termios.TIOCOUTQ, found)  # of a socket: SIOCOUTQ (Linux: tcp(7))
+        except OSError:
+            return count
+        count += found[0]
+    return count

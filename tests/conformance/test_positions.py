@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tick_gateway.beyond import Beyond
+from tick_gateway.placing import Beyond
 from tick_gateway.tick import Position
 
 from .conftest import OpenHouse
