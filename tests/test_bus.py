@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tick_gateway.bus import TickBus, new_run_id
@@ -63,6 +65,16 @@ def test_a_run_of_another_form_is_refused(name: str) -> None:
         with pytest.raises(ParameterError) as refusal:
             bus.offer(1, data_of(1), name)
         assert refusal.value.parameter == "run"
+        offer(bus, 1, run="good")
+    assert seen(bus) == {"good": [1]}
+
+
+@pytest.mark.parametrize("name", [42, 4.2, b"seed", ("a",)])
+def test_a_run_that_is_no_string_is_refused_and_the_refusal_says_so(name: Any) -> None:
+    bus = TickBus()
+    for _ in range(2):
+        with pytest.raises(ParameterError, match="run: .* is no run id; accepted: a string"):
+            bus.publish({"t": 1}, run=name)
         offer(bus, 1, run="good")
     assert seen(bus) == {"good": [1]}
 

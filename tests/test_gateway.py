@@ -20,6 +20,8 @@ from urllib.request import urlopen
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
+from fastapi import FastAPI
+from flask import Flask
 
 from tick_gateway import Gateway, GatewayError
 from tick_gateway.bus import TickBus
@@ -144,6 +146,12 @@ def test_one_life_of_each_kind() -> None:
         listening.mount(web.Application())
     with pytest.raises(SettingError, match="serve gateway.app itself"):
         here().mount(web.Application(), "/")
+    application: Any
+    for application in (Flask("other"), FastAPI(), object()):
+        unspent = here()
+        with pytest.raises(SettingError, match=r"no aiohttp.web.Application; .*gateway\.asgi\(\)"):
+            unspent.mount(application)
+        unspent.mount(web.Application())  # what was refused began nothing
 
 
 async def test_a_mounted_one_keeps_ticks_until_its_application_starts() -> None:

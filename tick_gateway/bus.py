@@ -213,8 +213,8 @@ class TickBus:
             raise self._closed()
         run = self.current
         if name is not None and (run is None or name != run.id):
-            if not RUN_ID.fullmatch(name):
-                raise ParameterError("run", f"{name!r:.80} is no run id; accepted: [A-Za-z0-9][A-Za-z0-9._-]{{0,63}}")
+            if not isinstance(name, str) or not RUN_ID.fullmatch(name):
+                raise ParameterError("run", f"{name!r:.80} is no run id; accepted: a string, {RUN_ID.pattern}")
             if name not in self.runs:
                 return None
             run = self.runs[name]

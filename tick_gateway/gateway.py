@@ -180,9 +180,16 @@ class Gateway:
         """Serve this gateway on an application of yours, below ``prefix``. It starts and stops with it.
 
         Raises:
-            SettingError: the prefix is empty.
+            SettingError: the prefix is empty, or the application is not one of aiohttp's.
             NotServing: it is mounted already, or was started.
         """
+        if not isinstance(app, web.Application):
+            kind = f"{type(app).__module__}.{type(app).__qualname__}"
+            raise SettingError(
+                "app",
+                f"{kind} is no aiohttp.web.Application; an ASGI one (FastAPI, Starlette) mounts gateway.asgi(), "
+                "beside a WSGI one (Flask, Django) the gateway listens by itself: with Gateway(port=...)",
+            )
         path = "/" + prefix.strip("/")
         if path == "/":
             raise SettingError("prefix", "is empty: serve gateway.app itself to have the gateway at the root")
