@@ -285,6 +285,23 @@ def test_a_gateway_reads_its_variables(monkeypatch: pytest.MonkeyPatch) -> None:
         Gateway.in_thread(port=0)
 
 
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [("prot", "port"), ("ring_byte", "ring_bytes"), ("Port", "port"), ("publish_tokn", "publish_token"), ("zzz", "")],
+)
+def test_a_name_with_a_typing_mistake_gets_the_likely_one(typed: str, meant: str) -> None:
+    keywords: dict[str, Any] = {typed: 1}
+    with pytest.raises(SettingError) as refusal:
+        Gateway(**keywords)
+    assert str(refusal.value).endswith(f"; did you mean {meant}?") if meant else "mean" not in str(refusal.value)
+
+
+def test_a_variable_with_a_typing_mistake_gets_the_likely_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TICK_GATEWAY_PROT", "1")
+    with pytest.raises(SettingError, match=r"; did you mean TICK_GATEWAY_PORT\?$"):
+        Gateway()
+
+
 def test_the_keywords_of_the_type_checker_are_the_table() -> None:
     hints = get_type_hints(SettingKeywords)
     assert list(hints) == [row.name for row in TABLE], "SettingKeywords has to have what Settings has"

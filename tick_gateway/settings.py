@@ -10,6 +10,7 @@ A new setting is a row of ``Settings`` and a line of ``SettingKeywords``, which 
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import math
 import os
 import re
@@ -263,9 +264,16 @@ def _variables(environment: Mapping[str, str]) -> dict[str, str]:
         if name.endswith("_PORT") and _ADDRESS.match(text):
             continue
         if name not in known:
-            raise SettingError(name, f"no such setting; accepted: {', '.join(sorted(known))}")
+            raise _no_such(name, sorted(known))
         found[known[name]] = text
     return found
+
+
+def _no_such(name: str, accepted: list[str]) -> SettingError:
+    # The likely one comes last: it is what stands above the next prompt.
+    near = difflib.get_close_matches(name.lower(), [known.lower() for known in accepted], n=1, cutoff=0.75)
+    meant = "".join(f"; did you mean {known}?" for known in accepted if known.lower() in near)
+    return SettingError(name, f"no such setting; accepted: {', '.join(accepted)}{meant}")
 
 
 def _parse(row: Row, text: str, given: str) -> Any:
@@ -315,7 +323,7 @@ def keyword_settings(keywords: Mapping[str, Any], environment: Mapping[str, str]
     """
     for name in keywords:
         if name not in {row.name for row in TABLE}:
-            raise SettingError(name, f"no such setting; accepted: {', '.join(row.name for row in TABLE)}")
+            raise _no_such(name, [row.name for row in TABLE])
     texts = {name: text for name, text in _variables(environment).items() if name not in keywords}
     rows = {row.name: row for row in TABLE}
     values = {name: _parse(rows[name], text, rows[name].variable) for name, text in texts.items()}
