@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from tick_gateway.client import Failure, Notice, Tick, read
 from tick_gateway.client import reader as reader_module
-from tick_gateway.client.common import Backoff, BadUsage, endpoint, message_of
+from tick_gateway.client.common import Backoff, BadUsage, endpoint, lost_to, message_of
 from tick_gateway.client.reader import Item, Track
 
 from . import tls
@@ -288,6 +288,20 @@ async def test_overloaded_now_or_on_the_way() -> None:
 async def test_batch_is_not_read() -> None:
     with pytest.raises(BadUsage, match="batch"):
         await read_all("127.0.0.1:1", params={"batch": "3"})
+
+
+@pytest.mark.parametrize(
+    ("address", "connected", "told"),
+    [
+        ("localhost", False, True),
+        ("localhost", True, False),
+        ("localhost:80", False, False),
+        ("https://localhost", False, False),
+    ],
+)
+def test_who_forgot_the_port_is_told_which_one_was_tried(address: str, connected: bool, told: bool) -> None:
+    lost = lost_to(endpoint(address, "meta"), ConnectionRefusedError(111, "Connection refused"), connected)
+    assert ("port 80, as none is named; a gateway's own is 8000" in str(lost)) is told
 
 
 async def test_unreachable() -> None:

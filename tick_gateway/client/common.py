@@ -117,7 +117,10 @@ def lost_to(url: URL, error: Exception, connected: bool) -> Lost:
     Raises:
         Failure: a certificate is not accepted, and none was before: that is no gateway that is not there yet.
     """
-    lost = Lost(f"{where(url)}: {explain(error)}")
+    # "localhost" alone is port 80, which who forgot the port does not see.
+    forgotten = not connected and url.scheme in ("http", "ws") and url.explicit_port is None
+    hint = f" (port {url.port}, as none is named; a gateway's own is 8000)" if forgotten else ""
+    lost = Lost(f"{where(url)}: {explain(error)}{hint}")
     if isinstance(error, ssl.SSLCertVerificationError) and not connected:
         raise Failure(f"cannot reach {lost}")
     return lost
