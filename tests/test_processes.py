@@ -103,7 +103,7 @@ def test_a_forked_child_holds_neither_port_nor_readers_nor_history(tmp_path: Pat
     try:
         gateway.publish({"t": 1})
         gateway.close()
-        assert follower.lines.wait(lambda lines: bool(lines) and '"reason":"shutdown"' in lines[-1])
+        assert follower.lines.wait(lambda lines: bool(lines) and '"reason":"finished"' in lines[-1])
         follower.wait_for(['{"t":1}'])
         follower.close()
         idle.settimeout(PATIENCE)

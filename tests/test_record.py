@@ -143,6 +143,19 @@ class HasToList:
         return [1, 2]
 
 
+class RaisesInItsClass:
+    """As some proxies do whose object is gone."""
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> Any:
+        raise ReferenceError("gone")
+
+
+class RaisesInIdentifier(str):
+    def isidentifier(self) -> bool:
+        raise LookupError("of its own")
+
+
 class RaisesInToList:
     def tolist(self) -> list[int]:
         raise LookupError("of its own")
@@ -387,6 +400,8 @@ ERRORS: list[tuple[str, object, str, str]] = [
     ("attoseconds", {"a": {"b": np.timedelta64(1, "as")}}, "a.b", "timedelta64 in attoseconds"),
     ("beyond all years", {"a": np.datetime64(2**62, "Y")}, "a", "years 1 to 9999"),
     ("seconds beyond all years", {"a": np.datetime64(-(2**60), "s")}, "a", "years 1 to 9999"),
+    ("raises in its class", {"a": [RaisesInItsClass()]}, "a[0]", "RaisesInItsClass"),
+    ("raises below an odd key", {RaisesInIdentifier("a"): [1, float("nan")]}, "['a'][1]", "NaN"),
     (
         "raises in tolist",
         {"a": [1, RaisesInToList()]},

@@ -303,6 +303,8 @@ def decimal(value: Decimal) -> bytes:
 
 def kind(value: object) -> str:
     """A value's type, for a sentence."""
-    cls = value if isinstance(value, type) else type(value)
+    # By what it is, not by what it says: a proxy's ``__class__`` may raise.
+    is_class = issubclass(type(value), type)
+    cls: Any = value if is_class else type(value)
     name = cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"
-    return f"the class {name}" if isinstance(value, type) else f"a value of type {name}"
+    return f"the class {name}" if is_class else f"a value of type {name}"

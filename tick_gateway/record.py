@@ -326,6 +326,6 @@ def _told(error: Exception) -> str:
 
 def _path(keys: list[object]) -> str:
     """``agents[3].x`` from the keys that lead there; what is no name stands in brackets, as it would in Python."""
-    parts = [f".{key}" if isinstance(key, str) and key.isidentifier() else f"[{_shown(key)}]" for key in keys]
+    parts = [f".{key}" if type(key) is str and key.isidentifier() else f"[{_shown(key)}]" for key in keys]
     path = "".join(parts).removeprefix(".")
     return path if len(path) <= 200 else f"{path[:120]} ... {path[-60:]}"

@@ -455,7 +455,7 @@ def test_client(life: Life, client: Client) -> None:
     assert part.proxy.cut == 2
     heads = part.proxy.heads
     if client.place in needs.BROWSERS:  # whose pages came from there, too
-        heads = [head for head in heads if "Tick-Run" in head]
+        heads = [head for head in heads if "\r\nTick-Run:" in head]
     if client.polls:
         assert len(heads) > 3
     else:

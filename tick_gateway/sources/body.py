@@ -107,6 +107,7 @@ class Records:
         self._parts: list[bytes] = []  # what is held until the form shows, or of JSON
         self._size = 0
         self._head = b""  # the first four bytes
+        self._lead = b""  # what came before it, without white space: nothing, or some of the mark
         self._begun = b""  # the first byte that is no white space and of no byte order mark
 
     def feed(self, data: bytes) -> list[Line]:
@@ -148,8 +149,10 @@ class Records:
     def _decide(self, data: bytes) -> bool:
         """Tell the form by the first line, if it is there or too long; returns whether it could be told."""
         if not self._begun:
-            data = _without_mark(b"".join(self._parts))
-            self._begun = data[:1]
+            # White space may come without end, in small pieces: each is looked at once.
+            lead = (self._lead + data).lstrip(_SPACES)
+            data = _without_mark(lead)
+            self._lead, self._begun = lead[: len(BOM)], data[:1]
         if self._begun != b"[" and b"\n" not in data and (self._is_form or self._size <= self._max_line):
             return False
         line, newline, _ = _without_mark(b"".join(self._parts)).partition(b"\n")
