@@ -245,7 +245,7 @@ def test_a_start_that_failed_lets_its_history_go(tmp_path: Path, monkeypatch: py
 
 AT_EXIT = """
 import json, sys, threading
-from urllib.request import urlopen
+from urllib.request import Request, urlopen
 from tick_gateway import Gateway
 
 def simulate():
@@ -259,8 +259,16 @@ def look_and_simulate():  # the main thread ends meanwhile
         assert json.load(answer)["t"] == 999
     with urlopen(gateway.url + "range?t0=0&t1=20", timeout=60) as answer:  # from disk
         print(len(answer.read().splitlines()))
+    gzip = {"Accept-Encoding": "gzip"}  # compressed beside the loop, or read there
+    segments = json.load(urlopen(gateway.url + "segments", timeout=60))["segments"]
+    assert {one["sealed"] for one in segments} == {True, False}
+    for path in ("incremental?from_t=A:-1", "range?format=json", segments[0]["path"], segments[-1]["path"]):
+        with urlopen(Request(gateway.url + path, headers=gzip), timeout=60) as answer:
+            assert answer.status == 200 and answer.read(), path
 
-gateway = Gateway.in_thread(port=0, host="127.0.0.1", data=sys.argv[1], block_bytes=4096, ring=10, publish_timeout=60)
+gateway = Gateway.in_thread(
+    port=0, host="127.0.0.1", data=sys.argv[1], block_bytes=4096, segment_bytes=4096, ring=10, publish_timeout=60
+)
 print(gateway.url, flush=True)
 sys.stdin.readline()
 """

@@ -17,6 +17,7 @@ from tick_gateway.bus import TickBus
 from tick_gateway.cursor import Cursor, Span
 from tick_gateway.feed import Feed
 from tick_gateway.history.limits import Limits
+from tick_gateway.history.reading import ReadingThreads
 from tick_gateway.notices import Reset
 from tick_gateway.params import parse_query
 from tick_gateway.ring import Batch
@@ -318,7 +319,7 @@ def test_long_views_count_in_what_is_kept() -> None:
 
 
 def test_long_keys_count_in_what_is_kept_of_answers() -> None:
-    answers = Answers(100_000)
+    answers = Answers(ReadingThreads(), 100_000)
     for number in range(100):
         key = ("incremental", None, View(fields=(f"{number}" + "x" * 7000,)), False)
         asyncio.run(answers.get(key, lambda: b"[]", None))

@@ -11,6 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from typing import Final
 
+from .history.reading import ReadingThreads
 from .view import weight
 from .wire.compression import Coding
 
@@ -23,11 +24,15 @@ _LARGE: Final = 32 << 10  # bytes: above, compressing takes longer than the loop
 class Answers:
     """Bodies by what they hold.
 
+    Args:
+        workers: large ones are compressed there.
+
     Attributes:
         made, compressed: bodies that were, since the start.
     """
 
-    def __init__(self, max_bytes: int = MAX_BYTES) -> None:
+    def __init__(self, workers: ReadingThreads, max_bytes: int = MAX_BYTES) -> None:
+        self._workers = workers
         self.made = 0
         self.compressed = 0
         self._max_bytes = max_bytes
@@ -60,7 +65,7 @@ class Answers:
         if len(body) < _LARGE:
             found = coding.whole(body)
         else:
-            job = asyncio.get_running_loop().run_in_executor(None, coding.whole, body)
+            job = asyncio.ensure_future(self._workers.run(coding.whole, body))
             self._under_way[key] = job
             job.add_done_callback(lambda _: self._under_way.pop(key))
             found = await asyncio.shield(job)  # others may wait for it when this one's client goes away

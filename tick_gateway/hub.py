@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import InitVar, dataclass, field
 from pathlib import Path
+from typing import Final
 
 from .answers import Answers
 from .bus import TickBus
@@ -21,6 +23,12 @@ from .history.reading import ReadingThreads
 from .history.store import Store
 from .notices import EndReason
 from .settings import Settings
+
+_WORKERS: Final = min(8, (os.cpu_count() or 1) + 2)
+
+
+def _workers() -> ReadingThreads:
+    return ReadingThreads(_WORKERS, "tick-gateway-work")
 
 
 @dataclass(slots=True)
@@ -42,7 +50,8 @@ class Hub:
     in_place: bool = field(init=False, default=False)  # without a store, files of another program are the history
     tailing: bool = field(init=False, default=False)  # a directory is followed: nobody else may publish
     reading: ReadingThreads = field(init=False, default_factory=ReadingThreads)  # for history without a store
-    answers: Answers = field(init=False, default_factory=Answers)  # bodies of pulls
+    workers: ReadingThreads = field(init=False, default_factory=_workers)  # for answers: compressing, files as they lie
+    answers: Answers = field(init=False)  # bodies of pulls
     descriptors: Descriptors = field(init=False, default_factory=Descriptors)
     feed: Feed = field(init=False)
     fanout: FanOut = field(init=False)
@@ -56,6 +65,7 @@ class Hub:
 
     def __post_init__(self, progress: Progress | None) -> None:
         s = self.settings
+        self.answers = Answers(self.workers)
         self.bus = TickBus(
             ring=s.ring,
             ring_bytes=s.ring_bytes,
@@ -89,6 +99,7 @@ class Hub:
             raise NotServing("the gateway is closed; a gateway has one life: make another")
         self.bus.open()
         self.fanout.start()
+        self.workers.start()
         if self.store is not None:
             self.store.start(self.fanout.news)
         else:
@@ -127,6 +138,7 @@ class Hub:
     def close(self) -> None:
         """Let history go, once nothing is answered any more."""
         self.closed = True
+        self.workers.close()
         if self.store is not None:
             self.store.close()
         else:

@@ -1,4 +1,4 @@
-"""Threads that read: what waits for the disk runs on them, and calls back on the loop.
+"""Threads that read, or compress: what waits for the disk, or would hold up the loop, runs on them.
 
 They are started before they are needed, and are no thread pool of ``concurrent.futures``: once a script's main thread
 has ended, Python lets nobody start a thread any more, and its pools refuse work, while a simulation in another thread
@@ -13,18 +13,25 @@ import threading
 import time
 from collections.abc import Callable
 from queue import SimpleQueue
-from typing import Final
+from typing import Final, TypeVar
 
 _READERS: Final = 2
 _CLOSE_SECONDS: Final = 0.5  # a thread that waits for a job ends at once, one that waits for the disk may never
 
+_Result = TypeVar("_Result")
 _Job = tuple[Callable[[], None], Callable[[Exception | None], None]]
 
 
 class ReadingThreads:
-    """Runs jobs for an archive (see ``archive.Elsewhere``)."""
+    """Runs jobs for an archive (see ``archive.Elsewhere``), and calls for coroutines.
 
-    def __init__(self) -> None:
+    Args:
+        count: how many threads.
+        name: what theirs begin with.
+    """
+
+    def __init__(self, count: int = _READERS, name: str = "tick-gateway-read") -> None:
+        self._count, self._name = count, name
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()  # None: a thread ends
         self._threads: list[threading.Thread] = []
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -33,8 +40,8 @@ class ReadingThreads:
     def start(self) -> None:
         """Take this thread's running loop."""
         self._loop = asyncio.get_running_loop()
-        for number in range(_READERS):
-            thread = threading.Thread(target=self._work, name=f"tick-gateway-read-{number}", daemon=True)
+        for number in range(self._count):
+            thread = threading.Thread(target=self._work, name=f"{self._name}-{number}", daemon=True)
             thread.start()
             self._threads.append(thread)
 
@@ -51,6 +58,23 @@ class ReadingThreads:
         if self._closed:
             raise RuntimeError("the threads that read are closed")
         self._jobs.put((job, done))
+
+    async def run(self, call: Callable[..., _Result], *args: object) -> _Result:
+        """Make a call on one of the threads, and wait for what it gives or raises."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        found: list[_Result] = []
+
+        def done(problem: Exception | None) -> None:
+            if future.done():  # nobody waits any more
+                return
+            if problem is not None:
+                future.set_exception(problem)
+            else:
+                future.set_result(None)
+
+        self(lambda: found.append(call(*args)), done)
+        await future
+        return found[0]
 
     def _work(self) -> None:
         assert self._loop is not None

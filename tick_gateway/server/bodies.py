@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 
 from aiohttp import web
 
+from ..history.reading import ReadingThreads
 from ..wire.compression import ZSTD_MAGIC, Coding
 from .ranges import Mark, Range, Vanished, begin, learn, parts
 from .tables import Columns
@@ -118,10 +119,11 @@ def _asked(request: web.Request, size: int, tag: str) -> Bytes | None:
 
 
 class Body:
-    """The body of an answer, compressed on its way where that was asked for, for this client alone."""
+    """The body of an answer, compressed on its way (by ``workers``) where that was asked for, for this client alone."""
 
-    def __init__(self, response: web.StreamResponse, coding: Coding | None) -> None:
+    def __init__(self, response: web.StreamResponse, workers: ReadingThreads, coding: Coding | None = None) -> None:
         self._response = response
+        self._workers = workers
         self._stream = coding.stream() if coding is not None else None
 
     async def write(self, data: bytes | bytearray | memoryview) -> None:
@@ -129,7 +131,7 @@ class Body:
         if self._stream is not None:
             compress = self._stream.compress
             if len(data) > _LARGE:
-                data = await asyncio.get_running_loop().run_in_executor(None, compress, data)
+                data = await self._workers.run(compress, data)
             else:
                 data = compress(data)
         for at in range(0, len(data), _PORTION):

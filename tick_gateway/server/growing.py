@@ -6,7 +6,6 @@ there, each checked, and behind them what the open block holds, as a frame of it
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -85,7 +84,7 @@ async def growing(
         return response
     await response.prepare(request)
     if request.method != "HEAD":
-        await _send(request, response, state, part)
+        await _send(request, hub, response, state, part)
     return response
 
 
@@ -94,18 +93,19 @@ async def _take(hub: Hub, run: Run, closed: tuple[int, int], opened: Sequence[Ba
     lines = b"".join([tick.data + b"\n" for batch in opened for tick in batch.ticks])
     end = opened[-1].last if opened else last
     compress = zstandard.ZstdCompressor(level=3).compress
-    frame = await asyncio.get_running_loop().run_in_executor(None, compress, lines) if lines else b""
+    frame = await hub.workers.run(compress, lines) if lines else b""
     query = Query(t1=max(last, 0))
     wanted = Range(hub.feed, hub.fanout.encoder, run, query, first - 1 if last >= 0 else 0, zstd=True, form="ndjson")
     layout = await measure(wanted) if last >= 0 else Layout(0, [])
     return State(time.monotonic(), f'"{layout.size}-{end}"', wanted, layout, frame)
 
 
-async def _send(request: web.Request, response: web.StreamResponse, state: State, part: Bytes) -> None:
+async def _send(request: web.Request, hub: Hub, response: web.StreamResponse, state: State, part: Bytes) -> None:
     size = state.layout.size
     try:
         if part.begin < size:
-            await send_part(Body(response, None), state.closed, state.layout, Bytes(part.begin, min(part.end, size)))
+            closed = Bytes(part.begin, min(part.end, size))
+            await send_part(Body(response, hub.workers), state.closed, state.layout, closed)
     except Vanished:
         if request.transport is not None:
             request.transport.abort()  # half sent: a clean end would make the answer look whole

@@ -68,30 +68,31 @@ async def _range(request: web.Request, hub: Hub) -> web.StreamResponse:
         by_parts = request.method == "HEAD" or "Range" in request.headers
         if coding is None and (by_parts or not wanted.long or headers["ETag"] in request.app[LAYOUTS_KEY]):
             layout = await request.app[LAYOUTS_KEY].get(headers["ETag"], wanted)
-            return await _of_known_length(request, wanted, layout, headers)
+            return await _of_known_length(request, hub, wanted, layout, headers)
     await learn(wanted)
-    return await _respond(request, web.StreamResponse(headers=headers), lambda body: send(body, wanted), coding)
+    return await _respond(request, hub, web.StreamResponse(headers=headers), lambda body: send(body, wanted), coding)
 
 
 async def _of_known_length(
-    request: web.Request, wanted: Range, layout: Layout, headers: dict[str, str]
+    request: web.Request, hub: Hub, wanted: Range, layout: Layout, headers: dict[str, str]
 ) -> web.StreamResponse:
     """A range that never changes: its length is told, and any part of its bytes can be asked for, where they are not
     those of a coding, which may come out otherwise the next time."""
     if wanted.zstd:
         response = web.StreamResponse(headers=headers)
         response.content_length = layout.size
-        return await _respond(request, response, lambda body: send(body, wanted))
+        return await _respond(request, hub, response, lambda body: send(body, wanted))
     response, part = begun(request, layout.size, headers)
     if response.status == 416:
         return response
     if response.status == 200:
-        return await _respond(request, response, lambda body: send(body, wanted))
-    return await _respond(request, response, lambda body: send_part(body, wanted, layout, part))
+        return await _respond(request, hub, response, lambda body: send(body, wanted))
+    return await _respond(request, hub, response, lambda body: send_part(body, wanted, layout, part))
 
 
 async def _respond(
     request: web.Request,
+    hub: Hub,
     response: web.StreamResponse,
     write: Callable[[Body], Awaitable[None]],
     coding: Coding | None = None,
@@ -101,7 +102,7 @@ async def _respond(
     if request.method == "HEAD":
         return response
     try:
-        await write(Body(response, coding))
+        await write(Body(response, hub.workers, coding))
     except Vanished:
         if request.transport is not None:
             request.transport.abort()  # half sent: a clean end would make the answer look whole

@@ -7,7 +7,6 @@ written to is given otherwise: see ``growing``.
 
 from __future__ import annotations
 
-import asyncio
 import os
 from dataclasses import dataclass, field
 from typing import IO, Final
@@ -104,7 +103,7 @@ async def segment(request: web.Request, hub: Hub) -> web.StreamResponse:
         return await growing(request, hub, one.run, (one.first, one.closed), one.open)
     file, crc = await _open(hub, run, one.segment)
     try:
-        return await _send(request, file, one.segment.size, f"{one.segment.size:x}-{crc:08x}")
+        return await _send(request, hub, file, one.segment.size, f"{one.segment.size:x}-{crc:08x}")
     finally:
         file.close()
 
@@ -115,7 +114,7 @@ async def _open(hub: Hub, run: str, segment: Segment) -> tuple[IO[bytes], int]:
     shelf = archive.shelves.get(run)
     blocks = shelf.entries.of(segment) if shelf is not None else []
     try:
-        return await asyncio.to_thread(open_sealed, segment, run, blocks)
+        return await hub.workers.run(open_sealed, segment, run, blocks)
     except (Damaged, OSError) as error:
         if segment.retired:
             raise NotFound(f"{segment.name} of run {run} was just deleted; see /segments") from None
@@ -124,7 +123,7 @@ async def _open(hub: Hub, run: str, segment: Segment) -> tuple[IO[bytes], int]:
         raise Damaged(f"{segment.name} of run {run} is not what was written, and is not given out: {problem}") from None
 
 
-async def _send(request: web.Request, file: IO[bytes], size: int, tag: str) -> web.StreamResponse:
+async def _send(request: web.Request, hub: Hub, file: IO[bytes], size: int, tag: str) -> web.StreamResponse:
     headers = {"Content-Type": "application/zstd", "Cache-Control": IMMUTABLE, "ETag": f'"{tag}"'}
     if names_tag(header_list(request, "If-None-Match"), tag):
         return web.Response(status=304, headers=headers)
@@ -133,16 +132,16 @@ async def _send(request: web.Request, file: IO[bytes], size: int, tag: str) -> w
         return response
     await response.prepare(request)
     if request.method != "HEAD":
-        await _copy(request, response, file, part)
+        await _copy(request, hub, response, file, part)
     return response
 
 
-async def _copy(request: web.Request, response: web.StreamResponse, file: IO[bytes], part: Bytes) -> None:
+async def _copy(request: web.Request, hub: Hub, response: web.StreamResponse, file: IO[bytes], part: Bytes) -> None:
     fd = file.fileno()
     stamp = stamp_of(os.fstat(fd))
     for at in range(part.begin, part.end, _CHUNK_BYTES):
         wanted = min(_CHUNK_BYTES, part.end - at)
-        data = await asyncio.to_thread(os.pread, fd, wanted, at)
+        data = await hub.workers.run(os.pread, fd, wanted, at)
         if len(data) != wanted or stamp_of(os.fstat(fd)) != stamp:  # it was written to since it was checked
             if request.transport is not None:
                 request.transport.abort()
