@@ -82,11 +82,13 @@ class Tail:
 
     def attach(self, hub: Hub, progress: Progress) -> None:
         """Let nobody else publish to a hub that has not started; without ``--data``, the directory is its history."""
-        hub.tailing, hub.unread = True, self._directory.unread()
+        hub.tailing = True
         if self._data is not None:
+            hub.unread = self._directory.unread()
             return
         volumes = Volumes(self._settings.max_tick)
         found = Scan(self._directory, volumes, progress).runs
+        hub.unread = self._directory.unread()  # of what was read just now: told from the first answer on
         restore(hub.bus, hub.feed.archive, [run for run in found.values() if run.entries], {})
         hub.feed.restored()
         self._live = InPlace(hub.bus, hub.feed.archive, volumes, hub.fanout.news)
