@@ -23,7 +23,7 @@ from ..variant import Encoder
 from ..view import Payload, View, arrays, full_arrays
 from ..waiting import batches_of, position_of, until_done
 from ..wire.ndjson import lines
-from .tables import TABLES, Columns, Rows, Table, note
+from .tables import TABLES, Columns, Rows, note
 
 _READ_BYTES: Final = 1 << 20  # of stored blocks at once
 LONG_BYTES: Final = 64 << 20  # of lines, about: going through more before the first byte would keep a client waiting
@@ -151,7 +151,9 @@ def parts(wanted: Range, mark: Mark, *, sizes: bool = False) -> AsyncIterator[Pa
     """
     if wanted.zstd:
         return _frames(wanted, mark, sizes=sizes)
-    return _lines_as_they_are(wanted, mark, sizes=sizes) if wanted.plain else _rendered(wanted, mark)
+    if wanted.plain:
+        return _lines_as_they_are(wanted, mark, sizes=sizes)
+    return _tabulated(wanted, mark) if wanted.form in TABLES else _rendered(wanted, mark)
 
 
 async def _frames(wanted: Range, mark: Mark, *, sizes: bool) -> AsyncIterator[Part]:
@@ -207,46 +209,50 @@ async def _lines_as_they_are(wanted: Range, mark: Mark, *, sizes: bool) -> Async
 async def _rendered(wanted: Range, mark: Mark) -> AsyncIterator[Part]:
     """Ticks through a view, in the form that was asked for."""
     view, ticks = wanted.query.view, mark.ticks
-    rows = Rows(view)
-    form = _form(wanted, begun=bool(mark.ticks))
+    form = FORMS[wanted.form](view)
+    form.begun = bool(ticks)
     head = form.begin() if not mark.offset else b""
     if head:
         yield Part(head, len(head))
     async for span, most in spans(wanted, mark):
-        if isinstance(form, Lines):
-            payloads = wanted.encoder.payloads(view, span, most)
-            ticks += len(payloads)
-            data = form.more(payloads)
-        else:
-            found = rows.of(span, most)
-            ticks += len(found)
-            data = form.more(found)
+        payloads = wanted.encoder.payloads(view, span, most)
+        ticks += len(payloads)
+        data = form.more(payloads)
         yield Part(data, len(data), Mark(0, span.position.t, ticks) if form.whole else None)
     data = form.end()
     yield Part(data, len(data))
 
 
-def _form(wanted: Range, *, begun: bool) -> Lines | Table:
-    if wanted.form in TABLES:
-        assert wanted.columns is not None, "``learn`` comes first"
-        return TABLES[wanted.form](wanted.columns)
-    form = FORMS[wanted.form](wanted.query.view)
-    form.begun = begun
-    return form
+async def _tabulated(wanted: Range, mark: Mark) -> AsyncIterator[Part]:
+    """Ticks as the rows of a table."""
+    assert wanted.columns is not None, "``learn`` comes first"
+    rows, table, ticks = Rows(wanted.query.view), TABLES[wanted.form](wanted.columns), mark.ticks
+    if not mark.offset:
+        head = table.begin()
+        yield Part(head, len(head))
+    async for span, most in spans(wanted, mark):
+        for some in rows.of(span, most, len(wanted.columns)):
+            ticks += len(some.rows)
+            data = table.more(some.rows)
+            yield Part(data, len(data), Mark(0, some.t, ticks) if table.whole else None)
+    data = table.end()
+    yield Part(data, len(data))
 
 
 async def learn(wanted: Range) -> None:
     """Go through a range that is to be a table, to learn its columns.
 
     Raises:
+        ParameterError: they are more than there may be.
         Vanished: see ``Range.next``.
     """
     if wanted.form in TABLES and wanted.columns is None:
         rows = Rows(wanted.query.view)
         columns = rows.columns()
         async for span, most in spans(wanted, begin(wanted)):
-            note(columns, rows.of(span, most))
-            await asyncio.sleep(0)  # others have their turn
+            for some in rows.of(span, most, 1):
+                note(columns, some.rows)
+                await asyncio.sleep(0)  # others have their turn
         wanted.columns = columns
 
 

@@ -1,99 +1,176 @@
 """Ranges as tables: CSV and Arrow, for tools that want columns.
 
 A table has a row a tick. Its columns are ``t``, with ``stamp`` also ``run`` and ``at``, and then: with ``fields``, each
-path; without, each member that any tick of the range has, in the order in which they first come. A path through an
-array gives the array of what it leads to. Objects and arrays stand in a cell as JSON, and so does everything in a
-column whose ticks do not agree on a type.
+path; without, each member that any tick of the range has, in the order in which they first come, up to ``MAX_COLUMNS``.
+A path through an array gives the array of what it leads to. Objects and arrays stand in a cell as JSON, and so does
+everything in a column whose ticks do not agree on a type.
 
-What a column is called and holds is known once the whole range was gone through; so it is, before its first byte.
+What a column is called and holds is known once the whole range was gone through; so it is, before its first byte. A
+cell is a slice of its tick, whose first byte tells its type: for that nothing is parsed.
+
+Ticks are taken in slices of so many bytes and cells, between which others have their turn on the loop.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Literal, NamedTuple, Protocol
+
+import orjson
+from msgspec import Raw
+from msgspec.json import Decoder
 
 from ..cursor import Span
 from ..errors import ParameterError
+from ..tick import Tick
 from ..view import View
+
+MAX_COLUMNS: Final = 1000
+MAX_NAMES: Final = 256 << 10  # characters of all their names
 
 Kind = Literal["none", "bool", "int", "float", "text", "json"]
 Columns = dict[str, Kind]
+Row = dict[str, bytes]
+"""A tick's cells by column: JSON, as it was published."""
 
 _ROWS: Final = 1000  # of an Arrow batch
+_BATCH_CELLS: Final = 1 << 15  # of an Arrow batch, about
+_BATCH_BYTES: Final = 4 << 20
+_SLICE_CELLS: Final = 1 << 12
+_SLICE_BYTES: Final = 64 << 10
 _ARROW_END: Final = b"\xff\xff\xff\xff\x00\x00\x00\x00"
 _OWN: Final = ("t", "run", "at")
 _MISSING: Final = object()
+_NULL: Final = b"null"
+_members: Final = Decoder(dict[str, Raw]).decode
+_KINDS: Final[dict[int, Kind]] = {
+    ord("n"): "none", ord("t"): "bool", ord("f"): "bool", ord('"'): "text", ord("{"): "json", ord("["): "json",
+}  # fmt: skip
+
+
+class Slice(NamedTuple):
+    """Some ticks of a span as rows, and the ``t`` up to which they are all that pass."""
+
+    t: int
+    rows: list[Row]
 
 
 class Rows:
-    """Turns ticks into rows: each a dict by column."""
+    """Turns ticks into rows."""
 
     def __init__(self, view: View) -> None:
         self._view = view
         self._stamped = _OWN if view.stamp else ("t",)
-        self._paths = [(path, path.split(".")) for path in view.fields if path != "t"]
+        self._paths = [(self._name(path), path.split(".")) for path in view.fields if path != "t"]
 
-    def of(self, span: Span, most: int | None) -> list[dict[str, Any]]:
-        """The rows of those that pass, ``most`` at the most."""
-        passing = (tick for tick in span.ticks if self._view.passes(tick.t))
-        run = span.batch.run.id
-        return [self._row(run, tick.at, json.loads(tick.data)) for tick in islice(passing, most)]
+    def of(self, span: Span, most: int | None, columns: int) -> Iterator[Slice]:
+        """The rows of those that pass, ``most`` at the most; ``columns``: how many there are."""
+        run = b'"%s"' % span.batch.run.id.encode()
+        rows: list[Row] = []
+        size, full = 0, max(_SLICE_CELLS // columns, 1)
+        for tick in islice((tick for tick in span.ticks if self._view.passes(tick.t)), most):
+            if rows and (len(rows) >= full or size + len(tick.data) > _SLICE_BYTES):
+                yield Slice(int(rows[-1]["t"]), rows)
+                rows, size = [], 0
+            rows.append(self._row(run, tick))
+            size += len(tick.data)
+        yield Slice(span.position.t, rows)
 
-    def _row(self, run: str, at: int, record: dict[str, Any]) -> dict[str, Any]:
-        row: dict[str, Any] = {"t": record["t"]}
+    def _row(self, run: bytes, tick: Tick) -> Row:
+        row: Row = {"t": b"%d" % tick.t}
         if self._view.stamp:
-            row |= {"run": run, "at": at}
-        if self._view.fields:
-            found = ((name, _follow(record, parts)) for name, parts in self._paths)
-            return row | {self._name(name): value for name, value in found if value is not _MISSING}
-        return row | {self._name(name): value for name, value in record.items() if name != "t"}
+            row["run"], row["at"] = run, b"%d" % tick.at
+        members = _members(tick.data)
+        if not self._view.fields:
+            row.update((self._name(name), bytes(value)) for name, value in members.items() if name != "t")
+            return row
+        for name, path in self._paths:
+            if (found := _follow(members, path)) is not None:
+                row[name] = found
+        return row
 
     def _name(self, name: str) -> str:
-        return f"data.{name}" if name in self._stamped else name
+        """What the column of a member is called, so that no two have the same one."""
+        own = name
+        while own.startswith("data."):
+            own = own[5:]
+        return f"data.{name}" if own in self._stamped else name
 
     def columns(self) -> Columns:
         """Those that are there whatever the ticks hold."""
         own: Columns = {"t": "int", "run": "text", "at": "int"} if self._view.stamp else {"t": "int"}
-        return own | {self._name(name): "none" for name, _ in self._paths}
+        return own | {name: "none" for name, _ in self._paths}
 
 
-def _follow(value: Any, parts: Sequence[str]) -> Any:
-    """What a path leads to, through objects and each element of arrays."""
-    for at, part in enumerate(parts):
-        if isinstance(value, list):
-            found = (_follow(one, parts[at:]) for one in value if isinstance(one, dict | list))
-            return [one for one in found if one is not _MISSING]
-        if not isinstance(value, dict) or part not in value:
-            return _MISSING
-        value = value[part]
-    return value
+def _follow(members: dict[str, Raw], path: Sequence[str]) -> bytes | None:
+    """What a path leads to, through objects and each element of arrays; None: nothing."""
+    for at, part in enumerate(path, 1):
+        if part not in members:
+            return None
+        value = bytes(members[part])
+        if at == len(path):
+            return value
+        if value.startswith(b"["):
+            return json.dumps(_gather(json.loads(value), path[at:]), ensure_ascii=False, separators=(",", ":")).encode()
+        if not value.startswith(b"{"):
+            return None
+        members = _members(value)
+    return None
 
 
-def note(columns: Columns, rows: Iterable[dict[str, Any]]) -> None:
-    """Widen columns to what these rows hold."""
+def _gather(array: list[Any], path: Sequence[str]) -> list[Any]:
+    """What a path leads to in each element. Not recursive: arrays may be deep."""
+    found: list[Any] = []
+    todo = [(array, 0, found)]
+    while todo:
+        elements, begin, into = todo.pop()
+        for element in elements:
+            value, at = element, begin
+            while at < len(path) and isinstance(value, dict):
+                value, at = value.get(path[at], _MISSING), at + 1
+            if at == len(path) and value is not _MISSING:
+                into.append(value)
+            elif isinstance(value, list):
+                inner: list[Any] = []
+                into.append(inner)
+                todo.append((value, at, inner))
+    return found
+
+
+def note(columns: Columns, rows: Iterable[Row]) -> None:
+    """Widen columns to what these rows hold.
+
+    Raises:
+        ParameterError: they are more than there may be.
+    """
+    before = len(columns)
     for row in rows:
         for name, value in row.items():
             known = columns.get(name)
+            if known is None and len(columns) >= MAX_COLUMNS:
+                raise _too_wide()
             if known != "json":
                 columns[name] = _join(known or "none", _kind(value))
+    if len(columns) > before and sum(map(len, columns)) > MAX_NAMES:
+        raise _too_wide()
 
 
-def _kind(value: Any) -> Kind:
-    match value:
-        case None:
-            return "none"
-        case bool():
-            return "bool"
-        case int():
-            return "int" if -(1 << 63) <= value < 1 << 63 else "json"
-        case float():
-            return "float"
-        case str():
-            return "text"
-    return "json"
+def _too_wide() -> ParameterError:
+    return ParameterError(
+        "format",
+        f"the ticks of this range have more than {MAX_COLUMNS} different members (or {MAX_NAMES} characters of names), "
+        "which is the most that a table takes; name those that are wanted (fields), or take json or ndjson",
+    )
+
+
+def _kind(value: bytes) -> Kind:
+    if (kind := _KINDS.get(value[0])) is not None:
+        return kind
+    if b"." in value or b"e" in value or b"E" in value:
+        return "float"
+    return "int" if len(value) < 19 or -(1 << 63) <= int(value) < 1 << 63 else "json"
 
 
 def _join(a: Kind, b: Kind) -> Kind:
@@ -104,15 +181,9 @@ def _join(a: Kind, b: Kind) -> Kind:
     return "float" if {a, b} == {"int", "float"} else "json"
 
 
-def _cell(kind: Kind, value: Any) -> Any:
-    """A value as its column holds it."""
-    if value is None:
-        return None
-    return float(value) if kind == "float" else _json(value) if kind == "json" else value
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+def _text(value: bytes) -> str:
+    """A JSON string's text."""
+    return value[1:-1].decode() if b"\\" not in value else str(orjson.loads(value))
 
 
 class Table(Protocol):
@@ -121,7 +192,7 @@ class Table(Protocol):
     media_type: str
 
     def begin(self) -> bytes: ...
-    def more(self, rows: Sequence[dict[str, Any]]) -> bytes: ...
+    def more(self, rows: Sequence[Row]) -> bytes: ...
     def end(self) -> bytes: ...
     @property
     def whole(self) -> bool: ...
@@ -140,10 +211,10 @@ class CSV:
         """The names of the columns."""
         return (",".join(map(_quoted, self._columns)) + "\n").encode()
 
-    def more(self, rows: Sequence[dict[str, Any]]) -> bytes:
+    def more(self, rows: Sequence[Row]) -> bytes:
         """A line a row."""
         columns = self._columns.items()
-        lines = (",".join(_text(kind, row.get(name)) for name, kind in columns) for row in rows)
+        lines = (",".join(_field(kind, row.get(name, _NULL)) for name, kind in columns) for row in rows)
         return "".join(line + "\n" for line in lines).encode()
 
     def end(self) -> bytes:
@@ -151,10 +222,10 @@ class CSV:
         return b""
 
 
-def _text(kind: Kind, value: Any) -> str:
-    if value is None:
+def _field(kind: Kind, value: bytes) -> str:
+    if value == _NULL:
         return ""
-    return _quoted(value) if kind == "text" else _quoted(_json(value)) if kind == "json" else _json(value)
+    return _quoted(_text(value)) if kind == "text" else _quoted(value.decode()) if kind == "json" else value.decode()
 
 
 def _quoted(text: str) -> str:
@@ -163,8 +234,15 @@ def _quoted(text: str) -> str:
     return '"' + text.replace('"', '""') + '"'
 
 
+_cells: Final[dict[Kind, Callable[[bytes], Any]]] = {
+    "none": lambda value: None, "bool": lambda value: value == b"true", "int": int, "float": float, "text": _text,
+    "json": bytes.decode,
+}  # fmt: skip
+"""A cell as Arrow takes it."""
+
+
 class Arrow:
-    """The stream format of Arrow's IPC, in batches of a thousand rows."""
+    """The stream format of Arrow's IPC, in batches of a thousand rows; fewer where these are wide."""
 
     media_type = "application/vnd.apache.arrow.stream"
 
@@ -176,18 +254,24 @@ class Arrow:
         }  # fmt: skip
         self._arrow, self._columns = arrow, columns
         self._schema = arrow.schema([(name, kinds[kind]()) for name, kind in columns.items()])
-        self._pending: list[dict[str, Any]] = []
+        self._full = max(min(_ROWS, _BATCH_CELLS // len(columns)), 1)
+        self._pending: list[Row] = []
+        self._size = 0
 
     def begin(self) -> bytes:
         """The schema."""
         return bytes(self._schema.serialize())
 
-    def more(self, rows: Sequence[dict[str, Any]]) -> bytes:
+    def more(self, rows: Sequence[Row]) -> bytes:
         """Full batches."""
-        self._pending += rows
-        ready = len(self._pending) - len(self._pending) % _ROWS
-        full, self._pending = self._pending[:ready], self._pending[ready:]
-        return b"".join(self._batch(full[at : at + _ROWS]) for at in range(0, ready, _ROWS))
+        full: list[bytes] = []
+        for row in rows:
+            self._pending.append(row)
+            self._size += sum(map(len, row.values()))
+            if len(self._pending) >= self._full or self._size >= _BATCH_BYTES:
+                full.append(self._batch(self._pending))
+                self._pending, self._size = [], 0
+        return b"".join(full)
 
     def end(self) -> bytes:
         """The last batch, and the mark of the end."""
@@ -198,12 +282,17 @@ class Arrow:
         """Whether no rows are held back."""
         return not self._pending
 
-    def _batch(self, rows: Sequence[dict[str, Any]]) -> bytes:
+    def _batch(self, rows: Sequence[Row]) -> bytes:
         arrays = [
-            self._arrow.array([_cell(kind, row.get(name)) for row in rows], type=self._schema.field(at).type)
+            self._arrow.array(_column(kind, [row.get(name, _NULL) for row in rows]), type=self._schema.field(at).type)
             for at, (name, kind) in enumerate(self._columns.items())
         ]
         return bytes(self._arrow.record_batch(arrays, schema=self._schema).serialize())
+
+
+def _column(kind: Kind, values: Sequence[bytes]) -> list[Any]:
+    cell = _cells[kind]
+    return [None if value == _NULL else cell(value) for value in values]
 
 
 TABLES: Final[dict[str, type[CSV] | type[Arrow]]] = {"csv": CSV, "arrow": Arrow}
