@@ -270,19 +270,18 @@ class World:
 
     # ---- one answer ----
 
-    def pull(self, ask: Ask, limit: int, above: int = 0) -> Pull:
-        """One answer of a pull; ``above``: numbers below it are passed over."""
+    def pull(self, ask: Ask, limit: int, above: int = 0, *, unsure: bool = False) -> Pull:
+        """One answer of a pull; ``above``: numbers below it are passed over; ``unsure``: gaps that need not be told
+        are told, where that makes a difference."""
         begin = self.begin(ask, oldest=True)
-        pull = Pull(begin.run, low=begin.t, high=begin.t, waits=begin.not_before is not None)
+        first = begin.told[0].run if begin.told else begin.run
+        pull = Pull(first, low=begin.t, high=begin.t, waits=begin.not_before is not None)
         for event in self.walk(ask, oldest=True):
             if isinstance(event, Change):
                 if len(pull.ticks) == limit and pull.ticks[-1].t < self.runs[pull.run].tip:
                     break  # full before the run's end, though nothing more of it passes
-                if pull.ticks and pull.reset is None:
-                    pull.reset, pull.low, pull.high, pull.run_next = event.run, -1, -1, event.run
-                elif pull.ticks:
-                    pull.high = self.runs[pull.run].tip
-                if pull.ticks:
+                if pull.ticks or pull.reset or any(gap.sure or unsure for gap in pull.gaps):
+                    self._end_before(event, pull)
                     return pull
                 pull.run = pull.run_next = pull.reset = event.run
                 pull.low = pull.high = -1
@@ -306,6 +305,15 @@ class World:
                 pull.over = True
         pull.high = max(self.runs[pull.run_next or pull.run].tip, pull.low)
         return pull
+
+    def _end_before(self, change: Change, pull: Pull) -> None:
+        """An answer holds ticks and gaps of one run, and one change of run."""
+        if pull.reset is None:
+            pull.reset, pull.low, pull.high, pull.run_next = change.run, -1, -1, change.run
+        elif pull.gaps and pull.gaps[-1].next is None:
+            pull.high = max(pull.low, pull.gaps.pop().after[1])  # it is told with the change
+        else:
+            pull.high = self.runs[pull.run].tip
 
     def range(self, ask: Ask) -> Pull:
         """``/range``."""

@@ -179,11 +179,10 @@ class Feed(Pieces):
         while (max_bytes := self._read_run(cursor, run, items, max_bytes, end)) > 0:
             if cursor.until_run == run.id:
                 cursor.over = run.over and cursor.position.t >= run.shown
-                if cursor.over and run.lost_tail:
-                    pass_gap(cursor, run, Gap(run.id, run.shown, None), items)
+                if cursor.over:
+                    self._pass_lost_tail(cursor, run, items)
             elif run.following is not None and run.following.seq <= newest.seq:
-                if run.lost_tail:
-                    pass_gap(cursor, run, Gap(run.id, run.shown, None), items)
+                self._pass_lost_tail(cursor, run, items)
                 run = next_run(cursor, run, run.following, items)
                 continue
             break
@@ -283,6 +282,12 @@ class Feed(Pieces):
                     if batch.last > cursor.position.t and max_bytes > 0:
                         max_bytes -= self._give(cursor, batch, items)
         return max_bytes
+
+    def _pass_lost_tail(self, cursor: Cursor, run: Run, items: list[Item]) -> None:
+        """At a run's end: say that ticks behind it were dropped, unless the gap just told reaches to the end."""
+        last = items[-1] if items else None
+        if run.lost_tail and not (isinstance(last, Gap) and last.run == run.id and last.next is None):
+            pass_gap(cursor, run, Gap(run.id, run.shown, None), items)
 
     def _give(self, cursor: Cursor, batch: Batch, items: list[Item]) -> int:
         """Read a batch from the cursor's position to its end; returns its size."""

@@ -63,16 +63,17 @@ class Pulled(Reader):
             self._link = urljoin(self._link, link[1:-13])
 
     def _order(self, found: list[Tick], response: Response) -> list[Event]:
-        """The answer's ticks with its notices where they belong: a pull never crosses a run in its middle."""
-        gaps = _gaps(response)
-        new = response.headers.get("Tick-Reset")
+        """The answer's ticks with its notices where they belong: ticks and gaps are of one run, and a change of run
+        stands before them or behind them."""
         run = response.headers.get("Tick-Run", "")
-        if new is not None and run == new and not (found and response.headers["Tick-Next"] == f"{new}:-1"):
-            old = (self.position or "").rpartition(":")[0]
-            before: list[Event] = [Gap(old, after, None) for after, upto in gaps if upto is None]
-            return [*before, Reset(new, None, None), *_weave(run, gaps, found)]
-        behind: list[Event] = [Gap(run, after, None) for after, upto in gaps if upto is None]
-        return [*_weave(run, gaps, found), *behind, *([Reset(new, None, None)] if new is not None else [])]
+        told = _weave(run, _gaps(response), found)
+        if (new := response.headers.get("Tick-Reset")) is None:
+            return told
+        reset = Reset(new, None, None)
+        if new == run:
+            return [reset, *told]
+        assert response.headers["Tick-Next"] == f"{new}:-1", "a run that follows is the next one to be read"
+        return [*told, reset]
 
     @abc.abstractmethod
     def _payloads(self, body: str) -> list[str]:
@@ -97,7 +98,7 @@ def _weave(run: str, gaps: list[tuple[int, int | None]], found: list[Tick]) -> l
     for tick in found:
         at = sum(1 for event in events if isinstance(event, Tick) or (isinstance(event, Gap) and event.after < tick.t))
         events.insert(at, tick)
-    return events
+    return events + [Gap(run, after, None) for after, upto in gaps if upto is None]
 
 
 class LongPollReader(Pulled):

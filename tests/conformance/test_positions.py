@@ -236,6 +236,22 @@ async def test_what_was_lost_at_the_end_of_the_run_that_is_asked_for(open_house:
     assert notices(events) == [Gap("A", 14, None), End("run", "A:14")]
 
 
+async def test_one_gap_tells_of_what_is_gone_and_what_was_lost_behind_it(open_house: OpenHouse, flavour: str) -> None:
+    house = await open_house(inbox=5, ring=2)
+    await house.publish_all(range(5), "A")
+    house.drop(range(5, 20), "A")
+    await house.settle()
+    await house.publish_all(range(3), "B")
+    events = await (await house.read(flavour, from_t="A:2")).until(2, "B")
+    house.ledger.check(events, after=("A", 2))
+    assert notices(events) == [Gap("A", 2, None), as_told(flavour, Reset("B", "A", False)), Gap("B", -1, 1)]
+    reader = await house.read(flavour, from_t="A:2", run="A")
+    if flavour == "incremental":  # it has no word for the end
+        assert await reader.next() == Gap("A", 2, None)
+    else:
+        assert notices(await reader.rest()) == [Gap("A", 2, None), End("run", "A:9")]
+
+
 # ---- older and unknown runs ----
 
 

@@ -6,12 +6,15 @@ import asyncio
 import json
 import re
 import time
+from pathlib import Path
 from urllib.parse import urljoin
 
 import pytest
 
+from tests.faulty_disk import Disk
+
 from .conftest import OpenHouse
-from .events import Tick, ticks
+from .events import Gap, Tick, ticks
 from .house import House, tick
 from .raw import Response, elements, members
 
@@ -201,11 +204,90 @@ async def test_a_pull_says_all_that_is_gone(open_house: OpenHouse) -> None:
     assert (response.headers["Tick-Gap"], response.headers["Tick-Next"]) == ("after=3;next=45", "A:46")
     await house.publish_all(range(10), "B")
     response = await house.get("/poll?last_t=A:3&limit=2")
+    assert await response.json() == {
+        "status": "timeout",
+        "next_t": 3,
+        "position": "B:-1",
+        "gap": [{"after": 3, "next": None}],
+        "reset": "B",
+    }
+    assert _told(response) == ("A", "after=3;next=", "B", "B:-1")
+    response = await house.get("/poll?last_t=B:-1&limit=2")
     body = await response.json()
-    assert body["gap"] == [{"after": 3, "next": None}, {"after": -1, "next": 5}]
-    assert body["reset"] == response.headers["Tick-Reset"] == "B"
-    assert response.headers["Tick-Gap"] == "after=3;next=, after=-1;next=5"
+    assert (body["gap"], "reset" in body) == ([{"after": -1, "next": 5}], False)
+    assert _told(response) == ("B", "after=-1;next=5", None, "B:6")
     assert [one["t"] for one in body["ticks"]] == [5, 6]
+
+
+def _told(response: Response) -> tuple[str | None, ...]:
+    return tuple(response.headers.get(f"Tick-{name}") for name in ("Run", "Gap", "Reset", "Next"))
+
+
+@pytest.mark.parametrize("path", ["/incremental?from_t=", "/poll?last_t=", "/poll?limit=9&last_t="])
+async def test_an_answer_holds_ticks_and_gaps_of_one_run(open_house: OpenHouse, path: str) -> None:
+    """However many runs are gone: whose gap it is, and what comes before or behind a change of run, is never open."""
+    house = await open_house(ring=2)
+    for run, count in (("A", 6), ("B", 3), ("C", 1), ("D", 3)):
+        await house.publish_all(range(count), run)
+    for position, told in (
+        ("A:2", ("A", "after=2;next=", "B", "B:-1")),
+        ("A:5", ("B", None, "B", "B:-1")),  # what is gone of B is told with the change to C
+        ("B:-1", ("B", "after=-1;next=", "C", "C:-1")),
+        ("B:2", ("C", None, "C", "C:-1")),
+        ("C:-1", ("C", "after=-1;next=", "D", "D:-1")),
+        ("gone:7", ("D", "after=-1;next=1", "D", "D:1" if path == "/poll?last_t=" else "D:2")),
+        ("D:-1", ("D", "after=-1;next=1", None, "D:1" if path == "/poll?last_t=" else "D:2")),
+    ):
+        response = await house.get(path + position)
+        assert (position, _told(response)) == (position, told)
+        numbers = re.findall(r'"t":(\d+)[, ]', (await response.read()).decode())
+        assert bool(numbers) == (position[0] in "Dg"), "an answer that is cut short does not wait for a tick"
+
+
+async def test_runs_that_are_gone_one_after_another(open_house: OpenHouse, flavour: str) -> None:
+    house = await open_house(ring=2)
+    await house.publish_all(range(3), "A")
+    reader = await house.read(flavour, from_t="A:1")
+    events = await reader.until(2)
+    for run, count in (("A", 6), ("B", 3), ("C", 1), ("D", 3)):
+        house.publish(range(3 if run == "A" else 0, count), run)
+    events += await reader.until(2, "D")
+    house.ledger.check(events, after=("A", 1))
+
+
+async def test_runs_that_pass_while_the_disk_stands_still(
+    open_house: OpenHouse, pull: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Readers get them from memory, which holds few, and later from history."""
+    disk = Disk(monkeypatch, tmp_path)
+    house = await open_house(data=str(tmp_path), ring=2, block_bytes=1024)
+    await house.publish_all(range(3), "A")
+    reader = await house.read(pull, from_t="A:1")
+    events = await reader.until(2)
+    disk.gate.clear()
+    for run, count in (("A", 6), ("B", 3), ("C", 1), ("D", 3)):
+        house.publish(range(3 if run == "A" else 0, count), run)
+    try:
+        events += await reader.until(2, "D")
+    finally:
+        disk.mend()
+    house.ledger.check(events, after=("A", 1))
+    assert sum(isinstance(event, Gap) for event in events) == 4
+    await house.settle()
+    events = await (await house.read(pull, from_t="A:1")).until(2, "D")
+    house.ledger.check(events, after=("A", 1))
+    assert not any(isinstance(event, Gap) for event in events)
+
+
+async def test_a_poll_that_waits_tells_of_one_change_of_run(house: House) -> None:
+    """A view may leave out all of the run after it, while the poll waits for more."""
+    await house.publish_all(range(1, 5), "A")
+    await house.publish_all(range(1, 5), "B")
+    polling = asyncio.create_task(house.get("/poll?last_t=A:4&every=10&timeout=60"))
+    await house.until(lambda: house.asked == 1)
+    await house.publish_all(range(1, 15), "C")
+    assert _told(await polling) == ("B", None, "B", "B:4")
+    assert _told(await house.get("/poll?last_t=B:4&every=10")) == ("C", None, "C", "C:10")
 
 
 async def test_an_incremental_pull_of_a_run_that_is_over_stays_at_its_end(house: House) -> None:

@@ -152,10 +152,10 @@ SCHEMAS: Final[dict[str, Schema]] = {
 """The forms of JSON bodies. Objects may have further members."""
 
 HEADERS: Final[dict[str, str]] = {
-    "Tick-Run": "the run of the ticks in this answer",
+    "Tick-Run": "the run of the ticks and gaps in this answer",
     "Tick-Next": "the position to send next, as from_t",
     "Tick-Gap": "what is gone: after=5;next=9; several are separated by commas",
-    "Tick-Reset": "the run that the answer begins with or that follows",
+    "Tick-Reset": "the run that follows, or where it is Tick-Run, the one that the answer begins with",
     "Link": "the next request, as rel=next",
     "ETag": "names an answer that never changes",
     "Retry-After": "seconds after which to come back",

@@ -28,9 +28,9 @@ async def handle(request: web.Request, hub: Hub) -> web.StreamResponse:
     first = 1 if limit == 1 and isinstance(query.start, int) and query.start >= 0 else 0
     cursor, pulled = Cursor(query, oldest=True), Pulled()
     await pull(hub, cursor, query.view, limit, begun, pulled, first)
-    if not pulled.payloads and not cursor.over and query.timeout and hub.descriptors.scarce(request.transport):
+    if _waits(cursor, pulled) and query.timeout and hub.descriptors.scarce(request.transport):
         raise hub.descriptors.refuse_one()  # who waits for a tick holds a connection, as a stream does
-    while not pulled.payloads and not cursor.over and not hub.draining:
+    while _waits(cursor, pulled) and not hub.draining:
         until = stop if cursor.deadline is None else min(stop, begun + BEYOND_TIP_SECONDS)
         if (now := time.monotonic()) >= until:
             break
@@ -42,6 +42,11 @@ async def handle(request: web.Request, hub: Hub) -> web.StreamResponse:
         return web.Response(body=_empty(query, pulled, "end" if cursor.over else "timeout"), headers=headers)
     key = ("longpoll", pulled.holds, query.view, limit == 1, pulled.position, tuple(pulled.gaps), pulled.reset)
     return await answer(request, hub, key, lambda: _body(query, limit, pulled), headers)
+
+
+def _waits(cursor: Cursor, pulled: Pulled) -> bool:
+    """Whether a tick has still to come for an answer."""
+    return not (pulled.payloads or pulled.full or cursor.over)
 
 
 def _notices(pulled: Pulled) -> dict[str, object]:

@@ -1,6 +1,7 @@
 """What the pulls share: read after a position into one answer, and say beside it what was skipped.
 
-A pull never crosses a run: where an older run ends, the answer ends, and the next one begins with the run after it.
+A pull never crosses a run: an answer holds ticks and gaps of one run, and tells of one change of run at most, before
+them or behind them. Where an older run ends, the answer ends, and the next one begins with the run after it.
 """
 
 from __future__ import annotations
@@ -37,9 +38,10 @@ class Pulled:
     """What one pull found.
 
     Attributes:
-        run, started: the run that the payloads belong to, and when it began: a name may come again.
+        run, started: the run that the payloads and gaps belong to, and when it began: a name may come again.
         position: what the client sends next; None before the first tick ever.
-        gaps, reset: what was skipped, and the run that the pull went over to.
+        gaps, reset: what was skipped; and a change of run: to ``run``, before all else, or to another one behind it.
+        full: nothing more belongs into this answer, though it may have no payloads.
     """
 
     run: str | None = None
@@ -48,6 +50,7 @@ class Pulled:
     position: Position | None = None
     gaps: list[Gap] = field(default_factory=list)
     reset: Reset | None = None
+    full: bool = False
 
     def headers(self, hub: Hub, request: web.Request, query: Query) -> dict[str, str]:
         headers = dict(PULL_HEADERS)
@@ -130,9 +133,8 @@ async def pull(hub: Hub, cursor: Cursor, view: View, limit: int, now: float, pul
         rest = deque(items)
         while rest:
             item = rest.popleft()
-            if isinstance(item, Reset) and pulled.payloads:
-                if pulled.reset is None:  # an answer tells of one change of run; the next one tells of this
-                    pulled.reset, pulled.position = item, item.position
+            if isinstance(item, Reset) and (pulled.payloads or pulled.gaps or pulled.reset is not None):
+                _end_before(item, pulled)
                 return
             try:
                 size += _take(hub, item, view, limit, first, pulled)
@@ -154,6 +156,15 @@ async def pull(hub: Hub, cursor: Cursor, view: View, limit: int, now: float, pul
         pulled.position = cursor.position
         pulled.run = cursor.position.run
     _cross(hub, cursor, pulled)
+
+
+def _end_before(reset: Reset, pulled: Pulled) -> None:
+    """End an answer at a change of run; where it tells of one already, the next answer tells of this."""
+    pulled.full = True
+    if pulled.reset is None:
+        pulled.reset, pulled.position = reset, reset.position
+    elif pulled.gaps and pulled.gaps[-1].next is None:
+        pulled.position = pulled.gaps.pop().position  # the next one tells of the lost end, too: it comes just before
 
 
 def _servable(hub: Hub, item: Item, view: View) -> list[Item]:
