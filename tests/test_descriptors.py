@@ -84,6 +84,16 @@ def test_the_soft_limit_is_raised_to_the_hard_one() -> None:
         assert resource.prlimit(gateway.process.pid, resource.RLIMIT_NOFILE) == (hard, hard)
 
 
+@pytest.mark.parametrize("files", [12, 31])
+def test_a_limit_that_is_too_low_for_any_reader_is_told(files: int) -> None:
+    needs.module("resource")
+    command = ["sh", "-c", f'ulimit -n {files}; exec "$@"', "sh", sys.executable, "-m", "tick_gateway", "serve"]
+    with Running([*command, "--port", "0"]) as gateway:
+        assert gateway.wait() == 2
+        (line,) = gateway.stderr.lines
+        assert f": {files} file descriptors (ulimit -n) are too few" in line and "32" in line
+
+
 # ---- in this process: as if readers had all that they may ----
 
 
@@ -113,8 +123,21 @@ async def test_what_a_late_connection_is_answered(scarce: House, caplog: pytest.
     assert response.status == 503 and "Retry-After" in response.headers
     response = await scarce.get("/poll?from_t=A:4&timeout=0")
     assert (await response.json())["status"] == "timeout"
-    assert scarce.hub.descriptors.refused == 4
+    assert scarce.hub.fanout.crowd.refused == 4
     assert sum("readers are refused" in message for message in caplog.messages) == 1, "not once a reader"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="TCP_USER_TIMEOUT is Linux's")
+async def test_a_late_connection_that_does_not_read_is_dropped_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(acceptor, "_LATE_UNREAD_MS", 500)
+    async with House(small=True) as house:
+        await house.publish_all(range(100), size=10_000)
+        house.hub.descriptors.readers = 0
+        assert house._server is not None and (server := house._server._runner.server) is not None
+        with await asyncio.to_thread(Peer, house.port, receive_buffer=4096) as peer:
+            peer.send(request("GET", "/range"))
+            await house.until(lambda: house.asked == 1)
+            await house.until(lambda: not server.connections)
 
 
 async def test_a_refused_websocket_that_does_not_answer_is_let_go(scarce: House) -> None:
@@ -131,14 +154,14 @@ async def test_other_refusals_are_counted_and_told(caplog: pytest.LogCaptureFixt
         await house.until(lambda: bool(house.sessions))
         assert (await house.get("/ndjson")).status == 503
         assert "readers are refused: there are 1 (setting max_connections)" in caplog.messages
-        assert house.hub.descriptors.refused == 1
+        assert house.hub.fanout.crowd.refused == 1
     async with House(max_views=1) as house:
         await house.publish_all(range(5))
         await house.read("ndjson", tail=1, fields="x")
         await house.until(lambda: bool(house.sessions))
         assert (await house.get("/ndjson?fields=s")).status == 503
         assert "readers are refused: they have 1 different views (setting max_views)" in caplog.messages
-        assert house.hub.descriptors.refused == 1
+        assert house.hub.fanout.crowd.refused == 1
 
 
 # ---- accepting ----

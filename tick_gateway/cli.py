@@ -21,7 +21,7 @@ from . import __version__
 from .bar import Bar
 from .bench.command import bench
 from .client.commands import cat, publish
-from .descriptors import raise_limit
+from .descriptors import LEAST, raise_limit
 from .errors import GatewayError, SettingError
 from .flags import read_settings, setting_options, usage_errors
 from .gateway import Gateway
@@ -118,9 +118,10 @@ def run(settings: Settings, source: Source | None, tail: Tail | None = None) -> 
     Raises:
         SettingError: the address cannot be had.
         HistoryError: the history cannot be opened.
-        click.ClickException: the source gave up.
+        click.ClickException: the source gave up; or this process may have too few file descriptors.
     """
-    raise_limit()
+    if (limit := raise_limit()) < LEAST:
+        raise click.UsageError(f"{limit} file descriptors (ulimit -n) are too few for a gateway; it needs {LEAST}")
     _outlive_terminal()
     bar = Bar("reading history")
     try:

@@ -1,13 +1,18 @@
-"""Who is connected, and how many different views they have: each view costs work a tick, however few ask for it."""
+"""Who is connected, who was not let in, and how many different views there are: each view costs work a tick, however
+few ask for it."""
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Hashable
 
 from .errors import TooManyViews
 from .group import Member
+from .throttled import ThrottledLog
 from .variant import Variant
+
+log = logging.getLogger("tick_gateway")
 
 
 class Crowd:
@@ -15,6 +20,7 @@ class Crowd:
 
     Attributes:
         dropped: how many were cut since their peer took nothing, or answered no ping, for long.
+        refused: how many were not let in since there was no room, polls that would have waited among them.
 
     Args:
         max_views: how many different views they may have, whole ticks not counted.
@@ -23,8 +29,10 @@ class Crowd:
     def __init__(self, max_views: int) -> None:
         self.sessions: set[Member] = set()
         self.dropped = 0
+        self.refused = 0
         self._max_views = max_views
         self._views: Counter[Hashable] = Counter()
+        self._log = ThrottledLog(log)
 
     @property
     def views(self) -> int:
@@ -40,6 +48,11 @@ class Crowd:
         costs = variant.costs
         if costs is not None and costs not in self._views and self.views >= self._max_views:
             raise TooManyViews(self._max_views)
+
+    def refuse(self, reason: str) -> None:
+        """Count a reader that is not let in, and say why in the log, now and then."""
+        self.refused += 1
+        self._log.tell(logging.WARNING, f"readers are refused: {reason}")
 
     def admit(self, session: Member) -> None:
         """A session has a connection."""

@@ -18,7 +18,6 @@ import logging
 import os
 from typing import Any, Final
 
-from .errors import Overloaded
 from .throttled import ThrottledLog
 
 try:
@@ -29,21 +28,24 @@ except ImportError:  # Windows, where there is no such limit
 log = logging.getLogger("tick_gateway")
 
 _KEPT: Final = 128  # descriptors that readers may not have, half of them for files; a fourth of a low limit
+LEAST: Final = 32  # descriptors that a gateway needs: the first 15 or so go to the process itself
 _OPEN_MAX: Final = 10_240  # what macOS allows where it says that there is no limit
 _UNBOUNDED: Final = 1 << 30
 
 
-def raise_limit() -> None:
-    """Let this process have as many descriptors as it may give itself: the soft limit is often 1,024."""
+def raise_limit() -> int:
+    """Let this process have as many descriptors as it may give itself, and return how many: the soft limit is often
+    1,024."""
     if resource is None:
-        return
+        return _UNBOUNDED
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     for wanted in (hard, _OPEN_MAX):
         try:
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-            return
+            break
         except (ValueError, OSError):
             continue
+    return _soft_limit()
 
 
 class Descriptors:
@@ -54,7 +56,6 @@ class Descriptors:
         readers: a reader's number has to be below it.
         answers: connections that have this number or a higher one take from what is kept for files: no more are
             accepted until some of the lower ones are free.
-        refused: streams that were refused for whatever reason, since the start.
     """
 
     def __init__(self, limit: int | None = None) -> None:
@@ -62,7 +63,6 @@ class Descriptors:
         kept = min(_KEPT, self.limit // 4)
         self.readers = self.limit - kept
         self.answers = self.limit - kept // 2
-        self.refused = 0
         self._log = ThrottledLog(log)
 
     def scarce(self, transport: asyncio.BaseTransport | None) -> bool:
@@ -79,18 +79,13 @@ class Descriptors:
         os.close(copy)
         return copy < self.answers
 
-    def refuse_one(self) -> Overloaded:
-        """Count a reader that is refused since descriptors are scarce; returns what it is told."""
-        self.refuse(
+    @property
+    def shortage(self) -> str:
+        """Why a reader is refused where descriptors are scarce, for the log."""
+        return (
             f"{self.readers} of the {self.limit} file descriptors that this process may have (ulimit -n) are in use; "
             "the rest is kept for history, publishers and pulls"
         )
-        return Overloaded("no file descriptor is left for another reader; come back later (ulimit -n of the gateway)")
-
-    def refuse(self, reason: str) -> None:
-        """Count a stream that was refused, and say why in the log, now and then."""
-        self.refused += 1
-        self.tell(f"readers are refused: {reason}")
 
     def tell(self, sentence: str) -> None:
         """Log a warning, once a minute at most."""

@@ -2,8 +2,8 @@
 
 Event loops accept whatever has come, until no descriptor is left: asyncio a whole backlog at once, uvloop to cut the
 next ones off. Here, some are accepted a turn, and none while only those are free that are kept for files; who comes
-then waits in the system's backlog. Connections that came late are answered and closed, and one that asks for nothing is
-closed soon.
+then waits in the system's backlog. Connections that came late are answered and closed; one that asks for nothing, or does
+not read what it asked for, is closed soon.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ _TURN: Final = 8  # accepted between two turns of the loop: who came is served b
 _PAUSE_SECONDS: Final = 0.05  # after which it is looked whether descriptors are free again
 _LATE_SECONDS: Final = 5.0  # in which a late connection has to ask for something
 _HURRY_SECONDS: Final = 3.0  # the same while others wait to be accepted; a busy client may need a second to ask
+_LATE_UNREAD_MS: Final = 10_000  # after which one is dropped that takes nothing of its answer (see ``bound_unsent``)
 _GONE: Final = {errno.ECONNABORTED, errno.EPROTO, errno.EPERM, errno.ENETDOWN, errno.EHOSTUNREACH, errno.ENETUNREACH}
 """What accept() says of a connection that is gone already (Linux: accept(2))."""
 
@@ -98,6 +99,8 @@ class Acceptor(web.BaseSite):
                 self._wait(f"connections wait to be accepted: {error.strerror}")
                 return
             sock.setblocking(False)
+            if sock.fileno() >= self._descriptors.readers:
+                _drop_unread(sock)
             task = self._loop.create_task(self._take_in(sock))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
@@ -133,3 +136,10 @@ class Acceptor(web.BaseSite):
             del self._late[transport]
             if is_idle(transport, protocol):
                 transport.close()
+
+
+def _drop_unread(sock: socket.socket) -> None:
+    """Have the system drop a late connection soon that takes nothing of its answer: it has one of the last ones."""
+    timeout = getattr(socket, "TCP_USER_TIMEOUT", None)
+    if timeout is not None:
+        sock.setsockopt(socket.IPPROTO_TCP, timeout, _LATE_UNREAD_MS)

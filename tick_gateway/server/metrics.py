@@ -73,7 +73,7 @@ class _Collector(Collector):
             "tick_gateway_connections": len(fanout.crowd.sessions),
             "tick_gateway_connections_live": sum(session.live for session in fanout.crowd.sessions),
             "tick_gateway_connections_dropped": fanout.crowd.dropped,
-            "tick_gateway_connections_refused": self._hub.descriptors.refused,
+            "tick_gateway_connections_refused": fanout.crowd.refused,
             "tick_gateway_descriptors_limit": self._hub.descriptors.limit,
             "tick_gateway_flushes": fanout.flushes,
             "tick_gateway_views": fanout.crowd.views,

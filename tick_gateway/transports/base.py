@@ -85,17 +85,24 @@ def refusal(request: web.Request, hub: Hub, variant: Variant) -> Overloaded | No
     """Why no streaming connection more is taken; None: one is."""
     if hub.draining:
         return Overloaded()
-    if len(hub.fanout.crowd.sessions) >= hub.settings.max_connections:
-        hub.descriptors.refuse(f"there are {hub.settings.max_connections} (setting max_connections)")
+    crowd = hub.fanout.crowd
+    if len(crowd.sessions) >= hub.settings.max_connections:
+        crowd.refuse(f"there are {hub.settings.max_connections} (setting max_connections)")
         return Overloaded()
     if hub.descriptors.scarce(request.transport):
-        return hub.descriptors.refuse_one()
+        return no_descriptor(hub)
     try:
-        hub.fanout.crowd.check_views(variant)
+        crowd.check_views(variant)
     except TooManyViews as error:
-        hub.descriptors.refuse(f"they have {hub.settings.max_views} different views (setting max_views)")
+        crowd.refuse(f"they have {hub.settings.max_views} different views (setting max_views)")
         return error
     return None
+
+
+def no_descriptor(hub: Hub) -> Overloaded:
+    """Count a reader that is refused since descriptors are scarce; returns what it is told."""
+    hub.fanout.crowd.refuse(hub.descriptors.shortage)
+    return Overloaded("no file descriptor is left for another reader; come back later (ulimit -n of the gateway)")
 
 
 def live_coding(request: web.Request, hub: Hub) -> Coding | None:

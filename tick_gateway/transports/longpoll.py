@@ -13,7 +13,7 @@ from ..hub import Hub
 from ..params import Query
 from ..tick import Position
 from ..view import arrays
-from .base import Transport, check_run, query_of
+from .base import Transport, check_run, no_descriptor, query_of
 from .pull import BEYOND_TIP_SECONDS, Pulled, answer, pull
 
 
@@ -29,7 +29,7 @@ async def handle(request: web.Request, hub: Hub) -> web.StreamResponse:
     cursor, pulled = Cursor(query, oldest=True), Pulled()
     await pull(hub, cursor, query.view, limit, begun, pulled, first)
     if _waits(cursor, pulled) and query.timeout and hub.descriptors.scarce(request.transport):
-        raise hub.descriptors.refuse_one()  # who waits for a tick holds a connection, as a stream does
+        raise no_descriptor(hub)  # who waits for a tick holds a connection, as a stream does
     while _waits(cursor, pulled) and not hub.draining:
         until = stop if cursor.deadline is None else min(stop, begun + BEYOND_TIP_SECONDS)
         if (now := time.monotonic()) >= until:
