@@ -133,7 +133,9 @@ async def test_a_late_connection_that_does_not_read_is_dropped_soon(monkeypatch:
     async with House(small=True) as house:
         await house.publish_all(range(100), size=10_000)
         house.hub.descriptors.readers = 0
-        assert house._server is not None and (server := house._server._runner.server) is not None
+        assert house._server is not None
+        server = house._server._runner.server
+        assert server is not None
         with await asyncio.to_thread(Peer, house.port, receive_buffer=4096) as peer:
             peer.send(request("GET", "/range"))
             await house.until(lambda: house.asked == 1)

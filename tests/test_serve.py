@@ -17,7 +17,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
-from tests.process import GatewayProcess, Running, publish
+from tests.process import PATIENCE, GatewayProcess, Running, publish
 from tests.sockets import CLOSE, UPGRADE, Follower, Peer, ask, chunk, frame, request
 from tests.test_settings import KUBERNETES
 from tick_gateway import Gateway, GatewayError
@@ -252,6 +252,16 @@ def test_a_signal_drains(number: signal.Signals) -> None:
         for peer in [*peers.values(), stubborn, idle, half]:
             peer.close()
         follower.close()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGTERM")
+def test_more_of_sigterm_change_nothing() -> None:
+    """To the very end: also while Python itself ends."""
+    with GatewayProcess("serve") as gateway:
+        deadline = time.monotonic() + PATIENCE
+        while gateway.process.poll() is None and time.monotonic() < deadline:
+            gateway.process.terminate()
+        assert gateway.wait() == 0
 
 
 def stream_end(peer: Peer) -> bytes:

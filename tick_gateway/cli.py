@@ -161,11 +161,14 @@ async def _run(gateway: Gateway, sock: socket.socket, source: Source | None) -> 
 
 def _stop_on_signals(stop: asyncio.Event, seconds: float) -> None:
     """SIGTERM and SIGINT stop the gateway. Another SIGINT is the system's to deal with, and ends the process at once,
-    whatever it does; history is as sound as after any other crash. Another SIGTERM changes nothing."""
+    whatever it does; history is as sound as after any other crash. Another SIGTERM changes nothing, to the process's
+    very end: the loop would give the signal back to the system when it is closed."""
     loop = asyncio.get_running_loop()
 
     def drain() -> None:
         stop.set()
+        if loop.remove_signal_handler(signal.SIGTERM):
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
         if loop.remove_signal_handler(signal.SIGINT):  # it is the first one
             signal.signal(signal.SIGINT, signal.SIG_DFL)
             _say(f"stopping: readers get their last ticks, for {seconds:g} s at the most; Ctrl-C again ends it at once")

@@ -2,8 +2,8 @@
 
 Event loops accept whatever has come, until no descriptor is left: asyncio a whole backlog at once, uvloop to cut the
 next ones off. Here, some are accepted a turn, and none while only those are free that are kept for files; who comes
-then waits in the system's backlog. Connections that came late are answered and closed; one that asks for nothing, or does
-not read what it asked for, is closed soon.
+then waits in the system's backlog. Connections that came late are answered and closed; one that asks for nothing, or
+does not read what it asked for, is closed soon.
 """
 
 from __future__ import annotations
