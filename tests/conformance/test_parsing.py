@@ -143,6 +143,24 @@ async def test_what_contradicts_is_refused(ready: House, path: str) -> None:
         assert (query, response.status, body["error"], body["parameter"]) == (query, 400, error, parameter)
 
 
+@pytest.mark.parametrize("path", ["/", "/segments", *PATHS])
+@pytest.mark.parametrize("form", ["csv", "arrow"])
+async def test_a_table_is_refused_where_there_is_none(ready: House, path: str, form: str) -> None:
+    """Beside every other parameter, and in every way to ask: nobody waits for a table that does not come."""
+    others = [f"{name}={quote(values[0])}" for name, values in GOOD.items() if name != "format"]
+    for query in ("", *others, "limit=2&tail=1", "run=A&timeout=0", "t0=1&t1=3"):
+        response = await ready.ask(f"{path}?{query}&format={form}".replace("?&", "?"))
+        if path == "/range":
+            await _close(response, response.status if form == "arrow" or response.status == 404 else 200)
+            continue
+        body = json.loads(await response.read())
+        assert (query, response.status, body["parameter"]) == (query, 400, "format")
+        assert "json and ndjson are accepted" in body["message"]
+    for accept in ("text/event-stream", "application/json", "text/csv"):
+        if path not in ("/", "/range"):
+            assert (await ready.get(f"{path}?format={form}", Accept=accept)).status == 400
+
+
 @pytest.mark.parametrize("path", ["/sse", "/stream", "/ndjson", "/poll", "/incremental"])
 async def test_the_event_id_outranks_every_other_start(ready: House, path: str) -> None:
     for header, query in (

@@ -39,7 +39,7 @@ async def range_(request: web.Request, hub: Hub) -> web.StreamResponse:
 
 async def _range(request: web.Request, hub: Hub) -> web.StreamResponse:
     """Raises Vanished where ticks are gone that were there when the range was planned, and nothing was sent yet."""
-    query = query_of(request)
+    query = query_of(request, tables=True)
     hub.refresh()
     form = query.format or ("ndjson" if wants_ndjson(request, query, default=True) else "json")
     check(form)

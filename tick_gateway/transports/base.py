@@ -14,7 +14,7 @@ from typing import Final
 from aiohttp import web
 
 from ..accept import choose, reads_one_frame, refuses_plain
-from ..errors import GatewayError, NotAcceptable, Overloaded, TooManyViews
+from ..errors import GatewayError, NotAcceptable, Overloaded, ParameterError, TooManyViews
 from ..hub import Hub
 from ..params import Query, parse_query
 from ..reply import header_list
@@ -62,13 +62,20 @@ class Transport:
     refuses: tuple[type[GatewayError], ...] = ()
 
 
-def query_of(request: web.Request) -> Query:
+def query_of(request: web.Request, *, tables: bool = False) -> Query:
     """The request's parameters.
 
+    Args:
+        tables: the route gives ticks as tables, too. All others refuse these formats: who asks for a table and is given
+            something else, or waits for a stream's end, learns nothing.
+
     Raises:
-        ParameterError: see ``params.parse_query``.
+        ParameterError: see ``params.parse_query``; or the format is not for this route.
     """
-    return parse_query(request.query.items(), request.headers.get("Last-Event-ID"))
+    query = parse_query(request.query.items(), request.headers.get("Last-Event-ID"))
+    if query.format in ("csv", "arrow") and not tables:
+        raise ParameterError("format", f"{query.format} is for /range alone; here json and ndjson are accepted")
+    return query
 
 
 def check_run(hub: Hub, query: Query) -> None:

@@ -15,7 +15,6 @@ from urllib.parse import urlencode
 from aiohttp import web
 
 from ..cursor import Cursor, Item, Span
-from ..errors import ParameterError
 from ..hub import Hub
 from ..notices import End, Gap, Reset
 from ..params import EVENT_IDS, Query
@@ -214,12 +213,7 @@ def _cross(hub: Hub, cursor: Cursor, pulled: Pulled) -> None:
 def wants_ndjson(request: web.Request, query: Query, default: bool) -> bool:
     """Whether the body is NDJSON (else a JSON array): ``format``, else the first of the two that Accept names, else
     the default.
-
-    Raises:
-        ParameterError: another format was asked for.
     """
-    if query.format in ("csv", "arrow"):
-        raise ParameterError("format", f"{query.format} is for /range alone; here json and ndjson are accepted")
     if query.format is not None:
         return query.format == "ndjson"
     accept = header_list(request, "Accept").lower()
