@@ -78,7 +78,7 @@ class Script:
         found, damage = read_directory(self.directory)
         debt, more = Debt(), 0
         for stored in found:
-            recover(self.directory, stored, debt, writable=True)
+            recover(stored, debt, writable=True)
             run = Run(stored.id, stored.seq, stored.origin, stored.started)
             shelf, after = Shelf(run, stored.entries), -1
             have: dict[int, bytes] = {}

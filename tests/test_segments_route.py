@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-from collections.abc import AsyncIterator, Callable
+import threading
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ import pytest
 from tests import history_files
 from tests.clients import PATIENCE, ask
 from tests.served_history import Served, made
+from tick_gateway.history import blocks
+from tick_gateway.history.blocks import Entry, Page
 
 pytestmark = pytest.mark.usefixtures("patient")
 
@@ -59,7 +62,7 @@ async def test_ranges_of_bytes(scene: Served, asked: str, low: int, high: int | 
     end = begin + len(data[low:high]) - 1
     assert answer.headers["Content-Range"] == f"bytes {begin}-{end}/{len(data)}"
     tag = answer.headers["ETag"]
-    assert (await scene.get(target, Range=f"bytes={asked}", If_Range=tag)).status == 206
+    assert (await scene.get(target, Range=f"Bytes={asked}", If_Range=tag)).status == 206, "units have no case"
     whole = await scene.get(target, Range=f"bytes={asked}", If_Range='"other"')
     assert (whole.status, await whole.read()) == (200, data)
 
@@ -155,6 +158,28 @@ async def test_a_sealed_file_that_was_swapped(
     health = await ask(scene.port, "/healthz")
     assert health["status"] == "degraded" and any("cannot be given out" in told for told in health["damage"])
     assert (await scene.get("/segments/A/" + history_files.segments(path.parent.parent, "A")[0].name)).status == 200
+
+
+async def test_what_is_known_of_a_files_blocks_is_looked_at_by_threads_alone(
+    scene: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And once: of a file that was found to be sound, and has not changed, nothing is looked at again."""
+    looked: list[str] = []
+    entries = Page.entries
+
+    def look(page: Page) -> Sequence[Entry]:
+        looked.append(threading.current_thread().name)
+        return entries(page)
+
+    monkeypatch.setattr(blocks, "_unpacked", blocks._Unpacked())
+    monkeypatch.setattr(Page, "entries", look)
+    _, target = second(scene)
+    assert (await scene.get(target)).status == 200
+    assert looked and all(name.startswith("tick-gateway-work") for name in looked)
+    looked.clear()
+    assert (await scene.get(target, Range="bytes=0-9")).status == 206
+    assert (await scene.get("/segments")).status == 200
+    assert not looked
 
 
 async def test_a_true_copy_elsewhere_is_as_good(scene: Served, tmp_path: Path) -> None:

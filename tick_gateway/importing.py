@@ -235,7 +235,7 @@ def bring(
             debt = Debt()
             runs, _ = read_directory(data)
             for run in runs:
-                recover(data, run, debt, writable=True)
+                recover(run, debt, writable=True)
             if debt.trouble:
                 raise HistoryError(f"the history in {data} cannot be written: {debt.trouble}")
             runs = [run for run in runs if run.segments]

@@ -153,9 +153,9 @@ class Disk:
         self.left -= taken
         return taken
 
-    def _save_index(self, folder: Path, run: StoredRun) -> None:
+    def _save_index(self, run: StoredRun) -> None:
         self.take(1)
-        save_index(folder, run)
+        save_index(run)
 
     def _read_now(self, fd: int, buffers: Sequence[memoryview], offset: int) -> int:
         """The system holds some files in memory, and some not."""

@@ -124,7 +124,7 @@ def opened(directory: Path) -> Opened:
     runs, damage = read_directory(directory)
     debt = Debt()
     for run in runs:
-        recover(directory, run, debt, writable=True)
+        recover(run, debt, writable=True)
     assert not debt.trouble
     damage = [*damage, *debt.damage]
     ticks: dict[str, dict[int, bytes]] = {}

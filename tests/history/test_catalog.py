@@ -159,7 +159,7 @@ def test_with_an_index_no_foot_is_read(run: Writer, tmp_path: Path, monkeypatch:
     (run.folder / "index").unlink()
     assert read(tmp_path) == with_index, "the feet tell the same"
     (stored,), _ = read_directory(tmp_path)
-    save_index(run.folder, stored)
+    save_index(stored)
     assert read(tmp_path) == with_index
     monkeypatch.setattr(volume, "unpack_foot", None)
     assert read(tmp_path) == with_index

@@ -420,7 +420,7 @@ def test_where_deleted_blocks_ended_is_known_after_a_start(
         size = sum(path.stat().st_size for path in history_files.segments(tmp_path, "R")[3:])
         recorder = Recorder(tmp_path, Limits(retain_bytes=size + 1, **TIMELESS), opened(tmp_path).runs)
         if how != "retention":
-            monkeypatch.setattr("tick_gateway.history.recorder.save_index", lambda folder, run: None)
+            monkeypatch.setattr("tick_gateway.history.recorder.save_index", lambda run: None)
         recorder.maintain()
         recorder.close()
     for _ in range(2):  # the second start has what the first one saved
@@ -432,7 +432,7 @@ def test_where_deleted_blocks_ended_is_known_after_a_start(
         shelf = archive.shelf(run)
         assert [shelf.missing_before(shelf.entries[0], t) for t in (20, 24, 25, 29)] == [True, True, False, False]
         assert run.evicted == 25, "memory has all that is left"
-        save_index(tmp_path / "R", stored)
+        save_index(stored)
     (tmp_path / "R" / "index").unlink()
     (stored,) = opened(tmp_path).runs
     assert stored.edges == {}, "the feet do not say"

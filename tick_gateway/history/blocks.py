@@ -163,6 +163,11 @@ class Page:
         self._data = _pack(entries) if plain else b""
         self._verified = _verified(entries)
 
+    @property
+    def file(self) -> FileOf:
+        """What its file holds here."""
+        return FileOf(self.volume, self.first, self.last, self.ticks, 1)
+
     def passing(self, every: int) -> int | None:
         """See ``Entry.passing``."""
         if every == 1:
@@ -258,12 +263,17 @@ class _Bisect(Protocol):
 
 
 class FileOf(NamedTuple):
-    """What a file holds."""
+    """What a file holds; ``pages``: how many it has up to here."""
 
     volume: Volume
     first: int
     last: int
     ticks: int
+    pages: int = 0
+
+    def joined(self, more: FileOf) -> FileOf:
+        """With what follows in the same file."""
+        return self._replace(last=more.last, ticks=self.ticks + more.ticks, pages=self.pages + more.pages)
 
 
 class Blocks(MutableSequence[Entry]):
@@ -272,9 +282,11 @@ class Blocks(MutableSequence[Entry]):
     def __init__(self, entries: Iterable[Entry] = ()) -> None:
         self._pages: list[Page] = []
         self._starts: list[int] = []  # the number of each page's first block
+        self._files: list[FileOf] = []  # what the pages hold by files
         self._tail: list[Entry] = []
         if isinstance(entries, Blocks):  # pages never change, so two indexes may have the same
             self._pages, self._starts, self._tail = [*entries._pages], [*entries._starts], [*entries._tail]
+            self._files = [*entries._files]
         else:
             self._fill(entries)
 
@@ -370,13 +382,14 @@ class Blocks(MutableSequence[Entry]):
             self._fill(sorted(entries, key=_first))
 
     def _fill(self, entries: Iterable[Entry]) -> None:
-        self._pages, self._starts, self._tail = [], [], []
+        self._pages, self._starts, self._files, self._tail = [], [], [], []
         for entry in entries:
             self.append(entry)
 
     def _pack_tail(self) -> None:
         self._starts.append(self._packed)
         self._pages.append(Page(self._tail))
+        _note(self._files, self._pages[-1].file)
         self._tail = []
 
     def _number_from(self, number: int) -> None:
@@ -386,6 +399,9 @@ class Blocks(MutableSequence[Entry]):
         for page in self._pages[number:]:
             self._starts.append(start)
             start += page.blocks
+        self._files = []
+        for page in self._pages:
+            _note(self._files, page.file)
 
     @property
     def _packed(self) -> int:
@@ -436,33 +452,28 @@ class Blocks(MutableSequence[Entry]):
     @property
     def ticks(self) -> int:
         """How many there are in all blocks."""
-        return sum(page.ticks for page in self._pages) + sum(entry.count for entry in self._tail)
+        return sum(file.ticks for file in self._files) + sum(entry.count for entry in self._tail)
 
     @property
-    def files(self) -> Iterator[FileOf]:
+    def files(self) -> list[FileOf]:
         """What each file holds that has blocks, in order."""
-        found: FileOf | None = None
-        for volume, first, last, ticks in self._bounds():
-            if found is not None and found.volume is volume:
-                found = FileOf(volume, found.first, last, found.ticks + ticks)
-                continue
-            if found is not None:
-                yield found
-            found = FileOf(volume, first, last, ticks)
-        if found is not None:
-            yield found
-
-    def _bounds(self) -> Iterator[FileOf]:
-        for page in self._pages:
-            yield FileOf(page.volume, page.first, page.last, page.ticks)
+        found = [*self._files]
         for entry in self._tail:
-            yield FileOf(entry.volume, entry.first, entry.last, entry.count)
+            _note(found, FileOf(entry.volume, entry.first, entry.last, entry.count))
+        return found
 
     def of(self, volume: Volume) -> list[Entry]:
         """The blocks of one file."""
-        pages = [page for page in self._pages if page.volume is volume]
-        found = [entry for page in pages for entry in _unpacked.peek(page)]
-        return found + [entry for entry in self._tail if entry.volume is volume]
+        return self.later(volume)()
+
+    def later(self, volume: Volume) -> Callable[[], list[Entry]]:
+        """What gives the blocks that one file has now, on any thread: many take some milliseconds."""
+        tail, pages, at = [entry for entry in self._tail if entry.volume is volume], list[Page](), 0
+        for file in self._files:
+            if file.volume is volume:
+                pages += self._pages[at : at + file.pages]
+            at += file.pages
+        return lambda: [entry for page in pages for entry in _unpacked.peek(page)] + tail
 
     def drop(self, volume: Volume) -> None:
         """Take the blocks of one file away."""
@@ -517,6 +528,14 @@ class Blocks(MutableSequence[Entry]):
                     for page in self._pages)  # fmt: skip
         lists = sys.getsizeof(self._pages) + sys.getsizeof(self._starts) + sys.getsizeof(self._tail)
         return pages + lists + sum(map(sys.getsizeof, self._tail))
+
+
+def _note(files: list[FileOf], more: FileOf) -> None:
+    """Add what follows in the last file, or a file behind it."""
+    if files and files[-1].volume is more.volume:
+        files[-1] = files[-1].joined(more)
+    else:
+        files.append(more)
 
 
 def _first(one: Entry | Page) -> int:

@@ -98,8 +98,8 @@ def unpack_index(data: bytes) -> Index | None:
     return Index(**index, segments=segments, edges=edges)
 
 
-def save_index(folder: Path, run: StoredRun) -> None:
-    """Write a run's index.
+def save_index(run: StoredRun) -> None:
+    """Write the index of a run that has segments.
 
     Raises:
         OSError: it cannot be written.
@@ -117,9 +117,10 @@ def save_index(folder: Path, run: StoredRun) -> None:
         run.id, run.seq, run.started, run.origin, run.total, run.tip, run.ended, run.lost_tail, segments,
         tuple(sorted(run.edges.items())),
     )  # fmt: skip
-    temporary = folder / f"{INDEX}.new"
+    assert run.folder is not None, "its segments lie somewhere"
+    temporary = run.folder / f"{INDEX}.new"
     temporary.write_bytes(pack_index(index))
-    temporary.replace(folder / INDEX)
+    temporary.replace(run.folder / INDEX)
 
 
 def load_index(folder: Path) -> Index | None:

@@ -272,7 +272,7 @@ class Recorder:
 
     def _save_index(self, run: StoredRun) -> None:
         try:
-            save_index(run.folder or self._directory / run.id, run)
+            save_index(run)
         except OSError as error:  # a cache: where it does not fit the files, they are asked
             log.warning("history: the index of run %s cannot be saved: %s", run.id, error.strerror)
 

@@ -18,7 +18,6 @@ from __future__ import annotations
 import os
 from bisect import insort
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 from zlib import crc32
 
@@ -79,7 +78,7 @@ class Plan(NamedTuple):
     damage: str = ""
 
 
-def recover_tail(folder: Path, run: StoredRun, segment: Segment) -> Recovered:
+def recover_tail(run: StoredRun, segment: Segment) -> Recovered:
     """Close the block behind the last foot of a segment, if there is one, and add it to its run.
 
     Afterwards ``segment.size`` is the file's size, unless what is behind it is damaged.
@@ -88,41 +87,41 @@ def recover_tail(folder: Path, run: StoredRun, segment: Segment) -> Recovered:
         OSError: the files cannot be read or written; what they hold is as good as before.
         HistoryError: the journal is of a format that this program does not know.
     """
-    plan = _plan(folder, run, segment)
+    plan = _plan(run, segment)
     return _carry_out(run, segment, plan) if plan is not None else Recovered()
 
 
-def peek_tail(folder: Path, run: StoredRun, segment: Segment) -> Torn | None:
+def peek_tail(run: StoredRun, segment: Segment) -> Torn | None:
     """What ``recover_tail`` will bring back once the disk can be written to.
 
     Raises:
         OSError: the files cannot be read.
         HistoryError: as ``recover_tail``.
     """
-    plan = _plan(folder, run, segment)
+    plan = _plan(run, segment)
     if plan is None or not plan.rescued.ts:
         return None
     _introduce(run, plan.rescued)
     return Torn(plan.ordinal, Block(plan.rescued.lines, plan.rescued.ts, plan.rescued.ats))
 
 
-def is_open(folder: Path, run: StoredRun, segment: Segment) -> bool:
+def is_open(run: StoredRun, segment: Segment) -> bool:
     """Whether what is behind the last foot of a segment is no more than an open block, as a crash leaves it, or a copy
     that is made beside a gateway: ``recover_tail`` closes it, and nothing is damaged.
 
     Raises:
         OSError, HistoryError: as ``peek_tail``.
     """
-    plan = _plan(folder, run, segment)
+    plan = _plan(run, segment)
     return plan is None or (plan.keep is not None and plan.aside is None and not plan.damage)
 
 
 # ---- what is to be done ----
 
 
-def _plan(folder: Path, run: StoredRun, segment: Segment) -> Plan | None:
+def _plan(run: StoredRun, segment: Segment) -> Plan | None:
     """What is to be done about a segment's tail; None: it has none. What its journal says of the run is taken in."""
-    journal = read_journal(folder)
+    journal = read_journal(segment.path.parent)
     head = journal.head if journal is not None else None
     if journal is not None and head is not None:
         _learn(run, head, journal)

@@ -68,7 +68,7 @@ def _close_ends(folder: Path, run: StoredRun) -> Iterator[str]:
     for left in folder.glob("*.new"):  # by something that was interrupted
         left.unlink()
     for segment in run.segments:
-        recovered = recover_tail(folder, run, segment)
+        recovered = recover_tail(run, segment)
         if recovered != Recovered():
             entry = recovered.entry
             kept = f"ticks {entry.first} to {entry.last} kept, " if entry is not None else ""
@@ -207,7 +207,7 @@ def _mend_index(folder: Path, run: StoredRun) -> Iterator[str]:
         old = load_index(folder)
     except Damaged:
         old = None
-    save_index(folder, anew)
+    save_index(anew)
     with contextlib.suppress(Damaged):
         if load_index(folder) != old:
             yield f"{run.id}/index: was made anew"

@@ -10,7 +10,6 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
-from pathlib import Path
 from typing import Final
 
 from ..bus import TickBus
@@ -48,18 +47,18 @@ class Debt:
     torn: dict[str, Torn] = field(default_factory=dict)
     damage: list[str] = field(default_factory=list)
 
-    def owe(self, directory: Path, run: StoredRun, segment: Segment) -> None:
+    def owe(self, run: StoredRun, segment: Segment) -> None:
         """Leave a segment's end as it is, and learn what is in it.
 
         Raises:
             OSError: it cannot be read.
         """
         self.tails.append((run, segment))
-        torn = peek_tail(run.folder or directory / run.id, run, segment)
+        torn = peek_tail(run, segment)
         if torn is not None and segment is run.segments[-1]:
             self.torn[run.id] = torn
 
-    def pay(self, directory: Path, events: list[Event]) -> None:
+    def pay(self, events: list[Event]) -> None:
         """Recover what is owed; ``events`` are told of blocks that were closed.
 
         Raises:
@@ -67,13 +66,13 @@ class Debt:
         """
         while self.tails:
             run, segment = self.tails[0]
-            recovered = _recover(directory, run, segment)
+            recovered = _recover(run, segment)
             if recovered.entry is not None:
                 events.append(Closed(run.id, recovered.entry))
             del self.tails[0]
 
 
-def recover(directory: Path, run: StoredRun, debt: Debt, *, writable: bool) -> None:
+def recover(run: StoredRun, debt: Debt, *, writable: bool) -> None:
     """Close what a crash left open in a run's segments; what the disk does not let be closed is owed. Where the index
     did not say all of it, it is saved anew, so that the next start need not ask the feet again.
 
@@ -83,13 +82,13 @@ def recover(directory: Path, run: StoredRun, debt: Debt, *, writable: bool) -> N
     changed = False
     for segment in run.segments:
         if not writable:
-            debt.owe(directory, run, segment)
+            debt.owe(run, segment)
             continue
         try:
-            recovered = _recover(directory, run, segment)
+            recovered = _recover(run, segment)
         except OSError as error:
             debt.trouble = f"what a crash left cannot be closed: {error.strerror}"
-            debt.owe(directory, run, segment)
+            debt.owe(run, segment)
             continue
         changed = changed or recovered != Recovered()
         if recovered.damage:
@@ -105,12 +104,12 @@ def recover(directory: Path, run: StoredRun, debt: Debt, *, writable: bool) -> N
             run.segments.remove(segment)
     if changed or (writable and run.told_by_feet and run.segments):
         with contextlib.suppress(OSError):  # a cache: it is made anew at the next start
-            save_index(run.folder or directory / run.id, run)
+            save_index(run)
             run.told_by_feet = False
 
 
-def _recover(directory: Path, run: StoredRun, segment: Segment) -> Recovered:
-    recovered = recover_tail(run.folder or directory / run.id, run, segment)
+def _recover(run: StoredRun, segment: Segment) -> Recovered:
+    recovered = recover_tail(run, segment)
     if recovered.cut:
         log.warning("history: %s/%s: %d torn bytes were cut off", run.id, segment.name, recovered.cut)
     return recovered

@@ -132,7 +132,7 @@ class Rotation:
         Raises:
             OSError: it cannot be done yet.
         """
-        recovered = recover_tail(run.folder or self._directory / run.id, run, segment)
+        recovered = recover_tail(run, segment)
         if recovered.damage:
             log.error("history: %s/%s: %s", run.id, segment.name, recovered.damage)
         if recovered.entry is not None:

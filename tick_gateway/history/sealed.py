@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import IO, Final
 from zlib import crc32
 
@@ -22,11 +22,11 @@ from .volume import Segment, stamp_of
 _HEAD_BYTES: Final = 8  # of a foot, that tell its length
 
 
-def open_sealed(segment: Segment, run: str, entries: Iterable[Entry]) -> tuple[IO[bytes], int]:
+def open_sealed(segment: Segment, run: str, blocks: Callable[[], Iterable[Entry]]) -> tuple[IO[bytes], int]:
     """Open a sealed segment that is what was written, to be closed by the caller; returns also the CRC-32 of all of it.
 
     Args:
-        entries: its blocks.
+        blocks: gives its blocks, where they are needed.
 
     Raises:
         Damaged: something of it is not what was written.
@@ -43,7 +43,7 @@ def open_sealed(segment: Segment, run: str, entries: Iterable[Entry]) -> tuple[I
             raise Damaged(f"{segment.name} has {info.st_size} bytes, not {segment.size}")
         stamp = stamp_of(info)
         if segment.checked is None or segment.checked[0] != stamp:
-            crc = _check(fd, segment, run, {entry.offset: entry for entry in entries})
+            crc = _check(fd, segment, run, {entry.offset: entry for entry in blocks()})
             if stamp_of(os.fstat(fd)) != stamp:
                 raise Damaged(f"{segment.name} was changed while it was read")
             segment.checked = stamp, crc

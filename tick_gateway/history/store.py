@@ -93,7 +93,7 @@ class Store:
         try:
             runs, self.damage = read_directory(self.directory, progress)
             for run in runs:
-                recover(self.directory, run, self._debt, writable=self._lock is not None)
+                recover(run, self._debt, writable=self._lock is not None)
             self.damage += self._debt.damage
         except OSError as error:
             self.release()
@@ -141,4 +141,4 @@ class Store:
         """
         if self._lock is None:
             self._lock = self._take_lock()
-        self._debt.pay(self.directory, events)
+        self._debt.pay(events)

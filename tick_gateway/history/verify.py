@@ -128,7 +128,7 @@ def _check_run(folder: Path, report: Report, step: Callable[[int], None], *, liv
     report.remarks += _holes(run)
     for segment in run.segments:
         try:
-            _check_segment(folder, run, segment, report, live=live)
+            _check_segment(run, segment, report, live=live)
         except FileNotFoundError:
             if not live:
                 raise
@@ -140,7 +140,7 @@ def _check_run(folder: Path, report: Report, step: Callable[[int], None], *, liv
         report.findings += _check_journal(folder)
 
 
-def _check_segment(folder: Path, run: StoredRun, segment: Segment, report: Report, *, live: bool) -> None:
+def _check_segment(run: StoredRun, segment: Segment, report: Report, *, live: bool) -> None:
     place = f"{run.id}/{segment.name}"
     report.segments += 1
     entries = run.entries.of(segment)
@@ -155,13 +155,13 @@ def _check_segment(folder: Path, run: StoredRun, segment: Segment, report: Repor
     left = segment.path.stat().st_size - segment.size
     if left <= 0:
         return
-    torn = peek_tail(folder, run, segment)
+    torn = peek_tail(run, segment)
     count = len(torn.block.ts) if torn is not None else 0
     told = f"an open block with {count} ticks, {left} bytes from {segment.size} on"
     last = segment is run.segments[-1]
     if last and live:
         report.remarks.append(f"{place}: {told}")
-    elif last and not run.ended and is_open(folder, run, segment):
+    elif last and not run.ended and is_open(run, segment):
         report.remarks.append(f"{place}: {told}, which a gateway closes at its next start")
     else:
         report.findings.append(Finding(place, f"{told}, is not closed"))

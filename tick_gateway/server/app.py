@@ -20,8 +20,8 @@ from .about import ROUTES_KEY, TRANSPORTS_KEY
 from .bodies import Layouts
 from .connection import expect
 from .growing import STATES_KEY, States
-from .openapi import Route
 from .pulls import LAYOUTS_KEY
+from .route import Route
 from .routes import routes
 
 log = logging.getLogger("tick_gateway")

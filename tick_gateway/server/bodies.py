@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final, NamedTuple
 
 from aiohttp import web
@@ -26,7 +26,7 @@ _PORTION: Final = 128 << 10  # bytes that go to the transport at once
 _KEPT: Final = 64  # layouts
 _MARKS: Final = 1024  # places that one layout notes
 _BETWEEN: Final = 1 << 20  # bytes between two of them, where so many suffice
-_RANGE: Final = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.ASCII)
+_RANGE: Final = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.ASCII | re.IGNORECASE)
 
 
 class Layout(NamedTuple):
@@ -104,11 +104,48 @@ def begun(request: web.Request, size: int, headers: Mapping[str, str]) -> tuple[
     return response, part
 
 
+async def answer_part(
+    request: web.Request,
+    size: int,
+    headers: Mapping[str, str],
+    write: Callable[[web.StreamResponse, Bytes], Awaitable[None]],
+) -> web.StreamResponse:
+    """Answer with a body of known length, or with the part of it that is asked for (see ``begun``).
+
+    Args:
+        write: writes that part; where it raises Vanished, the connection is broken.
+    """
+    response, part = begun(request, size, headers)
+    if response.status == 416:
+        return response
+    return await answer(request, response, lambda: write(response, part))
+
+
+async def answer(
+    request: web.Request, response: web.StreamResponse, write: Callable[[], Awaitable[None]]
+) -> web.StreamResponse:
+    """Send an answer's head, and the body that ``write`` writes where there is one.
+
+    Where that raises Vanished, the connection is broken: a clean end would make what was sent look whole.
+    """
+    await response.prepare(request)
+    if request.method == "HEAD":
+        return response
+    try:
+        await write()
+    except Vanished:
+        if request.transport is not None:
+            request.transport.abort()
+        raise ConnectionResetError from None
+    await response.write_eof()
+    return response
+
+
 def _asked(request: web.Request, size: int, tag: str) -> Bytes | None:
     """The part of a body that a request asks for; None: all of it. One that begins behind the end has nothing in it."""
     condition = request.headers.get("If-Range")
     found = _RANGE.fullmatch(request.headers.get("Range", "").replace(" ", ""))
-    if request.method != "GET" or found is None or found[0] == "bytes=-" or condition not in (None, tag):
+    if request.method != "GET" or found is None or not (found[1] or found[2]) or condition not in (None, tag):
         return None
     if not found[1]:
         return Bytes(max(size - int(found[2]), 0), size)

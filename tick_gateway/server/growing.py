@@ -17,7 +17,8 @@ from aiohttp import web
 from ..hub import Hub
 from ..params import Query
 from ..ring import Batch, Run
-from .bodies import Body, Bytes, Layout, begun, measure, send_part
+from ..transports.pull import gap_header
+from .bodies import Body, Bytes, Layout, answer_part, measure, send_part
 from .ranges import Range, Vanished
 
 _STATES: Final = 8  # of files that are kept
@@ -79,13 +80,14 @@ async def growing(
         if request.method == "HEAD" or "Range" in request.headers:
             states.keep(request, state)
     headers = {"Content-Type": "application/zstd", "Cache-Control": "no-store", "ETag": state.tag}
-    response, part = begun(request, state.layout.size + len(state.frame), headers)
-    if response.status == 416:
-        return response
-    await response.prepare(request)
-    if request.method != "HEAD":
-        await _send(request, hub, response, state, part)
-    return response
+    if state.closed.gaps:
+        headers["Tick-Gap"] = gap_header(state.closed.gaps)
+    size = state.layout.size + len(state.frame)
+
+    async def write(response: web.StreamResponse, part: Bytes) -> None:
+        await _write(Body(response, hub.workers), state, part)
+
+    return await answer_part(request, size, headers, write)
 
 
 async def _take(hub: Hub, run: Run, closed: tuple[int, int], opened: Sequence[Batch]) -> State:
@@ -100,16 +102,9 @@ async def _take(hub: Hub, run: Run, closed: tuple[int, int], opened: Sequence[Ba
     return State(time.monotonic(), f'"{layout.size}-{end}"', wanted, layout, frame)
 
 
-async def _send(request: web.Request, hub: Hub, response: web.StreamResponse, state: State, part: Bytes) -> None:
+async def _write(body: Body, state: State, part: Bytes) -> None:
     size = state.layout.size
-    try:
-        if part.begin < size:
-            closed = Bytes(part.begin, min(part.end, size))
-            await send_part(Body(response, hub.workers), state.closed, state.layout, closed)
-    except Vanished:
-        if request.transport is not None:
-            request.transport.abort()  # half sent: a clean end would make the answer look whole
-        raise ConnectionResetError from None
+    if part.begin < size:
+        await send_part(body, state.closed, state.layout, Bytes(part.begin, min(part.end, size)))
     if part.end > size:
-        await response.write(state.frame[max(part.begin - size, 0) : part.end - size])
-    await response.write_eof()
+        await body.write(state.frame[max(part.begin - size, 0) : part.end - size])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
@@ -16,11 +15,12 @@ from ..params import Query, whole
 from ..reply import header_list
 from ..ring import Batch, Run
 from ..tick import Position, Tick
+from ..transports import pull
 from ..transports.base import first_frame_only, pull_coding, query_of
-from ..transports.pull import PULL_HEADERS, answer, gap_header, wants_ndjson
+from ..transports.pull import PULL_HEADERS, gap_header, wants_ndjson
 from ..waiting import batches_of, until_done
 from ..wire.compression import Coding
-from .bodies import IMMUTABLE, Body, Layout, Layouts, begun, send, send_part
+from .bodies import IMMUTABLE, Body, Bytes, Layout, Layouts, answer, answer_part, send, send_part
 from .ranges import MEDIA_TYPES, Range, Vanished, learn, lower_bound
 from .tables import TABLES, check, empty
 
@@ -70,7 +70,8 @@ async def _range(request: web.Request, hub: Hub) -> web.StreamResponse:
             layout = await request.app[LAYOUTS_KEY].get(headers["ETag"], wanted)
             return await _of_known_length(request, hub, wanted, layout, headers)
     await learn(wanted)
-    return await _respond(request, hub, web.StreamResponse(headers=headers), lambda body: send(body, wanted), coding)
+    response = web.StreamResponse(headers=headers)
+    return await answer(request, response, lambda: send(Body(response, hub.workers, coding), wanted))
 
 
 async def _of_known_length(
@@ -81,34 +82,13 @@ async def _of_known_length(
     if wanted.zstd:
         response = web.StreamResponse(headers=headers)
         response.content_length = layout.size
-        return await _respond(request, hub, response, lambda body: send(body, wanted))
-    response, part = begun(request, layout.size, headers)
-    if response.status == 416:
-        return response
-    if response.status == 200:
-        return await _respond(request, hub, response, lambda body: send(body, wanted))
-    return await _respond(request, hub, response, lambda body: send_part(body, wanted, layout, part))
+        return await answer(request, response, lambda: send(Body(response, hub.workers), wanted))
 
+    async def write(response: web.StreamResponse, part: Bytes) -> None:
+        body = Body(response, hub.workers)
+        await (send(body, wanted) if part == (0, layout.size) else send_part(body, wanted, layout, part))
 
-async def _respond(
-    request: web.Request,
-    hub: Hub,
-    response: web.StreamResponse,
-    write: Callable[[Body], Awaitable[None]],
-    coding: Coding | None = None,
-) -> web.StreamResponse:
-    """Send the head, and the body where there is one."""
-    await response.prepare(request)
-    if request.method == "HEAD":
-        return response
-    try:
-        await write(Body(response, hub.workers, coding))
-    except Vanished:
-        if request.transport is not None:
-            request.transport.abort()  # half sent: a clean end would make the answer look whole
-        raise ConnectionResetError from None
-    await response.write_eof()
-    return response
+    return await answer_part(request, layout.size, headers, write)
 
 
 def _run_name(query: Query) -> str | None:
@@ -214,7 +194,7 @@ async def _one(
     request: web.Request, hub: Hub, run: Run, one: Tick, query: Query, headers: dict[str, str]
 ) -> web.StreamResponse:
     view = query.view._replace(every=1, batch=0)
-    return await answer(
+    return await pull.answer(
         request,
         hub,
         ("tick", run.id, run.started, one.t, view),

@@ -23,10 +23,10 @@ from ..errors import (
 )
 from ..sources import http, websocket
 from ..transports import TRANSPORTS, sse
-from ..transports.base import Transport
+from ..transports.base import Handler, Transport
 from . import about, page, pulls, segments
-from .openapi import Route
 from .ranges import MEDIA_TYPES
+from .route import Route
 
 _READ: Final = (ParameterError, NotFound)
 _FULL: Final = (*_READ, Overloaded, TooManyViews)
@@ -65,35 +65,29 @@ def _of_transport(t: Transport) -> Route:
     )
 
 
+def _of_a_stream(path: str, handler: Handler, name: str, summary: str, media_type: str, schema: str = "") -> Route:
+    """One that chooses between transports by what a request accepts."""
+    return Route(
+        "GET", path, handler, name, summary, reads="sse", media_type=media_type, schema=schema, statuses=(200, 204),
+        refuses=_FULL, takes=("Last-Event-ID",), headers=("Tick-Run",), stream=True,
+    )  # fmt: skip
+
+
 _FIXED: Final = (
-    Route(
-        "GET",
+    _of_a_stream(
         "/",
         page.root,
         "root",
         "a page for browsers, this service's description for JSON, else the NDJSON stream",
-        reads="sse",
-        media_type=f"text/html, application/json, application/x-ndjson, {_SSE_TYPE}",
-        schema="Service",
-        statuses=(200, 204),
-        refuses=_FULL,
-        takes=("Last-Event-ID",),
-        headers=("Tick-Run",),
-        stream=True,
+        f"text/html, application/json, application/x-ndjson, {_SSE_TYPE}",
+        "Service",
     ),
-    Route(
-        "GET",
+    _of_a_stream(
         "/stream",
         page.stream,
         "stream",
         "SSE where Accept names text/event-stream, else NDJSON",
-        reads="sse",
-        media_type=f"application/x-ndjson, {_SSE_TYPE}",
-        statuses=(200, 204),
-        refuses=_FULL,
-        takes=("Last-Event-ID",),
-        headers=("Tick-Run",),
-        stream=True,
+        f"application/x-ndjson, {_SSE_TYPE}",
     ),
     Route(
         "GET",
@@ -174,7 +168,7 @@ _FIXED: Final = (
         statuses=(200, 206, 304, 416),
         refuses=(*_READ, Damaged),
         takes=("If-None-Match", "Range"),
-        headers=("ETag",),
+        headers=("Tick-Gap", "ETag"),
     ),
     Route("GET", "/healthz", about.healthz, "healthz", "whether the gateway works", schema="Health"),
     Route(

@@ -22,8 +22,9 @@ from ..hub import Hub
 from ..reply import header_list, json_reply
 from ..ring import Batch, Run
 from ..transports.base import check_plain, check_run, query_of
-from .bodies import IMMUTABLE, Bytes, begun
+from .bodies import IMMUTABLE, Bytes, answer_part
 from .growing import growing
+from .ranges import Vanished
 
 _CHUNK_BYTES: Final = 256 * 1024
 
@@ -111,8 +112,7 @@ async def segment(request: web.Request, hub: Hub) -> web.StreamResponse:
 async def _open(hub: Hub, run: str, segment: Segment) -> tuple[IO[bytes], int]:
     """The file, all of it checked, and its CRC."""
     archive = hub.feed.archive
-    shelf = archive.shelves.get(run)
-    blocks = shelf.entries.of(segment) if shelf is not None else []
+    blocks = archive.shelves[run].entries.later(segment)
     try:
         return await hub.workers.run(open_sealed, segment, run, blocks)
     except (Damaged, OSError) as error:
@@ -127,24 +127,19 @@ async def _send(request: web.Request, hub: Hub, file: IO[bytes], size: int, tag:
     headers = {"Content-Type": "application/zstd", "Cache-Control": IMMUTABLE, "ETag": f'"{tag}"'}
     if names_tag(header_list(request, "If-None-Match"), tag):
         return web.Response(status=304, headers=headers)
-    response, part = begun(request, size, headers)
-    if response.status == 416:
-        return response
-    await response.prepare(request)
-    if request.method != "HEAD":
-        await _copy(request, hub, response, file, part)
-    return response
+
+    async def write(response: web.StreamResponse, part: Bytes) -> None:
+        await _copy(hub, response, file, part)
+
+    return await answer_part(request, size, headers, write)
 
 
-async def _copy(request: web.Request, hub: Hub, response: web.StreamResponse, file: IO[bytes], part: Bytes) -> None:
+async def _copy(hub: Hub, response: web.StreamResponse, file: IO[bytes], part: Bytes) -> None:
     fd = file.fileno()
     stamp = stamp_of(os.fstat(fd))
     for at in range(part.begin, part.end, _CHUNK_BYTES):
         wanted = min(_CHUNK_BYTES, part.end - at)
         data = await hub.workers.run(os.pread, fd, wanted, at)
         if len(data) != wanted or stamp_of(os.fstat(fd)) != stamp:  # it was written to since it was checked
-            if request.transport is not None:
-                request.transport.abort()
-            raise ConnectionResetError
+            raise Vanished
         await response.write(data)
-    await response.write_eof()
