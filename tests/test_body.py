@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Callable, Sequence
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import cycle
 
 import pytest
 import zstandard
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from tick_gateway.errors import BodyError, Malformed, TooBig
+from tick_gateway.errors import BodyError, Malformed, TickError, TooBig
+from tick_gateway.sources import body as body_module
 from tick_gateway.sources.body import Line, Lines, Records, values
+from tick_gateway.sources.decode import Broken, decoder
 from tick_gateway.tick import parse
 
 MAX_LINE = 64
@@ -78,7 +82,7 @@ def test_an_unfinished_line_is_not_kept_beyond_the_bound() -> None:
     lines = Lines(1000)
     for _ in range(1000):
         assert lines.feed(b"x" * 999) == []
-    assert sum(map(len, lines._parts)) == 1001
+    assert len(bytes(lines._unfinished)) == 1001
     (line,) = lines.feed(b"\n")
     with pytest.raises(TooBig):
         parse(line.data, 998)  # the gateway's bound for lines leaves room for CR LF
@@ -234,26 +238,125 @@ def test_lines_are_given_out_as_soon_as_they_are_whole(media_type: str) -> None:
     assert list(records.end()) == []
 
 
+MARKED = ["\ufeff", " " * 7, "\n", "\r\n", "NaN", "[", '{"t":1}', '{"t":', "]", ",", "\x0b" * 6, "7" * 7, "e", "1"]
+bodies = st.lists(st.text(alphabet='{}[],:"t1 \n\ufeff', max_size=12) | st.sampled_from(MARKED), max_size=12).map(
+    lambda parts: "".join(parts).encode()
+)
+
+
+def outcome(media_type: str, max_line: int, max_body: int, pieces: Iterable[bytes]) -> tuple[list[str], str]:
+    """What becomes of a body's records, each with its number and in words, and of the body."""
+    records, found = Records(media_type, max_line, max_body), list[str]()
+
+    def take(lines: Iterable[Line]) -> None:
+        for number, line in lines:
+            try:
+                found.append(f"{number}: {parse(line, max_line - 2)}")
+            except TickError as error:
+                found.append(f"{number}: {error}")
+
+    try:
+        for piece in pieces:
+            take(records.feed(piece))
+        take(records.end())
+    except BodyError as error:
+        return found, str(error)
+    return found, ""
+
+
+def cut(data: bytes, sizes: Iterable[int]) -> list[bytes]:
+    """Data in pieces of these sizes, again and again."""
+    pieces, at = list[bytes](), 0
+    for size in cycle(sizes):
+        if at >= len(data):
+            return pieces
+        pieces.append(data[at : at + size])
+        at += size
+    return pieces
+
+
+sizes_of_pieces = st.lists(st.integers(1, 30), min_size=1, max_size=8)
+
+
+@settings(max_examples=400)
 @given(
     st.sampled_from([NDJSON, JSON, NONE, FORM]),
-    st.lists(st.text(alphabet='{}[],:"t1 \n\ufeff', max_size=12).map(str.encode), max_size=8),
+    st.sampled_from([(3, 1000), (9, 1000), (40, 1000), (12, 30), (40, 16)]),
+    bodies,
+    sizes_of_pieces,
 )
-@example(JSON, [b'{"t": [11111111111,', b"1111111111111111111111111111]}\n", b"{}"])
-@example(NONE, [b"1" * 40 + b",", b"1" * 40, b"\n2"])
-def test_the_form_does_not_depend_on_the_pieces(media_type: str, pieces: list[bytes]) -> None:
-    def outcome(parts: list[bytes]) -> tuple[list[Line], bool]:
-        records, found = Records(media_type, 40, 1000), list[Line]()
-        try:
-            for part in parts:
-                found += records.feed(part)
-            found += list(records.end())
-        except BodyError:
-            return found, True
-        # A record that is too long may come out whole, where it was JSON: it is refused in either form.
-        return [Line(line.number, line.data[:41]) for line in found], False
+@example(JSON, (3, 1000), b"\nNaN\n", [1])
+@example(JSON, (40, 1000), b'{"t": [11111111111,1111111111111111111111111111]}\n{}', [19, 30])
+@example(NONE, (40, 1000), b"1" * 40 + b"," + b"1" * 40 + b"\n2", [30, 11])
+@example(NONE, (9, 1000), b" " * 10 + b'\n[{"t":1}]', [4])  # the form is told, or is not, by white space alone
+@example(NDJSON, (9, 1000), b'{"t":1}\n' + b" " * 12 + b"x\n", [1])
+@example(NDJSON, (9, 1000), b'{"t":1}' + b" " * 12 + b'{"t":2}\n', [1])
+@example(NDJSON, (9, 1000), b"\x0b" * 12 + b"x\n", [1])
+@example(NONE, (40, 16), b'{"t":1,"x":2222222222}\n', [1])
+@example(FORM, (40, 16), b'{"t":1,"x":2222222222}\n', [1])
+def test_what_becomes_of_a_body_does_not_depend_on_the_pieces(
+    media_type: str, limits: tuple[int, int], body: bytes, sizes: list[int]
+) -> None:
+    whole = outcome(media_type, *limits, [body])
+    assert outcome(media_type, *limits, bytewise(body)) == whole
+    assert outcome(media_type, *limits, cut(body, sizes)) == whole
 
-    whole = b"".join(pieces)
-    assert outcome(bytewise(whole)) == outcome(pieces) == outcome([whole])
+
+@settings(max_examples=200)
+@given(
+    st.sampled_from(["gzip", "zstd"]),
+    st.sampled_from([NDJSON, JSON, NONE, FORM]),
+    bodies,
+    st.lists(st.integers(1, 30), min_size=1, max_size=4),
+    sizes_of_pieces,
+    st.integers(0, 1 << 16) | st.none(),
+)
+def test_nor_in_a_coding_on_the_pieces_of_that(
+    coding: str, media_type: str, body: bytes, flushes: list[int], sizes: list[int], flip: int | None
+) -> None:
+    packed = bytearray(compressed(coding, cut(body, flushes)))
+    if flip is not None:
+        packed[flip % len(packed)] ^= 1 << flip % 8
+
+    def told(pieces: list[bytes]) -> tuple[tuple[list[str], str], str]:
+        decoding, fault = decoder([coding]), ""
+
+        def steps() -> Iterator[bytes]:
+            nonlocal fault
+            try:
+                for piece in pieces:
+                    yield from decoding.feed(piece)
+                decoding.end()
+            except Broken as error:
+                fault = str(error)
+
+        return outcome(media_type, 40, 1000, steps()), fault
+
+    whole = told([bytes(packed)])
+    assert told(bytewise(bytes(packed))) == whole
+    assert told(cut(bytes(packed), sizes)) == whole
+
+
+def compressed(coding: str, pieces: list[bytes]) -> bytes:
+    """Pieces in a coding, each of them flushed."""
+    if coding == "gzip":
+        member = zlib.compressobj(wbits=31)
+        return b"".join(member.compress(piece) + member.flush(zlib.Z_SYNC_FLUSH) for piece in pieces) + member.flush()
+    packer = zstandard.ZstdCompressor(write_checksum=True).compressobj()
+    flush = zstandard.COMPRESSOBJ_FLUSH_BLOCK
+    return b"".join(packer.compress(piece) + packer.flush(flush) for piece in pieces) + packer.flush()
+
+
+def test_a_long_line_of_white_space_hides_nothing() -> None:
+    """What stands behind it is part of the line, whose beginning alone would be a tick."""
+    gap = b" " * 500
+    for pieces in ([whole := b'{"t":1}' + gap + b'{"t":2}\n'], bytewise(whole)):
+        ((number, line),) = split(pieces)
+        assert number == 1
+        with pytest.raises(TooBig):
+            parse(line, MAX_LINE - 2)
+    for pieces in ([whole := gap + b'{"t":1}' + gap + b"\n"], bytewise(whole)):
+        assert [(number, line.strip()) for number, line in split(pieces)] == [(1, b'{"t":1}')]
 
 
 @pytest.mark.parametrize("media_type", [NDJSON, JSON, NONE, FORM])
@@ -326,3 +429,26 @@ def test_white_space_without_end_is_not_kept() -> None:
         records.feed(b" " * 100)
     assert records.feed(b'\n{"t":1}\n') == [(2, b'{"t":1}')]
     assert sum(map(len, records._parts)) <= 200
+
+
+@pytest.mark.parametrize("lead", [b"", MARK])
+@pytest.mark.parametrize("media_type", [NDJSON, JSON, NONE, FORM])
+def test_white_space_without_end_is_looked_at_once(
+    monkeypatch: pytest.MonkeyPatch, media_type: str, lead: bytes
+) -> None:
+    """However many pieces it comes in: what was looked at before is not looked at again with each of them."""
+    looked = 0
+    really = body_module._without_mark
+
+    def counting(data: bytes) -> bytes:
+        nonlocal looked
+        looked += len(data)
+        return really(data)
+
+    monkeypatch.setattr(body_module, "_without_mark", counting)
+    records = Records(media_type, 1 << 20, 1 << 20)
+    count = 2000
+    for piece in [lead, *[b" \n"] * count, b'{"t"', *[b" "] * count, b":1}\n"]:
+        records.feed(piece)
+    # Once as it came, once more when the form is told.
+    assert looked <= 2 * (len(lead) + 2 * count + 100) + count + (len(lead) + 1) * count

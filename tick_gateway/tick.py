@@ -19,6 +19,7 @@ from .errors import Malformed, TooBig
 
 MAX_T: Final = 2**53 - 1  # the largest integer that every JSON reader keeps exactly (RFC 8259, section 6)
 MAX_NESTING: Final = 512
+WHITE_SPACE: Final = b" \t\r\n"  # as JSON has it
 RUN_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _INTEGER: Final = re.compile(r"-1|0|[1-9][0-9]{0,15}")
 _STRING: Final = re.compile(rb'"(?:[^"\\]|\\.)*"')
@@ -86,6 +87,51 @@ def escape_line_ends(data: bytes) -> bytes:
     return _LINE_ENDS.sub(lambda found: b"\\u%04x" % ord(found[0].decode()), data)
 
 
+def shorten(line: bytes, limit: int, *, ended: bool = True) -> bytes:
+    """A line's first ``limit`` bytes and, where there is one, the next that is no white space, so that ``parse`` sees
+    whether it is too long: behind much white space there may be more. White space around the line does not count; where
+    a line has not ``ended``, more may follow what it ends with."""
+    line = line.strip(WHITE_SPACE) if ended else line.lstrip(WHITE_SPACE)
+    return line[:limit] + line[limit:].lstrip(WHITE_SPACE)[:1] if len(line) > limit else line
+
+
+class Unfinished:
+    """A line that comes in pieces. Of one that is longer than ``limit`` so much is kept as ``shorten`` leaves of it.
+
+    Attributes:
+        size: bytes that came, those that were not kept among them.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.size = 0
+        self._limit = limit
+        self._parts: list[bytes] = []
+        self._kept = 0
+
+    def add(self, part: bytes) -> None:
+        self.size += len(part)
+        if self._kept > self._limit:  # it is known to be too long
+            return
+        if self._kept == self._limit and self._parts[0][0] not in WHITE_SPACE:
+            part = part.lstrip(WHITE_SPACE)[:1]
+        if part:
+            self._parts.append(part)
+            self._kept += len(part)
+        if self._kept > self._limit:
+            kept = shorten(b"".join(self._parts), self._limit, ended=False)
+            self._parts, self._kept = [kept] if kept else [], len(kept)
+
+    def end(self) -> bytes:
+        """What there is of it; the next part begins another line."""
+        parts, size = self._parts, self.size
+        self._parts, self._kept, self.size = [], 0, 0
+        line = parts[0] if len(parts) == 1 else b"".join(parts)
+        return line if size <= self._limit else shorten(line, self._limit)
+
+    def __bytes__(self) -> bytes:
+        return b"".join(self._parts)
+
+
 def parse(data: bytes, max_tick: int) -> tuple[int, bytes]:
     """Check published bytes and return the tick's ``t`` and the bytes to deliver.
 
@@ -98,13 +144,13 @@ def parse(data: bytes, max_tick: int) -> tuple[int, bytes]:
             allows and readers do not take), no object, nested deeper than 512, or ``t`` is not an integer literal with
             0 <= t < 2^53.
     """
-    data = data.strip(b" \t\r\n")
+    data = data.strip(WHITE_SPACE)
     if len(data) > max_tick:
         raise TooBig(len(data), max_tick)
     try:
         record = orjson.loads(data)
     except orjson.JSONDecodeError as error:
-        if data.startswith(BOM) and not (rest := data[len(BOM) :].lstrip(b" \t\r\n")).startswith(BOM):
+        if data.startswith(BOM) and not (rest := data[len(BOM) :].lstrip(WHITE_SPACE)).startswith(BOM):
             return parse(rest, max_tick)
         if "depth" in error.msg or "ecursion" in error.msg:
             raise Malformed(f"the tick is nested deeper than {MAX_NESTING}") from None

@@ -19,7 +19,7 @@ from typing import Any, Final, NamedTuple
 from zlib import crc32
 
 from ..errors import TickError
-from ..tick import parse
+from ..tick import Unfinished, parse
 from .content import Content, Replaced, stem_of
 from .frames import Cut
 from .waymarks import Waymarks
@@ -35,7 +35,7 @@ class Lines(NamedTuple):
 
     Attributes:
         begin: where in the content the first of them begins.
-        lines: without their ends; one that is too long is cut.
+        lines: without their ends; one that is too long is cut (see ``tick.shorten``).
         beyond: bytes of the first one that were cut off.
         number: how many lines come before them.
         read: bytes of the file that were read for them, from and to.
@@ -105,8 +105,7 @@ class File:
         self._content: Content | None = None
         self._taken = 0  # bytes of the file that were read for what was taken
         self._ready: list[bytes] = []
-        self._carry: list[bytes] = []  # of the line that is not whole
-        self._carried = 0  # its bytes, those that were not kept counted
+        self._carry = Unfinished(max_line + _SLACK)  # the line that is not whole
         self._beyond = 0
         self._given = 0  # bytes of content that were read
         self._crc_read = 0  # of all that was read
@@ -192,8 +191,8 @@ class File:
 
     def take_last(self) -> Lines | None:
         """What is behind the last whole line, where that is a tick whose line was never ended."""
-        line = b"".join(self._carry)
-        if len(line) != self._carried or self._carry_refuted:
+        line = bytes(self._carry)
+        if len(line) != self._carry.size or self._carry_refuted:
             return None
         try:
             parse(line, self._max_line)
@@ -203,7 +202,7 @@ class File:
         self.head = self.head or hashlib.sha256(line).hexdigest()[:16]
         self.offset += len(line)
         self.number += 1
-        self._carry, self._carried = [], 0
+        self._carry.end()
         self.crc = self._crc_read
         return Lines(begin, [line], 0, number, (self._taken, self._taken))
 
@@ -261,7 +260,8 @@ class File:
             self._seen = self._content.seen
             self._content.close()
         self._content = None
-        self._ready, self._carry, self._carried, self._beyond = [], [], 0, 0
+        self._ready, self._beyond = [], 0
+        self._carry.end()
         self._refuted.clear()
         self._carry_refuted = False
         self.waymarks.cut(self.offset)
@@ -274,16 +274,16 @@ class File:
             self._refute(lines, len(data), content.refuted)
         self._given += len(data)
         if lines:
-            self._keep(lines[0])
-            lines[0] = b"".join(self._carry)
-            self._beyond = self._carried - len(lines[0])
-            self._carry, self._carried = [], 0
+            self._carry.add(lines[0])
+            size = self._carry.size
+            lines[0] = self._carry.end()
+            self._beyond = size - len(lines[0])
             self._ready = lines
             self._crc_ready = crc32(memoryview(data)[: len(data) - len(last)], self._crc_read)
             self._crc_read = crc32(last, self._crc_ready)
         else:
             self._crc_read = crc32(last, self._crc_read)
-        self._keep(last)
+        self._carry.add(last)
 
     def _refute(self, lines: list[bytes], size: int, refuted: Iterable[tuple[int, int]]) -> None:
         """Mark those of the next lines, from what was carried on, that lie in refuted content."""
@@ -296,12 +296,6 @@ class File:
             begin = end
         carried = self._carry_refuted and not lines
         self._carry_refuted = carried or any(first < stop and last > begin for first, last in some)
-
-    def _keep(self, part: bytes) -> None:
-        room = self._max_line + _SLACK - self._carried
-        if part and room > 0:
-            self._carry.append(part[:room])
-        self._carried += len(part)
 
     def _keep_boundary(self, content: Content) -> None:
         at, given = content.boundary
@@ -332,7 +326,7 @@ class File:
     @property
     def torn(self) -> bool:
         """Whether its last line is not whole."""
-        return self._carried > 0
+        return self._carry.size > 0
 
     def _tell_faults(self, content: Content) -> None:
         """Take in what of a file cannot be read, and say so; once a file."""
@@ -356,8 +350,8 @@ class File:
             return
         self.left, self.why = self._content.left
         self.stuck = bool(self._content.problem)
-        if self._carried and not self._ready:
-            self.left += self._carried
+        if self._carry.size and not self._ready:
+            self.left += self._carry.size
             self.why = self.why or "its last line is not whole"
 
     @property

@@ -88,9 +88,9 @@ class Runs:
         stretches: list[Stretch] = []
         current: Stretch | None = None
         tip, newest, limit = self.tip, self._newest, self._max_tick
-        end = found.begin + found.beyond
+        end, beyond = found.begin, found.beyond
         for index, line in enumerate(found.lines):
-            begin, end = end, end + len(line) + 1
+            begin, end, beyond = end, end + len(line) + beyond + 1, 0
             if index in found.refuted:
                 current, self._apart = None, True
                 continue

@@ -17,10 +17,9 @@ from typing import Final, NamedTuple
 
 from ..diagnosis import BOM, foreign, web_form
 from ..errors import BodyError
-from ..tick import MAX_NESTING
+from ..tick import MAX_NESTING, WHITE_SPACE, Unfinished, shorten
 
 EMPTY: Final = "the body is empty; accepted: NDJSON, a JSON object or a JSON array"
-_SPACES: Final = b" \t\r\n"
 _SPACE: Final = re.compile(r"[ \t\r\n]*")
 _JOINED: Final = re.compile(rb"\}[ \t\r]*\{")  # objects side by side; or text in a string
 _LINES: Final = ("ndjson", "jsonl", "jsonlines")  # how the names of NDJSON's media types end
@@ -36,54 +35,48 @@ class Line(NamedTuple):
 
 
 class Lines:
-    """Splits NDJSON. ``max_line`` bounds what is kept of an unfinished line, in bytes.
+    """Splits NDJSON. ``max_line`` bounds what is kept of an unfinished line, in bytes; white space around it does not
+    count.
 
-    A longer line is given out as its first ``max_line`` + 1 bytes, so that whoever takes it sees that it is too long;
-    the rest of it, to its newline, is dropped. What comes out does not depend on how the bytes came in.
+    A longer line is given out as ``max_line`` + 1 bytes (see ``tick.shorten``), so that whoever takes it sees that it is
+    too long; the rest of it, to its newline, is dropped. What comes out does not depend on how the bytes came in.
     """
 
     def __init__(self, max_line: int) -> None:
         self._max_line = max_line
-        self._parts: list[bytes] = []  # of the unfinished line
-        self._size = 0  # what it has so far, and what of it was dropped
+        self._unfinished = Unfinished(max_line)
         self._number = 0  # lines that are finished
 
     def feed(self, data: bytes) -> list[Line]:
         """The lines that are complete now; blank ones are counted and left out."""
         blank = 0
-        if data.isspace() and (count := len(data) - len(data.translate(None, b"\n"))) > 2:
+        if _is_blank(data) and (count := len(data) - len(data.translate(None, b"\n"))) > 2:
             # Blank lines may come without end, and compressed in no time: a million of them is no list.
             data, blank = data[: data.index(b"\n") + 1] + data[data.rindex(b"\n") :], count - 2
         lines = data.split(b"\n")
-        self._keep(lines[0])
+        self._unfinished.add(lines[0])
         if len(lines) == 1:
             return []
-        lines[0] = self._join()
+        lines[0] = self._unfinished.end()
         last = lines.pop()
         limit, found, number = self._max_line, [], self._number
         for line in lines:
             number += 1
-            if line and not line.isspace():
-                found.append(Line(number, line if len(line) <= limit else line[: limit + 1]))
+            if not _is_blank(line):
+                found.append(Line(number, line if len(line) <= limit else shorten(line, limit)))
         self._number = number + blank
-        self._keep(last)
+        self._unfinished.add(last)
         return found
 
     def end(self) -> list[Line]:
         """The last line, where no newline ended it."""
-        line = self._join()
+        line = self._unfinished.end()
         self._number += 1
-        return [Line(self._number, line)] if line and not line.isspace() else []
+        return [] if _is_blank(line) else [Line(self._number, line)]
 
-    def _keep(self, part: bytes) -> None:
-        room = self._max_line + 1 - self._size
-        if part and room > 0:
-            self._parts.append(part[:room])
-        self._size += len(part)
 
-    def _join(self) -> bytes:
-        parts, self._parts, self._size = self._parts, [], 0
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+def _is_blank(line: bytes) -> bool:
+    return not line or (line.isspace() and not line.strip(WHITE_SPACE))  # isspace looks no further than it has to
 
 
 class Records:
@@ -109,6 +102,7 @@ class Records:
         self._head = b""  # the first four bytes
         self._lead = b""  # what came before it, without white space: nothing, or some of the mark
         self._begun = b""  # the first byte that is no white space and of no byte order mark
+        self._before = 0  # bytes that came before that
 
     def feed(self, data: bytes) -> list[Line]:
         """The records that are complete now.
@@ -127,7 +121,7 @@ class Records:
         if not self._decided and self._decide(data) and self._lines is not None:
             held, self._parts = b"".join(self._parts), []
             return self._lines.feed(held)
-        if self._size > self._max_body:
+        if self._size > self._max_body and (self._decided or self._is_form):
             problem = f"the JSON has more than {self._max_body} bytes (setting max_body); NDJSON may be of any length"
             cure = " (curl: --data-binary leaves its lines whole)" if self._is_form else ""
             raise BodyError(problem + cure, 413, "too_big")
@@ -147,31 +141,42 @@ class Records:
             yield from self._lines.end()
 
     def _decide(self, data: bytes) -> bool:
-        """Tell the form by the first line, if it is there or too long; returns whether it could be told."""
+        """Tell the form by the first line, if it is there or too long; returns whether it could be told. What is told
+        depends on the body alone, not on the pieces in which it comes."""
         if not self._begun:
             # White space may come without end, in small pieces: each is looked at once.
-            lead = (self._lead + data).lstrip(_SPACES)
+            lead = (self._lead + data).lstrip(WHITE_SPACE)
             data = _without_mark(lead)
             self._lead, self._begun = lead[: len(BOM)], data[:1]
-        if self._begun != b"[" and b"\n" not in data and (self._is_form or self._size <= self._max_line):
-            return False
-        line, newline, _ = _without_mark(b"".join(self._parts)).partition(b"\n")
-        if self._begun == b"[":
-            whole = True
-        elif not newline or len(line) > self._max_line:
+            self._before = self._size - len(lead if len(lead) < len(BOM) else data)
+        if not self._is_form and self._before > self._max_line:
             whole = self._declared_json
+        elif self._begun == b"[":
+            whole = True
+        elif not self._begun or not self._shows_line(data):
+            return False
         else:
-            whole = not _is_value(line) if self._declared_json else line.rstrip().endswith(_OPENERS)
+            line, newline, _ = _without_mark(b"".join(self._parts)).partition(b"\n")
+            if not newline or len(line) > self._max_line:
+                whole = self._declared_json
+            else:
+                whole = not _is_value(line) if self._declared_json else line.rstrip().endswith(_OPENERS)
         if whole:
             self._lines = None
         self._decided = True
         return True
 
+    def _shows_line(self, data: bytes) -> bool:
+        """Whether the first line has come, by the newest piece: to its end, or as much as a line may have."""
+        if self._is_form:
+            return b"\n" in data[: max(len(data) - max(self._size - self._max_body, 0), 0)]
+        return b"\n" in data or self._size - self._before > self._max_line
+
 
 def _without_mark(data: bytes) -> bytes:
     """Text without white space and a byte order mark before it; empty where it may still become one."""
-    data = data.lstrip(_SPACES)
-    return data.removeprefix(BOM).lstrip(_SPACES) if len(data) >= len(BOM) or not BOM.startswith(data) else b""
+    data = data.lstrip(WHITE_SPACE)
+    return data.removeprefix(BOM).lstrip(WHITE_SPACE) if len(data) >= len(BOM) or not BOM.startswith(data) else b""
 
 
 def _is_value(line: bytes) -> bool:
