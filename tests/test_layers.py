@@ -18,7 +18,7 @@ import tick_gateway
 ROOT = Path(tick_gateway.__file__).parent
 
 LAYERS = """
-errors  diagnosis  tls
+errors  diagnosis  tls  large
 tick  forms  settings  throttled
 record  ring  projection  accept  bar  reply  flags
 view

@@ -9,11 +9,11 @@ Pure: no I/O, no clock (callers pass ``at``), no asyncio.
 from __future__ import annotations
 
 import re
-from itertools import accumulate
 from typing import Final, NamedTuple
 
 import orjson
 
+from . import large
 from .diagnosis import BOM, diagnose
 from .errors import Malformed, TooBig
 
@@ -22,15 +22,12 @@ MAX_NESTING: Final = 512
 WHITE_SPACE: Final = b" \t\r\n"  # as JSON has it
 RUN_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _INTEGER: Final = re.compile(r"-1|0|[1-9][0-9]{0,15}")
-_STRING: Final = re.compile(rb'"(?:[^"\\]|\\.)*"')
 _HINTS: Final[dict[type, str]] = {
     list: "; several ticks come one by one, or as a body of application/json",
     str: "; was it encoded twice?",
 }
 _LINE_BREAKS: Final = bytes.maketrans(b"\r\n", b"  ")
-_LINE_ENDS: Final = re.compile(rb"\xc2\x85|\xe2\x80[\xa8\xa9]")
-_NOT_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
-_STEP: Final = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
+_LINE_ENDS: Final = tuple((char.encode(), b"\\u%04x" % ord(char)) for char in "\x85\u2028\u2029")
 
 
 class Tick(NamedTuple):
@@ -75,8 +72,7 @@ def nesting(data: bytes) -> int:
     """How deep arrays and objects lie in each other in valid JSON."""
     if data.count(b"[") + data.count(b"{") <= MAX_NESTING:  # nearly always: too few brackets to be too deep
         return 0
-    brackets = _STRING.sub(b"", data).translate(None, _NOT_BRACKETS)
-    return max(accumulate(map(_STEP.__getitem__, brackets)), default=0)
+    return large.depth_of(data)
 
 
 def escape_line_ends(data: bytes) -> bytes:
@@ -84,7 +80,9 @@ def escape_line_ends(data: bytes) -> bytes:
     them for ends of lines (``str.splitlines``, Node's readline, Java)."""
     if data.isascii() or not (b"\xe2\x80" in data or b"\xc2\x85" in data):
         return data
-    return _LINE_ENDS.sub(lambda found: b"\\u%04x" % ord(found[0].decode()), data)
+    for char, escape in _LINE_ENDS:
+        data = data.replace(char, escape)
+    return data
 
 
 def shorten(line: bytes, limit: int, *, ended: bool = True) -> bytes:
@@ -148,7 +146,10 @@ def parse(data: bytes, max_tick: int) -> tuple[int, bytes]:
     if len(data) > max_tick:
         raise TooBig(len(data), max_tick)
     try:
-        record = orjson.loads(data)
+        if large.has_many_values(data):
+            record, depth = large.loads(data)
+        else:
+            record, depth = orjson.loads(data), -1
     except orjson.JSONDecodeError as error:
         if data.startswith(BOM) and not (rest := data[len(BOM) :].lstrip(WHITE_SPACE)).startswith(BOM):
             return parse(rest, max_tick)
@@ -164,7 +165,7 @@ def parse(data: bytes, max_tick: int) -> tuple[int, bytes]:
         raise Malformed(f"t must be an integer literal with 0 <= t < 2^53, this is {_kind(t)}")
     if not 0 <= t <= MAX_T:
         raise Malformed(f"t must be 0 <= t < 2^53, this is {t}", t)
-    if nesting(data) > MAX_NESTING:
+    if (depth if depth >= 0 else nesting(data)) > MAX_NESTING:
         raise Malformed(f"the tick is nested deeper than {MAX_NESTING}", t)
     if b"\n" in data or b"\r" in data:
         data = data.translate(_LINE_BREAKS)  # raw ones stand only between tokens: inside a string they are no JSON

@@ -10,18 +10,22 @@ Pure: no I/O, no asyncio.
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from ..diagnosis import BOM, foreign, web_form
 from ..errors import BodyError
+from ..large import parts
 from ..tick import MAX_NESTING, WHITE_SPACE, Unfinished, shorten
 
 EMPTY: Final = "the body is empty; accepted: NDJSON, a JSON object or a JSON array"
 _SPACE: Final = re.compile(r"[ \t\r\n]*")
 _JOINED: Final = re.compile(rb"\}[ \t\r]*\{")  # objects side by side; or text in a string
+_WINDOW_BYTES: Final = 256 * 1024  # of JSON that is looked at together
+_HINT_BYTES: Final = 4096
 _LINES: Final = ("ndjson", "jsonl", "jsonlines")  # how the names of NDJSON's media types end
 _FORM: Final = "application/x-www-form-urlencoded"  # what curl says that it sends, unless it is told otherwise
 _OPENERS: Final = (b"{", b"[", b",", b":")  # how no line of NDJSON ends, but the first of a pretty-printed object does
@@ -38,8 +42,8 @@ class Lines:
     """Splits NDJSON. ``max_line`` bounds what is kept of an unfinished line, in bytes; white space around it does not
     count.
 
-    A longer line is given out as ``max_line`` + 1 bytes (see ``tick.shorten``), so that whoever takes it sees that it is
-    too long; the rest of it, to its newline, is dropped. What comes out does not depend on how the bytes came in.
+    A longer line is given out as ``max_line`` + 1 bytes (see ``tick.shorten``), so that whoever takes it sees that it
+    is too long; the rest of it, to its newline, is dropped. What comes out does not depend on how the bytes came in.
     """
 
     def __init__(self, max_line: int) -> None:
@@ -181,9 +185,10 @@ def _without_mark(data: bytes) -> bytes:
 
 def _is_value(line: bytes) -> bool:
     try:
-        text = line.decode()
-        return _space(text, _scan(text, 0)) == len(text)
-    except (UnicodeDecodeError, BodyError):
+        text = _Text(line)
+        text.value()
+        return not text.next()
+    except BodyError:
         return False
 
 
@@ -192,9 +197,12 @@ def _is_row(data: bytes) -> bool:
     if not _JOINED.search(data):
         return False
     try:
-        text = _without_mark(data).decode()
-        return text.startswith("{") and text.startswith("{", _space(text, _scan(text, 0)))
-    except (UnicodeDecodeError, BodyError):
+        text = _Text(_without_mark(data))
+        if text.next() != "{":
+            return False
+        text.value()
+        return text.next() == "{"
+    except BodyError:
         return False
 
 
@@ -204,63 +212,158 @@ def values(data: bytes) -> Iterator[Line]:
     Raises:
         BodyError: the body is not UTF-8 or not JSON; the records before the fault have been given.
     """
-    try:
-        text = data.decode()
-    except UnicodeDecodeError as error:
-        raise BodyError(f"the body is not UTF-8: {error.reason} at byte {error.start}") from None
-    at = _space(text, 0)
-    if text.startswith("\ufeff", at):
-        at = _space(text, at + 1)
-    if at == len(text):
+    text = _Text(data)
+    if text.next() == "\ufeff":
+        text.step()
+    if not (first := text.next()):
         raise BodyError(EMPTY)
-    if text[at] == "[":
-        at = yield from _elements(text, at + 1)
-        if at < len(text):
-            raise BodyError(f"the body is not valid JSON: something follows the array, at character {at}")
+    if first == "[":
+        text.step()
+        yield from _elements(text)
+        if text.next():
+            raise BodyError(f"the body is not valid JSON: something follows the array, at character {text.at}")
         return
     number = 0
-    while at < len(text):
+    while text.next():
         number += 1
-        end = _scan(text, at)
-        yield Line(number, text[at:end].encode())
-        at = _space(text, end)
+        yield Line(number, text.value())
 
 
-def _elements(text: str, at: int) -> Generator[Line, None, int]:
-    """The elements of an array that begins before ``at``; returns where its end is, and what space follows."""
-    at = _space(text, at)
-    if text[at : at + 1] == "]":
-        return _space(text, at + 1)
+def _elements(text: _Text) -> Iterator[Line]:
+    """The elements of an array that was begun; what follows it is left."""
+    if text.next() == "]":
+        text.step()
+        return
     number = 0
     while True:
         number += 1
-        end = _scan(text, at)
-        yield Line(number, text[at:end].encode())
-        at = _space(text, end)
-        separator = text[at : at + 1]
-        at = _space(text, at + 1)
+        yield Line(number, text.value())
+        separator = text.next()
+        text.step()
         if separator == "]":
-            return at
+            return
         if separator != ",":
-            raise BodyError(f"the body is not valid JSON: the array has no comma or end before character {at}")
+            text.next()
+            raise BodyError(f"the body is not valid JSON: the array has no comma or end before character {text.at}")
 
 
-def _scan(text: str, at: int) -> int:
-    """The end of the value that begins at ``at``."""
-    try:
-        _, end = _DECODER.raw_decode(text, at)
-    except RecursionError:
-        raise BodyError(f"a record is nested deeper than {MAX_NESTING}; it begins at character {at}") from None
-    except ValueError as error:
-        hint = web_form(text)
-        raise BodyError(f"the body is not valid JSON: {error}{hint and '; '}{hint}") from None
-    return end
+class _Text:
+    """JSON of any size, value by value. Text is made of some of it at a time, and little of what is in a value is kept
+    while its end is looked for.
+
+    Raises:
+        BodyError: it is not UTF-8.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._begin = self._end = 0  # where the window lies in the data, in bytes
+        self._chars = 0  # before it
+        self._window = ""
+        self._at = 0  # in it
+        if not data.isascii():
+            _check_utf8(data)
+        self._move()
+
+    @property
+    def at(self) -> int:
+        """The character at which it stands."""
+        return self._chars + self._at
+
+    def next(self) -> str:
+        """The next character that is no white space; empty: there is none."""
+        while True:
+            match = _SPACE.match(self._window, self._at)
+            self._at = match.end() if match else self._at
+            if self._at < len(self._window) or self._last:
+                return self._window[self._at : self._at + 1]
+            self._move()
+
+    def step(self) -> None:
+        """Pass over that character, if there is one."""
+        self._at += self._at < len(self._window)
+
+    def value(self) -> bytes:
+        """The value that begins here.
+
+        Raises:
+            BodyError: there is none.
+        """
+        self.next()
+        while True:
+            try:
+                _, end = _DECODER.raw_decode(self._window, self._at)
+                if end + len("e+") < len(self._window) or self._last:  # a number may be cut within its exponent
+                    found = self._window[self._at : end].encode()
+                    self._at = end
+                    return found
+            except RecursionError:
+                raise BodyError(self._too_deep()) from None
+            except ValueError as error:
+                if self._last:
+                    assert isinstance(error, json.JSONDecodeError)
+                    raise self._fault(error.msg, self._place(error.pos)) from None
+            if not self._at:
+                return self._large()
+            self._move()
+
+    @property
+    def _last(self) -> bool:
+        """Whether nothing lies behind the window."""
+        return self._end == len(self._data)
+
+    def _place(self, at: int) -> int:
+        """The byte in the data at which a character of the window begins."""
+        return self._begin + len(self._window[:at].encode())
+
+    def _move(self, begin: int | None = None) -> None:
+        """Let the window begin here, or at a byte."""
+        before, self._begin = self._begin, self._place(self._at) if begin is None else begin
+        self._chars += len(self._data[before : self._begin].decode())
+        piece = self._data[self._begin : self._begin + _WINDOW_BYTES]
+        self._window, size = codecs.utf_8_decode(piece, "strict", False)
+        self._end, self._at = self._begin + size, 0
+
+    def _large(self) -> bytes:
+        """The value at which the window begins, which is larger."""
+        begin = self._begin
+        for part in parts(self._data, begin):
+            before = len(part.before)
+            text = (part.before + self._data[part.begin : part.end]).decode()
+            try:
+                _, end = _DECODER.raw_decode(text + part.behind.decode())
+            except RecursionError:
+                raise BodyError(self._too_deep()) from None
+            except ValueError as error:
+                assert isinstance(error, json.JSONDecodeError)
+                place = part.begin + len(text[before : error.pos].encode()) + min(error.pos - before, 0)
+                raise self._fault(error.msg, place) from None
+            if end <= len(text):
+                stop = part.begin + len(text[before:end].encode())
+                self._move(stop)
+                return self._data[begin:stop]
+        raise AssertionError("the last part ends where the data does")
+
+    def _too_deep(self) -> str:
+        return f"a record is nested deeper than {MAX_NESTING}; it begins at character {self.at}"
+
+    def _fault(self, problem: str, place: int) -> BodyError:
+        """What is wrong at a byte, in the words of ``json``."""
+        data = self._data
+        line, column = data.count(b"\n", 0, place) + 1, len(data[data.rfind(b"\n", 0, place) + 1 : place].decode()) + 1
+        at = f"line {line} column {column} (char {len(data[:place].decode())})"
+        hint = web_form(data[:_HINT_BYTES].decode(errors="ignore"))
+        return BodyError(f"the body is not valid JSON: {problem}: {at}{hint and '; '}{hint}")
 
 
-def _space(text: str, at: int) -> int:
-    """The first character at or after ``at`` that is no white space."""
-    match = _SPACE.match(text, at)
-    return match.end() if match else at
+def _check_utf8(data: bytes) -> None:
+    at = 0
+    while at < len(data):
+        final = at + _WINDOW_BYTES >= len(data)
+        try:
+            at += codecs.utf_8_decode(data[at : at + _WINDOW_BYTES], "strict", final)[1]
+        except UnicodeDecodeError as error:
+            raise BodyError(f"the body is not UTF-8: {error.reason} at byte {at + error.start}") from None
 
 
 _DECODER: Final = json.JSONDecoder(parse_int=len, parse_float=len)  # nobody asks what the numbers are

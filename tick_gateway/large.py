@@ -1,0 +1,151 @@
+"""Large JSON, parsed in parts of bounded size: a parser makes hundreds of megabytes of objects of eight of ``{}``.
+
+A part ends behind a comma. What is open there is opened before the next part, and closed behind this one, by members
+that a parser takes for granted, with an element on the other side of each comma:
+
+    {"t":1,"a":[{"b":2,   "c":3},   {"b":4}]}
+    {"t":1,"a":[{"b":2,"":0}]}
+               {"":[{"":0,"c":3},0]}
+                         {"":[0,{"b":4}]}
+
+So the parser takes all parts if and only if it takes the whole: between a comma and what follows it, all that counts is
+what is open. Which bytes are within strings is told as any parser does where the JSON is valid; where it is not, the
+first part that is wrong says so.
+
+Pure: bytes in, bytes out. Whether bytes are JSON is for the parser to say.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from itertools import accumulate
+from typing import Any, Final, NamedTuple
+
+import orjson
+
+MANY_BYTES: Final = 256 * 1024  # up to which anything is parsed as a whole
+_MANY_VALUES: Final = 1 << 16  # the same
+_PART_BYTES: Final = 64 * 1024  # of a part, but for a longer string in it
+_STRING: Final = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
+STRINGS: Final = re.compile(_STRING, re.DOTALL)
+_TO_COMMA: Final = re.compile(rb'(?:[^",]++|%b)*+,' % _STRING, re.DOTALL)
+_TO_LAST_COMMA: Final = re.compile(rb'(?:(?:[^",]++|%b)*+,)++' % _STRING, re.DOTALL)
+_NOT_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
+_STEP: Final = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
+_OPENERS: Final = b"[{"
+_ARRAY: Final = ord("[")
+_OPENED: Final = (b'{"":', b"[")  # an object, an array, with more to come in it
+_DEEPEST: Final = 1024  # that orjson goes
+_SHALLOW: Final = 512  # up to here nobody asks how deep exactly
+_ROUNDS: Final = 8  # of taking out brackets that close at once, before they are looked at one by one
+
+
+class Part(NamedTuple):
+    """Data from ``begin`` to before ``end``, and what makes JSON of it; the brackets in it that are in no string, and
+    how many are open before it."""
+
+    before: bytes
+    begin: int
+    end: int
+    behind: bytes
+    brackets: bytes
+    opened: int
+
+    @property
+    def depth(self) -> int:
+        """How deep valid JSON goes; up to ``_SHALLOW``, that it goes no deeper."""
+        rest, rounds = _closed(self.brackets)
+        most = self.opened + rounds + rest.count(b"[") + rest.count(b"{")
+        return most if most <= _SHALLOW else self.opened + _depth(self.brackets)
+
+
+def has_many_values(data: bytes) -> bool:
+    """Whether what a parser makes of it may fill the memory."""
+    if len(data) <= MANY_BYTES:
+        return False
+    return data.count(b",") + data.count(b"[") + data.count(b"{") > _MANY_VALUES
+
+
+def depth_of(data: bytes) -> int:
+    """How deep arrays and objects lie in each other in valid JSON."""
+    return _depth(STRINGS.sub(b"", data).translate(None, _NOT_BRACKETS))
+
+
+def _depth(brackets: bytes) -> int:
+    return max(accumulate(map(_STEP.__getitem__, brackets)), default=0)
+
+
+def parts(data: bytes, at: int = 0) -> Iterator[Part]:
+    """All of the JSON value that begins at ``at``, and of what is behind it."""
+    opened = bytearray()  # the brackets that are open
+    begin = at
+    while True:
+        found = _TO_LAST_COMMA.match(data, begin, begin + _PART_BYTES) or _TO_COMMA.match(data, begin)
+        end = found.end() if found else len(data)
+        piece = data[begin:end]
+        brackets = (STRINGS.sub(b"", piece) if b'"' in piece else piece).translate(None, _NOT_BRACKETS)
+        before, count = _before(opened), len(opened)
+        if found:
+            _follow(opened, brackets)
+        yield Part(before, begin, end, _behind(opened) if found else b"", brackets, count)
+        if not found:
+            return
+        begin = end
+
+
+def _follow(opened: bytearray, brackets: bytes) -> None:
+    """What is open behind brackets."""
+    for bracket in _closed(brackets)[0]:
+        if bracket in _OPENERS:
+            opened.append(bracket)
+        elif opened:
+            opened.pop()
+        if not opened or len(opened) > _DEEPEST:  # the value is over, or no parser goes so deep
+            return
+
+
+def _closed(brackets: bytes) -> tuple[bytes, int]:
+    """Brackets without those that close at once, and the same again; what is left, and how much less deep it may be."""
+    rounds = 0
+    while rounds < _ROUNDS and (rest := brackets.replace(b"[]", b"").replace(b"{}", b"")) != brackets:
+        brackets, rounds = rest, rounds + 2  # `{[]}` may go at once
+    return brackets, rounds
+
+
+def _before(opened: bytearray) -> bytes:
+    if not opened:
+        return b""
+    return b"".join([_OPENED[one == _ARRAY] for one in opened]) + b"0,"
+
+
+def _behind(opened: bytearray) -> bytes:
+    if not opened:
+        return b""
+    last = b"0" if opened[-1] == _ARRAY else b'"":0'
+    return last + bytes(opened[::-1]).translate(bytes.maketrans(_OPENERS, b"]}"))
+
+
+def loads(data: bytes) -> tuple[Any, int]:
+    """What ``orjson.loads`` says of JSON with many values, and how deep it goes (see ``Part.depth``).
+
+    Of an object its last member ``t`` is given, if it has one, in which much may be missing; of an array nothing.
+
+    Raises:
+        orjson.JSONDecodeError: as ``orjson.loads``, but for the order in which faults are found.
+    """
+    record: Any = None
+    depth = 0
+    for part in parts(data):
+        try:
+            found = orjson.loads(part.before + data[part.begin : part.end] + part.behind)
+        except orjson.JSONDecodeError as error:
+            text = data.decode(errors="replace")
+            at = len(data[: part.begin].decode(errors="replace")) + error.pos - len(part.before)
+            raise orjson.JSONDecodeError(error.msg, text, min(at, len(text))) from None
+        depth = max(depth, part.depth)
+        if record is None:
+            record = {} if isinstance(found, dict) else [] if isinstance(found, list) else found
+        if isinstance(found, dict) and "t" in found:
+            record["t"] = found["t"]
+    return record, depth
