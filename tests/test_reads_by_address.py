@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,9 @@ from tests.conformance.conftest import OpenHouse, open_house
 from tests.conformance.house import House
 from tests.conformance.raw import request
 from tick_gateway.params import Query
-from tick_gateway.server.ranges import Range, begin, parts
+from tick_gateway.server import bodies, ranges
+from tick_gateway.server.pulls import LAYOUTS_KEY
+from tick_gateway.server.ranges import Mark, Part, Range, begin, parts
 from tick_gateway.transports import incremental
 from tick_gateway.view import View
 
@@ -136,9 +138,9 @@ async def test_who_asks_for_bytes_in_another_way_gets_all_or_nothing(house: Hous
     target = "/range?run=A&t0=3&t1=80"
     whole = await house.get(target)
     tag, body = whole.headers["ETag"], await whole.read()
-    for ranges in ("bytes=", "bytes=-", "bytes=5-2", "bytes=0-1,5-9", "lines=0-1", "bytes=a-b"):
-        response = await house.get(target, Range=ranges)
-        assert (response.status, await response.read()) == (200, body), ranges
+    for asked in ("bytes=", "bytes=-", "bytes=5-2", "bytes=0-1,5-9", "lines=0-1", "bytes=a-b"):
+        response = await house.get(target, Range=asked)
+        assert (response.status, await response.read()) == (200, body), asked
     for condition, status in ((tag, 206), ('"other"', 200), ("Sat, 28 Nov 2026 08:00:00 GMT", 200)):
         response = await house.get(target, Range="bytes=1-2", If_Range=condition)
         assert response.status == status
@@ -163,6 +165,105 @@ async def test_a_long_view_is_not_made_twice_but_where_its_length_is_asked_for(
     assert int(head.headers["Content-Length"]) == len(body)
     again = await house.get(view)
     assert (int(again.headers["Content-Length"]), await again.read()) == (len(body), body)
+
+
+@pytest.mark.parametrize("query", ["fields=x", "format=json&batch=7", "format=csv", "stamp=1&limit=300"])
+async def test_what_is_made_for_a_range_is_made_once(house: House, monkeypatch: pytest.MonkeyPatch, query: str) -> None:
+    """Whoever asks for it, at the same time and later, for all of it, its length or parts."""
+    made: list[int] = []
+    for name in ("_rendered", "_tabulated"):
+        make = getattr(ranges, name)
+
+        def counted(wanted: Range, mark: Mark, make: Any = make) -> AsyncIterator[Part]:
+            made.append(mark.offset)
+            found: AsyncIterator[Part] = make(wanted, mark)
+            return found
+
+        monkeypatch.setattr(ranges, name, counted)
+    monkeypatch.setattr(bodies, "_CHUNK", 5000)
+    target = f"/range?run=A&t0=3&t1={COUNT - 100}&{query}"
+    bodies_ = [await one.read() for one in await asyncio.gather(*(house.get(target) for _ in range(5)))]
+    size = int((await house.get(target, method="HEAD")).headers["Content-Length"])
+    assert {len(body) for body in bodies_} == {size} and len(set(bodies_)) == 1
+    for first, last in ((0, 10), (4990, 5010), (size - 9000, size - 1)):
+        part = await house.get(target, Range=f"bytes={first}-{last}")
+        assert await part.read() == bodies_[0][first : last + 1]
+    assert made == [0]
+
+
+async def test_a_body_without_room_for_a_copy_is_made_again(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Copies stay within their bound; what has none, or lost it while it was sent, comes all the same."""
+    monkeypatch.setattr(bodies, "_CHUNK", 4000)
+    monkeypatch.setattr(bodies, "_COPIES", 8_000)
+    layouts = house.gateway.app[LAYOUTS_KEY]
+    expected: dict[str, bytes] = {}
+    for t0 in range(3, 500, 100):
+        target = f"/range?run=A&t0={t0}&t1=800&fields=x,name&format=json"
+        expected[target] = await (await house.get(target)).read()
+        assert [one["t"] for one in json.loads(expected[target])] == list(range(t0, 801))
+        kept = [layout.copy.bytes for layout in layouts._kept.values() if layout.copy is not None]
+        assert layouts.bytes == sum(kept) <= 8_000
+    assert 0 < len(kept) < len(expected)
+    for target, body in expected.items():
+        assert await (await house.get(target)).read() == body
+        assert await (await house.get(target, Range="bytes=7000-9999")).read() == body[7000:10000]
+    layout = next(layout for layout in layouts._kept.values() if layout.copy is not None)
+    assert layout.copy is not None
+    left = layouts.bytes - layout.copy.bytes
+    layouts._forget(layout)
+    assert layouts.bytes == left
+    monkeypatch.setattr(bodies, "_COPIES", 300)  # no room for any
+    body = await (await house.get("/range?run=A&t0=9&t1=800&fields=x&format=json")).read()
+    assert len(json.loads(body)) == 792 and layouts.bytes == left
+
+
+async def test_frames_of_a_block_that_is_closed_meanwhile_are_as_long_as_was_told(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await fill(house, range(COUNT, COUNT + 3))
+    last = COUNT + 2
+    target, count = f"/range?run=A&t0=3&t1={last}", COUNT + 3
+    shelf = house.hub.feed.archive.shelf(house.hub.bus.run("A"))
+    assert shelf.entries[-1].last < last, "it is in an open block"
+    for _ in range(2):
+        response = await house.get(target, Accept_Encoding="zstd")
+        body = await response.read()  # which reads as many bytes as were told
+        assert lines(body) == list(range(3, last + 1))
+        if shelf.entries[-1].last < last:
+            await fill(house, range(count, count + 300))
+    assert shelf.entries[-1].last >= last
+    # It is closed between the look at its length and its last byte.
+    await fill(house, range(count + 300, count + 303))
+    last = count + 302
+    wanted = Range(house.hub.feed, house.hub.fanout.encoder, shelf.run, Query(t1=last), 2, zstd=True, form="ndjson")
+    assert not wanted.settled
+    layout = await bodies.measure(wanted)
+    await fill(house, range(count + 303, count + 700))
+    assert shelf.entries[-1].last >= last and wanted.settled
+    found = b"".join([bytes(part.data or b"") async for part in parts(wanted, begin(wanted))])
+    assert len(found) == layout.size
+    assert lines(zstandard.ZstdDecompressor().stream_reader(found, read_across_frames=True).read())[-1] == last
+
+
+async def test_a_body_that_is_not_as_long_as_was_told_breaks_off(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Be it longer or shorter: a client must not take it for whole."""
+    measured = bodies.measure
+
+    async def wrong(wanted: Range, copying: Any = None) -> bodies.Layout:
+        layout = await measured(wanted, copying)
+        layout.size += change
+        return layout
+
+    monkeypatch.setattr(bodies, "measure", wrong)
+    for change in (-1, 1):
+        for query, coding in (("", "zstd"), ("", ""), ("&fields=x", "")):
+            t0 = 3 + change
+            response = await house.get(f"/range?run=A&t0={t0}&t1=700{query}", Accept_Encoding=coding)
+            if change < 0 and not coding:  # a part of it, as long as was told
+                await response.read()
+                continue
+            with pytest.raises((asyncio.IncompleteReadError, ConnectionError, AssertionError)):
+                await response.read()
 
 
 async def test_frames_tell_their_length_and_give_no_part(house: House) -> None:

@@ -1,18 +1,23 @@
 """Sending the body of a range: as it comes, or with its length and from any byte on, where it never changes.
 
 The length of a body is found by going through it once without sending it; of lines as they were published, that needs
-no reading. On the way, places are noted from which the body can be made again, so that a part of it far behind costs no
-more than one at its beginning. Both are kept for whoever asks next.
+no reading. What has to be made for it is kept, compressed, and sent from there, so that it is made once. On the way,
+places are noted from which the body can be made again where there is no room for that, so that a part of it far behind
+costs no more than one at its beginning. All of it is kept for whoever asks next.
 """
 
 from __future__ import annotations
 
 import asyncio
 import re
+from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from typing import Final, NamedTuple
+from weakref import WeakValueDictionary
 
+import zstandard
 from aiohttp import web
 
 from ..history.reading import ReadingThreads
@@ -24,17 +29,45 @@ IMMUTABLE: Final = "public, max-age=31536000, immutable"
 _LARGE: Final = 16 << 10  # bytes: above, compressing takes longer than the loop should stand still
 _PORTION: Final = 128 << 10  # bytes that go to the transport at once
 _KEPT: Final = 64  # layouts
+_COPIES: Final = 64 << 20  # bytes of compressed bodies
+_CHUNK: Final = 256 << 10  # bytes of a body that are compressed together
 _MARKS: Final = 1024  # places that one layout notes
 _BETWEEN: Final = 1 << 20  # bytes between two of them, where so many suffice
 _RANGE: Final = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.ASCII | re.IGNORECASE)
 
 
-class Layout(NamedTuple):
-    """How long a body is, and from where on it can be made; of a table also its columns."""
+class Copy:
+    """A body as it was made, compressed in chunks, to be read from any byte on."""
+
+    def __init__(self) -> None:
+        self.bytes = 0
+        self._begins: list[int] = []
+        self._chunks: list[bytes] = []
+
+    def add(self, at: int, chunk: bytes) -> None:
+        """Add what begins at an offset of the body, compressed."""
+        self._begins.append(at)
+        self._chunks.append(chunk)
+        self.bytes += len(chunk)
+
+    def read(self, at: int) -> memoryview:
+        """What there is from an offset on, to the end of its chunk."""
+        number = bisect_right(self._begins, at) - 1
+        return memoryview(zstandard.ZstdDecompressor().decompress(self._chunks[number]))[at - self._begins[number] :]
+
+
+@dataclass(slots=True)
+class Layout:
+    """How long a body is, and from where on it can be made; of a table also its columns.
+
+    Attributes:
+        copy: all of it, as long as there is room for that.
+    """
 
     size: int
     marks: list[Mark]
     columns: Columns | None = None
+    copy: Copy | None = None
 
     def before(self, offset: int) -> Mark:
         """The nearest place from which on it can be made."""
@@ -42,33 +75,118 @@ class Layout(NamedTuple):
 
 
 class Layouts:
-    """The layouts of bodies that never change, by what names them; those that were asked for last."""
+    """The layouts of bodies that never change, by what names them; those that were asked for last.
+
+    Of those that are made for it (views, arrays, tables) a copy is kept, so that they are made once, within
+    ``_COPIES`` bytes for all of them.
+    """
 
     def __init__(self) -> None:
         self._kept: OrderedDict[str, Layout] = OrderedDict()
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self.bytes = 0  # of copies, those that are being made included
 
     def __contains__(self, name: str) -> bool:
         return name in self._kept
 
-    async def get(self, name: str, wanted: Range) -> Layout:
-        """Raises Vanished where ticks are gone that are to be measured."""
-        found = self._kept.get(name)
-        if found is None:
-            found = self._kept[name] = await measure(wanted)
-            if len(self._kept) > _KEPT:
-                self._kept.popitem(last=False)
-        else:
-            self._kept.move_to_end(name)
+    async def get(self, name: str, wanted: Range, workers: ReadingThreads) -> Layout:
+        """The layout of a body, measured for all who ask for it at the same time by the first of them.
+
+        Raises:
+            Vanished: ticks are gone that are to be measured.
+            ParameterError: see ``learn``.
+        """
+        turn = self._turns.setdefault(name, asyncio.Lock())
+        async with turn:
+            found = self._kept.get(name)
+            if found is None:
+                copying = None if wanted.plain else _Copying(self, workers)
+                try:
+                    found = await measure(wanted, copying)
+                    found.copy = await copying.end() if copying is not None else None
+                finally:
+                    if copying is not None and (found is None or found.copy is None):
+                        copying.drop()
+                self._kept[name] = found
+                if len(self._kept) > _KEPT:
+                    self._forget(self._kept.popitem(last=False)[1])
+            else:
+                self._kept.move_to_end(name)
         wanted.columns = found.columns
         return found
 
+    def room_for(self, size: int) -> bool:
+        """Take so many bytes for a copy, from older ones where it has to be; whether there is room."""
+        for layout in self._kept.values():
+            if self.bytes + size <= _COPIES:
+                break
+            self._forget(layout)
+        if self.bytes + size > _COPIES:
+            return False
+        self.bytes += size
+        return True
 
-async def measure(wanted: Range) -> Layout:
-    """Go through a body."""
+    def _forget(self, layout: Layout) -> None:
+        if layout.copy is not None:
+            self.bytes -= layout.copy.bytes
+            layout.copy = None
+
+
+class _Copying:
+    """Keeps what is made of a body while it is measured, as far as there is room."""
+
+    def __init__(self, layouts: Layouts, workers: ReadingThreads) -> None:
+        self._layouts = layouts
+        self._workers = workers
+        self._copy: Copy | None = Copy()
+        self._pending: list[bytes | bytearray] = []
+        self._size = self._at = 0
+
+    async def add(self, data: bytes | bytearray) -> None:
+        """Keep what comes next."""
+        if self._copy is None:
+            return
+        self._pending.append(data)
+        self._size += len(data)
+        if self._size >= _CHUNK:
+            await self._flush()
+
+    async def _flush(self) -> None:
+        data, at = b"".join(self._pending), self._at
+        self._pending, self._size, self._at = [], 0, at + self._size
+        chunk = await self._workers.run(zstandard.ZstdCompressor(level=1).compress, data)
+        if self._copy is None or self._copy.bytes + len(chunk) > _COPIES // 2 or not self._layouts.room_for(len(chunk)):
+            self.drop()
+        else:
+            self._copy.add(at, chunk)
+
+    async def end(self) -> Copy | None:
+        """All of it; None: there was no room."""
+        if self._pending:
+            await self._flush()
+        return self._copy
+
+    def drop(self) -> None:
+        """Keep nothing of it."""
+        copy, self._copy = self._copy, None
+        if copy is not None:
+            self._layouts.bytes -= copy.bytes
+        self._pending = []
+
+
+async def measure(wanted: Range, copying: _Copying | None = None) -> Layout:
+    """Go through a body.
+
+    Raises:
+        Vanished: ticks are gone that are to be measured.
+        ParameterError: see ``learn``.
+    """
     await learn(wanted)
     size, marks, between = 0, [begin(wanted)], _BETWEEN
     async for part in parts(wanted, marks[0], sizes=True):
         size += part.size
+        if copying is not None and part.data is not None:
+            await copying.add(part.data)
         if part.mark is not None and size - marks[-1].offset >= between:
             marks.append(part.mark._replace(offset=size))
             if len(marks) > _MARKS:
@@ -180,18 +298,25 @@ class Body:
             await self._response.write(self._stream.flush())
 
 
-async def send(body: Body, wanted: Range) -> None:
+async def send(body: Body, wanted: Range, size: int | None = None) -> None:
     """Write all of a range's body.
 
     Of zstd frames, each write ends with the first bytes of the next frame: some decoders fail on a read that ends where
     a frame does.
 
+    Args:
+        size: that was told of it; None: none was.
+
     Raises:
-        Vanished: see ``Range.next``.
+        Vanished: see ``Range.next``, or the body is not as long as it was.
     """
     held: bytearray | bytes | memoryview = b""
+    at = 0
     async for part in parts(wanted, begin(wanted)):
         assert part.data is not None
+        at += part.size
+        if size is not None and at > size:
+            raise Vanished
         if wanted.zstd:
             if held:
                 await body.write(b"".join((held, ZSTD_MAGIC)))
@@ -201,17 +326,31 @@ async def send(body: Body, wanted: Range) -> None:
         elif part.data:
             await body.write(part.data)
         await asyncio.sleep(0)  # others have their turn, however fast this one reads
+    if size is not None and at < size:
+        raise Vanished
     if held:
         await body.write(held)
     await body.end()
 
 
 async def send_part(body: Body, wanted: Range, layout: Layout, part: Bytes) -> None:
-    """Write some bytes of a range's body.
+    """Write some bytes of a range's body: those of its copy, as long as there is one, else made anew.
 
     Raises:
         Vanished: see ``Range.next``, or the body is not as long as it was.
     """
+    at = part.begin
+    while at < part.end and layout.copy is not None:
+        if not (data := layout.copy.read(at)[: part.end - at]):
+            raise Vanished
+        at += len(data)
+        await body.write(data)
+        await asyncio.sleep(0)  # others have their turn, however fast this one reads
+    if at < part.end:
+        await _make_part(body, wanted, layout, Bytes(at, part.end))
+
+
+async def _make_part(body: Body, wanted: Range, layout: Layout, part: Bytes) -> None:
     mark = layout.before(part.begin)
     at = mark.offset
     async for one in parts(wanted, mark):

@@ -20,7 +20,7 @@ from ..transports.base import first_frame_only, pull_coding, query_of
 from ..transports.pull import PULL_HEADERS, gap_header, wants_ndjson
 from ..waiting import batches_of, until_done
 from ..wire.compression import Coding
-from .bodies import IMMUTABLE, Body, Bytes, Layout, Layouts, answer, answer_part, send, send_part
+from .bodies import IMMUTABLE, Body, Bytes, Layout, Layouts, answer, answer_part, measure, send, send_part
 from .ranges import MEDIA_TYPES, Range, Vanished, learn, lower_bound
 from .tables import TABLES, check, empty
 
@@ -67,7 +67,8 @@ async def _range(request: web.Request, hub: Hub) -> web.StreamResponse:
             return fresh
         by_parts = request.method == "HEAD" or "Range" in request.headers
         if coding is None and (by_parts or not wanted.long or headers["ETag"] in request.app[LAYOUTS_KEY]):
-            layout = await request.app[LAYOUTS_KEY].get(headers["ETag"], wanted)
+            layouts = request.app[LAYOUTS_KEY]
+            layout = await (layouts.get(headers["ETag"], wanted, hub.workers) if wanted.settled else measure(wanted))
             return await _of_known_length(request, hub, wanted, layout, headers)
     await learn(wanted)
     response = web.StreamResponse(headers=headers)
@@ -82,11 +83,10 @@ async def _of_known_length(
     if wanted.zstd:
         response = web.StreamResponse(headers=headers)
         response.content_length = layout.size
-        return await answer(request, response, lambda: send(Body(response, hub.workers), wanted))
+        return await answer(request, response, lambda: send(Body(response, hub.workers), wanted, layout.size))
 
     async def write(response: web.StreamResponse, part: Bytes) -> None:
-        body = Body(response, hub.workers)
-        await (send(body, wanted) if part == (0, layout.size) else send_part(body, wanted, layout, part))
+        await send_part(Body(response, hub.workers), wanted, layout, part)
 
     return await answer_part(request, layout.size, headers, write)
 

@@ -7,7 +7,7 @@ What is lost after that cannot be told any more, and ends the answer with a brok
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Final, NamedTuple
 
 import zstandard
@@ -26,11 +26,19 @@ from ..wire.ndjson import lines
 from .tables import TABLES, Columns, Rows, note
 
 _READ_BYTES: Final = 1 << 20  # of stored blocks at once
+_MADE_BYTES: Final = 4 << 20  # of what is made to be measured, and kept until it is sent
 LONG_BYTES: Final = 64 << 20  # of lines, about: going through more before the first byte would keep a client waiting
 
 
 class Vanished(Exception):
     """Ticks that a reader had still to get are gone."""
+
+
+class Made(NamedTuple):
+    """A piece of a body that was made before, up to the tick ``last``."""
+
+    data: bytes
+    last: int
 
 
 class Range:
@@ -61,6 +69,8 @@ class Range:
         self.low, self.high = low, _high(run, query)
         self.gaps = feed.gaps(run, self.low, self.high)
         self._planned = {gap.after for gap in self.gaps}
+        self._made: dict[int, Made] = {}  # by the ``t`` that it begins behind
+        self._room = _MADE_BYTES
 
     def next(self, t: int) -> Span | Look | None:
         """What comes next after ``t``, looked up when its turn comes; None: that was all.
@@ -74,7 +84,7 @@ class Range:
                 raise Vanished
         return piece
 
-    def row(self, piece: Span | Look, t: int, most: int = _READ_BYTES) -> list[Entry]:
+    def row(self, piece: Made | Span | Look, t: int, most: int = _READ_BYTES) -> list[Entry]:
         """Whole blocks from a piece on, the next one after ``t``, about so many bytes of frames; none where it is cut
         by that place, which need not be a block's end, or by the range's."""
         if not isinstance(piece, Look) or piece.entry.first <= t or piece.entry.last > self.high:
@@ -92,6 +102,25 @@ class Range:
         one = shelf.entries[at]
         read = not self.plain or (self.zstd and not one.raw)  # else its blocks tell their sizes
         return read and blocks * one.size > LONG_BYTES
+
+    @property
+    def settled(self) -> bool:
+        """Whether its bytes come out the same whenever it is asked for: frames of a block that is still open do not."""
+        if not self.zstd:
+            return True
+        entries = self.feed.archive.shelf(self.run).entries
+        return bool(entries) and self.high <= entries[-1].last
+
+    def coming(self, t: int) -> Made | Span | Look | None:
+        """As ``next``, but what was made behind ``t`` before, if it was kept: it may lie elsewhere since, in other
+        portions."""
+        return self._made.pop(t, None) or self.next(t)
+
+    def keep(self, t: int, made: Made) -> None:
+        """Keep what was made behind ``t`` until it is asked for, as far as there is room."""
+        if len(made.data) <= self._room:
+            self._room -= len(made.data)
+            self._made[t] = made
 
     def _lost(self, t: int, piece: Span | Look | None) -> bool:
         """Whether ticks are missing between ``t`` and what comes next in the range."""
@@ -159,20 +188,32 @@ def parts(wanted: Range, mark: Mark, *, sizes: bool = False) -> AsyncIterator[Pa
 async def _frames(wanted: Range, mark: Mark, *, sizes: bool) -> AsyncIterator[Part]:
     """Whole blocks as they lie on disk, the two at the edges made anew."""
     t, nothing = mark.t, True
-    while (piece := wanted.next(t)) is not None:
+    while (piece := wanted.coming(t)) is not None:
         row = wanted.row(piece, t)
         if not row or not row[0].raw:
-            data = _compressed(_lines(await _spans(wanted, piece, t)))
-            yield Part(data, len(data))
+            made = await _made(wanted, piece, t, _compressed)
+            last = made.last
+            if sizes:
+                wanted.keep(t, made)
+            yield Part(made.data, len(made.data))
         elif sizes:
-            yield Part(None, sum(entry.frame for entry in row), Mark(0, row[-1].last, 0))
+            last = row[-1].last
+            yield Part(None, sum(entry.frame for entry in row), Mark(0, last, 0))
         else:
+            last = row[-1].last
             frames = await _stored_frames(wanted, row)
-            yield Part(frames, len(frames), Mark(0, row[-1].last, 0))
-        t, nothing = row[-1].last if row and row[0].raw else _last(piece), False
+            yield Part(frames, len(frames), Mark(0, last, 0))
+        t, nothing = last, False
     if nothing:
         data = _compressed(b"")
         yield Part(data, len(data))
+
+
+async def _made(wanted: Range, piece: Made | Span | Look, t: int, encode: Callable[[bytes], bytes]) -> Made:
+    """A piece's lines after ``t``, encoded, if that was not done before."""
+    if isinstance(piece, Made):
+        return piece
+    return Made(encode(_lines(await _spans(wanted, piece, t))), _last(piece))
 
 
 async def _stored_frames(wanted: Range, row: Sequence[Entry]) -> bytearray:
@@ -188,8 +229,9 @@ async def _stored_frames(wanted: Range, row: Sequence[Entry]) -> bytearray:
 async def _lines_as_they_are(wanted: Range, mark: Mark, *, sizes: bool) -> AsyncIterator[Part]:
     """Lines as they were published; whole blocks are not taken apart."""
     t = mark.t
-    while (piece := wanted.next(t)) is not None:
+    while (piece := wanted.coming(t)) is not None:
         row = wanted.row(piece, t)
+        last = row[-1].last if row else -1
         if row and sizes:
             for entry in row:
                 yield Part(None, entry.size, Mark(0, entry.last, 0))
@@ -201,9 +243,12 @@ async def _lines_as_they_are(wanted: Range, mark: Mark, *, sizes: bool) -> Async
             for entry, data in zip(row, load.lines, strict=True):
                 yield Part(data, len(data), Mark(0, entry.last, 0))
         else:
-            data = _lines(await _spans(wanted, piece, t))
-            yield Part(data, len(data), Mark(0, _last(piece), 0))
-        t = row[-1].last if row else _last(piece)
+            made = await _made(wanted, piece, t, bytes)
+            last = made.last
+            if sizes:
+                wanted.keep(t, made)
+            yield Part(made.data, len(made.data), Mark(0, last, 0))
+        t = last
 
 
 async def _rendered(wanted: Range, mark: Mark) -> AsyncIterator[Part]:
