@@ -4,6 +4,7 @@ application says by itself."""
 from __future__ import annotations
 
 import asyncio
+import gc
 import gzip
 import json
 import signal
@@ -319,6 +320,105 @@ async def test_paths_with_and_without_what_it_is_mounted_below(root: str, path: 
     async with mounted() as (gateway, app):
         gateway.publish({"t": 1})
         assert await call(app, path, root=root) == (200, b'{"t":1}', True)
+
+
+async def websocket(app: AsgiApp, path: str, *, fail: bool = False, **more: Any) -> list[Message]:
+    """A WebSocket whose client asks and goes away; gives what it was told. ``fail``: it is gone when it is told."""
+    scope: Scope = {
+        "type": "websocket", "path": path, "root_path": "", "query_string": b"", "headers": [(b"host", b"localhost")],
+        "client": ("127.0.0.1", 5), "scheme": "ws", "subprotocols": [],
+    } | more  # fmt: skip
+    asked: list[Message] = [{"type": "websocket.connect"}]
+    told: list[Message] = []
+
+    async def receive() -> Message:
+        return asked.pop() if asked else {"type": "websocket.disconnect", "code": 1006}
+
+    async def send(message: Message) -> None:
+        if fail:
+            raise OSError("gone")
+        told.append(message)
+
+    await asyncio.wait_for(app(scope, receive, send), PATIENCE)
+    return told
+
+
+async def test_no_path_leads_to_another_host() -> None:
+    """Servers hand on what stands in the request line, be it a path or not; and with it goes the inner port's word."""
+    strangers = 0
+
+    def meet(*_: object) -> None:
+        nonlocal strangers
+        strangers += 1
+
+    async with mounted() as (gateway, app), await asyncio.start_server(meet, "127.0.0.1", 0) as elsewhere:
+        gateway.publish({"t": 1})
+        host = f"127.0.0.1:{elsewhere.sockets[0].getsockname()[1]}"
+        for path in (f"@{host}/latest", f"{host}/latest", f":x@{host}/latest", "latest", "*", f"http://{host}/latest"):
+            status, body, _ = await call(app, path)
+            assert (status, json.loads(body)["error"]) == (400, "bad_request"), path
+            assert [one["type"] for one in await websocket(app, path)] == ["websocket.close"], path
+        for path in (f"//{host}/latest", f"/@{host}/latest", f"/\\{host}", "/\udcff"):
+            assert (await call(app, path))[0] in (400, 404), path
+        assert (await call(app, "/latest"))[0] == 200
+    assert strangers == 0
+
+
+@pytest.mark.parametrize(
+    ("more", "status"),
+    [
+        ({"headers": [(b"x", b"a\x01b")]}, 400),
+        ({"headers": [(b"x", b"a\x7fb")]}, 400),
+        ({"headers": [(b"x", b"a\r\nb: c")]}, 400),
+        ({"headers": [(b"a b", b"c")]}, 400),
+        ({"query_string": b"run=\0"}, 400),
+        ({"query_string": b"run=a HTTP/1.1\r\nx: y"}, 400),
+        ({"query_string": b"run=\xff"}, 400),
+        ({"method": "GET /other"}, 400),
+        ({"method": "POST", "headers": [(b"content-length", b"x")]}, 400),
+        ({"headers": [(b"x", b"\xff\xfe")]}, 200),
+    ],
+    ids=lambda value: ascii(value)[:40],
+)
+async def test_what_cannot_be_handed_on_is_told(more: dict[str, Any], status: int) -> None:
+    """Servers differ in what they let pass as a request. Whatever it is, it is no fault of the application's."""
+    async with mounted() as (gateway, app):
+        gateway.publish({"t": 1})
+        found, body, ended = await call(app, "/latest", **more)
+        assert (found, ended) == (status, True)
+        assert status == 200 or json.loads(body)["message"].startswith("this is no HTTP request: ")
+        if "method" not in more:
+            told = await websocket(app, "/ws/stream", **more)
+            assert told[0]["type"] == ("websocket.accept" if status == 200 else "websocket.close")
+
+
+async def test_headers_go_on_byte_for_byte() -> None:
+    async with mounted(publish_token="schlüssel") as (_, app):
+        for token, status in (("schlüssel", 200), ("schlussel", 401)):
+            fields = [(b"authorization", f"Bearer {token}".encode()), (b"content-length", b"7")]
+            assert (await call(app, "/publish", method="POST", body=b'{"t":1}', headers=fields))[0] == status
+
+
+async def test_websocket_clients_that_are_gone_before_they_are_answered(caplog: pytest.LogCaptureFixture) -> None:
+    async with mounted() as (gateway, app):
+        gateway.publish({"t": 1})
+        with pytest.raises(OSError, match="gone"):
+            await websocket(app, "/ws/stream", fail=True)
+        told: list[Message] = []
+
+        async def receive() -> Message:
+            return {"type": "websocket.disconnect", "code": 1006}
+
+        async def send(message: Message) -> None:
+            told.append(message)
+
+        await app({"type": "websocket", "path": "/ws/stream", "headers": []}, receive, send)
+        assert not told
+        gc.collect()  # what was left open would be told now
+        async with asyncio.timeout(PATIENCE):
+            while gateway.hub.fanout.crowd.sessions:
+                await asyncio.to_thread(gateway.wait, 0.01)
+    assert not caplog.records
 
 
 async def test_a_peer_from_elsewhere_is_no_local_publisher() -> None:

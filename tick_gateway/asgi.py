@@ -19,7 +19,7 @@ import json
 import logging
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, MutableMapping
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 from urllib.parse import quote
 
 import aiohttp
@@ -27,13 +27,14 @@ from aiohttp import web
 from multidict import CIMultiDict
 from yarl import URL
 
-from .errors import GatewayError, NotAllowed, NotServing
+from .errors import ClientError, GatewayError, NotAllowed, NotServing
 from .notices import EndReason
 from .server.about import BASE_KEY
 from .sources.auth import is_loopback
 
 log = logging.getLogger("tick_gateway.http")
 
+Answer = TypeVar("Answer")
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -129,6 +130,7 @@ class AsgiApp:
         """Where the gateway has what a request asks for.
 
         Raises:
+            ClientError: the path is none. What a client puts into the request line may never become part of the host.
             GatewayError: it is not there.
         """
         if not self._gateway.inner_port:
@@ -136,13 +138,20 @@ class AsgiApp:
         path, root = scope["path"], scope.get("root_path", "").rstrip("/")
         if root and (path == root or path.startswith(root + "/")):  # some frameworks take it off, some leave it
             path = path[len(root) :]
-        query = scope.get("query_string", b"").decode("latin-1")
-        target = quote(path or "/", safe=_SAFE) + (f"?{query}" if query else "")
-        return URL(f"http://127.0.0.1:{self._gateway.inner_port}{target}", encoded=True)
+        path, query = path or "/", scope.get("query_string", b"").decode("latin-1")
+        if not path.startswith("/"):
+            raise ClientError(f"this is no HTTP request: the path {path!r:.80} does not begin with a slash")
+        try:
+            path = quote(path, safe=_SAFE)
+        except UnicodeEncodeError:
+            raise ClientError("this is no HTTP request: the path is not UTF-8") from None
+        return URL.build(
+            scheme="http", host="127.0.0.1", port=self._gateway.inner_port, path=path, query_string=query, encoded=True
+        )
 
     def _headers(self, scope: Scope, leave_out: Iterable[str]) -> CIMultiDict[str]:
         """A request's headers, and what the guard and the publishers' door have to know."""
-        given = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]]
+        given = [(name.decode("latin-1"), _field(value)) for name, value in scope["headers"]]
         dropped = {*leave_out, *_HOP_BY_HOP, *_OWN}
         headers = CIMultiDict((name, value) for name, value in given if name.lower() not in dropped)
         client = scope.get("client")
@@ -177,14 +186,11 @@ class AsgiApp:
         has_body = not names.isdisjoint({b"content-length", b"transfer-encoding"}) or scope["method"] == "POST"
         started = False
         try:
+            data = body.chunks() if has_body else None
             async with (
                 _session() as session,
-                session.request(
-                    scope["method"],
-                    address,
-                    headers=headers,
-                    data=body.chunks() if has_body else None,
-                    allow_redirects=False,
+                await _handed_on(
+                    session.request(scope["method"], address, headers=headers, data=data, allow_redirects=False)
                 ) as answer,
             ):
                 await send({"type": "http.response.start", "status": answer.status, "headers": _told(answer.headers)})
@@ -192,6 +198,8 @@ class AsgiApp:
                 async for chunk in answer.content.iter_any():
                     await send({"type": "http.response.body", "body": chunk, "more_body": True})
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
+        except ClientError as error:
+            await _refuse(send, error)
         except (aiohttp.ClientError, OSError) as error:
             if not started:
                 await _refuse(send, NotServing("the gateway behind this address is closed, or does not answer"))
@@ -202,7 +210,8 @@ class AsgiApp:
     # ---- WebSocket ----
 
     async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await receive()  # websocket.connect
+        if (await receive())["type"] != "websocket.connect":
+            return  # its client went away before it was asked for anything
         try:
             address = await self._address(scope)
         except GatewayError as error:
@@ -211,7 +220,12 @@ class AsgiApp:
         headers = self._headers(scope, _HANDSHAKE)
         async with _session() as session:
             try:
-                ws = await session.ws_connect(address, headers=headers, max_msg_size=0, timeout=_CLOSE_AT_ONCE)
+                ws = await _handed_on(
+                    session.ws_connect(address, headers=headers, max_msg_size=0, timeout=_CLOSE_AT_ONCE)
+                )
+            except ClientError as error:
+                await _refuse_websocket(scope, send, error.status, [], json.dumps(error.as_dict()).encode())
+                return
             except aiohttp.WSServerHandshakeError as error:
                 # aiohttp drops the body of a refusal, so that it is asked for again.
                 async with session.get(address, headers=[*headers.items(), *_UPGRADE.items()]) as answer:
@@ -222,16 +236,16 @@ class AsgiApp:
                 gone = NotServing("the gateway behind this address is closed, or does not answer")
                 await _refuse_websocket(scope, send, gone.status, [], json.dumps(gone.as_dict()).encode())
                 return
-            await send({"type": "websocket.accept", "headers": _told(ws._response.headers, _HANDSHAKE)})
-            inward = asyncio.create_task(_pump_in(ws, receive))
-            outward = asyncio.create_task(_pump_out(ws, send))
+            pumps: list[asyncio.Task[None]] = []
             try:
-                await asyncio.wait((inward, outward), return_when=asyncio.FIRST_COMPLETED)
-                for task in (inward, outward):
+                await send({"type": "websocket.accept", "headers": _told(ws._response.headers, _HANDSHAKE)})
+                pumps += asyncio.create_task(_pump_in(ws, receive)), asyncio.create_task(_pump_out(ws, send))
+                await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
+                for task in pumps:
                     if task.done():
                         task.result()
             finally:
-                await _end(inward, outward)
+                await _end(*pumps)
                 await ws.close(code=_AWAY)
 
 
@@ -295,6 +309,27 @@ class _Body:
     async def chunks(self) -> AsyncIterator[bytes]:
         while (piece := await self._pieces.get()) is not None:
             yield piece
+
+
+def _field(value: bytes) -> str:
+    """A header's value as aiohttp sends it on: byte for byte, if it is UTF-8."""
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value.decode("latin-1")
+
+
+async def _handed_on(request: Awaitable[Answer]) -> Answer:
+    """The answer to a request that is handed on.
+
+    Raises:
+        ClientError: aiohttp sends no such request: its method, its length or a header is none. Servers differ in what
+            they let pass.
+    """
+    try:
+        return await request
+    except ValueError as error:
+        raise ClientError(f"this is no HTTP request: {str(error).partition(chr(10))[0]:.200}") from None
 
 
 def _session() -> aiohttp.ClientSession:
