@@ -59,7 +59,7 @@ def pull(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-async def open_house() -> AsyncIterator[OpenHouse]:
+async def open_house(patient: None) -> AsyncIterator[OpenHouse]:
     """Open gateways: ``await open_house(ring=20)``; they are shut down after the test."""
     async with AsyncExitStack() as stack:
 

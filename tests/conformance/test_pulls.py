@@ -12,6 +12,7 @@ from urllib.parse import urljoin
 import pytest
 
 from tests.faulty_disk import Disk
+from tick_gateway.history import keeper
 
 from .conftest import OpenHouse
 from .events import Gap, Tick, ticks
@@ -256,10 +257,10 @@ async def test_runs_that_are_gone_one_after_another(open_house: OpenHouse, flavo
 
 
 async def test_runs_that_pass_while_the_disk_stands_still(
-    open_house: OpenHouse, pull: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    open_house: OpenHouse, pull: str, tmp_path: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Readers get them from memory, which holds few, and later from history."""
-    disk = Disk(monkeypatch, tmp_path)
+    monkeypatch.setattr(keeper, "LAG_SECONDS", 0.01)
     house = await open_house(data=str(tmp_path), ring=2, block_bytes=1024)
     await house.publish_all(range(3), "A")
     reader = await house.read(pull, from_t="A:1")
