@@ -1,19 +1,75 @@
-"""Fixtures of the tests that keep history."""
+"""The environment of the tests, and fixtures that several subjects share."""
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 from tests.faulty_disk import Disk
+from tick_gateway.cli import main
 from tick_gateway.history import keeper
 
 for name in [name for name in os.environ if name.startswith("TICK_GATEWAY_")]:
     del os.environ[name]  # gateways in Python heed them, and a developer's own must not count in tests
+
+# The tests start some hundred interpreters: where none may write bytecode, each compiles the whole package anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
+
+def pytest_collection_finish() -> None:
+    """Leaves to itself what lives as long as the session: else each test that collects garbage would go through it."""
+    gc.collect()
+    gc.freeze()
+
+
+class Ended(NamedTuple):
+    """How a command ended, and what it wrote."""
+
+    code: int
+    out: str
+    err: str
+
+
+Command = Callable[..., Ended]
+
+
+@pytest.fixture
+def command(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Command:
+    """Runs ``tick-gateway`` with some arguments in this process, which saves starting one: `command("cat", url)`.
+
+    Its input and outputs have descriptors, as in a shell, and warnings that are logged go to standard error, too. What
+    has to do with pipes and signals needs a process.
+    """
+
+    @contextmanager
+    def warnings_are_told() -> Iterator[None]:
+        assert logging.lastResort is not None
+        logging.root.addHandler(logging.lastResort)
+        try:
+            yield
+        finally:
+            logging.root.removeHandler(logging.lastResort)
+
+    def run(*arguments: str | Path, stdin: str = "") -> Ended:
+        (tmp_path / "stdin").write_text(stdin, encoding="utf-8")
+        capfd.readouterr()
+        with (tmp_path / "stdin").open() as file, monkeypatch.context() as patch, warnings_are_told():
+            patch.setattr(sys, "stdin", file)
+            with pytest.raises(SystemExit) as ended:
+                main([*map(str, arguments)], prog_name="tick-gateway")
+        assert isinstance(ended.value.code, int)
+        return Ended(ended.value.code, *capfd.readouterr())
+
+    return run
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 from tests.process import PATIENCE, Lines
+from tick_gateway import Gateway
 
 TEXT, BINARY, CLOSE, PING, PONG, CONT = 0x1, 0x2, 0x8, 0x9, 0xA, 0x0
 
@@ -55,6 +56,11 @@ def free_ports(count: int) -> list[int]:
 def free_port() -> int:
     """A port of loopback that nobody has now."""
     return free_ports(1)[0]
+
+
+def port_of(gateway: Gateway) -> int:
+    """The port of a gateway that listens in this process."""
+    return int((gateway.url or "").rstrip("/").rpartition(":")[2])
 
 
 def frame(opcode: int, payload: bytes = b"", *, fin: bool = True, rsv: int = 0, mask: bool = True) -> bytes:

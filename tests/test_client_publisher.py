@@ -9,7 +9,6 @@ import os
 import random
 import re
 import signal
-import subprocess
 import sys
 import urllib.request
 from collections import defaultdict
@@ -22,7 +21,7 @@ from aiohttp import WSMsgType, web
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tick_gateway import takeover
+from tick_gateway import Gateway, takeover
 from tick_gateway.client import Failure, Publisher, Tally
 from tick_gateway.client import publisher as publisher_module
 from tick_gateway.client.common import Backoff, BadUsage
@@ -30,9 +29,11 @@ from tick_gateway.client.pipes import chunks
 from tick_gateway.client.window import Entry, Window
 from tick_gateway.sources import websocket
 
+from .conftest import Command
 from .interop.cutting_proxy import Network
-from .process import PATIENCE, ROOT, GatewayProcess, Running
+from .process import PATIENCE, GatewayProcess, Running
 from .serving import serving as in_process
+from .sockets import port_of
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -499,13 +500,12 @@ def test_each_line_arrives_while_the_input_goes_on() -> None:
         (["URL"], '{"t":0}\n{"t":NaN}', 1, "1 tick published to .*, 1 refused"),
     ],
 )
-def test_exit_codes(arguments: list[str], data: str, code: int, last: str) -> None:
-    with GatewayProcess("serve") as gateway:
-        filled = [argument.replace("URL", gateway.url) for argument in arguments]
-        done = subprocess.run(publish(*filled), input=data, capture_output=True, text=True, cwd=ROOT, timeout=PATIENCE)
-    assert done.returncode == code, done.stderr
-    assert done.stdout == "" and "Traceback" not in done.stderr
-    assert re.search(last, done.stderr.splitlines()[-1]), done.stderr
+def test_exit_codes(command: Command, arguments: list[str], data: str, code: int, last: str) -> None:
+    with Gateway.in_thread(host="127.0.0.1", port=0) as gateway:
+        url = f"http://127.0.0.1:{port_of(gateway)}"
+        ended = command("publish", *(argument.replace("URL", url) for argument in arguments), stdin=data)
+    assert (ended.code, ended.out) == (code, ""), ended
+    assert "Traceback" not in ended.err and re.search(last, ended.err.splitlines()[-1]), ended
 
 
 def test_the_gateways_token() -> None:

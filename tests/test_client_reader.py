@@ -9,8 +9,10 @@ import os
 import random
 import re
 import signal
+import socketserver
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import Any, NamedTuple
 
@@ -19,15 +21,17 @@ from aiohttp import web
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tick_gateway import Gateway
 from tick_gateway.client import Failure, Notice, Tick, read
 from tick_gateway.client import reader as reader_module
 from tick_gateway.client.common import Backoff, BadUsage, endpoint, lost_to, message_of
 from tick_gateway.client.reader import Item, Track
 
 from . import tls
+from .conftest import Command
 from .interop.cutting_proxy import Network
 from .process import PATIENCE, ROOT, GatewayProcess, Running, publish
-from .sockets import free_port
+from .sockets import free_port, port_of
 
 NDJSON = {"Content-Type": "application/x-ndjson"}
 
@@ -348,31 +352,26 @@ NO_GATEWAYS = {
 
 
 @pytest.mark.parametrize("name", NO_GATEWAYS)
-@pytest.mark.parametrize("command", ["cat", "publish", "bench"])
-async def test_what_is_no_gateway_is_told_in_one_line(command: str, name: str) -> None:
+@pytest.mark.parametrize("asking", ["cat", "publish", "bench"])
+def test_what_is_no_gateway_is_told_in_one_line(command: Command, asking: str, name: str) -> None:
     answer, words = NO_GATEWAYS[name]
 
-    async def say(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError):
-            while await reader.readline() not in (b"\r\n", b""):
-                pass
-            writer.write(answer)
-            await writer.drain()
-        writer.close()
+    class Say(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            with contextlib.suppress(OSError):
+                while self.rfile.readline() not in (b"\r\n", b""):
+                    pass
+                self.wfile.write(answer)
 
-    server = await asyncio.start_server(say, "127.0.0.1", 0)
-    async with server:
-        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        arguments = ["--url", url] if command == "bench" else [url]
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "tick_gateway", command, *arguments, cwd=ROOT,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        )  # fmt: skip
-        out, told = await asyncio.wait_for(process.communicate(b'{"t":0}\n'), PATIENCE)
-    assert out == b"" and len(told.splitlines()) == 1, told.decode()
-    assert process.returncode == (2 if command == "bench" else 1)
-    if command != "bench":
-        assert words in told.decode()
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Say) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,)).start()
+        url = f"http://127.0.0.1:{server.server_address[1]}"
+        ended = command(asking, *(["--url", url] if asking == "bench" else [url]), stdin='{"t":0}\n')
+        server.shutdown()
+    assert ended.out == "" and len(ended.err.splitlines()) == 1, ended
+    assert ended.code == (2 if asking == "bench" else 1)
+    if asking != "bench":
+        assert words in ended.err
 
 
 @pytest.mark.parametrize(
@@ -636,27 +635,25 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
 
 
 @pytest.mark.parametrize(
-    ("command", "flags", "shown", "code", "words"),
+    ("name", "flags", "shown", "code", "words"),
     [*(("cat", *case) for case in TLS), *(("publish", *TLS[i]) for i in (0, 2, 6, 10))],
 )
-def test_tls(secured: Secured, command: str, flags: list[str], shown: str, code: int, words: str) -> None:
+def test_tls(
+    secured: Secured, command: Command, name: str, flags: list[str], shown: str, code: int, words: str
+) -> None:
     filled = [secured.files.get(flag, flag) for flag in flags]
-    more = ["--from", "-1", "--limit", "1"] if command == "cat" else ["--token", "t"]
+    more = ["--from", "-1", "--limit", "1"] if name == "cat" else ["--token", "t"]
     tick = '{"t":5}'
-    if command == "cat" and not code:
-        plain = [sys.executable, "-m", "tick_gateway", "publish", secured.gateway.url, "--token", "t"]
-        subprocess.run(plain, input=tick.encode(), check=True, capture_output=True, timeout=PATIENCE, cwd=ROOT)
-    process = subprocess.run(
-        [sys.executable, "-m", "tick_gateway", command, secured.urls[shown], *filled, *more],
-        input=tick if command == "publish" else None, capture_output=True, text=True, timeout=PATIENCE, cwd=ROOT,
-    )  # fmt: skip
-    assert process.returncode == code, process.stderr
-    assert re.search(words, process.stderr), process.stderr
-    assert process.stdout.splitlines() == ([tick] if command == "cat" and not code else [])
-    told = process.stderr.splitlines()
+    if name == "cat" and not code:
+        assert command("publish", secured.gateway.url, "--token", "t", stdin=tick).code == 0
+    ended = command(name, secured.urls[shown], *filled, *more, stdin=tick)
+    assert ended.code == code, ended
+    assert re.search(words, ended.err.rstrip()), ended
+    assert ended.out.splitlines() == ([tick] if name == "cat" and not code else [])
+    told = ended.err.splitlines()
     if code:
         assert len(told) == 1
-    elif command == "publish":
+    elif name == "publish":
         assert told[-1].startswith("1 tick published")
 
 
@@ -672,13 +669,12 @@ def test_tls(secured: Secured, command: str, flags: list[str], shown: str, code:
         (["127.0.0.1:NOBODY"], 1, "Connection refused"),
     ],
 )
-def test_what_is_wrong_is_said_in_one_line(arguments: list[str], code: int, words: str) -> None:
-    with GatewayProcess("serve") as gateway:
-        filled = [a.replace("URL", gateway.url).replace("NOBODY", str(free_port())) for a in arguments]
-        with Running(cat(*filled)) as reading:
-            assert reading.wait() == code, reading.report()
-    assert len(reading.stderr.lines) == 1 and words in reading.stderr.text, reading.report()
-    assert reading.stdout.lines == []
+def test_what_is_wrong_is_said_in_one_line(command: Command, arguments: list[str], code: int, words: str) -> None:
+    with Gateway.in_thread(host="127.0.0.1", port=0) as gateway:
+        url = f"http://127.0.0.1:{port_of(gateway)}"
+        ended = command("cat", *(a.replace("URL", url).replace("NOBODY", str(free_port())) for a in arguments))
+    assert (ended.code, ended.out) == (code, ""), ended
+    assert len(ended.err.splitlines()) == 1 and words in ended.err, ended
 
 
 @pytest.mark.skipif(os.name != "posix", reason="pipes and signals as POSIX has them")

@@ -18,7 +18,7 @@ import pytest
 from tests import needs
 from tests.history_files import lines as stored_lines
 from tests.process import LISTENING, PATIENCE, GatewayProcess, Running, publish
-from tests.sockets import Follower, Peer, ask, request
+from tests.sockets import Follower, Peer, ask, port_of, request
 from tick_gateway import Gateway
 from tick_gateway.notices import REASONS, End
 from tick_gateway.tick import Position
@@ -33,7 +33,7 @@ class Readers:
     """One of each kind on a gateway in this process."""
 
     def __init__(self, gateway: Gateway) -> None:
-        port = int((gateway.url or "").rstrip("/").rpartition(":")[2])
+        port = port_of(gateway)
         gateway.publish({"t": 1}, run="a")
         self.lines = Peer(port).send(request("GET", "/ndjson?from_t=a:-1"))
         self.events = Peer(port).send(request("GET", "/sse?from_t=a:-1"))

@@ -30,7 +30,7 @@ from tick_gateway.server.listen import loop_factory
 
 from . import history_files
 from .process import PATIENCE, Running
-from .sockets import Follower
+from .sockets import Follower, port_of
 
 
 def here(**settings: Any) -> Gateway:
@@ -260,9 +260,12 @@ def look_and_simulate():  # the main thread ends meanwhile
     with urlopen(gateway.url + "range?t0=0&t1=20", timeout=60) as answer:  # from disk
         print(len(answer.read().splitlines()))
     gzip = {"Accept-Encoding": "gzip"}  # compressed beside the loop, or read there
-    segments = json.load(urlopen(gateway.url + "segments", timeout=60))["segments"]
-    assert {one["sealed"] for one in segments} == {True, False}
-    for path in ("incremental?from_t=A:-1", "range?format=json", segments[0]["path"], segments[-1]["path"]):
+    gateway.publish({"t": 0}, run="B")  # whose file stays open; the last one of A may be sealed
+    sealed = set()
+    while sealed != {True, False}:
+        segments = json.load(urlopen(gateway.url + "segments", timeout=60))["segments"]
+        sealed = {one["sealed"] for one in segments}
+    for path in ("incremental?from_t=A:-1", "range?run=A&format=json", segments[0]["path"], segments[-1]["path"]):
         with urlopen(Request(gateway.url + path, headers=gzip), timeout=60) as answer:
             assert answer.status == 200 and answer.read(), path
 
@@ -303,7 +306,7 @@ def test_readers_that_waited_get_what_was_published_last(tmp_path: Path, kept: b
     """Those that waited for the first tick, and one whose stream ends after some ticks, as well as those at the tip."""
     gateway = here(data=tmp_path if kept else "").start()
     paths = ["/ndjson?hello=1", "/ndjson?hello=1&limit=9", "/ndjson?hello=1&from_t=-1"]
-    followers = [Follower(int((gateway.url or "").rstrip("/").rpartition(":")[2]), path) for path in paths]
+    followers = [Follower(port_of(gateway), path) for path in paths]
     for t in range(3):
         gateway.publish({"t": t})
     gateway.close()
@@ -398,7 +401,7 @@ def test_ctrl_c_ends_a_wait() -> None:
 
 def test_a_port_that_an_earlier_gateway_of_this_process_has() -> None:
     with here() as earlier:
-        port = int((earlier.url or "").rstrip("/").rpartition(":")[2])
+        port = port_of(earlier)
         with pytest.raises(SettingError) as refused:
             Gateway.in_thread(host="127.0.0.1", port=port)
         assert refused.value.name == "port"

@@ -22,6 +22,7 @@ from tests.faulty_disk import Disk
 from tests.made_history import BEGAN, tick_of, write
 from tests.process import GatewayProcess, Running
 from tests.served_history import RING, STEP, A, B, Served, made, opened, turns
+from tests.sockets import port_of
 from tick_gateway import Gateway
 
 PYTHON = (sys.executable, "-m", "tick_gateway")
@@ -315,7 +316,7 @@ async def test_a_gateway_in_a_thread_again_and_again(tmp_path: Path) -> None:
         with Gateway.in_thread(port=0, host="127.0.0.1", data=str(tmp_path / "history")) as gateway:
             for t in ts:
                 gateway.publish({"t": t, "life": number})
-            port = int((gateway.url or "").rstrip("/").rpartition(":")[2])
+            port = port_of(gateway)
             async with asyncio.timeout(PATIENCE):
                 while (await ask(port, "/meta"))["stored"] != ts[-1]:
                     continue

@@ -6,7 +6,6 @@ import contextlib
 import json
 import random
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from tests.backend import Writer, line_of, run_of
-from tests.process import ROOT, GatewayProcess, Running, publish
+from tests.conftest import Command
+from tests.process import GatewayProcess, Running, publish
 from tests.sockets import ask, request
 from tick_gateway import importing
 from tick_gateway.errors import HistoryError
@@ -85,11 +85,6 @@ def bring(backend: Backend, data: Path) -> importing.Brought:
     directory, brought = importing.bring(backend.folder, data, SMALL, MAX_TICK)
     directory.close()
     return brought
-
-
-def command(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    parts = [sys.executable, "-m", "tick_gateway", "import", *map(str, arguments)]
-    return subprocess.run(parts, capture_output=True, text=True, cwd=ROOT, timeout=120)
 
 
 def test_everything_is_brought_once(backend: Backend, data: Path) -> None:
@@ -258,7 +253,7 @@ def _stored_bytes(data: Path) -> int:
     return total
 
 
-def test_killed_and_started_again(backend: Backend, data: Path) -> None:
+def test_killed_and_started_again(command: Command, backend: Backend, data: Path) -> None:
     for number in range(8):
         backend.write(f"s{number}.jsonl.zst", range(number * 4000, number * 4000 + 4000))
     turns = random.Random()
@@ -271,8 +266,8 @@ def test_killed_and_started_again(backend: Backend, data: Path) -> None:
                 process.kill()
                 kills += 1
         process.wait()
-    done = command(backend.folder, "--data", data)
-    assert done.returncode == 0, done.stderr
+    done = command("import", backend.folder, "--data", data)
+    assert done.code == 0, done
     assert kills and stored(data) == backend.wanted
 
 
@@ -280,9 +275,9 @@ def test_the_command(backend: Backend, data: Path) -> None:
     backend.lives()
     with (backend.folder / "s12.jsonl").open("wb") as file:
         file.write(b'nonsense\n{"t":1}\nmore\n{"t":2}')
-    done = command(backend.folder, "--data", data)
-    assert done.returncode == 0 and done.stdout == ""
-    warning, summary = done.stderr.splitlines()
+    with Running([sys.executable, "-m", "tick_gateway", "import", backend.folder, "--data", data]) as process:
+        assert process.wait() == 0 and not process.stdout.lines
+    warning, summary = process.stderr.lines
     assert warning.startswith("s12.jsonl, line 1: not valid JSON")
     assert summary == f"{len(backend.wanted) + 2} ticks of 4 runs; 2 bad lines, in {data}"
     with GatewayProcess("serve", "--data", str(data)) as gateway:
@@ -297,14 +292,14 @@ def test_the_command(backend: Backend, data: Path) -> None:
         assert body == backend.wanted[123][2]
 
 
-def refused(*arguments: str | Path) -> str:
-    done = command(*arguments)
-    assert done.returncode == 2, done
-    assert done.stdout == "" and done.stderr.count("\n") == 1, done.stderr
-    return done.stderr
+def test_what_cannot_be_done_is_said_in_one_line(
+    command: Command, backend: Backend, data: Path, tmp_path: Path
+) -> None:
+    def refused(*arguments: str | Path) -> str:
+        done = command("import", *arguments)
+        assert (done.code, done.out) == (2, "") and done.err.count("\n") == 1, done
+        return done.err
 
-
-def test_what_cannot_be_done_is_said_in_one_line(backend: Backend, data: Path, tmp_path: Path) -> None:
     backend.write("a.jsonl", range(3))
     assert "no directory" in refused(tmp_path / "nothing", "--data", data)
     assert "no directory" in refused(backend.folder / "a.jsonl", "--data", data)

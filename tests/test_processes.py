@@ -23,13 +23,9 @@ from tick_gateway.errors import GatewayError, Locked, WrongProcess
 
 from .markdown import DOCS, Block, blocks
 from .process import PATIENCE, ROOT, Running
-from .sockets import Follower
+from .sockets import Follower, port_of
 
 forking = pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing forks here")
-
-
-def port_of(gateway: Gateway) -> int:
-    return int((gateway.url or "").rstrip("/").rpartition(":")[2])
 
 
 def in_fork(work: Callable[[], object]) -> Any:

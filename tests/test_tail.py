@@ -9,7 +9,6 @@ import json
 import random
 import re
 import signal
-import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
@@ -22,6 +21,7 @@ from tests import needs, sockets
 from tests.backend import Writer, line_of, run_of
 from tests.clients import CLIENTS, Crowd, ask, metric, post, range_of, reader
 from tests.conformance.events import Gap, Ledger, Reset, Tick
+from tests.conftest import Command
 from tests.lives import Lives
 from tests.process import ROOT, Running
 from tests.sockets import UPGRADE
@@ -485,14 +485,12 @@ async def _degraded(lives: Lives) -> bool:
     return bool(health["status"] == "degraded")
 
 
-def refused(*options: str | Path) -> str:
-    command = [sys.executable, "-m", "tick_gateway", "serve", "--port", "0", *map(str, options)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=60)
-    assert done.returncode == 2 and done.stderr.count("\n") == 1, done
-    return done.stderr
+async def test_what_cannot_be_done_is_said_in_one_line(command: Command, tmp_path: Path) -> None:
+    def refused(*options: str | Path) -> str:
+        done = command("serve", "--port", "0", *options)
+        assert done.code == 2 and done.err.count("\n") == 1, done
+        return done.err
 
-
-async def test_what_cannot_be_done_is_said_in_one_line(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_bytes(b"")
     assert "no directory" in refused("--tail", file)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import errno
 import gzip
 import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +12,7 @@ import pytest
 import zstandard
 
 from tests.backend import frame, line_of, run_of
-from tests.process import ROOT
+from tests.conftest import Command
 from tests.test_import import stored
 from tick_gateway.history.foreign import Directory, Gone
 from tick_gateway.history.inplace import Scan, Volumes
@@ -23,11 +21,6 @@ from tick_gateway.history.lines import Unread
 MAX_TICK = 1 << 20
 LINES = [line_of(t, t, 100, noise=True) for t in range(60)]
 TEXT = b"\n".join([*LINES, b""])
-
-
-def command(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    parts = [sys.executable, "-m", "tick_gateway", "import", *map(str, arguments)]
-    return subprocess.run(parts, capture_output=True, text=True, cwd=ROOT, timeout=60)
 
 
 def brought(folder: Path, *, again: bool = False) -> tuple[list[int], Unread]:
@@ -122,21 +115,23 @@ def test_what_is_not_read_is_counted(tmp_path: Path, what: str, again: bool) -> 
         "a checksum that does not match": "a.jsonl.zst: bytes 0 to",
     }.items(),
 )  # fmt: skip
-def test_the_command_says_what_is_missing_and_ends_with_1(tmp_path: Path, what: str, told: str) -> None:
+def test_the_command_says_what_is_missing_and_ends_with_1(
+    command: Command, tmp_path: Path, what: str, told: str
+) -> None:
     name, data, ts, size = FILES[what]
     (tmp_path / "files").mkdir()
     (tmp_path / "files" / name).write_bytes(data)
     history = tmp_path / "history"
     for imported in (len(ts), 0):
-        done = command(tmp_path / "files", "--data", history)
-        *warnings, summary = done.stderr.splitlines()
-        assert done.stdout == "" and "Traceback" not in done.stderr
+        done = command("import", tmp_path / "files", "--data", history)
+        *warnings, summary = done.err.splitlines()
+        assert done.out == "" and "Traceback" not in done.err
         assert summary.startswith(f"{imported} tick")
         if told:
-            assert done.returncode == 1 and any(line.startswith(told) for line in warnings), done.stderr
+            assert done.code == 1 and any(line.startswith(told) for line in warnings), done.err
             assert f"{size} bytes of 1 file not read" in summary
         else:
-            assert (done.returncode, warnings) == (0, [])
+            assert (done.code, warnings) == (0, [])
     assert [t for _, t, _ in stored(history)] == ts
 
 
@@ -236,7 +231,9 @@ UNREADABLE = pytest.mark.parametrize("spoil", [looped, too_long, dangling])
 
 
 @UNREADABLE
-def test_what_cannot_be_looked_at_hides_nothing_else(tmp_path: Path, spoil: Callable[[Path], None]) -> None:
+def test_what_cannot_be_looked_at_hides_nothing_else(
+    command: Command, tmp_path: Path, spoil: Callable[[Path], None]
+) -> None:
     folder = tmp_path / "files"
     folder.mkdir()
     (folder / "a.jsonl").write_bytes(TEXT)
@@ -244,13 +241,13 @@ def test_what_cannot_be_looked_at_hides_nothing_else(tmp_path: Path, spoil: Call
     (tmp_path / "b.jsonl").write_bytes(line_of(100) + b"\n")
     spoil(folder)
     assert brought(folder) == ([100, *range(60)], Unread(1, 0))
-    done = command(folder, "--data", tmp_path / "history")
-    assert done.returncode == 1 and "Traceback" not in done.stderr
-    warning, summary = done.stderr.splitlines()
+    done = command("import", folder, "--data", tmp_path / "history")
+    assert done.code == 1 and "Traceback" not in done.err
+    warning, summary = done.err.splitlines()
     assert warning.startswith("z.jsonl cannot be read: ")
     assert summary.startswith("61 ticks of 2 runs; 0 bad lines; 0 bytes of 1 file not read")
     (folder / "z.jsonl").unlink()
-    assert command(folder, "--data", tmp_path / "history").returncode == 0
+    assert command("import", folder, "--data", tmp_path / "history").code == 0
 
 
 @pytest.mark.parametrize("fault", [errno.EACCES, errno.EIO, errno.ELOOP])
@@ -275,7 +272,7 @@ def test_a_file_that_cannot_be_opened(tmp_path: Path, monkeypatch: pytest.Monkey
     directory.close()
 
 
-def test_a_directory_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_directory_that_cannot_be_read(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its ticks are not there, and that is told."""
 
     def scandir(path: Path) -> None:
@@ -288,8 +285,8 @@ def test_a_directory_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.Mon
         assert (directory.read(), directory.unread()) == ([], Unread(1, 0))
     assert directory.read() and directory.unread() == Unread()
     directory.close()
-    done = command(tmp_path / ("x" * 300), "--data", tmp_path / "history")
-    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    done = command("import", tmp_path / ("x" * 300), "--data", tmp_path / "history")
+    assert done.code == 2 and done.err.count("\n") == 1
 
 
 def test_hidden_files_are_not_read(tmp_path: Path) -> None:

@@ -4,12 +4,14 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests import tls
+from tests.conftest import Command
 from tests.interop.cutting_proxy import Network
 from tests.process import ROOT, GatewayProcess, Running
 from tick_gateway.cli import main
@@ -30,13 +32,18 @@ def run(*options: str) -> Running:
     return process
 
 
-def refused(*options: str) -> str:
+@pytest.fixture
+def refused(command: Command) -> Callable[..., str]:
     """The one line with which it refuses."""
-    process = run(*options)
-    assert process.process.returncode == 2, process.report()
-    [line] = process.stderr.lines
-    assert line.startswith("tick-gateway bench: ")
-    return line
+
+    def run(*options: str) -> str:
+        ended = command("bench", *options)
+        assert (ended.code, ended.out) == (2, ""), ended
+        [line] = ended.err.splitlines()
+        assert line.startswith("tick-gateway bench: ")
+        return line
+
+    return run
 
 
 def figures(told: dict[str, Any]) -> None:
@@ -164,7 +171,7 @@ def test_what_is_asked_for_wrongly_is_told_in_a_line(
     assert " bench: " in err and said in err and err.count("\n") == 1
 
 
-def test_a_gateway_that_somebody_publishes_to_is_left_alone() -> None:
+def test_a_gateway_that_somebody_publishes_to_is_left_alone(refused: Callable[..., str]) -> None:
     with GatewayProcess("demo", "--rate", "100", "--agents", "2") as gateway:
         with Running([sys.executable, "-m", "tick_gateway", "cat", gateway.url, "--limit", "5"]) as reader:
             reader.wait()
@@ -194,7 +201,7 @@ def children(pid: int) -> list[int]:
     return list(map(int, found))
 
 
-def test_a_gateway_behind_tls(tmp_path: Path) -> None:
+def test_a_gateway_behind_tls(refused: Callable[..., str], tmp_path: Path) -> None:
     own = tls.certificate(tmp_path, "IP:127.0.0.1")
     options = ("--clients", "3", "--checked", "2", "--seconds", "0.3", "--catch-up", "200", "--json", "-")
     with GatewayProcess("serve") as gateway, Network(gateway.port, narrow=False, tls=tls.serving(own)) as network:
@@ -213,6 +220,6 @@ def test_a_gateway_behind_tls(tmp_path: Path) -> None:
         assert run("--url", url, "--insecure", *SMALL, "--transports", "sse").process.returncode == 0
 
 
-def test_flags_of_tls_need_an_address() -> None:
+def test_flags_of_tls_need_an_address(refused: Callable[..., str]) -> None:
     assert "--url" in refused("--insecure")
     assert "nowhere.pem: No such file" in refused("--url", "https://127.0.0.1:1", "--cacert", "nowhere.pem")

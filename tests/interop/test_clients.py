@@ -19,7 +19,9 @@ import pytest
 
 from tests import needs
 from tests.interop.cutting_proxy import Network
-from tests.process import PATIENCE, GatewayProcess, Publisher, Running, difference, publish
+from tests.process import PATIENCE, Publisher, Running, difference, publish
+from tests.sockets import port_of
+from tick_gateway import Gateway
 
 READERS = Path(__file__).parent / "readers"
 GZIP, ZSTD, PLAIN, ITSELF = "gzip", "zstd", "identity", "-"
@@ -190,15 +192,16 @@ def shown(t: int) -> str:
 def live_through(client: Client, command: list[str], folder: Path) -> tuple[list[Job], list[tuple[str, str]]]:
     """Lets a client read all streams; returns its jobs, and the heads of requests and answers, in the jobs' order."""
     jobs = [Job(stream, coding) for stream in STREAMS for coding in client.codings]
-    options = ("--data", str(folder / "history"), "--block-bytes", "8k", "--ring", "50")
-    with GatewayProcess("serve", *options) as gateway, Network(gateway.port, narrow=False) as network:
+    gateway = Gateway.in_thread(host="127.0.0.1", port=0, data=folder / "history", block_bytes=8192, ring=50)
+    url = f"http://127.0.0.1:{port_of(gateway)}"
+    with gateway, Network(port_of(gateway), narrow=False) as network:
         for start in range(0, DONE, 50):
-            publish(gateway.url, map(tick, range(start, start + 50)), run="done")
+            publish(url, map(tick, range(start, start + 50)), run="done")
         proxy = network.proxy()
         arguments = []
         for ident, job in enumerate(jobs):  # an address's heartbeat tells the request of the job, too
             arguments += [str(ident), job.coding, f"{proxy.url}{job.stream.path}&heartbeat={1000 + ident}"]
-        with Publisher(gateway.url, run="live") as publisher, Running([*command, *arguments]) as running:
+        with Publisher(url, run="live") as publisher, Running([*command, *arguments]) as running:
             publisher.publish([tick(0)])
             reading = Reading(running, jobs)
             live = [job for job in jobs if job.stream.live]
@@ -211,10 +214,10 @@ def live_through(client: Client, command: list[str], folder: Path) -> tuple[list
             ended = reading.until(lambda: all(job.end for job in jobs if not job.stream.live))
             if client.whole:
                 ended &= reading.until(lambda: len(proxy.heads) >= len(jobs)) or len(proxy.heads) >= len(jobs)
-            with urlopen(Request(f"{gateway.url}/runs/live/end", method="POST"), timeout=PATIENCE):
+            with urlopen(Request(f"{url}/runs/live/end", method="POST"), timeout=PATIENCE):
                 pass
             ended &= reading.until(lambda: all(job.end for job in jobs if job.stream.ends == "with the run"))
-            assert gateway.terminate() == 0
+            gateway.close("shutdown")
             ended &= reading.until(lambda: all(job.end for job in jobs))
             assert ended, f"{[job for job in jobs if not job.end]} did not end\n{running.report()}"
         asked = {head.split("heartbeat=")[1].split()[0]: (head, answer)
@@ -257,6 +260,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("built")
 
 
+@pytest.mark.usefixtures("no_traceback")
 @pytest.mark.parametrize("client", CLIENTS, ids=str)
 def test_every_tick(client: Client, built: Path, tmp_path: Path) -> None:
     jobs, heads = live_through(client, client.command(built), tmp_path)
