@@ -497,6 +497,16 @@ def test_each_line_arrives_while_the_input_goes_on() -> None:
         (["127.0.0.1:1"], '{"t":0}', 1, "Connection refused"),
         (["URL/nowhere"], '{"t":0}', 1, "answered 404"),
         (["URL"], "", 0, "0 ticks published to"),
+        (["URL/publish"], '{"t":0}', 0, "1 tick published to"),
+        (["URL/sse", "-"], '{"t":0}', 0, "1 tick published to"),
+        (["URL/nowhere"], '{"t":0}', 1, "looked for below /nowhere; accepted: HOST:PORT, or an http:// or"),
+        (["URL", "README.md", "more"], "", 2, "extra argument .more."),
+        (["URL", "nowhere"], "", 2, "nowhere cannot be read: No such file"),
+        (["URL", "tests"], "", 2, "tests is a directory"),
+        (["README.md"], "", 2, "README.md is a file: .* comes first, as in publish localhost:8000 README.md"),
+        (["README.md", "URL"], "", 2, "README.md is a file: the gateway's address comes first"),
+        (["URL"], '[\n{"t":0}, 1,\n{"t":1}\n]', 1, "2 ticks published to .*, 1 refused"),
+        (["URL"], "\x1f\x8b\x08\x00", 1, "0 ticks published to .*, 1 refused"),
         (["URL"], '{"t":0}\n{"t":NaN}', 1, "1 tick published to .*, 1 refused"),
     ],
 )
@@ -506,6 +516,18 @@ def test_exit_codes(command: Command, arguments: list[str], data: str, code: int
         ended = command("publish", *(argument.replace("URL", url) for argument in arguments), stdin=data)
     assert (ended.code, ended.out) == (code, ""), ended
     assert "Traceback" not in ended.err and re.search(last, ended.err.splitlines()[-1]), ended
+
+
+def test_a_file(command: Command, tmp_path: Path) -> None:
+    file = tmp_path / "ticks.json"
+    records = [{"t": t, "x": [t]} for t in range(500)]
+    for name, text in (("lines", "\n".join(map(json.dumps, records))), ("array", json.dumps(records, indent=1))):
+        file.write_text(text)
+        with Gateway.in_thread(host="127.0.0.1", port=0) as gateway:
+            url = f"http://127.0.0.1:{port_of(gateway)}"
+            ended = command("publish", url, str(file), "--run", name)
+            assert ended.code == 0, ended
+            assert list(map(json.loads, read_range(url, name))) == records
 
 
 def test_the_gateways_token() -> None:

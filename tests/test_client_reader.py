@@ -461,6 +461,10 @@ async def test_the_token_is_sent() -> None:
         ("ws://host:81", "http://host:81/ndjson"),
         ("wss://host", "https://host/ndjson"),
         ("[::1]:8000", "http://[::1]:8000/ndjson"),
+        ("localhost:8000/sse", "http://localhost:8000/ndjson"),
+        ("ws://host:81/ws/stream", "http://host:81/ndjson"),
+        ("https://host/ticks/publish", "https://host/ticks/ndjson"),
+        ("https://host/stream", "https://host/stream/ndjson"),
     ],
 )
 def test_addresses(url: str, expected: str) -> None:

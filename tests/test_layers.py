@@ -18,7 +18,7 @@ import tick_gateway
 ROOT = Path(tick_gateway.__file__).parent
 
 LAYERS = """
-errors  diagnosis  tls  large
+errors  diagnosis  tls  large  spelling
 tick  forms  settings  throttled
 record  ring  projection  accept  bar  reply  flags
 view

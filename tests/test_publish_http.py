@@ -88,7 +88,7 @@ async def test_files_that_curl_sends(
         ("-F", LINES, "a form in parts (multipart/form-data); send the file itself"),
         ("--data-urlencode", LINES, "the encoding of web forms: send JSON (curl: --data-binary)"),
         ("--data-binary", '{"t":1}\n'.encode("utf-16"), "the body is UTF-16 or UTF-32, not UTF-8"),
-        ("--data-binary", gzip.compress(LINES, mtime=0), "compressed with gzip: name it in Content-Encoding"),
+        ("--data-binary", gzip.compress(LINES, mtime=0), "compressed with gzip: decompress it first"),
         ("-d", b'{"t":1}\n' * 1000, "--data-binary leaves its lines whole"),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
 import socket
 import sys
@@ -55,11 +56,14 @@ def test_a_port_in_use(capsys: pytest.CaptureFixture[str]) -> None:
         for host in ("127.0.0.1", ""):
             line = refused_here(capsys, "serve", "--port", str(port), "--host", host)
             assert line.startswith("tick-gateway serve: --port: ") and "in use" in line and str(port) in line
+            assert line.endswith(f"take another, such as {port % 65535 + 1}, or 0 for any that is free")
+            assert sys.platform != "linux" or f" by process {os.getpid()} (" in line
 
 
 def test_the_port_of_another_gateway() -> None:
-    with GatewayProcess("serve") as gateway:
-        assert "in use" in refused("demo", "--port", str(gateway.port))
+    with GatewayProcess("demo") as gateway:
+        line = refused("demo", "--port", str(gateway.port))
+        assert "in use" in line and (sys.platform != "linux" or f" by process {gateway.process.pid} (" in line)
         assert ask(gateway.port, request("GET", "/healthz")).status == 200
 
 

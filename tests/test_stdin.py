@@ -11,8 +11,8 @@ from urllib.request import urlopen
 
 import pytest
 
-from tests.process import ROOT, GatewayProcess
-from tests.sockets import Follower, resident
+from tests.process import ROOT, GatewayProcess, publish
+from tests.sockets import Follower, ask, request, resident
 
 
 def get(gateway: GatewayProcess, path: str) -> Any:
@@ -92,6 +92,42 @@ def test_the_gateway_goes_on_after_the_end() -> None:
         follower.wait_for(['{"t":1}', '{"t":2}'])
         assert get(gateway, "/latest") == {"t": 2}
         assert gateway.process.poll() is None
+        follower.close()
+
+
+def test_its_end_is_the_end_of_its_run_and_lets_others_publish() -> None:
+    with GatewayProcess("serve", "--stdin", stdin=True) as gateway:
+        follower = Follower(gateway.port)
+        gateway.feed(['{"t":1}', '{"t":2}'])
+        follower.wait_for(['{"t":1}', '{"t":2}'])
+        run = get(gateway, "/meta")["run"]
+        one_run = Follower(gateway.port, f"/ndjson?hello=1&run={run}")
+        one_run.wait_for(['{"t":1}', '{"t":2}'])
+        refused = ask(gateway.port, request("POST", "/publish", {}, b'{"t":9}'))
+        assert (refused.status, refused.json()["error"]) == (409, "own_source")
+        assert "write them there, or publish to a gateway without --stdin" in refused.json()["message"]
+
+        gateway.close_stdin()
+        assert one_run.lines.wait(lambda lines: '"reason":"run"' in lines[-1])
+        assert gateway.stderr.find(f"standard input has ended, and run {run} with it"), gateway.report()
+        publish(gateway.url, ['{"t":9}'])
+        follower.wait_for(['{"t":1}', '{"t":2}', '{"t":9}'])
+        runs = get(gateway, "/runs")["runs"]
+        assert [(one["last"], one["ended"]) for one in runs] == [(2, True), (9, False)]
+        follower.close()
+        one_run.close()
+
+
+def test_json_over_several_lines() -> None:
+    with GatewayProcess("serve", "--stdin", stdin=True) as gateway:
+        follower = Follower(gateway.port)
+        gateway.feed(["[", '{"t":1,', '"x":2},', "3,"])
+        follower.wait_for(['{"t":1, "x":2}'])  # the array goes on
+        gateway.feed(['{"t":2}'])
+        gateway.close_stdin()
+        follower.wait_for(['{"t":1, "x":2}', '{"t":2}'])
+        assert gateway.stderr.find("standard input, line 4: a tick is a JSON object, this is the number 3")
+        assert gateway.stderr.find("standard input cannot be read on: the array breaks off")
         follower.close()
 
 

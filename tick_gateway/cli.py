@@ -28,8 +28,8 @@ from .gateway import Gateway
 from .importing import import_
 from .server.listen import ANYWHERE, Server, loop_factory, open_socket, tune_memory, tune_process, url
 from .settings import Settings
-from .sources.demo import demo_source
-from .sources.stdin import stdin_source
+from .sources.demo import DEMO, demo_source
+from .sources.stdin import STDIN, stdin_source
 from .sources.tail import Tail
 from .verifying import verify_
 
@@ -92,7 +92,10 @@ def serve(from_stdin: bool, tailed: Path | None, **flags: str | None) -> None:
             raise SettingError("publish_network", "is off, and nobody else publishes here; give --stdin or --tail")
         tune_memory()
         tail = Tail(tailed, settings) if tailed is not None else None
-        run(settings, tail.source if tail is not None else stdin_source if from_stdin else None, tail)
+        if from_stdin:
+            run(settings, stdin_source, own=STDIN)
+        else:
+            run(settings, tail.source if tail is not None else None, tail)
 
 
 @main.command()
@@ -109,11 +112,13 @@ def demo(rate: float, agents: int, size: int, seed: int, **flags: str | None) ->
     Bytes may be written as 64k, 64M or 64G, seconds as 20ms, 90s, 15m, 12h or 7d.
     """
     with usage_errors(flags):
-        run(read_settings(flags), demo_source(rate=rate, agents=agents, size=size, seed=seed))
+        run(read_settings(flags), demo_source(rate=rate, agents=agents, size=size, seed=seed), own=DEMO)
 
 
-def run(settings: Settings, source: Source | None, tail: Tail | None = None) -> None:
+def run(settings: Settings, source: Source | None, tail: Tail | None = None, own: str = "") -> None:
     """Serve until SIGTERM or SIGINT, then drain and return; what ``tail`` finds is there before the port opens.
+
+    While ``source`` runs, other publishers are refused with the sentence ``own``; empty: they are not.
 
     Raises:
         SettingError: the address cannot be had.
@@ -130,6 +135,7 @@ def run(settings: Settings, source: Source | None, tail: Tail | None = None) -> 
         gateway = Gateway.of(settings, bar.to)
         if tail is not None:
             tail.attach(gateway.hub, bar.to)
+        gateway.hub.own_source = own
     finally:
         bar.end()
     sock = open_socket(settings)
@@ -145,9 +151,15 @@ async def _run(gateway: Gateway, sock: socket.socket, source: Source | None) -> 
     tune_process()
     publish = source is None and gateway.settings.publish_network and not gateway.settings.publish_token
     banner(gateway.settings, server.port, gateway, publish=publish)
+
+    def over(task: asyncio.Future[None]) -> None:
+        gateway.hub.own_source = ""
+        if not task.cancelled() and task.exception():
+            stop.set()
+
     feeding = asyncio.ensure_future(source(gateway)) if source is not None else None
     if feeding is not None:
-        feeding.add_done_callback(lambda task: stop.set() if not task.cancelled() and task.exception() else None)
+        feeding.add_done_callback(over)
     await stop.wait()
     if feeding is not None:
         feeding.cancel()

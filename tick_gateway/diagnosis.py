@@ -15,20 +15,20 @@ import orjson
 
 BOM: Final = b"\xef\xbb\xbf"
 _UTF16: Final = "UTF-16 or UTF-32, not UTF-8: write it as UTF-8 (PowerShell: -Encoding utf8)"
-_COMPRESSED: Final = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
+_COMPRESSED: Final = {b"\x1f\x8b": ("gzip", "zcat"), b"\x28\xb5\x2f\xfd": ("zstd", "zstdcat")}
 _FORM: Final = re.compile(r"%7B|%5B|[\w.-]+=", re.IGNORECASE)
 _CONSTANT: Final = re.compile(r"-?(?:nan|inf(?:inity)?)\b", re.IGNORECASE)
 _PYTHON: Final = re.compile(r"'|(?:True|False|None)\b")
-_ONE_LINE: Final = "an object takes one line (jq -c), unless it is sent as application/json"
+_ONE_LINE: Final = "an object takes one line (jq -c)"
 _SURROGATE: Final = re.compile(r"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
 _NUMBER: Final = re.compile(r"-?[0-9.eE+-]+")
 
 
 def foreign(head: bytes) -> str | None:
     """What bytes are that are no text in UTF-8, by the first four of them; None where they may be."""
-    for magic, name in _COMPRESSED.items():
+    for magic, (name, tool) in _COMPRESSED.items():
         if head.startswith(magic):
-            return f"compressed with {name}: name it in Content-Encoding, or decompress it first"
+            return f"compressed with {name}: decompress it first ({tool}), or POST it with Content-Encoding: {name}"
     return _UTF16 if head[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0" in head else None
 
 

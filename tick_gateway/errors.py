@@ -5,7 +5,8 @@
     │   ├── ParameterError       400  a query parameter that is unknown, malformed or contradicts another
     │   ├── NotFound             404  a tick, a run or a path that is not there
     │   ├── NotAllowed           401/403  publishing without the right
-    │   ├── Tailing              409  publishing to a gateway that follows a directory
+    │   ├── OwnSource            409  publishing to a gateway that has a source of its own
+    │   │   └── Tailing          409  … which is a directory that it follows
     │   ├── BodyError            400/413/415  a request body that cannot be taken as a whole
     │   ├── NotAcceptable        406  no content coding is left that the client takes
     │   ├── Expectation          417  a request that expects what is not there
@@ -104,15 +105,25 @@ class NotAllowed(ClientError):
         super().__init__(message)
 
 
-class Tailing(ClientError):
-    """Publishing to a gateway that follows a directory: its ticks would come to lie between the directory's."""
+class OwnSource(ClientError):
+    """Publishing to a gateway that has a source of its own: one's ticks would come to lie between the other's."""
 
     status = 409
+    code = "own_source"
+
+    def __init__(self, source: str) -> None:
+        """``source`` is the end of a sentence that begins with "this gateway": what it does, and what else to do."""
+        super().__init__(f"this gateway {source}")
+
+
+class Tailing(OwnSource):
+    """Publishing to a gateway that follows a directory."""
+
     code = "tailing"
 
     def __init__(self) -> None:
         super().__init__(
-            "this gateway follows a directory (--tail) and takes no other ticks: they would move the tip past the "
+            "follows a directory (--tail) and takes no other ticks: they would move the tip past the "
             "directory's own, which were lost then; write a file there, or publish to a gateway without --tail"
         )
 

@@ -56,6 +56,7 @@ class Hub:
     feed: Feed = field(init=False)
     fanout: FanOut = field(init=False)
     started: float = field(default_factory=time.time)  # seconds since the epoch
+    own_source: str = ""  # what runs here and publishes, for OwnSource: meanwhile nobody else may
     passed_over: int = 0  # lines of the files that are followed that were no ticks
     unread: Unread = field(default_factory=Unread)  # what of those files cannot be read
     publishers: set[Callable[[], Awaitable[None]]] = field(default_factory=set)  # how to end each for shutdown

@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import Any, Final, Literal
 
 from .errors import ParameterError
+from .spelling import meant
 from .tick import MAX_T, RUN_ID, Position, parse_position
 from .view import MAX_PARTS, MAX_PATHS, View
 
@@ -215,7 +216,11 @@ def parse_query(pairs: Iterable[tuple[str, str]], last_event_id: str | None = No
     for name, text in pairs:
         row = _BY_NAME.get(name)
         if row is None:
-            raise ParameterError(name[:80], f"unknown; accepted: {', '.join(_BY_NAME)}", "unknown_parameter")
+            raise ParameterError(
+                name[:80],
+                f"unknown; accepted: {', '.join(_BY_NAME)}{meant(name, _BY_NAME)}",
+                "unknown_parameter",
+            )
         if name in EVENT_IDS:
             event_ids += [text] if text else []
             given += 1

@@ -10,7 +10,6 @@ A new setting is a row of ``Settings`` and a line of ``SettingKeywords``, which 
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import math
 import os
 import re
@@ -19,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypedDict
 
 from .errors import SettingError
+from .spelling import meant
 
 ENV_PREFIX: Final = "TICK_GATEWAY_"
 _SIZE: Final = re.compile(r"([0-9]{1,15})\s*(?:([kKmMgG])(?:i?[bB])?)?")
@@ -270,10 +270,7 @@ def _variables(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def _no_such(name: str, accepted: list[str]) -> SettingError:
-    # The likely one comes last: it is what stands above the next prompt.
-    near = difflib.get_close_matches(name.lower(), [known.lower() for known in accepted], n=1, cutoff=0.75)
-    meant = "".join(f"; did you mean {known}?" for known in accepted if known.lower() in near)
-    return SettingError(name, f"no such setting; accepted: {', '.join(accepted)}{meant}")
+    return SettingError(name, f"no such setting; accepted: {', '.join(accepted)}{meant(name, accepted)}")
 
 
 def _parse(row: Row, text: str, given: str) -> Any:

@@ -23,7 +23,7 @@ WHITE_SPACE: Final = b" \t\r\n"  # as JSON has it
 RUN_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _INTEGER: Final = re.compile(r"-1|0|[1-9][0-9]{0,15}")
 _HINTS: Final[dict[type, str]] = {
-    list: "; several ticks come one by one, or as a body of application/json",
+    list: "; several ticks come one by one (jq -c '.[]')",
     str: "; was it encoded twice?",
 }
 _LINE_BREAKS: Final = bytes.maketrans(b"\r\n", b"  ")

@@ -7,6 +7,7 @@ import json
 
 import pytest
 
+from tests.sockets import ask
 from tick_gateway.transports import TRANSPORTS
 
 from .conftest import OpenHouse
@@ -260,6 +261,35 @@ async def test_head_of_a_websocket_is_refused(house: House) -> None:
     assert (await house.get("/ws/stream", method="HEAD")).status in (400, 405, 426)
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "says"),
+    [
+        ("PUT", "/publish", "accepted: POST (curl -T sends PUT, unless -X POST stands beside it)"),
+        ("PUT", "/runs/A/end", "unless -X POST stands beside it"),
+        ("POST", "/sse", "ticks are published by POST /publish"),
+        ("PUT", "/ticks.ndjson", "ticks are published by POST /publish"),
+        ("GET", "/publish", "accepted: POST"),
+        ("GET", "/streem", "no such path; see /openapi.json; did you mean /stream?"),
+        ("GET", "/metric", "did you mean /metrics?"),
+        ("GET", "/" + "x" * 5000, "see /openapi.json"),
+        ("GET", "/sse?form_t=5", "lastEventId; did you mean from_t?"),
+        ("GET", "/range?Fields=x", "did you mean fields?"),
+        ("GET", "/poll?q=5", "accepted: from_t"),
+    ],
+)
+async def test_what_may_have_been_meant(house: House, method: str, path: str, says: str) -> None:
+    refused = await house.get(path, method=method)
+    message = json.loads(await refused.read())["message"]
+    assert says in message and ("did you mean" in says or "did you mean" not in message)
+
+
+async def test_who_is_asked_is_said_once(house: House) -> None:
+    """RFC 9112, section 3.2."""
+    for version, hosts, status in (("1.1", 0, 400), ("1.1", 2, 400), ("1.0", 0, 200), ("1.1", 1, 200)):
+        head = f"GET /runs HTTP/{version}\r\n" + "Host: localhost\r\n" * hosts + "\r\n"
+        assert (await asyncio.to_thread(ask, house.port, head.encode())).status == status, (version, hosts)
+
+
 async def test_a_websocket_without_a_handshake_is_told_so(house: House) -> None:
     response = await house.get("/ws/stream")
     assert response.status == 426
@@ -279,4 +309,14 @@ async def test_other_methods_are_not_allowed(house: House, method: str) -> None:
 def _open_to_all(response: Response) -> None:
     assert response.headers["Access-Control-Allow-Origin"] == "*"
     exposed = {name.strip() for name in response.headers["Access-Control-Expose-Headers"].split(",")}
-    assert exposed == {"Tick-Run", "Tick-Next", "Tick-Gap", "Tick-Reset", "Link", "ETag", "Retry-After"}
+    assert exposed == {
+        "Tick-Run",
+        "Tick-Next",
+        "Tick-Gap",
+        "Tick-Reset",
+        "Link",
+        "ETag",
+        "Retry-After",
+        "Accept-Ranges",
+        "Content-Range",
+    }

@@ -8,7 +8,9 @@ Ctrl-C.
 from __future__ import annotations
 
 import asyncio
+import os
 import ssl
+import stat
 import sys
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import aclosing
@@ -17,6 +19,7 @@ from typing import Any, Final, NoReturn
 
 import click
 
+from ..tick import parse_position
 from ..tls import TrustError, tls_options, trust
 from .common import BadUsage, Failure, Status
 from .pipes import Output, chunks
@@ -26,9 +29,21 @@ from .reader import Item, Notice, Tick, read_batches
 _PASSED_ON: Final = ("tail", "since", "run", "fields", "every", "lag", "backlog", "speed")
 
 
+def _position(_: click.Context, __: click.Parameter, text: str | None) -> str | None:
+    """Checked here: the gateway calls it ``from_t``."""
+    try:
+        if text is not None:
+            parse_position(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+    return text
+
+
 @click.command()
 @click.argument("url")
-@click.option("--from", "start", metavar="POSITION", help="the position you have, RUN:T or T: ticks after it")
+@click.option(
+    "--from", "start", metavar="POSITION", callback=_position, help="the position you have, RUN:T or T: ticks after it"
+)
 @click.option("--tail", metavar="N", help="the last N ticks, then live; 0: only new ones")
 @click.option("--since", metavar="TIME", help="from the first tick received at or after an RFC 3339 time")
 @click.option("--run", metavar="RUN", help="that run, to its end")
@@ -110,6 +125,7 @@ def _is_told(item: Item) -> bool:
 
 @click.command()
 @click.argument("url")
+@click.argument("file", required=False)
 @click.option("--run", metavar="RUN", help="name of the run; where t falls, RUN-2, RUN-3 and so on follow")
 @click.option("--token", metavar="TOKEN", envvar="TICK_GATEWAY_PUBLISH_TOKEN", show_envvar=True,
               help="the gateway's publish token")  # fmt: skip
@@ -117,9 +133,12 @@ def _is_told(item: Item) -> bool:
 @click.option("--retry", is_flag=True, help="wait for a gateway that is not there yet")
 @click.option("--compress", is_flag=True, help="send compressed, each line at once, to a gateway on another machine")
 @click.option("-q", "--quiet", is_flag=True, help="say nothing about lost connections, and no figures at the end")
-def publish(url: str, run: str | None, token: str | None, cacert: str | None, insecure: bool, retry: bool,
-            compress: bool, quiet: bool) -> None:  # fmt: skip
-    """Publish standard input, a JSON object with an integer "t" a line, to the gateway at URL (such as localhost:8000).
+def publish(url: str, file: str | None, run: str | None, token: str | None, cacert: str | None, insecure: bool,
+            retry: bool, compress: bool, quiet: bool) -> None:  # fmt: skip
+    """Publish FILE, or standard input, to the gateway at URL (such as localhost:8000).
+
+    What is read is a JSON object with an integer "t" a line; or JSON that goes over several lines, objects or an array
+    of them, each as soon as it is complete.
 
     Each line stays here until the gateway has acknowledged it, and goes out again after a lost connection; the gateway
     knows doubles, so that every tick arrives once. While the gateway is away or slow, a bounded number of lines waits
@@ -134,16 +153,18 @@ def publish(url: str, run: str | None, token: str | None, cacert: str | None, in
             refused=_say,
         )  # fmt: skip
 
-    _run(_publish(publisher, status), "publish")
+    _run(_publish(publisher, url, file, status), "publish")
 
 
-async def _publish(make: Callable[[], Publisher], status: Status) -> int:
-    if sys.stdin is None:
-        raise BadUsage("standard input is closed")
+async def _publish(make: Callable[[], Publisher], url: str, file: str | None, status: Status) -> int:
+    _no_file(url)
     publisher = make()
+    fd = _input(file)
+    if os.isatty(fd):
+        status("ticks are read from this terminal, a JSON object a line; Ctrl-D ends them")
     tally = publisher.tally
     try:
-        async with aclosing(chunks(sys.stdin.fileno())) as input_chunks:
+        async with aclosing(chunks(fd)) as input_chunks:
             await publisher.publish(input_chunks)
     except BaseException:
         if tally.published or tally.refused:
@@ -151,6 +172,26 @@ async def _publish(make: Callable[[], Publisher], status: Status) -> int:
         raise
     status(str(tally))
     return 1 if tally.refused else 0
+
+
+def _no_file(url: str) -> None:
+    if os.path.exists(url):
+        raise BadUsage(f"{url} is a file: the gateway's address comes first, as in publish localhost:8000 {url}")
+
+
+def _input(file: str | None) -> int:
+    """Where ticks are read from: a file's descriptor, or that of standard input."""
+    if file is None or file == "-":
+        if sys.stdin is None:
+            raise BadUsage("standard input is closed")
+        return sys.stdin.fileno()
+    try:
+        fd = os.open(file, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        if stat.S_ISDIR(os.fstat(fd).st_mode):
+            raise BadUsage(f"{file} is a directory, and not a file with ticks")
+    except OSError as error:
+        raise BadUsage(f"{file} cannot be read: {error.strerror}") from None
+    return fd
 
 
 def _trust(cacert: str | None, insecure: bool) -> ssl.SSLContext | None:

@@ -25,6 +25,9 @@ MAX_LINE: Final = 1 << 26  # bytes; a line beyond it is no tick that any gateway
 HEAD_SECONDS: Final = 30.0
 """How long an answer may take to begin. A gateway sends its head at once; a port that never says anything is none."""
 
+_ROUTES: Final = ("/ws/stream", "/sse", "/ndjson", "/ws/publish", "/publish")
+"""Those that may stand behind a gateway's address; no others: it may be mounted below a path of such a name."""
+
 _TITLE: Final = re.compile(r"<(title|h1)\b[^>]*>(.*?)</\1", re.DOTALL | re.IGNORECASE)
 _ACCEPTED: Final = "accepted: HOST:PORT, or an http:// or https:// address"
 
@@ -82,7 +85,8 @@ class Backoff:
 
 
 def endpoint(url: str, path: str) -> URL:
-    """The address of a route: ``path`` below the gateway's address, unless it stands there already. Parameters stay.
+    """The address of a route: ``path`` below the gateway's address, be that given as it is or with a route behind it,
+    as in a command for curl. Parameters stay.
 
     Raises:
         BadUsage: it is no address.
@@ -98,7 +102,14 @@ def endpoint(url: str, path: str) -> URL:
     if base.scheme not in ("http", "https") or not base.host or not port:
         raise BadUsage(f"{url!r:.200} is no address of a gateway; {_ACCEPTED}")
     stem = base.path.rstrip("/")
-    return base.with_path(stem if stem.endswith(path) else stem + path).with_query(base.query)
+    known = next((route for route in (path, *_ROUTES) if stem.endswith(route)), "")
+    return base.with_path(stem.removesuffix(known) + path).with_query(base.query)
+
+
+def below(url: URL, path: str) -> str:
+    """Where a gateway was looked for and was not, for a sentence; empty where that was the root."""
+    stem = url.path.removesuffix(path)
+    return f" (the gateway was looked for below {stem}; {_ACCEPTED})" if stem else ""
 
 
 def where(url: URL) -> str:

@@ -1,4 +1,4 @@
-"""Publish lines of JSON over ``/ws/publish`` so that each arrives, over as many connections as it takes.
+"""Publish ticks over ``/ws/publish`` so that each arrives, over as many connections as it takes.
 
 What was sent and not acknowledged stays in a window, and goes out again on the next connection; the gateway knows the
 doubles by their bytes, since the run has a name. The window is bounded: where it is full, nothing more is read. Where
@@ -18,8 +18,9 @@ from typing import Any, Final
 
 import aiohttp
 
-from ..errors import TickError
-from ..sources.body import Line, Lines
+from ..errors import BodyError, TickError
+from ..sources.body import Line
+from ..sources.pipe import Pipe
 from ..tick import RUN_ID, parse
 from .common import (
     HEAD_SECONDS,
@@ -29,6 +30,7 @@ from .common import (
     Failure,
     Lost,
     Status,
+    below,
     connector,
     endpoint,
     lost_to,
@@ -97,7 +99,8 @@ class Publisher:
         self.tally = Tally(runs=[self._base])
 
     async def publish(self, chunks: AsyncIterator[bytes]) -> Tally:
-        """Publish the lines in ``chunks`` (cut anywhere), and return once the gateway has answered for each of them.
+        """Publish the records in ``chunks`` (cut anywhere; see ``Pipe``), and return once the gateway has answered for
+        each of them.
 
         Raises:
             Failure: the gateway refuses to be published to, or the first connection cannot be had (without ``retry``,
@@ -125,12 +128,15 @@ class Publisher:
 
     async def _feed(self, chunks: AsyncIterator[bytes]) -> None:
         """Fill the window from the input, as fast as it empties."""
-        lines = Lines(MAX_LINE)
-        async for chunk in chunks:
-            for line in lines.feed(chunk):
+        pipe = Pipe(MAX_LINE)
+        try:
+            async for chunk in chunks:
+                for line in pipe.feed(chunk):
+                    await self._take(line)
+            for line in pipe.end():
                 await self._take(line)
-        for line in lines.end():
-            await self._take(line)
+        except BodyError as error:
+            self._refuse(None, f"the input cannot be read on: {error}")
         self._ended = True
         self._changed.set()
 
@@ -224,7 +230,7 @@ class Publisher:
             async with session.get(self._address, timeout=aiohttp.ClientTimeout(total=_CONNECT_SECONDS)) as response:
                 reason = message_of(await response.content.read(1 << 16)) if response.status == error.status else ""
         answered = f"answered {error.status}: {reason}" if reason else f"answered {error.status}"
-        told = f"{place} {answered}"
+        told = f"{place} {answered}" + (below(self._address, "/ws/publish") if error.status == 404 else "")
         if error.status in (408, 425, 429) or error.status >= 500:
             return Lost(told, retry_after(error.headers or {}))
         return Failure(told if error.status >= 400 else f"{place} is no tick-gateway: it {answered}", error.status)

@@ -27,6 +27,7 @@ from .common import (
     Failure,
     Lost,
     Status,
+    below,
     connector,
     endpoint,
     lost_to,
@@ -261,7 +262,9 @@ async def _check(response: aiohttp.ClientResponse, address: URL, run_may_come: b
     if response.status in (408, 425, 429) or response.status >= 500 or (response.status == 404 and run_may_come):
         raise Lost(f"{where(address)} answered {response.status}: {message}", retry_after(response.headers))
     refusal = BadUsage if response.status == 400 else Failure
-    raise refusal(f"{where(address)} answered {response.status}: {message}", response.status)
+    found_none = response.status == 404 and not message.startswith("no run")
+    hint = below(address, "/ndjson") if found_none else ""
+    raise refusal(f"{where(address)} answered {response.status}: {message}{hint}", response.status)
 
 
 async def _items(response: aiohttp.ClientResponse, track: Track, from_tip: bool) -> AsyncGenerator[list[Item], None]:

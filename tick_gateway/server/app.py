@@ -8,12 +8,13 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Final
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 from aiohttp.http import SERVER_SOFTWARE
 
 from ..errors import ClientError, GatewayError, HTTPVersion, NotFound, TransferCoding
 from ..hub import Hub
 from ..reply import SERVER, error_reply, header_list
+from ..spelling import meant
 from ..transports import TRANSPORTS
 from ..transports.base import Transport, acceptable
 from .about import ROUTES_KEY, TRANSPORTS_KEY
@@ -27,8 +28,13 @@ from .routes import routes
 log = logging.getLogger("tick_gateway")
 
 ALLOWED_HEADERS: Final = "Last-Event-ID, Authorization, If-None-Match, Cache-Control, Content-Type, X-Requested-With"
-EXPOSED_HEADERS: Final = "Tick-Run, Tick-Next, Tick-Gap, Tick-Reset, Link, ETag, Retry-After"
+EXPOSED_HEADERS: Final = (
+    "Tick-Run, Tick-Next, Tick-Gap, Tick-Reset, Link, ETag, Retry-After, Accept-Ranges, Content-Range"
+)
 PUBLISHER_SECONDS: Final = 2.5  # how long a shutdown waits for publishers to take their last answers
+
+_SENDING: Final = ("POST", "PUT")
+_PUBLISH: Final = "; ticks are published by POST /publish"
 
 _Next = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -114,6 +120,7 @@ async def _errors(request: web.Request, handler: _Next) -> web.StreamResponse:
     try:
         if request.version.major != 1:  # aiohttp's parser lets requests pass that call themselves HTTP/0.9 and HTTP/2.0
             raise HTTPVersion
+        _check_host(request)
         _check_transfer_coding(request)
         return await handler(request)
     except GatewayError as error:
@@ -126,9 +133,9 @@ async def _errors(request: web.Request, handler: _Next) -> web.StreamResponse:
     except ConnectionError:  # the client went away while it was answered: nobody is left to tell
         raise asyncio.CancelledError from None
     except web.HTTPNotFound:
-        return error_reply(NotFound("no such path; see /openapi.json"))
+        return error_reply(_NoPath(request))
     except web.HTTPMethodNotAllowed as error:
-        response = error_reply(_Method(error.method, error.allowed_methods))
+        response = error_reply(_Method(request, error.allowed_methods))
         response.headers["Allow"] = ", ".join(sorted(error.allowed_methods))
         return response
     except web.HTTPException as error:
@@ -140,6 +147,17 @@ async def _errors(request: web.Request, handler: _Next) -> web.StreamResponse:
             raise
         log.exception("%s %s failed", request.method, request.path)
         return error_reply(GatewayError("the gateway failed on this request; its log says why"))
+
+
+def _check_host(request: web.Request) -> None:
+    """Whether the request says for whom it is.
+
+    Raises:
+        ClientError: HTTP/1.1 without ``Host``, or with several (RFC 9112, section 3.2).
+    """
+    hosts = len(request.headers.getall("Host", ()))
+    if hosts > 1 or (hosts == 0 and request.version >= HttpVersion11):
+        raise ClientError("a request of HTTP/1.1 has the header Host, once (RFC 9112, section 3.2)")
 
 
 def _check_transfer_coding(request: web.Request) -> None:
@@ -165,8 +183,20 @@ class _Method(GatewayError):
     status = 405
     code = "method_not_allowed"
 
-    def __init__(self, method: str, allowed: set[str]) -> None:
-        super().__init__(f"{method} is not allowed here; accepted: {', '.join(sorted(allowed))}")
+    def __init__(self, request: web.Request, allowed: set[str]) -> None:
+        cure = _PUBLISH if "POST" not in allowed and request.method in _SENDING else ""
+        if "POST" in allowed and request.method == "PUT":
+            cure = " (curl -T sends PUT, unless -X POST stands beside it)"
+        super().__init__(f"{request.method:.40} is not allowed here; accepted: {', '.join(sorted(allowed))}{cure}")
+
+
+class _NoPath(NotFound):
+    """A path that is not there, and the one that may have been meant."""
+
+    def __init__(self, request: web.Request) -> None:
+        fixed = (route.path for route in request.config_dict[ROUTES_KEY] if "{" not in route.path)
+        cure = _PUBLISH if request.method in _SENDING else meant(request.path, fixed)
+        super().__init__(f"no such path; see /openapi.json{cure}")
 
 
 async def _preflight(request: web.Request) -> web.StreamResponse:

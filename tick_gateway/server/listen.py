@@ -30,6 +30,7 @@ _UNSENT_BYTES: Final = 256 * 1024
 UNREAD_MS: Final = 120_000  # after which a client that takes nothing of its answer is dropped
 _GC_THRESHOLD: Final = 50_000  # a collection walks every session; the hot path makes next to no cycles
 _SWITCH_SECONDS: Final = 0.0005
+_LISTENS: Final = "0A"  # a socket's state in /proc/net/tcp
 _M_MMAP_THRESHOLD: Final = -3  # glibc's malloc.h
 _LARGE_BYTES: Final = 1 << 20
 _IDLE_SECONDS: Final = 75.0  # for a request's head to come whole, and between two: longer than proxies keep theirs
@@ -54,10 +55,33 @@ def open_socket(settings: Settings) -> socket.socket:
         name = "port" if error.errno in (errno.EADDRINUSE, errno.EACCES) else "host"
         number = error.errno or 0  # negative where it is the resolver's, whose sentence has the address behind it
         reason = os.strerror(number) if number > 0 else str(error.strerror or error).partition(" (while")[0]
-        reason = reason[:1].lower() + reason[1:]
+        reason = reason[:1].lower() + reason[1:] + _cure(error.errno, port)
         raise SettingError(name, f"cannot listen on {host or 'all addresses'}, port {port}: {reason}") from None
     except (TypeError, UnicodeError):  # the codec for host names takes no part longer than 63 characters
         raise SettingError("host", f"{host!r:.80} is no host name") from None
+
+
+def _cure(number: int | None, port: int) -> str:
+    """What can be done about a port that cannot be had."""
+    if number == errno.EADDRINUSE:
+        return f"{_holder(port)}; take another, such as {port % 65535 + 1}, or 0 for any that is free"
+    return "; ports from 1024 on need no right, such as 8000" if number == errno.EACCES else ""
+
+
+def _holder(port: int) -> str:
+    """Which process listens on a port, as far as that can be seen: one of this user's (Linux)."""
+    sockets: set[str] = set()
+    for table in ("tcp", "tcp6"):
+        with contextlib.suppress(OSError, ValueError, IndexError), open(f"/proc/net/{table}") as rows:
+            for row in map(str.split, list(rows)[1:]):
+                if row[3] == _LISTENS and int(row[1].rpartition(":")[2], 16) == port:
+                    sockets.add(f"socket:[{row[9]}]")
+    for process in filter(str.isdecimal, os.listdir("/proc") if sockets else ()):
+        with contextlib.suppress(OSError):  # another user's, or over meanwhile
+            if any(os.readlink(entry) in sockets for entry in os.scandir(f"/proc/{process}/fd")):
+                with open(f"/proc/{process}/comm") as name:
+                    return f" by process {process} ({name.read().strip()})"
+    return ""
 
 
 def url(settings: Settings, port: int) -> str:

@@ -15,6 +15,7 @@ from ..errors import (
     NotFound,
     OutOfOrder,
     Overloaded,
+    OwnSource,
     ParameterError,
     RunClosed,
     Tailing,
@@ -31,7 +32,7 @@ from .route import Route
 _READ: Final = (ParameterError, NotFound)
 _FULL: Final = (*_READ, Overloaded, TooManyViews)
 _PULLED: Final = ("Tick-Run", "Tick-Next", "Tick-Gap", "Tick-Reset", "Link")
-_PUBLISH: Final = (ParameterError, NotAllowed, Tailing)
+_PUBLISH: Final = (ParameterError, NotAllowed, OwnSource, Tailing)
 _SSE_TYPE: Final = sse.MEDIA_TYPE
 _TICK: Final = {"$ref": "#/components/schemas/Tick"}
 _BODY: Final = {

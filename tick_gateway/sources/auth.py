@@ -1,6 +1,6 @@
 """Who may publish: whoever has the token, or where none is set, this machine alone.
 
-Where the gateway follows a directory, or publishing over the network is off, nobody may.
+Where the gateway has a source of its own, or publishing over the network is off, nobody may.
 
 A loopback peer is not enough for the latter: a local reverse proxy is one, and so is a browser that some web page
 directs. Each of the two leaves a trace in the request, and each trace is refused.
@@ -15,7 +15,7 @@ from typing import Final
 
 from aiohttp import HttpVersion11, web
 
-from ..errors import NotAllowed, Tailing
+from ..errors import NotAllowed, OwnSource, Tailing
 from ..hub import Hub
 
 _TRACES: Final = frozenset(
@@ -29,7 +29,7 @@ def authorize(request: web.Request, hub: Hub) -> None:
 
     Raises:
         NotAllowed: 401 where a token would help, else 403.
-        Tailing: the gateway's ticks come from a directory.
+        OwnSource, Tailing: the gateway's ticks come from a source of its own.
     """
     if not hub.settings.publish_network:
         raise NotAllowed("nobody publishes to this gateway over the network (setting publish_network)")
@@ -39,6 +39,8 @@ def authorize(request: web.Request, hub: Hub) -> None:
         _only_this_machine(request, hub)
     if hub.tailing:  # who may not publish anyway is not told where ticks come from
         raise Tailing
+    if hub.own_source:
+        raise OwnSource(hub.own_source)
 
 
 def _only_with_token(request: web.Request, token: str) -> None:

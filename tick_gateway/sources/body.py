@@ -28,7 +28,7 @@ _WINDOW_BYTES: Final = 256 * 1024  # of JSON that is looked at together
 _HINT_BYTES: Final = 4096
 _LINES: Final = ("ndjson", "jsonl", "jsonlines")  # how the names of NDJSON's media types end
 _FORM: Final = "application/x-www-form-urlencoded"  # what curl says that it sends, unless it is told otherwise
-_OPENERS: Final = (b"{", b"[", b",", b":")  # how no line of NDJSON ends, but the first of a pretty-printed object does
+OPENERS: Final = (b"{", b"[", b",", b":")  # how no line of NDJSON ends, but the first of a pretty-printed object does
 
 
 class Line(NamedTuple):
@@ -138,7 +138,7 @@ class Records:
             BodyError: the body was JSON and is none; the records before the fault have been given.
         """
         held = b"".join(self._parts)
-        if self._lines is None or (not self._decided and (self._declared_json or _is_row(held))):
+        if self._lines is None or (not self._decided and (self._declared_json or is_row(held))):
             yield from values(held)
         else:
             yield from self._lines.feed(held)
@@ -164,7 +164,7 @@ class Records:
             if not newline or len(line) > self._max_line:
                 whole = self._declared_json
             else:
-                whole = not _is_value(line) if self._declared_json else line.rstrip().endswith(_OPENERS)
+                whole = not _is_value(line) if self._declared_json else line.rstrip().endswith(OPENERS)
         if whole:
             self._lines = None
         self._decided = True
@@ -192,8 +192,8 @@ def _is_value(line: bytes) -> bool:
         return False
 
 
-def _is_row(data: bytes) -> bool:
-    """Whether another object follows the first one on its line."""
+def is_row(data: bytes) -> bool:
+    """Whether text begins with an object, and another one follows on its line."""
     if not _JOINED.search(data):
         return False
     try:

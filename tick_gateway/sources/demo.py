@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from ..gateway import Gateway
+
+
+DEMO: Final = (
+    "runs a simulation of its own (demo) and takes no other ticks: they would come to lie between its own; publish to "
+    "one without a simulation (tick-gateway serve)"
+)
 
 
 def demo_source(*, rate: float, agents: int, size: int, seed: int) -> Callable[[Gateway], Awaitable[None]]:

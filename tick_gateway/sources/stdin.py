@@ -1,6 +1,7 @@
-"""Standard input as a source: one JSON object a line, published as it arrives.
+"""Standard input as a source: one JSON object a line, or what ``Pipe`` takes beside that, published as it arrives.
 
-Reading blocks, so it has a thread of its own. A line that is no tick is told on standard error and passed over.
+Reading blocks, so it has a thread of its own. A line that is no tick is told on standard error and passed over. Where
+the input ends, its run is over: who reads that run comes to its end, and the gateway goes on serving.
 """
 
 from __future__ import annotations
@@ -10,21 +11,26 @@ import contextlib
 import os
 import sys
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
-from ..errors import GatewayError, NotServing
-from .body import Lines
+from ..errors import BodyError, GatewayError, NotServing
+from .body import Line
+from .pipe import Pipe
 
 if TYPE_CHECKING:
     from ..gateway import Gateway
 
-_READ_BYTES = 1 << 16
+_READ_BYTES: Final = 1 << 16
+STDIN: Final = (
+    "reads its ticks from standard input (--stdin), and takes no others until that has ended: they would come to lie "
+    "between these; write them there, or publish to a gateway without --stdin"
+)
 
 
 async def stdin_source(gateway: Gateway) -> None:
-    """Publish standard input to its end; the gateway goes on serving after it."""
+    """Publish standard input to its end, and end its run; the gateway goes on serving after it."""
     if sys.stdin is None:
         click.echo("standard input is closed: nothing is read from it", err=True)
         return
@@ -44,12 +50,19 @@ async def stdin_source(gateway: Gateway) -> None:
 
 
 def _publish_all(gateway: Gateway, fd: int) -> None:
-    lines = Lines(gateway.hub.bus.max_tick + 2)
-    while data := _read(fd):
-        for number, line in lines.feed(data):
-            _publish(gateway, number, line)
-    for number, line in lines.end():
-        _publish(gateway, number, line)
+    pipe, taken = Pipe(gateway.hub.bus.max_tick + 2), False
+    try:
+        while data := _read(fd):
+            for line in pipe.feed(data):
+                taken = _publish(gateway, line) or taken
+        for line in pipe.end():
+            taken = _publish(gateway, line) or taken
+    except BodyError as error:
+        click.echo(f"standard input cannot be read on: {error}", err=True)
+    run = gateway.hub.bus.current
+    if taken and run is not None:
+        gateway.hub.bus.end_run(run.id)
+        click.echo(f"standard input has ended, and run {run.id} with it; the gateway goes on serving", err=True)
 
 
 def _read(fd: int) -> bytes:
@@ -60,10 +73,12 @@ def _read(fd: int) -> bytes:
         return b""
 
 
-def _publish(gateway: Gateway, number: int, line: bytes) -> None:
+def _publish(gateway: Gateway, line: Line) -> bool:
+    """Returns whether it is a tick that was not there."""
     try:
-        gateway.hub.bus.publish(line, wait=True)
+        return gateway.hub.bus.publish(line.data, wait=True)
     except NotServing:
         raise
     except GatewayError as error:
-        click.echo(f"standard input, line {number}: {error}", err=True)
+        click.echo(f"standard input, line {line.number}: {error}", err=True)
+        return False
