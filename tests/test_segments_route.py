@@ -17,6 +17,8 @@ from tests.clients import PATIENCE, ask
 from tests.served_history import Served, made
 from tick_gateway.history import blocks
 from tick_gateway.history.blocks import Entry, Page
+from tick_gateway.history.sealed import Opened, open_sealed
+from tick_gateway.server import segments
 
 pytestmark = pytest.mark.usefixtures("patient")
 
@@ -180,6 +182,25 @@ async def test_what_is_known_of_a_files_blocks_is_looked_at_by_threads_alone(
     assert (await scene.get(target, Range="bytes=0-9")).status == 206
     assert (await scene.get("/segments")).status == 200
     assert not looked
+
+
+async def test_a_sealed_file_that_is_written_to_right_behind_the_look_at_it(
+    scene: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, target = second(scene)
+    os.utime(path, (1, 1))  # so that another time of change is another
+    assert (await scene.get(target)).status == 200
+
+    def late(*args: Any) -> Opened:
+        opened = open_sealed(*args)
+        by_a_flipped_bit(path, path)
+        return opened
+
+    monkeypatch.setattr(segments, "open_sealed", late)
+    answer = await scene.get(target)
+    with pytest.raises((EOFError, OSError)):
+        await answer.read()
+    answer.close()
 
 
 async def test_a_true_copy_elsewhere_is_as_good(scene: Served, tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import Any
 from zlib import crc32
 
 import pytest
@@ -148,6 +150,29 @@ def test_a_block_whose_frame_changed(segment: Segment, call: str) -> None:
         assert not row[1].verified
         change(segment.path, at)
     assert segment.read(row[0]).ts == [0, 1, 2]
+
+
+@pytest.mark.parametrize("call", ["read", "lines", "frames"])
+def test_a_block_that_changes_right_before_it_is_read(
+    segment: Segment, call: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was verified, and its file is the one that it was when it is opened."""
+    segment.sealed = True
+    os.utime(segment.path, (1, 1))  # so that another time of change is another
+    row = entries(segment)
+    asked = [row[1]] if call == "frames" else row[1]
+    getattr(segment, call)(asked)
+    assert row[1].verified
+    for name in ("pread", "preadv"):
+        read = getattr(os, name)
+
+        def late(*args: Any, read: Any = read) -> Any:
+            change(segment.path, row[1].offset + 20)
+            return read(*args)
+
+        monkeypatch.setattr(os, name, late)
+    with pytest.raises(Damaged, match="CRC"):
+        getattr(segment, call)(asked)
 
 
 def test_a_block_whose_foot_changed(segment: Segment, caplog: pytest.LogCaptureFixture) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Iterable
-from typing import IO, Final
+from typing import IO, Final, NamedTuple
 from zlib import crc32
 
 from ..errors import Damaged
@@ -22,8 +22,21 @@ from .volume import Segment, stamp_of
 _HEAD_BYTES: Final = 8  # of a foot, that tell its length
 
 
-def open_sealed(segment: Segment, run: str, blocks: Callable[[], Iterable[Entry]]) -> tuple[IO[bytes], int]:
-    """Open a sealed segment that is what was written, to be closed by the caller; returns also the CRC-32 of all of it.
+class Opened(NamedTuple):
+    """A sealed segment that was found to be what was written.
+
+    Attributes:
+        stamp: how its file was known then (see ``stamp_of``): what is read while it is known so is what was looked at.
+        crc: CRC-32 of all of it.
+    """
+
+    file: IO[bytes]
+    stamp: tuple[int, ...]
+    crc: int
+
+
+def open_sealed(segment: Segment, run: str, blocks: Callable[[], Iterable[Entry]]) -> Opened:
+    """Open a sealed segment that is what was written, to be closed by the caller.
 
     Args:
         blocks: gives its blocks, where they are needed.
@@ -47,7 +60,7 @@ def open_sealed(segment: Segment, run: str, blocks: Callable[[], Iterable[Entry]
             if stamp_of(os.fstat(fd)) != stamp:
                 raise Damaged(f"{segment.name} was changed while it was read")
             segment.checked = stamp, crc
-        return file, segment.checked[1]
+        return Opened(file, *segment.checked)
     except BaseException:
         file.close()
         raise

@@ -9,6 +9,7 @@ import errno
 import logging
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, NamedTuple
 from zlib import crc32
@@ -136,11 +137,8 @@ class Segment:
         size = at + sum(entry.foot for entry in row)
         if not wait and (_NOWAIT is None or not all(entry.verified for entry in row)):
             return None
-        fd = self._open()
-        try:
+        with self._opened() as fd:
             done = os.preadv(fd, buffers, row[0].offset) if wait else _read_now(fd, buffers, row[0].offset)
-        finally:
-            os.close(fd)
         if done != size:
             if not wait:
                 return None
@@ -151,26 +149,28 @@ class Segment:
 
     def _load(self, entry: Entry) -> tuple[bytes, bytes]:
         """A block's frame, verified if that was not done yet, and its foot."""
-        fd = self._open()
-        try:
+        with self._opened() as fd:
             data = os.pread(fd, entry.frame + entry.foot, entry.offset)
-        finally:
-            os.close(fd)
         frame = data[: entry.frame]
         if len(data) != entry.frame + entry.foot:
             raise Damaged(f"the block at {entry.offset} of {self.name} is cut off")
         self._verify(entry, frame)
         return frame, data[entry.frame :]
 
-    def _open(self) -> int:
-        """Open the file. Where it is not the one that it was, what was verified of it does not count any more."""
+    @contextmanager
+    def _opened(self) -> Iterator[int]:
+        """The file, to read from it. Where it is then not the one that it was, what was verified of it does not count
+        any more."""
         fd = os.open(self.path, os.O_RDONLY)
-        stamp = stamp_of(os.fstat(fd))
+        try:
+            yield fd
+            stamp = stamp_of(os.fstat(fd))
+        finally:
+            os.close(fd)
         stamp = stamp if self.sealed else stamp[:2]
         before, self._stamp = self._stamp, stamp
         size = min(len(before), len(stamp))
         self._changed = self._changed or before[:size] != stamp[:size]
-        return fd
 
     def _verify(self, entry: Entry, frame: bytes | memoryview) -> None:
         if self._changed or not entry.verified:

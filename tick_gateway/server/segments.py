@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
-from typing import IO, Final
+from typing import Final
 
 from aiohttp import web
 
 from ..accept import names_tag
 from ..errors import Damaged, NotFound
-from ..history.sealed import open_sealed
+from ..history.sealed import Opened, open_sealed
 from ..history.shelf import Shelf
 from ..history.volume import Segment, segment_name, stamp_of
 from ..hub import Hub
@@ -102,15 +102,15 @@ async def segment(request: web.Request, hub: Hub) -> web.StreamResponse:
         raise NotFound(f"no file {name:.80} of run {run:.80}; see /segments")
     if one.segment is None or not one.sealed:
         return await growing(request, hub, one.run, (one.first, one.closed), one.open)
-    file, crc = await _open(hub, run, one.segment)
+    opened = await _open(hub, run, one.segment)
     try:
-        return await _send(request, hub, file, one.segment.size, f"{one.segment.size:x}-{crc:08x}")
+        return await _send(request, hub, opened, one.segment.size)
     finally:
-        file.close()
+        opened.file.close()
 
 
-async def _open(hub: Hub, run: str, segment: Segment) -> tuple[IO[bytes], int]:
-    """The file, all of it checked, and its CRC."""
+async def _open(hub: Hub, run: str, segment: Segment) -> Opened:
+    """The file, all of it checked."""
     archive = hub.feed.archive
     blocks = archive.shelves[run].entries.later(segment)
     try:
@@ -123,23 +123,23 @@ async def _open(hub: Hub, run: str, segment: Segment) -> tuple[IO[bytes], int]:
         raise Damaged(f"{segment.name} of run {run} is not what was written, and is not given out: {problem}") from None
 
 
-async def _send(request: web.Request, hub: Hub, file: IO[bytes], size: int, tag: str) -> web.StreamResponse:
+async def _send(request: web.Request, hub: Hub, opened: Opened, size: int) -> web.StreamResponse:
+    tag = f"{size:x}-{opened.crc:08x}"
     headers = {"Content-Type": "application/zstd", "Cache-Control": IMMUTABLE, "ETag": f'"{tag}"'}
     if names_tag(header_list(request, "If-None-Match"), tag):
         return web.Response(status=304, headers=headers)
 
     async def write(response: web.StreamResponse, part: Bytes) -> None:
-        await _copy(hub, response, file, part)
+        await _copy(hub, response, opened, part)
 
     return await answer_part(request, size, headers, write)
 
 
-async def _copy(hub: Hub, response: web.StreamResponse, file: IO[bytes], part: Bytes) -> None:
-    fd = file.fileno()
-    stamp = stamp_of(os.fstat(fd))
+async def _copy(hub: Hub, response: web.StreamResponse, opened: Opened, part: Bytes) -> None:
+    fd = opened.file.fileno()
     for at in range(part.begin, part.end, _CHUNK_BYTES):
         wanted = min(_CHUNK_BYTES, part.end - at)
         data = await hub.workers.run(os.pread, fd, wanted, at)
-        if len(data) != wanted or stamp_of(os.fstat(fd)) != stamp:  # it was written to since it was checked
+        if len(data) != wanted or stamp_of(os.fstat(fd)) != opened.stamp:  # it was written to since it was checked
             raise Vanished
         await response.write(data)
