@@ -20,6 +20,7 @@ ROOT = Path(tick_gateway.__file__).parent
 LAYERS = """
 errors  diagnosis  tls  large  spelling
 tick  forms  settings  throttled
+snapshot
 record  ring  projection  accept  bar  reply  flags
 view
 params  bus  descriptors

@@ -13,7 +13,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from . import record as records
 from .errors import (
@@ -117,8 +117,11 @@ class TickBus:
             InboxFull: no room within ``publish_timeout``; the tick is dropped, counted, and becomes a gap for readers.
             NotServing: nobody could read it; see ``close``.
         """
+        t: Any
         if type(record) is dict and type(t := record.get("t")) is int and 0 <= t <= MAX_T:  # nearly always
             data = records.encode(record, nan=self._nan)
+            if record.get("t") is not t:  # it was changed meanwhile: the number is that of the bytes
+                t, data = parse(data, self.max_tick)
             if len(data) > self.max_tick:
                 raise TooBig(len(data), self.max_tick)
         else:

@@ -1,6 +1,6 @@
 """What a value that is no plain JSON becomes: one step towards numbers, strings, lists and dicts at a time.
 
-The table that ``record`` and its careful writer share, so that both ways of encoding know the same types. numpy, pandas
+The table that ``snapshot`` and the careful writer of ``record`` share, so that both know the same types. numpy, pandas
 and polars are never imported here, only met. Pure; the values are never changed, and nothing that can be read only once
 is read. What a value's own code raises passes through; the writer turns it into an error that says where.
 """
@@ -15,7 +15,9 @@ from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
 from functools import lru_cache
+from operator import attrgetter
 from pathlib import PurePath
+from types import GetSetDescriptorType
 from typing import Any, Final
 from uuid import UUID
 
@@ -28,8 +30,8 @@ _NO_SECONDS: Final = {"Y": "years", "M": "months", "as": "attoseconds"}  # units
 _BELOW_MICROSECONDS: Final = ("ns", "ps", "fs", "as")
 
 
-class NoForm(TypeError):
-    """A value that has no JSON form; the text says why. A TypeError, since orjson expects that of its hook."""
+class NoForm(Exception):
+    """A value that has no JSON form; the text says why."""
 
 
 class Tabular:
@@ -49,58 +51,6 @@ class Tabular:
     def dicts(self) -> list[dict[Hashable, object]]:
         """A dict a row."""
         return [dict(zip(self.names, row, strict=True)) for row in zip(*self.columns, strict=True)]
-
-    def fragment(self) -> object:
-        """Its JSON, made column by column: with a dict a row it takes three times as long."""
-        if set(map(type, self.names)) != {str}:
-            return self.dicts()
-        rows, step = len(self.columns[0]), 2 * len(self.names)
-        parts = [b""] * (step * rows)
-        for place, (name, column) in enumerate(zip(self.names, self.columns, strict=True)):
-            between = b"," if place else b"},{"
-            parts[2 * place :: step] = [between + orjson.dumps(name) + b":"] * rows
-            parts[2 * place + 1 :: step] = _texts(column)
-        return orjson.Fragment(b"[" + b"".join(parts)[2:] + b"}]" if rows else b"[]")
-
-
-def _texts(column: Any) -> list[bytes]:
-    """The JSON of each value in a column."""
-    kind = column.dtype.kind if hasattr(column, "dtype") and column.ndim == 1 else ""
-    if kind in tuple("biuf") and column.dtype.itemsize <= 8:
-        numbers = column.astype(column.dtype.newbyteorder("="), order="C")
-        return orjson.dumps(numbers, option=OPTIONS)[1:-1].split(b",") if len(column) else []
-    if kind == "U":
-        column = column.tolist()
-    elif kind in ("m", "M"):  # of which orjson would make something else
-        column = map(simplify, column)
-    return [orjson.dumps(value, hook, OPTIONS) for value in column]
-
-
-def hook(value: object) -> object:
-    """``simplify``, for orjson: what there may be hundreds of in a record comes first, and a table as JSON at once."""
-    cls: Any = type(value)
-    return _step(cls)(value)
-
-
-@lru_cache(maxsize=1024)
-def _step(cls: Any) -> Callable[[Any], object]:
-    """How a value of a class is simplified: at once, where its class says how."""
-    if _is_dataclass(cls):
-        return _slots_of if _has_slots(cls) else _dict_of
-    return _STEPS.get(cls, simplify)
-
-
-def _datetime(value: datetime) -> object:
-    """What ``isoformat`` gives, three times as fast where no time zone has a say."""
-    return orjson.Fragment(orjson.dumps(value)) if value.tzinfo is None else value.isoformat()
-
-
-_STEPS: Final[dict[type, Callable[[Any], object]]] = {
-    datetime: _datetime,
-    date: date.isoformat,
-    time: time.isoformat,
-    Tabular: Tabular.fragment,
-}
 
 
 def simplify(value: object) -> object:
@@ -182,11 +132,30 @@ def members(value: Any) -> dict[str, object]:
 
 
 def _dict_of(value: Any) -> dict[str, object]:
-    held: dict[str, object] = value.__dict__
+    return public(dict.copy(value.__dict__))
+
+
+def public(held: dict[str, object]) -> dict[str, object]:
+    """What is in a dict of members but for the private ones; it may be the same dict."""
     for name in held:
         if name[:1] == "_":
             return {name: item for name, item in held.items() if name[:1] != "_"}
     return held
+
+
+@lru_cache(maxsize=1024)
+def is_kept_in_dict(cls: Any) -> bool:
+    """Whether a class is a dataclass whose instances keep their members in ``__dict__``, which is read at once."""
+    own = any(type(base.__dict__.get("__dict__")) not in (type(None), GetSetDescriptorType) for base in cls.__mro__)
+    return _is_dataclass(cls) and not _has_slots(cls) and not own and cls.__getattribute__ is object.__getattribute__
+
+
+@lru_cache(maxsize=1024)
+def slots_of(cls: Any) -> tuple[list[str], Callable[[Any], tuple[object, ...]]] | None:
+    """The members' names of a dataclass with slots, and what reads them; None where it is none, or has but one."""
+    if not _is_dataclass(cls) or not _has_slots(cls) or len(names := _field_names(cls)) < 2:
+        return None
+    return names, attrgetter(*names)
 
 
 def _slots_of(value: Any) -> dict[str, object]:

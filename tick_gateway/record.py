@@ -1,10 +1,9 @@
 """A record becomes JSON bytes: what a simulation holds, in the one form that every client reads.
 
-One call of orjson carries nearly every record. What it would get wrong without a word (NaN as null, two keys that
-become one, NaT as a date) or does not take (integers beyond 64 bits, nesting beyond 254) goes to ``_Writer``, which
-walks the record, knows at each moment where it stands, and so can name the offending value. Where orjson runs Python
-code of others while it writes (a time zone's, that of slots that may be empty) and that raises, orjson 3.13 ends the
-process: it is given what ``forms`` makes of these.
+One call of orjson carries a record of plain values. Anything else it is given as a copy of plain ones, since a
+callback in its midst could end the process (see ``snapshot``). What it would get wrong without a word (NaN as null, two
+keys that become one, NaT as a date) or does not take (integers beyond 64 bits, nesting beyond 254) goes to ``_Writer``,
+which walks the record, knows at each moment where it stands, and so can name the offending value.
 
 Pure: no I/O, no asyncio, no clock; the record is never changed. numpy is never imported here, only met. Whether the
 record is a proper *tick* (its ``t``, its size) is not decided here.
@@ -23,12 +22,12 @@ from uuid import UUID
 import orjson
 
 from .errors import RecordError
-from .forms import NAT, OPTIONS, NoForm, decimal, hook, is_dataclass, kind, members, simplify
+from .forms import NAT, OPTIONS, NoForm, decimal, is_dataclass, kind, members, simplify
+from .snapshot import Careful, Snapshot, is_safe
 from .tick import MAX_NESTING, escape_line_ends
 
 NanPolicy = Literal["refuse", "null"]
 
-_ANY_KEYS: Final = OPTIONS | orjson.OPT_NON_STR_KEYS
 _PLAIN: Final = frozenset({str, int, bool, type(None), datetime, date, time, UUID})
 _INT64: Final = range(-(2**63), 2**64)  # what orjson writes by itself
 _MAX_STEPS: Final = 32  # an object whose simpler form is an object again, and so on: no simulation goes this far
@@ -51,27 +50,40 @@ def encode(record: object, *, nan: NanPolicy = "refuse") -> bytes:
     Raises:
         RecordError: something in the record has no JSON form, or raises where it is read; ``path`` says where.
     """
-    try:
-        data = orjson.dumps(record, hook, OPTIONS)
-    except TypeError:
-        data = _encode_unusual(record, nan)
-    else:
-        if (b"null" in data and nan == "refuse") or ("numpy" in sys.modules and _may_hold_times(data)):
-            if not _is_sure(record, any_keys=False, floats=nan == "refuse"):
-                data = _Writer(nan).write(record)
+    data = None
+    if is_safe(record):
+        try:
+            data = orjson.dumps(record, None, OPTIONS)
+        except TypeError:
+            pass  # it holds something that is not plain
+    if data is None:
+        data = _encode_snapshot(record, nan)
+    elif (b"null" in data and nan == "refuse") or ("numpy" in sys.modules and _may_hold_times(data)):
+        if not _is_sure(record, floats=nan == "refuse"):
+            data = _Writer(nan).write(record)
     if data[:1] != b"{":
         raise RecordError(f"a record is a mapping or a dataclass, this is {kind(record)}")
     return escape_line_ends(data)
 
 
-def _encode_unusual(record: object, nan: NanPolicy) -> bytes:
-    """Encode what orjson refused at first: keys that are integers are common, the rest is rare."""
-    if _is_sure(record, any_keys=True, floats=nan == "refuse"):
+def _encode_snapshot(record: object, nan: NanPolicy) -> bytes:
+    """Encode what orjson refuses, or must not be given, from a copy of it."""
+    try:
+        snapshot = Snapshot(record)
         try:
-            return orjson.dumps(record, hook, _ANY_KEYS)
+            data = orjson.dumps(snapshot.tree, None, snapshot.options)
         except TypeError:
-            pass  # the writer says what is wrong
-    return _Writer(nan).write(record)
+            if not _has_sure_keys(snapshot.tree):
+                raise
+            data = orjson.dumps(snapshot.tree, None, snapshot.options | orjson.OPT_NON_STR_KEYS)
+    except (Careful, NoForm, TypeError, RecursionError):
+        return _Writer(nan).write(record)
+    except Exception as error:  # of a value's own code: the writer meets it again, and says where
+        _Writer(nan).write(record)
+        raise RecordError(f"the record cannot be read: {_told(error)}") from error
+    if b"null" in data and nan == "refuse" and not _is_sure(snapshot.tree, floats=True):
+        return _Writer(nan).write(record)
+    return data
 
 
 def _may_hold_times(data: bytes) -> bool:
@@ -82,20 +94,19 @@ def _may_hold_times(data: bytes) -> bool:
     return b"T" in data or data.count(b"[") != data.count(b"]")
 
 
-def _is_sure(record: object, *, any_keys: bool, floats: bool) -> bool:
-    """Whether what orjson writes is right for certain; False where only the careful writer can tell.
+def _is_sure(record: object, *, floats: bool) -> bool:
+    """Whether what orjson wrote is right for certain; False where only the careful writer can tell.
 
     Args:
-        any_keys: keys that are no strings are let through. Only strings alone, or integers alone, cannot collide.
         floats: NaN and the infinities are to be found too.
     """
     try:
-        return _all_sure(record, any_keys, floats)
-    except Exception:  # of a value's own code: the writer meets it again, and says where
+        return _all_sure(record, floats)
+    except Exception:  # another thread changed it: the writer says where
         return False
 
 
-def _all_sure(record: object, any_keys: bool, floats: bool) -> bool:
+def _all_sure(record: object, floats: bool) -> bool:
     stack: list[tuple[Iterable[Any], int]] = [((record,), 0)]
     while stack:
         values, depth = stack.pop()
@@ -108,8 +119,6 @@ def _all_sure(record: object, any_keys: bool, floats: bool) -> bool:
             if cls in _PLAIN:
                 continue
             if isinstance(value, dict):
-                if any_keys and set(map(type, dict.keys(value))) not in ({str}, {int}, set()):
-                    return False
                 inner: Iterable[Any] = dict.values(value)
             elif isinstance(value, (list, tuple)):
                 inner = value
@@ -125,15 +134,27 @@ def _all_sure(record: object, any_keys: bool, floats: bool) -> bool:
     return True
 
 
+def _has_sure_keys(tree: object) -> bool:
+    """Whether no two keys of an object can become one: strings alone, or integers alone."""
+    stack = [tree]
+    while stack:
+        held = stack.pop()
+        if type(held) is dict:
+            if set(map(type, held)) not in ({str}, {int}, set()):
+                return False
+            stack += held.values()
+        elif type(held) is list:
+            stack += held
+    return True
+
+
 def _is_sure_leaf(value: object) -> bool:
     """The same of what is neither plain nor an ordinary container."""
-    try:
-        data = orjson.dumps(value, hook, OPTIONS)
-    except TypeError:
-        return False
     numpy: Any = sys.modules.get("numpy")
-    numbers = numpy is not None and isinstance(value, numpy.ndarray) and value.dtype.kind in "biuf"
-    return b"null" not in data and (numbers or not _may_hold_times(data))
+    numbers = numpy is not None and isinstance(value, (numpy.ndarray, numpy.generic)) and value.dtype.kind in "biuf"
+    if not numbers and not isinstance(value, orjson.Fragment):
+        return isinstance(value, (str, int)) and not isinstance(value, Enum)
+    return b"null" not in orjson.dumps(value, option=OPTIONS)
 
 
 class _Frame:
