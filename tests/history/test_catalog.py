@@ -19,7 +19,7 @@ from tests import history_files
 from tests.history.made import AT, LIMITS, Writer, data_of, files, lay, opened
 from tests.process import ROOT
 from tick_gateway.errors import Damaged, HistoryError, Locked
-from tick_gateway.history import catalog, volume
+from tick_gateway.history import catalog, index, volume
 from tick_gateway.history.catalog import LOCK, in_use, lock, locked, read_directory, read_run
 from tick_gateway.history.index import FIELDS, Index, Listed, load_index, pack_index, save_index, unpack_index
 from tick_gateway.history.limits import Limits
@@ -171,10 +171,57 @@ def test_with_an_index_no_foot_is_read(run: Writer, tmp_path: Path, monkeypatch:
 )
 def test_an_index_comes_back(rows: list[list[int]], edges: tuple[tuple[int, int], ...]) -> None:
     listed = [Listed("0000000000000000.jsonl.zst", 5, 6, True, rows)]
-    index = Index("R", 1, 2, 3, 4, 5, True, False, listed, edges)
-    packed = pack_index(index)
-    assert unpack_index(packed) == index
+    told = Index("R", 1, 2, 3, 4, 5, True, False, listed, edges)
+    packed = pack_index(told)
+    assert unpack_index(packed) == told
     assert packed.endswith(b"\n") and packed[:8] == b"%08x" % crc32(packed[9:-1])
+
+
+def test_a_saved_index_says_anew_what_has_changed_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All else is copied from the one before, if that is what was written there."""
+    writer = Writer(tmp_path, SMALL)
+    for t in range(33):
+        writer.write([t])
+    writer.recorder.close()
+    (run,), _ = read_directory(tmp_path)
+    path = writer.folder / "index"
+    said: list[str] = []
+    pack = index._pack_listed
+
+    def noted(listed: Listed) -> bytes:
+        said.append(listed.name)
+        return pack(listed)
+
+    monkeypatch.setattr(index, "_pack_listed", noted)
+    names = [segment.name for segment in run.segments]
+    opened_last = [] if run.segments[-1].sealed else names[-1:]
+    assert len(names) > 4
+
+    def saved() -> list[str]:
+        """Save it; returns of which segments it was said anew. It is what it would be if it were all made anew."""
+        said.clear()
+        save_index(run)
+        anew, whole = list(said), path.read_bytes()
+        for segment in run.segments:
+            segment.listed = None
+        save_index(run)
+        assert path.read_bytes() == whole
+        unpack_index(whole)
+        return anew
+
+    assert saved() == names
+    assert saved() == opened_last
+    run.entries.remove(run.entries.of(run.segments[1])[0])
+    assert saved() == [names[1], *opened_last]
+    run.forget(run.segments[0])
+    assert saved() == opened_last
+    data, place = path.read_bytes(), run.segments[1].listed
+    assert place is not None
+    at = place.begin + 50
+    path.write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
+    assert saved() == [names[2], *opened_last], "what was changed there is not copied"
+    path.unlink()
+    assert saved() == names[1:]
 
 
 def test_any_byte_of_an_index(run: Writer, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -12,7 +12,9 @@ Everything here waits for the disk; none of it is called on the event loop.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -25,7 +27,7 @@ from .blocks import Entry
 from .folders import run_of
 from .segment import TAIL_BYTES, foot_crc
 from .stored import StoredRun
-from .volume import Segment
+from .volume import Place, Segment
 
 INDEX: Final = "index"
 VERSION: Final = 1
@@ -71,13 +73,20 @@ class Index(NamedTuple):
 
 def pack_index(index: Index) -> bytes:
     """Its bytes."""
-    body = orjson.dumps(
-        {
-            "version": VERSION, **index._asdict(), "fields": FIELDS,
-            "segments": [segment._asdict() for segment in index.segments],
-        }
-    )  # fmt: skip
+    begin, end = _around(index)
+    body = b"".join([begin, b",".join(map(_pack_listed, index.segments)), end])
     return b"%08x\n%s\n" % (crc32(body), body)
+
+
+def _around(index: Index) -> tuple[bytes, bytes]:
+    """The JSON of an index before and behind what it says of its segments."""
+    whole = orjson.dumps({"version": VERSION, **index._asdict(), "fields": FIELDS, "segments": []})
+    begin, bracket, end = whole.partition(b'"segments":[')
+    return begin + bracket, end
+
+
+def _pack_listed(listed: Listed) -> bytes:
+    return orjson.dumps(listed._asdict())
 
 
 def unpack_index(data: bytes) -> Index | None:
@@ -99,28 +108,69 @@ def unpack_index(data: bytes) -> Index | None:
 
 
 def save_index(run: StoredRun) -> None:
-    """Write the index of a run that has segments.
+    """Write the index of a run that has segments, one segment after another: what it said of those that have not
+    changed is copied, so that a long history takes no more memory than a short one, and little more time.
 
     Raises:
         OSError: it cannot be written.
     """
-    rows: dict[int, list[Sequence[int]]] = {id(segment): [] for segment in run.segments}
-    row_of = attrgetter(*FIELDS)
-    for entry in run.entries:
-        if (blocks := rows.get(id(entry.volume))) is not None:
-            blocks.append(row_of(entry))
-    segments = [
-        Listed(segment.name, segment.size, _end(segment.path, segment.size) or 0, segment.sealed, rows[id(segment)])
-        for segment in run.segments
-    ]
-    index = Index(
-        run.id, run.seq, run.started, run.origin, run.total, run.tip, run.ended, run.lost_tail, segments,
-        tuple(sorted(run.edges.items())),
-    )  # fmt: skip
     assert run.folder is not None, "its segments lie somewhere"
+    begin, end = _around(Index(
+        run.id, run.seq, run.started, run.origin, run.total, run.tip, run.ended, run.lost_tail, [],
+        tuple(sorted(run.edges.items())),
+    ))  # fmt: skip
     temporary = run.folder / f"{INDEX}.new"
-    temporary.write_bytes(pack_index(index))
+    places: dict[Segment, Place] = {}
+    ticks: Counter[int] = Counter()
+    for held in run.entries.files:
+        ticks[id(held.volume)] += held.ticks
+    with _old(run.folder) as old, temporary.open("wb") as file:
+        file.write(b"%08x\n" % 0)
+        crc = crc32(begin)
+        file.write(begin)
+        for segment in run.segments:
+            about = segment.size, segment.sealed, ticks[id(segment)]
+            data = _copied(old, segment.listed, about) or _pack_listed(_listed(run, segment))
+            if places:
+                crc = crc32(b",", crc)
+                file.write(b",")
+            places[segment] = Place(file.tell(), len(data), crc32(data), about)
+            crc = crc32(data, crc)
+            file.write(data)
+        file.write(end + b"\n")
+        file.seek(0)
+        file.write(b"%08x" % crc32(end, crc))
     temporary.replace(run.folder / INDEX)
+    for segment, place in places.items():
+        segment.listed = place
+
+
+def _listed(run: StoredRun, segment: Segment) -> Listed:
+    rows = list(map(attrgetter(*FIELDS), run.entries.of(segment)))
+    return Listed(segment.name, segment.size, _end(segment.path, segment.size) or 0, segment.sealed, rows)
+
+
+@contextmanager
+def _old(folder: Path) -> Iterator[int | None]:
+    """The index that there is, to read from; None: there is none."""
+    try:
+        fd = os.open(folder / INDEX, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+    except FileNotFoundError:
+        yield None
+        return
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _copied(old: int | None, place: Place | None, about: tuple[int, bool, int]) -> bytes | None:
+    """What the index says of a sealed segment; None: something else than is to be said now, or it is not what was
+    written there."""
+    if old is None or place is None or place.about != about or not about[1]:
+        return None
+    data = os.pread(old, place.length, place.begin)
+    return data if crc32(data) == place.crc and len(data) == place.length else None
 
 
 def load_index(folder: Path) -> Index | None:
