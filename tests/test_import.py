@@ -157,6 +157,7 @@ def dying(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     around(importing, "write_note", after=True)
     around(Directory, "read", after=True)
     monkeypatch.setattr(importing, "_NOTE_SECONDS", 0.0)
+    monkeypatch.setattr(importing, "_NOTE_SHARE", float("inf"))  # however long a note takes
     close = Recorder.close
 
     def dead(recorder: Recorder) -> None:

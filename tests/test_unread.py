@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import gzip
 import os
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,10 +14,11 @@ import zstandard
 
 from tests.backend import frame, line_of, run_of
 from tests.conftest import Command
+from tests.process import GatewayProcess
 from tests.test_import import stored
 from tick_gateway.history.foreign import Directory, Gone
 from tick_gateway.history.inplace import Scan, Volumes
-from tick_gateway.history.lines import Unread
+from tick_gateway.history.lines import File, Unread
 
 MAX_TICK = 1 << 20
 LINES = [line_of(t, t, 100, noise=True) for t in range(60)]
@@ -56,6 +58,7 @@ def windowed(log: int) -> bytes:
 
 GOOD = frame(*LINES)
 SOME = frame(*LINES[:30])
+SKIPPING = b"\x50\x2a\x4d\x18\xff\xff\xff\xff"
 DICTIONARY = zstandard.train_dictionary(2048, [line_of(t, t, 50 + t % 9, noise=True) for t in range(500)])
 
 FILES: dict[str, tuple[str, bytes, list[int], int]] = {
@@ -78,6 +81,9 @@ FILES: dict[str, tuple[str, bytes, list[int], int]] = {
     "junk before a good frame": ("a.jsonl.zst", b"junk" + GOOD, [*range(60)], 4),
     "junk between good frames": ("a.jsonl.zst", SOME + b"junk" + frame(*LINES[30:]), [*range(60)], 4),
     "zeros behind a good frame": ("a.jsonl.zst", GOOD + bytes(4096), [*range(60)], 4096),
+    "a skippable frame of 4 GiB, as it says": (
+        "a.jsonl.zst", SOME + SKIPPING + frame(*LINES[30:]), [*range(30)], len(SKIPPING + frame(*LINES[30:]))
+    ),
     "a window of 256 MiB": ("a.jsonl.zst", windowed(28), [], len(windowed(28))),
     "a window of 2 GiB, and a frame": ("a.jsonl.zst", windowed(31) + GOOD, [*range(60)], len(windowed(31))),
     "a dictionary": (
@@ -227,7 +233,34 @@ def dangling(folder: Path) -> None:
     (folder / "z.jsonl").symlink_to(folder / "nothing")
 
 
-UNREADABLE = pytest.mark.parametrize("spoil", [looped, too_long, dangling])
+def folder_(folder: Path) -> None:
+    (folder / "z.jsonl").mkdir()
+
+
+def link_to_itself(folder: Path) -> None:
+    (folder / "z.jsonl").symlink_to(".")
+
+
+def pipe(folder: Path) -> None:
+    os.mkfifo(folder / "z.jsonl")
+
+
+def link_to_a_device(folder: Path) -> None:
+    (folder / "z.jsonl").symlink_to("/dev/zero")
+
+
+def socket_(folder: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listening:
+        here = os.open(folder, os.O_RDONLY)  # names of sockets are short
+        try:
+            listening.bind(f"/proc/self/fd/{here}/z.jsonl")
+        finally:
+            os.close(here)
+
+
+UNREADABLE = pytest.mark.parametrize(
+    "spoil", [looped, too_long, dangling, folder_, link_to_itself, pipe, link_to_a_device, socket_]
+)
 
 
 @UNREADABLE
@@ -246,7 +279,7 @@ def test_what_cannot_be_looked_at_hides_nothing_else(
     warning, summary = done.err.splitlines()
     assert warning.startswith("z.jsonl cannot be read: ")
     assert summary.startswith("61 ticks of 2 runs; 0 bad lines; 0 bytes of 1 file not read")
-    (folder / "z.jsonl").unlink()
+    (folder / "z.jsonl").rename(tmp_path / "elsewhere")
     assert command("import", folder, "--data", tmp_path / "history").code == 0
 
 
@@ -306,6 +339,83 @@ def test_hidden_files_are_not_read(tmp_path: Path) -> None:
     assert stretches == [(run_of("a", LINES[0]), t) for t in range(60)]
     assert directory.unread() == Unread() and directory.runs.bad == 0
     directory.close()
+
+
+def test_what_is_passed_over_by_its_name_is_said(tmp_path: Path, command: Command) -> None:
+    """Whoever compressed files with gzip, or named them otherwise, learns that nothing of them was taken, and why."""
+    folder = tmp_path / "files"
+    folder.mkdir()
+    for name in ("b.ndjson", "a.jsonl.gz", ".hidden.jsonl", "c.JSONL"):
+        (folder / name).write_bytes(TEXT)
+    (folder / "sub").mkdir()
+    (folder / "x\n.json").write_bytes(b"{}")
+    words = (
+        "6 entries are passed over by name",
+        "a.jsonl.gz",
+        "b.ndjson",
+        ".hidden.jsonl",
+        "c.JSONL",
+        "sub/",
+        "1 more",
+    )
+    accepted = "accepted: *.jsonl.zst and *.jsonl"
+    done = command("import", folder, "--data", tmp_path / "history")
+    assert done.code == 2 and done.err.count("\n") == 1
+    assert "has no *.jsonl.zst and no *.jsonl at its top" in done.err
+    assert accepted in done.err and sum(word in done.err for word in words) >= 6, done.err
+    with GatewayProcess("serve", "--tail", str(folder)) as gateway:
+        assert gateway.stderr.find("no files of ticks yet; 6 entries are passed over by name"), gateway.report()
+    (folder / "d.jsonl").write_bytes(TEXT)
+    done = command("import", folder, "--data", tmp_path / "history")
+    told, summary = done.err.splitlines()
+    assert done.code == 0 and summary.startswith("60 ticks of 1 run; 0 bad lines, in")
+    assert told.startswith("6 entries are passed over by name: ") and accepted in told
+    for path in folder.iterdir():
+        if path.name != "d.jsonl":
+            path.rmdir() if path.is_dir() else path.unlink()
+    assert len(command("import", folder, "--data", tmp_path / "history").err.splitlines()) == 1
+
+
+def test_names_cannot_forge_messages(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for name in ("a\n2026 all is well.jsonl", "b\x1b[2J.jsonl.zst", "c\u2028.jsonl"):
+        (tmp_path / name).write_bytes(b"no tick\n" * 10)
+    (tmp_path / "d\r.jsonl").symlink_to("nothing")
+    brought(tmp_path)
+    assert len(caplog.messages) == 4
+    assert all(message.isprintable() for message in caplog.messages)
+    assert any("a\\n2026" in message for message in caplog.messages)
+
+
+def test_very_many_files_cost_no_more_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    count, looks = 400, 0
+
+    def counting(file: File) -> int:
+        nonlocal looks
+        looks += 1
+        return id(file) >> 4
+
+    for number in range(count):
+        (tmp_path / f"s{number}.jsonl").write_bytes(line_of(number) + b"\n")
+    monkeypatch.setattr(File, "__hash__", counting)
+    ts, _ = brought(tmp_path)
+    assert ts == [*range(count)]
+    assert looks < 60 * count  # each file held against all others would be 400 looks
+
+
+def test_much_white_space_in_a_line_hides_nothing(tmp_path: Path) -> None:
+    """Longer than any tick, it is no reason to take what stands before it for the line, and in place it is read again
+    as it was."""
+    gap = b" " * (MAX_TICK + 5000)
+    lines = [LINES[0] + gap + LINES[1], gap + LINES[2], LINES[3] + gap, gap + LINES[4] + gap, LINES[5]]
+    (tmp_path / "a.jsonl").write_bytes(b"\n".join([*lines, b""]))
+    assert brought(tmp_path) == ([2, 3, 4, 5], Unread())
+    directory = Directory(tmp_path, MAX_TICK)
+    (run,) = Scan(directory, Volumes(MAX_TICK)).runs.values()
+    assert directory.runs.bad == 1
+    directory.close()
+    blocks = [entry.volume.read(entry) for entry in run.entries]
+    assert [t for block in blocks for t in block.ts] == [2, 3, 4, 5]
+    assert b"".join(block.lines for block in blocks).split() == b"\n".join(LINES[2:6]).split()
 
 
 HALF = TEXT[: len(TEXT) // 2]

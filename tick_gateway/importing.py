@@ -23,7 +23,7 @@ from .bar import Bar
 from .errors import HistoryError, SettingError
 from .flags import read_settings, setting_options, usage_errors
 from .history.catalog import Progress, locked, read_directory
-from .history.foreign import NOTE_VERSION, Directory, Event, Gone, has_files
+from .history.foreign import NOTE_VERSION, Directory, Event, Gone, has_files, passed_over
 from .history.limits import Limits
 from .history.lines import Unread
 from .history.recorder import Recorder
@@ -36,6 +36,7 @@ from .tick import Tick
 
 NOTE: Final = ".tail.json"  # begins as no run does
 _NOTE_SECONDS: Final = 1.0
+_NOTE_SHARE: Final = 0.05  # of the time, that notes may take where they are long
 _BAR_SECONDS: Final = 0.1
 _MISSING: Final = 1  # exit code
 
@@ -86,7 +87,7 @@ def write_note(data: Path, note: dict[str, Any]) -> None:
     """
     temporary = data / f"{NOTE}.new"
     with temporary.open("w", encoding="ascii") as file:  # json escapes names of files that are no UTF-8
-        json.dump(note, file)
+        file.write(json.dumps(note))
         file.flush()
         os.fsync(file.fileno())  # an empty one, as after a loss of power, would cost the reading of everything
     temporary.replace(data / NOTE)
@@ -111,7 +112,7 @@ class Bringing:
         self._directory = directory
         self._data = data
         self._recorder = Recorder(data, limits, runs)
-        self._noted = time.monotonic()
+        self._note_at = time.monotonic() + _NOTE_SECONDS
 
     def bring(self, progress: Progress | None) -> Brought:
         """Bring everything that is there.
@@ -128,9 +129,10 @@ class Bringing:
                 if progress is not None and now - told >= _BAR_SECONDS:
                     told = now
                     progress(*directory.progress())
-                if now - self._noted >= _NOTE_SECONDS:
-                    self._noted = now
+                if now >= self._note_at:
                     write_note(self._data, directory.note())
+                    done = time.monotonic()
+                    self._note_at = done + max(_NOTE_SECONDS, (done - now) / _NOTE_SHARE)
         finally:
             self._recorder.close()
         write_note(self._data, directory.note())
@@ -270,6 +272,8 @@ def import_(directory: Path, **flags: str | None) -> None:
             bar.end()
     opened.tell_unread()
     opened.close()
+    if more := passed_over(directory):
+        click.echo(more, err=True)
     click.echo(f"{brought}, in {settings.data}", err=True)
     if brought.unread.files:
         raise SystemExit(_MISSING)
@@ -280,6 +284,7 @@ def _check_source(directory: Path) -> None:
         if not directory.is_dir():
             raise click.UsageError(f"{directory} is no directory")
         if not has_files(directory):
-            raise click.UsageError(f"{directory} has no *.jsonl.zst and no *.jsonl at its top")
+            more = passed_over(directory)
+            raise click.UsageError(f"{directory} has no *.jsonl.zst and no *.jsonl at its top{more and '; '}{more}")
     except OSError as error:
         raise click.UsageError(f"{directory} cannot be read: {error.strerror or error}") from None

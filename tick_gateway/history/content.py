@@ -35,6 +35,11 @@ def natural(name: str) -> tuple[list[str | int], str]:
     return [int(part) if part.isdecimal() else part for part in _DIGITS.split(name)], name
 
 
+def shown(name: str) -> str:
+    """A name for a message of one line: whoever names a file may put anything into it."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in name)
+
+
 class Replaced(Exception):
     """What was read of a file is not there any more."""
 
@@ -203,7 +208,9 @@ class Content:
         rest = self.read - frames.at
         if frames.frame is not None:
             return rest, f"the zstd frame that begins at byte {frames.frame.at} is not there to its end"
-        if rest or frames.skipping:
+        if frames.skipping is not None:  # where its length is wrong, others may lie in it
+            return self.read - frames.skipping, f"what begins at byte {frames.skipping} is no whole zstd frame"
+        if rest:
             return rest, f"what begins at byte {frames.at} is no whole zstd frame"
         return 0, ""
 

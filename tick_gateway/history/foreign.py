@@ -18,14 +18,16 @@ Everything here waits for the disk; none of it is called on the event loop. Used
 from __future__ import annotations
 
 import contextlib
+import heapq
 import logging
 import os
 import stat
 import time
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from .content import Replaced, compare, natural, stem_of
+from .content import SUFFIXES, Replaced, compare, natural, shown, stem_of
 from .lines import File, Lines, Unread
 from .roster import Roster
 from .runs import Runs, Stretch
@@ -35,6 +37,14 @@ log = logging.getLogger("tick_gateway.files")
 
 NOTE_VERSION: Final = 1
 _SOON_SECONDS: Final = 0.05  # to the next one after a change: a second change may not move the directory's time
+_NO_FILES: Final = {
+    stat.S_IFDIR: "a directory",
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+_NAMED: Final = 5  # of the names that are not accepted
 _STATS: Final = 200  # files that were read to their end, of which one look takes the sizes
 
 
@@ -117,11 +127,12 @@ class Directory:
     def tell_unread(self) -> None:
         """Say of each file that has something behind its last line what that is, where nobody goes on writing them."""
         for name in sorted(self._vanished):
-            log.warning("%s: it was taken away before it was read", name)
+            log.warning("%s: it was taken away before it was read", shown(name))
         for file in sorted({*self._roster.files, *self._waiting}, key=lambda file: natural(file.name)):
             file.measure()
             if file.why and not file.stuck and (file in self._roster or not self._roster.is_copy(file)):
-                log.warning("%s: %s; %d bytes behind what was read were not read", file.name, file.why, file.left)
+                told = shown(file.name)
+                log.warning("%s: %s; %d bytes behind what was read were not read", told, file.why, file.left)
 
     def read(self) -> list[Event]:
         """What comes next, some of it; none: there is nothing more now."""
@@ -175,7 +186,8 @@ class Directory:
             self._cannot_read(copy, error)
             return
         if more is None:
-            self._tell(copy.path, f"has the first line of {original.name} and goes on otherwise; it is not read")
+            told = shown(original.name)
+            self._tell(copy.path, f"has the first line of {told} and goes on otherwise; it is not read")
             self._unreadable[copy.name] = _size(copy.path)
         elif more > 0:
             self._waiting.remove(copy)
@@ -230,9 +242,7 @@ class Directory:
         """The next file with a line that was not read: the newest one itself, where it was found at another place."""
         newest = self._roster.newest
         looked: set[File] = set()
-        while left := [file for file in self._waiting if file not in looked]:
-            if newest is not None and newest in self._roster.missing:
-                left.sort(key=lambda file: file.stem != newest.stem)
+        while left := self._next_waiting(looked):
             for file in left:
                 looked.add(file)
                 if file in self._roster:
@@ -247,6 +257,14 @@ class Directory:
                     if lost and newest not in self._roster.missing:
                         return newest
         return None
+
+    def _next_waiting(self, looked: set[File]) -> list[File]:
+        """Some of the files that wait, in order, without those that were looked at: there may be very many."""
+        left = (file for file in self._waiting if file not in looked)
+        newest = self._roster.newest
+        if newest is not None and newest in self._roster.missing:
+            return sorted(left, key=lambda file: file.stem != newest.stem)
+        return list(islice(left, len(looked) + 1))  # ever more of them
 
     def _shows_line(self, file: File) -> bool:
         """Whether a file has a line that was not read."""
@@ -318,7 +336,7 @@ class Directory:
     def _tell(self, path: Path, problem: str) -> None:
         if path.name not in self._told:
             self._told.add(path.name)
-            log.warning("%s %s", path.name, problem)
+            log.warning("%s %s", shown(path.name), problem)
 
     # ---- looking at the directory ----
 
@@ -394,25 +412,55 @@ class _Listing:
         try:
             with os.scandir(path) as entries:
                 for entry in entries:
-                    if stem_of(entry.name) and not entry.name.startswith("."):
+                    if is_accepted(entry.name):
                         self._look_at(entry)
         except (FileNotFoundError, NotADirectoryError):
             return
 
     def _look_at(self, entry: os.DirEntry[str]) -> None:
-        """One that cannot be looked at (a link that leads in a circle, or where nobody may go) is one entry, and no
-        more than that."""
+        """One that cannot be looked at (a link that leads in a circle, or where nobody may go), or is no file, is one
+        entry, and no more than that."""
         try:
-            if not entry.is_symlink():
-                if entry.is_file():
-                    self.files[entry.name] = entry.inode()
+            if entry.is_file(follow_symlinks=False):
+                self.files[entry.name] = entry.inode()
             elif stat.S_ISREG((info := entry.stat()).st_mode):
                 self.files[entry.name] = info.st_ino
+            else:
+                self.unreadable[entry.name] = f"it is {_NO_FILES.get(stat.S_IFMT(info.st_mode), 'no file')}"
         except FileNotFoundError:
             if os.path.lexists(entry.path):  # else it went while it was looked at
                 self.unreadable[entry.name] = "it is a link to nothing"
         except OSError as error:
             self.unreadable[entry.name] = error.strerror or str(error)
+
+
+def is_accepted(name: str) -> bool:
+    """Whether a file of this name is taken for one of ticks."""
+    return bool(stem_of(name)) and not name.startswith(".")
+
+
+def passed_over(path: Path) -> str:
+    """What lies at the top of a directory and is not taken for files of ticks, as a sentence; empty: nothing.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    try:
+        with os.scandir(path) as entries:
+            names = [
+                entry.name + "/" * entry.is_dir(follow_symlinks=False)
+                for entry in entries
+                if not is_accepted(entry.name)
+            ]
+    except (FileNotFoundError, NotADirectoryError):
+        return ""
+    if not names:
+        return ""
+    count = "1 entry is" if len(names) == 1 else f"{len(names)} entries are"
+    told = ", ".join(map(shown, heapq.nsmallest(_NAMED, names, key=natural)))
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    accepted = " and ".join(f"*{suffix}" for suffix in SUFFIXES)
+    return f"{count} passed over by name: {told}{more}; accepted: {accepted}, not hidden, at the top of the directory"
 
 
 def has_files(path: Path) -> bool:

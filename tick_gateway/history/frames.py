@@ -126,7 +126,7 @@ class Frames:
         self._largest = 0
         self._ending = False  # the last block is through, its checksum is not
         self._mismatch = False  # the checksum does not match
-        self._skip = 0  # bytes of a skippable frame that are still to come
+        self._skip = self._skipped_from = 0  # bytes of a skippable frame that are still to come, and where it begins
         self.lost: int | None = None
         self._in_line = False  # the content does not end with a line's end
         self._content: list[bytes] = []
@@ -146,9 +146,9 @@ class Frames:
         return found
 
     @property
-    def skipping(self) -> bool:
-        """Whether a skippable frame has not come to its end."""
-        return self._skip > 0
+    def skipping(self) -> int | None:
+        """Where the skippable frame begins that has not come to its end; None: there is none."""
+        return self._skipped_from if self._skip else None
 
     @property
     def doubtful(self) -> bool:
@@ -192,6 +192,7 @@ class Frames:
             self.boundary = self.at, self.given
         if start[1:4] == _SKIPPABLE and 0x50 <= start[0] <= 0x5F:
             self._skip = 8 + int.from_bytes(start[4:8], "little") if len(start) >= 8 else 0
+            self._skipped_from = self.at
             return self._skip > 0
         if not start.startswith(MAGIC):
             return self._lose(self._from, why=f"belongs to no zstd frame{_looks_like(start)}")

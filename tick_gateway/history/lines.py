@@ -20,7 +20,7 @@ from zlib import crc32
 
 from ..errors import TickError
 from ..tick import Unfinished, parse
-from .content import Content, Replaced, stem_of
+from .content import Content, Replaced, shown, stem_of
 from .frames import Cut
 from .waymarks import Waymarks
 
@@ -316,7 +316,8 @@ class File:
         """Say what is wrong with a line; once a file."""
         if not self._told_line:
             self._told_line = True
-            log.warning("%s, line %d: %s; it is passed over, as are others like it", self.name, number, problem)
+            told = shown(self.name)
+            log.warning("%s, line %d: %s; it is passed over, as are others like it", told, number, problem)
 
     @property
     def opened(self) -> bool:
@@ -342,7 +343,7 @@ class File:
             problem = f"{content.problem}; the next frame is waited for" if self.zstd else content.problem
         if problem and not self._told_cut:
             self._told_cut = True
-            log.warning("%s: %s", self.name, problem)
+            log.warning("%s: %s", shown(self.name), problem)
 
     def measure(self) -> None:
         """See what lies behind the last line, while it is open."""

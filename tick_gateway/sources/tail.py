@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ..bus import TickBus
 from ..errors import GatewayError, NotServing, RunClosed, SettingError
 from ..history.catalog import Progress
-from ..history.foreign import Directory, Event, Gone
+from ..history.foreign import Directory, Event, Gone, has_files, passed_over
 from ..history.inplace import InPlace, Scan, Volumes
 from ..history.restoring import restore
 from ..history.runs import Stretch
@@ -83,6 +83,9 @@ class Tail:
     def attach(self, hub: Hub, progress: Progress) -> None:
         """Let nobody else publish to a hub that has not started; without ``--data``, the directory is its history."""
         hub.tailing = True
+        with contextlib.suppress(OSError):  # told where its files are looked for
+            if not has_files(self._path) and (more := passed_over(self._path)):
+                log.warning("%s has no files of ticks yet; %s", self._path, more)
         if self._data is not None:
             hub.unread = self._directory.unread()
             return
