@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import logging
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -14,12 +16,13 @@ from tests.clients import post
 from tests.conformance.events import Ledger
 from tests.conformance.raw import WebSocket, request
 from tests.made_history import tick_of
-from tests.served_history import STEP, A, Served, made, opened
-from tick_gateway import bus
+from tests.served_history import STEP, A, Served, made, opened, turns
+from tick_gateway import Gateway, bus
+from tick_gateway.errors import Conflict, TickError
 from tick_gateway.sources import resent
 
 pytestmark = pytest.mark.usefixtures("patient")
-WAYS = pytest.mark.parametrize("way", ["http", "websocket"])
+WAYS = pytest.mark.parametrize("way", ["http", "websocket", "in process"])
 
 
 @pytest.fixture
@@ -37,6 +40,13 @@ async def answered(s: Served, run: str, *lines: bytes) -> dict[str, Any]:
 
 async def said(s: Served, way: str, run: str, line: bytes) -> str:
     """What the gateway says of a tick: ``duplicate``, or the code of an error."""
+    if way == "in process":
+        try:
+            taken = await asyncio.to_thread(s.house.hub.bus.publish, line, run=run)
+        except TickError as error:
+            return error.code
+        assert not taken
+        return "duplicate"
     if way == "http":
         answer = await answered(s, run, line)
         assert answer["duplicates"] or not answer["stored"], "what was refused is not stored"
@@ -86,6 +96,42 @@ async def test_the_block_that_is_still_written(tmp_path: Path) -> None:
             assert await said(s, "http", "A", tick_of("A", t)) == "duplicate"
             assert await said(s, "http", "A", b'{"t":%d,"other":1}' % t) == "conflict"
             assert await said(s, "http", "A", tick_of("A", t + 1)) == "out_of_order"
+
+
+async def test_on_the_loop_s_own_thread_it_is_logged(scene: Served, caplog: pytest.LogCaptureFixture) -> None:
+    publish = scene.house.hub.bus.publish
+    assert publish(tick_of("A", A[0]), run="A") is False
+    with caplog.at_level(logging.ERROR, "tick_gateway"):
+        assert publish(b'{"t":%d,"other":1}' % A[0], run="A") is False
+        async with asyncio.timeout(20.0):
+            while not caplog.records:
+                await turns()
+    (record,) = caplog.records
+    assert f"tick {A[0]} of run A" in record.getMessage()
+
+
+@pytest.mark.parametrize("kind", ["in a thread", "asgi"])
+def test_a_program_that_starts_over(tmp_path: Path, kind: str) -> None:
+    """Under the name of a run that an earlier process stored: equal ticks are dropped, others refused."""
+    settings: Any = {"port": 0, "host": "127.0.0.1", "data": tmp_path, "ring": 5, "publish_timeout": 60.0}
+    with Gateway(**settings) as first:
+        for t in range(50):
+            first.publish({"t": t, "x": t}, run="A")
+        for t in range(20):
+            first.publish({"t": t}, run="B")
+    again = Gateway(**settings)
+    if kind == "asgi":
+        again.asgi()
+    again.start()
+    try:
+        for run, t in (("A", 3), ("A", 49)):
+            assert again.publish({"t": t, "x": t}, run=run) is False
+            with pytest.raises(Conflict):
+                again.publish({"t": t, "x": -1}, run=run)
+        with pytest.raises(Conflict):
+            again.publish({"t": 1, "x": 1}, run="B")
+    finally:
+        again.close()
 
 
 async def test_a_disk_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

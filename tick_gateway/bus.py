@@ -82,6 +82,9 @@ class TickBus:
         self.sink: Callable[[list[Batch], list[Run]], None] | None = (
             None  # takes what is to be stored before it is shown
         )
+        self.compare: Callable[[str | None, int, bytes], None] | None = (
+            None  # holds an in-process duplicate that memory has not against what is stored
+        )
         self.keeps: Callable[[str], bool] = lambda run: False  # whether history has something of a run
         self._lock = threading.RLock()  # guards all that follows, and the ring while it changes
         self._room = threading.Condition(self._lock)  # notified when the inbox was emptied
@@ -109,11 +112,13 @@ class TickBus:
                 held up.
 
         Returns:
-            True; False where this very tick was the newest already.
+            True; False where this very tick was published, or stored, already.
 
         Raises:
             RecordError, Malformed, TooBig: the record is no tick.
-            Conflict, OutOfOrder, RunClosed: the tick does not fit its run.
+            Conflict, OutOfOrder, RunClosed: the tick does not fit its run. Of a named run that was stored before, this
+                may have to be read from the disk.
+            Unreadable: the disk does not answer.
             InboxFull: no room within ``publish_timeout``; the tick is dropped, counted, and becomes a gap for readers.
             NotServing: nobody could read it; see ``close``.
         """
@@ -126,7 +131,10 @@ class TickBus:
                 raise TooBig(len(data), self.max_tick)
         else:
             t, data = self._door(record)
-        return self.offer(t, data, run, timeout=_FOREVER if wait else self._publish_timeout)
+        taken = self.offer(t, data, run, timeout=_FOREVER if wait else self._publish_timeout)
+        if not taken and self.compare is not None:
+            self.compare(run, t, data)
+        return taken
 
     def offer(
         self, t: int, data: bytes, run: str | None = None, *, resends: bool = False, timeout: float = 0.0

@@ -336,8 +336,11 @@ class Gateway:
         for other in list(_GATEWAYS):
             taken = other._server.port if other._server is not None and other.state == "serving" else 0
             if error.name == "port" and taken == self.settings.port and other is not self:
+                place = f"{self.settings.host or 'all addresses'}, port {taken}"
                 return SettingError(
-                    "port", f"{error.problem}: {other!r} of this process has it; close() that one first"
+                    "port",
+                    f"cannot listen on {place}: address already in use: {other!r} of this process has it; "
+                    "close() that one first",
                 )
         return error
 

@@ -14,6 +14,7 @@ from aiohttp.http import SERVER_SOFTWARE
 from ..errors import ClientError, GatewayError, HTTPVersion, NotFound, TransferCoding
 from ..hub import Hub
 from ..reply import SERVER, error_reply, header_list
+from ..sources.resent import in_process
 from ..spelling import meant
 from ..transports import TRANSPORTS
 from ..transports.base import Transport, acceptable
@@ -68,6 +69,8 @@ def make_app(hub: Hub, transports: tuple[Transport, ...] = TRANSPORTS) -> web.Ap
 
     async def life(_: web.Application) -> AsyncIterator[None]:
         hub.start()
+        if hub.store is not None:
+            hub.bus.compare = in_process(hub)
         yield
         await drain(hub)
         hub.close()

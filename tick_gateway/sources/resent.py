@@ -8,14 +8,20 @@ gone, the tick counts as a duplicate.
 from __future__ import annotations
 
 import asyncio
+import logging
+import threading
+from collections.abc import Callable
 from typing import Final
 
-from ..errors import Conflict, OutOfOrder, RunClosed, Unreadable
+from ..errors import Conflict, GatewayError, NotServing, OutOfOrder, RunClosed, Unreadable
 from ..history.archive import Load
 from ..hub import Hub
 from ..ring import Batch, Run, find_in
 
+log = logging.getLogger("tick_gateway")
+
 _PATIENCE: Final = 10.0  # seconds for a block to be read
+_LOOK_SECONDS: Final = 1.0  # how often a publisher that waits looks whether the gateway is still there
 
 
 async def check_resent(hub: Hub, name: str | None, t: int, data: bytes) -> None:
@@ -59,3 +65,38 @@ async def _loaded(load: Load, run: Run, t: int) -> list[Batch] | None:
     except TimeoutError:
         raise Unreadable(run.id, t) from None
     return load.batches
+
+
+def in_process(hub: Hub) -> Callable[[str | None, int, bytes], None]:
+    """What ``TickBus.publish`` calls where a tick is a duplicate: the same check, for ticks of this process. To be made
+    on the loop.
+
+    It waits for the disk, but on the loop's own thread, which waits for none: there, what is wrong is logged.
+    """
+    loop, thread = asyncio.get_running_loop(), threading.get_ident()
+    checking = set[asyncio.Task[None]]()  # the loop itself holds its tasks weakly
+
+    async def check_later(name: str | None, t: int, data: bytes) -> None:
+        try:
+            await check_resent(hub, name, t, data)
+        except GatewayError as error:
+            log.error("a tick that was published on the gateway's own thread was not taken: %s", error)
+
+    def check(name: str | None, t: int, data: bytes) -> None:
+        run = hub.bus.current if name is None else hub.bus.runs.get(name)
+        if run is None or t > run.evicted:  # memory has it, and the bus compared it
+            return
+        if threading.get_ident() == thread:
+            task = loop.create_task(check_later(name, t, data))
+            checking.add(task)
+            task.add_done_callback(checking.discard)
+            return
+        told = asyncio.run_coroutine_threadsafe(check_resent(hub, name, t, data), loop)
+        while True:
+            try:
+                return told.result(_LOOK_SECONDS)
+            except TimeoutError:
+                if hub.closed and not told.done():
+                    raise NotServing("the gateway was closed before it was known whether this tick is stored") from None
+
+    return check
