@@ -5,7 +5,8 @@
     tail  := the newest blocks, as they are
 
 A block that is asked for is unpacked together with its page; a few pages stay unpacked for whoever asks next, so an
-``Entry`` is a value: equal ones are the same block. Bounds of pages answer most questions without unpacking any.
+``Entry`` is a value: equal ones are the same block. Bounds of files and pages answer most questions without unpacking
+any.
 
 Pure: no I/O, no clock. An index belongs to one thread; the unpacked pages are shared by all.
 """
@@ -18,7 +19,8 @@ from array import array
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, MutableSequence, Sequence
-from itertools import pairwise
+from itertools import accumulate, pairwise
+from operator import add, sub
 from typing import Any, Final, NamedTuple, Protocol, overload
 
 from .segment import Foot
@@ -134,6 +136,34 @@ class Entry:
         return None
 
 
+class FileOf(NamedTuple):
+    """What a file holds, or several blocks of it that follow each other.
+
+    Attributes:
+        first, last, ordinal, end, ticks, whole: as in ``Page``.
+        blocks: how many.
+        page, pages: the number of the first page that they are in, and how many these are.
+    """
+
+    volume: Volume
+    first: int
+    last: int
+    ordinal: int
+    end: int
+    ticks: int
+    blocks: int = 1
+    whole: bool = True
+    page: int = 0
+    pages: int = 0
+
+    def joined(self, more: FileOf) -> FileOf:
+        """With what follows in the same file."""
+        return self._replace(
+            last=more.last, end=more.end, ticks=self.ticks + more.ticks, blocks=self.blocks + more.blocks,
+            whole=self.whole and more.whole and self.end == more.ordinal, pages=self.pages + more.pages,
+        )  # fmt: skip
+
+
 class Page:
     """Some blocks of one file that follow each other.
 
@@ -163,26 +193,17 @@ class Page:
         self._data = _pack(entries) if plain else b""
         self._verified = _verified(entries)
 
-    @property
-    def file(self) -> FileOf:
-        """What its file holds here."""
-        return FileOf(self.volume, self.first, self.last, self.ticks, 1)
-
-    def passing(self, every: int) -> int | None:
-        """See ``Entry.passing``."""
-        if every == 1:
-            return self.ticks
-        dense = self.last - self.first + 1 == self.ticks
-        return self.last // every - (self.first - 1) // every if dense else None
+    def file(self, number: int) -> FileOf:
+        """What its file holds in it, the page of that number."""
+        return FileOf(
+            self.volume, self.first, self.last, self.ordinal, self.end, self.ticks, self.blocks, self.whole, number, 1
+        )
 
     def entries(self) -> Sequence[Entry]:
         """The blocks, unpacked for this one time."""
         if self._kept is not None:
             return self._kept
-        found = _unpack(self._data, self.blocks, self.volume)
-        for entry, verified in zip(found, self._verified, strict=False):
-            entry.verified = bool(verified)
-        return found
+        return _PageEntries(_unpack(self._data, self.blocks), self.volume, self._verified)
 
     def note(self, entries: Sequence[Entry]) -> None:
         """Remember which of them were verified."""
@@ -191,8 +212,67 @@ class Page:
 
 def _verified(entries: Sequence[Entry]) -> bytes:
     """One byte a block; none at all where none was verified."""
+    if isinstance(entries, _PageEntries):
+        return entries.verified
     found = bytes(entry.verified for entry in entries)
     return found if any(found) else b""
+
+
+def _passing(one: FileOf | Page, every: int) -> int | None:
+    """See ``Entry.passing``."""
+    if every == 1:
+        return one.ticks
+    dense = one.last - one.first + 1 == one.ticks
+    return one.last // every - (one.first - 1) // every if dense else None
+
+
+class _PageEntries(Sequence[Entry]):
+    """The blocks of a page, each made when it is asked for."""
+
+    __slots__ = ("_columns", "_made", "_verified", "_volume")
+
+    def __init__(self, columns: list[array[int]], volume: Volume, verified: bytes) -> None:
+        self._columns = columns
+        self._volume = volume
+        self._verified = verified
+        self._made: dict[int, Entry] = {}
+
+    def __len__(self) -> int:
+        return len(self._columns[0])
+
+    @overload
+    def __getitem__(self, index: int) -> Entry: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Entry]: ...
+
+    def __getitem__(self, index: int | slice) -> Entry | list[Entry]:
+        if isinstance(index, slice):
+            return [self[at] for at in range(*index.indices(len(self)))]
+        found = self._made.get(index)
+        return found if found is not None else self._made.setdefault(index, self._make(index))  # one for all threads
+
+    def _make(self, at: int) -> Entry:
+        offset, ordinal, first, last, first_at, last_at, count, step, size, frame, foot, crc = (
+            column[at] for column in self._columns
+        )
+        entry = Entry(
+            self._volume, offset, foot, ordinal=ordinal, first=first, last=last, first_at=first_at, last_at=last_at,
+            count=count, step=step, size=size, frame=frame, crc=crc,
+        )  # fmt: skip
+        entry.verified = bool(self._verified and self._verified[at])
+        return entry
+
+    @property
+    def verified(self) -> bytes:
+        """See ``_verified``."""
+        made = self._made.copy()
+        if not any(entry.verified for entry in made.values()):
+            return self._verified
+        found = bytearray(self._verified or bytes(len(self)))
+        for at, entry in made.items():
+            found[at] = entry.verified
+        return bytes(found)
 
 
 def _pack(entries: Sequence[Entry]) -> bytes:
@@ -212,24 +292,23 @@ def _pack(entries: Sequence[Entry]) -> bytes:
     return zlib.compress(b"".join([data[plane::8] for plane in range(8)]), 6)
 
 
-def _unpack(data: bytes, blocks: int, volume: Volume) -> list[Entry]:
+def _unpack(data: bytes, blocks: int) -> list[array[int]]:
+    """The columns, each as the fields of blocks are: offset, ordinal, first, last, first_at, last_at, and the rest."""
     planes = zlib.decompress(data)
     size = blocks * _COLUMNS
     joined = bytearray(8 * size)
     for plane in range(8):
         joined[plane::8] = planes[plane * size : (plane + 1) * size]
     values = array("q", bytes(joined))
-    found: list[Entry] = []
-    offset = ordinal = last = last_at = 0
-    for row in zip(*(values[column * blocks : (column + 1) * blocks] for column in range(_COLUMNS)), strict=True):
-        offset, ordinal, first, first_at = offset + row[0], ordinal + row[1], last + row[2], last_at + row[4]
-        last, last_at, count, step, size, frame, foot, crc = first + row[3], first_at + row[5], *row[6:]
-        found.append(Entry(
-            volume, offset, foot, ordinal=ordinal, first=first, last=last, first_at=first_at, last_at=last_at,
-            count=count, step=step, size=size, frame=frame, crc=crc,
-        ))  # fmt: skip
-        offset, ordinal = offset + frame + foot, ordinal + count
-    return found
+    columns = [values[column * blocks : (column + 1) * blocks] for column in range(_COLUMNS)]
+    offset, ordinal, first, last, first_at, last_at, count, _, _, frame, foot, _ = columns
+    columns[0] = array("q", accumulate(map(sum, zip(offset, [0, *frame], [0, *foot], strict=False))))
+    columns[1] = array("q", accumulate(map(add, ordinal, [0, *count])))
+    columns[3] = array("q", accumulate(map(add, first, last)))
+    columns[2] = array("q", map(sub, columns[3], last))
+    columns[5] = array("q", accumulate(map(add, first_at, last_at)))
+    columns[4] = array("q", map(sub, columns[5], last_at))
+    return columns
 
 
 class _Unpacked:
@@ -260,20 +339,6 @@ class _Bisect(Protocol):
     """``bisect_left`` or ``bisect_right``."""
 
     def __call__(self, a: Any, x: int, *, key: Callable[[Any], int]) -> int: ...
-
-
-class FileOf(NamedTuple):
-    """What a file holds; ``pages``: how many it has up to here."""
-
-    volume: Volume
-    first: int
-    last: int
-    ticks: int
-    pages: int = 0
-
-    def joined(self, more: FileOf) -> FileOf:
-        """With what follows in the same file."""
-        return self._replace(last=more.last, ticks=self.ticks + more.ticks, pages=self.pages + more.pages)
 
 
 class Blocks(MutableSequence[Entry]):
@@ -389,7 +454,7 @@ class Blocks(MutableSequence[Entry]):
     def _pack_tail(self) -> None:
         self._starts.append(self._packed)
         self._pages.append(Page(self._tail))
-        _note(self._files, self._pages[-1].file)
+        _note(self._files, self._pages[-1].file(len(self._pages) - 1))
         self._tail = []
 
     def _number_from(self, number: int) -> None:
@@ -400,8 +465,8 @@ class Blocks(MutableSequence[Entry]):
             self._starts.append(start)
             start += page.blocks
         self._files = []
-        for page in self._pages:
-            _note(self._files, page.file)
+        for at, page in enumerate(self._pages):
+            _note(self._files, page.file(at))
 
     @property
     def _packed(self) -> int:
@@ -459,7 +524,8 @@ class Blocks(MutableSequence[Entry]):
         """What each file holds that has blocks, in order."""
         found = [*self._files]
         for entry in self._tail:
-            _note(found, FileOf(entry.volume, entry.first, entry.last, entry.count))
+            end = entry.ordinal + entry.count
+            _note(found, FileOf(entry.volume, entry.first, entry.last, entry.ordinal, end, entry.count))
         return found
 
     def of(self, volume: Volume) -> list[Entry]:
@@ -468,11 +534,9 @@ class Blocks(MutableSequence[Entry]):
 
     def later(self, volume: Volume) -> Callable[[], list[Entry]]:
         """What gives the blocks that one file has now, on any thread: many take some milliseconds."""
-        tail, pages, at = [entry for entry in self._tail if entry.volume is volume], list[Page](), 0
-        for file in self._files:
-            if file.volume is volume:
-                pages += self._pages[at : at + file.pages]
-            at += file.pages
+        tail = [entry for entry in self._tail if entry.volume is volume]
+        files = [file for file in self._files if file.volume is volume]
+        pages = [page for file in files for page in self._pages[file.page : file.page + file.pages]]
         return lambda: [entry for page in pages for entry in _unpacked.peek(page)] + tail
 
     def drop(self, volume: Volume) -> None:
@@ -492,11 +556,11 @@ class Blocks(MutableSequence[Entry]):
         at += 1
         while at < len(self) and last < high:
             number = bisect_right(self._starts, at) - 1 if at < self._packed else len(self._pages)
-            page = self._pages[number] if number < len(self._pages) else None
-            if page is not None and self._starts[number] == at and page.whole and page.last <= high:
-                if page.ordinal != end:
+            some = self._from(number, high) if number < len(self._pages) and self._starts[number] == at else None
+            if some is not None:
+                if some.ordinal != end:
                     break
-                end, last, at = page.end, page.last, at + page.blocks
+                end, last, at = some.end, some.last, at + some.blocks
                 continue
             entry = self[at]
             if entry.ordinal != end or entry.last > high:
@@ -504,9 +568,21 @@ class Blocks(MutableSequence[Entry]):
             end, last, at = entry.ordinal + entry.count, entry.last, at + 1
         return last
 
+    def _file(self, number: int) -> FileOf:
+        """The file that a page is in."""
+        return self._files[bisect_right(self._files, number, key=_page) - 1]
+
+    def _from(self, number: int, high: int) -> FileOf | Page | None:
+        """The file, else the page, that begins with this page, ends at ``high`` or before, and misses nothing; or
+        None."""
+        file, page = self._file(number), self._pages[number]
+        if file.page == number and file.whole and file.last <= high:
+            return file
+        return page if page.whole and page.last <= high else None
+
     def back(self, upto: int, count: int, every: int) -> tuple[int, int, int | None]:
-        """Pass over whole pages, from the one that ends at ``upto`` on: those of which all ticks that ``every`` divides
-        are among the last ``count``, as far as that can be told by their bounds.
+        """Pass over whole files and pages, from the one that ends at ``upto`` on: those of which all ticks that
+        ``every`` divides are among the last ``count``, as far as that can be told by their bounds.
 
         Returns:
             What is left of ``count``; up to which ``t`` there is more; and the ``t`` before the first tick that was
@@ -514,12 +590,18 @@ class Blocks(MutableSequence[Entry]):
         """
         before: int | None = None
         number = bisect_right(self._pages, upto, key=_first) if not self._tail or self._tail[0].first > upto else 0
-        for page in reversed(self._pages[:number]):
-            passing = page.passing(every)
-            if page.last > upto or passing is None or passing > count:
+        while number:
+            file = self._file(number - 1)
+            some: FileOf | Page = file if file.page + file.pages == number else self._pages[number - 1]
+            passing = _passing(some, every)
+            if some is file and (passing is None or passing > count or file.last > upto):
+                some = self._pages[number - 1]
+                passing = _passing(some, every)
+            if some.last > upto or passing is None or passing > count:
                 break
-            count, upto = count - passing, page.first - 1
-            before = upto + -page.first % every if passing else before
+            count, upto = count - passing, some.first - 1
+            before = upto + -some.first % every if passing else before
+            number -= file.pages if some is file else 1
         return count, upto, before
 
     def __sizeof__(self) -> int:
@@ -552,3 +634,7 @@ def _last_at(one: Entry | Page) -> int:
 
 def _ordinal(one: Entry | Page) -> int:
     return one.ordinal
+
+
+def _page(file: FileOf) -> int:
+    return file.page
