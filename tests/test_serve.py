@@ -19,7 +19,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
 from tests.process import PATIENCE, GatewayProcess, Running, publish
-from tests.sockets import CLOSE, UPGRADE, Follower, Peer, ask, chunk, frame, request
+from tests.sockets import CLOSE, UPGRADE, Follower, Peer, ask, chunk, frame, free_port, request
 from tests.test_settings import KUBERNETES
 from tick_gateway import Gateway, GatewayError
 from tick_gateway.cli import main
@@ -266,6 +266,38 @@ def test_more_of_sigterm_change_nothing() -> None:
         while gateway.process.poll() is None and time.monotonic() < deadline:
             gateway.process.terminate()
         assert gateway.wait() == 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX shells alone can close them")
+@pytest.mark.parametrize("closed", ["<&- >&- 2>&-", "<&-", "2>&-"])
+def test_without_standard_streams(closed: str, tmp_path: Path) -> None:
+    """As some supervisors start programs: no socket takes their place, and nothing aborts."""
+    port = free_port()
+    command = [sys.executable, "-m", "tick_gateway", "serve", "--host", "127.0.0.1", "--port", str(port)]
+    with Running(["sh", "-c", f'exec "$@" {closed}', "sh", *command, "--data", str(tmp_path)]) as gateway:
+        deadline = time.monotonic() + PATIENCE
+        while not is_open(port) and gateway.process.poll() is None and time.monotonic() < deadline:
+            continue
+        publish(f"http://127.0.0.1:{port}", LINES)
+        for _ in range(5):
+            assert ask(port, request("GET", "/latest")).status == 200
+        assert gateway.terminate() == 0, gateway.report()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX shells alone can close them")
+def test_a_program_without_standard_streams() -> None:
+    script = "from tick_gateway import Gateway; gateway = Gateway.in_thread(port=0); gateway.publish('{\"t\":1}')"
+    script += "; gateway.close()"
+    with Running(["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", sys.executable, "-c", script]) as program:
+        assert program.wait() == 0, program.report()
+
+
+def is_open(port: int) -> bool:
+    try:
+        Peer(port).close()
+    except ConnectionRefusedError:
+        return False
+    return True
 
 
 def stream_end(peer: Peer) -> bytes:

@@ -21,7 +21,7 @@ from . import __version__
 from .bar import Bar
 from .bench.command import bench
 from .client.commands import cat, publish
-from .descriptors import LEAST, raise_limit
+from .descriptors import LEAST, keep_standard, raise_limit
 from .errors import GatewayError, SettingError
 from .flags import read_settings, setting_options, usage_errors
 from .gateway import Gateway
@@ -125,6 +125,7 @@ def run(settings: Settings, source: Source | None, tail: Tail | None = None, own
         HistoryError: the history cannot be opened.
         click.ClickException: the source gave up; or this process may have too few file descriptors.
     """
+    keep_standard()
     if (limit := raise_limit()) < LEAST:
         raise click.UsageError(f"{limit} file descriptors (ulimit -n) are too few for a gateway; it needs {LEAST}")
     _outlive_terminal()

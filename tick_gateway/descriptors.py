@@ -29,8 +29,18 @@ log = logging.getLogger("tick_gateway")
 
 _KEPT: Final = 128  # descriptors that readers may not have, half of them for files; a fourth of a low limit
 LEAST: Final = 32  # descriptors that a gateway needs: the first 15 or so go to the process itself
+_STANDARD: Final = 2  # standard error's; below it are those of standard output and input
 _OPEN_MAX: Final = 10_240  # what macOS allows where it says that there is no limit
 _UNBOUNDED: Final = 1 << 30
+
+
+def keep_standard() -> None:
+    """Open those of the first three descriptors that this process was started without (``<&- >&- 2>&-``). Else a socket
+    or a file of history would get one: what others write to standard error would go there, and libuv aborts the process
+    that closes one of the three."""
+    while (last := os.open(os.devnull, os.O_RDWR)) <= _STANDARD:
+        continue
+    os.close(last)
 
 
 def raise_limit() -> int:

@@ -17,7 +17,7 @@ from typing import Final
 from aiohttp import web
 from aiohttp.http import HttpProcessingError
 
-from ..descriptors import Descriptors
+from ..descriptors import Descriptors, keep_standard
 from ..errors import SettingError
 from ..settings import Settings
 from .acceptor import Acceptor
@@ -96,6 +96,7 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
         import uvloop
     except ImportError:
         return asyncio.new_event_loop
+    keep_standard()  # in a program of somebody else's, too
     return uvloop.new_event_loop
 
 
