@@ -412,6 +412,7 @@ class FanOut:
         for session in list(self.crowd.sessions):  # blocked, or waiting for a tick, the disk, or their time
             if not session.live:
                 session.sweep(now, 0.0)
+        self.polls.sweep()
 
 
 def _loop_is_closed() -> NotServing:

@@ -1,9 +1,11 @@
-"""Pulls that wait for more, and when they are let go: at a flush, or together where flushes come close together."""
+"""Pulls that wait for more, and when they are let go: at a flush, or together where flushes come close together; and
+soon where their client is gone, so that those who ask and leave at once do not pile up until their time is over.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 _GATHER_SECONDS: Final = 0.03
@@ -16,26 +18,31 @@ class Polls:
     def __init__(self) -> None:
         self._waiters: set[asyncio.Future[None]] = set()
         self._gatherers: set[asyncio.Future[None]] = set()
+        self._left: dict[asyncio.Future[None], Callable[[], bool]] = {}  # whether a waiter's client is gone
         self._timer: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
         return len(self._waiters) + len(self._gatherers)
 
-    async def wait(self, seconds: float, *, gather: bool = False) -> None:
+    async def wait(self, seconds: float, *, gather: bool = False, left: Callable[[], bool] | None = None) -> None:
         """Return when more was offered, or after so many seconds.
 
         Args:
             gather: where flushes follow each other closely, wait for some milliseconds' worth of them, together with
                 all others who gather.
+            left: whether the client is gone: nobody waits any longer then. It is asked once a second.
         """
         loop = asyncio.get_running_loop()
         waiter = loop.create_future()
         (self._gatherers if gather else self._waiters).add(waiter)
+        if left is not None:
+            self._left[waiter] = left
         timer = loop.call_later(seconds, _release, [waiter])
         try:
             await waiter
         finally:
             timer.cancel()
+            self._left.pop(waiter, None)
             self._gatherers.discard(waiter)
             self._waiters.discard(waiter)
 
@@ -49,6 +56,10 @@ class Polls:
             self._timer = asyncio.get_running_loop().call_later(_GATHER_SECONDS, self._release_gatherers)
         else:
             self._release_gatherers()
+
+    def sweep(self) -> None:
+        """Let those go whose client is gone."""
+        _release_some({waiter for waiter, left in self._left.items() if left()})
 
     def release(self) -> None:
         """Let all of them go: the gateway shuts down."""

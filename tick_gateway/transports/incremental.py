@@ -9,7 +9,7 @@ from aiohttp import web
 from ..cursor import Cursor
 from ..hub import Hub
 from .base import Transport, check_run, query_of
-from .pull import BEYOND_TIP_SECONDS, Pulled, answer, body, pull, wants_ndjson
+from .pull import BEYOND_TIP_SECONDS, Pulled, answer, body, left, pull, wants_ndjson
 
 DEFAULT_LIMIT = 1000
 
@@ -21,12 +21,13 @@ async def handle(request: web.Request, hub: Hub) -> web.StreamResponse:
     hub.refresh()
     cursor = Cursor(query, oldest=True)
     pulled = Pulled()
-    await pull(hub, cursor, query.view, query.limit or DEFAULT_LIMIT, time.monotonic(), pulled)
-    stop = time.monotonic() + BEYOND_TIP_SECONDS
-    while cursor.deadline is not None and not hub.draining:  # beyond the tip: the tip may still come
+    begun = time.monotonic()
+    stop = begun + BEYOND_TIP_SECONDS
+    await pull(hub, cursor, query.view, query.limit or DEFAULT_LIMIT, begun, pulled)
+    while cursor.deadline is not None and not hub.draining and not left(request, begun):  # the tip may still come
         if (now := time.monotonic()) >= stop:
             break
-        await hub.fanout.polls.wait(min(cursor.deadline, stop) - now)
+        await hub.fanout.polls.wait(min(cursor.deadline, stop) - now, left=lambda: left(request, begun))
         await pull(hub, cursor, query.view, query.limit or DEFAULT_LIMIT, time.monotonic(), pulled)
     headers = pulled.headers(hub, request, query)
     headers["Content-Type"] = "application/x-ndjson" if ndjson else "application/json"

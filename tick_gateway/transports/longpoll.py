@@ -14,7 +14,7 @@ from ..params import Query
 from ..tick import Position
 from ..view import arrays
 from .base import Transport, check_run, no_descriptor, query_of
-from .pull import BEYOND_TIP_SECONDS, Pulled, answer, pull
+from .pull import BEYOND_TIP_SECONDS, Pulled, answer, left, pull
 
 
 async def handle(request: web.Request, hub: Hub) -> web.StreamResponse:
@@ -30,11 +30,12 @@ async def handle(request: web.Request, hub: Hub) -> web.StreamResponse:
     await pull(hub, cursor, query.view, limit, begun, pulled, first)
     if _waits(cursor, pulled) and query.timeout and hub.descriptors.scarce(request.transport):
         raise no_descriptor(hub)  # who waits for a tick holds a connection, as a stream does
-    while _waits(cursor, pulled) and not hub.draining:
+    while _waits(cursor, pulled) and not hub.draining and not left(request, begun):
         until = stop if cursor.deadline is None else min(stop, begun + BEYOND_TIP_SECONDS)
         if (now := time.monotonic()) >= until:
             break
-        await hub.fanout.polls.wait(min(until, cursor.deadline or until) - now, gather=limit > 1)
+        seconds = min(until, cursor.deadline or until) - now
+        await hub.fanout.polls.wait(seconds, gather=limit > 1, left=lambda: left(request, begun))
         hub.refresh()
         await pull(hub, cursor, query.view, limit, time.monotonic(), pulled, first)
     headers = pulled.headers(hub, request, query) | {"Content-Type": "application/json"}

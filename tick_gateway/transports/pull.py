@@ -6,6 +6,7 @@ them or behind them. Where an older run ends, the answer ends, and the next one 
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
@@ -29,6 +30,7 @@ PULL_HEADERS: Final = {"Cache-Control": "no-store", "Vary": "Accept, Accept-Enco
 _STARTS: Final = {"from_t", "last_t", "tail", "since", *EVENT_IDS}
 _PORTION: Final = 128 << 10  # bytes of a body that go to the transport at once
 BEYOND_TIP_SECONDS: Final = 3.0  # that one pull waits where its position is beyond the tip: many clients give up at 5
+HALF_CLOSED_SECONDS: Final = 10.0  # that one pull waits at most whose client may be gone
 PULL_BYTES: Final = 8 << 20  # an answer ends here, whatever its limit
 
 
@@ -112,6 +114,15 @@ async def _send(request: web.Request, body: bytes, headers: dict[str, str]) -> w
     finally:
         body = b""
     return response
+
+
+def left(request: web.Request, begun: float) -> bool:
+    """Whether the client is gone, or may be: one that has ended its side of the connection cannot be told from it,
+    and waits no longer than ``HALF_CLOSED_SECONDS``."""
+    if request.transport is None:
+        return True
+    half_closed = getattr(request.protocol, "half_closed", False)  # a server of somebody else's closes it at once
+    return half_closed and time.monotonic() - begun >= HALF_CLOSED_SECONDS
 
 
 def gap_header(gaps: Iterable[Gap]) -> str:
