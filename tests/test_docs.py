@@ -46,12 +46,7 @@ def test_settings(row: Row) -> None:
     assert cells is not None, f"docs/reference/settings.md does not mention {row.flag}"
     assert cells[1] == f"`{row.variable}`"
     assert cells[2] == row.unit
-    sizes = {f"{size}{unit}": size << shift for unit, shift in (("k", 10), ("M", 20)) for size in range(1, 1024)}
-    default = {"empty": "", **sizes}.get(cells[3], cells[3])
-    if row.unit == "switch":
-        assert cells[3] == row.told
-    else:
-        assert str(default) == (f"{row.default:g}" if isinstance(row.default, float) else str(row.default))
+    assert cells[3] == row.told
 
 
 def test_no_setting_that_does_not_exist() -> None:

@@ -95,6 +95,10 @@ def test_the_port_of_another_gateway() -> None:
         (["demo", "--rate", "fast"], "--rate"),
         (["demo", "--agents", "0"], "--agents"),
         (["nonsense"], "nonsense"),
+        (["publish"], "publish: Missing argument 'URL'. [OPTIONS] URL [FILE]: tick-gateway publish --help says more"),
+        (["cat", "localhost", "--from", "x"], "'--from': 'x' is no position; accepted: RUN:T or T"),
+        (["verify", __file__], "test_serve.py is no directory"),
+        (["bench", "--fields", "a..b"], "--fields: 'a..b' is no path"),
         (["--nonsense"], "--nonsense"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -162,6 +166,11 @@ def test_flags_outrank_variables() -> None:
     assert parse_settings({"max_tick": None}, {"TICK_GATEWAY_MAX_TICK": "50"}).max_tick == 50
 
 
+def test_a_directory_to_follow_that_is_not_there_yet(tmp_path: Path) -> None:
+    with GatewayProcess("serve", "--tail", str(tmp_path / "segmenst")) as gateway:
+        assert gateway.stderr.find("segmenst is not there yet; its files are read as soon as it is"), gateway.report()
+
+
 def test_help_names_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
     def shown(*args: str) -> str:
         with pytest.raises(SystemExit) as caught:
@@ -172,8 +181,10 @@ def test_help_names_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
     for command in ("serve", "demo"):
         text = shown(command, "--help")
         assert all(row.flag in text for row in TABLE)
-        assert "20ms, 90s, 15m, 12h or 7d" in " ".join(text.split())
-    assert {"serve", "demo", "cat", "publish"} <= set(shown().split())
+        words = " ".join(text.split())
+        assert "20ms, 90s, 15m, 12h or 7d" in words and "(bytes; default: 64M)" in words
+    text = shown()
+    assert {"serve", "demo", "cat", "publish"} <= set(text.split()) and "..." not in text.partition("Commands:")[2]
 
 
 # ---- listening ----

@@ -47,7 +47,10 @@ class OneLine(click.Group):
         except click.ClickException as error:
             context = getattr(error, "ctx", None)
             name = context.command_path if context is not None else "tick-gateway"
-            click.echo(f"{name}: {' '.join(error.format_message().split())}", err=True)
+            line = " ".join(error.format_message().split())
+            if isinstance(error, click.MissingParameter) and context is not None:
+                line += f" {' '.join(context.command.collect_usage_pieces(context))}: {name} --help says more"
+            click.echo(f"{name}: {line}", err=True)
             sys.exit(error.exit_code)
         except click.Abort:
             sys.exit(_INTERRUPTED)
@@ -92,6 +95,8 @@ def serve(from_stdin: bool, tailed: Path | None, **flags: str | None) -> None:
             raise SettingError("publish_network", "is off, and nobody else publishes here; give --stdin or --tail")
         tune_memory()
         tail = Tail(tailed, settings) if tailed is not None else None
+        if tailed is not None and not tailed.exists():
+            _say(f"{tailed} is not there yet; its files are read as soon as it is")
         if from_stdin:
             run(settings, stdin_source, own=STDIN)
         else:

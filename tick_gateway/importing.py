@@ -251,7 +251,7 @@ def bring(
 # ---- the command ----
 
 
-@click.command("import")
+@click.command("import", short_help="Another program's files into the history in --data.")
 @click.argument("directory", type=click.Path(path_type=Path))
 @setting_options("data", "max_tick", "history_level")
 def import_(directory: Path, **flags: str | None) -> None:

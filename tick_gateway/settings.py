@@ -243,7 +243,10 @@ class Row:
         """Its default, as people read it."""
         if isinstance(self.default, bool):
             return "on" if self.default else "off"
-        return str(self.default) or "empty"
+        if self.unit == "bytes" and self.default:
+            unit = next(unit for unit in "GMk" if not self.default % _UNITS[unit.lower()])
+            return f"{self.default // _UNITS[unit.lower()]}{unit}"
+        return f"{self.default:g}" if isinstance(self.default, float) else str(self.default) or "empty"
 
 
 TABLE: Final = tuple(

@@ -29,6 +29,8 @@ def verify_(directory: Path, mend: bool) -> None:
     0 nothing is wrong, 1 something is, 2 it could not be checked. With --repair, damaged files are written anew without
     what is damaged in them, which is kept beside them as FILE.OFFSET.damaged; the exit code is that of another check.
     """
+    if not directory.is_dir():
+        raise click.UsageError(f"{directory} is no directory")
     mended = _with_bar("repairing", lambda bar: _repair(directory, bar)) if mend else 0
     report = _with_bar("verifying", lambda bar: verify(directory, live=not mend and in_use(directory), progress=bar.to))
     for finding in report.findings:
@@ -42,8 +44,6 @@ def verify_(directory: Path, mend: bool) -> None:
 def _repair(directory: Path, bar: Bar) -> int:
     """Mend, and tell of it; returns how much was told."""
     told = 0
-    if not directory.is_dir():
-        raise HistoryError(f"{directory} is no directory")
     with locked(directory):
         for line in repair(directory, bar.to):
             bar.end()

@@ -33,7 +33,7 @@ def _list(text: str, known: Sequence[str], flag: str) -> tuple[str, ...]:
     return names
 
 
-@click.command("bench")
+@click.command("bench", short_help="Measure the transports against each other.")
 @click.option("--url", default="", metavar="URL", help="measure this gateway instead of one of the bench's own")
 @click.option("--pid", type=click.IntRange(1), metavar="PID", help="the process of that gateway, for CPU and memory")
 @click.option("--token", default="", metavar="TOKEN", help="its publish token")
@@ -109,12 +109,17 @@ def _plan(transports: str, encoding: str, network: str, clients: int, checked: i
     Raises:
         click.UsageError: they contradict each other, or name what is not there.
     """
+    from ..params import paths
     from ..transports import TRANSPORTS
     from .place import NETWORKS
     from .plan import ENCODINGS, LOOPBACK, Plan
 
     if not hasattr(os, "fork") and network != LOOPBACK:
         raise click.UsageError("--network: other networks than loopback need Linux")
+    try:
+        paths(given["fields"])
+    except ValueError as error:
+        raise click.UsageError(f"--fields: {error}") from None
     names = [transport.name for transport in TRANSPORTS]
     chosen = _list(transports or ",".join(names), names, "--transports")
     networks = _list(network, NETWORKS, "--network")

@@ -39,7 +39,7 @@ def _position(_: click.Context, __: click.Parameter, text: str | None) -> str | 
     return text
 
 
-@click.command()
+@click.command(short_help="Every tick of a gateway to standard output.")
 @click.argument("url")
 @click.option(
     "--from", "start", metavar="POSITION", callback=_position, help="the position you have, RUN:T or T: ticks after it"
@@ -123,7 +123,7 @@ def _is_told(item: Item) -> bool:
     return isinstance(item, Notice) and item.name != "hello" and item.fields.get("reason") != "limit"
 
 
-@click.command()
+@click.command(short_help="Publish a file or standard input to a gateway.")
 @click.argument("url")
 @click.argument("file", required=False)
 @click.option("--run", metavar="RUN", help="name of the run; where t falls, RUN-2, RUN-3 and so on follow")
