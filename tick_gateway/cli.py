@@ -180,20 +180,23 @@ async def _run(gateway: Gateway, sock: socket.socket, source: Source | None) -> 
 def _stop_on_signals(stop: asyncio.Event, seconds: float) -> None:
     """SIGTERM and SIGINT stop the gateway. Another SIGINT is the system's to deal with, and ends the process at once,
     whatever it does; history is as sound as after any other crash. Another SIGTERM changes nothing, to the process's
-    very end: the loop would give the signal back to the system when it is closed."""
+    very end: the loop is not asked to handle it, since it would give the signal back to the system, which ends the
+    process, when it lets go of it."""
     loop = asyncio.get_running_loop()
 
     def drain() -> None:
         stop.set()
-        if loop.remove_signal_handler(signal.SIGTERM):
-            signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        if loop.remove_signal_handler(signal.SIGINT):  # it is the first one
+        if sys.platform != "win32" and loop.remove_signal_handler(signal.SIGINT):  # it is the first one
             signal.signal(signal.SIGINT, signal.SIG_DFL)
             _say(f"stopping: readers get their last ticks, for {seconds:g} s at the most; Ctrl-C again ends it at once")
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        with contextlib.suppress(NotImplementedError):  # Windows: Ctrl-C arrives as KeyboardInterrupt
-            loop.add_signal_handler(number, drain)
+    def terminate(number: int, _: object) -> None:
+        signal.signal(number, signal.SIG_IGN)
+        loop.call_soon_threadsafe(drain)
+
+    with contextlib.suppress(NotImplementedError):  # Windows: Ctrl-C arrives as KeyboardInterrupt
+        loop.add_signal_handler(signal.SIGINT, drain)  # and lets Python's own handlers wake the loop
+    signal.signal(signal.SIGTERM, terminate)
 
 
 def _outlive_terminal() -> None:
