@@ -19,7 +19,7 @@ from array import array
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, MutableSequence, Sequence
-from itertools import accumulate, pairwise
+from itertools import accumulate, islice, pairwise, takewhile
 from operator import add, sub
 from typing import Any, Final, NamedTuple, Protocol, overload
 
@@ -556,11 +556,13 @@ class Blocks(MutableSequence[Entry]):
         at += 1
         while at < len(self) and last < high:
             number = bisect_right(self._starts, at) - 1 if at < self._packed else len(self._pages)
-            some = self._from(number, high) if number < len(self._pages) and self._starts[number] == at else None
-            if some is not None:
-                if some.ordinal != end:
-                    break
-                end, last, at = some.end, some.last, at + some.blocks
+            begin = at
+            if number < len(self._pages) and self._starts[number] == at:
+                for one in self._from(number, high):
+                    if one.ordinal != end:
+                        return last
+                    end, last, at = one.end, one.last, at + one.blocks
+            if at > begin:
                 continue
             entry = self[at]
             if entry.ordinal != end or entry.last > high:
@@ -572,13 +574,15 @@ class Blocks(MutableSequence[Entry]):
         """The file that a page is in."""
         return self._files[bisect_right(self._files, number, key=_page) - 1]
 
-    def _from(self, number: int, high: int) -> FileOf | Page | None:
-        """The file, else the page, that begins with this page, ends at ``high`` or before, and misses nothing; or
-        None."""
-        file, page = self._file(number), self._pages[number]
-        if file.page == number and file.whole and file.last <= high:
-            return file
-        return page if page.whole and page.last <= high else None
+    def _from(self, number: int, high: int) -> Iterator[FileOf | Page]:
+        """The files from a page on, else the page, in which nothing is missing, and which end at ``high`` or before."""
+        at, page = bisect_left(self._files, number, key=_page), self._pages[number]
+        if at < len(self._files) and self._files[at].page == number and self._files[at].whole:
+            if self._files[at].last <= high:
+                yield from takewhile(lambda file: file.whole and file.last <= high, islice(self._files, at, None))
+                return
+        if page.whole and page.last <= high:
+            yield page
 
     def back(self, upto: int, count: int, every: int) -> tuple[int, int, int | None]:
         """Pass over whole files and pages, from the one that ends at ``upto`` on: those of which all ticks that
