@@ -165,3 +165,19 @@ def test_records_nested_deeper_than_512_are_refused(wrap: Callable[[dict[str, An
     with pytest.raises(TickError, match="nested deeper than 512"):
         bus.publish(nested(513))
     assert bus.publish(nested(512))
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("t=1&x=2", "a string is published as a tick's JSON, a dict as it is"),
+        ('{"t": 1', "a string is published as a tick's JSON, a dict as it is"),
+        ("{'t': 1}", "publish the dict itself, or json.dumps of it"),
+        ('[{"t": 1}]', "publish several ticks one by one"),
+    ],
+)
+def test_a_string_of_the_program_s_own_is_mended_in_the_program(text: str, told: str) -> None:
+    with pytest.raises(Malformed) as refused:
+        TickBus().publish(text)
+    assert str(refused.value).endswith(told)
+    assert "curl" not in str(refused.value) and "jq" not in str(refused.value)

@@ -336,3 +336,43 @@ def test_a_directory_may_be_a_path(tmp_path: Path) -> None:
 def test_settings_do_not_change() -> None:
     with pytest.raises(AttributeError):
         DEFAULTS.ring = 5  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("row", TABLE, ids=lambda row: row.name)
+def test_a_value_of_another_type_says_its_type(row: Any) -> None:
+    with pytest.raises(SettingError, match=rf"^{row.name}: None is not [^:]*(: [^:]*)?: it is of type NoneType"):
+        keyword_settings({row.name: None}, {})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("port", "8000", "'8000' is not a whole number: it is of type str; accepted: from 0 to 65535"),
+        ("ring", "1k", "'1k' is not a whole number: it is of type str; accepted: at least 1"),
+        ("nan", 1, "1 is not a string: it is of type int; accepted: refuse, null"),
+        ("data", 5, "5 is not a string or a path: it is of type int"),
+        ("publish_network", "on", "'on' is not True or False: it is of type str"),
+        ("retain_age", math.inf, "inf is not a number of seconds: it is not finite; accepted: at least 0"),
+    ],
+)
+def test_a_value_of_another_type_says_what_is_accepted(name: str, value: Any, told: str) -> None:
+    with pytest.raises(SettingError) as refused:
+        keyword_settings({name: value}, {})
+    assert str(refused.value) == f"{name}: {told}"
+
+
+def test_the_home_directory_is_written_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    known = [
+        keyword_settings({"data": "~/x"}, {})[0],
+        keyword_settings({"data": Path("~/x")}, {})[0],
+        keyword_settings({}, {"TICK_GATEWAY_DATA": "~/x"})[0],
+        parse_settings({"data": "~/x"}, {}),
+        parse_settings({}, {"TICK_GATEWAY_DATA": "~/x"}),
+    ]
+    assert {Path(settings.data) for settings in known} == {tmp_path / "x"}
+    assert parse_settings({"data": "x/~"}, {}).data == "x/~"
+    assert parse_settings({"data": "./~"}, {}).data == "./~"
+    with pytest.raises(SettingError, match=r"^--data: '~nobody-here/x' names .*is \./~nobody-here/x$"):
+        parse_settings({"data": "~nobody-here/x"}, {})

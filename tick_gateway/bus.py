@@ -201,7 +201,7 @@ class TickBus:
         if isinstance(record, bytes | bytearray | memoryview):
             return parse(bytes(record), self.max_tick)
         if isinstance(record, str):
-            return parse(record.encode("utf-8", "surrogatepass"), self.max_tick)
+            return parse(record.encode("utf-8", "surrogatepass"), self.max_tick, inside=True)
         data = records.encode(record, nan=self._nan)
         # The number is that of the bytes: a record may show another one to whoever asks it.
         first = _FIRST_T.match(data)

@@ -32,8 +32,8 @@ def foreign(head: bytes) -> str | None:
     return _UTF16 if head[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0" in head else None
 
 
-def diagnose(data: bytes, error: orjson.JSONDecodeError) -> str:
-    """Why the parser refused ``data`` with ``error``."""
+def diagnose(data: bytes, error: orjson.JSONDecodeError, *, inside: bool = False) -> str:
+    """Why the parser refused ``data`` with ``error``; ``inside``: no shell's tool mends it (see ``parse``)."""
     if not data:
         return "not valid JSON: it is empty"
     if (other := foreign(data[:4])) is not None:
@@ -54,7 +54,7 @@ def diagnose(data: bytes, error: orjson.JSONDecodeError) -> str:
         # Releases of orjson point at either end of it.
         found = _SURROGATE.search(text, max(error.pos - 12, 0), error.pos + 12)
         return f"the escape {found[0] if found else ''} is a lone surrogate, which UTF-8 does not have"
-    hint = _hint(text, error.pos, rest)
+    hint = _hint_inside(rest) if inside else _hint(text, error.pos, rest)
     return f"not valid JSON: {error}{hint and '; '}{hint}"
 
 
@@ -65,6 +65,15 @@ def web_form(text: str) -> str:
     if text.startswith("--"):
         return "this is a form in parts: send the file itself (curl: --data-binary)"
     return ""
+
+
+def _hint_inside(rest: str) -> str:
+    """The same for a string that a program publishes to a gateway of its own."""
+    if _CONSTANT.match(rest):
+        return "NaN and Infinity are no JSON"
+    if _PYTHON.match(rest):
+        return "this is how Python shows it: publish the dict itself, or json.dumps of it"
+    return "a string is published as a tick's JSON, a dict as it is"
 
 
 def _hint(text: str, at: int, rest: str) -> str:

@@ -2,7 +2,7 @@
 
 A setting's name is its flag (``--ring-bytes``), its variable (``TICK_GATEWAY_RING_BYTES``) and its keyword in Python
 (``ring_bytes``). One rule for both: flags and keywords outrank variables, variables outrank defaults. Pure: the
-environment is handed in.
+environment is handed in, but for the home directory that ``~`` stands for.
 
 A new setting is a row of ``Settings`` and a line of ``SettingKeywords``, which is the same table for type checkers.
 """
@@ -60,6 +60,8 @@ _KINDS: Final = {
     "count": "a whole number", "bytes": "a whole number of bytes, such as 64 << 20", "seconds": "a number of seconds",
     "text": "a string", "switch": "True or False",
 }  # fmt: skip
+
+_ABOUT: Final = {"data": " or a path", "host": " (empty: all addresses)"}
 
 _FROM_OUTSIDE: Final = re.compile(
     r"TICK_GATEWAY(_[A-Z0-9_]+)?_(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|"
@@ -149,15 +151,18 @@ class Settings:
     backlog: int = _row(4096, "count", "connections that may wait to be accepted", 1, 65535)
 
     def __post_init__(self) -> None:
-        if isinstance(self.data, os.PathLike):
-            object.__setattr__(self, "data", os.fspath(self.data))
+        object.__setattr__(self, "data", _path(self.data))
         for row in dataclasses.fields(self):
             value, low, high = getattr(self, row.name), row.metadata["low"], row.metadata["high"]
             words = row.metadata["words"]
+            bounds = "" if low is None else f"at least {low:g}" if high is None else f"from {low:g} to {high:g}"
             if not _is_of(value, row.default):
-                raise SettingError(row.name, f"{value!r:.40} is not {_KINDS[row.metadata['unit']]}")
+                asked = _KINDS[row.metadata["unit"]] + _ABOUT.get(row.name, "")
+                finite = not isinstance(value, float) or math.isfinite(value)
+                why = f"it is of type {type(value).__name__}" if finite else "it is not finite"
+                accepted = "; accepted: " + (", ".join(words) or bounds) if words or bounds else ""
+                raise SettingError(row.name, f"{value!r:.40} is not {asked}: {why}{accepted}")
             if (low is not None and value < low) or (high is not None and value > high):
-                bounds = f"at least {low:g}" if high is None else f"from {low:g} to {high:g}"
                 raise SettingError(row.name, f"{value} is out of range; accepted: {bounds}")
             if words and value not in words:
                 raise SettingError(row.name, f"{value!r:.40} is not accepted; accepted: {', '.join(words)}")
@@ -171,6 +176,23 @@ class Settings:
     @property
     def nan_policy(self) -> Literal["refuse", "null"]:
         return "null" if self.nan == "null" else "refuse"
+
+
+def _path(value: Any) -> Any:
+    """A directory as it was given, ``~`` being the home directory: shells write that out, but for ``--data=~/x``.
+
+    Raises:
+        SettingError: no such user has one.
+    """
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
+    if not isinstance(value, str) or not value.startswith("~"):
+        return value
+    path = os.path.expanduser(value)
+    if path.startswith("~"):
+        problem = f"{value!r:.80} names the home of a user who has none; a directory of that name is ./{value:.80}"
+        raise SettingError("data", problem)
+    return path
 
 
 def _is_of(value: object, default: object) -> bool:

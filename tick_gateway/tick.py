@@ -26,6 +26,7 @@ _HINTS: Final[dict[type, str]] = {
     list: "; several ticks come one by one (jq -c '.[]')",
     str: "; was it encoded twice?",
 }
+_HINTS_INSIDE: Final = {**_HINTS, list: "; publish several ticks one by one"}
 _LINE_BREAKS: Final = bytes.maketrans(b"\r\n", b"  ")
 _LINE_ENDS: Final = tuple((char.encode(), b"\\u%04x" % ord(char)) for char in "\x85\u2028\u2029")
 
@@ -130,11 +131,14 @@ class Unfinished:
         return b"".join(self._parts)
 
 
-def parse(data: bytes, max_tick: int) -> tuple[int, bytes]:
+def parse(data: bytes, max_tick: int, *, inside: bool = False) -> tuple[int, bytes]:
     """Check published bytes and return the tick's ``t`` and the bytes to deliver.
 
     White space around the object and a byte order mark before it are dropped, line breaks between tokens become spaces,
     and what readers may take for line breaks becomes an escape (``escape_line_ends``). All else stays as it is.
+
+    Args:
+        inside: a program publishes this to a gateway of its own: what is said against it names no shell's tools.
 
     Raises:
         TooBig: more than ``max_tick`` bytes.
@@ -152,12 +156,13 @@ def parse(data: bytes, max_tick: int) -> tuple[int, bytes]:
             record, depth = orjson.loads(data), -1
     except orjson.JSONDecodeError as error:
         if data.startswith(BOM) and not (rest := data[len(BOM) :].lstrip(WHITE_SPACE)).startswith(BOM):
-            return parse(rest, max_tick)
+            return parse(rest, max_tick, inside=inside)
         if "depth" in error.msg or "ecursion" in error.msg:
             raise Malformed(f"the tick is nested deeper than {MAX_NESTING}") from None
-        raise Malformed(diagnose(data, error)) from None
+        raise Malformed(diagnose(data, error, inside=inside)) from None
     if not isinstance(record, dict):
-        raise Malformed(f"a tick is a JSON object, this is {_kind(record)}{_HINTS.get(type(record), '')}")
+        hint = (_HINTS_INSIDE if inside else _HINTS).get(type(record), "")
+        raise Malformed(f"a tick is a JSON object, this is {_kind(record)}{hint}")
     t = record.get("t")
     if type(t) is not int:  # bool is a subclass of int, and floats such as 5.0 are no integer literals
         if "t" not in record:
