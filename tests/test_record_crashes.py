@@ -107,6 +107,11 @@ class Clears:
 held += [Clears() for _ in range(500)]
 print(tried({"t": 1, "a": np.array([(held,), (State.OK,)], dtype=[("x", "O")])}))
 """,
+    "times of numpy in multiples of a unit": """
+import numpy as np
+value = np.datetime64("2020-01-01", "25s")
+print(tried({"t": 1, "a": value}), tried({"t": 1, "a": np.array([value])}), tried({"t": 1, "a": [{"b": value}]}))
+""",
     "a record that holds itself twice": """
 held = []
 held += [held, held, State.OK]

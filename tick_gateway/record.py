@@ -28,6 +28,7 @@ from .tick import MAX_NESTING, escape_line_ends
 
 NanPolicy = Literal["refuse", "null"]
 
+_OPTIONS: Final = OPTIONS ^ orjson.OPT_SERIALIZE_NUMPY  # what is numpy's is looked at first
 _PLAIN: Final = frozenset({str, int, bool, type(None), datetime, date, time, UUID})
 _INT64: Final = range(-(2**63), 2**64)  # what orjson writes by itself
 _MAX_STEPS: Final = 32  # an object whose simpler form is an object again, and so on: no simulation goes this far
@@ -53,14 +54,13 @@ def encode(record: object, *, nan: NanPolicy = "refuse") -> bytes:
     data = None
     if is_safe(record):
         try:
-            data = orjson.dumps(record, None, OPTIONS)
+            data = orjson.dumps(record, None, _OPTIONS)
         except TypeError:
             pass  # it holds something that is not plain
     if data is None:
         data = _encode_snapshot(record, nan)
-    elif (b"null" in data and nan == "refuse") or ("numpy" in sys.modules and _may_hold_times(data)):
-        if not _is_sure(record, floats=nan == "refuse"):
-            data = _Writer(nan).write(record)
+    elif b"null" in data and nan == "refuse" and not _is_sure(record):
+        data = _Writer(nan).write(record)
     if data[:1] != b"{":
         raise RecordError(f"a record is a mapping or a dataclass, this is {kind(record)}")
     return escape_line_ends(data)
@@ -81,39 +81,27 @@ def _encode_snapshot(record: object, nan: NanPolicy) -> bytes:
     except Exception as error:  # of a value's own code: the writer meets it again, and says where
         _Writer(nan).write(record)
         raise RecordError(f"the record cannot be read: {_told(error)}") from error
-    if b"null" in data and nan == "refuse" and not _is_sure(snapshot.tree, floats=True):
+    if b"null" in data and nan == "refuse" and not _is_sure(snapshot.tree):
         return _Writer(nan).write(record)
     return data
 
 
-def _may_hold_times(data: bytes) -> bool:
-    """Whether orjson may have met a numpy ``datetime64``, of which it writes NaT as a date, or half an array.
-
-    Seen with orjson 3.13: each one written has a ``T``, and an array broken off before the first lacks a bracket.
-    """
-    return b"T" in data or data.count(b"[") != data.count(b"]")
-
-
-def _is_sure(record: object, *, floats: bool) -> bool:
-    """Whether what orjson wrote is right for certain; False where only the careful writer can tell.
-
-    Args:
-        floats: NaN and the infinities are to be found too.
-    """
+def _is_sure(record: object) -> bool:
+    """Whether each null that orjson wrote was one; False where only the careful writer can tell."""
     try:
-        return _all_sure(record, floats)
+        return _all_sure(record)
     except Exception:  # another thread changed it: the writer says where
         return False
 
 
-def _all_sure(record: object, floats: bool) -> bool:
+def _all_sure(record: object) -> bool:
     stack: list[tuple[Iterable[Any], int]] = [((record,), 0)]
     while stack:
         values, depth = stack.pop()
         for value in values:
             cls = type(value)
             if cls is float:
-                if floats and value - value != 0.0:  # only a finite number gives 0
+                if value - value != 0.0:  # only a finite number gives 0
                     return False
                 continue
             if cls in _PLAIN:

@@ -3,8 +3,9 @@
 orjson 3.13 keeps no reference to what it reads, and holds Python's lock throughout: plain values cannot change under
 it. Where it runs Python code (``default=``, the ``value`` of an enum's member), that may change a list that is being
 read, let another thread do so, or raise, be it by Ctrl-C: any of these ends the process. So it gets no ``default``, and
-no member of an enumeration. What it does not take, or must not be given, is brought into a tree of its own first: the
-containers are copied, each at once, and what is foreign is simplified between these copies (see ``forms``).
+no member of an enumeration; and nothing of numpy's but numbers, since a ``datetime64`` in multiples of a unit ends the
+process, too. What it does not take, or must not be given, is brought into a tree of its own first: the containers are
+copied, each at once, and what is foreign is simplified between these copies (see ``forms``).
 
 Pure: the record is never changed. What the record's own code raises passes through.
 """
@@ -134,8 +135,7 @@ class Snapshot:
             raise Careful
         if issubclass(cls, dict):
             held = value.copy() if cls is dict else dict(list(dict.items(value)))
-            self._fill(held, depth)
-            return held
+            return dict(zip(held, self._list(list(held.values()), depth), strict=True))
         return self._list(list.copy(value) if issubclass(cls, list) else list(tuple.__iter__(value)), depth)
 
     def _fill(self, held: dict[Any, Any], depth: int) -> None:
@@ -153,7 +153,7 @@ class Snapshot:
 
     def _list(self, held: list[Any], depth: int) -> list[Any]:
         kinds = set(map(type, held))
-        if kinds <= _LEAVES:
+        if _are_leaves(kinds):
             return held
         if len(kinds) == 1 and depth < MAX_DEPTH:  # many of a kind, as agents are
             (cls,) = kinds
@@ -170,14 +170,19 @@ class Snapshot:
         return [self._value(one, depth + 1) for one in held]
 
     def _dicts(self, held: list[dict[Any, Any]], depth: int) -> list[Any]:
-        if not _LEAVES.issuperset(map(type, gc.get_referents(*held))):
+        if not _are_leaves(set(map(type, gc.get_referents(*held)))):
             for one in held:
                 self._fill(one, depth)
         return held
 
 
 def _hold_leaves(rows: list[Any]) -> bool:
-    return _LEAVES.issuperset(map(type, gc.get_referents(*[one.__dict__ for one in rows])))
+    return _are_leaves(set(map(type, gc.get_referents(*[one.__dict__ for one in rows]))))
+
+
+def _are_leaves(kinds: set[Any]) -> bool:
+    """Whether orjson writes the values of these classes, and asks nobody."""
+    return kinds <= _LEAVES or all(kind in _LEAVES or _step(kind) is _AS_IT_IS for kind in kinds)
 
 
 def _as_it_is(value: Any) -> object:
