@@ -106,6 +106,17 @@ def test_what_is_not_read_is_counted(tmp_path: Path, what: str, again: bool) -> 
     assert (found, unread) == ([*ts, 100], Unread(int(size > 0 or broken), size))
 
 
+@pytest.mark.parametrize("what", FILES)
+def test_what_is_found_is_read_again_in_place(tmp_path: Path, what: str) -> None:
+    name, data, ts, _ = FILES[what]
+    (tmp_path / name).write_bytes(data)
+    (tmp_path / "b.jsonl").write_bytes(line_of(100) + b"\n")
+    directory = Directory(tmp_path, MAX_TICK)
+    runs = Scan(directory, Volumes(MAX_TICK)).runs
+    directory.close()
+    assert [t for run in runs.values() for entry in run.entries for t in entry.volume.read(entry).ts] == [*ts, 100]
+
+
 @pytest.mark.parametrize(
     "what, told",
     {

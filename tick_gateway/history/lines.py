@@ -40,6 +40,7 @@ class Lines(NamedTuple):
         number: how many lines come before them.
         read: bytes of the file that were read for them, from and to.
         refuted: which of them are no more than what a wrong checksum makes of them, by index.
+        ended: the last of them has an end, a line feed.
     """
 
     begin: int
@@ -48,6 +49,7 @@ class Lines(NamedTuple):
     number: int
     read: tuple[int, int]
     refuted: frozenset[int] = frozenset()
+    ended: bool = True
 
 
 class Unread(NamedTuple):
@@ -204,7 +206,7 @@ class File:
         self.number += 1
         self._carry.end()
         self.crc = self._crc_read
-        return Lines(begin, [line], 0, number, (self._taken, self._taken))
+        return Lines(begin, [line], 0, number, (self._taken, self._taken), ended=False)
 
     def changed(self) -> bool:
         """Whether there may be more than when it was closed.

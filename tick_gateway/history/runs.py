@@ -42,7 +42,7 @@ class Stretch:
     Attributes:
         ts, lines: their numbers, and their bytes as they are delivered.
         begin: where in the file's content the first one's line begins.
-        ends: where each one's line ends, behind its line feed.
+        ends: where each one's line ends, behind its line feed if it has one.
         ats: when the first and the last are taken to have been received, ms since the epoch, by the times of files.
         apart: between what came before it in the file and its beginning lies content that is not to be read again with
             it: refuted by a checksum, or much of it.
@@ -114,7 +114,7 @@ class Runs:
                 stretches.append(current)
             current.ts.append(t)
             current.lines.append(data)
-            current.ends.append(end)
+            current.ends.append(end if found.ended or index + 1 < len(found.lines) else end - 1)
             tip, newest, self._end = t, data, end
         self.tip, self._newest = tip, newest
         size = max(end - found.begin, 1)
