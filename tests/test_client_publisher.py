@@ -540,6 +540,7 @@ def test_the_gateways_token() -> None:
                 outcomes.append((publishing.wait(), publishing.stderr.lines[-1]))
     assert outcomes[0][0] == 0
     assert outcomes[1][0] == 1 and "answered 401: publishing needs" in outcomes[1][1]
+    assert outcomes[1][1].endswith("the gateway's token: give it with --token, or in TICK_GATEWAY_PUBLISH_TOKEN")
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals as POSIX has them")

@@ -166,9 +166,11 @@ async def _publish(make: Callable[[], Publisher], url: str, file: str | None, st
     try:
         async with aclosing(chunks(fd)) as input_chunks:
             await publisher.publish(input_chunks)
-    except BaseException:
+    except BaseException as error:
         if tally.published or tally.refused:
             status(str(tally))
+        if isinstance(error, Failure) and error.status == 401:
+            raise Failure(f"{error}: give it with --token, or in TICK_GATEWAY_PUBLISH_TOKEN", 401) from None
         raise
     status(str(tally))
     return 1 if tally.refused else 0
