@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 import os
 import time
 from pathlib import Path
@@ -149,6 +150,7 @@ async def test_a_slow_disk(
         have, gap = await range_of(s.port, RUN)
         assert not s.missing(have) and gap is None
         assert (await s.health("ok"))["unstored"] == 0
+    assert max(record.levelno for record in caplog.records) == logging.WARNING, "nothing was lost"
 
 
 async def test_a_disk_that_stands_still(tmp_path: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -174,9 +176,9 @@ async def test_a_disk_that_stands_still(tmp_path: Path, disk: Disk, monkeypatch:
 
 
 async def test_a_disk_that_stands_still_for_too_long(
-    tmp_path: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What may wait for it is bounded; beyond that, ticks are left out."""
+    """What may wait for it is bounded; beyond that, ticks are left out, and that is an error."""
     monkeypatch.setattr(keeper, "LAG_SECONDS", 0.05)
     async with scene(tmp_path / "history", history_queue=4096) as (s, _):
         assert await s.publish(90)
@@ -185,6 +187,9 @@ async def test_a_disk_that_stands_still_for_too_long(
         while not (unstored := (await ask(s.port, "/healthz"))["unstored"]):
             assert not await s.publish(20)
         await s.health("degraded", "lagging", "more than 4096 bytes wait for the disk")
+        [lost] = (record.getMessage() for record in caplog.records if record.levelno > logging.WARNING)
+        assert lost == "history: more than 4096 bytes wait for the disk; ticks are left out of it"
+        assert told(caplog, "nothing is lost so far"), "before that, it was slow and no more"
         disk.mend()
         monkeypatch.setattr(keeper, "VERDICT_SECONDS", 30.0)
         monkeypatch.setattr(keeper, "LAG_SECONDS", 30.0)

@@ -214,6 +214,30 @@ async def test_a_true_copy_elsewhere_is_as_good(scene: Served, tmp_path: Path) -
     assert (answer.status, await answer.read()) == (200, data)
 
 
+@pytest.mark.parametrize("asked", [{}, {"Range": "bytes=0-"}], ids=["all", "a part"])
+async def test_a_file_that_is_written_to_while_it_is_sent(
+    scene: Served, monkeypatch: pytest.MonkeyPatch, asked: dict[str, str]
+) -> None:
+    """It was checked before. What goes out breaks off, and does not look whole."""
+    path, target = second(scene)
+    written = path.read_bytes()
+    pread = os.pread
+
+    def read_and_write(fd: int, size: int, at: int) -> bytes:
+        data = pread(fd, size, at)
+        if size == 100 and path.read_bytes() == written:
+            path.write_bytes(b"x" * len(written))
+        return data
+
+    monkeypatch.setattr(segments, "_CHUNK_BYTES", 100)
+    monkeypatch.setattr(os, "pread", read_and_write)
+    answer = await scene.get(target, **asked)
+    assert answer.headers["Content-Length"] == str(len(written))
+    with pytest.raises(EOFError):
+        await answer.read()
+    assert path.read_bytes() != written
+
+
 @pytest.mark.parametrize("swap", [by_another_sealed_file, by_a_flipped_bit, by_a_link_to_something_as_long])
 async def test_blocks_of_a_file_that_was_swapped_after_they_were_checked(
     scene: Served, tmp_path: Path, swap: Callable[[Path, Path], None]
