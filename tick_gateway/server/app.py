@@ -16,6 +16,7 @@ from ..hub import Hub
 from ..reply import SERVER, error_reply, header_list
 from ..sources.resent import in_process
 from ..spelling import meant
+from ..throttled import ThrottledLog
 from ..transports import TRANSPORTS
 from ..transports.base import Transport, acceptable
 from .about import ROUTES_KEY, TRANSPORTS_KEY
@@ -37,6 +38,7 @@ PUBLISHER_SECONDS: Final = 2.5  # how long a shutdown waits for publishers to ta
 _SENDING: Final = ("POST", "PUT")
 _PUBLISH: Final = "; ticks are published by POST /publish"
 
+_FAULTS_KEY: web.AppKey[ThrottledLog] = web.AppKey("tick_gateway.faults", ThrottledLog)
 _Next = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -51,6 +53,7 @@ def make_app(hub: Hub, transports: tuple[Transport, ...] = TRANSPORTS) -> web.Ap
     app[TRANSPORTS_KEY] = transports
     app[LAYOUTS_KEY] = Layouts()
     app[STATES_KEY] = States()
+    app[_FAULTS_KEY] = ThrottledLog(log)
     for route in table:
         app.router.add_route(route.method, route.path, _bind(route, hub), expect_handler=expect)
         if route.method == "GET":
@@ -145,10 +148,10 @@ async def _errors(request: web.Request, handler: _Next) -> web.StreamResponse:
         if error.status < 400:
             raise
         return error_reply(_Refused(error))
-    except Exception:
+    except Exception as error:
         if request.writer.output_size:  # half sent: aiohttp logs it and cuts the connection
             raise
-        log.exception("%s %s failed", request.method, request.path)
+        request.app[_FAULTS_KEY].tell(logging.ERROR, f"{request.method} {_place(request)} failed", error)
         return error_reply(GatewayError("the gateway failed on this request; its log says why"))
 
 
@@ -161,6 +164,12 @@ def _check_host(request: web.Request) -> None:
     hosts = len(request.headers.getall("Host", ()))
     if hosts > 1 or (hosts == 0 and request.version >= HttpVersion11):
         raise ClientError("a request of HTTP/1.1 has the header Host, once (RFC 9112, section 3.2)")
+
+
+def _place(request: web.Request) -> str:
+    """The route that was asked for, as the table of routes has it: nothing that a client made up goes into the log."""
+    resource = request.match_info.route.resource
+    return resource.canonical if resource is not None else "a path"
 
 
 def _check_transfer_coding(request: web.Request) -> None:

@@ -7,6 +7,7 @@ It leans on aiohttp's ``RequestHandler``, which has no public way for either; ``
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Final
 
@@ -16,6 +17,9 @@ from aiohttp.web_protocol import RequestHandler
 
 from ..errors import ClientError, Expectation, GatewayError
 from ..reply import SERVER, error_reply
+from ..throttled import ThrottledLog
+
+log = logging.getLogger("tick_gateway.http")
 
 _MAX_PROBLEM: Final = 200  # characters of what aiohttp has to say
 
@@ -29,12 +33,14 @@ class Connection(RequestHandler):
     Attributes:
         half_closed: the client has ended its side.
         broken_off: the body that it left unfinished, or None.
+        faults: where faults of the gateway's are told; one for all connections.
     """
 
-    __slots__ = ("broken_off", "half_closed")
+    __slots__ = ("broken_off", "faults", "half_closed")
 
     half_closed: bool
     broken_off: StreamReader | None
+    faults: ThrottledLog
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """Keep the connection if something is still to be answered on it."""
@@ -85,7 +91,9 @@ class Connection(RequestHandler):
             problem = " ".join(exc.message.partition("\n")[0].split()).rstrip(":")
             error = ClientError(f"this is no HTTP request: {problem[:_MAX_PROBLEM]}")
         else:
-            self.log_exception("a request from %s failed", request.remote, exc_info=exc)
+            told = isinstance(exc, GatewayError)  # its sentence says it all
+            sentence = f"an answer broke off: {exc}" if told else f"a request from {request.remote} failed"
+            self.faults.tell(logging.ERROR, sentence, None if told else exc)
             error = GatewayError("the gateway failed on this request; its log says why")
         if request.writer.output_size > 0:
             raise ConnectionError("half sent: no second head may follow")
@@ -118,9 +126,11 @@ async def expect(request: web.Request) -> web.StreamResponse | None:
 
 
 class _Server(web.Server):
+    faults: ThrottledLog
+
     def __call__(self) -> RequestHandler:
         connection = Connection(self, loop=self._loop, **self._kwargs)
-        connection.half_closed, connection.broken_off = False, None
+        connection.half_closed, connection.broken_off, connection.faults = False, None, self.faults
         return connection
 
 
@@ -136,4 +146,6 @@ class Runner(web.AppRunner):
                 connection.break_off(request.content)  # it ended its side before anybody was to read it
             return _unexpected(request) or await made.request_handler(request)
 
-        return _Server(answer, request_factory=made.request_factory, loop=made._loop, **made._kwargs)
+        server = _Server(answer, request_factory=made.request_factory, loop=made._loop, **made._kwargs)
+        server.faults = ThrottledLog(log)
+        return server
