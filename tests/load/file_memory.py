@@ -1,9 +1,9 @@
 """The memory of a gateway that reads files which are small and become large: ``python -m tests.load.file_memory``.
 
 Files of zstd of some kilobytes hold hundreds of megabytes: valid ticks, one line, ticks as large as they may be, with a
-checksum; and the same as plain text. Each is brought by `tick-gateway import`, and followed by `serve --tail`: with and
-without `--data`, there from the beginning and appearing later. Prints the largest resident set (``VmHWM``) of each
-process, in MB, and how long it took. Loopback only; ends by itself. Linux.
+checksum, with the largest window (which comes on top); and the same as plain text. Each is brought by `tick-gateway
+import`, and followed by `serve --tail`: with and without `--data`, there from the beginning and appearing later. Prints
+the largest resident set (``VmHWM``) of each process, in MB, and how long it took. Loopback only; ends by itself. Linux.
 """
 
 from __future__ import annotations
@@ -69,6 +69,11 @@ def cases(share: float = 1.0) -> dict[str, Case]:
         "ticks of 1 MB": Case(lambda: ticks(count, 1_000_000), count - 1),
         "the same with a checksum": Case(lambda: ticks(count, 1_000_000), count - 1, write_checksum=True),
         "ticks of 10 bytes": Case(lambda: ticks(count * 3000, 40), count * 3000 - 1),
+        "a window of 128 MiB": Case(
+            lambda: ticks(count, 1_000_000),
+            count - 1,
+            compression_params=zstandard.ZstdCompressionParameters.from_level(1, window_log=27),
+        ),
         "one line": Case(lambda: one_line(size), 1),
         "one line, plain": Case(lambda: one_line(size), 1, name="a.jsonl"),
         "ticks of 8 MB": Case(lambda: ticks(count // 8, 8_380_000), count // 8 - 1),
