@@ -8,6 +8,7 @@ import json
 import socket
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -183,6 +184,26 @@ async def test_a_pull_that_is_not_read_is_dropped(monkeypatch: pytest.MonkeyPatc
         assert one.transport is not None
         sock = one.transport.get_extra_info("socket")
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 0, "streams decide for themselves"
+
+
+@pytest.mark.parametrize("target", ["/incremental?from_t=A:{}", "/poll?limit=999&last_t=A:{}"])
+async def test_large_answers_that_nobody_reads_are_bounded_together(target: str) -> None:
+    """Each is another one, of megabytes; those who read are served meanwhile."""
+    async with House(small=True) as house:
+        await house.publish_all(range(100), size=50_000)
+        unsent = house.hub.answers.unsent
+        unsent._max_bytes = 8 << 20
+        with ExitStack() as stack:
+            for number in range(12):
+                peer = await asyncio.to_thread(Peer, house.port, receive_buffer=4096)
+                stack.enter_context(peer)
+                peer.send(request("GET", target.format(number % 6)))
+            await house.until(lambda: house.asked == 12)
+            assert 0 < unsent.bytes <= unsent._max_bytes
+            response = await house.get(target.format(20))
+            assert response.status == 200
+            assert (await response.read()).count(b'"run_of"') == 79
+        await house.until(lambda: not unsent.bytes)
 
 
 # ---- ticks of which no bytes can be made ----

@@ -19,7 +19,7 @@ ROOT = Path(tick_gateway.__file__).parent
 
 LAYERS = """
 errors  diagnosis  tls  large  spelling
-tick  forms  settings  throttled
+tick  forms  settings  throttled  unsent
 snapshot
 record  ring  projection  accept  bar  reply  flags
 view

@@ -12,6 +12,7 @@ from collections.abc import Callable, Hashable
 from typing import Final
 
 from .history.reading import ReadingThreads
+from .unsent import Unsent
 from .view import weight
 from .wire.compression import Coding
 
@@ -29,10 +30,12 @@ class Answers:
 
     Attributes:
         made, compressed: bodies that were, since the start.
+        unsent: large ones that clients have yet to take.
     """
 
     def __init__(self, workers: ReadingThreads, max_bytes: int = MAX_BYTES) -> None:
         self._workers = workers
+        self.unsent = Unsent()
         self.made = 0
         self.compressed = 0
         self._max_bytes = max_bytes
@@ -74,8 +77,9 @@ class Answers:
 
     def _look(self, key: Hashable) -> bytes | None:
         body = self._kept.get(key)
-        if body is not None:
-            self._kept.move_to_end(key)
+        if body is None:
+            return self.unsent.find(key)
+        self._kept.move_to_end(key)
         return body
 
     def _keep(self, key: Hashable, body: bytes) -> None:

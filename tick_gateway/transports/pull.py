@@ -21,6 +21,7 @@ from ..notices import End, Gap, Reset
 from ..params import EVENT_IDS, Query
 from ..reply import header_list
 from ..tick import Position
+from ..unsent import Sending, Unsent
 from ..view import Payload, View, arrays
 from ..waiting import until_done
 from ..wire.ndjson import lines
@@ -88,15 +89,18 @@ async def answer(
     Raises:
         NotAcceptable: see ``accept.choose``.
     """
-    body, coding = await hub.answers.get(key, make, pull_coding(request, hub))
+    wanted = pull_coding(request, hub)
+    body, coding = await hub.answers.get(key, make, wanted)
     if coding:
         headers = headers | {"Content-Encoding": coding}
     if len(body) <= _PORTION or request.method == "HEAD":
         return web.Response(body=body, headers=headers)
-    return await _send(request, body, headers)
+    return await _send(request, hub.answers.unsent, (key, wanted) if coding else key, body, headers)
 
 
-async def _send(request: web.Request, body: bytes, headers: dict[str, str]) -> web.StreamResponse:
+async def _send(
+    request: web.Request, unsent: Unsent, key: Hashable, body: bytes, headers: dict[str, str]
+) -> web.StreamResponse:
     """Send a large body in portions, so that a client that does not read holds no copy of its own.
 
     A client that is gone is no error here, and this frame lets go of the body: aiohttp keeps the error and the frames
@@ -104,16 +108,25 @@ async def _send(request: web.Request, body: bytes, headers: dict[str, str]) -> w
     """
     response = web.StreamResponse(headers=headers)
     response.content_length = len(body)
+    sending = Sending(lambda: cut(request), time.monotonic())
+    unsent.add(key, body, sending)
     try:
         await response.prepare(request)
         for begin in range(0, len(body), _PORTION):
             await response.write(body[begin : begin + _PORTION])
+            sending.taken = begin
     except ConnectionError:
-        if request.transport is not None:
-            request.transport.abort()
+        cut(request)
     finally:
+        unsent.remove(key, sending)
         body = b""
     return response
+
+
+def cut(request: web.Request) -> None:
+    """End a request's connection at once, and what was not sent with it."""
+    if request.transport is not None:
+        request.transport.abort()
 
 
 def left(request: web.Request, begun: float) -> bool:

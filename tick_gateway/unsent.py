@@ -1,0 +1,86 @@
+"""Large bodies of answers that their clients have yet to take: each once, however many take it, and bounded by bytes.
+
+Whoever asks for megabytes and reads nothing would hold them, and a crowd of such clients all memory. So where bodies
+together are more than may be held, those that are taken slowest go, and the connections with them; their clients may
+ask again.
+
+No I/O and no clock: callers pass ``now`` (seconds) and how to cut a connection. On the loop's thread alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+from typing import Final
+
+MAX_BYTES: Final = 256 << 20
+
+
+@dataclass(eq=False, slots=True)
+class Sending:
+    """A client that takes a body: since when, and how many bytes of it it has taken."""
+
+    cut: Callable[[], object]
+    begun: float
+    taken: int = 0
+
+    def rate(self, now: float) -> float:
+        """Bytes a second. One that has just begun is not slow yet."""
+        return self.taken / (now - self.begun) if now - self.begun > 1 else float("inf")
+
+
+@dataclass(eq=False, slots=True)
+class _Body:
+    data: bytes
+    sendings: set[Sending] = field(default_factory=set)
+
+
+class Unsent:
+    """The bodies by what they hold.
+
+    Attributes:
+        bytes: of all of them.
+    """
+
+    def __init__(self, max_bytes: int = MAX_BYTES) -> None:
+        self.bytes = 0
+        self._max_bytes = max_bytes
+        self._bodies: dict[Hashable, _Body] = {}
+
+    def find(self, key: Hashable) -> bytes | None:
+        """The body of that key, where somebody takes it at this moment."""
+        body = self._bodies.get(key)
+        return body.data if body is not None else None
+
+    def add(self, key: Hashable, data: bytes, sending: Sending) -> None:
+        """A client begins to take a body; where there is no room for it, slower ones are cut."""
+        body = self._bodies.get(key)
+        if body is None:
+            body = self._bodies[key] = _Body(data)
+            self.bytes += len(data)
+            self._make_room(body, sending.begun)
+        body.sendings.add(sending)
+
+    def remove(self, key: Hashable, sending: Sending) -> None:
+        """It is through, or gone."""
+        body = self._bodies.get(key)
+        if body is not None and sending in body.sendings:
+            body.sendings.discard(sending)
+            if not body.sendings:
+                self._drop(key)
+
+    def _make_room(self, newest: _Body, now: float) -> None:
+        def fastest(key: Hashable) -> float:
+            return max(sending.rate(now) for sending in self._bodies[key].sendings)
+
+        others = [key for key, body in self._bodies.items() if body is not newest]
+        for key in sorted(others, key=fastest):  # those that came first, where they are alike
+            if self.bytes <= self._max_bytes:
+                return
+            for sending in self._drop(key):
+                sending.cut()
+
+    def _drop(self, key: Hashable) -> set[Sending]:
+        body = self._bodies.pop(key)
+        self.bytes -= len(body.data)
+        return body.sendings
