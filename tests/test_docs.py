@@ -58,6 +58,7 @@ def test_no_setting_that_does_not_exist() -> None:
     known |= {"--help", "--version", "--data-binary", "--compressed"}
     known |= {"--workers", "--timeout-graceful-shutdown", "--ws-per-message-deflate"}  # uvicorn's
     known |= {"--proxy-headers", "--forwarded-allow-ips"}
+    known |= {"--threads", "--preload"}  # gunicorn's
     for page in pages():
         text = page.read_text("utf-8")
         mentioned = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", "\n".join(in_code(text, "tick-gateway"))))

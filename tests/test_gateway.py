@@ -425,6 +425,30 @@ def test_a_history_that_an_earlier_gateway_of_this_process_has(tmp_path: Path) -
         pass
 
 
+def test_close_on_the_gateway_s_own_thread() -> None:
+    gateway = here().start()
+    called = threading.Event()
+    assert gateway._loop is not None
+
+    def close() -> None:
+        gateway.close()
+        called.set()
+
+    gateway._loop.call_soon_threadsafe(close)
+    assert called.wait(20.0), "it waits for itself"
+    assert gateway.wait(20.0)
+    assert gateway.state == "closed"
+
+
+def test_close_for_no_reason_that_there_is() -> None:
+    with here() as gateway:
+        with pytest.raises(
+            SettingError, match="^reason: 'done' is not accepted; accepted: finished, failed, shutdown$"
+        ):
+            gateway.close("done")  # type: ignore[arg-type]
+        assert gateway.publish({"t": 1})
+
+
 # ---- a named run that is stored already ----
 
 

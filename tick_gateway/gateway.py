@@ -54,6 +54,7 @@ log = logging.getLogger("tick_gateway")
 State = Literal["new", "mounted", "serving", "closed", "failed", "elsewhere"]
 
 _LOOK_SECONDS: Final = 0.5  # how long a wait may keep Ctrl-C waiting, where the system does not interrupt waits
+_REASONS: Final[tuple[EndReason, ...]] = ("finished", "failed", "shutdown")
 _ONE_LIFE: Final = "a gateway has one life: make another"
 _NEW: Final = (
     "nothing serves this gateway yet, so nobody could read this tick; write `with Gateway(...) as gateway:` or "
@@ -261,7 +262,12 @@ class Gateway:
         Args:
             reason: what readers are told: the simulation has ``finished``, or ``failed``; or ``shutdown``: the gateway
                 may come back.
+
+        Raises:
+            SettingError: no such reason.
         """
+        if reason not in _REASONS:
+            raise SettingError("reason", f"{reason!r:.40} is not accepted; accepted: {', '.join(_REASONS)}")
         if self._elsewhere:
             return
         with self._turn:
@@ -274,7 +280,8 @@ class Gateway:
             if self._loop is not None and self._stop is not None:
                 with contextlib.suppress(RuntimeError):  # the loop is closed already: its thread failed, and said why
                     self._loop.call_soon_threadsafe(self._stop.set)
-            self._thread.join()
+            if self._thread is not threading.current_thread():  # else a handler on its loop says so, and goes on
+                self._thread.join()
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until the gateway is closed, by another thread or a signal's handler; Ctrl-C ends the wait, too.
