@@ -76,6 +76,23 @@ FRAMES: list[tuple[str, Any, object]] = [
     ),
     ("polars durations", NANOSECONDS.diff().fill_null(timedelta(seconds=2)), [2.0, 2.0]),
     ("polars series", pl.Series([1, None]), [1, None]),
+    ("polars float32 and nothing", pl.Series([0.1, None], dtype=pl.Float32), [0.1, None]),
+    (
+        "polars lists",
+        pl.Series([[1, None], None, []], dtype=pl.List(pl.Datetime("ns"))),
+        [["1970-01-01T00:00:00.000000001", None], None, []],
+    ),
+    ("polars arrays", pl.Series([[0.1, 0.25]], dtype=pl.Array(pl.Float32, 2)), [[0.1, 0.25]]),
+    (
+        "polars structs",
+        pl.Series([{"at": 1, "x": [0.1]}, None], dtype=pl.Struct({"at": pl.Datetime("ns"), "x": pl.List(pl.Float32)})),
+        [{"at": "1970-01-01T00:00:00.000000001", "x": [0.1]}, None],
+    ),
+    (
+        "polars lists of structs",
+        pl.Series([[{"took": 1}, None]], dtype=pl.List(pl.Struct({"took": pl.Duration("ns")}))),
+        [[{"took": 1e-9}, None]],
+    ),
 ]
 
 

@@ -253,13 +253,40 @@ def _pandas_values(values: Any) -> Any:
 def _polars_values(series: Any, polars: Any) -> Any:
     """The values of a polars ``Series``, with all digits that it has; what is missing is None."""
     dtype = series.dtype
-    if dtype == polars.Float32 and not series.null_count():
-        return series.to_numpy()
+    if dtype == polars.Float32:
+        numbers = series.fill_null(0.0).to_numpy()
+        if not series.null_count():
+            return numbers
+        return [number if there else None for number, there in zip(numbers, series.is_not_null(), strict=True)]
     if getattr(dtype, "time_unit", None) == "ns":  # Python's own times end at microseconds
         if dtype == polars.Datetime:
             zone = "%:z" if dtype.time_zone else ""
             return series.dt.to_string(f"%Y-%m-%dT%H:%M:%S%.9f{zone}").to_list()
         return (series.dt.total_nanoseconds() / 1e9).to_list()
+    if _has_finer(dtype, polars):
+        return _nested_values(series, polars)
+    return series.to_list()
+
+
+def _has_finer(dtype: Any, polars: Any) -> bool:
+    """Whether a polars type holds, at any depth, values of which ``to_list`` makes others."""
+    if isinstance(dtype, polars.Struct):
+        return any(_has_finer(field.dtype, polars) for field in dtype.fields)
+    if isinstance(dtype, polars.List | polars.Array):
+        return _has_finer(dtype.inner, polars)
+    return bool(dtype == polars.Float32 or getattr(dtype, "time_unit", None) == "ns")
+
+
+def _nested_values(series: Any, polars: Any) -> Any:
+    """The values of a polars ``Series`` of lists, arrays or structs, each by the type that it has inside."""
+    dtype = series.dtype
+    if isinstance(dtype, polars.Struct):
+        names = [field.name for field in dtype.fields]
+        columns = [_polars_values(series.struct.field(name), polars) for name in names]
+        rows = [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+        return [row if there else None for row, there in zip(rows, series.is_not_null(), strict=True)]
+    if isinstance(dtype, polars.List | polars.Array):
+        return [None if part is None else _polars_values(part, polars) for part in series]
     return series.to_list()
 
 
