@@ -289,7 +289,9 @@ def _parse(text: str) -> dict[str, Any]:
         raise BadCommand(f"not valid JSON: {error}") from None
     if not isinstance(command, dict):
         raise BadCommand('a command is a JSON object with "op"')
-    op = command.get("op")
+    if "op" not in command:
+        raise BadCommand(f"the command has no member op; accepted: {', '.join(_MEMBERS)}")
+    op = command["op"]
     if not isinstance(op, str) or op not in _MEMBERS:
         raise BadCommand(f"op: {op!r:.40} is unknown; accepted: {', '.join(_MEMBERS)}")
     try:

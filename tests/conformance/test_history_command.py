@@ -186,6 +186,19 @@ async def test_a_bad_command_is_answered_and_the_stream_goes_on(house: House, te
     assert ticks(talk.events) == [4, 5, 6]
 
 
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('{"cmd":"pause"}', "the command has no member op; accepted: view, history, seek, pause, resume, ping"),
+        ('{"op":"paus"}', "op: 'paus' is unknown; accepted: view"),
+    ],
+)
+async def test_a_bad_command_is_told_what_is_accepted(house: House, text: str, says: str) -> None:
+    talk = await Talk.open(house, "tail=0")
+    talk.socket.send(text)
+    assert says in (await talk.error())["message"]
+
+
 async def test_the_error_names_the_command(house: House) -> None:
     await house.publish_all(range(5))
     talk = await Talk.open(house, "tail=0")

@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from tests.sockets import ask
+from tests.sockets import UPGRADE, ask
 from tick_gateway.transports import TRANSPORTS
 
 from .conftest import OpenHouse
@@ -271,6 +271,10 @@ async def test_head_of_a_websocket_is_refused(house: House) -> None:
         ("GET", "/publish", "accepted: POST"),
         ("GET", "/streem", "no such path; see /openapi.json; did you mean /stream?"),
         ("GET", "/metric", "did you mean /metrics?"),
+        ("GET", "/ws", "did you mean /ws/stream?"),
+        ("GET", "/ticks", "did you mean /ticks/{t}?"),
+        ("GET", "/tick/5", "did you mean /ticks/{t}?"),
+        ("GET", "/runs/", "did you mean /runs?"),
         ("GET", "/" + "x" * 5000, "see /openapi.json"),
         ("GET", "/sse?form_t=5", "lastEventId; did you mean from_t?"),
         ("GET", "/range?Fields=x", "did you mean fields?"),
@@ -281,6 +285,25 @@ async def test_what_may_have_been_meant(house: House, method: str, path: str, sa
     refused = await house.get(path, method=method)
     message = json.loads(await refused.read())["message"]
     assert says in message and ("did you mean" in says or "did you mean" not in message)
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [*((path, 400) for path in ("/", "/stream", "/sse", "/ndjson", "/poll", "/latest")), ("/websocket", 404)],
+)
+async def test_a_websocket_where_there_is_none_is_told_where(house: House, path: str, status: int) -> None:
+    """It gets an answer that ends: clients read the body of a handshake that failed, and a stream's never ends."""
+    await house.publish_all(range(5))
+    refused = await request(house.port, path, headers=UPGRADE)
+    message = json.loads(await refused.read())["message"]
+    assert refused.status == status
+    assert "/ws/stream, /ws/publish" in message
+
+
+async def test_an_upgrade_to_something_else_is_passed_over(house: House) -> None:
+    """RFC 9110, section 7.8; curl --http2 asks for h2c."""
+    await house.publish_all(range(5))
+    assert (await house.get("/latest", Upgrade="h2c", Connection="Upgrade")).status == 200
 
 
 async def test_who_is_asked_is_said_once(house: House) -> None:

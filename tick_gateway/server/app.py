@@ -114,10 +114,22 @@ async def drain(hub: Hub) -> None:
 
 def _bind(route: Route, hub: Hub) -> _Next:
     async def handle(request: web.Request) -> web.StreamResponse:
+        if not route.websocket and _opens_websocket(request):
+            raise ClientError(f"{route.path} does not speak WebSocket; accepted: {_websockets(request)}")
         return acceptable(request, hub, await route.handler(request, hub))
 
     handle.open = route.open  # type: ignore[attr-defined]  # read by _is_open
     return handle
+
+
+def _opens_websocket(request: web.Request) -> bool:
+    """Whether a request is an opening handshake. Who sends one can make nothing of another answer: clients in Python
+    wait for the end of the body, which a stream does not have."""
+    return "Sec-WebSocket-Key" in request.headers and header_list(request, "Upgrade").strip().lower() == "websocket"
+
+
+def _websockets(request: web.Request) -> str:
+    return ", ".join(route.path for route in request.config_dict[ROUTES_KEY] if route.websocket)
 
 
 @web.middleware
@@ -206,9 +218,20 @@ class _NoPath(NotFound):
     """A path that is not there, and the one that may have been meant."""
 
     def __init__(self, request: web.Request) -> None:
-        fixed = (route.path for route in request.config_dict[ROUTES_KEY] if "{" not in route.path)
-        cure = _PUBLISH if request.method in _SENDING else meant(request.path, fixed)
+        if request.method in _SENDING:
+            cure = _PUBLISH
+        elif _opens_websocket(request):
+            cure = f"; WebSockets: {_websockets(request)}"
+        else:
+            cure = _meant_path(request.path, [route.path for route in request.config_dict[ROUTES_KEY]])
         super().__init__(f"no such path; see /openapi.json{cure}")
+
+
+def _meant_path(path: str, paths: list[str]) -> str:
+    """As ``meant``; who asks for the beginning of a path means that path, and not one that is spelled like it."""
+    asked = path.rstrip("/")
+    below = [longer for longer in paths if asked and longer.startswith(f"{asked}/")]
+    return f"; did you mean {below[0]}?" if below and asked not in paths else meant(path, paths)
 
 
 async def _preflight(request: web.Request) -> web.StreamResponse:
