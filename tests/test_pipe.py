@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 
 import pytest
 from hypothesis import given
@@ -48,7 +49,7 @@ CASES: dict[str, tuple[bytes, Found, str]] = {
     "arrays in objects": (b'[{"t":1,"x":[[],{}]}]', [(1, b'{"t":1,"x":[[],{}]}')], ""),
     "what is no object": (b'[{"t":1},\n 7, "x"]', [(1, b'{"t":1}'), (2, b'7, "x"')], ""),
     "something behind it": (b'[{"t":1}]\nx', [(1, b'{"t":1}'), (2, b"x")], ""),
-    "closed once too often": (b'[{"t":1}]]\n}{"t":2}', [(1, b'{"t":1}'), (2, b"}"), (2, b'{"t":2}')], ""),
+    "closed once too often": (b'[{"t":1}]]\n}{"t":2}', [(1, b'{"t":1}'), (1, b"]\n}"), (2, b'{"t":2}')], ""),
     "a log in front": (b'[info] begun\n{"t":1}\n', [(1, b"[info] begun"), (2, b'{"t":1}')], ""),
     "an array of others": (b'[1]\n{"t":1}\n', [(1, b"[1]"), (2, b'{"t":1}')], ""),
     "an array without end": (b'[\n{"t":1}\n', [(2, b'{"t":1}')], "the array breaks off: it has no closing bracket"),
@@ -79,11 +80,11 @@ def test_whatever_json_writes_comes_out(values: list[object], indent: int | None
     assert [json.loads(data) for _, data in found] == records and not error
 
 
-@given(st.binary(max_size=60) | st.text('[]{}"\\,\n t1:').map(str.encode), st.integers(1, 9), st.integers(1, 90))
+@given(st.binary(max_size=60) | st.text('[]{}"\\,\n t1:').map(str.encode), st.integers(1, 9), st.integers(4, 90))
 def test_nothing_is_held_beyond_its_bound(data: bytes, size: int, max_record: int) -> None:
     found, error = split(data, size, max_record)
     assert all(len(record) <= max_record + 1 for _, record in found)
-    if len(data) <= max_record:
+    if not re.search(rb"[ \t\r\n,]{%d}" % max_record, data):  # so much that nobody waits for what is behind it
         assert (found, error) == split(data, 0, max_record), "it depends on how it was cut"
 
 
@@ -92,3 +93,26 @@ def test_a_record_that_is_too_long_costs_itself_alone(form: bytes) -> None:
     for size in (0, 1, 7, 64):
         found, error = split(form % (b'}"{' + b"[" * 300).replace(b'"', b'\\"'), size, 64)
         assert [len(data) for _, data in found] == [65, 7] and found[-1][1] == b'{"t":2}' and not error
+
+
+def test_a_record_that_is_too_long_is_told_as_that_wherever_it_is_cut() -> None:
+    """White space where it is cut must not make it one that is short enough, and broken."""
+    record = b'{\n  "t": 1,\n  "x": 2\n}'
+    for max_record in range(4, len(record)):  # more than the white space in it
+        for size in (0, 1, 3):
+            found, error = split(b"[" + record + b"]", size, max_record)
+            assert [len(data) for _, data in found] == [max_record + 1] and not error
+            assert found[0][1].strip() == found[0][1]
+
+
+def test_what_stands_between_records_is_not_lost_behind_white_space() -> None:
+    found, _ = split(b'[{"t":1},' + b" " * 100 + b'x,{"t":2}]', 0, 64)
+    assert [data for _, data in found] == [b'{"t":1}', b"x", b'{"t":2}']
+    for size in (0, 9):
+        assert split(b"[" + b" " * 100 + b"x", size, 64)[0] == [(1, b"x")]
+
+
+def test_a_record_that_breaks_off_is_told_by_its_first_line() -> None:
+    for size in (0, 5):
+        found, error = split(b'[\n{\n"t":1,\n"x":2,\n"y":3,', size, 8)
+        assert [number for number, _ in found] == [2] and error == "the record that begins in line 2 breaks off"

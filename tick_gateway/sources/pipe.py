@@ -55,10 +55,12 @@ class Pipe:
         self._held += data
         if b"\n" not in data and len(self._held) <= self._max_record:
             return []
-        line, newline, _ = self._held.lstrip(WHITE_SPACE).removeprefix(BOM).lstrip(WHITE_SPACE).partition(b"\n")
-        if not newline and len(self._held) <= (self._max_record if line else _BLANK_BYTES):
+        text = self._held.lstrip(WHITE_SPACE).removeprefix(BOM).lstrip(WHITE_SPACE)
+        line, newline, _ = text.partition(b"\n")
+        blank = len(self._held) - len(text)
+        if not newline and len(line) <= self._max_record and blank <= _BLANK_BYTES:
             return []
-        return self._begin(bytes(line))
+        return self._begin(bytes(line) if blank <= _BLANK_BYTES else b"")
 
     def end(self) -> list[Line]:
         """What is left at the end.
@@ -73,6 +75,7 @@ class Pipe:
         return found + self._splitter.end()
 
     def _begin(self, first: bytes) -> list[Line]:
+        first = first[: self._max_record]  # so that the form does not depend on the pieces in which a long line comes
         several = _ARRAY.match(first) or first.rstrip().endswith(OPENERS) or is_row(first)
         self._splitter = Values(self._max_record) if several else Lines(self._max_record)
         held, self._held = bytes(self._held), bytearray()
@@ -91,11 +94,11 @@ class Values:
         self._at = 0  # up to which it was looked at
         self._from = 0  # where what was not given out begins
         self._start = -1  # where the open record begins; -1: between two
-        self._line = 1  # the number of the line in which ``_from`` lies
+        self._line = self._begun = 1  # the numbers of the lines in which ``_from`` lies, and the open record begins
         self._depth = 0
         self._in_array = False
         self._in_string = False
-        self._cut = False  # the open record was too long: its beginning was given out, its rest is dropped
+        self._cut = False  # what is open was too long: its beginning was given out, its rest is dropped
 
     def feed(self, data: bytes) -> list[Line]:
         """The records that are complete now."""
@@ -104,9 +107,7 @@ class Values:
         while self._look(found):
             pass
         if len(self._held) - self._from > self._max_record:
-            self._give(found, self._from, self._from + self._max_record + 1)
-            self._cut = self._start >= 0
-            self._drop(self._at)
+            self._cut_off(found)
         del self._held[: self._from]
         self._at -= self._from
         self._start = max(self._start - self._from, 0) if self._start >= 0 else -1
@@ -120,10 +121,11 @@ class Values:
             BodyError: a record or an array is open.
         """
         if self._start >= 0:
-            raise BodyError(f"the record that begins in line {self._line} breaks off")
+            raise BodyError(f"the record that begins in line {self._begun} breaks off")
         found: list[Line] = []
+        given = self._cut
         self._give(found, self._from, len(self._held))
-        if self._in_array and not found:
+        if self._in_array and not found and not given:
             raise BodyError("the array breaks off: it has no closing bracket")
         return found
 
@@ -144,7 +146,7 @@ class Values:
                 self._give(found, self._from, mark.start())
                 self._drop(self._at)
                 self._depth, self._in_array = 1, True
-            case b"]" if self._start < 0:
+            case b"]" if self._start < 0 and self._in_array:
                 self._give(found, self._from, mark.start())
                 self._drop(self._at)
                 self._depth, self._in_array = 0, False
@@ -152,20 +154,33 @@ class Values:
                 if self._start < 0:
                     self._give(found, self._from, mark.start())
                     self._drop(mark.start())
-                    self._start = mark.start()
+                    self._start, self._begun = mark.start(), self._line
                 self._depth += 1
             case b"}" | b"]" if self._start >= 0:
                 self._depth -= 1
                 if self._depth == int(self._in_array):
-                    if not self._cut:
-                        self._give(found, self._start, self._at)
+                    self._give(found, self._start, self._at)
                     self._drop(self._at)
-                    self._start, self._cut = -1, False
+                    self._start = -1
         return True
 
+    def _cut_off(self, found: list[Line]) -> None:
+        """Give the beginning of what is too long, once it is known to be: white space behind it does not count."""
+        if not self._cut:
+            if self._start < 0:
+                self._drop(len(self._held) - len(self._held[self._from :].lstrip(_BETWEEN)))
+            rest = self._held[self._from + self._max_record :]
+            if len(rest) <= self._max_record and not rest.strip(_BETWEEN):
+                return
+            self._give(found, self._from, len(self._held))
+            self._cut = True
+        self._drop(self._at)
+
     def _give(self, found: list[Line], start: int, end: int) -> None:
-        data = bytes(self._held[start:end]).lstrip(_BETWEEN)
-        if data and not self._cut:
+        """Give out what ends here; of what was cut off, the beginning was."""
+        data = b"" if self._cut else bytes(self._held[start:end]).lstrip(_BETWEEN)
+        self._cut = False
+        if data:
             begin = end - len(data)
             line = self._line + self._held.count(b"\n", self._from, begin)
             found.append(Line(line, shorten(data.rstrip(_BETWEEN), self._max_record)))
