@@ -308,7 +308,12 @@ def test_what_cannot_be_done_is_said_in_one_line(
     assert "directory that history is kept in" in refused(backend.folder, "--data", tmp_path)
     assert "bytes" in refused(backend.folder, "--data", data, "--max-tick", "many")
     assert "--data: names no directory" in refused(backend.folder, "--data", "")
+    assert "--data: " in refused(backend.folder, "--data", backend.folder / "a.jsonl")
     assert "a.jsonl is no directory" in refused(backend.folder, "--data", backend.folder / "a.jsonl")
+    done = command("import", backend.folder, "--data", tmp_path / "own")
+    assert done.code == 0 and "own is a history already: a gateway serves it with --data" in refused(
+        tmp_path / "own", "--data", data
+    )
     (tmp_path / "above" / "run").mkdir(parents=True)
     (tmp_path / "above" / "run" / "a.jsonl").write_bytes(b'{"t":1}\n')
     assert "has no *.jsonl.zst and no *.jsonl at its top" in refused(tmp_path / "above", "--data", data)

@@ -90,7 +90,8 @@ def test_the_port_of_another_gateway() -> None:
         (["serve", "--data", ""], "--data: names no directory"),
         (["serve", "--publish-network", "no"], "--publish-network: 'no' is not a switch; accepted: on, off"),
         (["serve", "--publish-network", "off"], "--publish-network: is off, and nobody else publishes here; give --st"),
-        (["demo", "--data", __file__], "test_serve.py is no directory"),
+        (["serve", "--host", "localhost:80", "--port", "0"], "a name or an address of this machine, without a scheme"),
+        (["demo", "--data", __file__], f"--data: {__file__} is no directory"),
         (["demo", "--rate", "0"], "--rate"),
         (["demo", "--rate", "fast"], "--rate"),
         (["demo", "--agents", "0"], "--agents"),
@@ -220,6 +221,22 @@ def test_it_answers_as_soon_as_it_says_where() -> None:
     """The line with the address stands on standard error once it listens: whoever waits for it may connect."""
     with GatewayProcess("serve") as gateway, Peer(gateway.port) as peer:
         assert peer.send(request("GET", "/readyz")).response().json() == {"ready": True}
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a directory in which nobody may make one")
+def test_a_history_that_cannot_be_written_is_named_by_its_directory() -> None:
+    """In the log and in the banner; but not in /healthz, which clients read."""
+    where = "/proc/nowhere/history"
+    with GatewayProcess("serve", env={"TICK_GATEWAY_DATA": where}) as gateway:
+        assert gateway.stderr.find(rf"^history in {where}: the directory cannot be written to: ")
+        assert gateway.stderr.find(rf"^  history in {where}/ cannot be written: ")
+        with Peer(gateway.port) as peer:
+            health = peer.send(request("GET", "/healthz")).response().json()
+        assert health["status"] == "degraded" and "nowhere" not in str(health)
+
+
+def test_a_directory_is_named_as_it_was_given() -> None:
+    assert f"TICK_GATEWAY_DATA: {__file__} is no directory" in refused("serve", env={"TICK_GATEWAY_DATA": __file__})
 
 
 # ---- stopping ----

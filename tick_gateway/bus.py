@@ -191,7 +191,7 @@ class TickBus:
             if self._closed is not None:
                 raise self._closed()
             if run not in self.runs:
-                raise NotFound(f"no run {run} is known")
+                raise NotFound(f"no run {run} is known; see /runs")
             self._close(self.runs[run])
             self._woken, wake = True, self.wake
         if wake is not None:
@@ -426,7 +426,7 @@ class TickBus:
         """
         run = self.current if name is None else self.runs.get(name)
         if run is None:
-            raise NotFound("nothing was published yet" if name is None else f"no run {name} is known")
+            raise NotFound("nothing was published yet" if name is None else f"no run {name} is known; see /runs")
         return run
 
     @property

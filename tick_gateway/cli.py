@@ -235,11 +235,12 @@ def _kept(settings: Settings, gateway: Gateway) -> str:
     if store is None:
         followed = "history is read from the files that are followed"
         return followed if gateway.hub.in_place else "history is off: ticks are kept in memory alone"
+    kept_in = os.path.join(settings.data, "")
     if store.keeper.state != "ok":
-        return f"history cannot be written: {store.keeper.reason}; ticks are kept in memory until it can"
+        return f"history in {kept_in} cannot be written: {store.keeper.reason}; ticks are kept in memory until it can"
     runs = len(gateway.hub.bus.runs)
     found = f" ({runs} {'run' if runs == 1 else 'runs'} there already)" if runs else ""
-    return f"every tick is kept in {os.path.join(settings.data, '')}{found}"
+    return f"every tick is kept in {kept_in}{found}"
 
 
 if __name__ == "__main__":

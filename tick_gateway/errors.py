@@ -39,7 +39,7 @@ from collections.abc import Sequence
 
 
 class GatewayError(Exception):
-    """Base of everything that the gateway raises on purpose.
+    """A fault of the gateway, of which its log says more; and the base of everything that it raises on purpose.
 
     Attributes:
         status: HTTP status that tells it.

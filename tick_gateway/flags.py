@@ -56,4 +56,4 @@ def usage_errors(flags: Flags) -> Iterator[None]:
         name = name_as_given(error.name, flags, os.environ)
         raise click.UsageError(f"{name}: {error.problem}") from None
     except HistoryError as error:
-        raise click.UsageError(str(error)) from None
+        raise click.UsageError(f"{name_as_given('data', flags, os.environ)}: {error}") from None

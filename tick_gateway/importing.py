@@ -22,7 +22,7 @@ import click
 from .bar import Bar
 from .errors import HistoryError, SettingError
 from .flags import read_settings, setting_options, usage_errors
-from .history.catalog import Progress, locked, read_directory
+from .history.catalog import Progress, locked, read_directory, run_directories
 from .history.foreign import NOTE_VERSION, Directory, Event, Gone, has_files, passed_over
 from .history.limits import Limits
 from .history.lines import Unread
@@ -284,6 +284,8 @@ def _check_source(directory: Path) -> None:
         if not directory.is_dir():
             raise click.UsageError(f"{directory} is no directory")
         if not has_files(directory):
+            if run_directories(directory):
+                raise click.UsageError(f"{directory} is a history already: a gateway serves it with --data {directory}")
             more = passed_over(directory)
             raise click.UsageError(f"{directory} has no *.jsonl.zst and no *.jsonl at its top{more and '; '}{more}")
     except OSError as error:

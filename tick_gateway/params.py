@@ -226,7 +226,8 @@ def parse_query(pairs: Iterable[tuple[str, str]], last_event_id: str | None = No
             given += 1
             continue
         if name in values:
-            raise ParameterError(name, "given twice")
+            cure = "; accepted: once, with commas between the paths" if name == "fields" else ""
+            raise ParameterError(name, f"given twice{cure}")
         try:
             values[name] = row.parse(text)
         except ValueError as error:

@@ -73,7 +73,10 @@ def check_handshake(request: web.Request) -> str:
         NotAWebSocket: it is none. One with a body is refused too: its body would be read as frames.
     """
     if request.version < HttpVersion11:
-        raise NotAWebSocket("a WebSocket's opening handshake is a request of HTTP/1.1")
+        raise NotAWebSocket(
+            "a WebSocket's opening handshake is a request of HTTP/1.1; a proxy in between may make it one of 1.0, "
+            "as nginx does without proxy_http_version: docs/how-to/proxy.md"
+        )
     if request.body_exists:
         raise NotAWebSocket("a WebSocket's opening handshake has no body")
     return accept_key(lambda name: request.headers.getall(name, ()))

@@ -279,6 +279,7 @@ async def test_head_of_a_websocket_is_refused(house: House) -> None:
         ("GET", "/sse?form_t=5", "lastEventId; did you mean from_t?"),
         ("GET", "/range?Fields=x", "did you mean fields?"),
         ("GET", "/poll?q=5", "accepted: from_t"),
+        ("GET", "/latest?run=nobody", "no run nobody is known; see /runs"),
     ],
 )
 async def test_what_may_have_been_meant(house: House, method: str, path: str, says: str) -> None:
@@ -298,6 +299,24 @@ async def test_a_websocket_where_there_is_none_is_told_where(house: House, path:
     message = json.loads(await refused.read())["message"]
     assert refused.status == status
     assert "/ws/stream, /ws/publish" in message
+
+
+@pytest.mark.parametrize(
+    ("version", "left_out", "says"),
+    [
+        ("1.1", ("Upgrade", "Connection"), "the header Upgrade must be websocket; a proxy in between"),
+        ("1.1", ("Connection",), "the header Connection must name Upgrade; a proxy in between"),
+        ("1.0", (), "a request of HTTP/1.1; a proxy in between"),
+    ],
+)
+async def test_what_proxies_do_to_a_handshake_is_told(
+    house: House, version: str, left_out: tuple[str, ...], says: str
+) -> None:
+    headers = {name: value for name, value in UPGRADE.items() if name not in left_out}
+    refused = await request(house.port, "/ws/stream", headers=headers, version=version)
+    message = json.loads(await refused.read())["message"]
+    assert refused.status == 426
+    assert says in message and message.endswith("docs/how-to/proxy.md")
 
 
 async def test_an_upgrade_to_something_else_is_passed_over(house: House) -> None:

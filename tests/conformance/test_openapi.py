@@ -46,6 +46,17 @@ async def test_it_is_openapi(house: House) -> None:
     assert all(operation["summary"] and "security" in operation for operation in operations)
 
 
+async def test_it_tells_pages_of_other_origins_what_they_may_do(house: House) -> None:
+    described = await house.json("/openapi.json")
+    assert "Access-Control-Allow-Origin: *" in described["info"]["description"]
+    told = {answer["500"]["description"] for item in described["paths"].values() for answer in responses(item)}
+    assert all("internal: A fault of the gateway" in text for text in told)
+
+
+def responses(item: dict[str, Any]) -> list[dict[str, Any]]:
+    return [operation["responses"] for operation in item.values()]
+
+
 @pytest.mark.parametrize("target", JSON)
 async def test_answers_have_the_form_that_it_says(house: House, target: str) -> None:
     await house.publish_all(range(5))

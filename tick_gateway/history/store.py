@@ -102,7 +102,7 @@ class Store:
             self.release()
             raise
         if self._debt.trouble:
-            log.error("history: %s; live goes on without it", self._debt.trouble)
+            log.error("history in %s: %s; live goes on without it", self.directory, self._debt.trouble)
         for sentence in self.damage:
             log.error("history: %s", sentence)
         # A run of which no tick came to disk never was.

@@ -30,6 +30,7 @@ _UNSENT_BYTES: Final = 256 * 1024
 UNREAD_MS: Final = 120_000  # after which a client that takes nothing of its answer is dropped
 _GC_THRESHOLD: Final = 50_000  # a collection walks every session; the hot path makes next to no cycles
 _SWITCH_SECONDS: Final = 0.0005
+_HOSTS: Final = "; accepted: a name or an address of this machine, without a scheme and a port"
 _LISTENS: Final = "0A"  # a socket's state in /proc/net/tcp
 _M_MMAP_THRESHOLD: Final = -3  # glibc's malloc.h
 _LARGE_BYTES: Final = 1 << 20
@@ -55,7 +56,7 @@ def open_socket(settings: Settings) -> socket.socket:
         name = "port" if error.errno in (errno.EADDRINUSE, errno.EACCES) else "host"
         number = error.errno or 0  # negative where it is the resolver's, whose sentence has the address behind it
         reason = os.strerror(number) if number > 0 else str(error.strerror or error).partition(" (while")[0]
-        reason = reason[:1].lower() + reason[1:] + _cure(error.errno, port)
+        reason = reason[:1].lower() + reason[1:] + (_cure(error.errno, port) if name == "port" else _HOSTS)
         raise SettingError(name, f"cannot listen on {host or 'all addresses'}, port {port}: {reason}") from None
     except (TypeError, UnicodeError):  # the codec for host names takes no part longer than 63 characters
         raise SettingError("host", f"{host!r:.80} is no host name") from None

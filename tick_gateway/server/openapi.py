@@ -105,6 +105,15 @@ SCHEMAS: Final[dict[str, Schema]] = {
 }  # fmt: skip
 """The forms of JSON bodies. Objects may have further members."""
 
+_DESCRIPTION: Final = (
+    "Every tick of a running simulation.\n\n"
+    "Web pages of every origin may read: all answers but those of publishing operations, refusals too, carry "
+    "Access-Control-Allow-Origin: *, and let scripts see the headers that are described here. Publishing operations "
+    "are closed to web pages: they answer no preflight, and without a token refuse a request with Origin.\n\n"
+    "A refusal is JSON (schemas Error and Refused): error is a word for programs, message a sentence that names what "
+    "is wrong, and what is accepted."
+)
+
 HEADERS: Final[dict[str, str]] = {
     "Tick-Run": "the run of the ticks and gaps in this answer",
     "Tick-Next": "the position to send next, as from_t",
@@ -136,7 +145,7 @@ def description(table: Iterable[Route], base: str, *, token: bool) -> Schema:
         paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, token=token)
     return {
         "openapi": "3.1.0",
-        "info": {"title": "tick-gateway", "version": __version__, "description": "Every tick of a running simulation."},
+        "info": {"title": "tick-gateway", "version": __version__, "description": _DESCRIPTION},
         "servers": [{"url": base or "/"}],
         "paths": paths,
         "components": {

@@ -37,6 +37,7 @@ MAX_COMMAND_BYTES: Final = 64 * 1024
 _MAX_OFFERS: Final = 8190  # characters in a handshake's extensions, over all its lines; one line may have as many
 _GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _END_CODES: Final = {"shutdown": 1001, "failed": 1001}
+_BY_PROXY: Final = "; a proxy in between passes it on only where it is told to: docs/how-to/proxy.md"
 
 
 def accept_key(fields: Callable[[str], Sequence[str]]) -> str:
@@ -49,9 +50,9 @@ def accept_key(fields: Callable[[str], Sequence[str]]) -> str:
         NotAWebSocket: it is no proper handshake.
     """
     if "websocket" not in _tokens(fields("Upgrade")):
-        raise NotAWebSocket("this path speaks WebSocket: the header Upgrade must be websocket")
+        raise NotAWebSocket(f"this path speaks WebSocket: the header Upgrade must be websocket{_BY_PROXY}")
     if "upgrade" not in _tokens(fields("Connection")):
-        raise NotAWebSocket("the header Connection must name Upgrade")
+        raise NotAWebSocket(f"the header Connection must name Upgrade{_BY_PROXY}")
     if _tokens(fields("Sec-WebSocket-Version")) != ["13"]:
         raise NotAWebSocket("the header Sec-WebSocket-Version must be 13")
     keys = fields("Sec-WebSocket-Key")
