@@ -26,6 +26,7 @@ from tick_gateway.history.limits import Limits
 from tick_gateway.history.recorder import Recorder
 from tick_gateway.history.segment import Foot
 from tick_gateway.history.stored import StoredRun
+from tick_gateway.history.verify import verify
 
 SMALL = Limits(block_ticks=3, block_age=1e12, segment_bytes=400, segment_age=0, fsync="never")
 HOLD = """
@@ -65,6 +66,16 @@ def read(directory: Path) -> list[object]:
 
 
 # ---- the lock ----
+
+
+def test_a_runs_folder_is_no_history(run: Writer, tmp_path: Path) -> None:
+    """One level too deep: a gateway would serve nothing from there, and begin another history inside the run."""
+    before = sorted(tmp_path.rglob("*"))
+    for look in (lock, read_directory, verify):
+        with pytest.raises(HistoryError, match=f"/R is a run's folder in a history, .*; accepted: {tmp_path}$"):
+            look(tmp_path / "R")
+    assert sorted(tmp_path.rglob("*")) == before
+    lock(tmp_path).close()
 
 
 def test_one_process_a_directory(tmp_path: Path) -> None:

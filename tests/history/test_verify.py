@@ -117,12 +117,14 @@ def test_a_damaged_block_is_found_and_cut_out(history: Path) -> None:
     assert again.returncode == 0 and again.stderr.count("\n") == 2, "a remark, the summary: nothing was left to mend"
 
 
-def test_what_cannot_be_checked(tmp_path: Path) -> None:
+def test_what_cannot_be_checked(tmp_path: Path, history: Path) -> None:
     (tmp_path / "empty").mkdir()
     for arguments, problem in (
         ((tmp_path / "nowhere",), "nowhere is no directory"),
         ((tmp_path / "nowhere", "--repair"), "nowhere is no directory"),
         ((tmp_path / "empty",), "empty holds no history"),
+        ((history / "A",), "A is a run's folder in a history"),
+        ((history / "A", "--repair"), "A is a run's folder in a history"),
         ((), "Missing argument 'DIR'."),
     ):
         done = run_command(*arguments)

@@ -21,7 +21,7 @@ from typing import IO, Final
 from ..errors import Damaged, HistoryError, Locked
 from .blocks import Blocks, Entry
 from .folders import run_of
-from .index import Index, edges_of, entries_of, fits, load_index
+from .index import INDEX, Index, edges_of, entries_of, fits, load_index
 from .journal import JOURNAL, Journal, unpack_journal
 from .rescue import adopt
 from .segment import SUFFIX
@@ -61,11 +61,10 @@ def lock(directory: Path) -> IO[str]:
 
     Raises:
         Locked: another process holds it.
-        HistoryError: it is no directory.
+        HistoryError: it is no directory, or a run's folder.
         OSError: the directory cannot be made or written to.
     """
-    if directory.exists() and not directory.is_dir():
-        raise HistoryError(f"{directory} is no directory")
+    check_directory(directory)
     directory.mkdir(parents=True, exist_ok=True)
     file = (directory / LOCK).open("a+", encoding="ascii")
     tries = 0
@@ -110,6 +109,20 @@ def _try_lock(file: IO[str], *, exclusive: bool) -> bool:
 # ---- what there is ----
 
 
+def check_directory(directory: Path) -> None:
+    """Whether a directory can be one of history, be it there or not.
+
+    Raises:
+        HistoryError: it is no directory, or the folder of a run, in which another history would begin unnoticed.
+        OSError: it cannot be looked at.
+    """
+    if directory.exists() and not directory.is_dir():
+        raise HistoryError(f"{directory} is no directory")
+    if any((directory / name).exists() for name in (INDEX, JOURNAL)) and segment_paths(directory):
+        above = directory.absolute().parent
+        raise HistoryError(f"{directory} is a run's folder in a history, and no history; accepted: {above}")
+
+
 def run_directories(directory: Path) -> list[Path]:
     """The folders that are named as runs are and hold segments."""
     try:
@@ -131,8 +144,7 @@ def read_directory(directory: Path, progress: Progress | None = None) -> tuple[l
         OSError: a file cannot be read.
         HistoryError: the directory holds something else, or a format that this program does not know.
     """
-    if directory.exists() and not directory.is_dir():
-        raise HistoryError(f"{directory} is no directory")
+    check_directory(directory)
     folders = run_directories(directory)
     total = sum(path.stat().st_size for folder in folders for path in segment_paths(folder))
     done = 0

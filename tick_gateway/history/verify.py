@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 
 from ..errors import Damaged, HistoryError
 from .blocks import Entry
-from .catalog import LOCK, Progress, read_journal, read_run, run_directories, segment_paths
+from .catalog import LOCK, Progress, check_directory, read_journal, read_run, run_directories, segment_paths
 from .index import FIELDS, INDEX, Index, Listed, load_index
 from .journal import JOURNAL, Ending
 from .recovery import is_open, peek_tail
@@ -68,6 +68,7 @@ def verify(directory: Path, *, live: bool = False, progress: Progress | None = N
     """
     if not directory.is_dir():
         raise HistoryError(f"{directory} is no directory")
+    check_directory(directory)
     report = Report()
     folders = sorted(run_directories(directory))
     if not folders and not (directory / LOCK).exists():
