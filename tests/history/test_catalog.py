@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 from zlib import crc32
 
 import orjson
@@ -24,7 +24,7 @@ from tick_gateway.history.catalog import LOCK, in_use, lock, locked, read_direct
 from tick_gateway.history.index import FIELDS, Index, Listed, load_index, pack_index, save_index, unpack_index
 from tick_gateway.history.limits import Limits
 from tick_gateway.history.recorder import Recorder
-from tick_gateway.history.segment import Foot
+from tick_gateway.history.segment import TAIL_BYTES, Foot
 from tick_gateway.history.stored import StoredRun
 from tick_gateway.history.verify import verify
 
@@ -233,6 +233,21 @@ def test_a_saved_index_says_anew_what_has_changed_alone(tmp_path: Path, monkeypa
     assert saved() == [names[2], *opened_last], "what was changed there is not copied"
     path.unlink()
     assert saved() == names[1:]
+
+    def break_reading(name: str, patch: pytest.MonkeyPatch) -> None:
+        def fail(what: Any, *more: Any) -> Any:
+            if what == path or (name == "pread" and more[0] != TAIL_BYTES):
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            return really(what, *more)
+
+        really = getattr(os, name)
+        patch.setattr(os, name, fail)
+
+    for name in ("open", "pread"):
+        with monkeypatch.context() as patch:
+            break_reading(name, patch)
+            save_index(run)  # an old index that cannot be read is as good as none
+        assert saved() == opened_last
 
 
 def test_any_byte_of_an_index(run: Writer, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -152,10 +152,10 @@ def _listed(run: StoredRun, segment: Segment) -> Listed:
 
 @contextmanager
 def _old(folder: Path) -> Iterator[int | None]:
-    """The index that there is, to read from; None: there is none."""
+    """The index that there is, to read from; None: there is none that can be read."""
     try:
         fd = os.open(folder / INDEX, os.O_RDONLY | getattr(os, "O_BINARY", 0))
-    except FileNotFoundError:
+    except OSError:  # what cannot be read is made anew
         yield None
         return
     try:
@@ -169,7 +169,10 @@ def _copied(old: int | None, place: Place | None, about: tuple[int, bool, int]) 
     written there."""
     if old is None or place is None or place.about != about or not about[1]:
         return None
-    data = os.pread(old, place.length, place.begin)
+    try:
+        data = os.pread(old, place.length, place.begin)
+    except OSError:
+        return None
     return data if crc32(data) == place.crc and len(data) == place.length else None
 
 
