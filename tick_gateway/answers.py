@@ -20,6 +20,7 @@ MAX_BYTES: Final = 16 << 20
 _LEAST: Final = 256  # bytes: below, compression gains nothing
 _KEEPING: Final = 300  # bytes of Python objects around a body that is kept
 _LARGE: Final = 32 << 10  # bytes: above, compressing takes longer than the loop should stand still
+_AT_ONCE: Final = 4  # large bodies that are compressed, or wait for a thread; others are not even made yet
 
 
 class Answers:
@@ -42,37 +43,50 @@ class Answers:
         self._kept: OrderedDict[Hashable, bytes] = OrderedDict()
         self._bytes = 0
         self._under_way: dict[Hashable, asyncio.Future[bytes]] = {}
+        self._turns = asyncio.Semaphore(_AT_ONCE)
 
-    async def get(self, key: Hashable, make: Callable[[], bytes], coding: Coding | None) -> tuple[bytes, str]:
+    async def get(
+        self, key: Hashable, make: Callable[[], bytes], coding: Coding | None, size: int
+    ) -> tuple[bytes, str]:
         """A body and its content coding (empty: none).
 
         Args:
             key: what it holds; equal ones have equal bodies.
+            size: its bytes, about. Few large ones are made at once where they are to be compressed, which takes long.
         """
+        if coding is None:
+            return self._body(key, make), ""
+        whole = key, coding
+        found = self._look(whole)
+        if found is None and (under_way := self._under_way.get(whole)) is not None:
+            found = await asyncio.shield(under_way)
+        if found is None and size < _LARGE:
+            body = self._body(key, make)
+            if len(body) < _LEAST:
+                return body, ""
+            self.compressed += 1
+            found = coding.whole(body)
+            self._keep(whole, found)
+        if found is None:
+            job = asyncio.ensure_future(self._compress_large(key, make, coding))
+            self._under_way[whole] = job
+            job.add_done_callback(lambda _: self._under_way.pop(whole))
+            found = await asyncio.shield(job)  # others may wait for it when this one's client goes away
+        return found, coding.name
+
+    def _body(self, key: Hashable, make: Callable[[], bytes]) -> bytes:
         body = self._look(key)
         if body is None:
             body = make()
             self.made += 1
             self._keep(key, body)
-        if coding is None or len(body) < _LEAST:
-            return body, ""
-        return await self._compress((key, coding), body, coding), coding.name
+        return body
 
-    async def _compress(self, key: Hashable, body: bytes, coding: Coding) -> bytes:
-        found = self._look(key)
-        if found is not None:
-            return found
-        if (under_way := self._under_way.get(key)) is not None:
-            return await asyncio.shield(under_way)
-        self.compressed += 1
-        if len(body) < _LARGE:
-            found = coding.whole(body)
-        else:
-            job = asyncio.ensure_future(self._workers.run(coding.whole, body))
-            self._under_way[key] = job
-            job.add_done_callback(lambda _: self._under_way.pop(key))
-            found = await asyncio.shield(job)  # others may wait for it when this one's client goes away
-        self._keep(key, found)
+    async def _compress_large(self, key: Hashable, make: Callable[[], bytes], coding: Coding) -> bytes:
+        async with self._turns:
+            self.compressed += 1
+            found = await self._workers.run(coding.whole, self._body(key, make))
+        self._keep((key, coding), found)
         return found
 
     def _look(self, key: Hashable) -> bytes | None:

@@ -199,5 +199,6 @@ async def _one(
         hub,
         ("tick", run.id, run.started, one.t, view),
         lambda: view.render(run.id, [one])[0].data,
+        len(one.data),
         headers,
     )

@@ -32,7 +32,7 @@ async def handle(request: web.Request, hub: Hub) -> web.StreamResponse:
     headers = pulled.headers(hub, request, query)
     headers["Content-Type"] = "application/x-ndjson" if ndjson else "application/json"
     key = ("incremental", pulled.holds, query.view, ndjson)
-    return await answer(request, hub, key, lambda: body(pulled.payloads, query.view, ndjson), headers)
+    return await answer(request, hub, key, lambda: body(pulled.payloads, query.view, ndjson), pulled.size, headers)
 
 
 TRANSPORT = Transport(

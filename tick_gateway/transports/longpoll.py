@@ -42,7 +42,7 @@ async def handle(request: web.Request, hub: Hub) -> web.StreamResponse:
     if not pulled.payloads:
         return web.Response(body=_empty(query, pulled, "end" if cursor.over else "timeout"), headers=headers)
     key = ("longpoll", pulled.holds, query.view, limit == 1, pulled.position, tuple(pulled.gaps), pulled.reset)
-    return await answer(request, hub, key, lambda: _body(query, limit, pulled), headers)
+    return await answer(request, hub, key, lambda: _body(query, limit, pulled), pulled.size, headers)
 
 
 def _waits(cursor: Cursor, pulled: Pulled) -> bool:

@@ -77,20 +77,26 @@ class Pulled:
             return None
         return self.run, self.started, len(self.payloads), self.payloads[0].t, self.payloads[-1].t
 
+    @property
+    def size(self) -> int:
+        """Bytes of the payloads."""
+        return sum(len(payload.data) for payload in self.payloads)
+
 
 async def answer(
-    request: web.Request, hub: Hub, key: Hashable, make: Callable[[], bytes], headers: dict[str, str]
+    request: web.Request, hub: Hub, key: Hashable, make: Callable[[], bytes], size: int, headers: dict[str, str]
 ) -> web.StreamResponse:
     """An answer whose body is made, and compressed as it was asked for, once for all who get the same one.
 
     Args:
         key: what the body holds and how; equal ones have equal bodies.
+        size: bytes of the body, about.
 
     Raises:
         NotAcceptable: see ``accept.choose``.
     """
     wanted = pull_coding(request, hub)
-    body, coding = await hub.answers.get(key, make, wanted)
+    body, coding = await hub.answers.get(key, make, wanted, size)
     if coding:
         headers = headers | {"Content-Encoding": coding}
     if len(body) <= _PORTION or request.method == "HEAD":
