@@ -95,8 +95,6 @@ def serve(from_stdin: bool, tailed: Path | None, **flags: str | None) -> None:
             raise SettingError("publish_network", "is off, and nobody else publishes here; give --stdin or --tail")
         tune_memory()
         tail = Tail(tailed, settings) if tailed is not None else None
-        if tailed is not None and not tailed.exists():
-            _say(f"{tailed} is not there yet; its files are read as soon as it is")
         if from_stdin:
             run(settings, stdin_source, own=STDIN)
         else:

@@ -83,6 +83,8 @@ class Tail:
     def attach(self, hub: Hub, progress: Progress) -> None:
         """Let nobody else publish to a hub that has not started; without ``--data``, the directory is its history."""
         hub.tailing = True
+        if not self._path.exists():
+            log.warning("%s is not there yet; its files are read as soon as it is", self._path)
         with contextlib.suppress(OSError):  # told where its files are looked for
             if not has_files(self._path) and (more := passed_over(self._path)):
                 log.warning("%s has no files of ticks yet; %s", self._path, more)
