@@ -81,6 +81,11 @@ class Agent:
     _cache: object = field(default_factory=object)
 
 
+@dataclass
+class Placed:
+    at: Any
+
+
 @dataclass(slots=True)
 class Slotted:
     x: Any
@@ -230,6 +235,9 @@ VALUES: list[tuple[str, object, object]] = [
     ("uuid", uuid.UUID(int=5), "00000000-0000-0000-0000-000000000005"),
     ("path", PurePosixPath("a/b"), "a/b"),
     ("float subclass", Metres(2.5), 2.5),
+    ("dataclasses with places", [Placed((1, np.float64(0.5))), Placed([True])], [{"at": [1, 0.5]}, {"at": [True]}]),
+    ("times within these", [Placed((1, np.datetime64("2020-01-02T03:04")))], [{"at": [1, "2020-01-02T03:04:00"]}]),
+    ("keys within these", [Placed([{1: 2}]), Placed(())], [{"at": [{"1": 2}]}, {"at": []}]),
     ("array", array("d", [1.5]), [1.5]),
     ("tolist", HasToList(), [1, 2]),
     (
@@ -342,6 +350,7 @@ REFUSED: list[tuple[str, object, str, str]] = [
     ("negative infinity", -math.inf, "v", "-Infinity"),
     ("beside a real null", {"a": None, "b": NAN}, "v.b", "NaN"),
     ("in a dataclass", [Slotted(1), Slotted(NAN)], "v[1].x", "NaN"),
+    ("in a dataclass's tuple", [Placed((1, 2)), Placed((1, NAN))], "v[1].at[1]", "NaN"),
     ("in an enum", Colour.LOST, "v", "NaN"),
     ("in an array", np.array([[1, 2], [3, NAN]], dtype="f4"), "v[1][1]", "NaN"),
     ("in a strided array", np.array([0, 0, NAN])[::2], "v[1]", "NaN"),

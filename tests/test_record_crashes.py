@@ -75,6 +75,20 @@ class Turns:
         agents[3].state = Bad.A; return 1
 print(tried({"t": 1, "a": agents, "b": Turns()}))
 """,
+    "a list of a member's that is filled meanwhile": """
+@dataclass
+class Agent:
+    at: list
+agents = [Agent([1, 2]) for _ in range(100)]
+class Bad(enum.Enum):
+    A = 1
+    @property
+    def value(self): agents[0].at.clear(); again(); raise LookupError("no value")
+class Fills:
+    def tolist(self):
+        agents[0].at += [Bad.A] * 100; return 1
+print(tried({"t": 1, "a": agents, "b": Fills()}))
+""",
     "an enum whose value raises": """
 class Bad(enum.Enum):
     A = 1

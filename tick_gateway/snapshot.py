@@ -29,7 +29,8 @@ MAX_DEPTH: Final = 250  # beyond 254, orjson refuses
 _MAX_LEVEL: Final = 1 << 22  # containers in one depth: or it holds itself more than once
 _MAX_STEPS: Final = 32  # an object whose simpler form is an object again, and so on: no simulation goes this far
 _LEAVES: Final = frozenset({str, int, float, bool, type(None)})
-_CONTAINERS: Final = frozenset({dict, list, tuple})
+_ARRAYS: Final = frozenset({list, tuple})
+_CONTAINERS: Final = _ARRAYS | {dict}
 _NOT_DATA: Final = sys.stdlib_module_names | {
     "aiohttp", "aiosignal", "attr", "click", "msgspec", "multidict", "numpy", "pandas", "polars", "prometheus_client",
     "tick_gateway", "typing_extensions", "uvloop", "websockets", "yarl", "zstandard",
@@ -177,7 +178,13 @@ class Snapshot:
 
 
 def _hold_leaves(rows: list[Any]) -> bool:
-    return _are_leaves(set(map(type, gc.get_referents(*[one.__dict__ for one in rows]))))
+    """Whether the members of dataclass instances are leaves, or lists and tuples of these, as positions are."""
+    held = gc.get_referents(*[one.__dict__ for one in rows])
+    kinds = set(map(type, held))
+    if inner := kinds & _ARRAYS:
+        within = gc.get_referents(*[one for one in held if type(one) in inner])
+        kinds = kinds - inner | set(map(type, within))
+    return _are_leaves(kinds)
 
 
 def _are_leaves(kinds: set[Any]) -> bool:
