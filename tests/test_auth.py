@@ -151,6 +151,19 @@ def test_the_token(authorization: str, allowed: bool) -> None:
         assert error is None or (error.status == 401 and "secret" not in str(error))
 
 
+@pytest.mark.parametrize(
+    ("authorization", "says"),
+    [
+        ("", "Bearer TOKEN with the gateway's token"),
+        ("secret", "Bearer TOKEN, the word Bearer before the gateway's token"),
+        ("Bearer wrong", "Bearer TOKEN; the one that came is not the gateway's token"),
+    ],
+)
+def test_what_is_wrong_with_a_token_is_told(authorization: str, says: str) -> None:
+    error = refusal(asking({"Authorization": authorization}, "127.0.0.1"), publish_token="secret")
+    assert error is not None and str(error).endswith(says)
+
+
 def test_with_the_token_it_matters_not_from_where() -> None:
     headers = {"Authorization": "Bearer x", "Origin": "https://example.org", "Host": "example.org", "Via": "1.1 proxy"}
     assert refusal(asking(headers, "10.0.0.1", HttpVersion10), publish_token="x") is None

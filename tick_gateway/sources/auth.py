@@ -44,10 +44,16 @@ def authorize(request: web.Request, hub: Hub) -> None:
 
 
 def _only_with_token(request: web.Request, token: str) -> None:
-    scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+    header = request.headers.get("Authorization", "")
+    scheme, _, given = header.partition(" ")
     right = hmac.compare_digest(given.strip().encode("utf-8", "surrogateescape"), token.encode())
-    if scheme.lower() != "bearer" or not right:
-        raise NotAllowed("publishing needs the header Authorization: Bearer TOKEN with the gateway's token", 401)
+    if scheme.lower() == "bearer" and right:
+        return
+    if scheme.lower() == "bearer":
+        cause = "; the one that came is not"
+    else:  # what came is not told: it may be the token
+        cause = ", the word Bearer before" if header else " with"
+    raise NotAllowed(f"publishing needs the header Authorization: Bearer TOKEN{cause} the gateway's token", 401)
 
 
 def _only_this_machine(request: web.Request, hub: Hub) -> None:
