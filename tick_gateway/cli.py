@@ -11,7 +11,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
@@ -46,7 +46,7 @@ class OneLine(click.Group):
             code = super().main(*args, **kwargs | {"standalone_mode": False})
         except click.ClickException as error:
             context = getattr(error, "ctx", None)
-            name = context.command_path if context is not None else "tick-gateway"
+            name = context.command_path if context is not None else self._asked(args[0] if args else kwargs.get("args"))
             line = " ".join(error.format_message().split())
             if isinstance(error, click.MissingParameter) and context is not None:
                 line += f" {' '.join(context.command.collect_usage_pieces(context))}: {name} --help says more"
@@ -55,6 +55,11 @@ class OneLine(click.Group):
         except click.Abort:
             sys.exit(_INTERRUPTED)
         sys.exit(code if isinstance(code, int) else 0)
+
+    def _asked(self, args: Sequence[str] | None) -> str:
+        """The command that was asked for: of an option without its argument, click does not say whose it is."""
+        words = (sys.argv[1:] if args is None else args)[:1]
+        return " ".join(["tick-gateway", *(word for word in words if word in self.commands)])
 
 
 @click.group(
