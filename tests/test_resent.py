@@ -6,8 +6,10 @@ import asyncio
 import json
 import logging
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
@@ -18,7 +20,8 @@ from tests.conformance.raw import WebSocket, request
 from tests.made_history import tick_of
 from tests.served_history import STEP, A, Served, made, opened, turns
 from tick_gateway import Gateway, bus
-from tick_gateway.errors import Conflict, TickError
+from tick_gateway.errors import Conflict, NotServing, TickError
+from tick_gateway.hub import Hub
 from tick_gateway.sources import resent
 
 pytestmark = pytest.mark.usefixtures("patient")
@@ -154,3 +157,15 @@ async def test_runs_that_history_has_are_not_forgotten(tmp_path: Path, monkeypat
         assert await said(s, "http", "R0", b'{"t":0}') == "conflict"
         assert await said(s, "http", "R0", tick_of("R0", 99)) == "run_closed"
     assert history_files.lines(tmp_path / "history", "R0") == [tick_of("R0", t) for t in range(30)]
+
+
+def test_a_gateway_that_is_closed_before_it_can_look() -> None:
+    run = SimpleNamespace(evicted=10)
+    hub = SimpleNamespace(bus=SimpleNamespace(current=run, runs={}), closed=False)
+
+    async def made_on_the_loop() -> Any:
+        return resent.in_process(cast(Hub, hub))
+
+    check = asyncio.run(made_on_the_loop())
+    with ThreadPoolExecutor(1) as another, pytest.raises(NotServing, match="closed before"):
+        another.submit(check, None, 3, b"").result()

@@ -22,6 +22,7 @@ log = logging.getLogger("tick_gateway")
 
 _PATIENCE: Final = 10.0  # seconds for a block to be read
 _LOOK_SECONDS: Final = 1.0  # how often a publisher that waits looks whether the gateway is still there
+_CLOSED: Final = "the gateway was closed before it was known whether this tick is stored"
 
 
 async def check_resent(hub: Hub, name: str | None, t: int, data: bytes) -> None:
@@ -91,12 +92,17 @@ def in_process(hub: Hub) -> Callable[[str | None, int, bytes], None]:
             checking.add(task)
             task.add_done_callback(checking.discard)
             return
-        told = asyncio.run_coroutine_threadsafe(check_resent(hub, name, t, data), loop)
+        asked = check_resent(hub, name, t, data)
+        try:
+            told = asyncio.run_coroutine_threadsafe(asked, loop)
+        except RuntimeError:  # the loop was closed since the bus took the tick
+            asked.close()
+            raise NotServing(_CLOSED) from None
         while True:
             try:
                 return told.result(_LOOK_SECONDS)
             except TimeoutError:
                 if hub.closed and not told.done():
-                    raise NotServing("the gateway was closed before it was known whether this tick is stored") from None
+                    raise NotServing(_CLOSED) from None
 
     return check
