@@ -38,6 +38,7 @@ CASES: dict[str, tuple[bytes, Found, str]] = {
     "an array": (b'[{"t":1},{"t":2}]', [(1, b'{"t":1}'), (1, b'{"t":2}')], ""),
     "over several lines": (b'[\n  {"t":1},\n\n  {"t":2}\n]\n', [(2, b'{"t":1}'), (4, b'{"t":2}')], ""),
     "a mark before it": (b'\xef\xbb\xbf[\n{"t":1}]', [(2, b'{"t":1}')], ""),
+    "and blank lines": (b'\xef\xbb\xbf \n[{"t":1}]', [(2, b'{"t":1}')], ""),
     "an empty array": (b"[]\n", [], ""),
     "arrays in a row": (b'[{"t":1}]\n[\n{"t":2}]{"t":3}', [(1, b'{"t":1}'), (3, b'{"t":2}'), (3, b'{"t":3}')], ""),
     "objects in a row": (b'{"t":1} {"t":2}\n{"t":3}', [(1, b'{"t":1}'), (1, b'{"t":2}'), (2, b'{"t":3}')], ""),

@@ -55,7 +55,7 @@ class Pipe:
         self._held += data
         if b"\n" not in data and len(self._held) <= self._max_record:
             return []
-        text = self._held.lstrip(WHITE_SPACE).removeprefix(BOM).lstrip(WHITE_SPACE)
+        text = self._text()
         line, newline, _ = text.partition(b"\n")
         blank = len(self._held) - len(text)
         if not newline and len(line) <= self._max_record and blank <= _BLANK_BYTES:
@@ -70,9 +70,13 @@ class Pipe:
         """
         found: list[Line] = []
         if self._splitter is None:
-            found = self._begin(bytes(self._held.lstrip(WHITE_SPACE).removeprefix(BOM)))
+            found = self._begin(bytes(self._text()))
         assert self._splitter is not None
         return found + self._splitter.end()
+
+    def _text(self) -> bytearray:
+        """What is held, without a mark and white space before it."""
+        return self._held.lstrip(WHITE_SPACE).removeprefix(BOM).lstrip(WHITE_SPACE)
 
     def _begin(self, first: bytes) -> list[Line]:
         first = first[: self._max_record]  # so that the form does not depend on the pieces in which a long line comes
