@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import zstandard
 
-from tests import needs, sockets
+from tests import made_history, needs, sockets
 from tests.backend import Writer, line_of, run_of
 from tests.clients import CLIENTS, Crowd, ask, metric, post, range_of, reader
 from tests.conformance.events import Gap, Ledger, Reset, Tick
@@ -496,6 +496,9 @@ async def test_what_cannot_be_done_is_said_in_one_line(command: Command, tmp_pat
     assert "no directory" in refused("--tail", file)
     assert "one source at a time" in refused("--tail", tmp_path, "--stdin")
     assert "history is kept in" in refused("--tail", tmp_path, "--data", tmp_path)
+    made_history.write(tmp_path / "own", {"A": range(3)})
+    (tmp_path / "own" / ".lock").touch()
+    assert "own is a history already: a gateway serves it with --data" in refused("--tail", tmp_path / "own")
     async with Lives(tmp_path / "history"):
         assert "in use by process" in refused("--tail", tmp_path / "later", "--data", tmp_path / "history")
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import threading
 import time
 from bisect import bisect_right
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ..bus import TickBus
 from ..errors import GatewayError, NotServing, RunClosed, SettingError
-from ..history.catalog import Progress
+from ..history.catalog import LOCK, Progress, run_directories
 from ..history.foreign import Directory, Event, Gone, has_files, passed_over
 from ..history.inplace import InPlace, Scan, Volumes
 from ..history.restoring import restore
@@ -45,6 +46,14 @@ _JOIN_SECONDS: Final = 5.0
 _FOREVER: Final = threading.TIMEOUT_MAX
 
 
+def _is_history(path: Path) -> bool:
+    """Whether a gateway kept history in a directory, and nothing else is there to follow."""
+    try:
+        return os.path.exists(path / LOCK) and not has_files(path) and bool(run_directories(path))
+    except OSError:  # it cannot be read, which is told where it is followed
+        return False
+
+
 class Tail:
     """Follows a directory for one gateway: ``prepare``, then ``attach``, then ``source``.
 
@@ -52,12 +61,14 @@ class Tail:
         path: the directory; it need not be there yet.
 
     Raises:
-        SettingError: there is something else.
+        SettingError: there is something else, or a gateway's own history.
     """
 
     def __init__(self, path: Path, settings: Settings) -> None:
         if path.exists() and not path.is_dir():
             raise SettingError("--tail", f"{path} is no directory")
+        if _is_history(path):
+            raise SettingError("--tail", f"{path} is a history already: a gateway serves it with --data {path}")
         self._path = path
         self._settings = settings
         self._data = Path(settings.data) if settings.data else None
