@@ -21,6 +21,7 @@ from .lookback import History
 from .pace import Pace
 from .params import Query, parse_query
 from .session import Session
+from .spelling import meant
 from .tick import Position
 from .variant import Variant
 from .view import View
@@ -293,7 +294,8 @@ def _parse(text: str) -> dict[str, Any]:
         raise BadCommand(f"the command has no member op; accepted: {', '.join(_MEMBERS)}")
     op = command["op"]
     if not isinstance(op, str) or op not in _MEMBERS:
-        raise BadCommand(f"op: {op!r:.40} is unknown; accepted: {', '.join(_MEMBERS)}")
+        near = meant(op, _MEMBERS) if isinstance(op, str) else ""
+        raise BadCommand(f"op: {op!r:.40} is unknown; accepted: {', '.join(_MEMBERS)}{near}")
     try:
         size = len(json.dumps(command.get("id")))
     except RecursionError:
@@ -301,8 +303,9 @@ def _parse(text: str) -> dict[str, Any]:
     if size > MAX_ID:
         raise BadCommand(f"id: at most {MAX_ID} characters of JSON are accepted")
     if unknown := set(command) - _MEMBERS[op] - {"op", "id"}:
-        accepted = ", ".join(sorted(_MEMBERS[op] | {"id"}))
-        raise BadCommand(f"{op}: {min(unknown)!r:.40} is unknown; accepted: {accepted}")
+        accepted = sorted(_MEMBERS[op] | {"id"})
+        near = meant(min(unknown), accepted)
+        raise BadCommand(f"{op}: {min(unknown)!r:.40} is unknown; accepted: {', '.join(accepted)}{near}")
     return command
 
 

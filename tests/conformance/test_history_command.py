@@ -190,7 +190,9 @@ async def test_a_bad_command_is_answered_and_the_stream_goes_on(house: House, te
     ("text", "says"),
     [
         ('{"cmd":"pause"}', "the command has no member op; accepted: view, history, seek, pause, resume, ping"),
-        ('{"op":"paus"}', "op: 'paus' is unknown; accepted: view"),
+        ('{"op":"paus"}', "resume, ping; did you mean pause?"),
+        ('{"op":5}', "op: 5 is unknown; accepted: view"),
+        ('{"op":"view","feilds":["t"]}', "accepted: batch, every, fields, id, stamp; did you mean fields?"),
     ],
 )
 async def test_a_bad_command_is_told_what_is_accepted(house: House, text: str, says: str) -> None:
