@@ -44,7 +44,7 @@ async def test_a_disk_that_takes_nothing(
         disk.break_(error)
         for _ in range(3):
             assert not await s.publish(20)
-        health = await s.health("degraded", "failing", os.strerror(error))
+        health = await s.health("degraded", f"failing: ticks cannot be written: {os.strerror(error)}")
         assert health["unstored"] == len(s.unstored) == 60
         async with asyncio.timeout(PATIENCE):  # it is tried again and again, and what was stored survives that
             failed = disk.failed

@@ -256,7 +256,7 @@ class Keeper:
         if error is not None:
             self._refuse(done, wrote.vouched)
             self._show(done)
-            self._fall("failing", f"{error.strerror or error}", lost=True)
+            self._fall("failing", f"ticks cannot be written: {error.strerror or error}", lost=True)
         elif done and not self._late:
             self._rise()
         self._show(done)
