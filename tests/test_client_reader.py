@@ -583,7 +583,7 @@ def test_cat_waits_for_a_run_that_a_restarted_gateway_does_not_know_yet() -> Non
         Network(first.port) as network,
         Running(cat(network.proxy().url, "--run", "a", "--retry")) as reading,
     ):
-        assert reading.stderr.find("answered 404: no run a is known; trying again"), reading.report()
+        assert reading.stderr.find("answered 404: no run a is known; see /runs; trying again"), reading.report()
         publish(first.url, lines[:1], run="a")
         assert reading.stdout.wait(lambda lines: len(lines) == 1), reading.report()
         publish(first.url, lines[1:3], run="a")

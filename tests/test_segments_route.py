@@ -11,13 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import zstandard
 
 from tests import history_files
 from tests.clients import PATIENCE, ask
-from tests.served_history import Served, made
+from tests.made_history import tick_of
+from tests.served_history import STEP, Served, made
 from tick_gateway.history import blocks
 from tick_gateway.history.blocks import Entry, Page
 from tick_gateway.history.sealed import Opened, open_sealed
+from tick_gateway.history.volume import Segment
+from tick_gateway.history.writer import Wrote
 from tick_gateway.server import segments
 
 pytestmark = pytest.mark.usefixtures("patient")
@@ -259,3 +263,33 @@ async def test_blocks_of_a_file_that_was_swapped_after_they_were_checked(
     wanted = scene.lines("A")
     assert set(lines) < set(wanted) and lines == [line for line in wanted if line in set(lines)]
     assert "Tick-Gap" in answer.headers
+
+
+async def test_a_file_that_was_sealed_a_moment_ago(scene: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread that writes has sealed a file, and the loop was not told yet of the last block in it."""
+    hub = scene.house.hub
+    assert hub.store is not None
+    keeper, shelf = hub.store.keeper, hub.feed.archive.shelves["B"]
+    newest = shelf.entries.files[-1].volume
+    assert isinstance(newest, Segment)
+    while newest.sealed or not shelf.open:
+        await scene.publish(1)
+        newest = shelf.entries.files[-1].volume
+        assert isinstance(newest, Segment)
+    told: list[Wrote] = []
+    monkeypatch.setattr(keeper, "_done", told.append)
+    t = scene.ledger.tip[1]
+    while not newest.sealed:
+        t += STEP
+        hub.bus.publish(tick_of("B", t), run="B")
+        await asyncio.sleep(0.001)
+    for one in (await ask(scene.port, "/segments?run=B"))["segments"]:
+        answer = await scene.get("/" + one["path"])
+        data = zstandard.ZstdDecompressor().stream_reader(await answer.read(), read_across_frames=True).read()
+        assert (answer.status, data.count(b"\n")) == (200, one["count"]), one
+        assert one["sealed"] is (one["name"] != newest.name), one
+    monkeypatch.undo()
+    for wrote in told:
+        keeper._done(wrote)
+    listed = (await ask(scene.port, "/segments?run=B"))["segments"]
+    assert newest.name in [one["name"] for one in listed if one["sealed"]]

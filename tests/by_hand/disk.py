@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from tick_gateway.history.blocks import Entry
 from tick_gateway.history.index import save_index
 from tick_gateway.history.keeper import Keeper
-from tick_gateway.history.limits import Closed, Event, Limits
+from tick_gateway.history.limits import Closed, Event, Limits, Sealed
 from tick_gateway.history.store import Store
 from tick_gateway.history.stored import StoredRun
 from tick_gateway.history.volume import Segment
@@ -327,7 +327,7 @@ class SteppedKeeper(Keeper):
     def _leave_out(self, events: Sequence[Event]) -> None:
         """What was deleted is on disk no more."""
         for event in events:
-            if not isinstance(event, Closed):
+            if not isinstance(event, Closed | Sealed):
                 for entry in self._blocks.pop(event.segment, ()):
                     self._disk.ledger.remove(event.run, entry.first, entry.last + 1)
 

@@ -17,7 +17,7 @@ from tests.faulty_disk import Disk
 from tests.history.made import Clock, data_of, opened
 from tick_gateway.history import recorder as module
 from tick_gateway.history.blocks import Entry
-from tick_gateway.history.limits import Closed, Limits
+from tick_gateway.history.limits import Closed, Limits, Sealed
 from tick_gateway.history.recorder import Recorder
 from tick_gateway.history.stored import StoredRun
 from tick_gateway.ring import Batch, Run
@@ -75,7 +75,7 @@ class Machine(RuleBasedStateMachine):
         for event in self.recorder.events:
             if isinstance(event, Closed):
                 self.shelves.setdefault(event.run, []).append(event.entry)
-            else:
+            elif not isinstance(event, Sealed):
                 shelf = self.shelves[event.run]
                 self.shelves[event.run] = [entry for entry in shelf if entry.volume is not event.segment]
         self.recorder.events.clear()

@@ -24,7 +24,7 @@ from typing import Final, Literal
 from ..bus import TickBus
 from ..ring import Batch, Run
 from .archive import Archive
-from .limits import Missing, Removed
+from .limits import Missing, Removed, Sealed
 from .recorder import Recorder
 from .writer import MAINTAIN_SECONDS, Group, Writer, Wrote
 
@@ -247,8 +247,11 @@ class Keeper:
         for event in wrote.events:
             if isinstance(event, Removed):
                 self.archive.removed(event.run, event.segment)
+            elif isinstance(event, Sealed):
+                event.segment.known = True
             elif isinstance(event, Missing):
                 self.unstored += event.ticks
+                event.segment.known = event.segment.sealed
                 self.archive.missing(event.run, event.segment, event.size, event.ticks, event.upto)
             elif (run := self.bus.runs.get(event.run)) is not None:
                 self.archive.closed(run, event.entry)

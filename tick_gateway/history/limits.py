@@ -44,6 +44,13 @@ class Closed(NamedTuple):
     entry: Entry
 
 
+class Sealed(NamedTuple):
+    """A segment was sealed; of all blocks in it was told before."""
+
+    run: str
+    segment: Segment
+
+
 class Removed(NamedTuple):
     """A segment was deleted, or another file took its place."""
 
@@ -67,4 +74,4 @@ class Missing(NamedTuple):
     upto: int = 0
 
 
-Event = Closed | Removed | Missing
+Event = Closed | Sealed | Removed | Missing

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from ..ring import Batch, Run
 from .index import save_index
-from .limits import Closed, Event, Limits, Missing, Removed
+from .limits import Closed, Event, Limits, Missing, Removed, Sealed
 from .retention import delete, too_much
 from .rotation import Rotation
 from .stock import Stock, beyond, is_there
@@ -248,7 +248,10 @@ class Recorder:
 
     def _seal(self, run: StoredRun, *, ended: bool = False, lost_tail: bool = False) -> None:
         """No block will be added to the active segment."""
+        segment = self.segment
         self._rotation.seal(run.mark(ended=ended, lost_tail=lost_tail), time.monotonic())
+        if segment is not None:
+            self.events.append(Sealed(run.id, segment))
         if ended:
             run.ended, run.lost_tail = True, lost_tail
         self._account()

@@ -137,6 +137,8 @@ def restore(bus: TickBus, archive: Archive, stored: list[StoredRun], torn: Mappi
         run.lost = total - run.count
         run.ended, run.lost_tail, run.restored = one.ended or one is not stored[-1], one.lost_tail, True
         runs.append(run)
+        for segment in one.segments:
+            segment.known = segment.sealed
         if one.entries or opened:
             shelf = archive.shelves[run.id] = Shelf(run, one.entries, one.edges)
             shelf.open = opened

@@ -58,6 +58,7 @@ class Segment:
         size: its bytes as far as they are accounted for: a block, its foot, the next block, and so on. What is behind
             them is an open block, or damaged.
         sealed: no block will be added to it.
+        known: it is sealed, and the loop was told of all blocks in it: so it can be given out as a whole.
         shortened: it was longer once; its end is missing.
         retired: see ``Volume``.
         checked: how the file was known (see ``stamp_of``) when all of it was found to be what was written, and the
@@ -65,12 +66,13 @@ class Segment:
         listed: where the index has what it says of it; None: that is not known.
     """
 
-    __slots__ = ("_changed", "_stamp", "checked", "listed", "path", "retired", "sealed", "shortened", "size")
+    __slots__ = ("_changed", "_stamp", "checked", "known", "listed", "path", "retired", "sealed", "shortened", "size")
 
     def __init__(self, path: Path, size: int = 0, *, sealed: bool = False) -> None:
         self.path = path
         self.size = size
         self.sealed = sealed
+        self.known = False
         self.shortened = False
         self.retired = False
         self.checked: tuple[tuple[int, ...], int] | None = None

@@ -67,7 +67,7 @@ def files(shelf: Shelf, *, newest: bool) -> list[File]:
         if isinstance(file.volume, Segment)
     ]
     last = found[-1] if found else None
-    if last is not None and last.segment is not None and not last.segment.sealed:
+    if last is not None and last.segment is not None and not last.segment.known:
         last.sealed = not batches and not newest and run.restored
     if batches and (last is None or last.sealed):
         first = batches[0].first
