@@ -15,8 +15,9 @@ from tests.sockets import UPGRADE, Peer, ask, request
 from tick_gateway import Gateway, Settings
 from tick_gateway.errors import NotAllowed, OwnSource, Tailing
 from tick_gateway.hub import Hub
-from tick_gateway.sources.auth import authorize, host_name, is_loopback, is_near
+from tick_gateway.sources.auth import host_name, is_loopback, is_near
 from tick_gateway.sources.demo import DEMO
+from tick_gateway.sources.http import admit
 
 TICK = b'{"t":1}'
 
@@ -32,7 +33,7 @@ def asking(
 
 def refusal(request_: web.Request, **settings: str) -> NotAllowed | None:
     try:
-        authorize(request_, Hub(Settings(**settings)))  # type: ignore[arg-type]
+        admit(request_, Hub(Settings(**settings)))  # type: ignore[arg-type]
     except NotAllowed as error:
         return error
     return None
@@ -173,19 +174,19 @@ def test_where_a_directory_is_followed_nobody_may_and_strangers_are_not_told_why
     hub = Hub(Settings(publish_token="x"))
     hub.tailing = True
     with pytest.raises(Tailing):
-        authorize(asking({"Authorization": "Bearer x"}), hub)
+        admit(asking({"Authorization": "Bearer x"}), hub)
     with pytest.raises(NotAllowed):
-        authorize(asking(), hub)
+        admit(asking(), hub)
 
 
 def test_where_a_source_runs_nobody_else_publishes() -> None:
     hub = Hub(Settings(publish_token="x"))
     hub.own_source = DEMO
     with pytest.raises(OwnSource, match="simulation of its own .* publish to one without a simulation") as caught:
-        authorize(asking({"Authorization": "Bearer x"}), hub)
+        admit(asking({"Authorization": "Bearer x"}), hub)
     assert (caught.value.status, caught.value.code) == (409, "own_source")
     with pytest.raises(NotAllowed):
-        authorize(asking(), hub)
+        admit(asking(), hub)
 
 
 # ---- on the wire ----

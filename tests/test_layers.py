@@ -37,7 +37,8 @@ commands
 transports  sources
 server
 asgi
-gateway  importing  verifying  bench
+gateway  importing
+import_command  verifying  bench
 sources.demo  sources.stdin  sources.tail  client
 cli
 __main__

@@ -25,7 +25,8 @@ from .descriptors import LEAST, keep_standard, raise_limit
 from .errors import GatewayError, SettingError
 from .flags import read_settings, setting_options, usage_errors
 from .gateway import Gateway
-from .importing import import_
+from .hub import Hub
+from .import_command import import_
 from .server.listen import ANYWHERE, Server, loop_factory, open_socket, tune_memory, tune_process, url
 from .settings import Settings
 from .sources.demo import DEMO, demo_source
@@ -33,7 +34,7 @@ from .sources.stdin import STDIN, stdin_source
 from .sources.tail import Tail
 from .verifying import verify_
 
-Source = Callable[[Gateway], Awaitable[None]]
+Source = Callable[[Hub], Awaitable[None]]
 
 _INTERRUPTED: Final = 130  # what shells give for a command that Ctrl-C ended
 
@@ -166,7 +167,7 @@ async def _run(gateway: Gateway, sock: socket.socket, source: Source | None) -> 
         if not task.cancelled() and task.exception():
             stop.set()
 
-    feeding = asyncio.ensure_future(source(gateway)) if source is not None else None
+    feeding = asyncio.ensure_future(source(gateway.hub)) if source is not None else None
     if feeding is not None:
         feeding.add_done_callback(over)
     await stop.wait()

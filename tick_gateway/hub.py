@@ -78,7 +78,7 @@ class Hub:
         )
         if s.data:
             self.store = Store(
-                Path(s.data), self.bus, limits_of(s), cache_bytes=s.history_cache, queue_bytes=s.history_queue,
+                Path(s.data), self.bus, Limits.of(s), cache_bytes=s.history_cache, queue_bytes=s.history_queue,
                 progress=progress,
             )  # fmt: skip
         archive = self.store.archive if self.store is not None else Archive(self.reading, s.history_cache)
@@ -144,12 +144,3 @@ class Hub:
             self.store.close()
         else:
             self.reading.close()
-
-
-def limits_of(s: Settings) -> Limits:
-    """What history is kept by, out of the settings."""
-    return Limits(
-        block_bytes=s.block_bytes, block_age=s.block_age, segment_bytes=s.segment_bytes, segment_age=s.segment_age,
-        retain_bytes=s.retain_bytes, retain_age=s.retain_age, level=s.history_level, fsync=s.fsync,
-        fsync_interval=s.fsync_interval,
-    )  # fmt: skip

@@ -17,20 +17,15 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any, Final
 
-import click
-
-from .bar import Bar
 from .errors import HistoryError, SettingError
-from .flags import read_settings, setting_options, usage_errors
-from .history.catalog import Progress, locked, read_directory, run_directories
-from .history.foreign import NOTE_VERSION, Directory, Event, Gone, has_files, passed_over
+from .history.catalog import Progress, locked, read_directory
+from .history.foreign import NOTE_VERSION, Directory, Event, Gone
 from .history.limits import Limits
 from .history.lines import Unread
 from .history.recorder import Recorder
 from .history.restoring import Debt, recover
 from .history.runs import Stretch
 from .history.stored import StoredRun
-from .hub import limits_of
 from .ring import BATCH_BYTES, BATCH_TICKS, Batch, Run
 from .tick import Tick
 
@@ -38,7 +33,6 @@ NOTE: Final = ".tail.json"  # begins as no run does
 _NOTE_SECONDS: Final = 1.0
 _NOTE_SHARE: Final = 0.05  # of the time, that notes may take where they are long
 _BAR_SECONDS: Final = 0.1
-_MISSING: Final = 1  # exit code
 
 
 @dataclass(slots=True)
@@ -246,47 +240,3 @@ def bring(
             return directory, Bringing(directory, data, limits, runs, anew=note is None).bring(progress)
     except OSError as error:
         raise HistoryError(f"the history in {data} cannot be written: {error.strerror or error}") from None
-
-
-# ---- the command ----
-
-
-@click.command("import", short_help="Another program's files into the history in --data.")
-@click.argument("directory", type=click.Path(path_type=Path))
-@setting_options("data", "max_tick", "history_level")
-def import_(directory: Path, **flags: str | None) -> None:
-    """Bring the *.jsonl.zst and *.jsonl of DIRECTORY into the history in --data.
-
-    It can be interrupted and started again; what the history has already is passed over. The exit code is 1 where
-    something of the files could not be read.
-    """
-    with usage_errors(flags):
-        settings = read_settings(flags)
-        if not settings.data:
-            raise SettingError("data", "say which directory history is kept in")
-        _check_source(directory)
-        bar = Bar("importing")
-        try:
-            opened, brought = bring(directory, Path(settings.data), limits_of(settings), settings.max_tick, bar.to)
-        finally:
-            bar.end()
-    opened.tell_unread()
-    opened.close()
-    if more := passed_over(directory):
-        click.echo(more, err=True)
-    click.echo(f"{brought}, in {settings.data}", err=True)
-    if brought.unread.files:
-        raise SystemExit(_MISSING)
-
-
-def _check_source(directory: Path) -> None:
-    try:
-        if not directory.is_dir():
-            raise click.UsageError(f"{directory} is no directory")
-        if not has_files(directory):
-            if run_directories(directory):
-                raise click.UsageError(f"{directory} is a history already: a gateway serves it with --data {directory}")
-            more = passed_over(directory)
-            raise click.UsageError(f"{directory} has no *.jsonl.zst and no *.jsonl at its top{more and '; '}{more}")
-    except OSError as error:
-        raise click.UsageError(f"{directory} cannot be read: {error.strerror or error}") from None

@@ -117,7 +117,7 @@ def tailed(took: list[float], directory: Path) -> Iterator[tuple[Gateway, int, P
         async def serve() -> None:
             server = Server(gateway.app, settings, gateway.hub.descriptors)
             await server.start(sock)
-            following = asyncio.ensure_future(tail.source(gateway))
+            following = asyncio.ensure_future(tail.source(gateway.hub))
             await asyncio.to_thread(stop.wait)
             following.cancel()
             await asyncio.wait((following,))

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from ..settings import Settings
 from .blocks import Entry
 from .volume import Segment
 
@@ -35,6 +36,15 @@ class Limits:
     level: int = 3
     fsync: str = "interval"
     fsync_interval: float = 1.0
+
+    @classmethod
+    def of(cls, s: Settings) -> Limits:
+        """What the settings say."""
+        return cls(
+            block_bytes=s.block_bytes, block_age=s.block_age, segment_bytes=s.segment_bytes,
+            segment_age=s.segment_age, retain_bytes=s.retain_bytes, retain_age=s.retain_age, level=s.history_level,
+            fsync=s.fsync, fsync_interval=s.fsync_interval,
+        )  # fmt: skip
 
 
 class Closed(NamedTuple):

@@ -1,6 +1,6 @@
 """Who may publish: whoever has the token, or where none is set, this machine alone.
 
-Where the gateway has a source of its own, or publishing over the network is off, nobody may.
+Where publishing over the network is off, nobody may.
 
 A loopback peer is not enough for the latter: a local reverse proxy is one, and so is a browser that some web page
 directs. Each of the two leaves a trace in the request, and each trace is refused.
@@ -15,8 +15,8 @@ from typing import Final
 
 from aiohttp import HttpVersion11, web
 
-from ..errors import NotAllowed, OwnSource, Tailing
-from ..hub import Hub
+from ..errors import NotAllowed
+from ..settings import Settings
 
 _TRACES: Final = frozenset(
     {"origin", "forwarded", "via", "x-real-ip", "x-client-ip", "true-client-ip", "cf-connecting-ip"}
@@ -24,23 +24,18 @@ _TRACES: Final = frozenset(
 _LOOPBACK_NAMES: Final = frozenset({"localhost", "localhost.localdomain", "ip6-localhost"})
 
 
-def authorize(request: web.Request, hub: Hub) -> None:
+def authorize(request: web.Request, settings: Settings) -> None:
     """Let a publisher in.
 
     Raises:
         NotAllowed: 401 where a token would help, else 403.
-        OwnSource, Tailing: the gateway's ticks come from a source of its own.
     """
-    if not hub.settings.publish_network:
+    if not settings.publish_network:
         raise NotAllowed("nobody publishes to this gateway over the network (setting publish_network)")
-    if hub.settings.publish_token:
-        _only_with_token(request, hub.settings.publish_token)
+    if settings.publish_token:
+        _only_with_token(request, settings.publish_token)
     else:
-        _only_this_machine(request, hub)
-    if hub.tailing:  # who may not publish anyway is not told where ticks come from
-        raise Tailing
-    if hub.own_source:
-        raise OwnSource(hub.own_source)
+        _only_this_machine(request, settings)
 
 
 def _only_with_token(request: web.Request, token: str) -> None:
@@ -56,7 +51,7 @@ def _only_with_token(request: web.Request, token: str) -> None:
     raise NotAllowed(f"publishing needs the header Authorization: Bearer TOKEN{cause} the gateway's token", 401)
 
 
-def _only_this_machine(request: web.Request, hub: Hub) -> None:
+def _only_this_machine(request: web.Request, settings: Settings) -> None:
     if not is_loopback(request.remote or ""):
         raise NotAllowed("without a token only this machine may publish (setting publish_token)")
     if request.version < HttpVersion11:
@@ -65,7 +60,7 @@ def _only_this_machine(request: web.Request, hub: Hub) -> None:
             "they hide who asks (setting publish_token)"
         )
     host = host_name(request.headers.get("Host", ""))
-    ours = {name.strip().lower() for name in hub.settings.publish_hosts.split(",")} - {""}
+    ours = {name.strip().lower() for name in settings.publish_hosts.split(",")} - {""}
     if not is_loopback(host) and host.lower() not in ours:
         raise NotAllowed(
             f"without a token the Host of a publisher must be localhost, not {host!r:.80} (settings "

@@ -11,7 +11,7 @@ from typing import Final
 from aiohttp import web
 from aiohttp.http import HttpProcessingError
 
-from ..errors import BodyError, GatewayError, InboxFull, NotServing, ParameterError, TickError
+from ..errors import BodyError, GatewayError, InboxFull, NotServing, OwnSource, ParameterError, Tailing, TickError
 from ..fanout import FanOut
 from ..hub import Hub
 from ..params import run_id
@@ -223,9 +223,23 @@ class _Shutdown(GatewayError):
     code = "shutdown"
 
 
+def admit(request: web.Request, hub: Hub) -> None:
+    """Let a publisher in.
+
+    Raises:
+        NotAllowed: see ``authorize``.
+        OwnSource, Tailing: the gateway's ticks come from a source of its own.
+    """
+    authorize(request, hub.settings)
+    if hub.tailing:  # who may not publish anyway is not told where ticks come from
+        raise Tailing
+    if hub.own_source:
+        raise OwnSource(hub.own_source)
+
+
 async def publish(request: web.Request, hub: Hub) -> web.StreamResponse:
     """``POST /publish``: NDJSON line by line as it arrives, or JSON as a whole; plain, gzip or zstd."""
-    authorize(request, hub)
+    admit(request, hub)
     if request.content_type.startswith("multipart/"):
         raise BodyError(_PARTS.format(request.content_type), 415)
     publisher = Publisher(hub, run_of(request))
@@ -281,7 +295,7 @@ async def _take_pieces(publisher: Publisher, body: Body, coding: Decoder, record
 
 async def end_run(request: web.Request, hub: Hub) -> web.StreamResponse:
     """``POST /runs/{run}/end``: the publisher's word that a run is over."""
-    authorize(request, hub)
+    admit(request, hub)
     for name in request.query:
         raise ParameterError(name[:80], "unknown; this route takes none", "unknown_parameter")
     run = request.match_info["run"]

@@ -11,16 +11,14 @@ import contextlib
 import os
 import sys
 import threading
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import click
 
 from ..errors import BodyError, GatewayError, NotServing
+from ..hub import Hub
 from .body import Line
 from .pipe import Pipe
-
-if TYPE_CHECKING:
-    from ..gateway import Gateway
 
 _READ_BYTES: Final = 1 << 16
 STDIN: Final = (
@@ -29,7 +27,7 @@ STDIN: Final = (
 )
 
 
-async def stdin_source(gateway: Gateway) -> None:
+async def stdin_source(hub: Hub) -> None:
     """Publish standard input to its end, and end its run; the gateway goes on serving after it."""
     if sys.stdin is None:
         click.echo("standard input is closed: nothing is read from it", err=True)
@@ -39,7 +37,7 @@ async def stdin_source(gateway: Gateway) -> None:
     def read() -> None:
         try:
             with contextlib.suppress(NotServing):  # the gateway has ended before its input
-                _publish_all(gateway, fd)
+                _publish_all(hub, fd)
         finally:
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
                 loop.call_soon_threadsafe(done.set)
@@ -49,19 +47,19 @@ async def stdin_source(gateway: Gateway) -> None:
     await done.wait()
 
 
-def _publish_all(gateway: Gateway, fd: int) -> None:
-    pipe, taken = Pipe(gateway.hub.bus.max_tick + 2), False
+def _publish_all(hub: Hub, fd: int) -> None:
+    pipe, taken = Pipe(hub.bus.max_tick + 2), False
     try:
         while data := _read(fd):
             for line in pipe.feed(data):
-                taken = _publish(gateway, line) or taken
+                taken = _publish(hub, line) or taken
         for line in pipe.end():
-            taken = _publish(gateway, line) or taken
+            taken = _publish(hub, line) or taken
     except BodyError as error:
         click.echo(f"standard input cannot be read on: {error}", err=True)
-    run = gateway.hub.bus.current
+    run = hub.bus.current
     if taken and run is not None:
-        gateway.hub.bus.end_run(run.id)
+        hub.bus.end_run(run.id)
         click.echo(f"standard input has ended, and run {run.id} with it; the gateway goes on serving", err=True)
 
 
@@ -73,10 +71,10 @@ def _read(fd: int) -> bytes:
         return b""
 
 
-def _publish(gateway: Gateway, line: Line) -> bool:
+def _publish(hub: Hub, line: Line) -> bool:
     """Returns whether it is a tick that was not there."""
     try:
-        return gateway.hub.bus.publish(line.data, wait=True)
+        return hub.bus.publish(line.data, wait=True)
     except NotServing:
         raise
     except GatewayError as error:

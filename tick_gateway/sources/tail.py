@@ -18,21 +18,19 @@ import time
 from bisect import bisect_right
 from concurrent.futures import Future
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from ..bus import TickBus
 from ..errors import GatewayError, NotServing, RunClosed, SettingError
 from ..history.catalog import LOCK, Progress, run_directories
 from ..history.foreign import Directory, Event, Gone, has_files, passed_over
 from ..history.inplace import InPlace, Scan, Volumes
+from ..history.limits import Limits
 from ..history.restoring import restore
 from ..history.runs import Stretch
-from ..hub import Hub, limits_of
+from ..hub import Hub
 from ..importing import bring, write_note
 from ..settings import Settings
-
-if TYPE_CHECKING:
-    from ..gateway import Gateway
 
 log = logging.getLogger("tick_gateway.files")
 
@@ -89,7 +87,7 @@ class Tail:
         """
         if self._data is not None:
             settings = self._settings
-            self._directory, _ = bring(self._path, self._data, limits_of(settings), settings.max_tick, progress)
+            self._directory, _ = bring(self._path, self._data, Limits.of(settings), settings.max_tick, progress)
 
     def attach(self, hub: Hub, progress: Progress) -> None:
         """Let nobody else publish to a hub that has not started; without ``--data``, the directory is its history."""
@@ -110,9 +108,9 @@ class Tail:
         self._live = InPlace(hub.bus, hub.feed.archive, volumes, hub.fanout.news)
         hub.bus.sink, hub.in_place = self._live.take, True
 
-    async def source(self, gateway: Gateway) -> None:
+    async def source(self, hub: Hub) -> None:
         """Publish what is written, until it is cancelled."""
-        hub, loop = gateway.hub, asyncio.get_running_loop()
+        loop = asyncio.get_running_loop()
         failed: asyncio.Future[None] = loop.create_future()
         self._notes = _Notes(self._data, hub, loop) if self._data is not None else None
 

@@ -16,8 +16,8 @@ from ..hub import Hub
 from ..takeover import answer_plainly, check_handshake, hang_up
 from ..tick import parse
 from ..wire.websocket import close_frame
-from .auth import authorize, is_near
-from .http import run_of
+from .auth import is_near
+from .http import admit, run_of
 from .resent import check_resent
 
 MAX_WAITING_ANSWERS: Final = 1000
@@ -63,7 +63,7 @@ class _Socket(web.WebSocketResponse):
 
 async def publish_ws(request: web.Request, hub: Hub) -> web.StreamResponse:
     """``GET /ws/publish``: a tick a message; acks and errors come back group by group."""
-    authorize(request, hub)
+    admit(request, hub)
     run = run_of(request)
     check_handshake(request)
     ws = _Socket(request, hub.bus.max_tick)
