@@ -14,14 +14,14 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from tick_gateway import Settings
-from tick_gateway.hub import Hub
-from tick_gateway.notices import Notice
+from tick_gateway.model.notices import Notice
+from tick_gateway.model.view import Payload
+from tick_gateway.runtime import Hub
 from tick_gateway.server.app import make_app
 from tick_gateway.transports import TRANSPORTS
 from tick_gateway.transports.base import Transport, check_run, live_coding, query_of, stream
-from tick_gateway.view import Payload
-from tick_gateway.wire import notice_json
 from tick_gateway.wire.body import BodyFraming
+from tick_gateway.wire.framing import notice_json
 
 MEDIA_TYPE = "application/json-seq"
 RS = b"\x1e"

@@ -13,9 +13,9 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.faulty_disk import Disk
-from tick_gateway.cli import main
-from tick_gateway.history import keeper
+from tests.support.faulty_disk import Disk
+from tick_gateway.cli.main import main
+from tick_gateway.history.local import commit as keeper
 
 for name in [name for name in os.environ if name.startswith("TICK_GATEWAY_")]:
     del os.environ[name]  # gateways in Python heed them, and a developer's own must not count in tests

@@ -6,25 +6,29 @@
         for t in range(1000):
             gateway.publish({"t": t, "agents": [...]})
 
-The rooms, in the direction in which a tick goes:
+The packages, along the way of a tick. Imports point upwards in this list alone:
 
-    record, tick        a record becomes checked bytes
-    bus, ring           runs and what memory holds; published to from any thread
-    feed                read after a position, wherever it lies
-    fanout, crowd, group, session, variant, view, wire
-                        bytes made once for everybody, written to every reader
-    transports, server  routes; the one place where all of it is wired
-    sources, client, cli
-                        where ticks come from, and the command line
-    bench               the transports against each other
+    model        the contract's values, pure: tick, position, view, query parameters, notices
+    wire         bytes in, bytes out, pure: framings, codings, what clients and publishers send
+    bus          published to from any thread; the ring; records become JSON
+    history      every tick ever published, on disk: segments of its own, or another program's files
+    reading      from a position on, wherever the ticks lie
+    access       who may, and how much
+    delivery     bytes made once for everybody, written to every reader
+    http         what the gateway needs around aiohttp
+    transports   the registry of transports: one file each
+    sources      where ticks come from: one file each
+    server       routes, one-shot reads, what the gateway says of itself
+    client       the Python reader and publisher, on model and wire alone
+    bench        the transports against each other
+    cli          the commands
 """
 
-__version__ = "0.1.0"
-
-from .bus import TickBus
+from .bus.tick_bus import TickBus
 from .errors import GatewayError
 from .gateway import Gateway
+from .model.tick import Position, Tick
 from .settings import Settings
-from .tick import Position, Tick
+from .version import __version__
 
 __all__ = ["Gateway", "GatewayError", "Position", "Settings", "Tick", "TickBus", "__version__"]

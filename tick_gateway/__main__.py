@@ -1,5 +1,5 @@
 """``python -m tick_gateway`` is ``tick-gateway``."""
 
-from .cli import main
+from .cli.main import main
 
 main(prog_name="tick-gateway")

@@ -39,14 +39,14 @@ from typing import Final, Literal, NoReturn, Self, Unpack
 
 from aiohttp import web
 
-from .asgi import AsgiApp
+from .delivery.session import Session
 from .errors import GatewayError, Locked, NotServing, SettingError, WrongProcess
-from .history.catalog import Progress
-from .hub import Hub
-from .notices import EndReason
+from .history.local.directory import Progress
+from .http.listen import Server, loop_factory, open_socket, url
+from .model.notices import EndReason
+from .runtime import Hub
 from .server.app import make_app, redirect_to_slash
-from .server.listen import Server, loop_factory, open_socket, url
-from .session import Session
+from .server.asgi import AsgiApp
 from .settings import SettingKeywords, Settings, keyword_settings
 
 log = logging.getLogger("tick_gateway")

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypedDict
 
 from .errors import SettingError
-from .spelling import meant
+from .model.spelling import meant
 
 ENV_PREFIX: Final = "TICK_GATEWAY_"
 _SIZE: Final = re.compile(r"([0-9]{1,15})\s*(?:([kKmMgG])(?:i?[bB])?)?")

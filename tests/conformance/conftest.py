@@ -13,8 +13,8 @@ import pytest
 
 from tick_gateway.transports import TRANSPORTS
 
-from .house import House
-from .readers import FLAVOURS, flavours_of
+from ..support.house import House
+from ..support.readers import FLAVOURS, flavours_of
 
 OpenHouse = Callable[..., Awaitable[House]]
 
@@ -98,5 +98,5 @@ class Clock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Clock]:
     """A clock in the test's hand, for receive times."""
     clock = Clock()
-    monkeypatch.setattr("tick_gateway.bus.time", clock.tell())
+    monkeypatch.setattr("tick_gateway.bus.tick_bus.time", clock.tell())
     yield clock

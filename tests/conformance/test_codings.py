@@ -13,15 +13,15 @@ from typing import Any
 
 import pytest
 
-from tick_gateway.history.active import Active
-from tick_gateway.waiting import placed as original
+from tick_gateway.history.local.active import Active
+from tick_gateway.reading.waiting import placed as original
 
-from ..needs import program
+from ..support.events import Tick
+from ..support.house import House
+from ..support.needs import program
+from ..support.raw import TEXT, Closed, Refused, Response, WebSocket, request
+from ..support.reader import PATIENCE
 from .conftest import OpenHouse
-from .events import Tick
-from .house import House
-from .raw import TEXT, Closed, Refused, Response, WebSocket, request
-from .reader import PATIENCE
 
 DEFLATE = "permessage-deflate"
 STREAMS = ("/sse", "/ndjson", "/stream", "/")
@@ -413,7 +413,7 @@ async def test_limits_hold_while_readers_are_placed(open_house: OpenHouse, monke
 async def test_a_fault_of_the_writer_does_not_end_it(
     open_house: OpenHouse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("tick_gateway.history.writer.RETRY_SECONDS", 0.05)
+    monkeypatch.setattr("tick_gateway.history.local.writer.RETRY_SECONDS", 0.05)
     house = await open_house(data=str(tmp_path))
     await house.publish_all(range(3))
     reader = await house.read("ndjson", from_t="A:-1")

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
+from ..support.events import Gap, Reset, Tick, notices, ticks
+from ..support.house import House
+from ..support.raw import BINARY, Closed
+from ..support.talk import Talk, position
 from .conftest import Clock, OpenHouse
-from .events import Gap, Reset, Tick, notices, ticks
-from .house import House
-from .raw import BINARY, Closed
-from .talk import Talk, position
 
 # ---- view ----
 
@@ -57,7 +57,7 @@ async def test_view_replaces_the_whole_view(house: House) -> None:
 
 @pytest.mark.parametrize("batch", [3, 1000])
 async def test_view_with_batch(house: House, batch: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tick_gateway.group.BATCH_SECONDS", 0.05)
+    monkeypatch.setattr("tick_gateway.delivery.group.BATCH_SECONDS", 0.05)
     await house.publish_all(range(3))
     talk = await Talk.open(house, "from_t=A:-1")
     await talk.tick(2)

@@ -6,10 +6,10 @@ import asyncio
 
 import pytest
 
-from .events import Hello, Position, Reset, notices, only_reset, ticks
-from .house import House
-from .reader import Reader
-from .readers import as_told
+from ..support.events import Hello, Position, Reset, notices, only_reset, ticks
+from ..support.house import House
+from ..support.reader import Reader
+from ..support.readers import as_told
 
 EMPTY: dict[str, tuple[dict[str, object], Position | None]] = {
     "none": ({}, None),

@@ -7,11 +7,11 @@ import json
 
 import pytest
 
+from ..support.events import End, Reset, notices, ticks
+from ..support.house import House
+from ..support.raw import Closed, WebSocket, request
+from ..support.streams import SSEReader
 from .conftest import OpenHouse
-from .events import End, Reset, notices, ticks
-from .house import House
-from .raw import Closed, WebSocket, request
-from .streams import SSEReader
 
 # ---- a change of run, live ----
 

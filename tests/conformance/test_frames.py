@@ -9,11 +9,11 @@ from collections.abc import Callable
 
 import pytest
 
-from .events import ticks
-from .house import House
-from .raw import BINARY, CLOSE, CONT, PING, PONG, TEXT, Closed, WebSocket, frame
-from .reader import PATIENCE
-from .talk import Talk
+from ..support.events import ticks
+from ..support.house import House
+from ..support.raw import BINARY, CLOSE, CONT, PING, PONG, TEXT, Closed, WebSocket, frame
+from ..support.reader import PATIENCE
+from ..support.talk import Talk
 
 
 def _whole(command: bytes) -> bytes:

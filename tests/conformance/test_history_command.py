@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
+from ..support.events import ticks
+from ..support.house import House, tick
+from ..support.raw import Closed, WebSocket, elements, frame, members
+from ..support.reader import PATIENCE
+from ..support.talk import Talk
 from .conftest import OpenHouse
-from .events import ticks
-from .house import House, tick
-from .raw import Closed, WebSocket, elements, frame, members
-from .reader import PATIENCE
-from .talk import Talk
 
 # ---- history ----
 

@@ -1,4 +1,4 @@
-"""Every reading route against a model in plain Python; ``tests/load/reads.py`` does the same at length."""
+"""Every reading route against a model in plain Python; ``tests/perf/reads.py`` does the same at length."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from random import Random
 
 import pytest
 
-from tests.reads_cases import some
-from tests.reads_worlds import PLACES, place
+from tests.simulation.reads_cases import some
+from tests.simulation.reads_worlds import PLACES, place
 
 
 @pytest.mark.parametrize("seed", [1, 2])

@@ -7,13 +7,13 @@ import json
 
 import pytest
 
-from tests.sockets import UPGRADE, ask
+from tests.support.sockets import UPGRADE, ask
 from tick_gateway.transports import TRANSPORTS
 
+from ..support.house import House, tick
+from ..support.raw import Response, request
+from ..support.reader import PATIENCE
 from .conftest import OpenHouse
-from .house import House, tick
-from .raw import Response, request
-from .reader import PATIENCE
 
 STREAMS = ["/sse", "/ndjson", "/stream", "/"]
 PULLS = ["/poll?timeout=0", "/incremental", "/range", "/latest", "/ticks/3"]
@@ -74,7 +74,7 @@ async def test_a_batch_as_a_server_sent_event(house: House) -> None:
 
 
 async def test_heartbeats_of_server_sent_events_are_no_events(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tick_gateway.fanout._SWEEP_SECONDS", 0.05)
+    monkeypatch.setattr("tick_gateway.delivery.fanout._SWEEP_SECONDS", 0.05)
     data = await _some(await house.get("/sse?tail=0&heartbeat=1"), 13)
     assert data.split(b"\n", 1)[1] == b":\n"
 

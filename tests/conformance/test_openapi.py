@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from tests import needs
-from tick_gateway.params import TABLE
+from tests.support import needs
+from tick_gateway.model.query import TABLE
 from tick_gateway.server.routes import routes
 from tick_gateway.transports import TRANSPORTS
 
+from ..support.house import House
+from ..support.raw import request
 from .conftest import OpenHouse
-from .house import House
-from .raw import request
 
 JSON = (
     "/meta", "/runs", "/segments", "/healthz", "/readyz", "/openapi.json", "/latest", "/ticks/3", "/incremental",

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from ..support.events import End, Gap, Hello, Reset, Tick, notices, only_reset, ticks
+from ..support.house import House
+from ..support.raw import PING, Closed, WebSocket
+from ..support.reader import PATIENCE, Reader
+from ..support.readers import FLAVOURS
+from ..support.streams import SSEReader, WebSocketReader
 from .conftest import Clock, OpenHouse
-from .events import End, Gap, Hello, Reset, Tick, notices, only_reset, ticks
-from .house import House
-from .raw import PING, Closed, WebSocket
-from .reader import PATIENCE, Reader
-from .readers import FLAVOURS
-from .streams import SSEReader, WebSocketReader
 
 # ---- limit ----
 
@@ -232,7 +232,7 @@ async def _beat(reader: Reader) -> None:
 
 async def test_heartbeats(house: House, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     """On every quiet stream, whatever it waits for: live, on an empty bus, beyond the tip, for its limit, its pace."""
-    monkeypatch.setattr("tick_gateway.fanout._SWEEP_SECONDS", 0.05)
+    monkeypatch.setattr("tick_gateway.delivery.fanout._SWEEP_SECONDS", 0.05)
     names = [name for name, kind in FLAVOURS.items() if kind.kind == "stream" and name != "websocket-browser"]
     waits = [await house.read(name, heartbeat=1, from_t="A:5") for name in names]  # an empty bus
     await asyncio.gather(*map(_beat, waits))
@@ -268,8 +268,8 @@ async def _beat_again(reader: Reader) -> None:
 
 
 async def test_a_websocket_that_answers_no_ping_is_dropped(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tick_gateway.fanout._SWEEP_SECONDS", 0.05)
-    monkeypatch.setattr("tick_gateway.session.MISSED_BEATS", 1)
+    monkeypatch.setattr("tick_gateway.delivery.fanout._SWEEP_SECONDS", 0.05)
+    monkeypatch.setattr("tick_gateway.delivery.session.MISSED_BEATS", 1)
     await house.publish_all(range(3))
     socket = await WebSocket.connect(house.port, "/ws/stream?tail=0&heartbeat=1")
     with pytest.raises(Closed) as closed:
@@ -285,7 +285,7 @@ async def test_a_websocket_that_answers_no_ping_is_dropped(house: House, monkeyp
 async def test_a_backlog_holds_behind_a_reset_from_beyond_the_tip(
     house: House, flavour: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tick_gateway.placing.BEYOND_TIP_WAIT", 0.05)
+    monkeypatch.setattr("tick_gateway.reading.start_position.BEYOND_TIP_WAIT", 0.05)
     await house.publish_all(range(50))
     events = await (await house.read(flavour, from_t="A:60", backlog=2, timeout=60)).until(49)
     assert ticks(events) == [48, 49]

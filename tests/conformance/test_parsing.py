@@ -9,9 +9,9 @@ import pytest
 
 from tick_gateway.transports import TRANSPORTS
 
+from ..support.house import House
+from ..support.raw import Response
 from .conftest import OpenHouse
-from .house import House
-from .raw import Response
 
 PATHS = [*(transport.path for transport in TRANSPORTS), "/stream", "/range", "/latest", "/ticks/3", "/meta", "/runs"]
 

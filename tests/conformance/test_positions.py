@@ -8,13 +8,13 @@ from collections.abc import Callable
 
 import pytest
 
-from tick_gateway.placing import Beyond
-from tick_gateway.tick import Position
+from tick_gateway.model.tick import Position
+from tick_gateway.reading.start_position import Beyond
 
+from ..support.events import End, Gap, Reset, notices, only_reset, ticks
+from ..support.house import House
+from ..support.readers import as_told
 from .conftest import OpenHouse
-from .events import End, Gap, Reset, notices, only_reset, ticks
-from .house import House
-from .readers import as_told
 
 Wait = Callable[[float], None]
 
@@ -24,7 +24,7 @@ def beyond_tip(monkeypatch: pytest.MonkeyPatch) -> Wait:
     """Sets how long a position beyond the tip waits for it: 10 s are too long for a test, or too short."""
 
     def set_wait(seconds: float) -> None:
-        monkeypatch.setattr("tick_gateway.placing.BEYOND_TIP_WAIT", seconds)
+        monkeypatch.setattr("tick_gateway.reading.start_position.BEYOND_TIP_WAIT", seconds)
 
     return set_wait
 

@@ -13,16 +13,16 @@ from urllib.parse import urljoin
 
 import pytest
 
-from tests.faulty_disk import Disk
-from tick_gateway import placing
-from tick_gateway.history import keeper
+from tests.support.faulty_disk import Disk
+from tick_gateway.history.local import commit as keeper
+from tick_gateway.reading import start_position as placing
 from tick_gateway.transports import incremental
 from tick_gateway.transports import pull as pulls
 
+from ..support.events import Gap, Tick, ticks
+from ..support.house import House, tick
+from ..support.raw import Response, elements, members
 from .conftest import OpenHouse
-from .events import Gap, Tick, ticks
-from .house import House, tick
-from .raw import Response, elements, members
 
 
 def _next(response: Response, path: str) -> str:

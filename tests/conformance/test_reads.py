@@ -10,8 +10,8 @@ import pytest
 
 from tick_gateway.transports import TRANSPORTS
 
+from ..support.house import House, tick
 from .conftest import Clock, OpenHouse
-from .house import House, tick
 
 # ---- /range ----
 

@@ -6,10 +6,10 @@ import asyncio
 
 import pytest
 
+from ..support.events import Gap, Reset, notices
+from ..support.house import House
+from ..support.raw import Closed, WebSocket
 from .conftest import OpenHouse
-from .events import Gap, Reset, notices
-from .house import House
-from .raw import Closed, WebSocket
 
 SIZE = 20_000  # bytes of a tick: a few fill what lies between the gateway and a reader that has stalled
 

@@ -6,11 +6,11 @@ import asyncio
 
 import pytest
 
+from ..support.events import End, Gap, Hello, Reset, notices, ticks
+from ..support.house import House
+from ..support.raw import Refused, WebSocket, request
+from ..support.readers import FLAVOURS
 from .conftest import Clock, OpenHouse
-from .events import End, Gap, Hello, Reset, notices, ticks
-from .house import House
-from .raw import Refused, WebSocket, request
-from .readers import FLAVOURS
 
 HOLES = range(0, 150, 3)  # t rises with holes, as where a publisher downsamples
 

@@ -9,9 +9,9 @@ import pytest
 
 from tick_gateway.transports import TRANSPORTS
 
-from .events import End, Event, Gap, Hello, Ledger, Reset, Tick, notice
-from .house import tick
-from .readers import FLAVOURS, flavours_of
+from ..support.events import End, Event, Gap, Hello, Ledger, Reset, Tick, notice
+from ..support.house import tick
+from ..support.readers import FLAVOURS, flavours_of
 
 
 def test_every_registered_transport_has_a_reader() -> None:

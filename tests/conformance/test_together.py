@@ -9,10 +9,10 @@ from collections.abc import Callable
 import pytest
 import uvloop
 
-from .events import Event
-from .house import House, tick
-from .reader import Reader
-from .readers import FLAVOURS
+from ..support.events import Event
+from ..support.house import House, tick
+from ..support.reader import Reader
+from ..support.readers import FLAVOURS
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 LOOPS: dict[str, LoopFactory] = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
+from ..support.events import Event, Reset, Tick, notices, ticks
+from ..support.house import House, tick
+from ..support.raw import members
 from .conftest import Clock
-from .events import Event, Reset, Tick, notices, ticks
-from .house import House, tick
-from .raw import members
 
 RICH = (
     '{"t":1, "name":"flock é/\u2028", "agents":[{"id":1,"x":1.5,"pos":{"x":1,"y":2}},{"id":2,"pos":[{"x":3}]},7],'
@@ -134,7 +134,7 @@ def _messages(events: Iterable[Event]) -> list[list[int]]:
 @pytest.fixture
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """A batch that is not full waits for the test, not for a second."""
-    monkeypatch.setattr("tick_gateway.group.BATCH_SECONDS", 3600.0)
+    monkeypatch.setattr("tick_gateway.delivery.group.BATCH_SECONDS", 3600.0)
 
 
 async def test_batches_of_the_past(house: House, flavour: str) -> None:
@@ -191,7 +191,7 @@ async def test_a_batch_that_waits_to_be_full_holds_up_nobody(house: House, strea
 
 
 async def test_a_partial_batch_goes_out_in_time(house: House, stream: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tick_gateway.group.BATCH_SECONDS", 0.05)
+    monkeypatch.setattr("tick_gateway.delivery.group.BATCH_SECONDS", 0.05)
     await house.publish_all([0])
     reader = await house.read(stream, tail=0, batch=100)
     await house.until(lambda: _live(house) == 1)
@@ -223,7 +223,7 @@ async def test_who_leaves_while_a_batch_is_gathered_has_lost_nothing(
     events = await reader.until(0)
     await house.until(lambda: _live(house) == 1)
     await house.publish_all([1, 2])
-    monkeypatch.setattr("tick_gateway.group.BATCH_SECONDS", 0.05)
+    monkeypatch.setattr("tick_gateway.delivery.group.BATCH_SECONDS", 0.05)
     await reader.again()
     house.publish([3, 4])
     events += await reader.until(4)
@@ -232,7 +232,7 @@ async def test_who_leaves_while_a_batch_is_gathered_has_lost_nothing(
 
 async def test_a_batch_that_nobody_waits_for_keeps_nobody_busy(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """The one who gathered it has left, the other reads by itself: the gateway must not flush for it for ever."""
-    monkeypatch.setattr("tick_gateway.group.BATCH_SECONDS", 0.1)
+    monkeypatch.setattr("tick_gateway.delivery.group.BATCH_SECONDS", 0.1)
     await house.publish_all([0])
     gone = await house.read("ndjson", tail=0, batch=100)
     await house.until(lambda: _live(house) == 1)

@@ -25,12 +25,12 @@ from urllib.request import urlopen
 
 import pytest
 
-from tests import needs
-from tests.interop.browser import Browser, Page
-from tests.interop.cutting_proxy import CuttingProxy, Network
 from tests.interop.peers import PEERS
 from tests.interop.test_peers import MODULES
-from tests.process import GatewayProcess, Lines, Publisher, Running, difference, publish
+from tests.support import needs
+from tests.support.browser import Browser, Page
+from tests.support.cutting_proxy import CuttingProxy, Network
+from tests.support.process import GatewayProcess, Lines, Publisher, Running, difference, publish
 
 SECTION = 16
 RUN = "compressed"

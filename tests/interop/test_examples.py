@@ -20,10 +20,10 @@ from urllib.request import urlopen
 
 import pytest
 
-from tests import needs
-from tests.interop.browser import Browser, Page
-from tests.interop.cutting_proxy import CuttingProxy, Network
-from tests.process import ROOT, GatewayProcess, Lines, Publisher, Running, difference, publish
+from tests.support import needs
+from tests.support.browser import Browser, Page
+from tests.support.cutting_proxy import CuttingProxy, Network
+from tests.support.process import ROOT, GatewayProcess, Lines, Publisher, Running, difference, publish
 
 CLIENTS = ROOT / "examples" / "clients"
 TRANSPORTS = ("websocket", "sse", "ndjson", "poll", "incremental")

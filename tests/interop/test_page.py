@@ -10,9 +10,9 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from tests import needs
-from tests.interop.cutting_proxy import Network
-from tests.process import GatewayProcess, Publisher, Running, publish
+from tests.support import needs
+from tests.support.cutting_proxy import Network
+from tests.support.process import GatewayProcess, Publisher, Running, publish
 from tick_gateway import Gateway
 from tick_gateway.transports import TRANSPORTS
 

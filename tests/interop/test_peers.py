@@ -9,10 +9,10 @@ from random import Random
 
 import pytest
 
-from tests import needs
-from tests.interop.browser import Browser, Page
-from tests.interop.cutting_proxy import Network
-from tests.process import GatewayProcess, Lines, Publisher, Running, difference
+from tests.support import needs
+from tests.support.browser import Browser, Page
+from tests.support.cutting_proxy import Network
+from tests.support.process import GatewayProcess, Lines, Publisher, Running, difference
 
 COUNT = 501
 

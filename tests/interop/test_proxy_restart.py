@@ -15,11 +15,11 @@ from urllib.request import Request, urlopen
 
 import pytest
 
-from tests import needs
-from tests.interop.browser import Browser, Page
-from tests.process import PATIENCE, GatewayProcess, Lines, Running, difference, publish
-from tests.proxies import PROXIES, Changes, proxy
-from tests.sockets import free_port
+from tests.support import needs
+from tests.support.browser import Browser, Page
+from tests.support.process import PATIENCE, GatewayProcess, Lines, Running, difference, publish
+from tests.support.proxies import PROXIES, Changes, proxy
+from tests.support.sockets import free_port
 
 SOURCES = ("/sse", "/stream", "elsewhere")
 """Where an EventSource of a page reads; elsewhere: at another proxy, so that the page is of another origin."""

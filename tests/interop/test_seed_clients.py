@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests import needs
-from tests.interop.browser import Browser, Page
-from tests.process import GatewayProcess, Lines, Publisher, Running, difference
+from tests.support import needs
+from tests.support.browser import Browser, Page
+from tests.support.process import GatewayProcess, Lines, Publisher, Running, difference
 
 SEED = Path(__file__).parent / "seed"
 COUNT = 200

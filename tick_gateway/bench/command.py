@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from ..tls import tls_options
+from ..client.tls import tls_options
 
 if TYPE_CHECKING:
     from .plan import Outcome, Plan
@@ -109,7 +109,7 @@ def _plan(transports: str, encoding: str, network: str, clients: int, checked: i
     Raises:
         click.UsageError: they contradict each other, or name what is not there.
     """
-    from ..params import paths
+    from ..model.query import paths
     from ..transports import TRANSPORTS
     from .place import NETWORKS
     from .plan import ENCODINGS, LOOPBACK, Plan
@@ -163,7 +163,7 @@ def _write(name: str, text: str) -> None:
 
 
 def _as_json(plan: Plan, outcomes: list[Outcome]) -> dict[str, Any]:
-    from .. import __version__
+    from ..version import __version__
     from .report import machine
     from .sentences import verdict
 

@@ -17,8 +17,8 @@ from typing import Final
 
 import orjson
 
+from ..client.tls import Secured, reason
 from ..sources.flock import Flock, padded
-from ..tls import Secured, reason
 from .decode import Body, Broken, parse_head
 from .place import Place, enter
 from .proc import on_its_own

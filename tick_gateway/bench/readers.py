@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection as Pipe
 from typing import Final
 
-from ..tls import Secured, reason
+from ..client.tls import Secured, reason
 from .decode import Broken
 from .hearing import Answer, Watch
 from .place import Place, enter

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import Final
 
-from .. import __version__
+from ..version import __version__
 from .place import PROFILES
 from .plan import LOOPBACK, Outcome, Plan
 from .plot import Bar, Curve, bars, curves

@@ -25,8 +25,8 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import urlopen
 
+from ..client.tls import Secured, TrustError, reason, trust
 from ..settings import ENV_PREFIX, Settings
-from ..tls import Secured, TrustError, reason, trust
 from . import proc
 from .network import GATEWAY_HOST
 from .place import Place

@@ -16,7 +16,7 @@ from typing import Final
 import aiohttp
 from yarl import URL
 
-from .. import tls
+from . import tls
 
 Status = Callable[[str], None]
 """Takes one line for people about what the connection does."""

@@ -19,9 +19,9 @@ from typing import Any, Final
 import aiohttp
 
 from ..errors import BodyError, TickError
-from ..sources.body import Line
-from ..sources.pipe import Pipe
-from ..tick import RUN_ID, parse
+from ..model.tick import RUN_ID, parse
+from ..wire.pipe import Pipe
+from ..wire.records import Line
 from .common import (
     HEAD_SECONDS,
     MAX_LINE,

@@ -17,8 +17,8 @@ import aiohttp
 import orjson
 from yarl import URL
 
-from ..params import EVENT_IDS
-from ..sources.body import Lines
+from ..model.query import EVENT_IDS
+from ..wire.records import Lines
 from .common import (
     HEAD_SECONDS,
     MAX_LINE,

@@ -19,13 +19,13 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from typing import Literal, Protocol
 
+from ..bus.ring import Batch, Run
 from ..errors import Damaged, HistoryError
-from ..ring import Batch, Run
-from ..tick import Position
-from .blocks import Entry, Volume
+from ..model.tick import Position
+from .block_index import Entry, Volume
+from .local.inventory import beyond
+from .local.segment_file import Segment
 from .shelf import Shelf, Stored, batches_of
-from .stock import beyond
-from .volume import Segment
 
 log = logging.getLogger("tick_gateway.history")
 

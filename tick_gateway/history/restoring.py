@@ -12,17 +12,17 @@ from dataclasses import dataclass, field
 from itertools import zip_longest
 from typing import Final
 
-from ..bus import TickBus
+from ..bus.ring import Batch, Run
+from ..bus.tick_bus import TickBus
 from ..errors import HistoryError
-from ..ring import Batch, Run
 from .archive import Archive
-from .blocks import Entry
-from .index import save_index
-from .limits import Closed, Event
-from .recovery import Recovered, Torn, peek_tail, recover_tail
+from .block_index import Entry
+from .local.index import save_index
+from .local.limits import Closed, Event
+from .local.segment_file import Segment
+from .local.tail_recovery import Recovered, Torn, peek_tail, recover_tail
 from .shelf import Shelf, batches_of
-from .stored import StoredRun
-from .volume import Segment
+from .stored_run import StoredRun
 
 log = logging.getLogger("tick_gateway.history")
 

@@ -11,9 +11,9 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Mapping
 
-from ..ring import BATCH_BYTES, Batch, Run
-from ..tick import Tick
-from .blocks import Block, Blocks, Entry, Volume
+from ..bus.ring import BATCH_BYTES, Batch, Run
+from ..model.tick import Tick
+from .block_index import Block, Blocks, Entry, Volume
 
 
 def batches_of(run: Run, block: Block, ordinal: int) -> list[Batch]:

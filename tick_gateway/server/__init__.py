@@ -1,1 +1,1 @@
-"""The server: the one place where bus, fan-out, transports and sources are wired to routes."""
+"""The server: routes, and what the gateway says of itself."""

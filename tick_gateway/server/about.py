@@ -8,11 +8,11 @@ from typing import Any
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from .. import __version__
-from ..hub import Hub
-from ..reply import json_reply
-from ..ring import Run
+from ..bus.ring import Run
+from ..http.responses import json_reply
+from ..runtime import Hub
 from ..transports.base import query_of
+from ..version import __version__
 from .metrics import render
 from .openapi import description
 

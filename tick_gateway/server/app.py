@@ -12,16 +12,16 @@ from aiohttp import HttpVersion11, web
 from aiohttp.http import SERVER_SOFTWARE
 
 from ..errors import ClientError, GatewayError, HTTPVersion, NotFound, TransferCoding
-from ..hub import Hub
-from ..reply import SERVER, error_reply, header_list
+from ..http.connection import expect
+from ..http.responses import SERVER, error_reply, header_list
+from ..logs import ThrottledLog
+from ..model.spelling import meant
+from ..runtime import Hub
 from ..sources.resent import in_process
-from ..spelling import meant
-from ..throttled import ThrottledLog
 from ..transports import TRANSPORTS
 from ..transports.base import Transport, acceptable
 from .about import ROUTES_KEY, TRANSPORTS_KEY
 from .bodies import Layouts
-from .connection import expect
 from .growing import STATES_KEY, States
 from .pulls import LAYOUTS_KEY
 from .route import Route

@@ -20,7 +20,7 @@ from weakref import WeakValueDictionary
 import zstandard
 from aiohttp import web
 
-from ..history.reading import ReadingThreads
+from ..history.threads import ReadingThreads
 from ..wire.compression import ZSTD_MAGIC, Coding
 from .ranges import Mark, Range, Vanished, begin, learn, parts
 from .tables import Columns

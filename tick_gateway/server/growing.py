@@ -14,9 +14,9 @@ from typing import Final, NamedTuple
 import zstandard
 from aiohttp import web
 
-from ..hub import Hub
-from ..params import Query
-from ..ring import Batch, Run
+from ..bus.ring import Batch, Run
+from ..model.query import Query
+from ..runtime import Hub
 from ..transports.pull import gap_header
 from .bodies import Body, Bytes, Layout, answer_part, measure, send_part
 from .ranges import Range, Vanished

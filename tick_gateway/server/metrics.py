@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from ..hub import Hub
+from ..runtime import Hub
 
 METRICS: Final = {
     "tick_gateway_ticks_published": "ticks taken in",

@@ -14,7 +14,6 @@ from collections.abc import Iterable, Sequence
 from http import HTTPStatus
 from typing import Any, Final
 
-from .. import __version__
 from ..errors import (
     ClientError,
     Expectation,
@@ -23,8 +22,9 @@ from ..errors import (
     NotAcceptable,
     TransferCoding,
 )
-from ..params import TABLE
-from ..tick import MAX_T, RUN_ID
+from ..model.query import TABLE
+from ..model.tick import MAX_T, RUN_ID
+from ..version import __version__
 from .route import Route
 
 Schema = dict[str, Any]

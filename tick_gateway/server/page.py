@@ -7,10 +7,10 @@ from importlib.resources import files
 
 from aiohttp import web
 
-from .. import __version__
-from ..hub import Hub
-from ..reply import header_list, json_reply
+from ..http.responses import header_list, json_reply
+from ..runtime import Hub
 from ..transports import ndjson, sse
+from ..version import __version__
 from .about import BASE_KEY, TRANSPORTS_KEY
 
 

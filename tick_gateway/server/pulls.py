@@ -7,18 +7,18 @@ import time
 
 from aiohttp import web
 
-from ..accept import choose, names_tag
-from ..cursor import Cursor, Span
+from ..bus.ring import Batch, Run
 from ..errors import NotFound, ParameterError
-from ..hub import Hub
-from ..params import Query, whole
-from ..reply import header_list
-from ..ring import Batch, Run
-from ..tick import Position, Tick
+from ..http.negotiation import choose, names_tag
+from ..http.responses import header_list
+from ..model.query import Query, whole
+from ..model.tick import Position, Tick
+from ..reading.cursor import Cursor, Span
+from ..reading.waiting import batches_of, until_done
+from ..runtime import Hub
 from ..transports import pull
 from ..transports.base import first_frame_only, pull_coding, query_of
 from ..transports.pull import PULL_HEADERS, gap_header, wants_ndjson
-from ..waiting import batches_of, until_done
 from ..wire.compression import Coding
 from .bodies import IMMUTABLE, Body, Bytes, Layout, Layouts, answer, answer_part, measure, send, send_part
 from .ranges import MEDIA_TYPES, Range, Vanished, learn, lower_bound

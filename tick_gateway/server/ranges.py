@@ -12,16 +12,16 @@ from typing import Final, NamedTuple
 
 import zstandard
 
-from ..cursor import Look, Span
-from ..feed import Feed
+from ..bus.ring import Batch, Run
+from ..delivery.encoder import Encoder
 from ..history.archive import Load
-from ..history.blocks import Entry
-from ..params import Query
-from ..ring import Batch, Run
-from ..tick import Position
-from ..variant import Encoder
-from ..view import Payload, View, arrays, full_arrays
-from ..waiting import batches_of, position_of, until_done
+from ..history.block_index import Entry
+from ..model.query import Query
+from ..model.tick import Position
+from ..model.view import Payload, View, arrays, full_arrays
+from ..reading.cursor import Look, Span
+from ..reading.feed import Feed
+from ..reading.waiting import batches_of, position_of, until_done
 from ..wire.ndjson import lines
 from .tables import TABLES, Columns, Rows, note
 

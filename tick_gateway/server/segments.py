@@ -13,14 +13,14 @@ from typing import Final
 
 from aiohttp import web
 
-from ..accept import names_tag
+from ..bus.ring import Batch, Run
 from ..errors import Damaged, NotFound
-from ..history.sealed import Opened, open_sealed
+from ..history.local.sealed import Opened, open_sealed
+from ..history.local.segment_file import Segment, segment_name, stamp_of
 from ..history.shelf import Shelf
-from ..history.volume import Segment, segment_name, stamp_of
-from ..hub import Hub
-from ..reply import header_list, json_reply
-from ..ring import Batch, Run
+from ..http.negotiation import names_tag
+from ..http.responses import header_list, json_reply
+from ..runtime import Hub
 from ..transports.base import check_plain, check_run, query_of
 from .bodies import IMMUTABLE, Bytes, answer_part
 from .growing import growing

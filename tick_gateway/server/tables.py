@@ -22,10 +22,10 @@ import orjson
 from msgspec import Raw
 from msgspec.json import Decoder
 
-from ..cursor import Span
 from ..errors import ParameterError
-from ..tick import Tick
-from ..view import View
+from ..model.tick import Tick
+from ..model.view import View
+from ..reading.cursor import Span
 
 MAX_COLUMNS: Final = 1000
 MAX_NAMES: Final = 256 << 10  # characters of all their names

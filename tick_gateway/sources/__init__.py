@@ -1,1 +1,1 @@
-"""Sources: where ticks come from. Each gets the hub's bus to publish to and knows nothing of who reads."""
+"""Sources: where ticks come from. Each publishes to the runtime's bus and knows nothing of who reads."""

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from ..hub import Hub
+from ..runtime import Hub
 
 DEMO: Final = (
     "runs a simulation of its own (demo) and takes no other ticks: they would come to lie between its own; publish to "

@@ -11,16 +11,16 @@ from typing import Final
 from aiohttp import web
 from aiohttp.http import HttpProcessingError
 
+from ..access.publishers import authorize
+from ..delivery.fanout import FanOut
 from ..errors import BodyError, GatewayError, InboxFull, NotServing, OwnSource, ParameterError, Tailing, TickError
-from ..fanout import FanOut
-from ..hub import Hub
-from ..params import run_id
-from ..reply import json_reply
-from ..takeover import body_is_broken, body_is_cut, body_is_decoded
-from ..tick import parse
-from .auth import authorize
-from .body import EMPTY, Line, Records
-from .decode import ACCEPTED, Broken, Decoder, Plain, decoder
+from ..http.handover import body_is_broken, body_is_cut, body_is_decoded
+from ..http.responses import json_reply
+from ..model.query import run_id
+from ..model.tick import parse
+from ..runtime import Hub
+from ..wire.decoding import ACCEPTED, Broken, Decoder, Plain, decoder
+from ..wire.records import EMPTY, Line, Records
 from .resent import check_resent
 
 MAX_ERRORS: Final = 10  # reported of one body

@@ -13,10 +13,10 @@ import threading
 from collections.abc import Callable
 from typing import Final
 
+from ..bus.ring import Batch, Run, find_in
 from ..errors import Conflict, GatewayError, NotServing, OutOfOrder, RunClosed, Unreadable
 from ..history.archive import Load
-from ..hub import Hub
-from ..ring import Batch, Run, find_in
+from ..runtime import Hub
 
 log = logging.getLogger("tick_gateway")
 

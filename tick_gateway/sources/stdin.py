@@ -16,9 +16,9 @@ from typing import Final
 import click
 
 from ..errors import BodyError, GatewayError, NotServing
-from ..hub import Hub
-from .body import Line
-from .pipe import Pipe
+from ..runtime import Hub
+from ..wire.pipe import Pipe
+from ..wire.records import Line
 
 _READ_BYTES: Final = 1 << 16
 STDIN: Final = (

@@ -20,16 +20,16 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Final
 
-from ..bus import TickBus
+from ..bus.tick_bus import TickBus
 from ..errors import GatewayError, NotServing, RunClosed, SettingError
-from ..history.catalog import LOCK, Progress, run_directories
-from ..history.foreign import Directory, Event, Gone, has_files, passed_over
-from ..history.inplace import InPlace, Scan, Volumes
-from ..history.limits import Limits
+from ..history.external.directory import Directory, Event, Gone, has_files, passed_over
+from ..history.external.in_place import InPlace, Scan, Volumes
+from ..history.external.run_splitter import Stretch
+from ..history.importing import bring, write_note
+from ..history.local.directory import LOCK, Progress, run_directories
+from ..history.local.limits import Limits
 from ..history.restoring import restore
-from ..history.runs import Stretch
-from ..hub import Hub
-from ..importing import bring, write_note
+from ..runtime import Hub
 from ..settings import Settings
 
 log = logging.getLogger("tick_gateway.files")

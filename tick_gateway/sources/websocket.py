@@ -11,12 +11,12 @@ from typing import Final
 import aiohttp
 from aiohttp import web
 
+from ..access.publishers import is_near
 from ..errors import GatewayError, InboxFull, NotServing, TickError
-from ..hub import Hub
-from ..takeover import answer_plainly, check_handshake, hang_up
-from ..tick import parse
+from ..http.handover import answer_plainly, check_handshake, hang_up
+from ..model.tick import parse
+from ..runtime import Hub
 from ..wire.websocket import close_frame
-from .auth import is_near
 from .http import admit, run_of
 from .resent import check_resent
 

@@ -13,15 +13,15 @@ from typing import Final
 
 from aiohttp import web
 
-from ..accept import choose, reads_one_frame, refuses_plain
+from ..delivery.encoder import Variant
+from ..delivery.session import Session
 from ..errors import GatewayError, NotAcceptable, Overloaded, ParameterError, TooManyViews
-from ..hub import Hub
-from ..params import Query, parse_query
-from ..reply import header_list
-from ..session import Session
-from ..takeover import take_over
-from ..variant import Variant
-from ..waiting import placed
+from ..http.handover import take_over
+from ..http.negotiation import choose, reads_one_frame, refuses_plain
+from ..http.responses import header_list
+from ..model.query import Query, parse_query
+from ..reading.waiting import placed
+from ..runtime import Hub
 from ..wire.body import BodyFraming
 from ..wire.compression import CODINGS, Coding
 

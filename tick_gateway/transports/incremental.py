@@ -6,8 +6,8 @@ import time
 
 from aiohttp import web
 
-from ..cursor import Cursor
-from ..hub import Hub
+from ..reading.cursor import Cursor
+from ..runtime import Hub
 from .base import Transport, check_run, query_of
 from .pull import BEYOND_TIP_SECONDS, Pulled, answer, body, left, pull, wants_ndjson
 

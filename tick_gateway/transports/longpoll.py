@@ -7,12 +7,12 @@ import time
 
 from aiohttp import web
 
-from ..cursor import Cursor
 from ..errors import NotFound, Overloaded, ParameterError
-from ..hub import Hub
-from ..params import Query
-from ..tick import Position
-from ..view import arrays
+from ..model.query import Query
+from ..model.tick import Position
+from ..model.view import arrays
+from ..reading.cursor import Cursor
+from ..runtime import Hub
 from .base import Transport, check_run, no_descriptor, query_of
 from .pull import BEYOND_TIP_SECONDS, Pulled, answer, left, pull
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from ..hub import Hub
+from ..runtime import Hub
 from ..wire.ndjson import NDJSONFraming
 from .base import Transport, check_run, live_coding, query_of, stream
 

@@ -15,15 +15,15 @@ from urllib.parse import urlencode
 
 from aiohttp import web
 
-from ..cursor import Cursor, Item, Span
-from ..hub import Hub
-from ..notices import End, Gap, Reset
-from ..params import EVENT_IDS, Query
-from ..reply import header_list
-from ..tick import Position
-from ..unsent import Sending, Unsent
-from ..view import Payload, View, arrays
-from ..waiting import until_done
+from ..delivery.unsent import Sending, Unsent
+from ..http.responses import header_list
+from ..model.notices import End, Gap, Reset
+from ..model.query import EVENT_IDS, Query
+from ..model.tick import Position
+from ..model.view import Payload, View, arrays
+from ..reading.cursor import Cursor, Item, Span
+from ..reading.waiting import until_done
+from ..runtime import Hub
 from ..wire.ndjson import lines
 from .base import pull_coding
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from aiohttp import web
 
 from ..errors import NotFound, Overloaded, ParameterError
-from ..hub import Hub
+from ..runtime import Hub
 from ..wire.sse import SSEFraming, overloaded
 from .base import STREAM_HEADERS, Transport, check_run, live_coding, query_of, stream
 

@@ -6,13 +6,13 @@ from typing import Final
 
 from aiohttp import web
 
-from ..commands import CommandSession
+from ..delivery.encoder import Variant
 from ..errors import ClientError, NotAWebSocket, NotFound, ParameterError
-from ..hub import Hub
-from ..takeover import check_handshake, take_over
-from ..variant import Variant
+from ..http.handover import check_handshake, take_over
+from ..runtime import Hub
 from ..wire.websocket import WebSocketFraming, negotiate
 from .base import Transport, check_run, query_of, refusal, stream_headers
+from .commands import CommandSession
 
 _OWN: Final = {"Upgrade": "websocket", "Connection": "Upgrade"}
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..notices import End, Notice
-from ..view import Payload
-from . import LAST_CHUNK, Piece, chunk
+from ..model.notices import End, Notice
+from ..model.view import Payload
 from .checksum import NOTHING, Checksum
 from .compression import Coding
+from .framing import LAST_CHUNK, Piece, chunk
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..notices import Notice
-from ..view import Payload
-from . import Piece, notice_json
+from ..model.notices import Notice
+from ..model.view import Payload
 from .body import BodyFraming
 from .compression import Zstd
+from .framing import Piece, notice_json
 
 
 @dataclass(frozen=True)

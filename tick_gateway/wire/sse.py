@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from ..errors import Overloaded
-from ..notices import Notice
-from ..view import Payload
-from . import notice_json
+from ..model.notices import Notice
+from ..model.view import Payload
 from .body import BodyFraming
+from .framing import notice_json
 
 RETRY_MS: Final = 1000  # how soon EventSource comes back after a cut
 _OVERLOADED_RETRY_MS: Final = 30_000

@@ -24,11 +24,11 @@ from websockets.protocol import Protocol, Side, State
 from websockets.typing import ExtensionParameter
 
 from ..errors import NotAWebSocket
-from ..notices import End, Gap, Notice
-from ..view import Payload
-from . import Piece, notice_json
+from ..model.notices import End, Gap, Notice
+from ..model.view import Payload
 from .checksum import NOTHING, Checksum
 from .compression import FLUSHED, Deflate
+from .framing import Piece, notice_json
 
 TEXT, CLOSE, PING, PONG = 0x1, 0x8, 0x9, 0xA
 _RSV1: Final = 0x40  # of a frame's first byte: the message is compressed

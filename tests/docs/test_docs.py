@@ -1,0 +1,250 @@
+"""The docs tell what there is: all of it, and nothing else."""
+
+import ast
+import inspect
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.support.markdown import DOCS, Block, anchors, blocks, links, pages, prose
+from tests.support.process import ROOT
+from tick_gateway import Gateway, errors
+from tick_gateway.cli import main as cli
+from tick_gateway.model import notices
+from tick_gateway.model.query import TABLE as PARAMETERS
+from tick_gateway.server.metrics import render
+from tick_gateway.server.routes import routes
+from tick_gateway.settings import TABLE as SETTINGS
+from tick_gateway.settings import Row
+from tick_gateway.transports import TRANSPORTS
+from tick_gateway.transports.commands import _MEMBERS as COMMANDS
+
+REFERENCE = DOCS / "reference"
+PROTOCOL = (REFERENCE / "protocol.md").read_text("utf-8")
+ALL = "\n".join(page.read_text("utf-8") for page in pages())
+SOURCE = ROOT / "tick_gateway"
+
+
+def table_rows(page: str) -> dict[str, list[str]]:
+    """The rows of a page's tables by what stands first in them, in backquotes."""
+    rows: dict[str, list[str]] = {}
+    for line in (REFERENCE / page).read_text("utf-8").splitlines():
+        cells = [cell.strip().replace(r"\|", "|") for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+        for name in re.findall(r"`([^`]+)`", cells[0]) if cells else []:
+            rows[name] = cells
+    return rows
+
+
+# ---- what there is, is told ----
+
+
+@pytest.mark.parametrize("row", SETTINGS, ids=lambda row: row.name)
+def test_settings(row: Row) -> None:
+    cells = table_rows("settings.md").get(row.flag)
+    assert cells is not None, f"docs/reference/settings.md does not mention {row.flag}"
+    assert cells[1] == f"`{row.variable}`"
+    assert cells[2] == row.unit
+    assert cells[3] == row.told
+
+
+def test_no_setting_that_does_not_exist() -> None:
+    flags = {row.flag for row in SETTINGS}
+    names = {row.variable for row in SETTINGS}
+    assert set(re.findall(r"TICK_GATEWAY_[A-Z_]+", ALL)) - {"TICK_GATEWAY_"} == names
+    assert {name for name in table_rows("settings.md") if name.startswith("--")} == flags
+    known = flags | {flag for _, options in commands() for option in options for flag in option}
+    known |= {"--help", "--version", "--data-binary", "--compressed"}
+    known |= {"--workers", "--timeout-graceful-shutdown", "--ws-per-message-deflate"}  # uvicorn's
+    known |= {"--proxy-headers", "--forwarded-allow-ips"}
+    known |= {"--threads", "--preload"}  # gunicorn's
+    for page in pages():
+        text = page.read_text("utf-8")
+        mentioned = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", "\n".join(in_code(text, "tick-gateway"))))
+        assert mentioned <= known, f"{page.name} mentions {mentioned - known}"
+        keywords = set(re.findall(r"\bsettings? `(\w+)`", text)) | set(gateway_keywords(page))
+        assert keywords <= {row.name for row in SETTINGS}, f"{page.name} mentions {keywords}"
+
+
+def gateway_keywords(page: Path) -> Iterator[str]:
+    """The keywords with which the Python of a page makes gateways."""
+    for block in blocks(page, "python"):
+        for node in ast.walk(ast.parse(unindented(block))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in ("Gateway", "Gateway.in_thread", "Settings"):
+                yield from (word.arg for word in node.keywords if word.arg)
+
+
+def in_code(text: str, word: str) -> Iterator[str]:
+    """Lines of shell that hold a word, and what stands in backquotes and begins with a dash."""
+    yield from (line.partition(word)[2] for line in text.splitlines() if word in line and "#" not in line)
+    yield from re.findall(r"`(--[a-z][^`]*)`", text)
+
+
+def commands() -> list[tuple[str, list[list[str]]]]:
+    """Each command of the command line, with the flags of each of its options."""
+    return [
+        (name, [list(option.opts) for option in command.params if isinstance(option, click.Option)])
+        for name, command in cli.main.commands.items()
+    ]
+
+
+@pytest.mark.parametrize("name, options", commands(), ids=[name for name, _ in commands()])
+def test_command_line(name: str, options: list[list[str]]) -> None:
+    text = (REFERENCE / "command-line.md").read_text("utf-8")
+    section = re.search(rf"^## {name}$(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
+    assert section is not None, f"docs/reference/command-line.md has no section {name}"
+    settings = {row.flag for row in SETTINGS}
+    told = set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", section[1]))
+    flags = {flag for option in options for flag in option} - settings
+    assert flags - {"--help", "-h"} <= told, f"{name}: {flags - told} are not told"
+    assert told <= flags | settings | {"--help", "-n"}, f"{name} has no {told - flags - settings}"
+
+
+@pytest.mark.parametrize("row", PARAMETERS, ids=lambda row: row.name)
+def test_parameters(row: object) -> None:
+    assert getattr(row, "name") in table_rows("protocol.md")  # noqa: B009
+
+
+@pytest.mark.parametrize("route", routes(), ids=lambda route: f"{route.method} {route.path}")
+def test_routes(route: object) -> None:
+    method, path = getattr(route, "method"), getattr(route, "path")  # noqa: B009
+    told = [name.partition("?")[0] for name in table_rows("protocol.md")]
+    assert f"{method} {path}" in told, f"the table of routes in docs/reference/protocol.md lacks {method} {path}"
+
+
+def test_no_route_that_does_not_exist() -> None:
+    told = {name.partition("?")[0] for name in table_rows("protocol.md") if re.match(r"(GET|POST) /", name)}
+    assert told <= {f"{route.method} {route.path}" for route in routes()}
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS, ids=lambda transport: transport.name)
+def test_transports(transport: object) -> None:
+    path = getattr(transport, "path")  # noqa: B009
+    assert f"`GET {path}`" in PROTOCOL
+    assert f"`{path}`" in (ROOT / "README.md").read_text("utf-8"), "the README's table lacks it"
+
+
+def test_metrics() -> None:
+    text = render(Gateway().hub).decode()
+    given = {sample.name for family in text_string_to_metric_families(text) for sample in family.samples}
+    told = set(re.findall(r"`(tick_gateway_\w+)`", (REFERENCE / "metrics.md").read_text("utf-8")))
+    assert told == given
+
+
+def error_codes() -> set[str]:
+    """Every code that an error of this package can have, read from its source."""
+    found: set[str] = set()
+    for path in SOURCE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.ClassDef):
+                found |= {
+                    statement.value.value
+                    for statement in node.body
+                    if isinstance(statement, ast.Assign)
+                    and isinstance(statement.value, ast.Constant)
+                    and isinstance(statement.value.value, str)
+                    and [ast.unparse(target) for target in statement.targets] == ["code"]
+                }
+            elif isinstance(node, ast.Call) and (code := given_code(node)):
+                found.add(code)
+    return found
+
+
+def given_code(call: ast.Call) -> str | None:
+    """The code that a call gives to an error, as a keyword or in its place."""
+    error = getattr(errors, ast.unparse(call.func), None)
+    names = list(inspect.signature(error).parameters) if inspect.isclass(error) and "__init__" in vars(error) else []
+    values = dict(zip(names, call.args, strict=False)) | {word.arg: word.value for word in call.keywords}
+    value = values.get("code")
+    return value.value if isinstance(value, ast.Constant) and isinstance(value.value, str) else None
+
+
+def test_error_codes() -> None:
+    section = re.search(r"^## Errors$(.*?)(?=^## )", PROTOCOL, re.MULTILINE | re.DOTALL)
+    assert section is not None
+    told = set(re.findall(r"^\| `(\w+)` \|", section[1], re.MULTILINE))
+    codes = error_codes() | {"refused"}  # of an answer that tells several
+    assert len(codes) > 15, "the source was not understood"
+    assert told == codes
+
+
+def test_errors_in_python() -> None:
+    told = table_rows("python.md")
+    for name, error in inspect.getmembers(errors, inspect.isclass):
+        if issubclass(error, errors.GatewayError):
+            assert name in told, f"docs/reference/python.md lacks {name}"
+            assert f"`{error.code}`" in told[name][2], name
+
+
+def test_notices() -> None:
+    names = {re.sub(r"\W", "", name.lower()) for name in notices.__dict__ if name in ("Gap", "Reset", "End", "Hello")}
+    section = re.search(r"^## Notices$(.*?)(?=^## )", PROTOCOL, re.MULTILINE | re.DOTALL)
+    assert section is not None
+    told = set(re.findall(r"^\| `(\w+)` \|", section[1], re.MULTILINE))
+    assert told == names | {"overloaded"}
+    kinds = {cls for _, cls in inspect.getmembers(notices, inspect.isclass) if hasattr(cls, "as_dict")}
+    assert len(kinds) == len(names), "there is a notice that this test does not know"
+
+
+def test_commands() -> None:
+    section = re.search(r"^## WebSocket$(.*?)(?=^## )", PROTOCOL, re.MULTILINE | re.DOTALL)
+    assert section is not None
+    told = dict(re.findall(r'(\{"op":"(\w+)"[^`]*\})', section[1]))
+    members = {op: set(re.findall(r'"(\w+)":', text)) - {"op", "id"} for text, op in told.items()}
+    assert members == COMMANDS
+
+
+# ---- the pages themselves ----
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda page: str(page.relative_to(ROOT)))
+def test_links(page: Path) -> None:
+    for link in links(page):
+        if re.match(r"https?://", link):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), f"{link}: there is no such file"
+        assert target.is_relative_to(ROOT), f"{link} leaves the repository"
+        if anchor:
+            assert anchor in anchors(target), f"{link}: {target.name} has no such heading"
+
+
+def test_every_page_is_linked() -> None:
+    index = DOCS / "README.md"
+    linked = {(index.parent / link.partition("#")[0]).resolve() for link in links(index)}
+    assert set(DOCS.rglob("*.md")) - linked == {index}
+
+
+def unindented(block: Block) -> str:
+    """The code of a block, which may show the inside of a function."""
+    return f"if True:\n{block.text}" if block.text.startswith(" ") else block.text
+
+
+def python_blocks() -> list[Block]:
+    return [block for page in pages() for block in blocks(page, "python")]
+
+
+@pytest.mark.parametrize("block", python_blocks(), ids=str)
+def test_python_compiles(block: Block) -> None:
+    compile(unindented(block), str(block), "exec")
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda page: str(page.relative_to(ROOT)))
+def test_form(page: Path) -> None:
+    text = page.read_text("utf-8")
+    assert text.count("\n```") % 2 == 0, "a code block is not closed"
+    assert text.endswith("\n") and not text.endswith("\n\n")
+    assert re.match(r"# \S", text), "a page begins with its title"
+    for block in blocks(page):
+        assert block.language in ("sh", "python", "json", "nginx", "haproxy", "caddy", ""), f"{block}: {block.language}"
+    assert "TODO" not in prose(page)
+
+
+def test_the_map_of_the_code_names_what_is_there() -> None:
+    named = re.findall(r"`(tick_gateway/[\w/.]+)`", (DOCS / "explanation" / "design.md").read_text("utf-8"))
+    assert len(named) > 30
+    assert [path for path in named if not (ROOT / path).exists()] == []

@@ -1,0 +1,92 @@
+"""What knowing a large history costs the loop: ``python -m tests.perf.history_index --blocks 200000``.
+
+Makes up the blocks of one run (nothing is written to disk), puts them on a shelf as a start does, and prints bytes per
+block and the longest that each kind of look-up held up the loop, over many at random places. Less than a minute.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import time
+import tracemalloc
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from random import Random
+
+from tick_gateway.bus.ring import Run
+from tick_gateway.bus.tick_bus import TickBus
+from tick_gateway.history.archive import Archive
+from tick_gateway.history.block_index import Entry
+from tick_gateway.history.local.segment_file import Segment
+from tick_gateway.history.shelf import Shelf
+from tick_gateway.model.view import View
+from tick_gateway.reading.pieces import Pieces
+from tick_gateway.reading.start_position import Placing
+
+TICKS = 512  # a block
+AT = 1_700_000_000_000  # ms since the epoch
+LOOKS = 300
+ARGUMENTS = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+ARGUMENTS.add_argument("--blocks", type=int, default=200_000)
+
+
+def entries(blocks: int, random: Random) -> Iterator[Entry]:
+    """Blocks of files of some 64 MB; some ticks are missing now and then."""
+    volume, offset, ordinal = Segment(Path("0")), 0, 0
+    for number in range(blocks):
+        if offset > 64 << 20:
+            volume, offset = Segment(Path(str(number))), 0
+            ordinal += random.random() < 0.01
+        first, frame, foot = number * TICKS, random.randint(60_000, 80_000), random.randint(600, 900)
+        yield Entry(
+            volume, offset, foot, ordinal=ordinal, first=first, last=first + TICKS - 1, first_at=AT + first,
+            last_at=AT + first + TICKS - 1, count=TICKS, step=1, size=random.randint(510_000, 530_000), frame=frame,
+            crc=random.getrandbits(32),
+        )  # fmt: skip
+        offset, ordinal = offset + frame + foot, ordinal + TICKS
+
+
+def longest(look: Callable[[int], object], numbers: list[int]) -> float:
+    """The longest of some look-ups, in ms of this thread's own time."""
+    worst = 0.0
+    for number in numbers:
+        began = time.thread_time()
+        look(number)
+        worst = max(worst, time.thread_time() - began)
+    return worst * 1000
+
+
+def main() -> None:
+    args = ARGUMENTS.parse_args()
+    random = Random(1)
+    run = Run("R", 0, 0, AT)
+    run.tip = run.shown = run.evicted = args.blocks * TICKS - 1
+    tracemalloc.start()
+    began = time.perf_counter()
+    shelf = Shelf(run, entries(args.blocks, random))
+    took = time.perf_counter() - began
+    gc.collect()
+    held = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    print(f"{args.blocks} blocks: {held / args.blocks:.0f} bytes a block, {held / 1e6:.1f} MB; made in {took:.1f} s")
+
+    bus, archive = TickBus(), Archive()
+    bus.restore([run], [])
+    archive.shelves[run.id] = shelf
+    pieces, placing = Pieces(bus, archive), Placing(bus, archive)
+    numbers = [random.randrange(run.tip) for _ in range(LOOKS)]
+    looks: dict[str, tuple[Callable[[int], object], list[int]]] = {
+        "from_t": (lambda t: shelf.after(t), numbers),
+        "since": (lambda t: next(placing.since(AT + t, run, True), None), numbers),
+        "tail": (lambda t: next(placing.back(t, View(), run), None), numbers),
+        "tail, every=1000": (lambda t: next(placing.back(t // 1000, View(every=1000), run), None), numbers),
+        "range over all": (lambda t: pieces.gaps(run, -1, run.tip), numbers[:20]),
+        "next block": (lambda t: pieces.next(run, t, high=run.tip, stored=True), numbers),
+    }
+    for name, (look, some) in looks.items():
+        print(f"  {name}: at the longest {longest(look, some):.2f} ms")
+
+
+if __name__ == "__main__":
+    main()

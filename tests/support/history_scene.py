@@ -1,0 +1,217 @@
+"""Gateways with history, in this process or in one of their own, that readers of every transport follow throughout."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.clients import CLIENTS, PATIENCE, Crowd, ask, metric, post, range_of, reader
+from tests.support.events import Gap, Ledger, notices
+from tests.support.house import House, tick
+from tests.support.lives import Lives
+from tests.support.process import Running
+from tests.support.raw import request
+
+RUN = "A"
+RING = 40
+PORTION = 5  # ticks that are published at once: no block is smaller
+SMALL: dict[str, Any] = {"ring": RING, "block_bytes": 1024, "segment_bytes": 1024, "fsync": "never"}
+
+
+class Scene:
+    """A gateway, the readers that are attached to it, and what was published.
+
+    Ticks are numbered in steps of five: what looks like a hole to who counts by one is none.
+    """
+
+    def __init__(self, port: int, directory: Path) -> None:
+        self.port = port
+        self.directory = directory
+        self.crowd = Crowd(port, RUN)
+        self.ledger = Ledger()
+        self.unstored: list[int] = []  # of which the gateway said that they are not stored
+        self._next = 3
+
+    async def publish(self, count: int) -> bool:
+        """POST so many ticks, some at once, and wait until all have them; returns whether they are stored, as the
+        gateway says."""
+        numbers = [self._next + 5 * i for i in range(count)]
+        self._next = numbers[-1] + 5
+        stored = True
+        for t in numbers:
+            self.ledger.note(RUN, t, tick_of(t))
+        for some in (numbers[at : at + PORTION] for at in range(0, count, PORTION)):
+            answer = await post(self.port, map(tick_of, some), RUN)
+            assert (answer["accepted"], answer["tip"]) == (len(some), some[-1]), answer
+            if not answer["stored"]:
+                self.unstored += some
+                stored = False
+        if self.crowd.up.is_set():
+            await self.crowd.reach(numbers[-1])
+        return stored
+
+    async def until_stored(self, status: str = "ok") -> None:
+        """Publish until ticks are stored again; ``status``: what /healthz says then."""
+        async with asyncio.timeout(PATIENCE):
+            while not await self.publish(1):
+                continue
+        assert (await self.health(status))["history"] == "ok"
+
+    async def health(self, status: str, *words: str) -> dict[str, Any]:
+        health: dict[str, Any] = await ask(self.port, "/healthz")
+        told = f"{health['history']} {health['damage']}"
+        assert health["status"] == status and all(word in told for word in words), health
+        ok = await metric(self.port, "tick_gateway_history_ok")
+        assert ok == (health["history"] == "ok"), health
+        return health
+
+    async def until_told(self) -> int:
+        """Read everything until what cannot be read is known; returns how many answers broke off until then."""
+        broken = 0
+        async with asyncio.timeout(PATIENCE):
+            while True:
+                response = await request(self.port, f"/range?run={RUN}")
+                assert response.status == 200
+                try:
+                    await response.read()
+                except (EOFError, OSError):
+                    broken += 1
+                else:
+                    return broken
+
+    async def restart(self, gateway: Lives | Rooms) -> None:
+        """End the gateway (a process by ``kill -9``), and start the next one."""
+        async with self.away(gateway):
+            pass
+
+    @asynccontextmanager
+    async def away(self, gateway: Lives | Rooms) -> AsyncIterator[None]:
+        """The same; the next one is started behind what is done meanwhile."""
+        self.crowd.up.clear()
+        await (gateway.leave() if isinstance(gateway, Rooms) else gateway.kill())
+        await self.crowd.away()
+        yield
+        await gateway.start()
+        self.crowd.up.set()
+
+    async def forget(self) -> None:
+        """Publish until memory has nothing of what was before."""
+        assert await self.publish(2 * RING)
+
+    async def read(self) -> None:
+        """Read everything again on every transport: what is missing is told, and nothing else is."""
+        have, told = await range_of(self.port, RUN, t0=0)
+        missing = gaps(self.ledger.numbers[RUN], {t_of(line) for line in have})
+        header = ", ".join(f"after={gap.after};next={gap.next}" for gap in missing)
+        assert (told or "") == header
+        for name in CLIENTS:
+            one = await reader(name, self.port, from_t=f"{RUN}:-1").connect()
+            events = await one.until(self.ledger.tip[1])
+            self.ledger.check(events, after=(RUN, -1))
+            assert notices(events) == missing, name
+            one.close()
+
+    def missing(self, have: Iterable[bytes]) -> list[int]:
+        found = {t_of(line) for line in have}
+        return [t for t in self.ledger.numbers[RUN] if t not in found]
+
+
+def tick_of(t: int) -> bytes:
+    """A tick of which compression leaves something."""
+    return tick(RUN, t)[:-1] + f',"pad":"{sha256(b"%d" % t).hexdigest()}"}}'.encode()
+
+
+def t_of(line: bytes) -> int:
+    return int(line.removeprefix(b'{"t":').partition(b",")[0])
+
+
+def gaps(published: list[int], have: set[int]) -> list[Gap]:
+    """The gaps that somebody is told who reads from before the first tick."""
+    found: list[Gap] = []
+    after, told = -1, True
+    for t in published:
+        if t in have:
+            if not told:
+                found.append(Gap(RUN, after, t))
+            after, told = t, True
+        else:
+            told = False
+    assert told, "the newest ticks are in memory"
+    return found
+
+
+class Rooms:
+    """Gateways in this process, one after another, on one port and directory; what ``Lives`` are of processes, but
+    that each ends well."""
+
+    def __init__(self, directory: Path, settings: dict[str, Any]) -> None:
+        self._settings = {"data": str(directory)} | SMALL | settings
+        self._house: House | None = None
+        self.port = 0
+
+    async def start(self) -> None:
+        house = self._house = House(**self._settings, port=self.port)
+        await house.__aenter__()
+        self.port = house.port
+
+    async def leave(self) -> None:
+        assert self._house is not None
+        await self._house.stop()
+
+    async def __aenter__(self) -> Rooms:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._house is not None:
+            await self._house.__aexit__()
+
+
+@asynccontextmanager
+async def scene(directory: Path, **settings: Any) -> AsyncIterator[tuple[Scene, Rooms]]:
+    """A gateway in this process, with readers."""
+    async with Rooms(directory, settings) as rooms:
+        found = Scene(rooms.port, directory)
+        await found.publish(1)
+        async with found.crowd:
+            yield found, rooms
+            found.crowd.check(found.ledger)
+
+
+@asynccontextmanager
+async def lives(directory: Path) -> AsyncIterator[tuple[Scene, Lives]]:
+    """A gateway in a process of its own, with readers."""
+    options = [text for name, value in SMALL.items() for text in (f"--{name.replace('_', '-')}", str(value))]
+    async with Lives(directory, *options, module="tests.perf.patient") as gateway:
+        found = Scene(gateway.port, directory)
+        await found.publish(1)
+        async with found.crowd:
+            yield found, gateway
+            found.crowd.check(found.ledger)
+
+
+async def refused(directory: Path, words: str) -> None:
+    """A gateway on this directory says these words in one line, and ends with code 2."""
+    command = [sys.executable, "-m", "tick_gateway", "serve", "--port", "0", "--data", str(directory)]
+    with Running(command) as one:
+        assert await asyncio.to_thread(one.wait) == 2, one.report()
+        (line,) = one.stderr.lines
+        assert words in line, line
+
+
+def flip(path: Path, at: int) -> None:
+    """Change one byte of a file."""
+    data = bytearray(path.read_bytes())
+    data[at] ^= 0x55
+    path.write_bytes(data)
+
+
+def told(caplog: pytest.LogCaptureFixture, words: str) -> int:
+    return sum(words in record.getMessage() for record in caplog.records)

@@ -1,0 +1,556 @@
+"""The publisher: every line arrives once, whatever breaks. First a gateway that breaks at will, then the real one."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import random
+import re
+import signal
+import sys
+import urllib.request
+from collections import defaultdict
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import WSMsgType, web
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tick_gateway import Gateway
+from tick_gateway.cli.pipes import chunks
+from tick_gateway.client import Failure, Publisher, Tally
+from tick_gateway.client import publisher as publisher_module
+from tick_gateway.client.common import Backoff, BadUsage
+from tick_gateway.client.window import Entry, Window
+from tick_gateway.http import handover as takeover
+from tick_gateway.sources import websocket
+
+from ...conftest import Command
+from ...support.cutting_proxy import Network
+from ...support.process import PATIENCE, GatewayProcess, Running
+from ...support.serving import serving as in_process
+from ...support.sockets import port_of
+
+
+@pytest.fixture(autouse=True, scope="module")
+def no_waiting() -> Iterator[None]:
+    """Come back at once: how long to wait is ``Backoff``'s affair."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(publisher_module, "Backoff", lambda: Backoff(0.0, 0.0))
+        yield
+
+
+class FakeGateway:
+    """Keeps what is published, acknowledges every ``group``-th message, and breaks off after so many messages.
+
+    Attributes:
+        runs: for each run in order of arrival, the messages by their t.
+        doubles: how many came that were there already.
+        open: messages that were taken and not acknowledged; ``most`` were at once.
+        sent: the messages of each connection.
+        breaks: the connections that it broke off.
+    """
+
+    def __init__(self, breaks: Iterable[int] = (), group: int = 1, code: int | None = None) -> None:
+        self.runs: dict[str, dict[int, str]] = defaultdict(dict)
+        self.doubles = self.open = self.most = self.breaks = 0
+        self.sent: list[list[str]] = []
+        self.headers: list[dict[str, str]] = []
+        self._breaks, self._group, self._code = iter(breaks), group, code
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        ws = web.WebSocketResponse()
+        await ws.prepare(request)
+        run, left = self.runs[request.headers["Tick-Run"]], next(self._breaks, None)
+        self.headers.append(dict(request.headers))
+        self.sent.append([])
+        self.open = 0
+        if left == 0:
+            return await self._break(request, ws)
+        async for message in ws:
+            assert message.type is WSMsgType.TEXT
+            self.sent[-1].append(message.data)
+            await self._take(ws, run, message.data)
+            if len(self.sent[-1]) == left:
+                return await self._break(request, ws)
+        return ws
+
+    async def _take(self, ws: web.WebSocketResponse, run: dict[int, str], data: str) -> None:
+        t = json.loads(data)["t"]
+        self.open += 1
+        self.most = max(self.most, self.open)
+        if run.get(t) == data:
+            self.doubles += 1
+        elif t in run:
+            await ws.send_json({"error": "conflict", "t": t, "message": f"tick {t} differs"})
+        run.setdefault(t, data)
+        if self.open >= self._group or t == max(run):
+            await self.answer(ws, t)
+
+    async def answer(self, ws: web.WebSocketResponse, t: int) -> None:
+        self.open = 0
+        await ws.send_json({"ack": t})
+
+    async def _break(self, request: web.Request, ws: web.WebSocketResponse) -> web.WebSocketResponse:
+        self.breaks += 1
+        if self._code is not None:
+            await ws.close(code=self._code, message=b"because")
+        else:
+            assert request.transport is not None
+            request.transport.abort()
+        return ws
+
+
+@contextlib.asynccontextmanager
+async def serving(handler: Any) -> AsyncIterator[str]:
+    app = web.Application()
+    app.router.add_get("/ws/publish", handler)
+    runner = web.AppRunner(app, shutdown_timeout=0)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    try:
+        yield f"127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
+
+
+async def pieces(data: bytes, size: int = 50) -> AsyncGenerator[bytes, None]:
+    for at in range(0, len(data), size):
+        yield data[at : at + size]
+
+
+def tick(t: int) -> str:
+    return json.dumps({"t": t, "text": "ü" * (t % 7)}, ensure_ascii=False)
+
+
+def joined(lines: Iterable[str]) -> bytes:
+    return "\n".join(lines).encode()
+
+
+async def publish_all(publisher: Publisher, data: bytes) -> Tally:
+    return await asyncio.wait_for(publisher.publish(pieces(data)), PATIENCE)
+
+
+def cut_into_runs(numbers: list[int]) -> list[list[int]]:
+    runs: list[list[int]] = [[]]
+    for t in numbers:
+        if runs[-1] and t < runs[-1][-1]:
+            runs.append([])
+        runs[-1].append(t)
+    return runs
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.lists(st.sets(st.integers(0, 60), min_size=1, max_size=20).map(sorted), min_size=1, max_size=3),
+    st.lists(st.integers(0, 15), max_size=8),
+    st.integers(1, 6),
+    st.integers(1, 8),
+    st.booleans(),
+)
+def test_every_line_once_over_broken_connections(
+    parts: list[list[int]], breaks: list[int], window: int, group: int, compress: bool
+) -> None:
+    numbers = [t for part in parts for t in part]
+    numbers = [t for i, t in enumerate(numbers) if i == 0 or t != numbers[i - 1]]
+    fake = FakeGateway(breaks, group=min(group, window))
+
+    async def go() -> Tally:
+        async with serving(fake.handle) as url:
+            publisher = Publisher(url, run="a", retry=True, compress=compress, window=Window(max_ticks=window))
+            return await publish_all(publisher, joined(map(tick, numbers)))
+
+    tally = asyncio.run(go())
+    expected = cut_into_runs(numbers)
+    names = ["a", *[f"a-{i}" for i in range(2, len(expected) + 1)]]
+    assert {name: list(run.values()) for name, run in fake.runs.items()} == {
+        name: [tick(t) for t in run] for name, run in zip(names, expected, strict=True)
+    }
+    assert all(list(run) == sorted(run) for run in fake.runs.values())
+    assert (tally.published, tally.refused, tally.runs) == (len(numbers), 0, names)
+    assert tally.resent >= fake.doubles
+    assert fake.most <= window
+    for sent in fake.sent:  # within a connection nothing is sent twice, and all in order
+        order = [json.loads(message)["t"] for message in sent]
+        assert order == sorted(set(order))
+
+
+class Silent(FakeGateway):
+    """Takes and never acknowledges; ``taken`` is set once there are ``enough``."""
+
+    def __init__(self, enough: int) -> None:
+        super().__init__()
+        self.enough, self.taken = enough, asyncio.Event()
+
+    async def answer(self, ws: web.WebSocketResponse, t: int) -> None:
+        if self.open >= self.enough:
+            self.taken.set()
+
+
+async def test_reading_pauses_where_the_window_is_full() -> None:
+    fake = Silent(enough=5)
+    pulled = 0
+
+    async def lines() -> AsyncGenerator[bytes, None]:
+        nonlocal pulled
+        for t in range(1000):
+            pulled += 1
+            yield f"{tick(t)}\n".encode()
+
+    async with serving(fake.handle) as url:
+        publisher = Publisher(url, window=Window(max_ticks=5))
+        publishing = asyncio.create_task(publisher.publish(lines()))
+        await asyncio.wait_for(fake.taken.wait(), PATIENCE)
+        for _ in range(20):  # however often the loop goes round, no further line is asked for
+            await asyncio.sleep(0)
+        assert pulled == 6  # one more waits to get in
+        assert fake.most == 5
+        publishing.cancel()
+        await asyncio.gather(publishing, return_exceptions=True)
+
+
+async def test_a_gateway_that_acknowledges_nothing_counts_as_dead() -> None:
+    class Recovers(FakeGateway):
+        async def answer(self, ws: web.WebSocketResponse, t: int) -> None:
+            if len(self.sent) > 2:
+                await super().answer(ws, t)
+
+    fake, told = Recovers(), list[str]()
+    async with serving(fake.handle) as url:
+        publisher = Publisher(url, ack_seconds=0.1, status=told.append)
+        tally = await publish_all(publisher, joined(map(tick, range(3))))
+    assert len(fake.sent) == 3 and tally.published == 3 and tally.resent == 6
+    assert len(told) == 2 and "acknowledged nothing for 0.1 s; trying again" in told[0]
+
+
+async def test_a_quiet_input_is_no_dead_gateway() -> None:
+    fake, told = FakeGateway(), list[str]()
+    go_on = asyncio.Event()
+
+    async def slow() -> AsyncGenerator[bytes, None]:
+        yield f"{tick(0)}\n".encode()
+        await go_on.wait()
+        yield tick(1).encode()
+
+    async with serving(fake.handle) as url:
+        publisher = Publisher(url, ack_seconds=0.02, status=told.append)
+        publishing = asyncio.create_task(publisher.publish(slow()))
+        asyncio.get_running_loop().call_later(0.2, go_on.set)  # ten times the patience
+        tally = await asyncio.wait_for(publishing, PATIENCE)
+    assert tally.published == 2 and len(fake.sent) == 1 and told == []
+
+
+async def test_bad_lines_are_told_and_passed_over() -> None:
+    told: list[str] = []
+    lines = [tick(0), "nonsense", "", "[1]", '{"x":1}', '{"t":NaN}', '{"t":1.0}', '{"t":-1}', "\xff", '  {"t":1}\r']
+    data = joined(lines).replace(b"\xc3\xbf", b"\xff") + b"\n"
+    fake = FakeGateway()
+    async with serving(fake.handle) as url:
+        tally = await publish_all(Publisher(url, run="a", refused=told.append), data)
+    assert list(fake.runs["a"].values()) == [tick(0), '{"t":1}']
+    assert tally.published == 2 and tally.refused == 7
+    assert [line.partition(":")[0] for line in told] == [f"line {n}" for n in (2, 4, 5, 6, 7, 8, 9)]
+    assert "NaN and Infinity are no JSON" in told[3]
+
+
+async def test_what_the_gateway_refuses_is_told_with_its_line_and_reason() -> None:
+    told: list[str] = []
+    fake = FakeGateway()
+    fake.runs["a"] = {1: '{"t":1,"other":true}'}
+    async with serving(fake.handle) as url:
+        tally = await publish_all(Publisher(url, run="a", refused=told.append), joined(map(tick, range(4))))
+    assert told == ["line 2: tick 1 differs"]
+    assert (tally.published, tally.refused) == (3, 1)
+
+
+async def test_the_same_t_again_is_the_gateways_to_judge() -> None:
+    fake, told = FakeGateway(), list[str]()
+    data = joined([tick(0), tick(0), '{"t":0,"other":true}', tick(1)])
+    async with serving(fake.handle) as url:
+        tally = await publish_all(Publisher(url, run="a", refused=told.append), data)
+    assert fake.runs == {"a": {0: tick(0), 1: tick(1)}} and fake.doubles == 1
+    assert told == ["line 3: tick 0 differs"] and tally.runs == ["a"]
+
+
+async def test_nothing_to_publish() -> None:
+    async with serving(FakeGateway().handle) as url:
+        tally = await publish_all(Publisher(url, run="a"), b"\n\n")
+    assert str(tally).startswith("0 ticks published to a in ") and str(tally).endswith(" s, 0 refused")
+
+
+async def test_names_stay_within_64_characters() -> None:
+    fake = FakeGateway()
+    async with serving(fake.handle) as url:
+        tally = await publish_all(Publisher(url, run="r" * 64), joined(map(tick, [5, 4, 3])))
+    assert tally.runs == ["r" * 64, "r" * 62 + "-2", "r" * 62 + "-3"]
+
+
+async def test_a_tick_that_is_too_big_does_not_stop_the_others() -> None:
+    class Small(FakeGateway):
+        async def handle(self, request: web.Request) -> web.StreamResponse:
+            ws = web.WebSocketResponse(max_msg_size=100)
+            await ws.prepare(request)
+            self.sent.append([])
+            async for message in ws:
+                await self._take(ws, self.runs["a"], message.data)
+            return ws
+
+    fake, told = Small(), list[str]()
+    big = json.dumps({"t": 2, "pad": "x" * 200})
+    lines = [tick(0), tick(1), big, tick(3)]
+    async with serving(fake.handle) as url:
+        tally = await publish_all(Publisher(url, run="a", refused=told.append), joined(lines))
+    assert list(fake.runs["a"].values()) == [tick(0), tick(1), tick(3)]
+    assert told == [f"line 3: its {len(big)} bytes are more than the gateway accepts"]
+    assert (tally.published, tally.refused) == (3, 1)
+
+
+async def test_policy_ends_it() -> None:
+    async with serving(FakeGateway([1], code=1008).handle) as url:
+        with pytest.raises(Failure, match=r"closed the connection \(1008 because\)"):
+            await publish_all(Publisher(url, retry=True), tick(0).encode())
+
+
+@pytest.mark.parametrize("code", [1001, 1011, 1012, 1013])
+async def test_other_closes_do_not(code: int) -> None:
+    fake, told = FakeGateway([1], group=5, code=code), list[str]()
+    async with serving(fake.handle) as url:
+        tally = await publish_all(Publisher(url, status=told.append), joined(map(tick, range(3))))
+    assert tally.published == 3 and fake.breaks == 1
+    assert f"({code} because); trying again" in told[0]
+
+
+@pytest.mark.parametrize(("status", "words"), [(401, "token, please"), (403, "token, please"), (404, "token, please")])
+async def test_a_refused_handshake_tells_the_gateways_words(status: int, words: str) -> None:
+    async def refuse(request: web.Request) -> web.Response:
+        return web.json_response({"error": "not_allowed", "message": "token, please"}, status=status)
+
+    async with serving(refuse) as url:
+        with pytest.raises(Failure, match=f"answered {status}: {words}"):
+            await publish_all(Publisher(url, retry=True), tick(0).encode())
+
+
+async def test_token_and_run_are_sent() -> None:
+    fake = FakeGateway()
+    async with serving(fake.handle) as url:
+        await publish_all(Publisher(url, run="x.y", token="secret"), tick(0).encode())
+    assert fake.headers[0]["Authorization"] == "Bearer secret"
+    assert fake.headers[0]["Tick-Run"] == "x.y"
+
+
+@pytest.mark.parametrize("compress", [False, True])
+async def test_compression_is_offered_where_it_was_asked_for(compress: bool) -> None:
+    fake = FakeGateway()
+    async with serving(fake.handle) as url:
+        await publish_all(Publisher(url, compress=compress), tick(0).encode())
+    assert ("permessage-deflate" in fake.headers[0].get("Sec-WebSocket-Extensions", "")) == compress
+
+
+@pytest.mark.parametrize("near", [False, True])
+async def test_a_gateway_may_take_compressed_lines_or_not(near: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[bool] = []
+
+    def answer_plainly(ws: web.WebSocketResponse) -> None:
+        taken.append(bool(ws.compress))
+        takeover.answer_plainly(ws)
+
+    monkeypatch.setattr(websocket, "is_near", lambda request: near)
+    monkeypatch.setattr(websocket, "answer_plainly", answer_plainly)
+    lines = [json.dumps({"t": t, "x": str(t) * (10_000 if t % 10 == 0 else 5)}) for t in range(300)]  # in a thread, too
+    async with in_process() as gateway:
+        publisher = Publisher(f"127.0.0.1:{gateway.port}", run="a", compress=True)
+        tally = await publish_all(publisher, joined(lines))
+        assert await gateway.ticks("a") == [line.encode() for line in lines]
+    assert (tally.published, tally.refused, tally.resent) == (300, 0, 0)
+    assert taken == [not near]
+
+
+async def test_unreachable() -> None:
+    with pytest.raises(Failure, match="cannot reach http://127.0.0.1:1: Connection refused"):
+        await publish_all(Publisher("127.0.0.1:1"), tick(0).encode())
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+@pytest.mark.parametrize("endless", [False, True], ids=["short input", "endless input"])
+async def test_a_port_that_never_answers(scheme: str, endless: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(publisher_module, "HEAD_SECONDS", 0.3)
+
+    async def lines() -> AsyncGenerator[bytes, None]:
+        yield f"{tick(0)}\n".encode()
+        if endless:
+            await asyncio.Event().wait()
+
+    async def mute(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(mute, "127.0.0.1", 0)
+    async with server:
+        url = f"{scheme}://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        with pytest.raises(Failure, match=f"cannot reach {url}: no sign of life in time"):
+            await asyncio.wait_for(Publisher(url).publish(lines()), PATIENCE)
+
+
+async def test_the_input_fails() -> None:
+    async def broken() -> AsyncGenerator[bytes, None]:
+        yield tick(0).encode()
+        raise OSError("the disk is gone")
+
+    async with serving(FakeGateway().handle) as url:
+        with pytest.raises(OSError, match="the disk is gone"):
+            await asyncio.wait_for(Publisher(url).publish(broken()), PATIENCE)
+
+
+@pytest.mark.parametrize("run", ["", "-a", "a b", "a" * 65, "ü"])
+def test_what_is_no_run_id(run: str) -> None:
+    with pytest.raises(BadUsage, match="no run id"):
+        Publisher("localhost:1", run=run)
+
+
+def test_the_window_is_bounded_by_bytes_too() -> None:
+    window = Window(max_ticks=100, max_bytes=10)
+    window.add(Entry(0, b"x" * 20, 1))
+    assert window.full and window.next() is not None
+    assert window.acknowledged(0) == 1
+    assert not window.full and not window.waiting and len(window) == 0
+
+
+async def test_input_is_never_read_far_ahead(tmp_path: Path) -> None:
+    piece, data = 1 << 18, os.urandom(10 << 18)
+    (tmp_path / "input").write_bytes(data)
+    taken = b""
+    with (tmp_path / "input").open("rb") as file:
+        async for chunk in chunks(file.fileno()):
+            taken += chunk
+            await asyncio.sleep(0.01)  # gives a reader that ran ahead the time to; nothing waits for it
+            assert os.lseek(file.fileno(), 0, os.SEEK_CUR) <= len(taken) + 2 * piece
+    assert taken == data
+
+
+# ---- the command, and the real gateway ----
+
+
+def publish(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "tick_gateway", "publish", *arguments]
+
+
+def read_range(url: str, run: str) -> list[str]:
+    with urllib.request.urlopen(f"{url}/range?run={run}&format=ndjson", timeout=PATIENCE) as answer:
+        text: str = answer.read().decode()
+    return text.splitlines()
+
+
+def test_publish_through_a_network_that_fails() -> None:
+    lines = [tick(t) for t in range(3000)]
+    with GatewayProcess("serve") as gateway, Network(gateway.port) as network:
+        cuts = sorted(random.Random(1).sample(range(200, 5000), 8))
+        proxy = network.proxy(cuts)
+        with Running(publish(proxy.url, "--run", "a", "--retry"), stdin=True) as publishing:
+            for at in range(0, 3000, 50):
+                publishing.feed(lines[at : at + 50])
+                if at in (1000, 2000):
+                    network.hold()
+                    told = len(publishing.stderr.lines)
+                    assert publishing.stderr.more(told), publishing.report()  # it tries again, until it gets through
+                    network.release()
+            publishing.feed(lines[:10])
+            publishing.close_stdin()
+            assert publishing.wait() == 0, publishing.report()
+        assert read_range(gateway.url, "a") == lines
+        assert read_range(gateway.url, "a-2") == lines[:10]
+        assert proxy.cut >= 2
+        assert "3010 ticks published to a, a-2 in " in publishing.stderr.lines[-1]
+        assert publishing.stdout.lines == []
+        assert "Traceback" not in publishing.stderr.text
+
+
+def test_publish_in_one_go_and_again() -> None:
+    lines = [tick(t) for t in range(20_000)]
+    with GatewayProcess("serve", "--ring", "50000") as gateway:
+        for again in ([], ["--compress"]):  # a publisher that named its run may publish all of it again
+            with Running(publish(gateway.url, "--run", "a", *again), stdin=True) as publishing:
+                publishing.feed(lines)
+                publishing.close_stdin()
+                assert publishing.wait() == 0, publishing.report()
+            assert read_range(gateway.url, "a") == lines, again
+
+
+def test_each_line_arrives_while_the_input_goes_on() -> None:
+    with GatewayProcess("serve") as gateway, Running(publish(gateway.url, "--run", "a"), stdin=True) as publishing:
+        reader = [sys.executable, "-m", "tick_gateway", "cat", gateway.url, "--from", "a:-1"]
+        with Running(reader) as reading:
+            for t in range(3):
+                publishing.feed([tick(t)])
+                assert reading.stdout.more(t) == [tick(t)], publishing.report() + reading.report()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "data", "code", "last"),
+    [
+        (["URL", "--run", "no id"], "", 2, "is no run id"),
+        (["nonsense://"], "", 2, "is no address"),
+        (["127.0.0.1:1"], '{"t":0}', 1, "Connection refused"),
+        (["URL/nowhere"], '{"t":0}', 1, "answered 404"),
+        (["URL"], "", 0, "0 ticks published to"),
+        (["URL/publish"], '{"t":0}', 0, "1 tick published to"),
+        (["URL/sse", "-"], '{"t":0}', 0, "1 tick published to"),
+        (["URL/nowhere"], '{"t":0}', 1, "looked for below /nowhere; accepted: HOST:PORT, or an http:// or"),
+        (["URL", "README.md", "more"], "", 2, "extra argument .more."),
+        (["URL", "nowhere"], "", 2, "nowhere cannot be read: No such file"),
+        (["URL", "tests"], "", 2, "tests is a directory"),
+        (["README.md"], "", 2, "README.md is a file: .* comes first, as in publish localhost:8000 README.md"),
+        (["README.md", "URL"], "", 2, "README.md is a file: the gateway's address comes first"),
+        (["URL"], '[\n{"t":0}, 1,\n{"t":1}\n]', 1, "2 ticks published to .*, 1 refused"),
+        (["URL"], "\x1f\x8b\x08\x00", 1, "0 ticks published to .*, 1 refused"),
+        (["URL"], '{"t":0}\n{"t":NaN}', 1, "1 tick published to .*, 1 refused"),
+    ],
+)
+def test_exit_codes(command: Command, arguments: list[str], data: str, code: int, last: str) -> None:
+    with Gateway.in_thread(host="127.0.0.1", port=0) as gateway:
+        url = f"http://127.0.0.1:{port_of(gateway)}"
+        ended = command("publish", *(argument.replace("URL", url) for argument in arguments), stdin=data)
+    assert (ended.code, ended.out) == (code, ""), ended
+    assert "Traceback" not in ended.err and re.search(last, ended.err.splitlines()[-1]), ended
+
+
+def test_a_file(command: Command, tmp_path: Path) -> None:
+    file = tmp_path / "ticks.json"
+    records = [{"t": t, "x": [t]} for t in range(500)]
+    for name, text in (("lines", "\n".join(map(json.dumps, records))), ("array", json.dumps(records, indent=1))):
+        file.write_text(text)
+        with Gateway.in_thread(host="127.0.0.1", port=0) as gateway:
+            url = f"http://127.0.0.1:{port_of(gateway)}"
+            ended = command("publish", url, str(file), "--run", name)
+            assert ended.code == 0, ended
+            assert list(map(json.loads, read_range(url, name))) == records
+
+
+def test_the_gateways_token() -> None:
+    with GatewayProcess("serve", "--publish-token", "secret") as gateway:
+        outcomes = []
+        for token in ("secret", "wrong"):
+            with Running(publish(gateway.url), stdin=True, env={"TICK_GATEWAY_PUBLISH_TOKEN": token}) as publishing:
+                publishing.feed([tick(0)])
+                publishing.close_stdin()
+                outcomes.append((publishing.wait(), publishing.stderr.lines[-1]))
+    assert outcomes[0][0] == 0
+    assert outcomes[1][0] == 1 and "answered 401: publishing needs" in outcomes[1][1]
+    assert outcomes[1][1].endswith("the gateway's token: give it with --token, or in TICK_GATEWAY_PUBLISH_TOKEN")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals as POSIX has them")
+def test_ctrl_c_tells_the_figures() -> None:
+    with GatewayProcess("serve") as gateway, Running(publish(gateway.url, "--run", "a"), stdin=True) as publishing:
+        with Running([sys.executable, "-m", "tick_gateway", "cat", gateway.url]) as reading:
+            publishing.feed([tick(0)])
+            assert reading.stdout.more(0) == [tick(0)]
+        publishing.process.send_signal(signal.SIGINT)
+        assert publishing.wait() == 130, publishing.report()
+        assert "Traceback" not in publishing.stderr.text
+        assert len(publishing.stderr.lines) <= 1  # the figures, if the acknowledgement was there

@@ -1,0 +1,385 @@
+"""The format, byte by byte: what another program would have to write, and what ordinary programs read."""
+
+from __future__ import annotations
+
+import re
+import struct
+from pathlib import Path
+from zlib import crc32
+
+import pytest
+import zstandard
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.support import history_files, needs
+from tests.unit.history.format.golden import RUN, STARTED, TICKS, ZSTD, golden, make
+from tick_gateway.errors import Damaged, HistoryError
+from tick_gateway.history.format import block
+from tick_gateway.history.format.journal import Ending, Flush, Head, unpack_journal, vouched
+from tick_gateway.history.format.segment import (
+    MIN_FOOT,
+    TAIL_BYTES,
+    Foot,
+    foot_begins,
+    foot_crc,
+    foot_length,
+    numbers,
+    pack_columns,
+    spread,
+    step_of,
+    unpack_columns,
+    unpack_foot,
+)
+from tick_gateway.history.local.index import unpack_index
+
+PAGE = Path(__file__).parents[4] / "docs" / "reference" / "segments.md"
+LINES = {t: data + b"\n" for t, (data, _) in TICKS.items()}
+ATS = {t: at for t, (_, at) in TICKS.items()}
+
+NUMBERS = st.integers(0, 2**53 - 1)
+TIMES = st.integers(0, 2**50)
+
+
+def shown(page: str, begin: str) -> bytes:
+    """The bytes that a block of the page shows in hex, each line with what it says about them behind two blanks."""
+    (text,) = re.findall(rf"```\n({begin}.*?)```", page, re.S)
+    return bytes.fromhex("".join(line.partition("  ")[0] for line in text.splitlines()))
+
+
+# ---- golden bytes ----
+
+
+def test_the_golden_files_are_what_the_recorder_writes(tmp_path: Path) -> None:
+    """With the release of zstd that made them, all of it; with any, all that is not zstd's."""
+    made = make(tmp_path)
+    if zstandard.ZSTD_VERSION == ZSTD:
+        for name, data in made.items():
+            assert data == golden(name), name
+    assert made["journal"][:60] == golden("journal")[:60]
+    feet, old = (feet_of(data) for data in (made["ended.jsonl.zst"], golden("ended.jsonl.zst")))
+    assert len(feet) == len(old) == 3
+    for mine, its in zip(feet, old, strict=True):
+        zstds = ("frame", "crc", "columns")
+        same = [name for name in Foot.__slots__ if name not in zstds]
+        assert [getattr(mine, name) for name in same] == [getattr(its, name) for name in same]
+    index, known = unpack_index(made["index"]), unpack_index(golden("index"))
+    assert index is not None and known is not None
+    assert index._replace(segments=[]) == known._replace(segments=[])
+
+
+def feet_of(segment: bytes) -> list[Foot]:
+    """By a reader that knows the page alone: from the end, each foot's length, then that of its frame."""
+    feet: list[Foot] = []
+    end = len(segment)
+    while end:
+        (length,) = struct.unpack("<I", segment[end - 8 : end - 4])
+        foot = unpack_foot(segment[end - length : end])
+        frame = segment[end - length - foot.frame : end - length]
+        assert crc32(frame) == foot.crc
+        feet.insert(0, foot)
+        end -= length + foot.frame
+    return feet
+
+
+def test_the_golden_feet() -> None:
+    first, second, mark = feet_of(golden("ended.jsonl.zst"))
+    assert (first.run, first.seq, first.started, first.origin, first.ordinal) == (RUN, 2, STARTED, 5, 0)
+    assert (first.first, first.last, first.first_at, first.last_at) == (5, 9, STARTED, STARTED + 41)
+    assert (first.count, first.step, first.size) == (3, 2, 47)
+    assert unpack_columns(first.columns, 3) == ([5, 7, 9], [ATS[5], ATS[7], ATS[9]])
+    assert (second.ordinal, second.first, second.last, second.count, second.step) == (3, 11, 11, 1, 0)
+    assert not (first.sealed or first.ended or second.sealed or second.ended)
+    assert (mark.frame, mark.count, mark.ordinal, mark.first, mark.last) == (0, 0, 4, 11, 11)
+    assert mark.sealed and mark.ended and not mark.lost_tail
+    data = golden("ended.jsonl.zst")
+    for foot in (first, second, mark):
+        packed = foot.pack()
+        assert packed in data and unpack_foot(packed) == foot
+        assert foot_length(packed[-TAIL_BYTES:]) == foot_begins(packed[:8]) == len(packed)
+        assert foot_crc(packed[-TAIL_BYTES:]) == crc32(packed[:-TAIL_BYTES])
+
+
+def test_the_golden_journal() -> None:
+    journal = unpack_journal(golden("journal"))
+    assert journal.head == Head(2, STARTED, 5, 3, 5, 235)
+    (flush,) = journal.flushes
+    open_block = golden("open.jsonl.zst")[235:]
+    assert (flush.end, flush.crc, flush.ts, flush.ats) == (len(open_block), crc32(open_block), [11], [ATS[11]])
+    assert journal.ending is Ending.CLEAN and vouched(open_block, journal.flushes) == [flush]
+    head, seed = journal.head.pack()
+    assert head + flush.pack(seed) == golden("journal")
+
+
+def test_the_golden_frames() -> None:
+    data = golden("ended.jsonl.zst")
+    assert block.decompress(data[:66], 47) == LINES[5] + LINES[7] + LINES[9]
+    assert data[: len(golden("open.jsonl.zst"))] == golden("open.jsonl.zst"), "what was written is only added to"
+    assert block.whole_lines(golden("open.jsonl.zst")[235:]) == (LINES[11], 27)
+    assert block.closing(golden("open.jsonl.zst")[235:], LINES[11]) == b"\x01\x00\x00" + data[235 + 30 : 235 + 34]
+
+
+def test_the_page_shows_these_bytes() -> None:
+    page = PAGE.read_text("utf-8")
+    assert shown(page, "28 b5") == golden("open.jsonl.zst")
+    assert shown(page, "54 4a") == golden("journal")
+    assert shown(page, "5c 2a") == Foot("r", 0, 1000, 5, 3, 9, 9, 0, 0, sealed=True, ended=True).pack()
+
+
+# ---- other programs ----
+
+
+@pytest.fixture
+def ended(tmp_path: Path) -> Path:
+    path = tmp_path / "0000000000000005.jsonl.zst"
+    path.write_bytes(golden("ended.jsonl.zst"))
+    return path
+
+
+def test_zstd_reads_it(ended: Path) -> None:
+    history_files.whole(ended)
+    assert history_files.lines_of(ended) == [data for data, _ in TICKS.values()]
+
+
+def test_pandas_reads_it(ended: Path) -> None:
+    frame = needs.module("pandas").read_json(ended, lines=True)
+    assert list(frame["t"]) == [5, 7, 9, 11] and list(frame["x"]) == [0.5, 0.75, 1, 1.25]
+
+
+def test_what_another_program_writes_is_read(tmp_path: Path) -> None:
+    """By the page alone: struct, zlib and a plain zstd."""
+    lines = b'{"t":3}\n{"t":4}\n'
+    frame = zstandard.ZstdCompressor(level=1, write_checksum=True).compress(lines)
+    columns = zstandard.ZstdCompressor(write_content_size=False).compress(struct.pack("<4q", 3, 1, 1000, 5))
+    body = b"TICK" + bytes([1, 0, 1, 0]) + struct.pack(
+        "<8q2q3I", 0, 1000, 3, 0, 3, 4, 1000, 1005, len(lines), len(frame), 2, 1, crc32(frame)
+    ) + b"x" + columns  # fmt: skip
+    head = struct.pack("<4sI", b"\x5c\x2a\x4d\x18", len(body) + 12) + body
+    foot = unpack_foot(head + struct.pack("<II4s", crc32(head), len(head) + 12, b"KCIT"))
+    assert (foot.run, foot.count, foot.last_at, foot.crc) == ("x", 2, 1005, crc32(frame))
+    assert unpack_columns(foot.columns, 2) == ([3, 4], [1000, 1005])
+
+
+# ---- feet ----
+
+
+FEET = st.builds(
+    Foot,
+    st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", fullmatch=True),
+    NUMBERS, TIMES, NUMBERS, NUMBERS, NUMBERS, NUMBERS, TIMES, TIMES, NUMBERS, NUMBERS,
+    st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1), st.binary(max_size=200),
+    sealed=st.booleans(), ended=st.booleans(), lost_tail=st.booleans(),
+)  # fmt: skip
+
+
+@given(FEET)
+def test_a_foot_comes_back(foot: Foot) -> None:
+    packed = foot.pack()
+    assert len(packed) == MIN_FOOT + len(foot.run) + len(foot.columns)
+    assert unpack_foot(packed) == foot
+    assert zstandard.ZstdDecompressor().decompressobj(read_across_frames=True).decompress(packed) == b""
+
+
+@given(FEET, st.data())
+def test_a_foot_that_changed_is_none(foot: Foot, data: st.DataObject) -> None:
+    packed = bytearray(foot.pack())
+    packed[data.draw(st.integers(0, len(packed) - 1))] ^= data.draw(st.integers(1, 255))
+    with pytest.raises(Damaged):
+        unpack_foot(bytes(packed))
+
+
+@given(FEET, st.integers(0, MIN_FOOT + 300))
+def test_a_foot_that_was_cut_is_none(foot: Foot, size: int) -> None:
+    packed = foot.pack()
+    if size < len(packed):
+        with pytest.raises(Damaged):
+            unpack_foot(packed[:size])
+
+
+def test_a_foot_of_another_format_is_no_damage() -> None:
+    """Whoever wrote it knew more: nothing of it may be touched."""
+    packed = bytearray(Foot("r", 0, 1, 2, 3, 4, 5, 6, 7).pack())
+    packed[12] = 2
+    packed[-TAIL_BYTES : -TAIL_BYTES + 4] = struct.pack("<I", crc32(packed[:-TAIL_BYTES]))
+    with pytest.raises(HistoryError, match="format 2") as caught:
+        unpack_foot(bytes(packed))
+    assert not isinstance(caught.value, Damaged)
+
+
+@given(st.lists(st.tuples(NUMBERS, TIMES), min_size=1, max_size=50))
+def test_columns_come_back(rows: list[tuple[int, int]]) -> None:
+    """Also where they fall: a clock may."""
+    ts, ats = [t for t, _ in rows], [at for _, at in rows]
+    assert unpack_columns(pack_columns(ts, ats), len(rows)) == (ts, ats)
+    for wrong in (len(rows) - 1, len(rows) + 1):
+        with pytest.raises(Damaged):
+            unpack_columns(pack_columns(ts, ats), wrong)
+
+
+@pytest.mark.parametrize(
+    "ts, step",
+    [
+        ([], 0),
+        ([5], 0),
+        ([5, 6], 1),
+        ([5, 7, 9], 2),
+        ([5, 7, 8], 0),
+        ([0, 1 << 33], 0),  # over 32 bits
+        ([5, 6, 8, 9, 10], 0),
+        ([1, 3, 3, 7], 0),
+    ],
+)
+def test_step(ts: list[int], step: int) -> None:
+    assert step_of(ts) == step
+
+
+# ---- journals ----
+
+
+FLUSHES = st.lists(
+    st.builds(
+        lambda end, crc, rows: Flush(end, crc, [t for t, _ in rows], [at for _, at in rows]),
+        NUMBERS, st.integers(0, 2**32 - 1), st.lists(st.tuples(NUMBERS, TIMES), max_size=5),
+    ),
+    max_size=5,
+)  # fmt: skip
+HEADS = st.builds(Head, NUMBERS, TIMES, NUMBERS, NUMBERS, NUMBERS, NUMBERS)
+
+
+def journal_of(head: Head, flushes: list[Flush]) -> bytes:
+    data, seed = head.pack()
+    return data + b"".join(flush.pack(seed) for flush in flushes)
+
+
+@given(HEADS, FLUSHES)
+def test_a_journal_comes_back(head: Head, flushes: list[Flush]) -> None:
+    assert unpack_journal(journal_of(head, flushes)) == (head, flushes, Ending.CLEAN)
+
+
+@given(HEADS, FLUSHES, st.data())
+def test_a_journal_that_was_cut(head: Head, flushes: list[Flush], data: st.DataObject) -> None:
+    """The records that are whole count, and it does not look like damage."""
+    whole = journal_of(head, flushes)
+    cut = data.draw(st.integers(0, len(whole)))
+    journal = unpack_journal(whole[:cut])
+    ends = [len(journal_of(head, flushes[:count])) for count in range(len(flushes) + 1)]
+    count = sum(end <= cut for end in ends) - 1
+    assert journal.ending is not Ending.DAMAGED
+    assert (journal.head, journal.flushes) == ((head, flushes[:count]) if count >= 0 else (None, []))
+
+
+@given(HEADS, FLUSHES, st.data())
+def test_a_journal_that_changed(head: Head, flushes: list[Flush], data: st.DataObject) -> None:
+    """The records before count; that there was more is told."""
+    changed = bytearray(journal_of(head, flushes))
+    at = data.draw(st.integers(0, len(changed) - 1))
+    changed[at] ^= data.draw(st.integers(1, 255))
+    journal = unpack_journal(bytes(changed))
+    assert journal.ending is Ending.DAMAGED
+    ends = [len(journal_of(head, flushes[:count])) for count in range(len(flushes) + 1)]
+    assert journal.flushes == flushes[: max(sum(end <= at for end in ends) - 1, 0)]
+
+
+def test_records_count_under_their_own_head_alone() -> None:
+    """What another block's journal left behind in the file is none of this one's."""
+    flush = Flush(10, 20, [1], [2])
+    old, new = Head(0, 1, 2, 3, 4, 5), Head(0, 1, 2, 3, 4, 6)
+    data = new.pack()[0] + journal_of(old, [flush])[len(old.pack()[0]) :]
+    assert unpack_journal(data) == (new, [], Ending.DAMAGED)
+
+
+# ---- frames ----
+
+
+def test_flushes_end_parts_and_closing_makes_them_whole() -> None:
+    lines = [b'{"t":%d}\n' % t for t in range(20)]
+    frame = block.compressor(3)
+    data, ends = b"", []
+    for line in lines:
+        data += frame.compress(line) + block.flush(frame)
+        ends.append(len(data))
+    assert block.scan(data).ends == ends
+    for end, count in zip(ends, range(1, 21), strict=True):
+        content = b"".join(lines[:count])
+        assert block.whole_lines(data[:end]) == (content, end)
+        whole = data[:end] + block.closing(data[:end], content)
+        assert block.decompress(whole, len(content)) == content and block.proven(whole) == (content, len(whole))
+    finished = data + block.finish(frame)
+    assert block.proven(finished + b"rest") == (b"".join(lines), len(finished))
+    for cut in range(len(finished)):
+        count = sum(end <= cut for end in ends)
+        content, end = block.whole_lines(finished[:cut])
+        assert content == b"".join(lines[:count]) and (
+            not ends or end == max([0, *[e for e in ends if e <= cut]]) or count == 20
+        )
+        assert block.proven(finished[:cut]) is None
+        closed = finished[:end] + block.closing(finished[:end], content)
+        assert not count or block.proven(closed) == (content, len(closed))
+
+
+def test_a_flush_that_is_many_parts() -> None:
+    """A tick over 128 KiB: where it breaks off inside, it is not there."""
+    lines = [b'{"t":1}\n', b'{"t":2,"x":"' + b"abcdefgh" * 40_000 + b'"}\n', b'{"t":3}\n']
+    frame = block.compressor(3)
+    data, ends = b"", []
+    for line in lines:
+        data += frame.compress(line) + block.flush(frame)
+        ends.append(len(data))
+    parts = block.scan(data).ends
+    assert len(parts) > len(ends) and set(ends) <= set(parts)
+    for end in parts:
+        count = sum(one <= end for one in ends)
+        assert block.whole_lines(data[:end])[0] == b"".join(lines[:count])
+
+
+@pytest.mark.parametrize("data", [b"", b"\x28", b"\x28\xb5\x2f\xfd", b"\x28\xb5\x2f\xfd\x04\x58\x01"])
+def test_the_very_beginning_of_a_frame(data: bytes) -> None:
+    assert block.scan(data)[:3] == (block.State.CUT, 0, []) and block.proven(data) is None
+    assert block.whole_lines(data) == (b"", 0)
+
+
+@pytest.mark.parametrize("data", [b"x", b"\x28\xb5\x2f\xfe", b"\x28\xb5\x2f\xfd\x04\x58\x07\x00\x00"])
+def test_what_is_no_frame(data: bytes) -> None:
+    assert block.scan(data).state is block.State.NONE and block.proven(data) is None
+
+
+@given(st.data())
+def test_a_frame_that_changed_is_not_proven(data: st.DataObject) -> None:
+    content = b"".join(b'{"t":%d,"x":%d}\n' % (t, t * 7919) for t in range(8))
+    frame = block.compressor(3)
+    changed = bytearray(frame.compress(content) + block.finish(frame))
+    changed[data.draw(st.integers(0, len(changed) - 1))] ^= data.draw(st.integers(1, 255))
+    found = block.proven(bytes(changed))
+    assert found is None or found[0] == content
+
+
+@pytest.mark.parametrize("frames", [[b'{"t":1}\n'] * 2, [b'{"t":1}\n', b""]])
+def test_a_block_is_one_frame(frames: list[bytes]) -> None:
+    data = b"".join(zstandard.ZstdCompressor().compress(content) for content in frames)
+    with pytest.raises(Damaged):
+        block.decompress(data)
+
+
+# ---- lines ----
+
+
+@pytest.mark.parametrize(
+    "lines, ts",
+    [
+        (b'{"t":1}\n{"t":5}\n', [1, 5]),
+        (b'{"t":1}\n{"t":5}', None),  # no line feed
+        (b'{"t":5}\n{"t":1}\n', None),  # it falls
+        (b'{"t":1}\n{"t":1}\n', None),
+        (b'{"t":1}\n\n', None),
+        (b'{"t":1.0}\n', None),
+        (b' {"t":1}\n', None),  # not what was published
+        (b'{"t":01}\n', None),
+        (b"", None),
+    ],
+)
+def test_numbers(lines: bytes, ts: list[int] | None) -> None:
+    assert numbers(lines) == ts
+
+
+def test_spread() -> None:
+    assert spread(1, 10, 20) == [10] and spread(3, 10, 20) == [10, 15, 20] and spread(2, 20, 10) == [20, 20]

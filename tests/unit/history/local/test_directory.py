@@ -1,0 +1,421 @@
+"""A directory of history: its lock, what is in it, and an index that is never believed against the files."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import IO, Any
+from zlib import crc32
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.support import history_files
+from tests.support.process import ROOT
+from tests.support.recorded import AT, LIMITS, Writer, data_of, files, lay, opened
+from tick_gateway.errors import Damaged, HistoryError, Locked
+from tick_gateway.history.format.segment import TAIL_BYTES, Foot
+from tick_gateway.history.local import directory as catalog
+from tick_gateway.history.local import index
+from tick_gateway.history.local import segment_file as volume
+from tick_gateway.history.local.directory import LOCK, in_use, lock, locked, read_directory, read_run
+from tick_gateway.history.local.index import FIELDS, Index, Listed, load_index, pack_index, save_index, unpack_index
+from tick_gateway.history.local.limits import Limits
+from tick_gateway.history.local.recorder import Recorder
+from tick_gateway.history.local.verify import verify
+from tick_gateway.history.stored_run import StoredRun
+
+SMALL = Limits(block_ticks=3, block_age=1e12, segment_bytes=400, segment_age=0, fsync="never")
+HOLD = """
+import sys
+from pathlib import Path
+from tick_gateway.history.local.directory import locked
+
+with locked(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Writer:
+    """Three segments, each of two blocks of three ticks; the last one has room."""
+    writer = Writer(tmp_path, SMALL)
+    for t in range(15):
+        writer.write([t])
+    writer.recorder.close()
+    assert len(history_files.segments(tmp_path, "R")) == 3
+    return writer
+
+
+def everything(stored: StoredRun) -> list[object]:
+    return [
+        stored.id, stored.seq, stored.started, stored.origin, stored.total, stored.tip, stored.ended, stored.lost_tail,
+        [(one.name, one.size, one.sealed) for one in stored.segments],
+        [[getattr(entry, name) for name in FIELDS] for entry in stored.entries],
+    ]  # fmt: skip
+
+
+def read(directory: Path) -> list[object]:
+    (stored,), damage = read_directory(directory)
+    assert damage == []
+    return everything(stored)
+
+
+# ---- the lock ----
+
+
+def test_a_runs_folder_is_no_history(run: Writer, tmp_path: Path) -> None:
+    """One level too deep: a gateway would serve nothing from there, and begin another history inside the run."""
+    before = sorted(tmp_path.rglob("*"))
+    for look in (lock, read_directory, verify):
+        with pytest.raises(HistoryError, match=f"/R is a run's folder in a history, .*; accepted: {tmp_path}$"):
+            look(tmp_path / "R")
+    assert sorted(tmp_path.rglob("*")) == before
+    lock(tmp_path).close()
+
+
+def test_one_process_a_directory(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", HOLD, str(tmp_path / "history")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT) as holder:
+        assert holder.stdin is not None and holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        with pytest.raises(Locked, match=f"in use by process {holder.pid}"):
+            lock(tmp_path / "history")
+        assert in_use(tmp_path / "history")
+        holder.stdin.close()
+        holder.wait(60)
+    assert not in_use(tmp_path / "history"), "a file that was left behind keeps nobody out"
+    with locked(tmp_path / "history"):
+        assert in_use(tmp_path / "history")
+
+
+def test_looking_whether_it_is_in_use_keeps_nobody_out(tmp_path: Path) -> None:
+    """``in_use`` holds the lock for a moment: whoever wants it then gets it a moment later."""
+    (tmp_path / LOCK).touch()
+    tries: list[bool] = []
+    inner = catalog._try_lock
+
+    def busy_twice(file: IO[str], *, exclusive: bool) -> bool:
+        tries.append(exclusive)
+        return len(tries) > 2 and inner(file, exclusive=exclusive)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(catalog, "_LOCK_SECONDS", 0.0)
+        patch.setattr(catalog, "_try_lock", busy_twice)
+        lock(tmp_path).close()
+    assert tries == [True] * 3
+    assert not in_use(tmp_path / "nowhere")
+
+
+def test_a_full_disk_can_be_locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only whose it is cannot be written down then."""
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "pwrite", full)
+    with lock(tmp_path), pytest.raises(Locked):
+        lock(tmp_path)
+
+
+# ---- what there is ----
+
+
+def test_an_empty_directory(tmp_path: Path) -> None:
+    for directory in (tmp_path, tmp_path / "nowhere"):
+        assert read_directory(directory) == ([], [])
+    (tmp_path / "file").touch()
+    with pytest.raises(HistoryError, match="is no directory"):
+        read_directory(tmp_path / "file")
+
+
+def test_what_is_no_run_is_passed_over(run: Writer, tmp_path: Path) -> None:
+    before = read(tmp_path)
+    (tmp_path / "notes.txt").touch()
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "not a run").mkdir()
+    (tmp_path / "not a run" / "0000000000000000.jsonl.zst").touch()
+    for name in ("copy of 0000000000000000.jsonl.zst", "x.jsonl.zst", "0000000000000000.jsonl.zst.0.damaged"):
+        (run.folder / name).write_bytes(b"mine")
+    assert read(tmp_path) == before
+
+
+def test_runs_in_the_order_in_which_they_began(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path, LIMITS)
+    for seq, name in enumerate(["z", "a", "m"]):
+        writer = Writer(tmp_path, name=name, seq=seq, recorder=recorder)
+        writer.write([1])
+        writer.end()
+    recorder.close()
+    assert [one.id for one in read_directory(tmp_path)[0]] == ["z", "a", "m"]
+
+
+def test_progress_comes_to_its_end(run: Writer, tmp_path: Path) -> None:
+    told: list[tuple[int, int]] = []
+    read_directory(tmp_path, lambda done, total: told.append((done, total)))
+    total = sum(path.stat().st_size for path in history_files.segments(tmp_path, "R"))
+    assert [done for done, _ in told] == sorted(done for done, _ in told)
+    assert told[-1] == (total, total) and {of for _, of in told} == {total}
+
+
+# ---- the index ----
+
+
+def test_with_an_index_no_foot_is_read(run: Writer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with_index = read(tmp_path)
+    (run.folder / "index").unlink()
+    assert read(tmp_path) == with_index, "the feet tell the same"
+    (stored,), _ = read_directory(tmp_path)
+    save_index(stored)
+    assert read(tmp_path) == with_index
+    monkeypatch.setattr(volume, "unpack_foot", None)
+    assert read(tmp_path) == with_index
+
+
+@given(
+    st.lists(st.lists(st.integers(0, 2**53), min_size=len(FIELDS), max_size=len(FIELDS)), max_size=4),
+    st.lists(st.tuples(st.integers(0, 2**53), st.integers(0, 2**53)), max_size=2).map(tuple),
+)
+def test_an_index_comes_back(rows: list[list[int]], edges: tuple[tuple[int, int], ...]) -> None:
+    listed = [Listed("0000000000000000.jsonl.zst", 5, 6, True, rows)]
+    told = Index("R", 1, 2, 3, 4, 5, True, False, listed, edges)
+    packed = pack_index(told)
+    assert unpack_index(packed) == told
+    assert packed.endswith(b"\n") and packed[:8] == b"%08x" % crc32(packed[9:-1])
+
+
+def test_a_saved_index_says_anew_what_has_changed_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All else is copied from the one before, if that is what was written there."""
+    writer = Writer(tmp_path, SMALL)
+    for t in range(33):
+        writer.write([t])
+    writer.recorder.close()
+    (run,), _ = read_directory(tmp_path)
+    path = writer.folder / "index"
+    said: list[str] = []
+    pack = index._pack_listed
+
+    def noted(listed: Listed) -> bytes:
+        said.append(listed.name)
+        return pack(listed)
+
+    monkeypatch.setattr(index, "_pack_listed", noted)
+    names = [segment.name for segment in run.segments]
+    opened_last = [] if run.segments[-1].sealed else names[-1:]
+    assert len(names) > 4
+
+    def saved() -> list[str]:
+        """Save it; returns of which segments it was said anew. It is what it would be if it were all made anew."""
+        said.clear()
+        save_index(run)
+        anew, whole = list(said), path.read_bytes()
+        for segment in run.segments:
+            segment.listed = None
+        save_index(run)
+        assert path.read_bytes() == whole
+        unpack_index(whole)
+        return anew
+
+    assert saved() == names
+    assert saved() == opened_last
+    run.entries.remove(run.entries.of(run.segments[1])[0])
+    assert saved() == [names[1], *opened_last]
+    run.forget(run.segments[0])
+    assert saved() == opened_last
+    data, place = path.read_bytes(), run.segments[1].listed
+    assert place is not None
+    at = place.begin + 50
+    path.write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
+    assert saved() == [names[2], *opened_last], "what was changed there is not copied"
+    path.unlink()
+    assert saved() == names[1:]
+
+    def break_reading(name: str, patch: pytest.MonkeyPatch) -> None:
+        def fail(what: Any, *more: Any) -> Any:
+            if what == path or (name == "pread" and more[0] != TAIL_BYTES):
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            return really(what, *more)
+
+        really = getattr(os, name)
+        patch.setattr(os, name, fail)
+
+    for name in ("open", "pread"):
+        with monkeypatch.context() as patch:
+            break_reading(name, patch)
+            save_index(run)  # an old index that cannot be read is as good as none
+        assert saved() == opened_last
+
+
+def test_any_byte_of_an_index(run: Writer, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    before, whole = read(tmp_path), (run.folder / "index").read_bytes()
+    for at in range(len(whole)):
+        changed = whole[:at] + bytes([whole[at] ^ 0x20]) + whole[at + 1 :]
+        with pytest.raises(Damaged):
+            unpack_index(changed)
+        if at < len(whole) - 1:  # the last line feed says nothing
+            with pytest.raises(Damaged):
+                unpack_index(whole[:at])
+    (run.folder / "index").write_bytes(whole[:-5])
+    assert read(tmp_path) == before and "R: the index's CRC does not match; it is made anew" in caplog.text
+
+
+def test_an_index_of_another_format_or_run(run: Writer, tmp_path: Path) -> None:
+    before = read(tmp_path)
+    known = load_index(run.folder)
+    assert known is not None
+    other = pack_index(known._replace(run="S", total=99))
+    body = orjson.dumps(orjson.loads(pack_index(known)[9:]) | {"version": 2, "total": 99})
+    for data in (other, b"%08x\n%s\n" % (crc32(body), body)):
+        (run.folder / "index").write_bytes(data)
+        assert load_index(run.folder) is None and read(tmp_path) == before
+
+
+@pytest.mark.parametrize("how", ["longer", "replaced", "deleted", "one more", "shorter"])
+def test_an_index_that_is_stale(run: Writer, tmp_path: Path, how: str) -> None:
+    """The files tell; what the index knows of what was published stands."""
+    _, second, third = history_files.segments(tmp_path, "R")
+    ticks = dict(run.written)
+    index = (run.folder / "index").read_bytes()
+    match how:
+        case "longer" | "one more":
+            again = Recorder(tmp_path, SMALL, read_directory(tmp_path)[0])
+            for t in range(15, 17 if how == "longer" else 24):
+                again.write([run.batch([t])])
+                ticks[t] = data_of(t)
+            again.close()
+            (run.folder / "index").write_bytes(index)
+        case "replaced":  # by one of the same length, with other blocks
+            other = Writer(tmp_path / "other", SMALL, seq=5)
+            for t in range(12):
+                other.write([t])
+            other.recorder.close()
+            size = second.stat().st_size
+            second.write_bytes(history_files.segments(tmp_path / "other", "R")[1].read_bytes())
+            assert second.stat().st_size == size
+        case "deleted":
+            second.unlink()
+            ticks = {t: data for t, data in ticks.items() if not 6 <= t < 12}
+        case "shorter":
+            size = third.stat().st_size
+            os.truncate(third, size - 1)
+            ticks = {t: data for t, data in ticks.items() if t < 12} | {t: ticks[t] for t in (12, 13, 14)}
+    found = opened(tmp_path)
+    assert found.ticks["R"] == ticks and found.runs[0].total >= 15
+    if how == "deleted":
+        assert [entry.ordinal for entry in found.runs[0].entries] == [0, 3, 12]
+
+
+def test_the_last_segment_is_deleted(run: Writer, tmp_path: Path) -> None:
+    """What it held was published: the index knows, so its numbers do not come again."""
+    history_files.segments(tmp_path, "R")[-1].unlink()
+    (stored,) = opened(tmp_path).runs
+    assert (stored.total, stored.tip, stored.stored) == (15, 14, 12)
+    recorder = Recorder(tmp_path, SMALL, [stored])
+    recorder.write([run.batch([20])])
+    recorder.close()
+    assert opened(tmp_path).runs[0].entries[-1].ordinal == 15
+
+
+def test_a_segment_that_grew_under_its_index(run: Writer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only what is behind the index is walked."""
+    index = (run.folder / "index").read_bytes()
+    recorder = Recorder(tmp_path, SMALL, read_directory(tmp_path)[0])
+    recorder.write([run.batch([15, 16, 17])])
+    recorder.close()
+    whole = read(tmp_path)
+    (run.folder / "index").write_bytes(index)
+    walked: list[int] = []
+
+    def watched(path: Path, begin: int) -> volume.Walk:
+        walked.append(begin)
+        return volume.walk(path, begin)
+
+    monkeypatch.setattr(catalog, "walk", watched)
+    assert read(tmp_path) == whole
+    known = load_index(run.folder)
+    assert known is not None and walked == [known.segments[-1].size]
+
+
+# ---- files that should not be there ----
+
+
+def test_every_tick_once_whatever_was_copied(run: Writer, tmp_path: Path) -> None:
+    first, second, _ = history_files.segments(tmp_path, "R")
+    (run.folder / "0000000000000003.jsonl.zst").write_bytes(first.read_bytes())
+    found = opened(tmp_path)
+    assert found.ticks["R"] == run.written
+    assert len(found.damage) == 2 and all("once more" in sentence for sentence in found.damage)
+    assert second.exists()
+
+
+def test_a_file_of_another_run(run: Writer, tmp_path: Path) -> None:
+    other = Writer(tmp_path / "other", SMALL, name="S")
+    other.write([100])
+    other.recorder.close()
+    (path,) = history_files.segments(tmp_path / "other", "S")
+    (run.folder / "0000000000000100.jsonl.zst").write_bytes(path.read_bytes())
+    found = opened(tmp_path)
+    assert found.ticks["R"] == run.written and found.damage == [
+        "R/0000000000000100.jsonl.zst: at 0 is a block of run S"
+    ]
+
+
+def test_a_folder_with_another_name(run: Writer, tmp_path: Path) -> None:
+    """Nothing in it is served under a name that is not its own."""
+    run.folder.rename(tmp_path / "S")
+    found = opened(tmp_path)
+    assert found.ticks.get("S", {}) == {} and found.damage
+
+
+def test_nothing_is_written_behind_damage(run: Writer, tmp_path: Path) -> None:
+    """The next ticks go into another file, and what was damaged stays as it is."""
+    path = history_files.segments(tmp_path, "R")[-1]
+    data = bytearray(path.read_bytes())
+    for at in range(5, len(data), 7):  # neither its frame nor its foot is sound
+        data[at] ^= 0xFF
+    lay(run.folder, files(run.folder) | {path.name: bytes(data)})
+    (run.folder / "index").unlink()
+    (run.folder / "journal").write_bytes(b"\x00" * 60)
+    (stored,) = opened(tmp_path).runs
+    recorder = Recorder(tmp_path, SMALL, [stored])
+    recorder.write([run.batch([20, 21])])
+    recorder.close()
+    assert path.read_bytes() == data
+    found = opened(tmp_path)
+    assert list(found.ticks["R"]) == [*range(12), 20, 21] and found.damage
+    assert found.runs[0].entries[-1].ordinal > 12, "there is a gap"
+
+
+def test_a_journal_of_a_later_format(run: Writer, tmp_path: Path) -> None:
+    head = b"TJNL\x02" + bytes(51)
+    (run.folder / "journal").write_bytes(head + crc32(head).to_bytes(4, "little"))
+    path = history_files.segments(tmp_path, "R")[-1]
+    path.write_bytes(path.read_bytes() + b"x")
+    with pytest.raises(HistoryError, match="format 2"):
+        opened(tmp_path)
+
+
+def test_a_run_without_a_foot_is_known_by_its_journal(tmp_path: Path) -> None:
+    writer = Writer(tmp_path, LIMITS, seq=4)
+    writer.write([9])
+    held = files(writer.folder)
+    writer.recorder.close()
+    lay(writer.folder, held)
+    stored, damage = read_run(writer.folder, lambda size: None)
+    assert (stored.seq, stored.started, stored.origin, list(stored.entries)) == (4, AT, 9, []) and not damage
+
+
+def test_what_a_foot_says_of_its_run() -> None:
+    run = StoredRun("R")
+    assert (run.stored, run.total, run.tip) == (0, 0, -1)
+    run.know(5, 9)
+    run.know(3, 2)
+    assert (run.total, run.tip) == (5, 9), "what was known stands"
+    mark = run.mark(ended=True)
+    assert isinstance(mark, Foot) and (mark.ordinal, mark.last, mark.sealed, mark.ended) == (5, 9, True, True)

@@ -1,0 +1,50 @@
+"""What the log says of faults of the gateway's own: once, however often a client asks for them, and nothing that the
+client made up."""
+
+from __future__ import annotations
+
+from typing import NoReturn
+
+import pytest
+from aiohttp import web
+
+from tests.support.house import House
+from tick_gateway.errors import Damaged
+from tick_gateway.server import about
+
+
+def fail(_: object) -> NoReturn:
+    raise ZeroDivisionError("a fault")
+
+
+async def test_a_route_that_fails(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr(about, "rate", fail)
+    async with House() as house:
+        for _ in range(5):
+            response = await house.get("/meta")
+            assert (response.status, (await response.json())["error"]) == (500, "internal")
+        house.answered.clear()  # no description tells of it
+    (record,) = caplog.records
+    assert record.getMessage() == "GET /meta failed" and record.exc_info
+
+
+@pytest.mark.parametrize(("kind", "told"), [(Damaged, "an answer broke off: block 7 is damaged"), (KeyError, "")])
+async def test_an_answer_that_breaks_off(kind: type[Exception], told: str, caplog: pytest.LogCaptureFixture) -> None:
+    async def break_off(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await response.write(b"half")
+        raise kind("block 7 is damaged")
+
+    house = House()
+    house.gateway.app.router.add_get("/half", break_off)
+    async with house:
+        for _ in range(5):
+            response = await house.get("/half")
+            with pytest.raises(EOFError):
+                await response.read()
+        house.answered.clear()
+    (record,) = caplog.records
+    assert record.getMessage() == (told or "a request from 127.0.0.1 failed") and bool(record.exc_info) is not bool(
+        told
+    )

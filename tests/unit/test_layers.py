@@ -1,0 +1,157 @@
+"""The plan of the house, held against what the packages import: one way, no cycle, and pure ones stay pure.
+
+Imports are read from the source, those for the type checker and those inside functions included.
+``python -m tests.unit.test_layers`` prints the graph of packages.
+"""
+
+from __future__ import annotations
+
+import ast
+from graphlib import TopologicalSorter
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+import tick_gateway
+
+ROOT: Final = Path(tick_gateway.__file__).parent
+
+LAYERS: Final = """
+errors  version  logs
+model
+settings
+wire
+bus
+history
+reading
+access
+delivery
+runtime
+http
+transports  sources
+server
+gateway
+client
+bench
+cli
+__main__
+"""
+"""From the bottom up: a package, or a module at the top, imports from the lines above its own and within itself."""
+
+RANK: Final = {name: rank for rank, line in enumerate(LAYERS.strip().splitlines()) for name in line.split()}
+
+PURE: Final = ("model", "wire", "history.format")
+DOING: Final = {
+    "aiohttp", "asyncio", "os", "select", "selectors", "shutil", "signal", "socket", "ssl", "subprocess", "tempfile",
+    "threading", "time", "uvloop",
+}  # fmt: skip
+
+CLIENT: Final = {"client", "errors", "logs", "model", "settings", "version", "wire"}
+"""What a client may stand on: it is installed beside no server."""
+
+
+def resolve(node: ast.ImportFrom, name: str, known: set[str]) -> set[str]:
+    """The modules that a ``from`` takes from: each name that is a module itself, else the one that it stands in."""
+    outer = ("tick_gateway." + name).rstrip(".").split(".")
+    base = outer[: len(outer) - node.level + (name in PACKAGES)] if node.level else []
+    source = ".".join([*base, *([node.module] if node.module else [])])
+    inner = {f"{source}.{alias.name}" for alias in node.names}
+    return {path if path in known else source for path in inner}
+
+
+def read() -> dict[str, frozenset[str]]:
+    """Every module by its name below the package, with what it imports, by full names."""
+    known = {f"tick_gateway.{name}".rstrip(".") for name in FILES}
+    found: dict[str, frozenset[str]] = {}
+    for name, path in FILES.items():
+        imports: set[str] = set()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                imports |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                imports |= resolve(node, name, known)
+        found[name] = frozenset(imports)
+    return found
+
+
+def _name(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix("__init__").rstrip(".")
+
+
+FILES: Final = {_name(path): path for path in ROOT.rglob("*.py")}
+PACKAGES: Final = {name for name, path in FILES.items() if path.name == "__init__.py"}
+IMPORTS: Final = read()
+INSIDE: Final = {
+    name: sorted(path.removeprefix("tick_gateway.") for path in imports if path.startswith("tick_gateway."))
+    for name, imports in IMPORTS.items()
+}
+MODULES: Final = sorted(name for name in IMPORTS if name)
+
+
+def top(name: str) -> str:
+    """The package at the top that a module is in, or itself."""
+    return name.partition(".")[0]
+
+
+def test_every_package_has_its_place_on_the_plan() -> None:
+    assert {top(name) for name in MODULES} == set(RANK)
+
+
+def test_few_modules_stand_at_the_top() -> None:
+    assert len(list(ROOT.glob("*.py"))) <= 8
+
+
+def test_every_package_says_in_a_line_what_it_is_for() -> None:
+    for name in sorted(PACKAGES):
+        doc = ast.get_docstring(ast.parse(FILES[name].read_text(encoding="utf-8"))) or ""
+        assert len(doc.splitlines()[0]) > 20, name
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_imports_point_one_way(name: str) -> None:
+    for other in INSIDE[name]:
+        assert top(other) == top(name) or RANK[top(other)] < RANK[top(name)], f"{name} imports {other}"
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    TopologicalSorter(INSIDE).prepare()  # raises CycleError with the way round
+
+
+def test_the_kinds_of_history_know_nothing_of_each_other() -> None:
+    for name in MODULES:
+        package = name.rpartition(".")[0]
+        for other in INSIDE[name]:
+            if package == "history.format":
+                assert top(other) != "history" or other.startswith("history.format"), f"{name} imports {other}"
+            if package == "history.local":
+                assert not other.startswith("history.external"), f"{name} imports {other}"
+
+
+def test_nothing_imports_the_front_door() -> None:
+    """``tick_gateway`` itself imports the packages."""
+    assert [name for name, imports in IMPORTS.items() if name and "tick_gateway" in imports] == []
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if name.startswith(PURE)])
+def test_pure_modules_do_nothing(name: str) -> None:
+    assert {path.partition(".")[0] for path in IMPORTS[name]} & DOING == set()
+
+
+def test_clients_stand_on_no_server() -> None:
+    for name in MODULES:
+        if top(name) == "client":
+            assert {top(other) for other in INSIDE[name]} <= CLIENT, name
+
+
+def graph() -> str:
+    """Which packages each package imports."""
+    found: dict[str, set[str]] = {name: set() for name in RANK}
+    for name in MODULES:
+        found[top(name)] |= {top(other) for other in INSIDE[name]} - {top(name)}
+    width = max(map(len, RANK))
+    return "\n".join(f"{name:{width}}  {' '.join(sorted(found[name], key=RANK.__getitem__))}" for name in RANK)
+
+
+if __name__ == "__main__":
+    print(graph())

@@ -1,0 +1,118 @@
+"""File descriptors: each connection takes one, and so does each file of history; a process may have only so many.
+
+The last ones are kept for others than readers, so that history goes on and ``/healthz`` answers when readers have
+taken all that they may:
+
+    0 ────────────── readers ──────────── answers ──── limit
+      whatever comes          │ publishers,     │ files:
+                              │ pulls, refusals │ history, sources
+
+A new descriptor is the lowest free number. So the number of a connection tells how many were in use when it came, and
+nothing has to be counted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from typing import Any, Final
+
+from ..logs import ThrottledLog
+
+try:
+    import resource
+except ImportError:  # Windows, where there is no such limit
+    resource = None  # type: ignore[assignment]
+
+log = logging.getLogger("tick_gateway")
+
+_KEPT: Final = 128  # descriptors that readers may not have, half of them for files; a fourth of a low limit
+LEAST: Final = 32  # descriptors that a gateway needs: the first 15 or so go to the process itself
+_STANDARD: Final = 2  # standard error's; below it are those of standard output and input
+_OPEN_MAX: Final = 10_240  # what macOS allows where it says that there is no limit
+_UNBOUNDED: Final = 1 << 30
+
+
+def keep_standard() -> None:
+    """Open those of the first three descriptors that this process was started without (``<&- >&- 2>&-``). Else a socket
+    or a file of history would get one: what others write to standard error would go there, and libuv aborts the process
+    that closes one of the three."""
+    while (last := os.open(os.devnull, os.O_RDWR)) <= _STANDARD:
+        continue
+    os.close(last)
+
+
+def raise_limit() -> int:
+    """Let this process have as many descriptors as it may give itself, and return how many: the soft limit is often
+    1,024."""
+    if resource is None:
+        return _UNBOUNDED
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    for wanted in (hard, _OPEN_MAX):
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+            break
+        except (ValueError, OSError):
+            continue
+    return _soft_limit()
+
+
+class Descriptors:
+    """Who may have the descriptors that are left.
+
+    Attributes:
+        limit: how many this process may have.
+        readers: a reader's number has to be below it.
+        answers: connections that have this number or a higher one take from what is kept for files: no more are
+            accepted until some of the lower ones are free.
+    """
+
+    def __init__(self, limit: int | None = None) -> None:
+        self.limit = limit if limit is not None else _soft_limit()
+        kept = min(_KEPT, self.limit // 4)
+        self.readers = self.limit - kept
+        self.answers = self.limit - kept // 2
+        self._log = ThrottledLog(log)
+
+    def scarce(self, transport: asyncio.BaseTransport | None) -> bool:
+        """Whether a connection came when readers had all descriptors that they may have: it is answered and closed."""
+        return number(transport) >= self.readers
+
+    def free(self, probe: int) -> bool:
+        """Whether one more connection may be accepted; ``probe`` is any open descriptor.
+
+        Raises:
+            OSError: there is not a single one left.
+        """
+        copy = os.dup(probe)
+        os.close(copy)
+        return copy < self.answers
+
+    @property
+    def shortage(self) -> str:
+        """Why a reader is refused where descriptors are scarce, for the log."""
+        return (
+            f"{self.readers} of the {self.limit} file descriptors that this process may have (ulimit -n) are in use; "
+            "the rest is kept for history, publishers and pulls"
+        )
+
+    def tell(self, sentence: str) -> None:
+        """Log a warning, once a minute at most."""
+        self._log.tell(logging.WARNING, sentence)
+
+
+def number(transport: asyncio.BaseTransport | None) -> int:
+    """A connection's descriptor; -1 where it has none, or none that is known."""
+    sock: Any = transport.get_extra_info("socket") if transport is not None else None
+    try:
+        return -1 if sock is None else int(sock.fileno())
+    except OSError:  # uvloop: it was closed
+        return -1
+
+
+def _soft_limit() -> int:
+    if resource is None:
+        return _UNBOUNDED
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return _UNBOUNDED if soft == resource.RLIM_INFINITY else soft

@@ -1,0 +1,1 @@
+"""The bus: records become ticks, published from any thread; the ring holds the newest ones."""

@@ -1,0 +1,213 @@
+"""The ring: what memory holds, as one deque of batches bounded by ticks and by bytes.
+
+A batch is what was flushed together: ticks of one run, in order. It is the unit that is encoded once for everybody, so
+that a thousand laggards find their place by bisection over batches and share the bytes from there.
+
+Pure: no clock, no lock, no asyncio. The bus owns the lock that guards a ring.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Hashable, Iterator, Sequence
+from typing import Any, Final
+
+from ..model.tick import Tick
+
+BATCH_BYTES: Final = 256 * 1024  # a write of this size keeps one slow socket from holding up the others
+BATCH_TICKS: Final = 512
+_TICK_OVERHEAD: Final = 200  # Python objects around a tick's bytes, so that the byte bound holds for tiny ticks too
+
+
+class Run:
+    """One life of the simulation: ``t`` rises strictly inside it.
+
+    Attributes:
+        id: its name on the wire.
+        seq: its place in the order of runs.
+        first: the first ``t`` published.
+        tip: the newest ``t`` published; the publishers' side of the run.
+        shown: the newest ``t`` that readers can have, -1 for none yet; the readers' side.
+        count: ticks published.
+        lost: how many more there were at least, which were dropped on the way in or are not stored.
+        started: when its first tick came, milliseconds since the epoch.
+        ended: the publishers' side takes no more ticks.
+        evicted: the newest ``t`` that the ring has let go, -1 for none: a position below it has a gap ahead.
+        evicted_at: when that tick was received, milliseconds since the epoch.
+        lost_tail: ticks after the tip were dropped on the way in and the run ended before another one came.
+        following: the run that came after this one, once readers can have ticks of it.
+        restored: it was found in history, and nothing was published to it since.
+    """
+
+    __slots__ = (
+        "count", "ended", "evicted", "evicted_at", "first", "following", "id", "lost", "lost_tail", "restored", "seq",
+        "shown", "started", "tip",
+    )  # fmt: skip
+
+    def __init__(self, id: str, seq: int, first: int, started: int) -> None:
+        self.id = id
+        self.seq = seq
+        self.first = first
+        self.tip = -1
+        self.shown = -1
+        self.count = 0
+        self.lost = 0
+        self.restored = False
+        self.started = started
+        self.ended = False
+        self.evicted = -1
+        self.evicted_at = 0
+        self.lost_tail = False
+        self.following: Run | None = None
+
+    @property
+    def over(self) -> bool:
+        """Whether readers have seen the last tick that this run will ever have."""
+        return self.ended and self.shown == self.tip
+
+
+class Batch:
+    """Ticks of one run that were flushed together.
+
+    Attributes:
+        run: the run they belong to.
+        ticks: at least one, ``t`` rising.
+        size: bytes of their data.
+        lost_before: ticks just before the first one were dropped on the way in.
+        ordinal: how many ticks its run published before its first one, the dropped ones counted.
+        encoded: what was made from the whole batch, by (framing, view); the fan-out fills and bounds it.
+        projected: each tick as a view's payload, or None, by what the view keeps of it; the same holds.
+    """
+
+    __slots__ = ("__weakref__", "encoded", "lost_before", "ordinal", "projected", "run", "size", "ticks")
+
+    def __init__(self, run: Run, ticks: list[Tick], size: int, lost_before: bool, ordinal: int = 0) -> None:
+        self.run = run
+        self.ticks = ticks
+        self.size = size
+        self.lost_before = lost_before
+        self.ordinal = ordinal
+        self.encoded: dict[Hashable, Any] = {}
+        self.projected: dict[Hashable, list[Any]] = {}
+
+    @property
+    def first(self) -> int:
+        return self.ticks[0].t
+
+    @property
+    def last(self) -> int:
+        return self.ticks[-1].t
+
+    def forget(self, key: Hashable) -> None:
+        """Let go of what was made under a key."""
+        self.encoded.pop(key, None)
+        self.projected.pop(key, None)
+
+    def index_after(self, t: int) -> int:
+        """Where the ticks after ``t`` begin."""
+        return bisect_right(self.ticks, t, key=_number) if t >= self.ticks[0].t else 0
+
+
+def _number(tick: Tick) -> int:
+    return tick.t
+
+
+def _end(batch: Batch) -> tuple[int, int]:
+    return batch.run.seq, batch.ticks[-1].t
+
+
+class Ring:
+    """Batches in the order of their runs and numbers, oldest first.
+
+    Args:
+        ticks: how many ticks it holds at most (at least 1).
+        size: how many bytes it holds at most, Python's overhead included; the newest tick is kept whatever its size.
+
+    Attributes:
+        newest: the last run that readers can have ticks of, here or from history; None before the first tick ever.
+        appended: batches ever taken in.
+    """
+
+    def __init__(self, ticks: int, size: int) -> None:
+        self.max_ticks = ticks
+        self.max_size = size
+        self.count = 0
+        self.size = 0
+        self.appended = 0
+        self.newest: Run | None = None
+        self._batches: deque[Batch] = deque()
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def __getitem__(self, index: int) -> Batch:
+        return self._batches[index]
+
+    def __iter__(self) -> Iterator[Batch]:
+        return iter(self._batches)
+
+    def __reversed__(self) -> Iterator[Batch]:
+        return reversed(self._batches)
+
+    def append(self, batch: Batch) -> None:
+        """Take a batch in, show it to readers, and let go of the oldest ticks beyond the bounds."""
+        if self.newest is not batch.run:
+            if self.newest is not None:
+                self.newest.following = batch.run
+            self.newest = batch.run
+        batch.run.shown = batch.last
+        self._batches.append(batch)
+        self.appended += 1
+        self.count += len(batch.ticks)
+        self.size += _cost(batch.ticks)
+        while self.count > self.max_ticks or (self.size > self.max_size and self.count > 1):
+            self._evict(self._batches[0])
+
+    def _evict(self, batch: Batch) -> None:
+        """Drop the oldest batch, or as much of its front as the bounds ask for."""
+        drop = cost = 0
+        for tick in batch.ticks:
+            if self.count - drop <= self.max_ticks and (self.size - cost <= self.max_size or self.count - drop <= 1):
+                break
+            drop += 1
+            cost += len(tick.data) + _TICK_OVERHEAD
+        batch.run.evicted = batch.ticks[drop - 1].t
+        batch.run.evicted_at = batch.ticks[drop - 1].at
+        self.count -= drop
+        self.size -= cost
+        if drop == len(batch.ticks):
+            self._batches.popleft()
+        else:
+            rest = batch.ticks[drop:]
+            size = sum(len(tick.data) for tick in rest)
+            self._batches[0] = Batch(batch.run, rest, size, False, batch.ordinal + drop)
+
+    def after(self, run: Run, t: int) -> int:
+        """The index of the first batch that holds a tick after position (run, t), or one of a later run; len() if
+        none."""
+        if not self._batches or _end(self._batches[-1]) <= (run.seq, t):  # the reader stands at the tip
+            return len(self._batches)
+        return bisect_right(self._batches, (run.seq, t), key=_end)
+
+    def find(self, run: Run, t: int) -> Tick | None:
+        """The tick, or None where the ring does not hold it."""
+        index = self.after(run, t - 1)
+        if index == len(self._batches) or self._batches[index].run is not run:
+            return None
+        return find_in(self._batches[index].ticks, t)
+
+    def first_of(self, run: Run) -> int | None:
+        """The oldest ``t`` of a run that is still here, or None."""
+        index = self.after(run, -1)
+        return self._batches[index].first if index < len(self._batches) and self._batches[index].run is run else None
+
+
+def _cost(ticks: Sequence[Tick]) -> int:
+    return sum(len(tick.data) for tick in ticks) + _TICK_OVERHEAD * len(ticks)
+
+
+def find_in(ticks: Sequence[Tick], t: int) -> Tick | None:
+    """The tick of number ``t`` in a rising row of ticks, or None."""
+    index = bisect_right(ticks, t, key=_number)
+    return ticks[index - 1] if index and ticks[index - 1].t == t else None

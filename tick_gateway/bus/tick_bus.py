@@ -1,0 +1,436 @@
+"""The TickBus: runs and the ring, published to from any thread, read on one event loop.
+
+It is the only seam between threads and the loop. A publisher takes the lock, decides which run a tick belongs to,
+leaves it in the inbox and returns; the loop's ``collect()`` moves the inbox into the ring. Between two collects the
+loop is woken once. Every decision about runs, duplicates and conflicts is made here; every decision about readers is
+made in ``feed``.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final, Literal
+
+from ..errors import (
+    Conflict,
+    GatewayError,
+    InboxFull,
+    Malformed,
+    NotFound,
+    OutOfOrder,
+    ParameterError,
+    RunClosed,
+    TooBig,
+)
+from ..model.tick import MAX_T, RUN_ID, Position, Tick, parse
+from . import record as records
+from .forms import is_dataclass
+from .ring import BATCH_BYTES, BATCH_TICKS, Batch, Ring, Run, find_in
+
+_FIRST_T: Final = re.compile(rb'\{"t":(0|[1-9][0-9]{0,14})[,}]')
+_FOREVER: Final = threading.TIMEOUT_MAX
+_NOBODY: Final = 0  # the number of no thread: a collector that is still to come
+_new_tick: Final = tuple.__new__  # what a NamedTuple's own constructor does, without its call in Python
+_MAX_RUNS: Final = 1000  # runs remembered after their ticks have left memory
+
+
+def new_run_id() -> str:
+    """A run's name where the publisher gives none: UTC time and 24 random bits."""
+    return f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{secrets.token_hex(3)}"
+
+
+class TickBus:
+    """A bounded, ordered record of the newest ticks of all runs.
+
+    Args:
+        ring: how many ticks memory holds at most.
+        ring_bytes: how many bytes they may take.
+        inbox: how many ticks may wait for the loop.
+        inbox_bytes: how many bytes may wait.
+        max_tick: the largest tick, in bytes.
+        nan: what becomes of NaN and Infinity in in-process records.
+        publish_timeout: how long in-process ``publish`` waits for room in the inbox, seconds.
+    """
+
+    def __init__(
+        self,
+        *,
+        ring: int = 10_000,
+        ring_bytes: int = 64 << 20,
+        inbox: int = 10_000,
+        inbox_bytes: int = 64 << 20,
+        max_tick: int = 8 << 20,
+        nan: Literal["refuse", "null"] = "refuse",
+        publish_timeout: float = 0.0,
+    ) -> None:
+        self.ring = Ring(ring, ring_bytes)
+        self.runs: dict[str, Run] = {}  # in the order in which they began
+        self.current: Run | None = None
+        self.max_tick = max_tick
+        self.published = 0  # ticks taken in
+        self.dropped = 0  # ticks lost to a full inbox
+        self.wake: Callable[[], None] | None = None  # set by the reader's loop; called from any thread
+        self._nan: Final = nan
+        self._publish_timeout = publish_timeout
+        self._inbox_limit = inbox
+        self._max_inbox, self._max_inbox_bytes = inbox, inbox_bytes  # the former is 0 while no ticks are taken
+        self._closed: Callable[[], GatewayError] | None = None  # makes what publishers are told; None: ticks are taken
+        self.sink: Callable[[list[Batch], list[Run]], None] | None = (
+            None  # takes what is to be stored before it is shown
+        )
+        self.compare: Callable[[str | None, int, bytes], None] | None = (
+            None  # holds an in-process duplicate that memory has not against what is stored
+        )
+        self.keeps: Callable[[str], bool] = lambda run: False  # whether history has something of a run
+        self._lock = threading.RLock()  # guards all that follows, and the ring while it changes
+        self._room = threading.Condition(self._lock)  # notified when the inbox was emptied
+        self._inbox: list[Batch] = []
+        self._inbox_count = self._inbox_size = 0
+        self._handed: list[Batch] = []  # with the sink, not shown yet
+        self._ended: list[Run] = []  # since the last collect; the sink is told
+        self._woken = False
+        self._lost: tuple[int, int] | None = None  # lowest and highest t dropped since the last tick taken in
+        self._lost_new: tuple[int, int] | None = None  # the same of the run that was to begin
+        self._last_at = 0
+        self._collector: int | None = None  # the thread that collects
+
+    # ---- publishing, from any thread ----
+
+    def publish(self, record: object, *, run: str | None = None, wait: bool = False) -> bool:
+        """Publish a record of the simulation: a mapping or dataclass with an integer ``t``, or its JSON as bytes or
+        str.
+
+        Returns at once; no subscriber is waited for. A falling ``t`` begins a new run.
+
+        Args:
+            run: the run's name; a new name ends the current run and begins that one.
+            wait: where the inbox is full, wait for the gateway's loop however long it takes: for sources that can be
+                held up.
+
+        Returns:
+            True; False where this very tick was published, or stored, already.
+
+        Raises:
+            RecordError, Malformed, TooBig: the record is no tick.
+            Conflict, OutOfOrder, RunClosed: the tick does not fit its run. Of a named run that was stored before, this
+                may have to be read from the disk.
+            Unreadable: the disk does not answer.
+            InboxFull: no room within ``publish_timeout``; the tick is dropped, counted, and becomes a gap for readers.
+            NotServing: nobody could read it; see ``close``.
+        """
+        t: Any
+        if type(record) is dict and type(t := record.get("t")) is int and 0 <= t <= MAX_T:  # nearly always
+            data = records.encode(record, nan=self._nan)
+            if record.get("t") is not t:  # it was changed meanwhile: the number is that of the bytes
+                t, data = parse(data, self.max_tick)
+            if len(data) > self.max_tick:
+                raise TooBig(len(data), self.max_tick)
+        else:
+            t, data = self._door(record)
+        taken = self.offer(t, data, run, timeout=_FOREVER if wait else self._publish_timeout)
+        if not taken and self.compare is not None:
+            self.compare(run, t, data)
+        return taken
+
+    def offer(
+        self, t: int, data: bytes, run: str | None = None, *, resends: bool = False, timeout: float = 0.0
+    ) -> bool:
+        """Take in a checked tick (see ``tick.parse``).
+
+        Args:
+            resends: the publisher may send again what it has sent before (HTTP and WebSocket publishers).
+            timeout: how long to wait for room in the inbox, seconds.
+
+        Returns:
+            True where the tick was taken in, False where it is a duplicate.
+
+        Raises:
+            Conflict, OutOfOrder, RunClosed, InboxFull, ParameterError, NotServing: as for ``publish``.
+        """
+        stop: float | None = None  # when to stop waiting for room
+        while True:
+            with self._lock:
+                home = self.current
+                if home is None or home.ended or t <= home.tip or (run is not None and run != home.id):
+                    home = self._home(t, data, run, resends)
+                    if home is not None and t <= home.tip:
+                        return False
+                if self._inbox_count < self._max_inbox and self._inbox_size < self._max_inbox_bytes:
+                    self._append(home or self._begin(run, t), t, data)
+                    if self._woken:
+                        return True
+                    self._woken, wake = True, self.wake
+                    break
+                if self._closed is not None:
+                    raise self._closed()
+                if not self._collects_here:
+                    now = time.monotonic()
+                    stop = now + timeout if stop is None else stop
+                    if now >= stop:
+                        self._drop(t, home)
+                        raise InboxFull(timeout, t, started=self._collector != _NOBODY)
+                    self._room.wait(min(stop - now, _FOREVER))
+                    continue  # others may publish meanwhile: look again where t belongs
+            self.collect()
+        if wake is not None:
+            wake()
+        return True
+
+    def end_run(self, run: str) -> None:
+        """End a run: its readers come to its end, and the next tick begins another.
+
+        Raises:
+            NotFound: no such run is known.
+            NotServing: as for ``publish``.
+        """
+        with self._lock:
+            if self._closed is not None:
+                raise self._closed()
+            if run not in self.runs:
+                raise NotFound(f"no run {run} is known; see /runs")
+            self._close(self.runs[run])
+            self._woken, wake = True, self.wake
+        if wake is not None:
+            wake()
+
+    def _door(self, record: object) -> tuple[int, bytes]:
+        if isinstance(record, bytes | bytearray | memoryview):
+            return parse(bytes(record), self.max_tick)
+        if isinstance(record, str):
+            return parse(record.encode("utf-8", "surrogatepass"), self.max_tick, inside=True)
+        data = records.encode(record, nan=self._nan)
+        # The number is that of the bytes: a record may show another one to whoever asks it.
+        first = _FIRST_T.match(data)
+        if first is not None and (isinstance(record, Mapping) or is_dataclass(record)):  # no member comes twice
+            if len(data) > self.max_tick:
+                raise TooBig(len(data), self.max_tick)
+            return int(first[1]), data
+        try:
+            return parse(data, self.max_tick)
+        except Malformed as error:
+            if error.t is None and is_dataclass(record) and hasattr(record, "t"):
+                raise Malformed(
+                    f"{error}; of a dataclass, fields alone are members (no property, ClassVar, InitVar)"
+                ) from None
+            raise
+
+    def _home(self, t: int, data: bytes, name: str | None, resends: bool) -> Run | None:
+        """The run that a tick belongs to; None: one that begins with it. A tick at or below the tip is a duplicate."""
+        if self._closed is not None:
+            raise self._closed()
+        run = self.current
+        if name is not None and (run is None or name != run.id):
+            if not isinstance(name, str) or not RUN_ID.fullmatch(name):
+                raise ParameterError("run", f"{name!r:.80} is no run id; accepted: a string, {RUN_ID.pattern}")
+            if name not in self.runs:
+                return None
+            run = self.runs[name]
+        if run is None:
+            return None
+        open_ = run is self.current and not run.ended
+        if t > run.tip and open_:
+            return run
+        if name is None:
+            # In process nothing is sent again: what a process before this one published last is published anew.
+            started_over = t <= run.first if resends else t < run.tip or run.restored
+            if started_over or not open_:
+                return None
+        if t > run.tip:
+            raise RunClosed(run.id, t)
+        self._check_again(run, t, data, open_)
+        return run
+
+    def _check_again(self, run: Run, t: int, data: bytes, open_: bool) -> None:
+        """A tick at or below the tip: return where it is a duplicate, raise what else it is."""
+        waiting = (batch for batch in (*self._handed, *self._inbox) if batch.run is run)
+        stored = next((found for batch in waiting if (found := find_in(batch.ticks, t))), None)
+        stored = stored or self.ring.find(run, t)
+        if stored is not None:
+            if stored.data != data:
+                raise Conflict(run.id, t, run.tip if run.restored else None)
+        elif t > run.evicted:  # at or below it, the tick is taken to be one that is no longer stored
+            raise OutOfOrder(run.id, t, run.tip) if open_ else RunClosed(run.id, t)
+
+    def _begin(self, name: str | None, t: int) -> Run:
+        old = self.current
+        if name is None:
+            name = new_run_id()
+        run = Run(name, old.seq + 1 if old else 0, t, int(time.time() * 1000))
+        if old is not None:
+            self._close(old)
+        self._lost, self._lost_new = self._lost_new, None
+        self.runs[name] = self.current = run
+        if len(self.runs) > _MAX_RUNS:
+            forgotten = next(iter(self.runs.values()))
+            if forgotten.over and self.ring.first_of(forgotten) is None and not self.keeps(forgotten.id):
+                del self.runs[forgotten.id]
+        return run
+
+    def _close(self, run: Run) -> None:
+        if not run.ended:
+            self._ended.append(run)
+        run.ended = True
+        if run is self.current and self._lost is not None and self._lost[1] > run.tip:
+            run.lost_tail = True
+
+    def _append(self, run: Run, t: int, data: bytes) -> None:
+        lost = self._lost is not None and self._settle_lost(t)
+        at = time.time_ns() // 1_000_000
+        if at < self._last_at:  # time never runs backwards here: `since` finds its place by order
+            at = self._last_at
+        self._last_at = at
+        size = len(data)
+        batch = self._inbox[-1] if self._inbox else None
+        if (
+            batch is None
+            or batch.run is not run
+            or lost
+            or batch.size + size > BATCH_BYTES
+            or len(batch.ticks) >= BATCH_TICKS
+        ):
+            run.lost += lost
+            run.restored = False
+            batch = Batch(run, [], 0, lost, run.count + run.lost)
+            self._inbox.append(batch)
+        batch.ticks.append(_new_tick(Tick, (t, data, at)))
+        batch.size += size
+        run.tip = t
+        run.count += 1
+        self.published += 1
+        self._inbox_count += 1
+        self._inbox_size += size
+
+    def _settle_lost(self, t: int) -> bool:
+        """Whether dropped ticks lie before ``t``; those behind it are told with a later tick."""
+        assert self._lost is not None
+        low, high = self._lost
+        if t >= low:
+            self._lost = (t + 1, high) if t < high else None
+        return low < t
+
+    @property
+    def _collects_here(self) -> bool:
+        """Whether a full inbox is this thread's to empty: on the loop, and where there is none."""
+        if self._collector is None:
+            return self.sink is None  # else it is being shut down: what comes now is neither stored nor shown
+        return self._collector == threading.get_ident()
+
+    def _drop(self, t: int, home: Run | None) -> None:
+        """Count a tick as lost, for its run or for the one that it would have begun."""
+        self.dropped += 1
+        lost = self._lost_new if home is None else self._lost
+        lost = (t, t) if lost is None else (min(t, lost[0]), max(t, lost[1]))
+        if home is None:
+            self._lost_new = lost
+        else:
+            self._lost = lost
+
+    # ---- whether ticks are taken ----
+
+    def close(self, refusal: Callable[[], GatewayError]) -> None:
+        """Take no more ticks: publishing raises what ``refusal`` makes, also where it waits for room. What was taken in
+        before stays, for the loop to collect."""
+        with self._lock:
+            self._closed, self._max_inbox = refusal, 0
+            self._room.notify_all()
+
+    def open(self) -> None:
+        """Take ticks. For a loop that is still to come, as many wait as the inbox holds."""
+        with self._lock:
+            self._closed, self._max_inbox = None, self._inbox_limit
+            self._collector = self._collector or _NOBODY
+
+    def abandon(self, refusal: Callable[[], GatewayError]) -> None:
+        """Close in a forked child, where neither the loop nor the thread that may have held the lock is."""
+        self._lock = threading.RLock()
+        self._room = threading.Condition(self._lock)
+        self.close(refusal)
+
+    # ---- reading, on the loop ----
+
+    def attach(self, wake: Callable[[], None]) -> None:
+        """Name the loop's thread (the calling one) as the reader; ``wake`` is called once between two collects."""
+        with self._lock:
+            self._collector = threading.get_ident()
+            self.wake = wake
+            woken = self._woken
+        if woken:  # by what was published before there was a reader
+            wake()
+
+    def detach(self) -> None:
+        """The reader stops; publishing goes on into the ring alone."""
+        with self._lock:
+            self._collector = None
+            self.wake = None
+            self._room.notify_all()  # who waits for room makes it now
+
+    @property
+    def pending(self) -> bool:
+        """Whether something was published that was not collected yet."""
+        return self._woken
+
+    def collect(self) -> None:
+        """Move what was published into the ring, where readers find it, or where there is a sink, into its hands.
+        Called on the loop only, or where there is none.
+
+        The sink is called without the lock: it may write to every reader, and publishers wait for none of them.
+        """
+        with self._lock:
+            self._woken = False
+            batches, self._inbox = self._inbox, []
+            ended, self._ended = self._ended, []
+            if not batches and not ended:
+                return
+            self._inbox_count = self._inbox_size = 0
+            sink = self.sink
+            if sink is None:
+                self._append_to_ring(batches)
+            else:
+                self._handed += batches
+            self._room.notify_all()
+        if sink is not None:
+            sink(batches, ended)
+
+    def show(self, batches: list[Batch]) -> None:
+        """Let readers have batches that were handed to the sink; in the order in which it got them."""
+        with self._lock:
+            self._append_to_ring(batches)
+            del self._handed[: len(batches)]
+
+    def _append_to_ring(self, batches: list[Batch]) -> None:
+        for batch in batches:
+            self.ring.append(batch)
+
+    def restore(self, runs: Iterable[Run], newest: Iterable[Batch], *, torn: bool = False) -> None:
+        """Begin with what history has, before anything is published: runs in order, all of them shown to their tips,
+        and the last ticks of the newest one, for the ring; ``torn``: it may have had more behind its tip."""
+        for run in runs:
+            if self.ring.newest is not None:
+                self.ring.newest.following = run
+            self.runs[run.id] = self.ring.newest = self.current = run
+        for batch in newest:
+            self.ring.append(batch)
+        if torn and self.current is not None:
+            self._lost = (self.current.tip + 1, self.current.tip + 1)
+        self._last_at = self.ring[-1].ticks[-1].at if len(self.ring) else 0
+
+    def run(self, name: str | None) -> Run:
+        """The run of that name; None: the current one.
+
+        Raises:
+            NotFound: it is not known, or nothing was published yet.
+        """
+        run = self.current if name is None else self.runs.get(name)
+        if run is None:
+            raise NotFound("nothing was published yet" if name is None else f"no run {name} is known; see /runs")
+        return run
+
+    @property
+    def tip(self) -> Position | None:
+        """The newest tick that readers can have, or None before the first."""
+        newest = self.ring.newest
+        return Position(newest.id, newest.shown) if newest is not None else None

@@ -1,0 +1,1 @@
+"""The command line: ``tick-gateway serve | demo | cat | publish | import | verify | bench``."""

@@ -1,0 +1,59 @@
+"""``tick-gateway import``: another program's files into history."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+import click
+
+from ..errors import SettingError
+from ..history.external.directory import has_files, passed_over
+from ..history.importing import bring
+from ..history.local.directory import run_directories
+from ..history.local.limits import Limits
+from .bar import Bar
+from .flags import read_settings, setting_options, usage_errors
+
+_MISSING: Final = 1  # exit code
+
+
+@click.command("import", short_help="Another program's files into the history in --data.")
+@click.argument("directory", type=click.Path(path_type=Path))
+@setting_options("data", "max_tick", "history_level")
+def import_(directory: Path, **flags: str | None) -> None:
+    """Bring the *.jsonl.zst and *.jsonl of DIRECTORY into the history in --data.
+
+    It can be interrupted and started again; what the history has already is passed over. The exit code is 1 where
+    something of the files could not be read.
+    """
+    with usage_errors(flags):
+        settings = read_settings(flags)
+        if not settings.data:
+            raise SettingError("data", "say which directory history is kept in")
+        _check_source(directory)
+        bar = Bar("importing")
+        try:
+            opened, brought = bring(directory, Path(settings.data), Limits.of(settings), settings.max_tick, bar.to)
+        finally:
+            bar.end()
+    opened.tell_unread()
+    opened.close()
+    if more := passed_over(directory):
+        click.echo(more, err=True)
+    click.echo(f"{brought}, in {settings.data}", err=True)
+    if brought.unread.files:
+        raise SystemExit(_MISSING)
+
+
+def _check_source(directory: Path) -> None:
+    try:
+        if not directory.is_dir():
+            raise click.UsageError(f"{directory} is no directory")
+        if not has_files(directory):
+            if run_directories(directory):
+                raise click.UsageError(f"{directory} is a history already: a gateway serves it with --data {directory}")
+            more = passed_over(directory)
+            raise click.UsageError(f"{directory} has no *.jsonl.zst and no *.jsonl at its top{more and '; '}{more}")
+    except OSError as error:
+        raise click.UsageError(f"{directory} cannot be read: {error.strerror or error}") from None

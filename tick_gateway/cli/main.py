@@ -1,0 +1,251 @@
+"""The command line: ``tick-gateway serve | demo | cat | publish | import | verify | bench``.
+
+Whatever is asked for wrongly is answered with one line on standard error and exit code 2.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Any, Final, NoReturn
+
+import click
+
+from ..access.descriptors import LEAST, keep_standard, raise_limit
+from ..bench.command import bench
+from ..errors import GatewayError, SettingError
+from ..gateway import Gateway
+from ..http.listen import ANYWHERE, Server, loop_factory, open_socket, tune_memory, tune_process, url
+from ..runtime import Hub
+from ..settings import Settings
+from ..sources.demo import DEMO, demo_source
+from ..sources.stdin import STDIN, stdin_source
+from ..sources.tail import Tail
+from ..version import __version__
+from .bar import Bar
+from .clients import cat, publish
+from .flags import read_settings, setting_options, usage_errors
+from .import_ import import_
+from .verify import verify_
+
+Source = Callable[[Hub], Awaitable[None]]
+
+_INTERRUPTED: Final = 130  # what shells give for a command that Ctrl-C ended
+
+
+class OneLine(click.Group):
+    """A group of commands that says what was asked for wrongly in one line, without the usage around it."""
+
+    def main(self, *args: Any, **kwargs: Any) -> NoReturn:
+        try:
+            code = super().main(*args, **kwargs | {"standalone_mode": False})
+        except click.ClickException as error:
+            context = getattr(error, "ctx", None)
+            name = context.command_path if context is not None else self._asked(args[0] if args else kwargs.get("args"))
+            line = " ".join(error.format_message().split())
+            if isinstance(error, click.MissingParameter) and context is not None:
+                line += f" {' '.join(context.command.collect_usage_pieces(context))}: {name} --help says more"
+            click.echo(f"{name}: {line}", err=True)
+            sys.exit(error.exit_code)
+        except click.Abort:
+            sys.exit(_INTERRUPTED)
+        sys.exit(code if isinstance(code, int) else 0)
+
+    def _asked(self, args: Sequence[str] | None) -> str:
+        """The command that was asked for: of an option without its argument, click does not say whose it is."""
+        words = (sys.argv[1:] if args is None else args)[:1]
+        return " ".join(["tick-gateway", *(word for word in words if word in self.commands)])
+
+
+@click.group(
+    cls=OneLine,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
+)
+@click.version_option(__version__, prog_name="tick-gateway")
+@click.pass_context
+def main(context: click.Context) -> None:
+    """Every tick of a running simulation, to everyone, over whichever protocol their network allows."""
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
+
+
+main.add_command(bench)
+main.add_command(cat)
+main.add_command(publish)
+main.add_command(import_)
+main.add_command(verify_)
+
+
+@main.command()
+@setting_options()
+@click.option("--stdin", "from_stdin", is_flag=True, help="read ticks from standard input, one JSON object a line")
+@click.option("--tail", "tailed", type=click.Path(path_type=Path), metavar="DIR",
+              help="follow the *.jsonl.zst and *.jsonl that another program writes into DIR")  # fmt: skip
+def serve(from_stdin: bool, tailed: Path | None, **flags: str | None) -> None:
+    """Start a gateway. Ticks come by POST /publish, /ws/publish, --stdin or --tail.
+
+    Bytes may be written as 64k, 64M or 64G, seconds as 20ms, 90s, 15m, 12h or 7d.
+    """
+    if from_stdin and tailed is not None:
+        raise click.UsageError("--stdin and --tail: one source at a time")
+    with usage_errors(flags):
+        settings = read_settings(flags)
+        if not settings.publish_network and tailed is None and not from_stdin:
+            raise SettingError("publish_network", "is off, and nobody else publishes here; give --stdin or --tail")
+        tune_memory()
+        tail = Tail(tailed, settings) if tailed is not None else None
+        if from_stdin:
+            run(settings, stdin_source, own=STDIN)
+        else:
+            run(settings, tail.source if tail is not None else None, tail)
+
+
+@main.command()
+@setting_options()
+@click.option("--rate", type=click.FloatRange(0.01, 10_000), default=20.0, show_default=True, help="ticks per second")
+@click.option("--agents", type=click.IntRange(1, 10_000), default=50, show_default=True, help="how many boids fly")
+@click.option(
+    "--bytes", "size", type=click.IntRange(0, 1 << 22), default=0, show_default=True, help="pad ticks to so many bytes"
+)
+@click.option("--seed", type=int, default=1, show_default=True, help="the same seed, the same flight")
+def demo(rate: float, agents: int, size: int, seed: int, **flags: str | None) -> None:
+    """Start a gateway with a built-in flocking simulation.
+
+    Bytes may be written as 64k, 64M or 64G, seconds as 20ms, 90s, 15m, 12h or 7d.
+    """
+    with usage_errors(flags):
+        run(read_settings(flags), demo_source(rate=rate, agents=agents, size=size, seed=seed), own=DEMO)
+
+
+def run(settings: Settings, source: Source | None, tail: Tail | None = None, own: str = "") -> None:
+    """Serve until SIGTERM or SIGINT, then drain and return; what ``tail`` finds is there before the port opens.
+
+    While ``source`` runs, other publishers are refused with the sentence ``own``; empty: they are not.
+
+    Raises:
+        SettingError: the address cannot be had.
+        HistoryError: the history cannot be opened.
+        click.ClickException: the source gave up; or this process may have too few file descriptors.
+    """
+    keep_standard()
+    if (limit := raise_limit()) < LEAST:
+        raise click.UsageError(f"{limit} file descriptors (ulimit -n) are too few for a gateway; it needs {LEAST}")
+    _outlive_terminal()
+    bar = Bar("reading history")
+    try:
+        if tail is not None:
+            tail.prepare(bar.to)
+        gateway = Gateway.of(settings, bar.to)
+        if tail is not None:
+            tail.attach(gateway.hub, bar.to)
+        gateway.hub.own_source = own
+    finally:
+        bar.end()
+    sock = open_socket(settings)
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        runner.run(_run(gateway, sock, source))
+
+
+async def _run(gateway: Gateway, sock: socket.socket, source: Source | None) -> None:
+    stop = asyncio.Event()
+    _stop_on_signals(stop, gateway.settings.drain_timeout)
+    server = Server(gateway.app, gateway.settings, gateway.hub.descriptors)
+    await server.start(sock)
+    tune_process()
+    publish = source is None and gateway.settings.publish_network and not gateway.settings.publish_token
+    banner(gateway.settings, server.port, gateway, publish=publish)
+
+    def over(task: asyncio.Future[None]) -> None:
+        gateway.hub.own_source = ""
+        if not task.cancelled() and task.exception():
+            stop.set()
+
+    feeding = asyncio.ensure_future(source(gateway.hub)) if source is not None else None
+    if feeding is not None:
+        feeding.add_done_callback(over)
+    await stop.wait()
+    if feeding is not None:
+        feeding.cancel()
+        await asyncio.wait((feeding,))
+    error = feeding.exception() if feeding is not None and not feeding.cancelled() else None
+    gateway.hub.end_reason = "failed" if error is not None else "shutdown"
+    await server.stop()
+    if error is not None:
+        raise click.ClickException(str(error)) if isinstance(error, GatewayError) else error
+
+
+def _stop_on_signals(stop: asyncio.Event, seconds: float) -> None:
+    """SIGTERM and SIGINT stop the gateway. Another SIGINT is the system's to deal with, and ends the process at once,
+    whatever it does; history is as sound as after any other crash. Another SIGTERM changes nothing, to the process's
+    very end: the loop is not asked to handle it, since it would give the signal back to the system, which ends the
+    process, when it lets go of it."""
+    loop = asyncio.get_running_loop()
+
+    def drain() -> None:
+        stop.set()
+        if sys.platform != "win32" and loop.remove_signal_handler(signal.SIGINT):  # it is the first one
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+            _say(f"stopping: readers get their last ticks, for {seconds:g} s at the most; Ctrl-C again ends it at once")
+
+    def terminate(number: int, _: object) -> None:
+        signal.signal(number, signal.SIG_IGN)
+        loop.call_soon_threadsafe(drain)
+
+    with contextlib.suppress(NotImplementedError):  # Windows: Ctrl-C arrives as KeyboardInterrupt
+        loop.add_signal_handler(signal.SIGINT, drain)  # and lets Python's own handlers wake the loop
+    signal.signal(signal.SIGTERM, terminate)
+
+
+def _outlive_terminal() -> None:
+    """A terminal that is closed does not take the gateway with it (SIGHUP): SIGTERM ends it."""
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
+        with contextlib.suppress(ValueError):  # not in the main thread: the process is somebody else's
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+
+def _say(text: str) -> None:
+    """Tell the terminal, if it is still there."""
+    with contextlib.suppress(OSError):
+        click.echo(text, err=True)
+
+
+def banner(settings: Settings, port: int, gateway: Gateway, *, publish: bool) -> None:
+    """Say on the terminal what to open and what to curl; how to ``publish`` where no source of its own does."""
+    everywhere = settings.host in ANYWHERE
+    address = f"http://localhost:{port}/" if everywhere else url(settings, port)
+    lines = [
+        f"tick-gateway {__version__} listens on {address}"
+        + (f" and on every other address of this machine, port {port}" if everywhere else ""),
+        f"  open    {address}",
+        f"  every tick as lines    curl -N {address}",
+        f"  as server-sent events  curl -N {address}sse",
+        f"  the newest one         curl {address}latest",
+        *([f"  publish                echo '{{\"t\":1}}' | curl --data-binary @- {address}publish"] if publish else []),
+        f"  {_kept(settings, gateway)}",
+    ]
+    _say("\n".join(lines))
+
+
+def _kept(settings: Settings, gateway: Gateway) -> str:
+    """Where ticks are kept, as one line of the banner."""
+    store = gateway.hub.store
+    if store is None:
+        followed = "history is read from the files that are followed"
+        return followed if gateway.hub.in_place else "history is off: ticks are kept in memory alone"
+    kept_in = os.path.join(settings.data, "")
+    if store.keeper.state != "ok":
+        return f"history in {kept_in} cannot be written: {store.keeper.reason}; ticks are kept in memory until it can"
+    runs = len(gateway.hub.bus.runs)
+    found = f" ({runs} {'run' if runs == 1 else 'runs'} there already)" if runs else ""
+    return f"every tick is kept in {kept_in}{found}"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Delivery: bytes made once for everybody, and written to every reader."""

@@ -1,0 +1,259 @@
+"""Variants: everything that decides which bytes a live reader gets. Readers of one variant share every byte.
+
+Pure: no I/O, no clock, no asyncio.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Hashable, Sequence
+from typing import Final, NamedTuple
+from weakref import ReferenceType, ref
+
+from ..bus.ring import Batch
+from ..model.notices import End, Gap, Notice, Reset
+from ..model.tick import Position
+from ..model.view import Payload, View, arrays, weight
+from ..reading.cursor import Frames, Item, Span
+from ..wire.framing import Framing, Piece, Shared, joined
+from ..wire.ndjson import NDJSONFraming
+
+_ALL: Final = 1 << 62
+_MOST_FAULTY: Final = 1000  # ticks remembered of which no bytes could be made
+_KEEPING: Final = 300  # bytes of Python objects around what is kept of one batch
+
+
+class Variant(NamedTuple):
+    """A framing and a view, and what else readers must have in common to be written to in one go.
+
+    Attributes:
+        until_run: the run at whose end these readers stop, or None.
+    """
+
+    framing: Framing
+    view: View
+    until_run: str | None = None
+
+    @property
+    def costs(self) -> Hashable:
+        """What is made for these readers beyond the ticks as they were published; None: nothing."""
+        event = getattr(self.framing, "event", None)  # SSE's: each name is a framing of its own
+        return None if self.view.plain and event is None else (self.view, event)
+
+    @property
+    def takes_frames(self) -> bool:
+        """Whether stored blocks can go out as they lie on disk."""
+        return isinstance(self.framing, NDJSONFraming) and self.framing.takes_frames and self.view.plain
+
+
+class Encoded(NamedTuple):
+    """A piece for a reader, and what it is: how many ticks, up to ``position``; ``end``: the notice in it behind which
+    its stream has to be closed, or None."""
+
+    piece: Piece
+    ticks: int
+    position: Position | None
+    end: Notice | None
+
+
+class Encoder:
+    """Makes a variant's bytes, and keeps those of whole batches for all who come by, up to ``max_bytes`` in all.
+
+    What is made from batches is kept on the batch itself, so that it goes with it when the ring lets it go: the encoder
+    knows it by a weak reference alone.
+
+    Attributes:
+        projections: ticks that were parsed and written again for a view.
+        encodings: ticks that were put into a framing, or compressed for a shared stream.
+        complain: called with a sentence for the log where that failed.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self.projections = 0
+        self.encodings = 0
+        self._max_bytes = max_bytes
+        self._faulty: dict[tuple[Hashable, str, int], None] = {}  # ticks that could not be made, oldest first
+        self.complain: Callable[[str, Exception], None] = lambda sentence, error: None
+        self._kept: deque[tuple[ReferenceType[Batch], Hashable, int]] = deque()
+        self._kept_bytes = 0
+
+    def payloads(self, view: View, span: Span, most: int | None = None) -> list[Payload]:
+        """A span's ticks as a view shows them (``batch`` is left to others), ``most`` at the most (0: none).
+
+        A projection of a tick is made once, whichever framings and views it comes to.
+        """
+        run = span.batch.run.id
+        if not view.fields:
+            return view.render(run, span.ticks, most)
+        key, found, size = (view.fields, view.stamp), list[Payload](), 0
+        row = span.batch.projected.get(key)
+        if row is None:
+            row = span.batch.projected[key] = [None] * len(span.batch.ticks)
+            size = _KEEPING + 8 * len(row)
+        for index in range(span.begin, span.end):
+            if most is not None and len(found) >= most:
+                break
+            tick = span.batch.ticks[index]
+            if not view.passes(tick.t):
+                continue
+            payload = row[index]
+            if payload is None:
+                payload = row[index] = Payload(tick.t, view.show(run, tick))
+                self.projections += 1
+                size += len(payload.data) + _KEEPING
+            found.append(payload)
+        if size:
+            self._keep(span.batch, key, size)
+        return found
+
+    def encode(self, variant: Variant, items: Sequence[Item | End]) -> Encoded:
+        """All of the items, in order; ends early where a notice ends the stream for this framing."""
+        if variant.view.batch:
+            return self.encode_some(variant, items, _ALL)
+        framing, view = variant.framing, variant.view
+        parts: list[Piece] = []
+        count = 0
+        position: Position | None = None
+        for item in items:
+            if isinstance(item, Span):
+                piece, ticks = self._span(framing, view, item)
+                count += ticks
+            elif isinstance(item, Frames):
+                assert isinstance(framing, NDJSONFraming), "asked for by takes_frames alone"
+                piece = framing.stored(item.data)
+                count += sum(entry.count for entry in item.row)
+            else:
+                piece = framing.notice(item)
+                if framing.ends(item):
+                    return Encoded(joined([*parts, piece]), count, position, item)
+            parts.append(piece)
+            position = item.position
+        return Encoded(joined(parts), count, position, None)
+
+    def encode_some(self, variant: Variant, items: Sequence[Item | End], most: int) -> Encoded:
+        """As ``encode``, but at most ``most`` ticks; ``position`` tells how far it came. Shares nothing."""
+        framing, view = variant.framing, variant.view
+        parts: list[Piece] = []
+        pending: list[Payload] = []  # of the run that is being read, so that arrays reach across batches
+        count = 0
+        position: Position | None = None
+        for item in items:
+            if isinstance(item, Span):
+                some = self.payloads(view, item, most - count)
+                pending += some
+                count += len(some)
+                position = item.position
+                if count == most and some:
+                    position = Position(position.run, some[-1].t)
+                    break
+                continue
+            assert not isinstance(item, Frames), "frames have no single ticks"
+            if pending and position is not None:
+                parts.append(framing.messages(position.run, arrays(pending, view.batch)))
+                pending = []
+            parts.append(framing.notice(item))
+            if framing.ends(item):
+                return Encoded(joined(parts), count, position, item)
+            position = item.position
+        if pending and position is not None:
+            parts.append(framing.messages(position.run, arrays(pending, view.batch)))
+        return Encoded(joined(parts), count, position, None)
+
+    def encode_shared(self, shared: Shared, variant: Variant, items: Sequence[Item | End]) -> Encoded:
+        """As ``encode``, for the readers of a shared stream, which does the counting; of views without ``batch``."""
+        framing, view = variant.framing, variant.view
+        parts: list[bytes] = []
+        count = 0
+        position: Position | None = None
+        for item in items:
+            if isinstance(item, Span):
+                payloads = self.payloads(view, item)
+                count += len(payloads)
+                self.encodings += len(payloads)
+                parts.append(shared.messages(item.batch.run.id, payloads) if payloads else b"")
+            else:
+                assert not isinstance(item, Frames), "live sessions read from memory"
+                parts.append(shared.notice(item))
+                if framing.ends(item):
+                    return Encoded(Piece(b"".join([*parts, shared.rest])), count, position, item)
+            position = item.position
+        return Encoded(Piece(b"".join(parts)), count, position, None)
+
+    def servable(self, key: Hashable, items: Sequence[Item | End], make: Callable[[Span], object]) -> list[Item | End]:
+        """Items of which bytes could not be made: the same, with a gap in the place of each tick that is to blame, so
+        that a reader gets all the others. What can be made tick by tick comes back as it is.
+
+        Args:
+            key: what was to be made of them.
+            make: makes it of a span, or raises.
+        """
+        found: list[Item | End] = []
+        lacking: set[str] = set()  # runs that the reader has not all of
+        for item in items:
+            if isinstance(item, Reset) and item.old in lacking:
+                found.append(item._replace(complete=False))
+            elif not isinstance(item, Span):
+                found.append(item)
+            else:
+                parts = self._servable(key, item, make)
+                if len(parts) > 1 or not isinstance(parts[0], Span):
+                    lacking.add(item.batch.run.id)
+                found += parts
+        return found
+
+    def _servable(self, key: Hashable, span: Span, make: Callable[[Span], object]) -> list[Span | Gap]:
+        batch, begin = span.batch, span.begin
+        found: list[Span | Gap] = []
+        for index in range(span.begin, span.end):
+            if self._makes(key, Span(batch, index, index + 1), make):
+                continue
+            if begin < index:
+                found.append(Span(batch, begin, index))
+            t, begin = batch.ticks[index].t, index + 1
+            found.append(Gap(batch.run.id, t - 1, t + 1))
+        if begin < span.end:
+            found.append(Span(batch, begin, span.end))
+        return found
+
+    def _makes(self, key: Hashable, one: Span, make: Callable[[Span], object]) -> bool:
+        run, t = one.position
+        if (key, run, t) in self._faulty:
+            return False
+        try:
+            make(one)
+        except Exception as error:
+            self._faulty[key, run, t] = None
+            if len(self._faulty) > _MOST_FAULTY:
+                del self._faulty[next(iter(self._faulty))]
+            sentence = f"tick {t} of run {run} cannot be put into the form that some readers asked for; they get a gap"
+            self.complain(sentence, error)
+            return False
+        return True
+
+    def _span(self, framing: Framing, view: View, span: Span) -> tuple[Piece, int]:
+        ticks = span.ticks
+        count = len(ticks) if view.every == 1 else sum(1 for tick in ticks if view.passes(tick.t))
+        if not span.whole:
+            return self._make(framing, view, span), count
+        key = (framing, view)
+        piece: Piece | None = span.batch.encoded.get(key)
+        if piece is None:
+            piece = span.batch.encoded[key] = self._make(framing, view, span)
+            self._keep(span.batch, key, len(piece.data) + _KEEPING)
+        return piece, count
+
+    def _keep(self, batch: Batch, key: Hashable, size: int) -> None:
+        """Count what was made from a batch, and let go of the oldest beyond the bound."""
+        size += weight(key)
+        self._kept.append((ref(batch), key, size))
+        self._kept_bytes += size
+        while self._kept_bytes > self._max_bytes and len(self._kept) > 1:
+            held, old, size = self._kept.popleft()
+            self._kept_bytes -= size
+            if (alive := held()) is not None:
+                alive.forget(old)
+
+    def _make(self, framing: Framing, view: View, span: Span) -> Piece:
+        payloads = self.payloads(view, span)
+        self.encodings += len(payloads)
+        return framing.messages(span.batch.run.id, payloads) if payloads else Piece()

@@ -1,0 +1,428 @@
+"""The fan-out: the flush loop that writes what is new to every live session, and the queue of those that catch up.
+
+Ticks gather for a flush. The first after a quiet time goes out at once (leading edge); after it there is at most one
+flush an interval, and the interval grows by itself when a round over all sessions takes long, so that a busy gateway
+saves writes rather than falls behind. A long round yields to the event loop between slices.
+
+A flush moves the Feed's horizon, lets each group make its bytes once, and writes them to the group's live sessions.
+All other sessions read on by themselves (``Session.pump``), some milliseconds' worth a turn of the loop, until they
+stand where their group stands.
+
+Everything here runs on the event loop's thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from ..bus.tick_bus import TickBus
+from ..errors import NotServing
+from ..logs import ThrottledLog
+from ..model.notices import EndReason
+from ..reading.feed import Feed
+from .encoder import Encoder, Variant
+from .group import Group, Member, Round
+from .polls import Polls
+from .registry import Crowd
+
+log = logging.getLogger("tick_gateway")
+
+_ALONE: Final = "bytes for all readers of a kind could not be made; each reads on by itself"
+
+_FLUSH_BYTES: Final = 1 << 20  # of ticks, in one round
+_SLICE_BYTES: Final = 4 << 20  # written between two turns of the loop
+_SLICE_SESSIONS: Final = 256
+_TURN_SECONDS: Final = 0.003  # spent on making bytes between two turns of the loop
+_PUMP_SECONDS: Final = 0.002  # spent on sessions that catch up between two turns of the loop
+SHORTEST_INTERVAL: Final = 0.005  # seconds; each flush costs a publishing thread one wake-up of the loop
+_STORE_SECONDS: Final = 0.002  # how long before a flush what it will show is handed to history
+_BUSY_SECONDS: Final = 0.1  # between two flushes, at most, where gathering is worth it
+_SWEEP_SECONDS: Final = 1.0  # how often heartbeats are looked at
+
+
+class FanOut:
+    """Writes the bus to all sessions.
+
+    Args:
+        flush_interval: the longest time between two flushes that latency is traded for, seconds; a round that takes
+            longer than a part of it stretches the interval further.
+        fixed: that long between any two flushes, whatever a round takes.
+        encoded_bytes: how many bytes made for whole batches are kept for those who come later.
+        section_ticks: after how many ticks a compressed stream is cut, so that others can join it.
+        max_views: how many different views sessions may have.
+    """
+
+    def __init__(
+        self,
+        bus: TickBus,
+        feed: Feed,
+        *,
+        flush_interval: float = 0.025,
+        fixed: bool = False,
+        encoded_bytes: int = 32 << 20,
+        section_ticks: int = 64,
+        max_views: int = 64,
+    ) -> None:
+        self.bus = bus
+        self.feed = feed
+        self.encoder = Encoder(encoded_bytes)
+        self.encoder.complain = self._complain
+        self.crowd = Crowd(max_views)
+        self.polls = Polls()
+        self.flushes = 0
+        self.longest_round = 0.0  # seconds
+        self._flush_interval = flush_interval
+        self._fixed = fixed
+        self._section_ticks = section_ticks
+        self._groups: dict[tuple[Variant, bool], Group] = {}
+        self._ready: deque[Member] = deque()
+        self._pumping = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._flush_handle: asyncio.TimerHandle | None = None
+        self._flush_at = 0.0  # when it will fire
+        self._sweep_handle: asyncio.TimerHandle | None = None
+        self._log = ThrottledLog(log)
+        self._round: Iterator[None] | None = None
+        self._round_began = 0.0
+        self._round_began_cpu = 0.0
+        self._next_flush = 0.0
+        self._next_commit = 0.0  # when more may be handed to history
+        self._commit_handle: asyncio.TimerHandle | None = None
+        self._news = False  # kicked since the last flush began; a pull may have collected what it was about
+        self._stopped = False
+        self.draining = False  # sessions that come now are ended at once
+        self.end_reason: EndReason = "shutdown"
+        self._falling: set[Member] = set()  # who still reads from disk what the last round would have given it
+        self._caught_up: asyncio.Event | None = None  # set when all of them are through
+        self._drained: asyncio.Event | None = None  # set when the last session is gone, during ``drain``
+
+    # ---- life ----
+
+    def start(self) -> None:
+        """Take this thread's running loop; publishing wakes it from now on."""
+        loop = self._loop = asyncio.get_running_loop()
+        self._sweep_handle = loop.call_later(_SWEEP_SECONDS, self._sweep)
+
+        def wake() -> None:
+            try:
+                loop.call_soon_threadsafe(self._kick)
+            except RuntimeError:  # the loop was closed under a publisher, without a shutdown
+                self.bus.detach()
+                self.bus.close(_loop_is_closed)
+                raise _loop_is_closed() from None
+
+        self.bus.attach(wake)
+
+    @property
+    def idle(self) -> bool:
+        """Whether it was never started."""
+        return self._loop is None
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        assert self._loop is not None, "start() comes first"
+        return self._loop
+
+    def stop(self) -> None:
+        """Shut down, first step: nothing more is collected but by ``drain``, or by those who wait for the disk."""
+        self._stopped = True
+        self.bus.detach()
+        for handle in (self._flush_handle, self._sweep_handle, self._commit_handle):
+            if handle is not None:
+                handle.cancel()
+
+    async def drain(self, seconds: float, reason: EndReason = "shutdown") -> None:
+        """Flush what is left, end every session for shutdown, and wait until they are closed; each of the two may take
+        so many seconds."""
+        self.stop()
+        for _ in self._round or ():  # the round under way, without its turns of the loop
+            continue
+        self._round = None
+        self.bus.collect()
+        self.feed.offer(1 << 60)
+        self.end_reason = reason
+        await self._last_round(seconds)
+        self.draining = True
+        for session in list(self.crowd.sessions):
+            session.end(reason)
+        self.polls.release()
+        if self.crowd.sessions:
+            self._drained = asyncio.Event()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._drained.wait(), seconds)
+        for session in list(self.crowd.sessions):
+            session.abort()
+
+    async def _last_round(self, seconds: float) -> None:
+        """Write what is left to the live sessions; those that have to read it from disk, or have yet to catch up, may
+        take so many seconds."""
+        now, work = time.monotonic(), list[tuple[Group, Round]]()
+        for group in list(self._groups.values()):
+            try:
+                if group.live and (made := group.advance(self.feed, self.encoder, now, self.end_reason)) is not None:
+                    work.append((group, made))
+                elif group.live and group.behind:
+                    self._falling |= set(group.live)
+            except Exception as error:
+                self._complain(_ALONE, error)
+                self._falling |= set(group.live)
+        for _ in self._write(work):
+            await asyncio.sleep(0)
+        waiting = [session for group in list(self._groups.values()) for session in list(group.waiting)]
+        for session in {*waiting, *self._ready}:  # who waited for a tick, or was about to read on: one portion
+            try:
+                session.pump()
+            except Exception as error:
+                self._give_up(session, error)
+        for session in list(self._falling):
+            session.fall_back()
+        self._falling.update(session for session in self.crowd.sessions if not session.rests)  # they catch up
+        if self._falling:
+            self._caught_up = asyncio.Event()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._caught_up.wait(), seconds)
+
+    # ---- sessions ----
+
+    def group(self, variant: Variant, complete: bool) -> Group:
+        """The group of a variant's sessions that have, or have not, had everything of their run."""
+        group = self._groups.get((variant, complete))
+        if group is None:
+            group = Group(variant, time.monotonic(), self._section_ticks)
+            group.key = variant, complete
+            self._groups[group.key] = group
+        return group
+
+    def forget(self, group: Group) -> None:
+        """Drop a group that nobody is in."""
+        if group.empty and self._groups.get(group.key) is group:  # who leaves late may hold one long forgotten
+            del self._groups[group.key]
+
+    def gone(self, session: Member) -> None:
+        """A session's connection is closed."""
+        self.crowd.dismiss(session)
+        self._through(session)
+        if not self.crowd.sessions and self._drained is not None:
+            self._drained.set()
+
+    def _through(self, session: Member) -> None:
+        self._falling.discard(session)
+        if not self._falling and self._caught_up is not None:
+            self._caught_up.set()
+
+    def enqueue(self, session: Member) -> None:
+        """Let a session read on by itself, soon."""
+        self._ready.append(session)
+        if not self._pumping:
+            self._pumping = True
+            self.loop.call_soon(self._pump)
+
+    def _pump(self) -> None:
+        loop = self.loop
+        stop = time.monotonic() + _PUMP_SECONDS
+        while self._ready:
+            session = self._ready.popleft()
+            try:
+                session.pump()
+            except Exception as error:
+                self._give_up(session, error)
+            if session in self._falling and session.rests:
+                self._through(session)
+            if time.monotonic() >= stop:
+                break
+        self._pumping = bool(self._ready)
+        if self._pumping:
+            loop.call_soon(self._pump)
+
+    def _give_up(self, session: Member, error: Exception) -> None:
+        """Drop a reader that the gateway failed on, so that all others go on; it may come back at its position."""
+        self._complain("a reader's stream failed; its connection is dropped", error)
+        session.abort()
+
+    def _complain(self, sentence: str, error: Exception) -> None:
+        self._log.tell(logging.ERROR, sentence, error)
+
+    # ---- flushing ----
+
+    def _kick(self) -> None:
+        """Something was published: show it, or where it is to be stored first, hand it over; at once after a quiet
+        time, else when the interval has passed."""
+        if self._stopped:
+            return
+        if self.bus.sink is None:
+            self.news()
+        elif self._commit_handle is None:
+            delay = self.due - time.monotonic()
+            if delay <= 0:
+                self._commit()
+            else:
+                self._commit_handle = self.loop.call_later(delay, self._commit)
+
+    @property
+    def due(self) -> float:
+        """When more will be taken in, monotonic seconds: a source that has little may let it gather until then."""
+        if self.bus.sink is None:
+            return self._next_flush
+        return max(self._next_commit, self._next_flush - _STORE_SECONDS)
+
+    def _commit(self) -> None:
+        self._commit_handle = None
+        self._next_commit = time.monotonic() + SHORTEST_INTERVAL
+        self.bus.collect()
+
+    def news(self) -> None:
+        """Readers can have more: flush now if the interval has passed, else when it has."""
+        self._news = True
+        if self._round is None and not self._stopped:
+            self._flush_by(self._next_flush)
+
+    def _flush_by(self, when: float) -> None:
+        """Flush at ``when``, or earlier where that was planned already."""
+        if self._flush_handle is not None:
+            if self._flush_at <= when:
+                return
+            self._flush_handle.cancel()  # a batch waits to be full; who wants no batches does not wait with it
+            self._flush_handle = None
+        delay = when - time.monotonic()
+        if delay <= 0:
+            self._flush()
+        else:
+            self._flush_at = when
+            self._flush_handle = self.loop.call_later(delay, self._flush)
+
+    def _flush(self) -> None:
+        self._flush_handle = None
+        if self._round is not None:  # the round under way looks for more when it is done
+            return
+        self._news = False
+        now = time.monotonic()
+        busy = now - self._round_began < _BUSY_SECONDS
+        self._round_began = now
+        self._round_began_cpu = time.thread_time()
+        if self.bus.sink is None:
+            self.bus.collect()
+        self.feed.offer(_FLUSH_BYTES)
+        self.flushes += 1
+        self.polls.flushed(busy=busy)
+        self._round = self._serve(list(self._groups.values()), now)
+        self._go_on()
+
+    def _serve(self, groups: Sequence[Group], now: float) -> Iterator[None]:
+        """Make each group's bytes and write them; yields between slices, and where many views take long to make."""
+        turn = time.monotonic()
+        for group in groups:
+            made = self._advance(group, now)
+            if made is not None:
+                yield from self._write([(group, made)])
+            if time.monotonic() - turn > _TURN_SECONDS:
+                yield
+                turn = time.monotonic()
+
+    def _advance(self, group: Group, now: float) -> Round | None:
+        """What a group's live sessions are to be written, or None; its other sessions are sent on their way."""
+        made = None
+        try:
+            if group.live:
+                made = group.advance(self.feed, self.encoder, now)
+            alone = made is None and group.behind
+        except Exception as error:
+            self._complain(_ALONE, error)
+            alone = True
+        for session in list(group.live) if alone else ():
+            session.fall_back()
+        waiting, group.waiting = group.waiting, set()
+        for session in waiting:
+            session.wake()
+        return made
+
+    def _go_on(self) -> None:
+        if self._round is None:
+            return  # drained
+        try:
+            more = next(self._round, self) is None
+        except Exception:
+            log.exception("a flush failed; the next one goes on")
+            more = False
+        if more:
+            self.loop.call_soon(self._go_on)
+        else:
+            # The event loop writes small buffers at the end of its turn: the round is over after that.
+            self.loop.call_soon(self._round_done)
+
+    def _round_done(self) -> None:
+        self._round = None
+        if self._stopped:
+            return
+        now = time.monotonic()
+        self.longest_round = max(self.longest_round, now - self._round_began)
+        # The loop's own CPU time, so that a machine that is busy with other things does not make rounds rarer.
+        took = time.thread_time() - self._round_began_cpu
+        pause = self._flush_interval if self._fixed else interval(took, self._flush_interval)
+        self._next_flush = self._round_began + pause
+        gathering = [group.flush_at for group in self._groups.values() if group.live and group.flush_at is not None]
+        flush_at = min(gathering, default=None)
+        if self._news or self.feed.behind:
+            self.news()
+        elif flush_at is not None:
+            self._flush_by(max(flush_at, self._next_flush))
+
+    def _write(self, work: list[tuple[Group, Round]]) -> Iterator[None]:
+        """Write each group's bytes to its live sessions; yields between slices."""
+        written = 0
+        for group, made in work:
+            data, end, number = made.data, made.end, group.round
+            weight = max(_SLICE_BYTES // _SLICE_SESSIONS, len(data))
+            for session in list(group.live):
+                if group.live.get(session) == number or session not in group.live:
+                    continue  # it left, and perhaps came back at the new place
+                group.live[session] = number
+                try:
+                    if group.late and session in group.late and made.late_piece is not None:
+                        session.write_alone(made.late_piece(group.late.pop(session)[0]))
+                        own = b""
+                    elif group.apart and session in group.apart and made.apart_data is not None:
+                        own = made.apart_data()
+                    else:
+                        own = data
+                    if end is not None:
+                        session.write_last(own, end)
+                    elif own:
+                        session.write(own)
+                except Exception as error:
+                    self._give_up(session, error)
+                written += weight
+                if written >= _SLICE_BYTES:
+                    written = 0
+                    yield
+
+    # ---- heartbeats ----
+
+    def _sweep(self) -> None:
+        now = time.monotonic()
+        self._sweep_handle = self.loop.call_later(_SWEEP_SECONDS, self._sweep)
+        for group in list(self._groups.values()):
+            for session in list(group.live) if now - group.quiet_since >= _SWEEP_SECONDS else ():
+                session.sweep(now, group.quiet_since)
+        for session in list(self.crowd.sessions):  # blocked, or waiting for a tick, the disk, or their time
+            if not session.live:
+                session.sweep(now, 0.0)
+        self.polls.sweep()
+
+
+def _loop_is_closed() -> NotServing:
+    return NotServing("the event loop that the gateway ran on is closed: nobody could read this tick")
+
+
+def interval(took: float, longest: float) -> float:
+    """How long after a round's start the next one may begin, in seconds, for a round that took so much CPU time.
+
+    Between 5 ms and ``longest`` a round may take a twentieth of the interval: latency while there is room. Beyond, it
+    may take 1/1.8 of it: throughput where there is none, and the rest of the time for all else that the loop does.
+    """
+    return max(min(max(20 * took, SHORTEST_INTERVAL), longest), 1.8 * took)

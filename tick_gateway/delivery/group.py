@@ -1,0 +1,313 @@
+"""A group: the sessions of one variant, and what a flush makes for all of them at once.
+
+Where the variant is compressed, they share one compressor. A session joins its stream at a cut; until then, and when it
+was given something that the others were not given, it stands apart and is written standalone bytes, which are made once
+for all who stand apart.
+
+Pure but for the sessions it keeps as keys: no I/O, no asyncio; callers pass ``now``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Final, NamedTuple, Protocol
+
+from ..model.notices import End, Notice
+from ..model.tick import Position
+from ..model.view import Payload, cut
+from ..reading.cursor import Cursor, Frames, Item, Span
+from ..reading.feed import Feed
+from ..wire.checksum import NOTHING, Checksum
+from ..wire.framing import Piece, Shared
+from .encoder import Encoder, Variant
+from .script import Message, Script
+
+BATCH_SECONDS: Final = 1.0  # how long a batch message waits to be full
+SECTION_SECONDS: Final = 5.0  # after which the shared stream is cut
+_READ_BYTES: Final = 1 << 60  # the horizon bounds what a flush reads
+
+
+class Member(Protocol):
+    """What the fan-out asks of a session; ``session`` says what each call does."""
+
+    variant: Variant
+
+    @property
+    def live(self) -> bool: ...
+    @property
+    def rests(self) -> bool: ...
+    def write(self, data: bytes) -> None: ...
+    def write_alone(self, piece: Piece) -> None: ...
+    def write_last(self, data: bytes, end: Notice) -> None: ...
+    def sweep(self, now: float, quiet_since: float) -> None: ...
+    def wake(self) -> None: ...
+    def fall_back(self) -> None: ...
+    def pump(self) -> None: ...
+    def finish(self) -> None: ...
+    def end(self, reason: str) -> None: ...
+    def abort(self) -> None: ...
+
+
+class Round(NamedTuple):
+    """What a flush writes: ``data`` to every live session of the group; ``end``: the notice in it behind which each
+    stream has to be closed, or None.
+
+    ``late_piece`` gives what is for a session that joined when so many payloads of the first message were gathered
+    already, and ``apart_data`` the bytes for one that stands apart, which say the same as ``data``.
+    """
+
+    data: bytes
+    end: Notice | None
+    late_piece: Callable[[int], Piece] | None = None
+    apart_data: Callable[[], bytes] | None = None
+
+
+class Group:
+    """The sessions of one variant.
+
+    Args:
+        section_ticks: after how many ticks the shared stream is cut.
+
+    Attributes:
+        live: those that stand at ``position``; the value is the round in which they were last written to.
+        late: those of the live ones that joined while a message was being gathered: how many payloads it held, their
+            position, and what the others had been told.
+        apart: those of the live ones that do not share the stream.
+        waiting: those that read by themselves and have nothing to read for now.
+        position: the last tick that the live ones were given.
+        previous: the same before the round under way, for those that it has not come to.
+        cursor: how far the group has read; ahead of ``position`` by what is ``gathered``.
+        gathered: payloads of a batch message that is not full yet.
+        gathered_run: the run they belong to.
+        flush_at: when they go out all the same, or None.
+        round: counts flushes that wrote something.
+        quiet_since: when something was written last.
+        key: what the fan-out knows it by.
+    """
+
+    __slots__ = (
+        "_before_complete", "_began", "_inside", "_previous_content", "_section_ticks", "_shared", "_ticks",
+        "_was_inside", "apart", "cursor", "flush_at", "gathered", "gathered_run", "key", "late", "live", "position",
+        "previous", "quiet_since", "round", "variant", "waiting",
+    )  # fmt: skip
+
+    def __init__(self, variant: Variant, now: float, section_ticks: int = 64) -> None:
+        self.variant = variant
+        self.key = variant, True
+        self.live: dict[Member, int] = {}
+        self.late: dict[Member, tuple[int, Position | None, Checksum]] = {}
+        self.waiting: set[Member] = set()
+        self.position: Position | None = None
+        self.previous: Position | None = None
+        self.cursor = Cursor()
+        self._before_complete = True  # the cursor's, before the round under way
+        self.gathered: list[Payload] = []
+        self.gathered_run = ""
+        self.flush_at: float | None = None
+        self.round = 0
+        self.quiet_since = now
+        self.apart: set[Member] = set()
+        self._section_ticks = section_ticks
+        self._shared: Shared | None = None  # the stream's compressor, while somebody is live
+        self._previous_content = NOTHING  # what the live ones had been told before the round under way
+        self._inside = False  # the stream stands between two cuts
+        self._was_inside = False  # the same before the round under way
+        self._ticks = 0  # in this section
+        self._began = 0.0  # when it began
+
+    @property
+    def empty(self) -> bool:
+        return not self.live and not self.waiting
+
+    @property
+    def behind(self) -> bool:
+        """Whether the live sessions would have to wait for the disk."""
+        return self.cursor.waits
+
+    def join(self, session: Member, position: Position | None, offered: Position | None, complete: bool = True) -> bool:
+        """Make a session live where it stands as far as the group has read; returns whether it does.
+
+        Args:
+            complete: nothing of its run was skipped for it; those who are live have that in common.
+        """
+        if not self.live:
+            if position != offered:
+                return False
+            self.cursor = Cursor(position=position, until_run=self.variant.until_run)
+            self.cursor.complete = self._before_complete = complete
+            self.position = position
+            self.gathered = []
+            self.flush_at = None
+            self._shared = self.variant.framing.shared()
+            self._inside = self._was_inside = False
+        elif position != self.cursor.position or complete != self.cursor.complete:
+            return False
+        if self.gathered:
+            self.late[session] = len(self.gathered), position, self.content
+        if self._shared is not None and (self._inside or self.gathered):
+            self.apart.add(session)
+        self.live[session] = self.round
+        return True
+
+    @property
+    def content(self) -> Checksum:
+        """Of all that live sessions were told since the shared stream began, be it by that stream or apart from it. Who
+        remembers it knows later what was told meanwhile."""
+        return NOTHING if self._shared is None else self._shared.content
+
+    def content_of(self, session: Member) -> Checksum:
+        """The same, as far as this live session was told it."""
+        if session in self.late:
+            return self.late[session][2]
+        return self.content if self.live.get(session) == self.round else self._previous_content
+
+    def leave(self, session: Member) -> tuple[Position | None, bool, bytes]:
+        """Let a session go, wherever it is; returns the last tick that it was given, None where it was not live,
+        whether nothing of that run was skipped for it, and what it has to be written before anything else."""
+        self.waiting.discard(session)
+        if session not in self.live:
+            return None, True, b""
+        position, rest = self.position_of(session), self._rest_of(session)
+        complete = self.cursor.complete if self.live[session] == self.round else self._before_complete
+        del self.live[session]
+        self.late.pop(session, None)
+        self.apart.discard(session)
+        if not self.live:
+            self._shared = None  # compressors are large
+        return position, complete, rest
+
+    def step_apart(self, session: Member) -> bytes:
+        """A session is given a heartbeat, which others are perhaps not given: where that is a part of the stream, it
+        does not share it until the next cut. Returns what it has to be written before."""
+        if self._shared is None or not self._shared.beats_inside or session not in self.live:
+            return b""
+        rest = self._rest_of(session)
+        self.apart.add(session)
+        return rest
+
+    def _rest_of(self, session: Member) -> bytes:
+        """What a session needs before bytes that are not the stream's."""
+        if self._shared is None or session in self.apart or session not in self.live:
+            return b""
+        inside = self._inside if self.live[session] == self.round else self._was_inside
+        return self._shared.rest if inside else b""
+
+    def position_of(self, session: Member) -> Position | None:
+        """The last tick that a live session was given."""
+        if session in self.late:
+            return self.late[session][1]
+        return self.position if self.live.get(session) == self.round else self.previous
+
+    def advance(self, feed: Feed, encoder: Encoder, now: float, end: str | None = None) -> Round | None:
+        """Read on to the horizon and make the bytes for it; None where there is nothing to write. ``end``: why it is
+        the last.
+
+        Where what comes next has left memory already (``behind``), nothing is made: each session reads on by itself.
+
+        The caller writes them to every live session whose value is not ``round`` yet, and sets it. Where this raises,
+        all of them have to leave: what they share cannot be gone on with.
+        """
+        complete, content = self.cursor.complete, self.content
+        stood = self.cursor.position
+        try:
+            return self._advance(feed, encoder, now, end)
+        except Exception:
+            # Whoever leaves now stands where it stood, and has been told what it had been told.
+            self.cursor.position, self.cursor.complete, self.cursor.over = stood, complete, False
+            if self._shared is not None:
+                self._shared.content = content
+            raise
+
+    def _advance(self, feed: Feed, encoder: Encoder, now: float, end: str | None) -> Round | None:
+        complete, content = self.cursor.complete, self.content
+        items: list[Item | End] = list(feed.read(self.cursor, now, _READ_BYTES))
+        if self.behind:
+            return None
+        if end is not None:
+            items.append(End(end, self.cursor.position))
+        elif self.cursor.over:
+            items.append(End("run", self.cursor.position))
+        self._join_up()
+        if self.variant.view.batch:
+            made, position = self._gather(items, now, encoder)
+        else:
+            made, position = self._make(items, encoder), self.cursor.position
+        if not made.data and made.end is None:
+            self.position = position
+            return None
+        self.previous, self.position, self._before_complete = self.position, position, complete
+        self._previous_content = content
+        self.round += 1
+        self.quiet_since = now
+        return made if self._shared is None else self._cut_if_due(made, items, now)
+
+    def _join_up(self) -> None:
+        """Let sessions into the shared stream, if it stands at a cut, or nobody is in it."""
+        if self._shared is None:
+            return
+        if self._inside and len(self.apart) == len(self.live):
+            self._shared.cut()
+            self._inside = False
+        if not self._inside and self.apart:
+            self.apart = set(self.late)
+        self._was_inside = self._inside
+
+    def _cut_if_due(self, made: Round, items: Sequence[Item | End], now: float) -> Round:
+        """Cut the stream behind what was made, where its section is long or old enough."""
+        assert self._shared is not None
+        if not self._inside:
+            self._inside, self._ticks, self._began = True, 0, now
+        self._ticks += sum(item.end - item.begin for item in items if isinstance(item, Span))
+        if self._ticks < self._section_ticks and now - self._began < SECTION_SECONDS and made.end is None:
+            return made
+        self._shared.cut()
+        self._inside = False
+        return made if made.end is not None else made._replace(data=made.data + self._shared.rest)
+
+    def _make(self, items: Sequence[Item | End], encoder: Encoder) -> Round:
+        if self._shared is None:
+            encoded = encoder.encode(self.variant, items)
+            return Round(encoded.piece.data, encoded.end)
+        encoded = encoder.encode_shared(self._shared, self.variant, items)
+        apart = cache(lambda: encoder.encode(self.variant, items).piece.data)
+        return Round(encoded.piece.data, encoded.end, None, apart)
+
+    def _gather(self, items: Sequence[Item | End], now: float, encoder: Encoder) -> tuple[Round, Position | None]:
+        """Gather payloads to messages whose cuts are common to all; a partial one goes out in time or before a
+        notice."""
+        framing, view = self.variant.framing, self.variant.view
+        script = Script(framing)
+        position = self.position
+
+        def message(payloads: list[Payload]) -> None:
+            nonlocal position
+            script.parts.append(Message(self.gathered_run, payloads))
+            position = Position(self.gathered_run, payloads[-1].t)
+
+        for item in items:
+            if isinstance(item, Span):
+                self.gathered_run = item.batch.run.id
+                self.gathered += encoder.payloads(view, item)
+                while (size := cut(self.gathered, view.batch)) is not None:
+                    message(self.gathered[:size])
+                    self.gathered = self.gathered[size:]
+                continue
+            assert not isinstance(item, Frames), "live sessions read from memory"
+            if self.gathered:
+                message(self.gathered)
+                self.gathered = []
+            script.parts.append(item)
+            position = item.position
+            if framing.ends(item):
+                script.end = item
+                break
+        if self.gathered and self.flush_at is not None and now >= self.flush_at:
+            message(self.gathered)
+            self.gathered = []
+        if not self.gathered:
+            self.flush_at, position = None, self.cursor.position
+        elif self.flush_at is None or script.parts:
+            self.flush_at = now + BATCH_SECONDS
+        data = script.data() if self._shared is None else script.shared_data(self._shared)
+        return Round(data, script.end, script.piece, cache(script.data)), position

@@ -1,0 +1,498 @@
+"""A session: one streaming reader's connection, after its handshake.
+
+It is a cursor, not a queue: its position is the last tick that it was given or that its view left out, and the next
+write starts after it. It has no coroutine; it is the ``asyncio.Protocol`` of its transport, and the transport's calls
+are its transitions:
+
+    catching up ──nothing left to read──► live ──buffer full──► blocked ──buffer drained──► catching up
+        │  ▲                              (its group writes)
+        ▼  │ more was flushed, or its time came
+      waiting (a block on disk, nothing published yet, beyond the tip, ``limit``, ``speed``)
+"""
+
+from __future__ import annotations
+
+import array
+import asyncio
+import time
+from collections.abc import Sequence
+from typing import Final, cast
+
+from ..access.descriptors import number
+from ..bus.ring import Run
+from ..model.notices import End, Gap, Notice, Reset
+from ..model.query import Query
+from ..model.tick import Position
+from ..reading.cursor import Cursor, Item, Span
+from ..wire.checksum import NOTHING, Checksum
+from ..wire.framing import Piece, joined
+from .encoder import Encoded, Variant
+from .fanout import FanOut
+from .group import BATCH_SECONDS, Group
+from .pace import Pace, Skip
+
+try:
+    import fcntl
+    import termios
+except ImportError:  # Windows, where only what the process itself holds is known
+    fcntl = None  # type: ignore[assignment]
+
+HIGH_WATER: Final = 128 * 1024  # unsent bytes at which a session is no longer live
+MISSED_BEATS: Final = 3  # signs of life in a row without any effect after which a peer is taken for gone
+STALL_SECONDS: Final = 10.0  # a slow reader's system takes bytes in steps, which may be seconds apart
+_PROBES: Final = (0.0, 0.05, 1.0)  # seconds after which it is written to a client that may be gone
+CLOSE_SECONDS: Final = 5.0  # how long an ended connection may take to drain and close
+
+
+class Session(asyncio.Protocol):
+    """One reader. The transport's handler makes it, and ``takeover`` hands it the connection.
+
+    Args:
+        variant: what it is written.
+        query: what it asked for.
+    """
+
+    __slots__ = (
+        "blocked", "caught_up", "closing", "counted", "cursor", "fanout", "greeting", "group", "lagged", "missed",
+        "moved_at", "pace", "partial_until", "paused", "query", "queued", "quiet_since", "remaining", "skip", "timer",
+        "told", "transport", "unsent", "variant",
+    )  # fmt: skip
+
+    def __init__(self, fanout: FanOut, variant: Variant, query: Query) -> None:
+        self.fanout = fanout
+        self.variant = variant
+        self.query = query
+        self.transport: asyncio.Transport | None = None
+        self.group: Group | None = None  # the group that it is live or waiting in
+        self.remaining = query.limit  # ticks until the end, None: no limit
+        self.pace = Pace(query.speed, time.monotonic()) if query.speed else None
+        self.skip: Skip | None = None  # it goes on at the newest tick that is due, and has not come there
+        # None while it is live: its group knows where it stands
+        self.cursor: Cursor | None = Cursor(query, frames=self._takes_frames)
+        self.cursor.holds = self.pace is not None
+        self.greeting = query.hello  # a hello that names the run is still owed
+        self.timer: asyncio.TimerHandle | None = None  # wakes it when its time comes
+        self.blocked = False  # the transport's buffer is full
+        self.caught_up = False  # it has stood at the tip
+        self.lagged = False  # it had caught up, and fell behind
+        self.paused = False  # by its own command
+        self.queued = False  # it is in the fan-out's queue
+        self.closing = False
+        self.partial_until = 0.0  # when a message that is not full goes out all the same; 0: none is gathered
+        self.told: Checksum = NOTHING  # what it was told, but for what its group said since it was ``counted``
+        self.counted: Checksum = NOTHING  # what its group had said then
+        self.quiet_since = time.monotonic()  # when it last wrote by itself, rather than its group
+        self.missed = 0  # signs of life in a row that its peer did not take, or did not answer
+        self.unsent = -1  # bytes that its peer had not taken when that was looked at; -1: more was written since
+        self.moved_at = 0.0  # while it is blocked: when its peer was last seen to take some
+
+    # ---- the transport's calls ----
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's are no subclasses
+        self.transport.set_write_buffer_limits(high=HIGH_WATER)
+        self.fanout.crowd.admit(self)
+        self.say(self.variant.framing.opening)
+        if self.fanout.draining:
+            self.end(self.fanout.end_reason)
+            return
+        if self.greeting and self.cursor is not None:
+            self._greet(self.fanout.feed.run_of(self.cursor))
+        self.begin()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.closing = True
+        if self.timer is not None:
+            self.timer.cancel()
+        self._leave()
+        self.fanout.gone(self)
+        self.transport = None
+
+    def eof_received(self) -> bool:
+        """The client says nothing more: it may read on, or be gone. Whoever is gone resets the connection when it is
+        written to, which the next write finds. TLS has no such state: there the connection is over."""
+        if self.transport is None or self.transport.get_extra_info("ssl_object") is not None:
+            return False
+        for seconds in _PROBES:
+            self.fanout.loop.call_later(seconds, self._probe)
+        return True
+
+    def _probe(self) -> None:
+        if self.transport is not None and not self.closing and not self.blocked:
+            self._say_alive()
+
+    def pause_writing(self) -> None:
+        self.blocked = True
+        self.unsent = -1
+        if self.cursor is None:
+            self._leave()
+        self.lagged = self.lagged or self.caught_up or self.pace is not None
+        self.keep_pace()
+
+    def resume_writing(self) -> None:
+        if self.pace is not None and self.query.skip:
+            self.pace.run_on(time.monotonic())
+        self.blocked = False
+        self.unsent, self.missed = -1, 0
+        self.keep_pace()
+        self.wake()
+
+    def keep_pace(self) -> None:
+        """A replay stands still while it is paused, or not read; but see ``pace``."""
+        if self.pace is not None:
+            if self.paused or (self.blocked and not self.query.skip):
+                self.pace.stand(time.monotonic())
+            else:
+                self.pace.go(time.monotonic())
+
+    # ---- writing ----
+
+    def write(self, data: bytes) -> None:
+        """Hand bytes to the transport; a connection that is going down takes none. What they say is not counted."""
+        transport = self.transport
+        if transport is not None and not transport.is_closing():
+            transport.write(data)
+
+    def say(self, piece: Piece) -> None:
+        """Write what is not for everybody in its group."""
+        if piece.content is not NOTHING:
+            self._count()
+            self.told += piece.content
+        if piece.data:
+            self.write(piece.data)
+
+    def write_alone(self, piece: Piece) -> None:
+        """Write a piece in place of what its group writes to everybody else at this moment."""
+        self.told += piece.content
+        if self.group is not None:
+            self.counted = self.group.content_of(self)
+        self.write(piece.data)
+
+    def write_last(self, data: bytes, end: Notice) -> None:
+        """Write bytes of its group's that end in a notice behind which nothing may come, and close."""
+        self._count()
+        self.write(data + self.variant.framing.closing(end, self.told))
+        self.finish()
+
+    def _count(self) -> None:
+        """Count in what its group has said to it."""
+        if self.group is None or self.cursor is not None:
+            return
+        content = self.group.content_of(self)
+        if content is not self.counted:
+            self.told += content.after(self.counted)
+            self.counted = content
+
+    def sweep(self, now: float, quiet_since: float) -> None:
+        """Give a sign of life if the stream has been quiet for long; its group has since ``quiet_since``. A peer that
+        takes nothing for long is dropped."""
+        if self.closing or self.transport is None or self.transport.is_closing():
+            return
+        if self.blocked:
+            self._look(self.transport, now)
+        elif now - max(self.quiet_since, quiet_since) >= self.query.heartbeat:
+            if quiet_since > self.quiet_since:
+                self.unsent = -1  # its group wrote since the last one
+            self.quiet_since = now
+            self._beat(self.transport)
+
+    def _look(self, transport: asyncio.Transport, now: float) -> None:
+        """A slow reader takes some now and then, and is kept; one that has taken nothing for as long as one may miss
+        signs of life is gone."""
+        left = _unsent(transport)
+        if self.unsent < 0 or left < self.unsent:
+            self.unsent, self.moved_at = left, now
+        elif now - self.moved_at >= max(self.query.heartbeat * (MISSED_BEATS + 1), STALL_SECONDS):
+            self._drop()
+
+    def _beat(self, transport: asyncio.Transport) -> None:
+        """Give a sign of life; a peer that has missed several is gone."""
+        left = _unsent(transport)
+        self.missed = self._misses(left, stuck=0 <= self.unsent <= left)
+        if self.missed > MISSED_BEATS:
+            self._drop()
+            return
+        self.unsent = left + self._say_alive()
+
+    def _say_alive(self) -> int:
+        """Write a sign of life; returns its bytes."""
+        data, content = self.variant.framing.heartbeat
+        self.say(Piece((self.group.step_apart(self) if self.group is not None else b"") + data, content))
+        return len(data)
+
+    def _misses(self, left: int, *, stuck: bool) -> int:
+        """How many signs of life in a row its peer has missed: its system did not take them.
+
+        Args:
+            left: bytes that it has not taken.
+            stuck: it took none since the last one, and nothing else was written.
+        """
+        return self.missed + 1 if left and stuck else 0
+
+    def _drop(self) -> None:
+        """Cut the connection to a peer that is taken for gone."""
+        self.fanout.crowd.dropped += 1
+        self.abort()
+
+    def finish(self) -> None:
+        """Close after what was written; called when the last message is with the transport."""
+        self.closing = True
+        self._leave()
+        if self.transport is not None:
+            self.transport.close()
+            self._abort_later()
+
+    def end(self, reason: str) -> None:
+        """Say that the stream ends, and close."""
+        if self.closing:
+            return
+        self._leave()
+        notice = End(reason, self.position)
+        self._say_last(self.variant.framing.notice(notice), notice)
+
+    def _say_last(self, piece: Piece, end: Notice) -> None:
+        """As ``write_last``, with a piece of its own."""
+        self._count()
+        self.told += piece.content
+        self.write_last(piece.data, end)
+
+    def abort(self) -> None:
+        """Drop the connection at once, and what was not sent with it."""
+        if self.transport is not None:
+            self.transport.abort()
+
+    def _abort_later(self) -> None:
+        """A peer that does not read must not keep a closed connection."""
+        if self.timer is not None:
+            self.timer.cancel()
+        self.timer = self.fanout.loop.call_later(CLOSE_SECONDS, self.abort)  # cancelled when the connection is gone
+
+    # ---- reading on ----
+
+    @property
+    def position(self) -> Position | None:
+        """The last tick that the reader was given or that its view left out; None before it was placed."""
+        if self.cursor is not None:
+            return self.cursor.position if self.skip is None else self.skip.start
+        return self.group.position_of(self) if self.group is not None else None
+
+    @property
+    def live(self) -> bool:
+        return self.cursor is None
+
+    @property
+    def _takes_frames(self) -> bool:
+        return self.variant.takes_frames and self.remaining is None and self.pace is None
+
+    @property
+    def rests(self) -> bool:
+        """Whether it has nothing to read now, or nowhere to write it to."""
+        if self.cursor is None or self.blocked or self.closing or self.paused:
+            return True
+        return self.group is not None and self in self.group.waiting
+
+    def begin(self) -> None:
+        """Tell what placing the cursor found out, so that the position is the reader's own, and read on."""
+        cursor = self.cursor
+        if cursor is not None and cursor.notices:
+            notices, cursor.notices = cursor.notices, None
+            self._deliver(cursor, [*notices])
+        self.wake()
+
+    def wake(self) -> None:
+        """Read on soon, if there is anything to do."""
+        if not self.queued and not self.closing:
+            self.queued = True
+            self.fanout.enqueue(self)
+
+    def fall_back(self) -> None:
+        """Live no more: what comes next is on disk."""
+        self._leave()
+        self.wake()
+
+    def pump(self) -> None:
+        """Read and write one portion; the fan-out calls it in turn."""
+        self.queued = False
+        if self.closing or self.cursor is None:
+            return
+        if self.blocked:
+            self.cursor.let_go()
+            return
+        if self.paused:
+            self._wait()
+            return
+        if self.group is not None:
+            self.group.waiting.discard(self)
+        cursor, now = self.cursor, time.monotonic()
+        before, complete, not_before = cursor.position, cursor.complete, cursor.not_before
+        items: list[Item | End] = []
+        if self.lagged and self.query.skip:
+            if self.pace is None:
+                items += self.fanout.feed.skip(cursor, self.variant.view)
+            elif self.skip is None:
+                self.skip = Skip(cursor.position)
+        self.lagged = False
+        feed = self.fanout.feed
+        # At a pace, no further than one block: what is read beyond what is due is read again.
+        items += feed.read(cursor, now) if self.pace is None else feed.read(cursor, now, 1)
+        if cursor.awaits is not None:
+            cursor.awaits.then(self.wake)
+        if self._gathers(items, now):
+            cursor.position, cursor.complete, cursor.not_before, cursor.over = before, complete, not_before, False
+            self._wait(self.partial_until - now)
+            return
+        due: float | None = None
+        if self.pace is not None:
+            items, due = self.pace.take(items, now)
+            if due is not None:
+                cursor.over = False
+                cursor.position = items[-1].position if items else before
+                cursor.complete = _complete(complete, items)
+                cursor.not_before = cursor.not_before if items else not_before
+        if self.skip is not None:
+            self.skip.add(items, self.variant.view)
+            if due is None and (cursor.waits or (items and not cursor.over)):
+                if items:
+                    self.wake()
+                return  # it is not through
+            items, self.skip = self.skip.told(), None
+            cursor.complete = _complete(complete, items)
+        if cursor.over:
+            items.append(End("run", cursor.position))
+        if items:
+            self._deliver(cursor, items)
+            if self.closing:
+                return
+        if due is not None:
+            self._wait(due - now)
+        elif items:
+            self.wake()
+        elif not cursor.waits:
+            self._rest(cursor, now)
+
+    def _gathers(self, items: list[Item | End], now: float) -> bool:
+        """Whether a reader of batch messages that reads by itself to its ``limit`` waits for its message to be full: it
+        reads the same again when more has come, or the time is up."""
+        batch, left = self.variant.view.batch, self.remaining
+        if not batch or left is None or self.pace is not None or not self.caught_up or not items:
+            return False
+        if self.cursor is None or self.cursor.awaits is not None:  # more is on its way from disk: nothing is read twice
+            return False
+        try:
+            count = sum(
+                len(self.fanout.encoder.payloads(self.variant.view, item)) for item in items if isinstance(item, Span)
+            )
+        except Exception:  # it will be met again where they are delivered, and dealt with there
+            return False
+        if count >= min(batch, left) or not all(isinstance(item, Span) for item in items):
+            self.partial_until = 0.0
+            return False
+        self.partial_until = self.partial_until or now + BATCH_SECONDS
+        if now < self.partial_until:
+            return True
+        self.partial_until = 0.0
+        return False
+
+    def _deliver(self, cursor: Cursor, items: list[Item | End]) -> None:
+        if self.greeting and (first := items[0].position):
+            self._greet(self.fanout.bus.runs.get(first.run))
+        encoder = self.fanout.encoder
+        try:
+            made = self._encode(items)
+        except Exception:
+            items = encoder.servable(self.variant, items, lambda span: encoder.encode(self.variant, [span]))
+            cursor.complete = _complete(cursor.complete, items)
+            made = self._encode(items)
+        if self.remaining is not None:
+            self.remaining -= made.ticks
+            if self.remaining == 0 and made.end is None:
+                cursor.position = made.position
+                end = End("limit", made.position)
+                made = made._replace(piece=joined([made.piece, self.variant.framing.notice(end)]), end=end)
+        if made.end is not None:
+            self._say_last(made.piece, made.end)
+        elif made.piece.data:
+            self.quiet_since = time.monotonic()
+            self.unsent = -1
+            self.say(made.piece)
+
+    def _encode(self, items: Sequence[Item | End]) -> Encoded:
+        encoder = self.fanout.encoder
+        if self.remaining is None:
+            return encoder.encode(self.variant, items)
+        return encoder.encode_some(self.variant, items, self.remaining)
+
+    def _rest(self, cursor: Cursor, now: float) -> None:
+        """There is nothing to read: go live, or wait for what is missing."""
+        self.pace = cursor.held = None
+        cursor.holds = False
+        if cursor.deadline is not None:
+            self._wait(cursor.deadline - now)
+            return
+        self.caught_up = True
+        group = self._step_into(cursor.complete)
+        may_join = self.remaining is None and cursor.query is None and cursor.not_before is None and not self.greeting
+        if may_join and group.join(self, cursor.position, self.fanout.feed.offered, cursor.complete):
+            self.cursor = None
+            self.counted = group.content_of(self)
+        else:
+            self._wait()
+
+    def _wait(self, seconds: float | None = None) -> None:
+        """Be woken at the next flush, or after so many seconds; heartbeats come until then."""
+        self._step_into(self.cursor is None or self.cursor.complete).waiting.add(self)
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
+        if seconds is not None:
+            self.timer = self.fanout.loop.call_later(max(seconds, 0.001), self.wake)
+
+    def _step_into(self, complete: bool) -> Group:
+        """The group that it is live or waiting in from now on; by what was skipped for it, that may be another one."""
+        before, group = self.group, self.fanout.group(self.variant, complete)
+        self.group = group
+        if before is not None and before is not group:
+            before.waiting.discard(self)
+            self.fanout.forget(before)
+        return group
+
+    def _leave(self) -> None:
+        """Step out of the group; from here on the session's own cursor knows where it stands."""
+        if not self.closing:
+            self._count()
+        group, self.group = self.group, None
+        if group is None:
+            return
+        position, complete, rest = group.leave(self)
+        if rest:
+            self.write(rest)
+        if self.cursor is None:
+            self.cursor = Cursor(position=position, until_run=self.query.run, frames=self._takes_frames)
+            self.cursor.complete = complete
+        self.fanout.forget(group)
+
+    def _greet(self, run: Run | None) -> None:
+        hello = self.fanout.feed.hello(run)
+        self.greeting = run is None
+        self.say(self.variant.framing.notice(hello))
+
+
+def _complete(before: bool, items: list[Item | End]) -> bool:
+    """Whether nothing of its run was skipped for a reader that was given these."""
+    for item in items:
+        before = isinstance(item, Reset) or (before and not isinstance(item, Gap))
+    return before
+
+
+def _unsent(transport: asyncio.WriteTransport) -> int:
+    """Bytes that are with the process, or with its system and not acknowledged by the peer's."""
+    count = transport.get_write_buffer_size()
+    descriptor = number(transport)
+    if fcntl is not None and descriptor >= 0:
+        found = array.array("i", [0])
+        try:
+            fcntl.ioctl(descriptor, termios.TIOCOUTQ, found)  # of a socket: SIOCOUTQ (Linux: tcp(7))
+        except OSError:
+            return count
+        count += found[0]
+    return count

@@ -1,0 +1,480 @@
+"""A directory into which another program writes ticks: which of its files comes after which, and how far it was read.
+
+    files in the order of their names ──► the newest one, polled while it grows ──► a newer one has a whole line: the
+                                                                                    old one to its end, then that
+
+Any ``*.jsonl.zst`` and ``*.jsonl`` at the top of the directory counts. A file comes after those that were there before
+it was seen, whatever its name. One that was read to its end and grows again comes after all others. One that is
+replaced by other content, or begun anew, is a new one; one that was cut, or was away for a while, is not. A copy beside
+a file (``a.jsonl.zst`` beside ``a.jsonl``, with the same first line) is not read, until it takes that file's place.
+Names that begin with a dot are not looked at: so programs hide what they have not finished, or what is no file of
+theirs.
+
+What cannot be read is counted, and keeps nothing else from being read.
+
+Everything here waits for the disk; none of it is called on the event loop. Used by one thread.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+import logging
+import os
+import stat
+import time
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from .content import SUFFIXES, Replaced, compare, natural, shown, stem_of
+from .file_registry import Roster
+from .lines import File, Lines, Unread
+from .run_splitter import Runs, Stretch
+from .times import Times
+
+log = logging.getLogger("tick_gateway.files")
+
+NOTE_VERSION: Final = 1
+_SOON_SECONDS: Final = 0.05  # to the next one after a change: a second change may not move the directory's time
+_NO_FILES: Final = {
+    stat.S_IFDIR: "a directory",
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+_NAMED: Final = 5  # of the names that are not accepted
+_STATS: Final = 200  # files that were read to their end, of which one look takes the sizes
+
+
+class Gone(NamedTuple):
+    """What was read of a file is not on disk any more."""
+
+    file: File
+
+
+Event = Stretch | Gone
+
+
+class Directory:
+    """Reads a directory, from its beginning or from where a note says.
+
+    Args:
+        path: it need not be there yet.
+        max_tick: the largest tick, bytes.
+        note: what ``note`` returned, after all events up to there were dealt with.
+        look_seconds: how often it is looked at which files there are, at least.
+
+    Attributes:
+        runs: sorts what is read, and counts what is passed over.
+    """
+
+    def __init__(
+        self, path: Path, max_tick: int, note: dict[str, Any] | None = None, *, look_seconds: float = 1.0
+    ) -> None:
+        self.path = path
+        self._look_seconds = look_seconds
+        self.runs = Runs(max_tick)
+        self._roster = Roster(path, max_tick)
+        self._times = Times()
+        self._max_tick = max_tick
+        self._waiting: list[File] = []  # with lines that were not read, as far as is known
+        self._events: list[Event] = []
+        self._stamp = -2  # the directory's time of change
+        self._look_at = 0.0
+        self._inodes: dict[str, int] = {}  # by name, as they were at the last look
+        self._vanished: set[str] = set()  # names of files that were taken away before anything of them was read
+        self._compared: set[File] = set()  # copies that were held against the files beside which they stand
+        self._turn = 0  # which of the files' sizes are taken next
+        self._told: set[str] = set()
+        self._unreadable: dict[str, int] = {}  # names that cannot be read now, and the bytes that are known to be there
+        self._done = self._total = 0  # bytes of files
+        if note is not None:
+            self._roster.recall(note)
+            self.runs.recall(note["runs"])
+            self._times.at = note["at"]
+            self._done = sum(file.size for file in self._roster.files)
+
+    def note(self) -> dict[str, Any]:
+        """How far it was read, as JSON."""
+        return {
+            "version": NOTE_VERSION, "directory": str(self.path.resolve()), "at": self._times.at,
+            "runs": self.runs.note(), **self._roster.note(),
+        }  # fmt: skip
+
+    def progress(self) -> tuple[int, int]:
+        """Bytes of files that were read, and of all that were there at first."""
+        if not self._total:
+            with contextlib.suppress(OSError):  # told by the look that comes next
+                self._total = sum(_size(self.path / name) for name in _Listing(self.path).files)
+        return self._done, self._total
+
+    def unread(self, *, ended: bool = False) -> Unread:
+        """What of the files was not read, and will not be as they stand; ``ended``: nobody goes on writing them."""
+        files = size = 0
+        newest = self._roster.newest
+        for file in {*self._roster.files, *self._waiting}:
+            if file.name in self._unreadable or (file not in self._roster and self._roster.is_copy(file)):
+                continue
+            file.measure()
+            left = file in self._roster and file is not newest and file not in self._waiting
+            one = file.unread(left=left, ended=ended)
+            files, size = files + one.files, size + one.bytes
+        files += len(self._unreadable) + (len(self._vanished) if ended else 0)
+        return Unread(files, size + sum(self._unreadable.values()))
+
+    def tell_unread(self) -> None:
+        """Say of each file that has something behind its last line what that is, where nobody goes on writing them."""
+        for name in sorted(self._vanished):
+            log.warning("%s: it was taken away before it was read", shown(name))
+        for file in sorted({*self._roster.files, *self._waiting}, key=lambda file: natural(file.name)):
+            file.measure()
+            if file.why and not file.stuck and (file in self._roster or not self._roster.is_copy(file)):
+                told = shown(file.name)
+                log.warning("%s: %s; %d bytes behind what was read were not read", told, file.why, file.left)
+
+    def read(self) -> list[Event]:
+        """What comes next, some of it; none: there is nothing more now."""
+        self._look()
+        while not self._events:
+            current = self._roster.newest
+            if current is not None and self._read_on(current):
+                continue  # without an event where all of it was passed over
+            following = self._following()
+            if following is None:
+                break
+            if following is current:  # it lies elsewhere now
+                continue
+            if current is not None and current in self._roster and self._read_on(current):
+                continue  # it came before the newer one did
+            self._go_over(following)
+        events, self._events = self._events, []
+        return events
+
+    def finish(self) -> list[Event]:
+        """What is left where nobody writes the files any more: last lines that are ticks and were never ended, copies
+        that have more than the files beside which they stand. To be called again until nothing comes."""
+        if (newest := self._roster.newest) is not None:
+            self._take_last(newest)
+        for file in list(self._waiting):
+            if self._events:
+                break
+            if file in self._roster or not self._roster.is_copy(file):
+                self._finish_waiting(file)
+            elif (original := self._roster.original(file)) is not None:
+                self._finish_copy(file, original)
+        events, self._events = self._events, []
+        return events
+
+    def _finish_waiting(self, file: File) -> None:
+        """Take a file that has one line and no end of it."""
+        if self._pull(file, again=True) or (found := file.take_last()) is None:
+            file.close()
+            return
+        self._go_over(file)
+        self._sort(file, found)
+
+    def _finish_copy(self, copy: File, original: File) -> None:
+        """Go on in a copy, where it has more; one that goes on otherwise is told, and counted as not read."""
+        if copy in self._compared:
+            return
+        self._compared.add(copy)
+        try:
+            more = compare(original.path, copy.path)
+        except OSError as error:
+            self._cannot_read(copy, error)
+            return
+        if more is None:
+            told = shown(original.name)
+            self._tell(copy.path, f"has the first line of {told} and goes on otherwise; it is not read")
+            self._unreadable[copy.name] = _size(copy.path)
+        elif more > 0:
+            self._waiting.remove(copy)
+            original.move(copy.path)
+            if self._pull(original):
+                self._go_over(original)
+                self._sort(original, original.take())
+
+    def _go_over(self, file: File) -> None:
+        """Let a file be the one that is read, and leave the one before."""
+        if (newest := self._roster.newest) is not None and newest is not file:
+            self._leave(newest)
+        if file in self._waiting:
+            self._waiting.remove(file)
+        if self._roster.begin(file):
+            self._times.begin(file.path)
+
+    def close(self) -> None:
+        """Close what is open; what was read stays so."""
+        for file in [*self._roster.files, *self._waiting]:
+            file.close()
+
+    # ---- from file to file ----
+
+    def _read_on(self, file: File) -> bool:
+        """Take the next lines of a file; whether anything came of it."""
+        more = (file not in self._roster.missing or file.opened) and self._pull(file)
+        if more:
+            self._sort(file, file.take())
+        elif file in self._roster.missing and not self._may_come_back(file):
+            self._drop(file)
+        return more or bool(self._events)
+
+    def _sort(self, file: File, found: Lines) -> None:
+        begin, end = found.read
+        self._done += end - begin
+        self._events += self.runs.sort(file, found, self._times.of(file.path, begin, end))
+
+    def _take_last(self, file: File) -> None:
+        if (found := file.take_last()) is not None:
+            self._sort(file, found)
+
+    def _leave(self, file: File) -> None:
+        """A newer file is read from here on."""
+        self._take_last(file)
+        if file.torn:
+            self.runs.pass_over(file, file.number + 1, "the line was never ended")
+        self._times.leave(file.path)
+        file.close()
+
+    def _following(self) -> File | None:
+        """The next file with a line that was not read: the newest one itself, where it was found at another place."""
+        newest = self._roster.newest
+        looked: set[File] = set()
+        while left := self._next_waiting(looked):
+            for file in left:
+                looked.add(file)
+                if file in self._roster:
+                    if file is not newest and self._shows_line(file):
+                        return file
+                    self._waiting.remove(file)
+                    file.close()
+                elif not (file.head and self._roster.is_copy(file)) and self._shows_line(file):
+                    lost = newest in self._roster.missing
+                    if not self._known(file):
+                        return file
+                    if lost and newest not in self._roster.missing:
+                        return newest
+        return None
+
+    def _next_waiting(self, looked: set[File]) -> list[File]:
+        """Some of the files that wait, in order, without those that were looked at: there may be very many."""
+        left = (file for file in self._waiting if file not in looked)
+        newest = self._roster.newest
+        if newest is not None and newest in self._roster.missing:
+            return sorted(left, key=lambda file: file.stem != newest.stem)
+        return list(islice(left, len(looked) + 1))  # ever more of them
+
+    def _shows_line(self, file: File) -> bool:
+        """Whether a file has a line that was not read."""
+        if self._pull(file):
+            return True
+        file.close()
+        return False
+
+    def _pull(self, file: File, *, again: bool = False) -> bool:
+        """Read on in a file if need be; whether it has a line that was not taken; ``again``: though it has not
+        changed."""
+        try:
+            more = (again or file.changed()) and file.pull()
+        except Replaced:
+            self._miss(file)
+        except OSError as error:
+            self._cannot_read(file, error)
+        else:
+            if self._unreadable:
+                self._unreadable.pop(file.name, None)
+            return more
+        return False
+
+    # ---- what became of files ----
+
+    def _known(self, new: File) -> bool:
+        """Whether a file has the content of another one, whose copy it is or whose place it took; else what it
+        replaced is gone."""
+        if self._roster.is_copy(new):
+            new.close()
+            return True
+        file = self._roster.recognize(new)
+        if file is None:
+            for old in [one for one in self._roster.missing if one.stem == new.stem]:
+                self._drop(old, replaced=True)
+            return False
+        new.close()
+        self._waiting.remove(new)
+        if file is not self._roster.newest and file not in self._waiting:
+            self._waiting.append(file)
+        return True
+
+    def _may_come_back(self, file: File) -> bool:
+        """Whether a file is there whose first line may show that it has the content of a missing one."""
+        return any(one.stem == file.stem for one in self._waiting)
+
+    def _miss(self, file: File) -> None:
+        """What was read of a file is not where it was; what is there now may show what became of it."""
+        file.close()
+        if file in self._roster:
+            self._roster.missing.add(file)
+        if not any(one.path == file.path for one in self._waiting if one is not file):
+            self._waiting.append(File(file.path, self._max_tick))
+
+    def _drop(self, file: File, *, replaced: bool = False) -> None:
+        if file.opened:
+            self._take_last(file)
+        self._roster.drop(file, replaced=replaced)
+        if file in self._waiting:
+            self._waiting.remove(file)
+        self._events.append(Gone(file))
+
+    def _cannot_read(self, file: File, error: OSError) -> None:
+        if isinstance(error, FileNotFoundError):  # the next look sees to that
+            return
+        self._unreadable[file.name] = max(_size(file.path) - file.size, 0)
+        self._tell(file.path, f"cannot be read: {error.strerror}")
+
+    def _tell(self, path: Path, problem: str) -> None:
+        if path.name not in self._told:
+            self._told.add(path.name)
+            log.warning("%s %s", shown(path.name), problem)
+
+    # ---- looking at the directory ----
+
+    def _look(self) -> None:
+        """See which files are there, where the directory changed or a second has passed."""
+        try:
+            stamp = os.stat(self.path).st_mtime_ns
+        except OSError:
+            stamp = -1
+        now = time.monotonic()
+        if stamp == self._stamp and now < self._look_at:
+            return
+        self._look_at = now + (self._look_seconds if stamp == self._stamp else min(_SOON_SECONDS, self._look_seconds))
+        self._stamp = stamp
+        try:
+            listing = _Listing(self.path)
+        except OSError as error:
+            self._unreadable = {".": 0}
+            self._tell(self.path, f"cannot be read: {error.strerror}")
+            return
+        self._unreadable = {name: size for name, size in self._unreadable.items() if name in listing.files}
+        for name, problem in listing.unreadable.items():
+            self._unreadable[name] = 0
+            self._tell(self.path / name, f"cannot be read: {problem}")
+        self._compare(listing.files)
+
+    def _compare(self, names: dict[str, int]) -> None:
+        """Hold what is there (names and inodes) against what is known."""
+        taken = self._roster.place(names)
+        self._take_sizes(taken)
+        here = {file.name for file in self._waiting if file not in self._roster}
+        inodes = set(names.values())
+        for name in here - set(names):
+            if self._inodes.get(name) not in inodes:  # it was not renamed
+                self._vanished.add(name)
+        self._vanished -= set(names)
+        self._inodes = names
+        self._waiting = [file for file in self._waiting if file in self._roster or file.name in names]
+        new = sorted(set(names) - taken - here, key=natural)
+        self._waiting += [File(self.path / name, self._max_tick) for name in new]
+        for file in [one for one in self._roster.missing if one is not self._roster.newest]:
+            if not self._may_come_back(file):
+                self._drop(file)
+
+    def _take_sizes(self, taken: set[str]) -> None:
+        """Whether files that were read to their end have grown or were cut; of some of them at each look."""
+        read = [file for file in self._roster.files[:-1] if file not in self._roster.missing]
+        some = read[self._turn : self._turn + _STATS]
+        self._turn = self._turn + _STATS if self._turn + _STATS < len(read) else 0
+        for file in some:
+            size = _size(file.path)
+            if size > file.size and file not in self._waiting:
+                self._waiting.append(file)
+            elif size < file.size:
+                self._roster.missing.add(file)
+                taken.discard(file.name)
+
+
+class _Listing:
+    """The files of ticks at the top of a directory; none where it is not there.
+
+    Attributes:
+        files: their names and inodes.
+        unreadable: names of entries that may be files of ticks and cannot be looked at, and why.
+
+    Raises:
+        OSError: the directory cannot be read.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.files: dict[str, int] = {}
+        self.unreadable: dict[str, str] = {}
+        try:
+            with os.scandir(path) as entries:
+                for entry in entries:
+                    if is_accepted(entry.name):
+                        self._look_at(entry)
+        except (FileNotFoundError, NotADirectoryError):
+            return
+
+    def _look_at(self, entry: os.DirEntry[str]) -> None:
+        """One that cannot be looked at (a link that leads in a circle, or where nobody may go), or is no file, is one
+        entry, and no more than that."""
+        try:
+            if entry.is_file(follow_symlinks=False):
+                self.files[entry.name] = entry.inode()
+            elif stat.S_ISREG((info := entry.stat()).st_mode):
+                self.files[entry.name] = info.st_ino
+            else:
+                self.unreadable[entry.name] = f"it is {_NO_FILES.get(stat.S_IFMT(info.st_mode), 'no file')}"
+        except FileNotFoundError:
+            if os.path.lexists(entry.path):  # else it went while it was looked at
+                self.unreadable[entry.name] = "it is a link to nothing"
+        except OSError as error:
+            self.unreadable[entry.name] = error.strerror or str(error)
+
+
+def is_accepted(name: str) -> bool:
+    """Whether a file of this name is taken for one of ticks."""
+    return bool(stem_of(name)) and not name.startswith(".")
+
+
+def passed_over(path: Path) -> str:
+    """What lies at the top of a directory and is not taken for files of ticks, as a sentence; empty: nothing.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    try:
+        with os.scandir(path) as entries:
+            names = [
+                entry.name + "/" * entry.is_dir(follow_symlinks=False)
+                for entry in entries
+                if not is_accepted(entry.name)
+            ]
+    except (FileNotFoundError, NotADirectoryError):
+        return ""
+    if not names:
+        return ""
+    count = "1 entry is" if len(names) == 1 else f"{len(names)} entries are"
+    told = ", ".join(map(shown, heapq.nsmallest(_NAMED, names, key=natural)))
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    accepted = " and ".join(f"*{suffix}" for suffix in SUFFIXES)
+    return f"{count} passed over by name: {told}{more}; accepted: {accepted}, not hidden, at the top of the directory"
+
+
+def has_files(path: Path) -> bool:
+    """Whether a directory has files of ticks at its top, be they such as cannot be read.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    listing = _Listing(path)
+    return bool(listing.files or listing.unreadable)
+
+
+def _size(path: Path) -> int:
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return 0

@@ -1,0 +1,241 @@
+"""A directory of another program as history, read where it lies.
+
+    at the start    scan: every file once, before anyone reads
+    later on        take: what is published of the tailed file, shown at once, shelved when it fills a portion
+
+``scan`` waits for the disk; ``mark`` and ``unmark`` are called by the thread that publishes, the rest on the loop.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final, NamedTuple
+
+from ...bus.ring import Batch, Run
+from ...bus.tick_bus import TickBus
+from ..archive import Archive
+from ..format.segment import pack_columns
+from ..local.directory import Progress
+from ..stored_run import StoredRun
+from .directory import Directory, Gone
+from .lines import File
+from .portions import FileVolume, Portion, Reels
+from .run_splitter import Stretch
+
+PORTION_BYTES: Final = 512 * 1024
+PORTION_TICKS: Final = 8192
+
+
+class _Filling:
+    """A portion that is being filled: where in its file it lies so far, and its ticks."""
+
+    def __init__(self, file: File, run: str, begin: int, ordinal: int) -> None:
+        self.file = file
+        self.run = run
+        self.begin = self.end = begin
+        self.ordinal = ordinal
+        self.ts: list[int] = []
+        self.lines: list[bytes] = []
+        self.ats: list[int] = []  # of the ticks; of scanned ones, only some
+
+    @property
+    def full(self) -> bool:
+        """Whether it is as large as a portion is to be."""
+        return self.end - self.begin >= PORTION_BYTES or len(self.ts) >= PORTION_TICKS
+
+    def portion(self, volume: FileVolume, columns: bytes = b"") -> Portion:
+        """What was filled, to be put on a shelf; ``columns`` as in ``Portion``."""
+        ats = self.ats[0], self.ats[-1]
+        return Portion(volume, self.begin, self.end, self.ordinal, self.ts, self.lines, ats, columns)
+
+
+class Volumes:
+    """The files of a directory as volumes, one each."""
+
+    def __init__(self, max_tick: int) -> None:
+        self._reels = Reels()
+        self._max_tick = max_tick
+        self._volumes: dict[File, FileVolume] = {}
+
+    def of(self, file: File) -> FileVolume:
+        """A file's volume, made if there is none."""
+        volume = self._volumes.get(file)
+        if volume is None:
+            volume = self._volumes[file] = FileVolume(file, self._reels, self._max_tick)
+        return volume
+
+    def pop(self, file: File) -> FileVolume | None:
+        """Forget a file's volume; returns it, or None."""
+        return self._volumes.pop(file, None)
+
+
+class Scan:
+    """Everything that is in a directory, as portions.
+
+    Attributes:
+        runs: what was found, oldest first.
+    """
+
+    def __init__(self, directory: Directory, volumes: Volumes, progress: Progress | None = None) -> None:
+        self.runs: dict[str, StoredRun] = {}
+        self._volumes = volumes
+        self._filling: _Filling | None = None
+        while events := directory.read():
+            for event in events:
+                if isinstance(event, Gone):
+                    self._forget(event.file)
+                else:
+                    self._add(event)
+            if progress is not None:
+                progress(*directory.progress())
+        self._close()
+
+    def _add(self, stretch: Stretch) -> None:
+        filling = self._filling
+        if filling is not None and (stretch.apart or (filling.file, filling.run) != (stretch.file, stretch.life.id)):
+            self._close()
+        count = len(stretch.ts)
+        first, passed, steps = stretch.ats[0], stretch.ats[1] - stretch.ats[0], max(count - 1, 1)
+        begin = 0
+        while begin < count:
+            filling = self._filling
+            if filling is None:
+                at = stretch.ends[begin - 1] if begin else stretch.begin
+                filling = self._filling = _Filling(stretch.file, stretch.life.id, at, 0)
+            stop = bisect_left(stretch.ends, filling.begin + PORTION_BYTES, begin) + 1
+            stop = min(stop, begin + PORTION_TICKS - len(filling.ts), count)
+            filling.ts += stretch.ts[begin:stop]
+            filling.lines += stretch.lines[begin:stop]
+            filling.ats += [first + passed * begin // steps, first + passed * (stop - 1) // steps]
+            filling.end = stretch.ends[stop - 1]
+            if filling.full:
+                self._close()
+            begin = stop
+
+    def _close(self) -> None:
+        filling, self._filling = self._filling, None
+        if filling is None:
+            return
+        run = self.runs.get(filling.run)
+        if run is None:
+            run = StoredRun(filling.run, len(self.runs), filling.ats[0], filling.ts[0])
+            self.runs[filling.run] = run
+        filling.ordinal = run.total
+        run.entries.append(filling.portion(self._volumes.of(filling.file)))
+        run.total += len(filling.ts)
+        run.tip = filling.ts[-1]
+
+    def _forget(self, file: File) -> None:
+        self._close()
+        if (volume := self._volumes.pop(file)) is not None:
+            for run in self.runs.values():
+                run.entries.drop(volume)
+
+
+class _Mark(NamedTuple):
+    """Where a tick's line lies, and whether it is ``apart`` from what came before it (see ``Stretch``)."""
+
+    file: File
+    begin: int
+    end: int
+    apart: bool
+
+
+class InPlace:
+    """The live side: what is published of a directory's files.
+
+    Args:
+        archive: whose shelves are filled.
+        shown: called when readers can have more.
+    """
+
+    def __init__(self, bus: TickBus, archive: Archive, volumes: Volumes, shown: Callable[[], None]) -> None:
+        self._bus = bus
+        self._archive = archive
+        self._volumes = volumes
+        self._shown = shown
+        self._filling: _Filling | None = None
+        self._run: Run | None = None  # of what is being filled
+        self._marks: dict[tuple[str, int], _Mark] = {}  # of ticks that are on their way through the bus
+
+    # ---- the thread that publishes ----
+
+    def mark(self, stretch: Stretch, index: int) -> None:
+        """Say where a tick lies, before it is published."""
+        begin = stretch.ends[index - 1] if index else stretch.begin
+        apart = stretch.apart and not index
+        self._marks[stretch.life.id, stretch.ts[index]] = _Mark(stretch.file, begin, stretch.ends[index], apart)
+
+    def unmark(self, stretch: Stretch, index: int) -> None:
+        """It was not taken in."""
+        self._marks.pop((stretch.life.id, stretch.ts[index]), None)
+
+    # ---- the loop ----
+
+    def take(self, batches: Sequence[Batch], ended: Sequence[Run]) -> None:
+        """Take what was published since the last time, and the runs that were ended; the bus's ``sink``."""
+        found = [part for batch in batches for part in self._split(batch)]
+        for batch, marks in found:
+            if not marks or not self._is_next(batch, marks[0]):
+                self._shelve()
+            if marks:
+                self._fill(batch, marks)
+        if self._run in ended:
+            self._shelve()
+        self._bus.show([batch for batch, _ in found])
+        self._shown()
+
+    def gone(self, file: File) -> None:
+        """What was read of a file is not there any more."""
+        if self._filling is not None and self._filling.file is file:
+            self._shelve()
+        volume = self._volumes.pop(file)
+        if volume is not None:
+            for run in list(self._archive.shelves):
+                self._archive.removed(run, volume)
+
+    def _split(self, batch: Batch) -> Iterator[tuple[Batch, list[_Mark]]]:
+        """A batch in parts that lie in one piece of a file each; no marks: it is not known where it lies."""
+        marks = [self._marks.pop((batch.run.id, tick.t), None) for tick in batch.ticks]
+        files = [mark.file if mark is not None else None for mark in marks]
+        begin = 0
+        for index in range(1, len(marks) + 1):
+            mark = marks[index] if index < len(marks) else None
+            if index < len(marks) and files[index] is files[begin] and not (mark is not None and mark.apart):
+                continue
+            part = batch
+            if index - begin < len(marks):
+                ticks = batch.ticks[begin:index]
+                size = sum(len(tick.data) for tick in ticks)
+                part = Batch(batch.run, ticks, size, batch.lost_before and begin == 0, batch.ordinal + begin)
+            yield part, [mark for mark in marks[begin:index] if mark is not None]
+            begin = index
+
+    def _is_next(self, batch: Batch, mark: _Mark) -> bool:
+        """Whether a batch goes on where the portion ends."""
+        filling = self._filling
+        if filling is None or self._run is not batch.run or filling.file is not mark.file or mark.apart:
+            return False
+        return filling.end <= mark.begin and batch.ordinal == filling.ordinal + len(filling.ts)
+
+    def _fill(self, batch: Batch, marks: list[_Mark]) -> None:
+        filling = self._filling
+        if filling is None:
+            filling = self._filling = _Filling(marks[0].file, batch.run.id, marks[0].begin, batch.ordinal)
+            self._run = batch.run
+        filling.end = marks[-1].end
+        filling.ts += [tick.t for tick in batch.ticks]
+        filling.lines += [tick.data for tick in batch.ticks]
+        filling.ats += [tick.at for tick in batch.ticks]
+        self._archive.wrote([batch])
+        if filling.full:
+            self._shelve()
+
+    def _shelve(self) -> None:
+        """Put what was filled on its shelf, where memory may let go of it."""
+        filling, run = self._filling, self._run
+        self._filling = self._run = None
+        if filling is not None and run is not None:
+            columns = pack_columns(filling.ts, filling.ats)
+            self._archive.closed(run, filling.portion(self._volumes.of(filling.file), columns))

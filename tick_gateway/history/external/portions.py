@@ -1,0 +1,203 @@
+"""Portions of another program's files: reading them where they lie.
+
+What stands on the shelves is where in a file's content a portion begins and ends, and what ticks it holds. To read one,
+the file is decompressed from the nearest place on at which a frame begins, which may be its start; so a few files are
+kept open where they were read last, and reading on costs no more than it has to.
+
+Everything here waits for the disk; none of it is called on the event loop.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from typing import Final
+from zlib import crc32
+
+import zstandard
+
+from ...errors import Damaged, TickError
+from ...model.tick import parse
+from ..block_index import Block, Entry
+from ..format.segment import step_of, unpack_columns
+from .content import Content, Replaced
+from .lines import File
+
+_MOST_REELS: Final = 4
+_MOST_HELD: Final = 16 << 20  # bytes of content that they keep to read on, except for the one that was used last
+_JOINED_BYTES: Final = 1 << 20  # lines up to that are joined to take their CRC
+_RENAME_SECONDS: Final = 2.0
+_RENAME_POLL_SECONDS: Final = 0.02
+
+
+class Portion(Entry):
+    """A portion of a file; ``offset`` and ``frame`` are where it begins in the content and how long it is there.
+
+    Attributes:
+        columns: numbers and receive times of its ticks, packed; empty: they were received at even intervals.
+    """
+
+    __slots__ = ("columns",)
+
+    def __init__(
+        self, volume: FileVolume, begin: int, end: int, ordinal: int, ts: Sequence[int], lines: Sequence[bytes],
+        ats: tuple[int, int], columns: bytes = b"",
+    ) -> None:  # fmt: skip
+        size, crc = sum(map(len, lines)) + len(lines), 0
+        parts = (
+            [b"\n".join([*lines, b""])] if size < _JOINED_BYTES else [part for line in lines for part in (line, b"\n")]
+        )
+        for part in parts:
+            crc = crc32(part, crc)
+        super().__init__(
+            volume, begin, 0, ordinal=ordinal, first=ts[0], last=ts[-1], first_at=ats[0], last_at=ats[1],
+            count=len(ts), step=step_of(ts), size=size, frame=end - begin, crc=crc, raw=False,
+        )  # fmt: skip
+        self.columns = columns
+
+
+class Reel:
+    """A file that is open for reading, and the content that lies next."""
+
+    def __init__(self, file: File, offset: int) -> None:
+        self.file = file
+        self.content = Content(file.path, file.boundary_before(offset))
+        self.at = self.content.given  # where what is kept begins
+        self._kept = b""
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Content from an offset that is not before ``at``."""
+        parts = [self._kept[offset - self.at :]]
+        have = len(parts[0])
+        while have < size:
+            data = self.content.more()
+            if not data:
+                raise Damaged(f"{self.file.name} ends before byte {offset + size} of its content")
+            begin = max(offset - (self.content.given - len(data)), 0)
+            parts.append(data[begin:])
+            have += len(parts[-1])
+        end = len(parts[-1]) - (have - size)
+        parts[-1], rest = parts[-1][:end], parts[-1][end:]
+        self.at, self._kept = offset + size, rest
+        return b"".join(parts)
+
+
+class Reels:
+    """Files that are kept open for reading, a few; for any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._reels: list[Reel] = []  # the one that was used last comes last
+
+    def read(self, file: File, offset: int, size: int) -> bytes:
+        """A part of a file's content.
+
+        Raises:
+            Damaged: it is not there any more.
+            OSError: the file cannot be read.
+        """
+        reel = self._take(file, offset)
+        found = _read(reel, offset, size) if reel is not None else None
+        if reel is None or found is None:  # one that was cut since may still have that
+            reel = _open(file, offset)
+            found = _read(reel, offset, size)
+        if found is None:
+            raise Damaged(f"{file.name} was replaced")
+        for old in self._put_back(reel):
+            old.content.close()
+        return found
+
+    def _put_back(self, reel: Reel) -> list[Reel]:
+        """Keep a reel that was used; returns those that are not kept any more."""
+        with self._lock:
+            self._reels.append(reel)
+            held, kept = 0, 0
+            for one in reversed(self._reels):
+                held += one.content.held
+                if kept and (kept == _MOST_REELS or held > _MOST_HELD):
+                    break
+                kept += 1
+            old, self._reels = self._reels[:-kept], self._reels[-kept:]
+            return old
+
+    def _take(self, file: File, offset: int) -> Reel | None:
+        """The reel that is nearest before an offset; None: beginning anew is no farther."""
+        with self._lock:
+            mine = [reel for reel in self._reels if reel.file is file and reel.at <= offset]
+            reel = max(mine, key=lambda reel: reel.at, default=None)
+            if reel is None or reel.content.path != file.path or reel.at < file.boundary_before(offset)[1]:
+                return None
+            self._reels.remove(reel)
+            return reel
+
+
+def _read(reel: Reel, offset: int, size: int) -> bytes | None:
+    """Content from a reel, which is closed where that fails; None: the file was replaced, or cut.
+
+    Raises:
+        Damaged, OSError: as ``Reels.read``.
+    """
+    try:
+        return reel.read(offset, size)
+    except BaseException as error:
+        reel.content.close()
+        if isinstance(error, Replaced):
+            return None
+        raise
+
+
+def _open(file: File, offset: int) -> Reel:
+    """Open a file, be it under its new name: that becomes known a moment after it was renamed or compressed."""
+    stop = time.monotonic() + _RENAME_SECONDS
+    while True:
+        try:
+            return Reel(file, offset)
+        except FileNotFoundError:
+            if file.gone or time.monotonic() > stop:
+                raise
+            time.sleep(_RENAME_POLL_SECONDS)
+
+
+class FileVolume:
+    """One file's portions (see ``shelf.Volume``)."""
+
+    retired = False
+
+    def __init__(self, file: File, reels: Reels, max_tick: int) -> None:
+        self.file = file
+        self._reels = reels
+        self._max_tick = max_tick
+
+    def read(self, entry: Entry) -> Block:
+        """See ``Volume.read``."""
+        assert isinstance(entry, Portion)
+        ts: list[int] = []
+        lines: list[bytes] = []
+        tip = entry.first - 1  # what comes before it was passed over
+        for line in self._reels.read(self.file, entry.offset, entry.frame).split(b"\n"):
+            try:
+                t, data = parse(line, self._max_tick)
+            except TickError:
+                continue
+            if t > tip:
+                ts.append(t)
+                lines.append(data)
+                tip = t
+        content = b"\n".join([*lines, b""])
+        if len(ts) != entry.count or crc32(content) != entry.crc:
+            raise Damaged(f"{self.file.name} does not hold what it did at byte {entry.offset} of its content")
+        if entry.columns:
+            return Block(content, *unpack_columns(entry.columns, entry.count))
+        steps, passed = max(entry.count - 1, 1), entry.last_at - entry.first_at
+        return Block(content, ts, [entry.first_at + passed * index // steps for index in range(entry.count)])
+
+    def lines(self, entry: Entry) -> bytes:
+        """See ``Volume.lines``."""
+        return self.read(entry).lines
+
+    def frames(self, row: Sequence[Entry], *, wait: bool = True) -> bytearray | None:
+        """See ``Volume.frames``; made anew, since no frame of the file is a portion."""
+        if not wait:
+            return None
+        return bytearray(b"".join([zstandard.ZstdCompressor().compress(self.lines(entry)) for entry in row]))

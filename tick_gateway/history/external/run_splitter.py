@@ -1,0 +1,156 @@
+"""Runs in the files of another program: where ``t`` falls, another one begins.
+
+A run is named by what it begins with, so that whoever reads the same files finds the same names. Which file comes after
+which is not decided here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import Any, Final
+from zlib import crc32
+
+from ...errors import TickError
+from ...model.tick import parse
+from .lines import File, Lines
+
+_NO_NAME: Final = re.compile(r"[^A-Za-z0-9._-]+")
+_LONGEST_STEM: Final = 46  # with the hash and a number of six digits, it makes a run's name
+_MOST_NAMES: Final = 10_000
+_LARGEST_HOLE: Final = 256 * 1024  # bytes of content without a tick, between two that are read together
+
+
+class Life:
+    """One run of the simulation, as it was found in files.
+
+    Attributes:
+        id: its name.
+        base: what the name is made of; where it was taken already, a number was added.
+    """
+
+    __slots__ = ("base", "id")
+
+    def __init__(self, base: str, id: str) -> None:
+        self.base = base
+        self.id = id
+
+
+class Stretch:
+    """Ticks of one run that follow each other in one file.
+
+    Attributes:
+        ts, lines: their numbers, and their bytes as they are delivered.
+        begin: where in the file's content the first one's line begins.
+        ends: where each one's line ends, behind its line feed if it has one.
+        ats: when the first and the last are taken to have been received, ms since the epoch, by the times of files.
+        apart: between what came before it in the file and its beginning lies content that is not to be read again with
+            it: refuted by a checksum, or much of it.
+    """
+
+    __slots__ = ("apart", "ats", "begin", "ends", "file", "life", "lines", "ts")
+
+    def __init__(self, file: File, life: Life, begin: int, *, apart: bool = False) -> None:
+        self.file = file
+        self.life = life
+        self.begin = begin
+        self.apart = apart
+        self.ts: list[int] = []
+        self.lines: list[bytes] = []
+        self.ends: list[int] = []
+        self.ats = (0, 0)
+
+
+class Runs:
+    """Sorts lines into runs: where ``t`` falls, another one begins.
+
+    Attributes:
+        life: the run of the last tick; None before the first.
+        tip: that tick's ``t``.
+        bad: lines that were no ticks, or ticks of a number that the run has with other content; they are passed over.
+    """
+
+    def __init__(self, max_tick: int) -> None:
+        self.life: Life | None = None
+        self.tip = -1
+        self.bad = 0
+        self._first = -1  # the run's first ``t``
+        self._names: dict[str, int] = {}  # how many runs have begun under each name
+        self._max_tick = max_tick
+        self._newest: bytes | None = None  # the last tick's bytes; None: their CRC alone is known
+        self._crc = 0
+        self._end = 0  # where the last tick's line ends in its file
+        self._apart = False  # what comes next is apart from that
+
+    def sort(self, file: File, found: Lines, ats: tuple[int, int]) -> list[Stretch]:
+        """The ticks of a file's next lines, of which the first is taken to have been received at ``ats[0]``, and the
+        last at ``ats[1]``."""
+        stretches: list[Stretch] = []
+        current: Stretch | None = None
+        tip, newest, limit = self.tip, self._newest, self._max_tick
+        end, beyond = found.begin, found.beyond
+        for index, line in enumerate(found.lines):
+            begin, end, beyond = end, end + len(line) + beyond + 1, 0
+            if index in found.refuted:
+                current, self._apart = None, True
+                continue
+            try:
+                t, data = parse(line, limit)
+            except TickError as error:
+                if line and not line.isspace():
+                    self.pass_over(file, found.number + index + 1, error)
+                continue
+            if t <= tip or self.life is None:
+                if (t == tip and newest == data) or (newest is None and t == tip and crc32(data) == self._crc):
+                    continue
+                if t == tip != self._first:
+                    self.pass_over(file, found.number + index + 1, f"tick {t} comes twice, with other content")
+                    continue
+                self.life, self._first, current = self._begin(file, data), t, None
+            if current is None:
+                assert self.life is not None
+                apart = self._apart or begin - self._end > _LARGEST_HOLE
+                current, self._apart = Stretch(file, self.life, begin, apart=apart), False
+                stretches.append(current)
+            current.ts.append(t)
+            current.lines.append(data)
+            current.ends.append(end if found.ended or index + 1 < len(found.lines) else end - 1)
+            tip, newest, self._end = t, data, end
+        self.tip, self._newest = tip, newest
+        size = max(end - found.begin, 1)
+        for one in stretches:
+            first, last = one.begin - found.begin, one.ends[-1] - found.begin
+            one.ats = ats[0] + (ats[1] - ats[0]) * first // size, ats[0] + (ats[1] - ats[0]) * last // size
+        return stretches
+
+    def pass_over(self, file: File, number: int, problem: object) -> None:
+        """Count a line that is no tick."""
+        self.bad += 1
+        file.tell(number, problem)
+
+    def _begin(self, file: File, data: bytes) -> Life:
+        stem = _NO_NAME.sub("_", file.stem).lstrip("._-")[:_LONGEST_STEM] or "run"
+        life = Life(f"{stem}-{hashlib.sha256(data).hexdigest()[:8]}", "")
+        self.go_on(life)
+        return life
+
+    def go_on(self, life: Life) -> None:
+        """Give a run the next name that no other has: its own is taken, or may not be published to any more."""
+        count = self._names[life.base] = self._names.get(life.base, 0) + 1
+        if len(self._names) > _MOST_NAMES:
+            del self._names[next(iter(self._names))]
+        life.id = life.base if count == 1 else f"{life.base}-{count}"
+
+    # ---- remembering ----
+
+    def note(self) -> dict[str, Any]:
+        """Where it stands, as JSON."""
+        run, base = (self.life.id, self.life.base) if self.life is not None else ("", "")
+        crc = self._crc if self._newest is None else crc32(self._newest)
+        return {"run": run, "base": base, "tip": self.tip, "first": self._first, "crc": crc, "names": self._names}
+
+    def recall(self, note: dict[str, Any]) -> None:
+        """Stand where a note says."""
+        self.life = Life(note["base"], note["run"]) if note["run"] else None
+        self.tip, self._first, self._crc, self._names = note["tip"], note["first"], note["crc"], dict(note["names"])
+        self._newest = None

@@ -1,0 +1,176 @@
+"""A block's zstd frame: making one, reading one, and what a cut leaves of one (RFC 8878, section 3.1.1).
+
+A frame is a header and a row of parts (zstd calls them blocks, which have nothing to do with ours), each with its
+length; behind the last one stands a checksum of the content. Each flush ends a part. So where a frame breaks off, all
+that was flushed before is still there, and an empty last part and the checksum make it a whole frame again.
+
+Pure: bytes in, bytes out; no I/O, no clock.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Final, NamedTuple
+
+import zstandard
+
+from ...errors import Damaged
+
+MAGIC: Final = b"\x28\xb5\x2f\xfd"
+_LAST_PART: Final = b"\x01\x00\x00"  # an empty one
+_LAST, _RLE, _RESERVED = 1, 1, 3
+_MOST_BYTES: Final = 1 << 31  # of a cut frame's content: damage must not fill the memory
+
+
+# ---- making one ----
+
+
+def compressor(level: int) -> zstandard.ZstdCompressionObj:
+    """A new frame, with a checksum, to be flushed with ``flush`` and ended with ``finish``."""
+    return zstandard.ZstdCompressor(level=level, write_checksum=True, write_content_size=False).compressobj()
+
+
+def flush(frame: zstandard.ZstdCompressionObj) -> bytes:
+    """What is still to be written so that all that was compressed can be read."""
+    return frame.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK)
+
+
+def finish(frame: zstandard.ZstdCompressionObj) -> bytes:
+    """The same, and the frame's end."""
+    return frame.flush(zstandard.COMPRESSOBJ_FLUSH_FINISH)
+
+
+def closing(data: bytes, content: bytes) -> bytes:
+    """What makes a frame of flushed bytes, which hold this content: an empty last part if there is no last one yet, and
+    the checksum if the frame is to have one."""
+    found = scan(data)
+    end = b"" if found.closed else _LAST_PART
+    return end + (checksum(content) if found.checked else b"")
+
+
+def checksum(content: bytes) -> bytes:
+    """The checksum that a frame of this content ends with: the low 32 bits of its XXH64."""
+    return zstandard.ZstdCompressor(level=1, write_checksum=True).compress(content)[-4:]
+
+
+# ---- reading one ----
+
+
+def decompress(frame: bytes, size: int | None = None) -> bytes:
+    """The content of a whole frame.
+
+    Args:
+        size: how many bytes that is; None: it is not known.
+
+    Raises:
+        Damaged: it is no frame of that content, or its checksum does not match.
+    """
+    reader = zstandard.ZstdDecompressor().decompressobj()
+    try:
+        content = reader.decompress(frame)
+    except zstandard.ZstdError as error:
+        raise Damaged(f"a block cannot be decompressed: {error}") from None
+    if not reader.eof or reader.unused_data:
+        raise Damaged("a block is not one zstd frame")
+    if size is not None and len(content) != size:
+        raise Damaged(f"a block holds {len(content)} bytes, not {size}")
+    return content
+
+
+class State(Enum):
+    """What a row of bytes is."""
+
+    WHOLE = "a frame, perhaps with other bytes behind it"
+    CUT = "the beginning of a frame"
+    NONE = "no frame"
+
+
+class Scan(NamedTuple):
+    """How far a frame goes, by the lengths that stand in it.
+
+    Attributes:
+        state: whether it is there to its end.
+        end: where the frame ends; of a cut one, where its last whole part does.
+        ends: where each whole part ends.
+        closed: the last of them is the frame's last one.
+        checked: the frame has a checksum of its content, or is to have one.
+    """
+
+    state: State
+    end: int
+    ends: list[int]
+    closed: bool
+    checked: bool
+
+
+def scan(data: bytes) -> Scan:
+    """Find a frame's parts and its end without decompressing it."""
+    if data[:4] != MAGIC[: len(data)]:
+        return Scan(State.NONE, 0, [], False, False)
+    if len(data) < 5:
+        return Scan(State.CUT, 0, [], False, False)
+    descriptor = data[4]
+    checked = bool(descriptor & 4)
+    at = 5 + _header_rest(descriptor)
+    ends: list[int] = []
+    while len(data) - at >= 3:
+        head = int.from_bytes(data[at : at + 3], "little")
+        kind = head >> 1 & 3
+        if kind == _RESERVED:
+            return Scan(State.NONE, 0, [], False, checked)
+        stop = at + 3 + (1 if kind == _RLE else head >> 3)
+        if stop > len(data):
+            break
+        ends.append(stop)
+        at = stop
+        if head & _LAST:
+            whole = at + 4 * checked
+            state = State.WHOLE if whole <= len(data) else State.CUT
+            return Scan(state, whole if state is State.WHOLE else at, ends, True, checked)
+    return Scan(State.CUT, ends[-1] if ends else 0, ends, False, checked)
+
+
+def _header_rest(descriptor: int) -> int:
+    """Bytes of a frame's header behind its descriptor."""
+    single = descriptor >> 5 & 1
+    content_size = (single, 2, 4, 8)[descriptor >> 6]
+    return (not single) + (0, 1, 2, 4)[descriptor & 3] + content_size
+
+
+def proven(data: bytes) -> tuple[bytes, int] | None:
+    """The content of the frame that data begins with and where it ends, if it is whole and its own checksum says that
+    nothing in it has changed."""
+    found = scan(data)
+    if found.state is not State.WHOLE or not found.checked:
+        return None
+    try:
+        return decompress(data[: found.end]), found.end
+    except Damaged:
+        return None
+
+
+def whole_lines(data: bytes) -> tuple[bytes, int]:
+    """What there is of a frame that breaks off: content, up to the last of its parts that ends a line, and where that
+    part ends. Nothing vouches for it but that it decompresses.
+
+    Raises:
+        Damaged: one of its whole parts does not.
+    """
+    reader = zstandard.ZstdDecompressor().decompressobj()
+    content: list[bytes] = []
+    size = kept = end = at = 0
+    found = scan(data)
+    try:
+        for stop in found.ends:
+            part = reader.decompress(data[at:stop])
+            content.append(part)
+            size += len(part)
+            at = stop
+            closes = found.closed and stop == found.ends[-1]
+            if part.endswith(b"\n") or (closes and kept == size):
+                kept, end = size, at
+            if size > _MOST_BYTES:
+                raise Damaged("a block that breaks off holds too much")
+    except zstandard.ZstdError as error:
+        raise Damaged(f"a block that breaks off cannot be decompressed: {error}") from None
+    return b"".join(content)[:kept], end

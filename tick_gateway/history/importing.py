@@ -1,0 +1,242 @@
+"""Bringing what another program wrote into history: ``tick-gateway import``, and what ``serve --tail`` begins with.
+
+How far a directory was read stands beside the history that it was read into, in a note that is written after what it
+covers was stored. What an interruption leaves between the two is read again, and passed over by the numbers that the
+run has already: no tick is stored twice, and none is missed. Where the note is lost, all is read again in this way.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from bisect import bisect_left, bisect_right
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from operator import attrgetter
+from pathlib import Path
+from typing import Any, Final
+
+from ..bus.ring import BATCH_BYTES, BATCH_TICKS, Batch, Run
+from ..errors import HistoryError, SettingError
+from ..model.tick import Tick
+from .external.directory import NOTE_VERSION, Directory, Event, Gone
+from .external.lines import Unread
+from .external.run_splitter import Stretch
+from .local.directory import Progress, locked, read_directory
+from .local.limits import Limits
+from .local.recorder import Recorder
+from .restoring import Debt, recover
+from .stored_run import StoredRun
+
+NOTE: Final = ".tail.json"  # begins as no run does
+_NOTE_SECONDS: Final = 1.0
+_NOTE_SHARE: Final = 0.05  # of the time, that notes may take where they are long
+_BAR_SECONDS: Final = 0.1
+
+
+@dataclass(slots=True)
+class Brought:
+    """What was brought into history: ticks, the runs that they are of, ticks that it had already, lines that are no
+    ticks, and what of the files was not read."""
+
+    ticks: int = 0
+    runs: set[str] = field(default_factory=set)
+    known: int = 0
+    bad: int = 0
+    unread: Unread = field(default_factory=Unread)
+
+    def __str__(self) -> str:
+        known = f", {self.known} were there already" if self.known else ""
+        unread = f"; {self.unread}" if self.unread.files else ""
+        brought = f"{_count(self.ticks, 'tick')} of {_count(len(self.runs), 'run')}{known}"
+        return f"{brought}; {_count(self.bad, 'bad line')}{unread}"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number != 1)}"
+
+
+# ---- the note ----
+
+
+def load_note(data: Path, source: Path, stored: Sequence[StoredRun]) -> dict[str, Any] | None:
+    """How far a directory was read into a history, or None: that is not known, or the history has less than the note
+    says, as after a loss of power."""
+    try:
+        note: dict[str, Any] = json.loads((data / NOTE).read_bytes())
+        if note["version"] != NOTE_VERSION or note["directory"] != str(source.resolve()):
+            return None
+        run, tip = note["runs"]["run"], note["runs"]["tip"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return None if any(one.id == run and one.tip < tip for one in stored) else note
+
+
+def write_note(data: Path, note: dict[str, Any]) -> None:
+    """Remember how far a directory was read (see ``Directory.note``); what the note covers has to be stored already.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    temporary = data / f"{NOTE}.new"
+    with temporary.open("w", encoding="ascii") as file:  # json escapes names of files that are no UTF-8
+        file.write(json.dumps(note))
+        file.flush()
+        os.fsync(file.fileno())  # an empty one, as after a loss of power, would cost the reading of everything
+    temporary.replace(data / NOTE)
+
+
+# ---- bringing ----
+
+
+class Bringing:
+    """Writes what is found in a directory into a history whose lock the caller holds.
+
+    Args:
+        runs: what is stored, oldest first.
+        anew: it is not known how far the directory was read.
+    """
+
+    def __init__(
+        self, directory: Directory, data: Path, limits: Limits, runs: Sequence[StoredRun], *, anew: bool
+    ) -> None:
+        self.brought = Brought()
+        self._anew = anew
+        self._directory = directory
+        self._data = data
+        self._recorder = Recorder(data, limits, runs)
+        self._note_at = time.monotonic() + _NOTE_SECONDS
+
+    def bring(self, progress: Progress | None) -> Brought:
+        """Bring everything that is there.
+
+        Raises:
+            OSError: history cannot be written; what was written stands.
+        """
+        directory = self._directory
+        told = 0.0
+        try:
+            while events := directory.read() or directory.finish():
+                self._write(events)
+                now = time.monotonic()
+                if progress is not None and now - told >= _BAR_SECONDS:
+                    told = now
+                    progress(*directory.progress())
+                if now >= self._note_at:
+                    write_note(self._data, directory.note())
+                    done = time.monotonic()
+                    self._note_at = done + max(_NOTE_SECONDS, (done - now) / _NOTE_SHARE)
+        finally:
+            self._recorder.close()
+        write_note(self._data, directory.note())
+        self.brought.bad = directory.runs.bad
+        self.brought.unread = directory.unread(ended=True)
+        return self.brought
+
+    def _write(self, events: Sequence[Event]) -> None:
+        for event in events:
+            if not isinstance(event, Gone):
+                self._write_stretch(event)
+        self._recorder.events.clear()
+
+    def _write_stretch(self, stretch: Stretch) -> None:
+        runs, life = self._recorder.runs, stretch.life
+        begin = 0
+        if self._anew and life.id not in runs and (whole := _run_with(stretch, runs.values())) is not None:
+            life.id = whole.id  # the files in which it begins were deleted, and would have told its name
+        self._anew = False
+        while (stored := runs.get(life.id)) is not None:
+            begin = bisect_right(stretch.ts, stored.tip, begin)
+            if begin == len(stretch.ts):
+                self.brought.known += begin
+                return
+            if not stored.ended and stored is next(reversed(runs.values())):
+                break
+            self._directory.runs.go_on(life)  # others were published since: what comes now is another run
+        else:
+            for newest in list(runs.values())[-1:]:
+                self._recorder.end(Run(newest.id, newest.seq, newest.origin, newest.started))
+        self.brought.known += begin
+        self.brought.ticks += len(stretch.ts) - begin
+        self.brought.runs.add(life.id)
+        self._recorder.write(self._batches(stretch, begin, stored))
+
+    def _batches(self, stretch: Stretch, begin: int, stored: StoredRun | None) -> list[Batch]:
+        ticks = ticks_of(stretch, begin, stored.entries[-1].last_at if stored is not None and stored.entries else 0)
+        if stored is not None:
+            run, ordinal = Run(stored.id, stored.seq, stored.origin, stored.started), stored.total
+        else:
+            newest = next(reversed(self._recorder.runs.values()), None)
+            seq = newest.seq + 1 if newest is not None else 0
+            run, ordinal = Run(stretch.life.id, seq, ticks[0].t, ticks[0].at), 0
+        found: list[Batch] = []
+        for tick in ticks:
+            batch = found[-1] if found else None
+            if batch is None or batch.size + len(tick.data) > BATCH_BYTES or len(batch.ticks) >= BATCH_TICKS:
+                batch = Batch(run, [], 0, False, ordinal)
+                found.append(batch)
+            batch.ticks.append(tick)
+            batch.size += len(tick.data)
+            ordinal += 1
+        return found
+
+
+def _run_with(stretch: Stretch, runs: Collection[StoredRun]) -> StoredRun | None:
+    """The stored run in whose midst the first tick of a stretch stands, with the same bytes; the newest one."""
+    t, line = stretch.ts[0], stretch.lines[0]
+    for run in reversed(list(runs)):
+        at = bisect_left(run.entries, t, key=attrgetter("last"))
+        if at == len(run.entries) or not run.entries[at].first <= t or t == run.origin:
+            continue
+        try:
+            block = run.entries[at].volume.read(run.entries[at])
+        except (HistoryError, OSError):  # the gateway will say so; here it only means that this is not known
+            continue
+        if t in block.ts and block.lines.split(b"\n")[list(block.ts).index(t)] == line:
+            return run
+    return None
+
+
+def ticks_of(stretch: Stretch, begin: int, not_before: int) -> list[Tick]:
+    """A stretch's ticks from the one at an index on, their receive times spread evenly."""
+    first, last = (max(at, not_before) for at in stretch.ats)
+    steps = max(len(stretch.ts) - 1, 1)
+    ats = [first + (last - first) * index // steps for index in range(begin, len(stretch.ts))]
+    return list(map(Tick._make, zip(stretch.ts[begin:], stretch.lines[begin:], ats, strict=True)))
+
+
+def check_apart(source: Path, data: Path) -> None:
+    """A history is no directory of another program.
+
+    Raises:
+        SettingError: ``source`` is one, or lies in it.
+    """
+    if source.resolve().is_relative_to(data.resolve()):
+        raise SettingError("data", f"{source} is (in) the directory that history is kept in")
+
+
+def bring(
+    source: Path, data: Path, limits: Limits, max_tick: int, progress: Progress | None = None
+) -> tuple[Directory, Brought]:
+    """Bring everything that a directory holds into a history; returns the directory, to be read on.
+
+    Raises:
+        Locked: a gateway keeps history there.
+        HistoryError: it cannot be read or written.
+    """
+    check_apart(source, data)
+    try:
+        with locked(data):
+            debt = Debt()
+            runs, _ = read_directory(data)
+            for run in runs:
+                recover(run, debt, writable=True)
+            if debt.trouble:
+                raise HistoryError(f"the history in {data} cannot be written: {debt.trouble}")
+            runs = [run for run in runs if run.segments]
+            note = load_note(data, source, runs)
+            directory = Directory(source, max_tick, note)
+            return directory, Bringing(directory, data, limits, runs, anew=note is None).bring(progress)
+    except OSError as error:
+        raise HistoryError(f"the history in {data} cannot be written: {error.strerror or error}") from None

@@ -1,0 +1,197 @@
+"""The segment that is written to, and its open block.
+
+    add    ticks into the block's compressor, and what comes out of it into the segment
+    flush  the rest of it, and the journal's record: now they outlive this process
+    close  the frame's end and the foot: now the block can be served as it lies
+
+Bytes are written where they belong, at an offset: what a failed write left behind is in nobody's way. After any
+OSError only ``drop`` may be called; ``recovery`` then finds what counts.
+
+Used by one thread. Nothing here decides when: that is the ``recorder``'s.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from dataclasses import dataclass, field
+from zlib import crc32
+
+import zstandard
+
+from ...bus.ring import Batch
+from ..block_index import Entry
+from ..format.block import compressor, finish, flush
+from ..format.journal import JOURNAL, Flush, Head
+from ..format.segment import Foot
+from ..stored_run import StoredRun
+from .disk import write_at
+from .segment_file import Segment
+
+
+@dataclass(slots=True)
+class _Block:
+    """The open block.
+
+    Attributes:
+        ordinal: how many ticks its run published before it.
+        began: when, monotonic seconds.
+        seed: for the CRCs of the journal's records.
+        written: bytes of its frame that stand in the file.
+        crc: of those; ``flush_crc``: of those since the last flush.
+        size: bytes of its lines.
+        ts, ats: of its ticks; the journal has the first ``flushed`` of them.
+    """
+
+    ordinal: int
+    began: float
+    compressor: zstandard.ZstdCompressionObj
+    seed: int
+    written: int = 0
+    crc: int = 0
+    flush_crc: int = 0
+    size: int = 0
+    ts: list[int] = field(default_factory=list)
+    ats: list[int] = field(default_factory=list)
+    flushed: int = 0
+
+    @property
+    def next(self) -> int:
+        """The ordinal of the tick that follows."""
+        return self.ordinal + len(self.ts)
+
+    @property
+    def vouched(self) -> int:
+        """The ordinal of the tick that follows those that the journal has."""
+        return self.ordinal + self.flushed
+
+
+class Active:
+    """A segment opened for writing.
+
+    Args:
+        run, segment: of which run; where nothing is behind ``segment.size``.
+        level: of the compression.
+
+    Attributes:
+        block: the open one, or None.
+        dirty: something was written since the last ``sync``.
+
+    Raises:
+        OSError: the files cannot be opened.
+    """
+
+    def __init__(self, run: StoredRun, segment: Segment, level: int) -> None:
+        self.run = run
+        self.segment = segment
+        self.block: _Block | None = None
+        self.dirty = False
+        self._level = level
+        self._journal_end = 0
+        self._fd = os.open(segment.path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            self._journal = os.open(segment.path.with_name(JOURNAL), os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError:
+            os.close(self._fd)
+            raise
+
+    @property
+    def size(self) -> int:
+        """Bytes of the file."""
+        return self.segment.size + (self.block.written if self.block is not None else 0)
+
+    def begin(self, ordinal: int, now: float) -> None:
+        """Begin a block: the journal first, so that no byte of it is ever there without one."""
+        run, segment = self.run, self.segment
+        head, seed = Head(run.seq, run.started, run.origin, ordinal, segment.first, segment.size).pack()
+        os.ftruncate(self._journal, 0)
+        write_at(self._journal, head, 0)
+        self._journal_end = len(head)
+        self.block = _Block(ordinal, now, compressor(self._level), seed)
+
+    def add(self, batch: Batch) -> None:
+        """Take ticks into the open block."""
+        block = self.block
+        assert block is not None
+        lines = b"\n".join([*[tick.data for tick in batch.ticks], b""])
+        block.ts += [tick.t for tick in batch.ticks]
+        block.ats += [tick.at for tick in batch.ticks]
+        block.size += len(lines)
+        self._put(block.compressor.compress(lines))
+
+    def flush(self) -> None:
+        """Bring the open block to the file as far as it came, and vouch for it."""
+        block = self.block
+        if block is None or block.flushed == len(block.ts):
+            return
+        self._put(flush(block.compressor))
+        record = Flush(block.written, block.flush_crc, block.ts[block.flushed :], block.ats[block.flushed :])
+        data = record.pack(block.seed)
+        write_at(self._journal, data, self._journal_end)
+        self._journal_end += len(data)
+        self.check()
+        block.flushed, block.flush_crc = len(block.ts), 0
+
+    def close_block(self) -> Entry:
+        """End the open block; from here on it can be read."""
+        block = self.block
+        assert block is not None
+        self.flush()  # where the foot does not come to be, the journal knows when its ticks were received
+        self.check()
+        self._put(finish(block.compressor))
+        foot = self.run.foot(
+            block.ordinal, block.ts, block.ats, size=block.size, frame=block.written, crc=block.crc
+        )  # fmt: skip
+        packed = foot.pack()
+        write_at(self._fd, packed, self.size)
+        entry = Entry.of(self.segment, self.segment.size, foot, len(packed))
+        self.segment.size = self.size + len(packed)
+        self.block = None
+        return entry
+
+    def seal(self, mark: Foot) -> None:
+        """Write a mark behind the last block: no other will follow."""
+        assert self.block is None
+        packed = mark.pack()
+        write_at(self._fd, packed, self.segment.size)
+        self.segment.size += len(packed)
+        self.segment.sealed = True
+        self.dirty = True
+
+    def sync(self) -> None:
+        """Force to the disk what was written."""
+        if self.dirty:
+            os.fsync(self._fd)
+            if self.block is not None:
+                os.fsync(self._journal)
+        self.dirty = False
+
+    def check(self) -> None:
+        """See that the file is still the one in its folder, and as long as it was made: a deleted one takes bytes, too.
+
+        Raises:
+            OSError: it is not.
+        """
+        here, there = os.fstat(self._fd), os.stat(self.segment.path)
+        if (here.st_ino, here.st_dev) != (there.st_ino, there.st_dev):
+            raise OSError(errno.ENOENT, "a segment was replaced while it was written", str(self.segment.path))
+        if here.st_size < self.size:
+            raise OSError(errno.EIO, "a segment was cut while it was written", str(self.segment.path))
+
+    def drop(self) -> None:
+        """Let go of the files."""
+        for fd in (self._fd, self._journal):
+            with contextlib.suppress(OSError):  # it was reported where it was written
+                os.close(fd)
+
+    def _put(self, data: bytes) -> None:
+        """Write to the open block's frame, behind all that was written."""
+        block = self.block
+        if not data or block is None:
+            return
+        write_at(self._fd, data, self.size)
+        self.dirty = True
+        block.written += len(data)
+        block.crc = crc32(data, block.crc)
+        block.flush_crc = crc32(data, block.flush_crc)

@@ -1,0 +1,307 @@
+"""The keeper: the loop's side of writing history. It hands ticks to a thread that writes them, and shows them to
+readers when they are stored.
+
+    bus.collect() ──take──► queue ──thread: recorder.write──► done ──► archive, bus.show ──► readers
+
+While the disk keeps up, no reader has a tick that a crash could take back. Where it lags (a write that takes longer
+than ``LAG_SECONDS``) or fails, live goes on without it: ticks are shown at once, ``state`` says so, what could not be
+written is a hole in history, and writing starts again by itself.
+
+Everything but ``_work`` runs on the loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final, Literal
+
+from ...bus.ring import Batch, Run
+from ...bus.tick_bus import TickBus
+from ..archive import Archive
+from .limits import Missing, Removed, Sealed
+from .recorder import Recorder
+from .writer import MAINTAIN_SECONDS, Group, Writer, Wrote
+
+log = logging.getLogger("tick_gateway.history")
+
+State = Literal["ok", "lagging", "failing"]
+
+LAG_SECONDS: Final = 0.1
+VERDICT_SECONDS: Final = 5.0  # how long a publisher's answer waits for a disk that is slow
+
+
+class Keeper:
+    """Keeps the history of one bus.
+
+    Args:
+        recorder: writes; from ``start`` on, it belongs to the keeper's thread.
+        queue_bytes: what may wait for the disk; beyond it ticks are left out of history.
+
+    Attributes:
+        state: ``ok``; ``lagging``: the disk is slow; ``failing``: it takes nothing.
+        reason: why it is not ok, or was not last.
+        unstored: ticks that readers were given and history has not: it never had them, or they were taken from it.
+        bytes: of all segments.
+    """
+
+    def __init__(self, bus: TickBus, archive: Archive, recorder: Recorder, queue_bytes: int) -> None:
+        self.bus = bus
+        self.archive = archive
+        self.state: State = "ok"
+        self.reason = ""
+        self.unstored = 0
+        self._told = 0  # the level at which it was logged that the state is not ok
+        self.bytes = recorder.size
+        self._writer = Writer(recorder)
+        self._queue_bytes = queue_bytes
+        self._shown: Callable[[], None] = lambda: None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._ended = asyncio.Event()  # the thread is through
+        self._number = 0
+        self._flight: deque[Group] = deque()  # handed over, not done
+        self._refused = 0  # the number of the last group that is not stored, and will not be
+        self._waiting: list[tuple[int, asyncio.Future[None]]] = []
+        self._timer: asyncio.TimerHandle | None = None
+        # What follows is shared with the thread.
+        self._changed = threading.Condition()
+        self._queue: list[Group] = []
+        self._queued = 0  # bytes
+        self._closing = False
+        self._through = 0  # the number of the last group that the thread is through with
+
+    # ---- life ----
+
+    def start(self, shown: Callable[[], None]) -> None:
+        """Take this thread's running loop and begin; ``shown`` is called when readers can have more."""
+        self._loop = asyncio.get_running_loop()
+        self._shown = shown
+        self._begin()
+        self.bus.sink = self.take
+
+    def _begin(self) -> None:
+        threading.Thread(target=self._work, name="tick-gateway-history", daemon=True).start()
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is on its way to the disk."""
+        return not self._flight
+
+    def fail_from_the_start(self, reason: str) -> None:
+        """The directory could not be had when it was opened; writing is tried all the same, again and again."""
+        self.state, self.reason = "failing", reason
+
+    def mark(self) -> int:
+        """Where the ticks begin that are published from now on; for ``settled``."""
+        self.bus.collect()
+        return self._number
+
+    async def settled(self, since: int) -> bool:
+        """Wait until all that was published so far is stored, or the disk does not take it, or is too slow for anyone
+        to wait. Readers can have it from then on.
+
+        Returns:
+            Whether all that was published behind the mark ``since`` is stored.
+        """
+        self.bus.collect()
+        upto = self._number
+        if self._undecided(upto):
+            assert self._loop is not None
+            waiter: asyncio.Future[None] = self._loop.create_future()
+            self._waiting.append((upto, waiter))
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(VERDICT_SECONDS):
+                    await waiter
+        return not self._undecided(upto) and self._refused <= since
+
+    async def close(self, seconds: float) -> None:
+        """Store what was published, close the open block, and end the thread; waits ``seconds`` at the most."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self.settled(0)
+        self.bus.sink = _too_late
+        self._show_all()
+        with self._changed:
+            self._closing = True
+            self._changed.notify()
+        await self._end(seconds)
+        if self._timer is not None:
+            self._timer.cancel()
+
+    async def _end(self, seconds: float) -> None:
+        """Wait for the last round of writing; not on a thread of its own, which no script gets any more at its exit."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._ended.wait()
+
+    # ---- handing over ----
+
+    def take(self, batches: Sequence[Batch], ended: Sequence[Run]) -> None:
+        """Take what was published since the last time, and the runs that were ended behind it."""
+        assert self._loop is not None
+        self._number += 1
+        group = Group(self._number, [*batches, *ended], time.monotonic())
+        self._flight.append(group)
+        size = sum(batch.size for batch in batches)
+        with self._changed:
+            fits = not self._queued or self._queued + size <= self._queue_bytes
+            if fits:
+                self._queued += size
+            else:
+                group.items = list(ended)
+            self._queue.append(group)
+            self._changed.notify()
+        if not fits:
+            self._fall("lagging", f"more than {self._queue_bytes} bytes wait for the disk", lost=True)
+            left_out = Group(self._number, list(batches), group.handed)
+            self._refuse([left_out])
+            self._show([left_out])
+        elif self.state != "ok":
+            self._show([group])
+        elif self._timer is None:
+            self._timer = self._loop.call_later(LAG_SECONDS, self._look)
+
+    def _look(self) -> None:
+        """Whether the disk has been busy with one group for too long."""
+        assert self._loop is not None
+        self._timer = None
+        if not self._flight or self.state != "ok":
+            return
+        late = time.monotonic() - self._flight[0].handed
+        if late < LAG_SECONDS:
+            self._timer = self._loop.call_later(LAG_SECONDS - late, self._look)
+        elif self._flight[0].number <= self._through:  # it was the loop that stood still: the verdict is on its way
+            self._timer = self._loop.call_later(LAG_SECONDS, self._look)
+        else:
+            self._fall("lagging", f"the disk has not taken ticks for {late:.1f} s", lost=False)
+
+    def _show_all(self) -> None:
+        self._show(self._flight)
+
+    def _show(self, groups: Iterable[Group]) -> None:
+        """Let readers have what they have not yet; in the order in which it was published."""
+        groups = [group for group in groups if not group.shown]
+        for group in groups:
+            group.shown = True
+            self.bus.show(group.batches)
+        if groups:
+            self._shown()
+
+    def _refuse(self, groups: Iterable[Group], vouched: tuple[str, int] | None = None) -> None:
+        """These are not stored, and will not be; but see ``Wrote.vouched``."""
+        for group in groups:
+            lost = [batch for batch in group.batches if not self._holds(batch)]
+            if lost:
+                self._refused = group.number
+            for batch in lost:
+                end = batch.ordinal + len(batch.ticks)
+                comes_back = vouched is not None and batch.run.id == vouched[0] and end <= vouched[1]
+                self.unstored += 0 if comes_back else len(batch.ticks)
+
+    def _fall(self, state: State, reason: str, *, lost: bool) -> None:
+        """Live goes on without the disk; ``lost``: ticks are left out of history. While none are, a disk that is slow
+        for a moment is worth a warning, and no more than that."""
+        if lost and self._told == logging.WARNING:
+            log.error("history: %s; ticks are left out of it", reason)
+        elif not self._told and lost:
+            log.error("history: %s; live goes on without it", reason)
+        elif not self._told:
+            log.warning("history: %s; live goes on without it, and nothing is lost so far", reason)
+        self._told = logging.ERROR if lost else self._told or logging.WARNING
+        self.state, self.reason = state, reason
+        self._show_all()
+
+    def _rise(self) -> None:
+        if self.state != "ok":
+            level = logging.WARNING if self._told == logging.ERROR else logging.INFO
+            log.log(level, "history is written again, after: %s", self.reason)
+        self.state, self.reason, self._told = "ok", "", 0
+
+    def _undecided(self, number: int) -> bool:
+        """Whether the disk has yet to say whether it takes a group up to that number."""
+        return bool(self._flight) and self._flight[0].number <= number
+
+    def _settle(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for number, waiter in waiting:
+            if waiter.done():
+                continue
+            if self._undecided(number):
+                self._waiting.append((number, waiter))
+            else:
+                waiter.set_result(None)
+
+    def _done(self, wrote: Wrote) -> None:
+        """The thread is through with every group up to a number."""
+        self.bytes, error = wrote.size, wrote.error
+        done: list[Group] = []
+        while self._flight and self._flight[0].number <= wrote.upto:
+            done.append(self._flight.popleft())
+        for group in done if error is None else ():
+            self.archive.wrote(group.batches)
+        for event in wrote.events:
+            if isinstance(event, Removed):
+                self.archive.removed(event.run, event.segment)
+            elif isinstance(event, Sealed):
+                event.segment.known = True
+            elif isinstance(event, Missing):
+                self.unstored += event.ticks
+                event.segment.known = event.segment.sealed
+                self.archive.missing(event.run, event.segment, event.size, event.ticks, event.upto)
+            elif (run := self.bus.runs.get(event.run)) is not None:
+                self.archive.closed(run, event.entry)
+        # Readers come after that: what memory lets go of for what they are shown may be in a block that was closed.
+        if error is not None:
+            self._refuse(done, wrote.vouched)
+            self._show(done)
+            self._fall("failing", f"ticks cannot be written: {error.strerror or error}", lost=True)
+        elif done and not self._late:
+            self._rise()
+        self._show(done)
+        self._settle()
+
+    def _holds(self, batch: Batch) -> bool:
+        """Whether a batch came to disk, though not all did that was written with it."""
+        return self.archive.holds(batch.run, batch.first, batch.last)
+
+    @property
+    def _late(self) -> bool:
+        """Whether the disk owes more than it may."""
+        return bool(self._flight) and time.monotonic() - self._flight[0].handed >= LAG_SECONDS
+
+    # ---- the thread ----
+
+    def _work(self) -> None:
+        try:
+            closing = False
+            while not closing:
+                with self._changed:
+                    if not self._queue and not self._closing:
+                        self._changed.wait(MAINTAIN_SECONDS)
+                groups, closing = self._fetch()
+                if (wrote := self._writer.round(groups, closing)) is not None:
+                    self._through = max(self._through, wrote.upto)
+                    self._call_soon(self._done, wrote)
+        finally:
+            self._call_soon(self._ended.set)
+
+    def _call_soon(self, call: Callable[..., object], *args: object) -> None:
+        """Have the loop called; where it is closed, nobody is left to be told."""
+        assert self._loop is not None
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(call, *args)
+
+    def _fetch(self) -> tuple[list[Group], bool]:
+        """What waits to be written, and whether nothing will come behind it."""
+        with self._changed:
+            groups, self._queue, self._queued = self._queue, [], 0
+            return groups, self._closing
+
+
+def _too_late(batches: Sequence[Batch], ended: Sequence[Run]) -> None:
+    """What is published while the gateway shuts down is neither stored nor shown."""

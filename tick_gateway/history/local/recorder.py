@@ -1,0 +1,368 @@
+"""Writing history: ticks into the open block, flush by flush; closing blocks, rotating segments, letting old ones go.
+
+    write(batches) ── compress, flush ──► segment, then journal      now they outlive this process
+                        block full ─────► frame's end and foot       now the block can be served as it lies
+                        segment full ───► sealed, index saved        now it never changes again
+
+Whatever fails raises OSError; what was written before stands, and ``resume`` mends the rest when the disk works again.
+Used by one thread. Receive times come with the ticks; a clock tells the ages of blocks and segments alone.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from ...bus.ring import Batch, Run
+from ..stored_run import StoredRun
+from .index import save_index
+from .inventory import Stock, beyond, is_there
+from .limits import Closed, Event, Limits, Missing, Removed, Sealed
+from .retention import delete, too_much
+from .rotation import Rotation
+from .segment_file import Segment
+
+log = logging.getLogger("tick_gateway.history")
+
+
+class Recorder:
+    """Writes one directory, whose lock the caller holds.
+
+    Attributes:
+        runs: what is stored, oldest first; this thread's own.
+        events: what happened, for the caller to take away.
+        vouched: after a failure, the run that was written to, and up to which ordinal its open block comes back with
+            ``resume``; None: there was none.
+
+    Args:
+        runs: what is stored already.
+        prepare: what could not be done when the directory was opened; it comes before all writing, raises OSError
+            where it still cannot be done, and is called again then.
+        relock: sees that the lock is still held, also where the directory was removed and made anew, and returns
+            whether it was; raises OSError where it cannot be had.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        limits: Limits,
+        runs: Sequence[StoredRun] = (),
+        prepare: Callable[[list[Event]], None] | None = None,
+        relock: Callable[[], bool] | None = None,
+    ) -> None:
+        self.runs = {run.id: run for run in runs}
+        self.events: list[Event] = []
+        self.vouched: tuple[str, int] | None = None
+        self._directory = directory
+        self._limits = limits
+        self._rotation = Rotation(directory, limits, self._tell, time.monotonic())
+        self._run: StoredRun | None = None  # which is written to
+        self._live: Run | None = None  # the same, as the bus has it
+        self._torn: tuple[StoredRun, Segment] | None = None  # its end is to be recovered first
+        self._open_block = (0, 0)  # of the torn one: the ordinals where it begins, and behind what was vouched for
+        self._prepare = prepare
+        self._relock = relock
+        self._stock = Stock()
+        self._broken = prepare is not None  # something failed half way: resume() comes before the next write
+        self._others = 0  # bytes of all segments but the active one
+        self._account()
+
+    @property
+    def size(self) -> int:
+        """Bytes of all segments."""
+        active = self._rotation.active
+        return self._others + (active.size if active is not None else 0)
+
+    @property
+    def broken(self) -> bool:
+        """Whether ``resume`` comes before anything else."""
+        return self._broken
+
+    @property
+    def segment(self) -> Segment | None:
+        """The segment that is written to, if one is open."""
+        active = self._rotation.active
+        return active.segment if active is not None else None
+
+    # ---- what the caller does ----
+
+    def write(self, batches: Sequence[Batch]) -> None:
+        """Add batches, in order, and flush: when this returns, they outlive the process.
+
+        Raises:
+            OSError: not all of them were written; ``resume`` comes next.
+        """
+        try:
+            for batch in batches:
+                self._add(batch)
+            if self._rotation.active is not None:
+                self._rotation.active.flush()
+                self._rotation.sync_by_time(time.monotonic())
+        except BaseException:
+            self._break()
+            raise
+
+    def end(self, run: Run) -> None:
+        """A run is over: close its block, say so on disk, and seal its segment.
+
+        Raises:
+            OSError: as ``write``.
+        """
+        stored = self.runs.get(run.id)
+        if stored is None or stored.ended:
+            return
+        try:
+            self._end(stored, run)
+        except BaseException:
+            self._break()
+            raise
+
+    def maintain(self) -> None:
+        """What time alone asks for: close an old block, seal an old segment, let go of what is too old or too much.
+
+        Raises:
+            OSError: as ``write``.
+        """
+        active, now = self._rotation.active, time.monotonic()
+        try:
+            if active is not None:
+                active.check()
+            removed = self._relock is not None and self._relock()
+            self._take_stock(self._everything() if removed else self._stock.some(self.runs.values()))
+            if active is not None:
+                block = active.block
+                if block is not None and now - block.began >= self._limits.block_age:
+                    self._close_block()
+                self._seal_if_due()
+                self._rotation.sync_by_time(now)
+            self._retire()
+        except BaseException:
+            self._break()
+            raise
+
+    def resume(self) -> None:
+        """After a failure: cut what is torn back to what was acknowledged, and close it.
+
+        Raises:
+            OSError: the disk does not work yet.
+        """
+        if self._prepare is not None:
+            self._prepare(self.events)
+            self._prepare = None
+        if self._relock is not None:
+            self._relock()
+        if self._torn is not None:
+            run, segment = self._torn
+            self._mend(run, segment)
+            self._torn = None
+        self._take_stock(self._everything())
+        self._account()
+        self._broken = False
+
+    def close(self) -> None:
+        """Close the open block and save the index, for a clean end.
+
+        Raises:
+            OSError: it could not be done; the next start recovers it.
+        """
+        try:
+            if not self._broken and self._rotation.active is not None:
+                self._close_block()
+                self._rotation.sync(time.monotonic())
+                self._save_index(self._rotation.active.run)
+        finally:
+            self._drop_files()
+
+    # ---- blocks ----
+
+    def _add(self, batch: Batch) -> None:
+        run = self._stored(batch.run)
+        if run is not self._run:
+            self._switch(run)
+        self._live = batch.run
+        active = self._rotation.active
+        if active is not None and active.block is not None and active.block.next != batch.ordinal:
+            self._close_block()  # a hole lies between: the next block's ordinal tells of it
+        self._open(run, batch.first)
+        active = self._rotation.active
+        assert active is not None
+        if active.block is None:
+            active.begin(batch.ordinal, time.monotonic())
+            self._rotation.began(batch.ticks[0].at)
+        active.add(batch)
+        block = active.block
+        assert block is not None
+        if block.size >= self._limits.block_bytes or len(block.ts) >= self._limits.block_ticks:
+            self._close_block()
+            self._seal_if_due()
+
+    def _stored(self, run: Run) -> StoredRun:
+        stored = self.runs.get(run.id)
+        if stored is None:
+            stored = self.runs[run.id] = StoredRun(run.id, run.seq, run.started, run.first)
+        return stored
+
+    def _switch(self, run: StoredRun) -> None:
+        """Go over to another run; the one before it has no more ticks to come."""
+        before, live = self._run, self._live
+        if before is not None:
+            if live is not None and live.ended and not before.ended:
+                self._end(before, live)
+            elif self._rotation.active is not None:
+                self._close_block()
+                if self._rotation.active.segment.size:
+                    self._seal(before)
+                self._drop_files()
+        self._run = run
+
+    def _close_block(self) -> None:
+        active = self._rotation.active
+        if active is None or active.block is None:
+            return
+        entry = active.close_block()
+        active.run.entries.append(entry)
+        active.run.know(entry.ordinal + entry.count, entry.last)
+        self.events.append(Closed(active.run.id, entry))
+        if self._limits.fsync == "block":
+            self._rotation.sync(time.monotonic())
+
+    # ---- segments ----
+
+    def _open(self, run: StoredRun, first: int, *, full: bool = False) -> None:
+        """Have a segment of a run open in which there is room, or though it is ``full``."""
+        if self._rotation.active is not None:
+            return
+        self._rotation.open(run, first, time.monotonic())
+        self._account()
+        if not full and self._seal_if_due():
+            self._open(run, first)
+
+    def _seal_if_due(self) -> bool:
+        active = self._rotation.active
+        if active is None or not self._rotation.due(time.monotonic()):
+            return False
+        self._seal(active.run)
+        return True
+
+    def _seal(self, run: StoredRun, *, ended: bool = False, lost_tail: bool = False) -> None:
+        """No block will be added to the active segment."""
+        segment = self.segment
+        self._rotation.seal(run.mark(ended=ended, lost_tail=lost_tail), time.monotonic())
+        if segment is not None:
+            self.events.append(Sealed(run.id, segment))
+        if ended:
+            run.ended, run.lost_tail = True, lost_tail
+        self._account()
+        self._save_index(run)
+        self._retire()
+
+    def _end(self, stored: StoredRun, run: Run) -> None:
+        active = self._rotation.active
+        if active is None or active.run is stored:
+            self._close_block()
+            self._mark_end(stored, run)
+        else:  # its place was taken already
+            with self._rotation.aside():
+                self._mark_end(stored, run)
+            self._account()
+
+    def _mark_end(self, stored: StoredRun, run: Run) -> None:
+        if stored.tip >= 0:  # a run of which nothing came to disk never was
+            self._open(stored, stored.tip + 1, full=True)
+            self._seal(stored, ended=True, lost_tail=run.lost_tail or stored.tip < run.tip)
+
+    def _save_index(self, run: StoredRun) -> None:
+        try:
+            save_index(run)
+        except OSError as error:  # a cache: where it does not fit the files, they are asked
+            log.warning("history: the index of run %s cannot be saved: %s", run.id, error.strerror)
+
+    # ---- retention ----
+
+    def _retire(self) -> None:
+        limits = self._limits
+        if not limits.retain_bytes and not limits.retain_age:
+            return
+        oldest = (time.time() - limits.retain_age) * 1000 if limits.retain_age else 0
+        changed: dict[str, StoredRun] = {}
+        for run, segment in too_much(self.runs.values(), self.segment, self.size, limits.retain_bytes, oldest):
+            try:
+                delete(run, segment)
+            except OSError as error:
+                log.error("history: %s/%s cannot be deleted: %s", run.id, segment.name, error.strerror)
+                break
+            self.events.append(Removed(run.id, segment))
+            changed[run.id] = run
+        for run in changed.values():
+            if run.segments:
+                self._save_index(run)
+            else:
+                del self.runs[run.id]
+        if changed:
+            self._account()
+
+    # ---- faults ----
+
+    def _mend(self, run: StoredRun, segment: Segment) -> None:
+        """Recover what was written to when something failed; what of it was vouched for and is not there is missing."""
+        if segment.path.exists():
+            self._rotation.recover(run, segment)
+            if segment.path.stat().st_size == 0:  # no block came into it, and an empty file is no zstd file
+                segment.path.unlink()
+        begin, end = self._open_block
+        if (lost := end - max(begin, run.stored)) > 0:
+            self.events.append(Missing(run.id, segment, is_there(segment), lost, end))
+        if segment in run.segments and not segment.path.exists() and not run.entries.of(segment):
+            run.segments.remove(segment)
+
+    def _everything(self) -> list[tuple[StoredRun, Segment]]:
+        return [(run, segment) for run in self.runs.values() for segment in run.segments]
+
+    def _take_stock(self, some: Iterable[tuple[StoredRun, Segment]]) -> None:
+        """Find out what of some segments is not there any more."""
+        changed: dict[str, StoredRun] = {}
+        for run, segment in some:
+            if segment is self.segment or segment.retired or (size := is_there(segment)) >= segment.size:
+                continue
+            if segment not in run.segments:  # it went since whose turn it is was written down
+                continue
+            gone = beyond(segment, run.entries.of(segment), size)
+            self.events.append(Missing(run.id, segment, size, sum(entry.count for entry in gone)))
+            if size:
+                for entry in gone:
+                    run.entries.remove(entry)
+                segment.size, segment.sealed = size, True
+            else:
+                segment.retired = True  # word of it is on its way
+                run.forget(segment)
+            changed[run.id] = run
+        for run in changed.values():
+            if run.segments:
+                self._save_index(run)
+            elif run.ended:
+                del self.runs[run.id]
+        if changed:
+            self._account()
+
+    def _break(self) -> None:
+        self._broken, self.vouched = True, None
+        if (active := self._rotation.active) is not None:
+            self._torn, self._open_block = (active.run, active.segment), (0, 0)
+            if active.block is not None:
+                self.vouched = active.run.id, active.block.vouched
+                self._open_block = active.block.ordinal, active.block.vouched
+        self._drop_files()
+        self._run = self._live = None
+
+    def _drop_files(self) -> None:
+        self._rotation.drop()
+        self._account()
+
+    def _account(self) -> None:
+        writing = self.segment
+        self._others = sum(one.size for run in self.runs.values() for one in run.segments if one is not writing)
+
+    def _tell(self, event: Event) -> None:
+        self.events.append(event)

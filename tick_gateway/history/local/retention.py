@@ -1,0 +1,80 @@
+"""Retention: which segments have to go, oldest first.
+
+The last segment of a run that goes on is kept whatever its age and size: ticks will be added behind it.
+
+Everything here waits for the disk; none of it is called on the event loop.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from ..format.journal import JOURNAL
+from ..stored_run import StoredRun
+from .index import INDEX
+from .segment_file import Segment
+
+
+def too_much(
+    runs: Iterable[StoredRun], writing: Segment | None, size: int, max_size: int, oldest: float
+) -> Iterator[tuple[StoredRun, Segment]]:
+    """The segments to delete, one after another.
+
+    Args:
+        runs: oldest first.
+        writing: the segment that is written to.
+        size: bytes that all segments take.
+        max_size: bytes that they may take; 0: no bound.
+        oldest: a segment whose ticks were all received before that is too old, ms since the epoch; 0: none is.
+    """
+    runs = list(runs)
+    for run in runs:
+        for segment in list(run.segments):
+            goes_on = run is runs[-1] and not run.ended and segment is run.segments[-1]
+            if segment is writing or goes_on:
+                continue
+            too_old = bool(oldest) and newest_at(run, segment) < oldest
+            if not too_old and not (max_size and size > max_size):
+                return
+            size -= segment.size
+            yield run, segment
+
+
+def newest_at(run: StoredRun, segment: Segment) -> float:
+    """When the last tick of a run's oldest segment was received, ms since the epoch; without ticks, when it was written
+    to."""
+    if (entries := run.entries.of(segment)) and entries[-1].last_at:
+        return entries[-1].last_at
+    try:
+        return segment.path.stat().st_mtime * 1000
+    except FileNotFoundError:
+        return 0
+
+
+def delete(run: StoredRun, segment: Segment) -> None:
+    """Delete a segment; with a run's last one, its folder.
+
+    Raises:
+        OSError: it cannot be deleted; nothing has changed.
+    """
+    folder = segment.path.parent
+    segment.retired = True  # before it is gone: a reader may be at it right now
+    try:
+        segment.path.unlink(missing_ok=True)
+    except OSError:
+        segment.retired = False
+        raise
+    run.forget(segment)
+    if not run.segments:
+        remove_folder(folder)
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a run's folder once it has no segment, unless somebody else's files are in it."""
+    for name in (INDEX, f"{INDEX}.new", JOURNAL):
+        with contextlib.suppress(OSError):  # then the folder stays, which says nothing without a segment
+            (folder / name).unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        folder.rmdir()

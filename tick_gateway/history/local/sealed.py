@@ -1,0 +1,95 @@
+"""All of a sealed segment, as it lies on disk: opened, and held against what was written before any of it goes out.
+
+Each byte has to be in a block whose CRC is right, in that block's foot, or in a mark. That is looked at once for each
+file: as long as it is the same and unchanged, it is not read again.
+
+Everything here waits for the disk; none of it is called on the event loop.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Iterable
+from typing import IO, Final, NamedTuple
+from zlib import crc32
+
+from ...errors import Damaged
+from ..block_index import Entry
+from ..format.segment import MAX_MARK, foot_begins, unpack_foot
+from .segment_file import Segment, stamp_of
+
+_HEAD_BYTES: Final = 8  # of a foot, that tell its length
+
+
+class Opened(NamedTuple):
+    """A sealed segment that was found to be what was written.
+
+    Attributes:
+        stamp: how its file was known then (see ``stamp_of``): what is read while it is known so is what was looked at.
+        crc: CRC-32 of all of it.
+    """
+
+    file: IO[bytes]
+    stamp: tuple[int, ...]
+    crc: int
+
+
+def open_sealed(segment: Segment, run: str, blocks: Callable[[], Iterable[Entry]]) -> Opened:
+    """Open a sealed segment that is what was written, to be closed by the caller.
+
+    Args:
+        blocks: gives its blocks, where they are needed.
+
+    Raises:
+        Damaged: something of it is not what was written.
+        OSError: it cannot be read.
+    """
+    # Somebody may have put a pipe there, which is not to be waited for.
+    fd = os.open(segment.path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    file = os.fdopen(fd, "rb", buffering=0)
+    try:
+        info = os.fstat(fd)
+        if not stat.S_ISREG(info.st_mode):
+            raise Damaged(f"{segment.name} is no file")
+        if info.st_size != segment.size:
+            raise Damaged(f"{segment.name} has {info.st_size} bytes, not {segment.size}")
+        stamp = stamp_of(info)
+        if segment.checked is None or segment.checked[0] != stamp:
+            crc = _check(fd, segment, run, {entry.offset: entry for entry in blocks()})
+            if stamp_of(os.fstat(fd)) != stamp:
+                raise Damaged(f"{segment.name} was changed while it was read")
+            segment.checked = stamp, crc
+        return Opened(file, *segment.checked)
+    except BaseException:
+        file.close()
+        raise
+
+
+def _check(fd: int, segment: Segment, run: str, entries: dict[int, Entry]) -> int:
+    at = crc = 0
+    while at < segment.size:
+        entry = entries.get(at)
+        size = entry.frame + entry.foot if entry is not None else _mark_length(fd, at)
+        data = os.pread(fd, size, at)
+        if not size or len(data) != size:
+            raise Damaged(f"bytes from {at} on of {segment.name} belong to no block")
+        foot = unpack_foot(data[entry.frame :] if entry is not None else data)
+        if entry is None:
+            sound = foot.run == run and not foot.frame
+        else:
+            sound = crc32(memoryview(data)[: entry.frame]) == entry.crc and (foot.run, foot.ordinal, foot.crc) == (
+                run, entry.ordinal, entry.crc,
+            )  # fmt: skip
+        if not sound:
+            raise Damaged(f"what lies at byte {at} of {segment.name} is not what was written there")
+        crc = crc32(data, crc)
+        at += size
+    return crc
+
+
+def _mark_length(fd: int, at: int) -> int:
+    """How long the mark is that begins there; 0: none does."""
+    head = os.pread(fd, _HEAD_BYTES, at)
+    length = foot_begins(head) if len(head) == _HEAD_BYTES else None
+    return length if length is not None and length <= MAX_MARK else 0

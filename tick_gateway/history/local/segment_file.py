@@ -1,0 +1,322 @@
+"""A segment on disk: reading its blocks, and finding them by their feet.
+
+Everything here waits for the disk; none of it is called on the event loop.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final, NamedTuple
+from zlib import crc32
+
+from ...errors import Damaged
+from ..block_index import Block, Entry
+from ..format.block import decompress
+from ..format.segment import (
+    SIGNATURE,
+    SUFFIX,
+    TAIL_BYTES,
+    Foot,
+    foot_begins,
+    foot_length,
+    numbers,
+    spread,
+    unpack_columns,
+    unpack_foot,
+)
+from .folders import run_of
+
+log = logging.getLogger("tick_gateway.history")
+
+_WINDOW_BYTES: Final = 1 << 20
+
+
+class Place(NamedTuple):
+    """Where an index has what it says of a segment.
+
+    Attributes:
+        crc: of those bytes.
+        about: the size, whether it is sealed, and the ticks of the segment that they were written for.
+    """
+
+    begin: int
+    length: int
+    crc: int
+    about: tuple[int, bool, int]
+
+
+class Segment:
+    """One segment of a run, by its file.
+
+    Attributes:
+        path: the file, named by the first ``t`` in it.
+        size: its bytes as far as they are accounted for: a block, its foot, the next block, and so on. What is behind
+            them is an open block, or damaged.
+        sealed: no block will be added to it.
+        known: it is sealed, and the loop was told of all blocks in it: so it can be given out as a whole.
+        shortened: it was longer once; its end is missing.
+        retired: see ``Volume``.
+        checked: how the file was known (see ``stamp_of``) when all of it was found to be what was written, and the
+            CRC-32 of all of it; None: that was not looked at yet. For sealed ones.
+        listed: where the index has what it says of it; None: that is not known.
+    """
+
+    __slots__ = ("_changed", "_stamp", "checked", "known", "listed", "path", "retired", "sealed", "shortened", "size")
+
+    def __init__(self, path: Path, size: int = 0, *, sealed: bool = False) -> None:
+        self.path = path
+        self.size = size
+        self.sealed = sealed
+        self.known = False
+        self.shortened = False
+        self.retired = False
+        self.checked: tuple[tuple[int, ...], int] | None = None
+        self.listed: Place | None = None
+        self._stamp: tuple[int, ...] = ()  # of the file whose blocks were verified
+        self._changed = False  # it is another one since, or was written to though it is sealed
+
+    @property
+    def name(self) -> str:
+        """Of its file."""
+        return self.path.name
+
+    @property
+    def first(self) -> int:
+        """The first ``t`` in it, by its name."""
+        return int(self.path.name.removesuffix(SUFFIX))
+
+    @property
+    def changed_at(self) -> int:
+        """When the file was changed, ms since the epoch.
+
+        Raises:
+            OSError: it cannot be asked.
+        """
+        return self.path.stat().st_mtime_ns // 1_000_000
+
+    def load(self, begin: int, end: int | None = None) -> bytes:
+        """Bytes of the file, to its end where no other is given.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        with self.path.open("rb") as file:
+            file.seek(begin)
+            return file.read(-1 if end is None else end - begin)
+
+    def read(self, entry: Entry) -> Block:
+        """See ``Volume.read``."""
+        known = entry.verified
+        frame, data = self._load(entry)
+        try:
+            foot = unpack_foot(data) if entry.foot else None
+        except Damaged:
+            foot = None
+            if not known:  # once for each block
+                log.error("history: %s: the foot of the block at %d is damaged", self.path.name, entry.offset)
+        if foot is None:
+            return self._read_bare(entry, frame)
+        if (foot.run, foot.ordinal, foot.crc, foot.count) != (
+            run_of(self.path.parent.name), entry.ordinal, entry.crc, entry.count,
+        ):  # fmt: skip
+            raise Damaged(f"the block at {entry.offset} of {self.name} is another than it was")
+        lines = decompress(frame, entry.size)
+        ts, ats = unpack_columns(foot.columns, entry.count)
+        if ts[0] != entry.first or ts[-1] != entry.last or lines.count(b"\n") != entry.count:
+            raise Damaged(f"the block at {entry.offset} of {self.name} does not hold what its foot says")
+        return Block(lines, ts, ats)
+
+    def _read_bare(self, entry: Entry, frame: bytes) -> Block:
+        """A block whose foot is damaged: its lines tell its numbers, and the blocks around it about when they came."""
+        lines = decompress(frame, entry.size)
+        ts = numbers(lines)
+        if ts is None or (ts[0], ts[-1], len(ts)) != (entry.first, entry.last, entry.count):
+            raise Damaged(f"the block at {entry.offset} of {self.name} is another than it was")
+        return Block(lines, ts, spread(len(ts), entry.first_at, entry.last_at))
+
+    def lines(self, entry: Entry) -> bytes:
+        """See ``Volume.lines``."""
+        return decompress(self._load(entry)[0], entry.size)
+
+    def frames(self, row: Sequence[Entry], *, wait: bool = True) -> bytearray | None:
+        """See ``Volume.frames``."""
+        frames = bytearray(sum(entry.frame for entry in row))
+        feet = memoryview(bytearray(max(entry.foot for entry in row)))
+        buffers: list[memoryview] = []
+        at = 0
+        for entry in row:
+            buffers += (memoryview(frames)[at : at + entry.frame], feet[: entry.foot])
+            at += entry.frame
+        size = at + sum(entry.foot for entry in row)
+        if not wait and (_NOWAIT is None or not all(entry.verified for entry in row)):
+            return None
+        with self._opened() as fd:
+            done = os.preadv(fd, buffers, row[0].offset) if wait else _read_now(fd, buffers, row[0].offset)
+        if done != size:
+            if not wait:
+                return None
+            raise Damaged(f"{self.name} ends within the blocks from {row[0].offset} on")
+        for entry, frame in zip(row, buffers[::2], strict=True):
+            self._verify(entry, frame)
+        return frames
+
+    def _load(self, entry: Entry) -> tuple[bytes, bytes]:
+        """A block's frame, verified if that was not done yet, and its foot."""
+        with self._opened() as fd:
+            data = os.pread(fd, entry.frame + entry.foot, entry.offset)
+        frame = data[: entry.frame]
+        if len(data) != entry.frame + entry.foot:
+            raise Damaged(f"the block at {entry.offset} of {self.name} is cut off")
+        self._verify(entry, frame)
+        return frame, data[entry.frame :]
+
+    @contextmanager
+    def _opened(self) -> Iterator[int]:
+        """The file, to read from it. Where it is then not the one that it was, what was verified of it does not count
+        any more."""
+        fd = os.open(self.path, os.O_RDONLY)
+        try:
+            yield fd
+            stamp = stamp_of(os.fstat(fd))
+        finally:
+            os.close(fd)
+        stamp = stamp if self.sealed else stamp[:2]
+        before, self._stamp = self._stamp, stamp
+        size = min(len(before), len(stamp))
+        self._changed = self._changed or before[:size] != stamp[:size]
+
+    def _verify(self, entry: Entry, frame: bytes | memoryview) -> None:
+        if self._changed or not entry.verified:
+            if crc32(frame) != entry.crc:
+                raise Damaged(f"the CRC of the block at {entry.offset} of {self.name} does not match")
+            entry.verified = True
+
+
+def stamp_of(info: os.stat_result) -> tuple[int, ...]:
+    """By what a file is known to be the same and unchanged: its place in the system, its size, its time of change."""
+    return info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns
+
+
+_NOWAIT: Final[int | None] = getattr(os, "RWF_NOWAIT", None)  # Linux: read what is in memory, or fail
+
+
+def _read_now(fd: int, buffers: Sequence[memoryview], offset: int) -> int:
+    """Read as far as the system holds the file in memory; returns the bytes."""
+    try:
+        return os.preadv(fd, buffers, offset, _NOWAIT or 0)
+    except OSError as error:
+        if error.errno in (errno.EAGAIN, errno.EOPNOTSUPP):
+            return 0
+        raise
+
+
+def segment_name(first: int) -> str:
+    """The file's name of the segment that begins with this ``t``: by name is by number."""
+    return f"{first:016d}{SUFFIX}"
+
+
+class Found(NamedTuple):
+    """A foot and where it lies; the block that it is of lies before it."""
+
+    at: int
+    length: int
+    foot: Foot
+
+    @property
+    def begin(self) -> int:
+        """Where its block begins; of a mark, where it begins itself."""
+        return self.at - self.foot.frame
+
+    @property
+    def end(self) -> int:
+        """Where its foot ends."""
+        return self.at + self.length
+
+
+class Walk(NamedTuple):
+    """What the feet of a segment say.
+
+    Attributes:
+        feet: in order.
+        end: where the last of them ends; what is behind it is a block without a foot, or damaged.
+        strays: where bytes before that begin and end which belong to no block.
+    """
+
+    feet: list[Found]
+    end: int
+    strays: list[tuple[int, int]]
+
+
+def walk(path: Path, begin: int = 0) -> Walk:
+    """Find the feet from ``begin`` on: from the end backwards, and where that leads nowhere, by search.
+
+    Raises:
+        OSError: the file cannot be read.
+        HistoryError: it is of a format that this program does not know.
+    """
+    with path.open("rb") as file:
+        end = file.seek(0, os.SEEK_END)
+        backwards = _walk_back(file.fileno(), begin, end)
+        if backwards is not None:
+            return Walk(backwards, end, [])
+        feet: list[Found] = []
+        strays: list[tuple[int, int]] = []
+        at = begin
+        for found in _search(file.fileno(), begin, end):
+            if found.begin != at:
+                strays.append((at, found.begin))
+            feet.append(found)
+            at = found.end
+        return Walk(feet, at, strays)
+
+
+def _walk_back(fd: int, begin: int, end: int) -> list[Found] | None:
+    """The feet where each block lies behind the foot before it, down to ``begin``; None where the chain breaks."""
+    feet: list[Found] = []
+    while end > begin:
+        length = foot_length(os.pread(fd, TAIL_BYTES, end - TAIL_BYTES)) if end - begin >= TAIL_BYTES else 0
+        if not length or length > end - begin:
+            return None
+        try:
+            foot = unpack_foot(os.pread(fd, length, end - length))
+        except Damaged:
+            return None
+        feet.append(Found(end - length, length, foot))
+        end -= length + foot.frame
+    feet.reverse()
+    return feet if end == begin else None
+
+
+def _search(fd: int, begin: int, end: int) -> Iterator[Found]:
+    """Every sound foot whose block lies behind what was found before it."""
+    floor = begin
+    for at in _signatures(fd, begin, end):
+        length = foot_begins(os.pread(fd, 8, at))
+        if at < floor or length is None or length > end - at:
+            continue
+        try:
+            foot = unpack_foot(os.pread(fd, length, at))
+        except Damaged:
+            continue
+        if 0 <= foot.frame <= at - floor:
+            yield Found(at, length, foot)
+            floor = at + length
+
+
+def _signatures(fd: int, begin: int, end: int) -> Iterator[int]:
+    """Where a foot may begin. (Read, not mapped: a file that shrinks meanwhile must not end the process.)"""
+    while end - begin >= 8:
+        window = os.pread(fd, min(_WINDOW_BYTES, end - begin), begin)
+        at = window.find(SIGNATURE)
+        while at >= 0:
+            if end - (begin + at) >= 8:
+                yield begin + at
+            at = window.find(SIGNATURE, at + 1)
+        if len(window) < _WINDOW_BYTES:
+            return
+        begin += len(window) - 3

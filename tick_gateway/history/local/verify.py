@@ -1,0 +1,232 @@
+"""Checking a history: everything is read, decompressed and held against what was written beside it.
+
+Nothing is believed that can be looked at: feet are walked whatever the index says, and each line's own ``t`` is held
+against its foot's. Beside a gateway that is writing, what it has not finished is no damage, and what it deletes
+meanwhile is passed over.
+
+Everything here waits for the disk; none of it is called on the event loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from ...errors import Damaged, HistoryError
+from ..block_index import Entry
+from ..format.journal import JOURNAL, Ending
+from ..format.segment import numbers
+from ..stored_run import StoredRun
+from .directory import LOCK, Progress, check_directory, read_journal, read_run, run_directories, segment_paths
+from .index import FIELDS, INDEX, Index, Listed, load_index
+from .segment_file import Segment
+from .tail_recovery import is_open, peek_tail
+
+_TRIES: Final = 5  # where a gateway deletes files while they are looked at
+
+
+class Finding(NamedTuple):
+    """Something that is wrong: where, by run and file, and what."""
+
+    place: str
+    problem: str
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.problem}"
+
+
+@dataclass(slots=True)
+class Report:
+    """What was found.
+
+    Attributes:
+        findings: what is wrong.
+        remarks: what is worth telling and no damage: holes, an open block.
+        runs, segments, blocks, ticks: how many are sound.
+    """
+
+    findings: list[Finding] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+    runs: int = 0
+    segments: int = 0
+    blocks: int = 0
+    ticks: int = 0
+
+
+def verify(directory: Path, *, live: bool = False, progress: Progress | None = None) -> Report:
+    """Check all of a directory; nothing in it is changed.
+
+    Args:
+        live: a gateway may be writing to it.
+        progress: is told how many bytes of segments were checked, and how many there are.
+
+    Raises:
+        OSError: a file cannot be read.
+        HistoryError: it is no directory, or holds a format that this program does not know.
+    """
+    if not directory.is_dir():
+        raise HistoryError(f"{directory} is no directory")
+    check_directory(directory)
+    report = Report()
+    folders = sorted(run_directories(directory))
+    if not folders and not (directory / LOCK).exists():
+        raise HistoryError(f"{directory} holds no history")
+    total = sum(_size(path) for folder in folders for path in segment_paths(folder))
+    done = 0
+
+    def step(size: int) -> None:
+        nonlocal done
+        done += size
+        if progress is not None:
+            progress(done, total)
+
+    for folder in folders:
+        _check_run(folder, report, step, live=live)
+    return report
+
+
+def check(entry: Entry) -> str:
+    """What is wrong with a block, as a sentence; empty: nothing.
+
+    Raises:
+        OSError: its file cannot be read.
+    """
+    try:
+        block = entry.volume.read(entry)
+    except Damaged as error:
+        return str(error)
+    if not entry.foot:
+        return f"the block at {entry.offset} (ticks {entry.first} to {entry.last}) has lost its foot"
+    if numbers(block.lines) != list(block.ts):
+        return f"the block at {entry.offset} has other ticks than its foot says"
+    if (block.ats[0], block.ats[-1]) != (entry.first_at, entry.last_at):
+        return f"the block at {entry.offset} has other receive times than its foot says"
+    return ""
+
+
+def is_misnamed(segment: Segment, entries: list[Entry]) -> bool:
+    """Whether a segment's name is not that of its first tick."""
+    return bool(entries) and segment.first != entries[0].first
+
+
+def _check_run(folder: Path, report: Report, step: Callable[[int], None], *, live: bool) -> None:
+    for attempt in range(_TRIES):
+        try:
+            index = _load_index(folder, report)
+            run, damage = read_run(folder, lambda size: None, by_feet=True)
+            break
+        except FileNotFoundError:
+            if not live or attempt == _TRIES - 1:
+                raise
+            if not folder.exists():
+                return  # the run was let go meanwhile
+    report.runs += 1
+    for sentence in damage:
+        place, _, problem = sentence.partition(": ")
+        report.findings.append(Finding(place, problem))
+    report.remarks += _holes(run)
+    for segment in run.segments:
+        try:
+            _check_segment(run, segment, report, live=live)
+        except FileNotFoundError:
+            if not live:
+                raise
+            report.remarks.append(f"{run.id}/{segment.name}: was deleted meanwhile")
+        step(segment.size)
+    if index is not None:
+        report.findings += _check_index(run, index)
+    if not live:  # else it is written to right now
+        report.findings += _check_journal(folder)
+
+
+def _check_segment(run: StoredRun, segment: Segment, report: Report, *, live: bool) -> None:
+    place = f"{run.id}/{segment.name}"
+    report.segments += 1
+    entries = run.entries.of(segment)
+    if is_misnamed(segment, entries):
+        report.findings.append(Finding(place, f"begins with tick {entries[0].first}, which is not what its name says"))
+    for entry in entries:
+        if problem := check(entry):
+            report.findings.append(Finding(place, problem))
+        else:
+            report.blocks += 1
+            report.ticks += entry.count
+    left = segment.path.stat().st_size - segment.size
+    if left <= 0:
+        return
+    torn = peek_tail(run, segment)
+    count = len(torn.block.ts) if torn is not None else 0
+    told = f"an open block with {count} ticks, {left} bytes from {segment.size} on"
+    last = segment is run.segments[-1]
+    if last and live:
+        report.remarks.append(f"{place}: {told}")
+    elif last and not run.ended and is_open(run, segment):
+        report.remarks.append(f"{place}: {told}, which a gateway closes at its next start")
+    else:
+        report.findings.append(Finding(place, f"{told}, is not closed"))
+
+
+def _holes(run: StoredRun) -> Iterator[str]:
+    before: Entry | None = None
+    for entry in run.entries:
+        least = before.ordinal + before.count if before is not None else 0
+        if entry.ordinal > least:
+            since = f"{before.last}" if before is not None else "the beginning"
+            yield f"{run.id}: {entry.ordinal - least} ticks or more are not stored between {since} and {entry.first}"
+        before = entry
+    if run.total > run.stored:
+        yield f"{run.id}: {run.total - run.stored} ticks or more are not stored at its end"
+
+
+# ---- what stands beside the segments ----
+
+
+def _load_index(folder: Path, report: Report) -> Index | None:
+    """A run's index, if there is one that can be read. To be called before the feet are walked: it may be behind them,
+    not ahead."""
+    try:
+        index = load_index(folder)
+    except Damaged as error:
+        report.findings.append(Finding(f"{folder.name}/{INDEX}", str(error)))
+        return None
+    if index is None:
+        report.remarks.append(f"{folder.name}: there is no index; a gateway makes it anew")
+    return index
+
+
+def _check_index(run: StoredRun, index: Index) -> Iterator[Finding]:
+    """Where an index says something else than the feet do."""
+    there = {segment.name: segment for segment in run.segments}
+    for listed in index.segments:
+        segment = there.get(listed.name)
+        if segment is None:
+            continue  # a hole, which the ordinals tell of
+        if segment.shortened:
+            lacking = listed.size - _size(segment.path)
+            yield Finding(f"{run.id}/{listed.name}", f"is {lacking} bytes shorter than the index says")
+        elif not _agrees(listed, run.entries.of(segment)):
+            yield Finding(f"{run.id}/{INDEX}", f"has other blocks of {listed.name} than their feet tell")
+
+
+def _agrees(listed: Listed, entries: list[Entry]) -> bool:
+    """Whether an index has the blocks of a segment, as far as it goes. (Damaged feet are told elsewhere.)"""
+    offset, foot = FIELDS.index("offset"), FIELDS.index("foot")
+    rows = {row[offset]: list(row) for row in listed.blocks if row[foot]}
+    sound = {entry.offset: [getattr(entry, name) for name in FIELDS] for entry in entries if entry.foot}
+    return all(rows.get(at) == row for at, row in sound.items() if at < listed.size)
+
+
+def _check_journal(folder: Path) -> Iterator[Finding]:
+    journal = read_journal(folder)
+    if journal is not None and journal.ending is Ending.DAMAGED:
+        yield Finding(f"{folder.name}/{JOURNAL}", "is damaged")
+
+
+def _size(path: Path) -> int:
+    """Bytes of a file; 0 where it was deleted meanwhile."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0

@@ -1,0 +1,95 @@
+"""What is known of a stored run: its segments, its blocks, and how much it published in all.
+
+Pure: no I/O, no clock, no asyncio.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from .block_index import Blocks, Entry
+from .format.segment import Foot, pack_columns, step_of
+from .local.segment_file import Found, Segment
+
+
+@dataclass(slots=True)
+class StoredRun:
+    """What a directory knows of one run.
+
+    Attributes:
+        id, seq, started, origin: as in ``segment.Foot``; ``started`` 0: none of them is known.
+        folder: where they lie; None: it was not made yet.
+        segments: oldest first.
+        entries: their blocks, in order.
+        total: how many ticks were published as far as is known, those that are no longer stored counted.
+        tip: the highest ``t`` of those, -1: none.
+        edges: what is known of the ends of blocks that were deleted: how many ticks were published up to there, and the
+            ``t`` of the last of them. So who has that tick misses nothing.
+        ended, lost_tail: as in ``segment.Foot``.
+        told_by_feet: some of it, since there is no index that says all of it.
+    """
+
+    id: str
+    seq: int = 0
+    started: int = 0
+    origin: int = 0
+    folder: Path | None = None
+    segments: list[Segment] = field(default_factory=list)
+    entries: Blocks = field(default_factory=Blocks)
+    total: int = 0
+    tip: int = -1
+    edges: dict[int, int] = field(default_factory=dict)
+    ended: bool = False
+    lost_tail: bool = False
+    told_by_feet: bool = False
+
+    def take(self, segment: Segment, found: Found) -> None:
+        """Take a foot in, the next one of its segment."""
+        foot = found.foot
+        self.seq, self.started, self.origin = foot.seq, foot.started, foot.origin
+        self.know(foot.ordinal + foot.count, foot.last)
+        if foot.frame:
+            self.entries.append(Entry.of(segment, found.begin, foot, found.length))
+        segment.sealed = segment.sealed or foot.sealed
+        if foot.ended:
+            self.ended, self.lost_tail = True, foot.lost_tail
+
+    def know(self, total: int, tip: int) -> None:
+        """So many ticks were published, up to this one; what was known already stands."""
+        self.total, self.tip = max(self.total, total), max(self.tip, tip)
+
+    def forget(self, segment: Segment) -> None:
+        """A segment is gone, and its blocks with it."""
+        gone = self.entries.of(segment)
+        self.segments.remove(segment)
+        self.entries.drop(segment)
+        self.edges |= {entry.ordinal + entry.count: entry.last for entry in gone}
+        self.prune()
+
+    def prune(self) -> None:
+        """Forget edges behind which no block follows, nor may one."""
+        newest = max(self.edges, default=0)
+        self.edges = {
+            number: t for number, t in self.edges.items() if self.entries.has(number) or self.stored <= number == newest
+        }
+
+    @property
+    def stored(self) -> int:
+        """How many ticks were published up to the last one that is stored."""
+        return self.entries[-1].ordinal + self.entries[-1].count if self.entries else 0
+
+    def foot(self, ordinal: int, ts: Sequence[int], ats: Sequence[int], *, size: int, frame: int, crc: int) -> Foot:
+        """The foot of a block of this run; see ``Foot`` for what is named there."""
+        return Foot(
+            self.id, self.seq, self.started, self.origin, ordinal, ts[0], ts[-1], ats[0], ats[-1], size, frame,
+            len(ts), step_of(ts), crc, pack_columns(ts, ats),
+        )  # fmt: skip
+
+    def mark(self, *, ended: bool = False, lost_tail: bool = False) -> Foot:
+        """The foot that seals a segment of this run."""
+        return Foot(
+            self.id, self.seq, self.started, self.origin, self.total, self.tip, self.tip, 0, 0,
+            sealed=True, ended=ended, lost_tail=lost_tail,
+        )  # fmt: skip

@@ -1,0 +1,206 @@
+"""Listening: a socket, and an aiohttp runner on it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import errno
+import gc
+import logging
+import os
+import socket
+import sys
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from aiohttp import web
+from aiohttp.http import HttpProcessingError
+
+from ..access.descriptors import Descriptors, keep_standard
+from ..errors import SettingError
+from ..settings import Settings
+from .acceptor import Acceptor
+from .connection import Runner
+
+log = logging.getLogger("tick_gateway.http")  # what aiohttp has to say of connections
+
+ANYWHERE: Final = ("", "0.0.0.0", "::")  # hosts that stand for every address of the machine
+_UNSENT_BYTES: Final = 256 * 1024
+UNREAD_MS: Final = 120_000  # after which a client that takes nothing of its answer is dropped
+_GC_THRESHOLD: Final = 50_000  # a collection walks every session; the hot path makes next to no cycles
+_SWITCH_SECONDS: Final = 0.0005
+_HOSTS: Final = "; accepted: a name or an address of this machine, without a scheme and a port"
+_LISTENS: Final = "0A"  # a socket's state in /proc/net/tcp
+_M_MMAP_THRESHOLD: Final = -3  # glibc's malloc.h
+_LARGE_BYTES: Final = 1 << 20
+_IDLE_SECONDS: Final = 75.0  # for a request's head to come whole, and between two: longer than proxies keep theirs
+_SHUTDOWN_SECONDS: Final = 1.0  # for what is being answered, once readers and publishers have left
+
+
+def open_socket(settings: Settings) -> socket.socket:
+    """A listening TCP socket: on all addresses, IPv4 and IPv6, where no host is set.
+
+    Raises:
+        SettingError: the address cannot be had; the sentence says why.
+    """
+    host, port, backlog = settings.host, settings.port, settings.backlog
+    try:
+        if not host and socket.has_dualstack_ipv6():
+            return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=backlog)
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family, backlog=backlog)
+    except OSError as error:
+        if not host and error.errno in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):  # a machine without IPv6
+            return open_socket(Settings(host="0.0.0.0", port=port, backlog=backlog))
+        name = "port" if error.errno in (errno.EADDRINUSE, errno.EACCES) else "host"
+        number = error.errno or 0  # negative where it is the resolver's, whose sentence has the address behind it
+        reason = os.strerror(number) if number > 0 else str(error.strerror or error).partition(" (while")[0]
+        reason = reason[:1].lower() + reason[1:] + (_cure(error.errno, port) if name == "port" else _HOSTS)
+        raise SettingError(name, f"cannot listen on {host or 'all addresses'}, port {port}: {reason}") from None
+    except (TypeError, UnicodeError):  # the codec for host names takes no part longer than 63 characters
+        raise SettingError("host", f"{host!r:.80} is no host name") from None
+
+
+def _cure(number: int | None, port: int) -> str:
+    """What can be done about a port that cannot be had."""
+    if number == errno.EADDRINUSE:
+        return f"{_holder(port)}; take another, such as {port % 65535 + 1}, or 0 for any that is free"
+    return "; ports from 1024 on need no right, such as 8000" if number == errno.EACCES else ""
+
+
+def _holder(port: int) -> str:
+    """Which process listens on a port, as far as that can be seen: one of this user's (Linux)."""
+    sockets: set[str] = set()
+    for table in ("tcp", "tcp6"):
+        with contextlib.suppress(OSError, ValueError, IndexError), open(f"/proc/net/{table}") as rows:
+            for row in map(str.split, list(rows)[1:]):
+                if row[3] == _LISTENS and int(row[1].rpartition(":")[2], 16) == port:
+                    sockets.add(f"socket:[{row[9]}]")
+    for process in filter(str.isdecimal, os.listdir("/proc") if sockets else ()):
+        with contextlib.suppress(OSError):  # another user's, or over meanwhile
+            if any(os.readlink(entry) in sockets for entry in os.scandir(f"/proc/{process}/fd")):
+                with open(f"/proc/{process}/comm") as name:
+                    return f" by process {process} ({name.read().strip()})"
+    return ""
+
+
+def url(settings: Settings, port: int) -> str:
+    """Where a gateway on this machine is reached from it; IPv6 addresses stand in brackets."""
+    host = "127.0.0.1" if settings.host in ANYWHERE else settings.host
+    return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
+
+
+def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
+    """uvloop's where it is installed (not on Windows), else asyncio's own."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop
+    keep_standard()  # in a program of somebody else's, too
+    return uvloop.new_event_loop
+
+
+def bound_unsent(sock: socket.socket) -> None:
+    """Let the kernel keep no more than so much unsent data of a connection, and that for so long; accepted sockets
+    inherit it.
+
+    A reader that does not read then costs no megabytes of stale ticks in its socket buffer; and a client that takes
+    nothing of its answer is dropped (Linux: tcp(7)). For streams, sessions decide that themselves.
+    """
+    lowat = getattr(socket, "TCP_NOTSENT_LOWAT", None)
+    if lowat is not None:
+        sock.setsockopt(socket.IPPROTO_TCP, lowat, _UNSENT_BYTES)
+    timeout = getattr(socket, "TCP_USER_TIMEOUT", None)
+    if timeout is not None:
+        sock.setsockopt(socket.IPPROTO_TCP, timeout, UNREAD_MS)
+
+
+class _ClientFaults(logging.Filter):
+    """Keeps out of the log what clients do wrong: requests that are no HTTP are answered with 400, and that is all."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        return not isinstance(error, HttpProcessingError | web.RequestPayloadError | ConnectionError)
+
+
+class _Subprotocols(logging.Filter):
+    """Keeps out of the log, too, which subprotocols of WebSocket clients would have liked; aiohttp tells of each."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not (isinstance(record.msg, str) and record.msg.startswith("%s: Client protocols"))
+
+
+log.addFilter(_ClientFaults())
+_SUBPROTOCOLS: Final = _Subprotocols()
+
+
+class Server:
+    """An application on a socket. ``start`` and ``stop`` belong to one running loop."""
+
+    def __init__(self, app: web.Application, settings: Settings, descriptors: Descriptors) -> None:
+        self._settings = settings
+        self._descriptors = descriptors
+        self._runner = Runner(
+            app,
+            access_log=None,
+            auto_decompress=False,  # what a body may be encoded in is for its route to say
+            handle_signals=False,
+            keepalive_timeout=_IDLE_SECONDS,
+            logger=log,
+            shutdown_timeout=_SHUTDOWN_SECONDS,
+        )
+        self._sock: socket.socket | None = None
+        self.port = 0
+
+    async def start(self, sock: socket.socket) -> None:
+        """Serve on a listening socket."""
+        self._sock = sock
+        logging.getLogger("aiohttp.websocket").addFilter(_SUBPROTOCOLS)
+        await self._runner.setup()
+        bound_unsent(sock)
+        self.port = sock.getsockname()[1]
+        backlog = self._settings.backlog
+        site: web.BaseSite
+        if sys.platform == "win32":  # its loop has no add_reader, and its descriptors have no such limit
+            site = web.SockSite(self._runner, sock, backlog=backlog)
+        else:
+            site = Acceptor(self._runner, sock, self._descriptors, backlog)
+        await site.start()
+
+    async def stop(self) -> None:
+        """Drain the gateway and close."""
+        await self._runner.cleanup()
+
+    def abandon(self, transports: Iterable[asyncio.BaseTransport]) -> None:
+        """In a forked child: let go of the parent's sockets, these connections' too. Else the port stays taken, and
+        readers wait for an end, as long as the child lives.
+
+        Their numbers go to /dev/null: what still holds one here can then close nothing else that came by it.
+        """
+        server = self._runner.server
+        handlers = server.connections if server is not None else []
+        mine = [handler.transport for handler in handlers if handler.transport is not None]
+        sockets = [self._sock, *(transport.get_extra_info("socket") for transport in (*mine, *transports))]
+        null = os.open(os.devnull, os.O_RDWR)
+        for one in sockets:
+            if one is not None and (number := one.fileno()) >= 0:
+                os.dup2(null, number, inheritable=False)
+        os.close(null)
+
+
+def tune_memory() -> None:
+    """Let large pieces of memory go back to the system as soon as they are free: else ticks of megabytes leave holes
+    that nothing fits into. For a process of our own, before it reads anything."""
+    if sys.platform == "linux":
+        with contextlib.suppress(AttributeError, OSError):  # musl has no such function, and no need of it
+            ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES)
+
+
+def tune_process() -> None:
+    """Keep the cyclic collector from walking what was imported, and from walking sessions often; let the loop have the
+    interpreter back soon from threads that read history. For a process of our own."""
+    sys.setswitchinterval(_SWITCH_SECONDS)
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_GC_THRESHOLD, 20, 100)

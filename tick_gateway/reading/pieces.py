@@ -1,0 +1,102 @@
+"""Pieces: what there is of a run behind a number, in memory, else on disk, and what is missing between.
+
+It knows of no reader; who stands where, and is told what, is decided in ``feed``. No asyncio and no clock. Called on
+the loop only.
+"""
+
+from __future__ import annotations
+
+from ..bus.ring import Batch, Run
+from ..bus.tick_bus import TickBus
+from ..history.archive import Archive
+from ..model.notices import Gap
+from .cursor import Look, Span
+
+Piece = Span | Look
+"""What comes next: ticks in memory, or a block on disk."""
+
+
+class Pieces:
+    """Finds what is left of runs, in a bus and its history.
+
+    Attributes:
+        bus, archive: the two.
+    """
+
+    def __init__(self, bus: TickBus, archive: Archive) -> None:
+        self.bus = bus
+        self.archive = archive
+        self._ring = bus.ring
+
+    def first(self, run: Run) -> int | None:
+        """The oldest ``t`` of a run that can be read, from memory or history, or None."""
+        found = [t for t in (self._ring.first_of(run), self.archive.first(run)) if t is not None]
+        return min(found, default=None)
+
+    def next(
+        self, run: Run, t: int, *, high: int | None = None, end: int | None = None, stored: bool = False
+    ) -> Piece | None:
+        """What holds the first tick of a run after ``t`` that can be read: in memory, else on disk; None: nothing.
+
+        Args:
+            high: leave out ticks beyond it.
+            end: the first batch in memory that may not be read.
+            stored: blocks on disk are wanted, also where memory has their ticks.
+        """
+        if high is not None and t >= high:
+            return None
+        ring = self._ring
+        index = ring.after(run, t)
+        there = index < len(ring) and ring[index].run is run
+        if (stored or t < run.evicted) and (found := self.archive.after(run, t)) is not None:
+            if not there or found.first < ring[index].first or (stored and found.first <= ring[index].first):
+                if high is not None and found.first > high:
+                    return None
+                if not isinstance(found, Batch):
+                    return Look(run, found)
+                span = _span(found, t, high)
+                return span if span.begin < span.end else None
+        if not there or (end is not None and index >= end) or (high is not None and ring[index].first > high):
+            return None
+        span = _span(ring[index], t, high)
+        return span if span.begin < span.end else None
+
+    def first_after(self, run: Run, t: int) -> int | None:
+        """The lowest ``t`` after a number that can be read, or None."""
+        piece = self.next(run, t)
+        if piece is None:
+            return None
+        return piece.entry.first if isinstance(piece, Look) else piece.batch.first
+
+    def missing(self, run: Run, t: int, piece: Piece) -> bool:
+        """Whether published ticks after ``t`` and before a piece, the next one behind ``t``, are gone."""
+        if isinstance(piece, Look):
+            return self.archive.shelf(run).missing_before(piece.entry, t)
+        batch = piece.batch
+        if t >= batch.first - 1:
+            return False
+        if t < run.evicted:
+            if self._ring.first_of(run) == batch.first:
+                return True
+            return self.archive.shelf(run).missing_before(batch, t)
+        return batch.lost_before
+
+    def gaps(self, run: Run, low: int, high: int) -> list[Gap]:
+        """What is gone of the ticks with low < t <= high of a run, by what is known without looking into blocks."""
+        found: list[Gap] = []
+        t = low
+        while t < high:
+            piece = self.next(run, t)
+            if piece is None:
+                if t < run.evicted:
+                    found.append(Gap(run.id, t, None))
+                break
+            first = piece.entry.first if isinstance(piece, Look) else piece.batch.first
+            if self.missing(run, t, piece):
+                found.append(Gap(run.id, t, first))
+            t = self.archive.shelf(run).unbroken(piece.entry, high) if isinstance(piece, Look) else piece.batch.last
+        return found
+
+
+def _span(batch: Batch, t: int, high: int | None) -> Span:
+    return Span(batch, batch.index_after(t), len(batch.ticks) if high is None else batch.index_after(high))

@@ -1,0 +1,383 @@
+"""A gateway on somebody else's ASGI server: an application that hands each request on to the gateway's own listener.
+
+    uvicorn, hypercorn ──request──▶ AsgiApp ──the same request──▶ loopback ──▶ the gateway's thread
+
+So there is one implementation of the transports, and what a reader gets here is what it gets there, byte for byte;
+WebSockets message by message, since frames are the server's affair. Each reader costs a connection on loopback and a
+task on the server's loop.
+
+The inner listener answers nobody else: a request has to bring the word that was drawn at random for it. It sees a
+loopback peer whoever asks, so who asks from elsewhere is told in ``X-Forwarded-For``, which keeps publishers without a
+token out (see ``sources.auth``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import json
+import logging
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, MutableMapping
+from typing import Any, Final, Protocol, TypeVar
+from urllib.parse import quote
+
+import aiohttp
+from aiohttp import web
+from multidict import CIMultiDict
+from yarl import URL
+
+from ..access.publishers import is_loopback
+from ..errors import ClientError, GatewayError, NotAllowed, NotServing
+from ..model.notices import EndReason
+from .about import BASE_KEY
+
+log = logging.getLogger("tick_gateway.http")
+
+Answer = TypeVar("Answer")
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+_WORD: Final = "Tick-Gateway-Word"
+_BASE: Final = "Tick-Gateway-Base"
+_OWN: Final = frozenset({_WORD.lower(), _BASE.lower()})
+_HOP_BY_HOP: Final = frozenset(
+    {"connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade", "expect"}
+)
+_OF_THE_SERVER: Final = _HOP_BY_HOP | {"date", "server"}  # in answers: the server in front says them itself
+_HANDSHAKE: Final = frozenset(
+    {"sec-websocket-key", "sec-websocket-version", "sec-websocket-extensions", "sec-websocket-protocol",
+     "sec-websocket-accept"}
+)  # fmt: skip
+_SAFE: Final = "/:@!$&'()*+,;=~"  # in paths; RFC 3986, section 3.3
+_BUFFER: Final = 1 << 16  # bytes that wait here for a reader that is slow
+_MAX_HEAD: Final = 1 << 20  # Tick-Gap may be long
+_MAX_REFUSAL: Final = 1 << 16
+_AWAY, _FAILED = 1001, 1011  # close codes
+
+
+class Inner(Protocol):
+    """What the application asks of its gateway."""
+
+    def start(self) -> object:
+        """Listen, where it does not yet."""
+
+    def close(self, reason: EndReason = "finished") -> None:
+        """End, and tell readers why."""
+
+    @property
+    def inner_port(self) -> int:
+        """The port on 127.0.0.1."""
+
+
+class AsgiApp:
+    """An ASGI 3 application: HTTP, WebSocket, and the lifespan where it is the server's own application.
+
+    The gateway starts with the first of: the lifespan, a request, a tick.
+    """
+
+    def __init__(self, gateway: Inner) -> None:
+        self._gateway = gateway
+        self._word = secrets.token_hex(16)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+        elif scope["type"] == "http":
+            await self._http(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await self._websocket(scope, receive, send)
+        else:
+            raise NotImplementedError(f"ASGI scopes of type {scope['type']!r} are not known here")
+
+    @web.middleware
+    async def _guard(
+        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        """The inner listener's: answers this application alone."""
+        word = request.headers.get(_WORD, "").encode("utf-8", "surrogateescape")
+        if not hmac.compare_digest(word, self._word.encode()):
+            raise NotAllowed("this port is for the application that the gateway is mounted on; ask there")
+        return await handler(request)
+
+    def attach(self, app: web.Application) -> None:
+        """Stand before the inner listener's application."""
+        app.middlewares.append(self._guard)
+        app[BASE_KEY] = _BASE
+
+    # ---- lifespan ----
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        while True:
+            message = await receive()
+            if message["type"] == "lifespan.startup":
+                try:
+                    await asyncio.to_thread(self._gateway.start)
+                except GatewayError as error:
+                    await send({"type": "lifespan.startup.failed", "message": str(error)})
+                    return
+                await send({"type": "lifespan.startup.complete"})
+            elif message["type"] == "lifespan.shutdown":
+                await asyncio.to_thread(self._gateway.close, "shutdown")
+                await send({"type": "lifespan.shutdown.complete"})
+                return
+
+    # ---- what is asked of the gateway ----
+
+    async def _address(self, scope: Scope) -> URL:
+        """Where the gateway has what a request asks for.
+
+        Raises:
+            ClientError: the path is none. What a client puts into the request line may never become part of the host.
+            GatewayError: it is not there.
+        """
+        if not self._gateway.inner_port:
+            await asyncio.to_thread(self._gateway.start)
+        path, root = scope["path"], scope.get("root_path", "").rstrip("/")
+        if root and (path == root or path.startswith(root + "/")):  # some frameworks take it off, some leave it
+            path = path[len(root) :]
+        path, query = path or "/", scope.get("query_string", b"").decode("latin-1")
+        if not path.startswith("/"):
+            raise ClientError(f"this is no HTTP request: the path {path!r:.80} does not begin with a slash")
+        try:
+            path = quote(path, safe=_SAFE)
+        except UnicodeEncodeError:
+            raise ClientError("this is no HTTP request: the path is not UTF-8") from None
+        return URL.build(
+            scheme="http", host="127.0.0.1", port=self._gateway.inner_port, path=path, query_string=query, encoded=True
+        )
+
+    def _headers(self, scope: Scope, leave_out: Iterable[str]) -> CIMultiDict[str]:
+        """A request's headers, and what the guard and the publishers' door have to know."""
+        given = [(name.decode("latin-1"), _field(value)) for name, value in scope["headers"]]
+        dropped = {*leave_out, *_HOP_BY_HOP, *_OWN}
+        headers = CIMultiDict((name, value) for name, value in given if name.lower() not in dropped)
+        client = scope.get("client")
+        if not client or not is_loopback(client[0]):
+            headers.add("X-Forwarded-For", client[0] if client else "unknown")
+        scheme = {"ws": "http", "wss": "https"}.get(scope.get("scheme", "http"), scope.get("scheme", "http"))
+        headers[_WORD] = self._word
+        headers[_BASE] = f"{scheme}://{headers.get('Host', 'localhost')}{scope.get('root_path', '').rstrip('/')}"
+        return headers
+
+    # ---- HTTP ----
+
+    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            address = await self._address(scope)
+        except GatewayError as error:
+            await _refuse(send, error)
+            return
+        body = _Body(receive)
+        answering = asyncio.create_task(self._answer(scope, address, body, send))
+        listening = asyncio.create_task(body.listen())
+        try:
+            await asyncio.wait((answering, listening), return_when=asyncio.FIRST_COMPLETED)
+            if answering.done():
+                answering.result()
+        finally:  # done, or the client is gone, or the server wants no more of it
+            await _end(answering, listening)
+
+    async def _answer(self, scope: Scope, address: URL, body: _Body, send: Send) -> None:
+        headers = self._headers(scope, ())
+        names = {name.lower() for name, _ in scope["headers"]}
+        has_body = not names.isdisjoint({b"content-length", b"transfer-encoding"}) or scope["method"] == "POST"
+        started = False
+        try:
+            data = body.chunks() if has_body else None
+            async with (
+                _session() as session,
+                await _handed_on(
+                    session.request(scope["method"], address, headers=headers, data=data, allow_redirects=False)
+                ) as answer,
+            ):
+                await send({"type": "http.response.start", "status": answer.status, "headers": _told(answer.headers)})
+                started = True
+                async for chunk in answer.content.iter_any():
+                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
+        except ClientError as error:
+            await _refuse(send, error)
+        except (aiohttp.ClientError, OSError) as error:
+            if not started:
+                await _refuse(send, NotServing("the gateway behind this address is closed, or does not answer"))
+                return
+            # An answer that broke off must not look like one that ended: without a last message the server cuts it.
+            log.debug("an answer broke off: %s", error)
+
+    # ---- WebSocket ----
+
+    async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if (await receive())["type"] != "websocket.connect":
+            return  # its client went away before it was asked for anything
+        try:
+            address = await self._address(scope)
+        except GatewayError as error:
+            await _refuse_websocket(scope, send, error.status, [], json.dumps(error.as_dict()).encode())
+            return
+        headers = self._headers(scope, _HANDSHAKE)
+        async with _session() as session:
+            try:
+                ws = await _handed_on(
+                    session.ws_connect(address, headers=headers, max_msg_size=0, timeout=_CLOSE_AT_ONCE)
+                )
+            except ClientError as error:
+                await _refuse_websocket(scope, send, error.status, [], json.dumps(error.as_dict()).encode())
+                return
+            except aiohttp.WSServerHandshakeError as error:
+                # aiohttp drops the body of a refusal, so that it is asked for again.
+                async with session.get(address, headers=[*headers.items(), *_UPGRADE.items()]) as answer:
+                    refusal = await answer.content.read(_MAX_REFUSAL) if answer.status == error.status else b""
+                    await _refuse_websocket(scope, send, error.status, _told(answer.headers), refusal)
+                return
+            except (aiohttp.ClientError, OSError):
+                gone = NotServing("the gateway behind this address is closed, or does not answer")
+                await _refuse_websocket(scope, send, gone.status, [], json.dumps(gone.as_dict()).encode())
+                return
+            pumps: list[asyncio.Task[None]] = []
+            try:
+                await send({"type": "websocket.accept", "headers": _told(ws._response.headers, _HANDSHAKE)})
+                pumps += asyncio.create_task(_pump_in(ws, receive)), asyncio.create_task(_pump_out(ws, send))
+                await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
+                for task in pumps:
+                    if task.done():
+                        task.result()
+            finally:
+                await _end(*pumps)
+                await ws.close(code=_AWAY)
+
+
+_UPGRADE: Final = {
+    "Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13",
+    "Sec-WebSocket-Key": "dGljay1nYXRld2F5LWlubg==",
+}  # fmt: skip
+_CLOSE_AT_ONCE: Final = aiohttp.ClientWSTimeout(ws_close=1.0)
+
+
+async def _pump_in(ws: aiohttp.ClientWebSocketResponse[Any], receive: Receive) -> None:
+    """What the client sends, to the gateway, until it is gone."""
+    while True:
+        message = await receive()
+        if message["type"] == "websocket.disconnect":
+            await ws.close(code=message.get("code") or _AWAY)
+            return
+        try:
+            if (text := message.get("text")) is not None:
+                await ws.send_str(text)
+            elif (data := message.get("bytes")) is not None:
+                await ws.send_bytes(data)
+        except ConnectionError:  # the other direction says how it ended
+            continue
+
+
+async def _pump_out(ws: aiohttp.ClientWebSocketResponse[Any], send: Send) -> None:
+    """What the gateway sends, to the client, until it closes."""
+    while True:
+        message = await ws.receive()
+        if message.type is aiohttp.WSMsgType.TEXT:
+            await send({"type": "websocket.send", "text": message.data})
+        elif message.type is aiohttp.WSMsgType.BINARY:
+            await send({"type": "websocket.send", "bytes": message.data})
+        elif message.type is aiohttp.WSMsgType.CLOSE:
+            await send({"type": "websocket.close", "code": message.data or 1000, "reason": message.extra or ""})
+            return
+        else:  # the connection broke
+            await send({"type": "websocket.close", "code": _FAILED, "reason": "the gateway behind this is gone"})
+            return
+
+
+class _Body:
+    """A request's body, from the server to the gateway, a piece at a time; and whether the client is still there."""
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._pieces: asyncio.Queue[bytes | None] = asyncio.Queue(1)
+
+    async def listen(self) -> None:
+        """Take what comes, until the client is gone."""
+        while True:
+            message = await self._receive()
+            if message["type"] != "http.request":
+                return
+            if piece := message.get("body", b""):
+                await self._pieces.put(piece)
+            if not message.get("more_body", False):
+                await self._pieces.put(None)
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        while (piece := await self._pieces.get()) is not None:
+            yield piece
+
+
+def _field(value: bytes) -> str:
+    """A header's value as aiohttp sends it on: byte for byte, if it is UTF-8."""
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value.decode("latin-1")
+
+
+async def _handed_on(request: Awaitable[Answer]) -> Answer:
+    """The answer to a request that is handed on.
+
+    Raises:
+        ClientError: aiohttp sends no such request: its method, its length or a header is none. Servers differ in what
+            they let pass.
+    """
+    try:
+        return await request
+    except ValueError as error:
+        raise ClientError(f"this is no HTTP request: {str(error).partition(chr(10))[0]:.200}") from None
+
+
+def _session() -> aiohttp.ClientSession:
+    """For one request: it belongs to no loop for longer than that, whatever the server does with loops."""
+    return aiohttp.ClientSession(
+        auto_decompress=False,
+        connector=aiohttp.TCPConnector(limit=0, force_close=True),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        skip_auto_headers=("Accept", "Accept-Encoding", "User-Agent", "Content-Type"),
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=10.0),
+        read_bufsize=_BUFFER,
+        max_line_size=_MAX_HEAD,
+        max_field_size=_MAX_HEAD,
+    )
+
+
+def _told(headers: Mapping[str, str], leave_out: Iterable[str] = ()) -> list[tuple[bytes, bytes]]:
+    """An answer's headers as ASGI has them, without those between two hops."""
+    dropped = {*_OF_THE_SERVER, *leave_out}
+    return [
+        (name.lower().encode("latin-1"), value.encode("latin-1"))
+        for name, value in headers.items()
+        if name.lower() not in dropped
+    ]
+
+
+async def _refuse(send: Send, error: GatewayError) -> None:
+    """An error of this side, as the gateway tells its own."""
+    body = json.dumps(error.as_dict(), separators=(",", ":")).encode() + b"\n"
+    headers = [(b"content-type", b"application/json"), (b"cache-control", b"no-store")]
+    headers.append((b"content-length", str(len(body)).encode()))
+    await send({"type": "http.response.start", "status": error.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def _refuse_websocket(
+    scope: Scope, send: Send, status: int, headers: list[tuple[bytes, bytes]], body: bytes
+) -> None:
+    """Refuse a handshake, with its reason where the server can tell one."""
+    if "websocket.http.response" in (scope.get("extensions") or {}):
+        await send({"type": "websocket.http.response.start", "status": status, "headers": headers})
+        await send({"type": "websocket.http.response.body", "body": body})
+    else:
+        await send({"type": "websocket.close", "code": 1008})
+
+
+async def _end(*tasks: asyncio.Task[None]) -> None:
+    """End tasks whose results are of no more interest."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

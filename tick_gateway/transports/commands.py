@@ -1,0 +1,330 @@
+"""The WebSocket side of a session: what clients send, and the commands in it.
+
+Each command is answered at the place in the stream where it takes effect. A bad one is answered with an error and the
+stream goes on; ten of them end it.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Final
+
+import orjson
+
+from ..delivery.encoder import Variant
+from ..delivery.pace import Pace
+from ..delivery.session import Session
+from ..errors import GatewayError, Overloaded, ParameterError
+from ..model.query import Query, parse_query
+from ..model.spelling import meant
+from ..model.tick import Position
+from ..model.view import View
+from ..reading.cursor import Cursor
+from ..wire.websocket import PING, PONG, TEXT, Reader, close_frame, frame, lone_control
+from .lookback import History
+
+MAX_BAD_COMMANDS: Final = 10
+MAX_ID: Final = 256  # characters of JSON in a command's id
+MAX_HISTORIES: Final = 4  # history commands at work at once on one connection
+_READ_BYTES: Final = 512  # of what one client sent, between two turns of the loop: compressed, they may hold much
+_MEMBERS: Final = {
+    "view": {"fields", "every", "batch", "stamp"},
+    "history": {"t0", "t1", "run"},
+    "seek": {"from_t", "speed"},
+    "pause": set(),
+    "resume": set(),
+    "ping": set(),
+}
+
+
+class BadCommand(GatewayError):
+    """A command that cannot be carried out; the connection stays."""
+
+    code = "bad_command"
+
+
+class CommandSession(Session):
+    """A reader over WebSocket."""
+
+    __slots__ = (
+        "bad", "deflated", "histories", "peer_closed", "reader", "reads_soon", "refused",
+        "unread",
+    )  # fmt: skip
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.reader: Reader | None = None  # made when something other than a lone ping or pong comes
+        self.histories: deque[History] | None = None
+        self.bad = 0
+        self.deflated = False  # permessage-deflate was agreed on
+        self.refused: Overloaded | None = None  # there is no room: close as soon as the handshake is done
+        self.peer_closed = False
+        self.reads_soon = False  # its next turn to take that in is on the loop
+        self.unread = b""  # what came and waits for its turn; until then no more is taken from the peer
+
+    # ---- the transport's calls ----
+
+    def connection_made(self, transport: Any) -> None:
+        if self.refused is None:
+            super().connection_made(transport)
+            return
+        self.transport = transport
+        self.variant = Variant(self.variant.framing, View())
+        self.fanout.crowd.admit(self)
+        self.write(close_frame(1013, f"{self.refused.code}: come back later"))
+        self.closing = True
+        self._hang_up(failed=True)  # not to hold a connection for a peer that does not answer
+
+    def eof_received(self) -> bool:
+        return False  # a WebSocket is over with either side, a close frame or not
+
+    def data_received(self, data: bytes) -> None:
+        if self.peer_closed:
+            return
+        self.missed = 0
+        if self.reader is None:
+            if control := lone_control(data):
+                if control[0] == PING:
+                    self.write(frame(PONG, control[1]))
+                return
+            self.reader = Reader(deflated=self.deflated)
+        waits = bool(self.unread)
+        self.unread += data
+        if not waits:
+            self._read_on()
+
+    def _read_on(self) -> None:
+        """Take in what came, piece by piece: others have their turn in between."""
+        self.reads_soon = False
+        if self.unread and not self.blocked and self.transport is not None:
+            piece, self.unread = self.unread[:_READ_BYTES], self.unread[_READ_BYTES:]
+            self._take(piece)
+            if self.unread:
+                self._read_soon()
+        self._listen()
+
+    def _read_soon(self) -> None:
+        if not self.reads_soon:
+            self.reads_soon = True
+            self.fanout.loop.call_soon(self._read_on)
+
+    def _listen(self) -> None:
+        """Read from the peer, unless it sent more than was taken in yet, or does not read what it is sent itself: each
+        of its pings would be answered."""
+        if self.transport is None or self.transport.is_closing():
+            return
+        if self.unread or self.blocked:
+            self.transport.pause_reading()
+        else:
+            self.transport.resume_reading()
+
+    def _take(self, data: bytes) -> None:
+        assert self.reader is not None, "made when the first bytes came"
+        received = self.reader.feed(data)
+        for message in received.messages:
+            if not self.closing:
+                self._command(message)
+        if received.replies and not self.closing:
+            self.write(received.replies)
+        if received.closing:
+            self.unread = b""
+            self.peer_closed = self.closing = True
+            self._leave()
+            self._hang_up(received.failed)
+
+    def _hang_up(self, failed: bool) -> None:
+        """Close, or after a fault say nothing more and listen until the peer hangs up.
+
+        A connection that is closed with something unread is reset, and the close frame may be lost with it.
+        """
+        if self.transport is not None:
+            if failed and self.transport.can_write_eof() and not self.transport.is_closing():
+                self.transport.write_eof()
+            else:
+                self.transport.close()
+            self._abort_later()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._listen()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self.unread:
+            self._read_soon()
+        else:
+            self._listen()
+
+    def _misses(self, left: int, *, stuck: bool) -> int:
+        """How many pings in a row were not answered. While its peer takes what was written before a ping, it has not
+        come to that one."""
+        return self.missed + 1 if stuck or not left else self.missed
+
+    def finish(self) -> None:
+        """A close frame was written: wait for the peer's (RFC 6455, section 7.1.1), but not for ever."""
+        self.closing = True
+        self._leave()
+        if self.transport is not None:
+            self._abort_later()
+
+    def _close(self, code: int, reason: str) -> None:
+        self.write(close_frame(code, reason))
+        self.finish()
+
+    def pump(self) -> None:
+        if self.blocked:
+            for history in self.histories or ():
+                history.awaits = None  # its reader does not read: hold no block for it
+        if self.histories and not self.closing and not self.blocked:
+            history = self.histories.popleft()
+            message = history.next(self.variant.view)
+            if message is not None:
+                self.write(frame(TEXT, message))
+            load = history.awaits
+            if load is not None and not load.done:
+                load.then(self.wake)
+            if message is not None or load is not None:
+                self.histories.append(history)
+            else:
+                self.reply(history.done)
+        super().pump()
+        if self.histories and not self.blocked and not all(history.waits for history in self.histories):
+            self.wake()
+
+    # ---- commands ----
+
+    def reply(self, message: dict[str, object]) -> None:
+        self.write(frame(TEXT, json.dumps(message, separators=(",", ":")).encode()))
+
+    def _command(self, text: str) -> None:
+        ident: object = None
+        try:
+            command = _parse(text)
+            ident = command.get("id")
+            getattr(self, f"_op_{command['op']}")(command, ident)
+        except GatewayError as error:
+            self.bad += 1
+            self.reply(error.as_dict() | ({"id": ident} if ident is not None else {}))
+            if self.bad >= MAX_BAD_COMMANDS:
+                self._close(1008, f"{MAX_BAD_COMMANDS} bad commands")
+
+    def _op_view(self, command: dict[str, Any], ident: object) -> None:
+        names: Sequence[str] = ("fields", "every", "batch", "stamp")
+        view = _query([(name, _text(command[name])) for name in names if name in command]).view
+        variant = self.variant._replace(view=view)
+        self.fanout.crowd.revise(self, variant)
+        self._step_out()
+        self.variant, self.partial_until = variant, 0.0
+        self.query = replace(self.query, view=view)
+        if self.cursor is not None and self.cursor.query is not None:
+            self.cursor.query = self.query
+        self._done(ident)
+
+    def _op_pause(self, command: dict[str, Any], ident: object) -> None:
+        self._step_out()
+        self.paused = True
+        self.keep_pace()
+        self._done(ident)
+
+    def _op_resume(self, command: dict[str, Any], ident: object) -> None:
+        self.paused = False
+        self.keep_pace()
+        self._done(ident)
+
+    def _op_seek(self, command: dict[str, Any], ident: object) -> None:
+        if "from_t" not in command:
+            raise BadCommand("seek: from_t is missing")
+        asked = _query([(name, _text(command[name])) for name in ("from_t", "speed") if name in command])
+        if isinstance(asked.start, Position) and self.query.run not in (None, asked.start.run):
+            raise BadCommand(f"seek: {asked.start} is not in run {self.query.run}, which alone this connection reads")
+        self._step_out()
+        self.query = replace(self.query, start=asked.start, tail=None, since=None, backlog=None, speed=asked.speed)
+        self.cursor = Cursor(self.query)
+        self.caught_up = self.lagged = False
+        self.partial_until = 0.0
+        self.pace = Pace(asked.speed, time.monotonic()) if asked.speed else None
+        self.skip = None
+        self.keep_pace()
+        self.cursor.holds = self.pace is not None
+        self.fanout.feed.place(self.cursor, time.monotonic())
+        self._done(ident, asked.start if isinstance(asked.start, Position) else None)
+
+    def _op_history(self, command: dict[str, Any], ident: object) -> None:
+        if ident is None:
+            raise BadCommand("history: id is missing; its messages carry it")
+        self.histories = self.histories if self.histories is not None else deque()
+        if len(self.histories) >= MAX_HISTORIES:
+            raise BadCommand(f"history: {MAX_HISTORIES} are at work already on this connection")
+        asked = _query([(name, _text(command[name])) for name in ("t0", "t1", "run") if name in command])
+        feed = self.fanout.feed
+        run = feed.bus.run(asked.run or self.query.run)
+        high = run.shown if asked.t1 is None else asked.t1
+        self.histories.append(History(ident, feed, self.fanout.encoder, run, asked.t0, high))
+        self.wake()
+
+    def _op_ping(self, command: dict[str, Any], ident: object) -> None:
+        tip = self.fanout.feed.offered
+        self.reply({"pong": ident, "tip": tip.t if tip else None})
+
+    def _step_out(self) -> None:
+        self._leave()
+        if self.cursor is None:
+            self.cursor = Cursor(self.query)
+
+    def _done(self, ident: object, asked: Position | None = None) -> None:
+        """Answer a command, with the position at which it takes effect: the reader's own, or what was ``asked`` for."""
+        at = asked or self.position
+        if ident is not None:
+            self.reply({"ok": ident, "at": str(at) if at is not None else None})
+        self.begin()
+
+
+def _parse(text: str) -> dict[str, Any]:
+    try:
+        command = orjson.loads(text)  # strict: an id that is NaN would come back as one
+    except ValueError as error:
+        raise BadCommand(f"not valid JSON: {error}") from None
+    if not isinstance(command, dict):
+        raise BadCommand('a command is a JSON object with "op"')
+    if "op" not in command:
+        raise BadCommand(f"the command has no member op; accepted: {', '.join(_MEMBERS)}")
+    op = command["op"]
+    if not isinstance(op, str) or op not in _MEMBERS:
+        near = meant(op, _MEMBERS) if isinstance(op, str) else ""
+        raise BadCommand(f"op: {op!r:.40} is unknown; accepted: {', '.join(_MEMBERS)}{near}")
+    try:
+        size = len(json.dumps(command.get("id")))
+    except RecursionError:
+        size = MAX_ID + 1
+    if size > MAX_ID:
+        raise BadCommand(f"id: at most {MAX_ID} characters of JSON are accepted")
+    if unknown := set(command) - _MEMBERS[op] - {"op", "id"}:
+        accepted = sorted(_MEMBERS[op] | {"id"})
+        near = meant(min(unknown), accepted)
+        raise BadCommand(f"{op}: {min(unknown)!r:.40} is unknown; accepted: {', '.join(accepted)}{near}")
+    return command
+
+
+def _text(value: object) -> str:
+    """A command's member as its query parameter would stand in a URL."""
+    match value:
+        case bool():
+            return "1" if value else "0"
+        case str() | int() | float():
+            return str(value)
+        case list() if all(isinstance(element, str) for element in value):
+            return ",".join(value)
+    raise BadCommand(
+        f"{value!r:.40} is no value of a member; accepted: strings, numbers, true, false, arrays of strings"
+    )
+
+
+def _query(pairs: list[tuple[str, str]]) -> Query:
+    try:
+        return parse_query(pairs)
+    except ParameterError as error:
+        raise BadCommand(str(error)) from None

@@ -1,0 +1,128 @@
+"""The WebSocket command ``history`` at work: a range of the past in messages, between the ticks of the present.
+
+No asyncio and no clock: what has to come from disk is waited for by the session.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Final
+
+from ..bus.ring import Batch, Run
+from ..delivery.encoder import Encoder
+from ..history.archive import Load
+from ..model.notices import Gap
+from ..model.view import BATCH_MESSAGE_BYTES, View
+from ..reading.cursor import Look, Span
+from ..reading.feed import Feed
+
+_HISTORY_TICKS: Final = 1000
+
+
+class History:
+    """A ``history`` command at work. It keeps numbers, not ticks: what is deleted meanwhile becomes a gap.
+
+    Args:
+        encoder: asked where a tick cannot be shown.
+        run, t0, t1: the range; ``t0`` None: from the first tick that can be read.
+
+    Attributes:
+        awaits: the block that the next message needs, where it is on its way.
+    """
+
+    def __init__(self, id: object, feed: Feed, encoder: Encoder, run: Run, t0: int | None, t1: int) -> None:
+        self.id = id
+        self._encoder = encoder
+        self.gap: Gap | None = None
+        self.awaits: Load | None = None
+        self._feed = feed
+        self._run, self._high = run, t1
+        first = feed.first(run)
+        self._t = t0 - 1 if t0 is not None else first - 1 if first is not None else run.shown
+
+    @property
+    def done(self) -> dict[str, object]:
+        """The last message."""
+        gap = {"gap": {"after": self.gap.after, "next": self.gap.next}} if self.gap else {}
+        return {"history": self.id, "done": True} | gap
+
+    @property
+    def waits(self) -> bool:
+        """Whether the block that the next message needs is on its way."""
+        return self.awaits is not None and not self.awaits.done
+
+    def next(self, view: View) -> bytes | None:
+        """The next message, or None when all were sent, or when it ``waits``."""
+        payloads: list[bytes] = []
+        size = 0
+        full = False
+        while not full and (batches := self._read()):
+            for batch, index in _places(batches, self._t):
+                tick = batch.ticks[index]
+                if tick.t > self._high:
+                    self._t = self._high
+                    break
+                full = len(payloads) == _HISTORY_TICKS or bool(payloads and size + len(tick.data) > BATCH_MESSAGE_BYTES)
+                if full:
+                    break
+                rendered = self._render(view, Span(batch, index, index + 1))
+                payloads += rendered
+                size += sum(map(len, rendered))
+                self._t = tick.t
+        if not payloads:
+            return None
+        return b'{"history":%s,"ticks":[%s]}' % (json.dumps(self.id).encode(), b",".join(payloads))
+
+    def _render(self, view: View, one: Span) -> list[bytes]:
+        """A tick's payload, if the view lets it through; one that cannot be shown is told with the gap."""
+
+        def make(span: Span) -> list[bytes]:
+            return [payload.data for payload in view.render(self._run.id, span.ticks)]
+
+        try:
+            return make(one)
+        except Exception:
+            found: list[bytes] = []
+            for part in self._encoder.servable(view, [one], make):
+                if isinstance(part, Gap):
+                    self._tell(part)
+                elif isinstance(part, Span):
+                    found += make(part)
+            return found
+
+    def _read(self) -> list[Batch]:
+        """What comes next; nothing at the end, and where it ``waits``."""
+        while (piece := self._feed.next(self._run, self._t, high=self._high)) is not None:
+            first = piece.entry.first if isinstance(piece, Look) else piece.batch.first
+            if self._feed.missing(self._run, self._t, piece):
+                self._tell(Gap(self._run.id, self._t, first))
+                self._t = first - 1
+            if not isinstance(piece, Look):
+                return [piece.batch]
+            load, self.awaits = self.awaits, None
+            if load is not None and load.entry == piece.entry:
+                if load.batches:
+                    return load.batches
+                continue  # it is gone, and left its shelf
+            got = self._feed.archive.get(piece.run, piece.entry)
+            if not isinstance(got, Load):
+                return got
+            self.awaits = got
+            return []
+        self.awaits = None
+        if self._t < min(self._run.evicted, self._high):
+            self._tell(Gap(self._run.id, self._t, self._feed.first_after(self._run, self._t)))
+            self._t = self._high
+        return []
+
+    def _tell(self, gap: Gap) -> None:
+        """One gap covers all: from the first that is gone to what is there behind the last."""
+        self.gap = gap if self.gap is None else self.gap._replace(next=gap.next)
+
+
+def _places(batches: list[Batch], t: int) -> Iterator[tuple[Batch, int]]:
+    """Where the ticks after ``t`` lie."""
+    for batch in batches:
+        for index in range(batch.index_after(t), len(batch.ticks)):
+            yield batch, index
