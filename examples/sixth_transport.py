@@ -16,7 +16,7 @@ from aiohttp import web
 from tick_gateway import Settings
 from tick_gateway.model.notices import Notice
 from tick_gateway.model.view import Payload
-from tick_gateway.runtime import Hub
+from tick_gateway.runtime import Runtime
 from tick_gateway.server.app import make_app
 from tick_gateway.transports import TRANSPORTS
 from tick_gateway.transports.base import Transport, check_run, live_coding, query_of, stream
@@ -43,15 +43,15 @@ class JSONSeqFraming(BodyFraming):
         return RS + notice_json(notice) + b"\n"
 
 
-async def handle(request: web.Request, hub: Hub) -> web.StreamResponse:
+async def handle(request: web.Request, runtime: Runtime) -> web.StreamResponse:
     query = query_of(request)
-    check_run(hub, query)
-    framing = JSONSeqFraming(request.version >= (1, 1), live_coding(request, hub))
-    return await stream(request, hub, query, framing, MEDIA_TYPE)
+    check_run(runtime, query)
+    framing = JSONSeqFraming(request.version >= (1, 1), live_coding(request, runtime))
+    return await stream(request, runtime, query, framing, MEDIA_TYPE)
 
 
 TRANSPORT = Transport("json-seq", "/json-seq", handle, "stream", MEDIA_TYPE, "JSON text sequences: a record a tick")
 
 
 if __name__ == "__main__":
-    web.run_app(make_app(Hub(Settings()), transports=(*TRANSPORTS, TRANSPORT)), port=8000)
+    web.run_app(make_app(Runtime(Settings()), transports=(*TRANSPORTS, TRANSPORT)), port=8000)

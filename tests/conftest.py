@@ -15,7 +15,7 @@ import pytest
 
 from tests.support.faulty_disk import Disk
 from tick_gateway.cli.main import main
-from tick_gateway.history.local import commit as keeper
+from tick_gateway.history.local import commit as pipeline
 
 for name in [name for name in os.environ if name.startswith("TICK_GATEWAY_")]:
     del os.environ[name]  # gateways in Python heed them, and a developer's own must not count in tests
@@ -75,7 +75,7 @@ def command(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, 
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine that is busy with other things is no slow disk."""
-    monkeypatch.setattr(keeper, "LAG_SECONDS", 30.0)
+    monkeypatch.setattr(pipeline, "LAG_SECONDS", 30.0)
 
 
 @pytest.fixture

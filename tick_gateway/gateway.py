@@ -44,7 +44,7 @@ from .errors import GatewayError, Locked, NotServing, SettingError, WrongProcess
 from .history.local.directory import Progress
 from .http.listen import Server, loop_factory, open_socket, url
 from .model.notices import EndReason
-from .runtime import Hub
+from .runtime import Runtime
 from .server.app import make_app, redirect_to_slash
 from .server.asgi import AsgiApp
 from .settings import SettingKeywords, Settings, keyword_settings
@@ -90,10 +90,10 @@ class Gateway:
     def _set_up(self, settings: Settings, progress: Progress | None = None) -> None:
         self.settings = settings
         try:
-            self.hub = Hub(self.settings, progress)
+            self.runtime = Runtime(self.settings, progress)
         except Locked as error:
             raise self._holder_named(error) from None
-        self._app = make_app(self.hub)
+        self._app = make_app(self.runtime)
         self.url: str | None = None  # where a gateway in a thread listens
         self._place: str | None = None  # where it is mounted
         self._asgi: AsgiApp | None = None
@@ -106,7 +106,7 @@ class Gateway:
         self._advised: set[str] = set()  # runs that were found stored already
         self._turn = threading.RLock()  # one at a time starts or closes it
         self._over = threading.Event()  # its thread has ended
-        self.hub.refuse(NotServing(_NEW))
+        self.runtime.refuse(NotServing(_NEW))
         _GATEWAYS.add(self)
 
     @property
@@ -117,9 +117,9 @@ class Gateway:
             return "elsewhere"
         if self._failure is not None:
             return "failed"
-        if self.hub.draining or self.hub.closed:
+        if self.runtime.draining or self.runtime.closed:
             return "closed"
-        if not self.hub.fanout.idle:
+        if not self.runtime.fanout.idle:
             return "serving"
         return "new" if self._place is None else "mounted"
 
@@ -138,18 +138,18 @@ class Gateway:
         Returns at once; what it raises says what was wrong with the record, or why nobody could read it.
         """
         try:
-            taken = self.hub.bus.publish(record, run=run)
+            taken = self.runtime.bus.publish(record, run=run)
         except NotServing:
             if self._asgi is None or self.state not in ("mounted", "serving"):  # serving: another thread started it
                 raise
-            taken = self.start().hub.bus.publish(record, run=run)
+            taken = self.start().runtime.bus.publish(record, run=run)
         if not taken and run is not None:
             self._advise(run)
         return taken
 
     def _advise(self, run: str) -> None:
         """A tick of a named run is taken for one that is sent again: say so, once, where that may not be meant."""
-        known = self.hub.bus.runs.get(run)
+        known = self.runtime.bus.runs.get(run)
         if known is not None and known.restored and run not in self._advised:
             self._advised.add(run)
             log.warning(
@@ -165,7 +165,7 @@ class Gateway:
             NotFound: it is not known, or nothing was published yet.
             NotServing: as for ``publish``.
         """
-        self.hub.bus.end_run(self.hub.bus.run(run).id)
+        self.runtime.bus.end_run(self.runtime.bus.run(run).id)
 
     # ---- mounted ----
 
@@ -174,7 +174,7 @@ class Gateway:
         """The aiohttp application, to serve as you like. Once it was asked for, ticks wait in the inbox for its start,
         as with ``mount``."""
         if self.state == "new":
-            self.hub.bus.open()
+            self.runtime.bus.open()
         return self._app
 
     def mount(self, app: web.Application, prefix: str = "/ticks") -> None:
@@ -198,7 +198,7 @@ class Gateway:
         app.router.register_resource(redirect_to_slash(path))  # first: the other one takes that address, too
         app.add_subapp(path, self._app)
         self._place = f"below {path}"
-        self.hub.bus.open()
+        self.runtime.bus.open()
 
     def asgi(self) -> AsgiApp:
         """This gateway as an ASGI application, to mount on another one or to serve as it is (FastAPI, Starlette, Quart;
@@ -272,11 +272,11 @@ class Gateway:
             return
         with self._turn:
             if self._thread is None:
-                if self.hub.fanout.idle and self._failure is None:  # it was never started, and never will be
-                    self.hub.refuse(NotServing("the gateway is closed: nobody could read this tick"))
-                    self.hub.close()
+                if self.runtime.fanout.idle and self._failure is None:  # it was never started, and never will be
+                    self.runtime.refuse(NotServing("the gateway is closed: nobody could read this tick"))
+                    self.runtime.close()
                 return
-            self.hub.end_reason = reason
+            self.runtime.end_reason = reason
             if self._loop is not None and self._stop is not None:
                 with contextlib.suppress(RuntimeError):  # the loop is closed already: its thread failed, and said why
                     self._loop.call_soon_threadsafe(self._stop.set)
@@ -354,7 +354,7 @@ class Gateway:
     def _holder_named(self, error: Locked) -> Locked:
         """A history that is kept by another gateway of this process."""
         for other in list(_GATEWAYS):
-            store = other.hub.store
+            store = other.runtime.store
             if store is not None and store.holds(error.directory):
                 return Locked(
                     error.directory, error.holder, f"{other!r} of this process has it; close() that one first"
@@ -375,13 +375,13 @@ class Gateway:
         async def serve() -> None:
             nonlocal served
             self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
-            self._server = Server(self._app, self.settings, self.hub.descriptors)
+            self._server = Server(self._app, self.settings, self.runtime.descriptors)
             await self._server.start(sock)
             ready.set()
             try:
                 await self._stop.wait()
             except BaseException:
-                self.hub.end_reason = "failed"
+                self.runtime.end_reason = "failed"
                 raise
             finally:
                 await self._server.stop()
@@ -405,9 +405,9 @@ class Gateway:
     def _fail(self, error: BaseException) -> None:
         """Its life is over before it began, or in its middle."""
         self._failure = error
-        self.hub.refuse(NotServing(f"the gateway failed, and nobody could read this tick: {error}"))
-        if self.hub.fanout.idle:
-            self.hub.close()
+        self.runtime.refuse(NotServing(f"the gateway failed, and nobody could read this tick: {error}"))
+        if self.runtime.fanout.idle:
+            self.runtime.close()
 
     # ---- other processes ----
 
@@ -427,15 +427,15 @@ class Gateway:
 
     def _in_child(self) -> None:
         """In a forked child: it has none of the threads, and must not hold what is the parent's."""
-        if self.hub.fanout.idle and self.hub.store is None:
+        if self.runtime.fanout.idle and self.runtime.store is None:
             return  # not begun: each process may serve its own
         self._elsewhere, self._turn = True, threading.RLock()
-        self.hub.bus.abandon(lambda: WrongProcess(self._forked_sentence()))
+        self.runtime.bus.abandon(lambda: WrongProcess(self._forked_sentence()))
         if self._server is not None:
-            sessions = [one for one in self.hub.fanout.crowd.sessions if isinstance(one, Session)]
+            sessions = [one for one in self.runtime.fanout.registry.sessions if isinstance(one, Session)]
             self._server.abandon(one.transport for one in sessions if one.transport is not None)
-        if self.hub.store is not None:
-            self.hub.store.release()
+        if self.runtime.store is not None:
+            self.runtime.store.release()
 
 
 def _inner(settings: Settings) -> Settings:

@@ -1,4 +1,4 @@
-"""The hub: what every transport and source is handed. It holds the pieces and knows none of their routes."""
+"""The runtime: what every transport and source is handed. It holds the pieces and knows none of their routes."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ def _workers() -> ReadingThreads:
 
 
 @dataclass(slots=True)
-class Hub:
+class Runtime:
     """One gateway's bus, history, feed and fan-out, wired from its settings.
 
     Attributes:
-        progress: is told how far reading the history has come, while the hub is made.
+        progress: is told how far reading the history has come, while the runtime is made.
         store: the history; None: ticks are kept in memory alone.
 
     Raises:
@@ -118,7 +118,7 @@ class Hub:
 
     def mark(self) -> int:
         """Where the ticks begin that are published from now on; for ``settled``."""
-        return self.store.keeper.mark() if self.store is not None else 0
+        return self.store.pipeline.mark() if self.store is not None else 0
 
     async def settled(self, since: int = 0) -> bool:
         """Wait until what was published so far can be read; returns whether what was published behind the mark
@@ -126,14 +126,14 @@ class Hub:
         if self.store is None:
             self.bus.collect()
             return False
-        return await self.store.keeper.settled(since)
+        return await self.store.pipeline.settled(since)
 
     async def drain(self) -> None:
         """Take no more ticks, store what was published, show it, and end every reader, for shutdown."""
         self.refuse(NotServing("the gateway is closed: nobody could read this tick"))
         self.fanout.stop()
         if self.store is not None:
-            await self.store.keeper.close(self.settings.drain_timeout)
+            await self.store.pipeline.close(self.settings.drain_timeout)
         await self.fanout.drain(self.settings.drain_timeout, self.end_reason)
 
     def close(self) -> None:

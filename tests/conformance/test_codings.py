@@ -130,7 +130,7 @@ async def test_small_bodies_are_not_worth_it(house: House) -> None:
 async def test_pulls_share_their_bodies(open_house: OpenHouse, target: str) -> None:
     house = await open_house()
     await house.publish_all(range(30), size=300)
-    answers = house.hub.answers
+    answers = house.runtime.answers
     bodies = [await (await get(house, target, "gzip")).read() for _ in range(10)]
     assert (len(set(bodies)), answers.made, answers.compressed) == (1, 1, 1)
     await asyncio.gather(*[(await get(house, target, "zstd")).read() for _ in range(2)])
@@ -144,11 +144,11 @@ async def test_long_polls_that_wait_together_share_one_body(open_house: OpenHous
     house = await open_house()
     await house.publish_all(range(3))
     polls = [asyncio.create_task(get(house, "/poll?last_t=A:2&timeout=20", "gzip")) for _ in range(20)]
-    await house.until(lambda: house.asked == len(polls) and len(house.hub.fanout.polls) == len(polls))
+    await house.until(lambda: house.asked == len(polls) and len(house.runtime.fanout.polls) == len(polls))
     await house.publish_all([3], size=500)
     answers = [json.loads(await (await poll).read()) for poll in polls]
     assert {answer["t"] for answer in answers} == {3}
-    assert (house.hub.answers.made, house.hub.answers.compressed) == (1, 1)
+    assert (house.runtime.answers.made, house.runtime.answers.compressed) == (1, 1)
 
 
 @pytest.mark.parametrize("coding", [None, "gzip", "zstd"])
@@ -185,12 +185,12 @@ async def test_one_compression_for_everybody(open_house: OpenHouse, flavour: str
     await house.publish_all([3])  # all join the stream with it
     for reader in readers:
         await reader.until(3)
-    before = house.hub.fanout.encoder.encodings
+    before = house.runtime.fanout.encoder.encodings
     for t in range(4, 40):
         await house.publish_all([t])
     for reader in readers:
         await reader.until(39)
-    assert house.hub.fanout.encoder.encodings - before == 36
+    assert house.runtime.fanout.encoder.encodings - before == 36
 
 
 # ---- ends ----
@@ -340,7 +340,7 @@ async def test_views_are_bounded(open_house: OpenHouse) -> None:
         await get(house, f"/ndjson?every={n}")
     socket = await WebSocket.connect(house.port, "/ws/stream?fields=x")
     other = await get(house, "/ndjson?fields=x")
-    assert house.hub.fanout.crowd.views == 3
+    assert house.runtime.fanout.registry.views == 3
     for target in ("/ndjson?every=2", "/sse?every=3", "/ws/stream", "/ndjson", "/sse"):  # those that are open, or none
         if target.startswith("/ws"):
             await WebSocket.connect(house.port, target)
@@ -365,7 +365,7 @@ async def test_views_are_bounded(open_house: OpenHouse) -> None:
             socket.command(op="view", every=9, id=2)
             answers.append(json.loads(await socket.message()))
             await asyncio.sleep(0.01)
-    assert house.hub.fanout.crowd.views == 3
+    assert house.runtime.fanout.registry.views == 3
 
 
 async def test_a_projection_is_made_once_whoever_asks_for_it(open_house: OpenHouse) -> None:
@@ -379,7 +379,7 @@ async def test_a_projection_is_made_once_whoever_asks_for_it(open_house: OpenHou
         for kind, batch in zip(kinds, (1, 2, 1, 2, 1, 2), strict=True)
     ]
     await house.settle()
-    encoder = house.hub.fanout.encoder
+    encoder = house.runtime.fanout.encoder
     before = encoder.projections
     for t in range(3, 13):
         await house.publish_all([t])
@@ -407,7 +407,7 @@ async def test_limits_hold_while_readers_are_placed(open_house: OpenHouse, monke
     gate.set()
     statuses = sorted([(await one).status for one in asked])
     assert statuses == [200] * 3 + [503] * 7
-    assert house.hub.fanout.crowd.views == 3
+    assert house.runtime.fanout.registry.views == 3
 
 
 async def test_a_fault_of_the_writer_does_not_end_it(
@@ -427,12 +427,12 @@ async def test_a_fault_of_the_writer_does_not_end_it(
     monkeypatch.setattr(Active, "add", add)
     await house.publish_all([3])
     await reader.until(3)
-    store = house.hub.store
-    assert store is not None and "the writer failed" in store.keeper.reason
+    store = house.runtime.store
+    assert store is not None and "the writer failed" in store.pipeline.reason
     assert "a fault of our own" in caplog.text
     t = 4
     async with asyncio.timeout(PATIENCE):
-        while store.keeper.state != "ok":
+        while store.pipeline.state != "ok":
             await house.publish_all([t])
             t += 1
             await asyncio.sleep(0.02)

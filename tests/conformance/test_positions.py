@@ -92,7 +92,7 @@ async def test_a_pull_beyond_the_tip_answers_soon(
     body = await response.json()
     assert body == [] or body["status"] == "timeout"
     assert response.headers["Tick-Next"] == "A:60"
-    house.hub.feed._placing._beyond._until.update({Position("A", 60): 0.0})  # the hour is over
+    house.runtime.feed._placing._beyond._until.update({Position("A", 60): 0.0})  # the hour is over
     reader = await house.read(pull, from_t="A:60", timeout=60)
     events = await reader.until(49)
     assert only_reset(events) == as_told(pull, Reset("A", "A", False))

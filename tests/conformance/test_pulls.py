@@ -14,7 +14,7 @@ from urllib.parse import urljoin
 import pytest
 
 from tests.support.faulty_disk import Disk
-from tick_gateway.history.local import commit as keeper
+from tick_gateway.history.local import commit as pipeline
 from tick_gateway.reading import start_position as placing
 from tick_gateway.transports import incremental
 from tick_gateway.transports import pull as pulls
@@ -176,7 +176,7 @@ async def test_nobody_waits_for_a_client_that_is_gone(
     monkeypatch.setattr(pulls, "HALF_CLOSED_SECONDS", 0.1)
     monkeypatch.setattr(placing, "BEYOND_TIP_WAIT", 300.0)
     await house.publish_all(range(5))
-    polls = house.hub.fanout.polls
+    polls = house.runtime.fanout.polls
     gone = [await asyncio.open_connection("127.0.0.1", house.port) for _ in range(20)]
     stays = asyncio.create_task(house.get(target))
     for _, writer in gone:
@@ -292,7 +292,7 @@ async def test_runs_that_pass_while_the_disk_stands_still(
     open_house: OpenHouse, pull: str, tmp_path: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Readers get them from memory, which holds few, and later from history."""
-    monkeypatch.setattr(keeper, "LAG_SECONDS", 0.01)
+    monkeypatch.setattr(pipeline, "LAG_SECONDS", 0.01)
     house = await open_house(data=str(tmp_path), ring=2, block_bytes=1024)
     await house.publish_all(range(3), "A")
     reader = await house.read(pull, from_t="A:1")

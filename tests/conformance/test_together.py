@@ -33,7 +33,7 @@ class Simulation(threading.Thread):
 
     def run(self) -> None:
         for run, t in self.ticks:
-            self._house.hub.bus.publish(tick(run, t), run=run, wait=True)
+            self._house.runtime.bus.publish(tick(run, t), run=run, wait=True)
 
 
 async def _read_on(reader: Reader) -> list[Event]:

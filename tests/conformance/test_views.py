@@ -242,10 +242,10 @@ async def test_a_batch_that_nobody_waits_for_keeps_nobody_busy(house: House, mon
     gone.close()
     await stays.until(1)
     await house.until(lambda: len(house.sessions) == 1)
-    flushes = house.hub.fanout.flushes
-    await house.hub.fanout.polls.wait(0.2)
-    await house.hub.fanout.polls.wait(0.2)
-    assert house.hub.fanout.flushes <= flushes + 1
+    flushes = house.runtime.fanout.flushes
+    await house.runtime.fanout.polls.wait(0.2)
+    await house.runtime.fanout.polls.wait(0.2)
+    assert house.runtime.fanout.flushes <= flushes + 1
 
 
 async def test_a_limit_inside_a_batch(house: House, stream: str) -> None:

@@ -128,7 +128,7 @@ def test_transports(transport: object) -> None:
 
 
 def test_metrics() -> None:
-    text = render(Gateway().hub).decode()
+    text = render(Gateway().runtime).decode()
     given = {sample.name for family in text_string_to_metric_families(text) for sample in family.samples}
     told = set(re.findall(r"`(tick_gateway_\w+)`", (REFERENCE / "metrics.md").read_text("utf-8")))
     assert told == given

@@ -112,7 +112,7 @@ with urlopen(gateway.url + "latest") as answer:
     tick = json.load(answer)
     print(json.dumps(tick)[:40])
     print(sorted(tick))
-print(gateway.hub.bus.published, gateway.hub.bus.dropped, gateway.hub.bus.tip.t)
+print(gateway.runtime.bus.published, gateway.runtime.bus.dropped, gateway.runtime.bus.tip.t)
 """
 
 

@@ -12,7 +12,7 @@ from examples.sixth_transport import RS, TRANSPORT
 from tests.support.markdown import DOCS, blocks
 from tests.support.process import ROOT
 from tick_gateway import Settings
-from tick_gateway.runtime import Hub
+from tick_gateway.runtime import Runtime
 from tick_gateway.server.app import make_app
 from tick_gateway.transports import TRANSPORTS
 
@@ -20,19 +20,19 @@ Client = TestClient[Any, Any]
 
 
 @pytest.fixture
-def hub() -> Hub:
-    return Hub(Settings(ring=10))
+def runtime() -> Runtime:
+    return Runtime(Settings(ring=10))
 
 
 @pytest.fixture
-async def client(hub: Hub) -> AsyncIterator[Client]:
-    async with TestClient(TestServer(make_app(hub, transports=(*TRANSPORTS, TRANSPORT)))) as client:
+async def client(runtime: Runtime) -> AsyncIterator[Client]:
+    async with TestClient(TestServer(make_app(runtime, transports=(*TRANSPORTS, TRANSPORT)))) as client:
         yield client
 
 
-def publish(hub: Hub, run: str, *numbers: int) -> None:
+def publish(runtime: Runtime, run: str, *numbers: int) -> None:
     for t in numbers:
-        hub.bus.publish({"t": t, "x": [t]}, run=run)
+        runtime.bus.publish({"t": t, "x": [t]}, run=run)
 
 
 async def record(response: aiohttp.ClientResponse) -> Any:
@@ -61,28 +61,28 @@ async def test_it_is_mounted_and_described(client: Client) -> None:
     assert operation["x-stream"] is True
 
 
-async def test_ticks_come_live(hub: Hub, client: Client) -> None:
-    publish(hub, "one", 0)
+async def test_ticks_come_live(runtime: Runtime, client: Client) -> None:
+    publish(runtime, "one", 0)
     async with client.get("/json-seq") as response:
         assert response.headers["Content-Type"] == "application/json-seq"
         assert response.headers["Tick-Run"] == "one"
         assert await record(response) == {"t": 0, "x": [0]}
         for t in range(1, 100):
-            publish(hub, "one", t)
+            publish(runtime, "one", t)
             assert await record(response) == {"t": t, "x": [t]}
 
 
-async def test_it_shares_no_bytes_with_its_neighbours(hub: Hub, client: Client) -> None:
-    publish(hub, "one", 0)
+async def test_it_shares_no_bytes_with_its_neighbours(runtime: Runtime, client: Client) -> None:
+    publish(runtime, "one", 0)
     async with client.get("/json-seq") as mine, client.get("/ndjson") as other:
         for t in range(10):
             assert await record(mine) == {"t": t, "x": [t]}
             assert await other.content.readline() == b'{"t":%d,"x":[%d]}\n' % (t, t)
-            publish(hub, "one", t + 1)
+            publish(runtime, "one", t + 1)
 
 
-async def test_it_resumes(hub: Hub, client: Client) -> None:
-    publish(hub, "one", *range(8))
+async def test_it_resumes(runtime: Runtime, client: Client) -> None:
+    publish(runtime, "one", *range(8))
     assert await records(client, "from_t=one:4&limit=3") == [
         *({"t": t, "x": [t]} for t in (5, 6, 7)),
         {"notice": "end", "reason": "limit", "position": "one:7"},
@@ -94,9 +94,9 @@ async def test_it_resumes(hub: Hub, client: Client) -> None:
     ]
 
 
-async def test_it_tells_what_is_missing(hub: Hub, client: Client) -> None:
-    publish(hub, "one", *range(9))
-    publish(hub, "two", *range(5))  # memory holds ten ticks: those of the first run up to 3 are gone
+async def test_it_tells_what_is_missing(runtime: Runtime, client: Client) -> None:
+    publish(runtime, "one", *range(9))
+    publish(runtime, "two", *range(5))  # memory holds ten ticks: those of the first run up to 3 are gone
     assert await records(client, "from_t=one:1&limit=6") == [
         {"notice": "gap", "run": "one", "after": 1, "next": 4},
         *({"t": t, "x": [t]} for t in range(4, 9)),
@@ -106,17 +106,17 @@ async def test_it_tells_what_is_missing(hub: Hub, client: Client) -> None:
     ]
 
 
-async def test_a_quiet_stream_gives_signs_of_life(hub: Hub, client: Client) -> None:
+async def test_a_quiet_stream_gives_signs_of_life(runtime: Runtime, client: Client) -> None:
     async with client.get("/json-seq?hello=1&heartbeat=1") as response:
         assert await record(response) == {"notice": "hello", "run": None, "first": None, "tip": None}
         assert await response.content.readexactly(1) == RS
-        publish(hub, "one", 0)  # nobody takes the sign of life for a record
+        publish(runtime, "one", 0)  # nobody takes the sign of life for a record
         assert (await record(response))["notice"] == "hello"
         assert (await record(response))["t"] == 0
 
 
-async def test_http_1_0_gets_no_chunks(hub: Hub, client: Client) -> None:
-    publish(hub, "one", 0)
+async def test_http_1_0_gets_no_chunks(runtime: Runtime, client: Client) -> None:
+    publish(runtime, "one", 0)
     async with client.get("/json-seq?limit=1", headers={"Connection": "close"}) as response:
         assert response.headers["Transfer-Encoding"] == "chunked"
     assert client.server.port is not None

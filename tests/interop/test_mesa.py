@@ -96,7 +96,7 @@ READERS: dict[str, Read] = {
 }
 
 
-class Crowd:
+class ReaderRegistry:
     """One reader on each transport, in a thread of their own, from before the first tick on."""
 
     def __init__(self, url: str, count: int) -> None:
@@ -121,7 +121,7 @@ class Crowd:
             lists = await asyncio.wait_for(asyncio.gather(*reading), PATIENCE)
         self._got = dict(zip(READERS, lists, strict=True))
 
-    def __enter__(self) -> Crowd:
+    def __enter__(self) -> ReaderRegistry:
         self._thread.start()
         assert self._connected.wait(PATIENCE)
         return self
@@ -139,8 +139,8 @@ class Crowd:
 
 
 @contextmanager
-def crowd(url: str, expected: list[Any]) -> Iterator[None]:
-    readers = Crowd(url, len(expected))
+def registry(url: str, expected: list[Any]) -> Iterator[None]:
+    readers = ReaderRegistry(url, len(expected))
     with readers:
         yield
     readers.check(expected)
@@ -152,7 +152,7 @@ def test_in_process(models: Any, name: str) -> None:
     assert len(produced) > 5 and len({json.dumps(tick["agents"]) for tick in produced}) > 3  # it lives
     with Gateway.in_thread(port=0, host="127.0.0.1") as gateway:
         assert gateway.url is not None
-        with crowd(gateway.url, produced):
+        with registry(gateway.url, produced):
             for tick, want in zip(models.ticks(name, seed=3, steps=STEPS), produced, strict=True):
                 assert as_json(tick) == want  # a model with a seed runs twice the same
                 gateway.publish(tick)
@@ -172,7 +172,7 @@ def test_through_a_pipe(models: Any, name: str) -> None:
         "--rate",
         "500",
     ]
-    with GatewayProcess("serve", "--stdin", stdin=True) as gateway, crowd(gateway.url, produced):
+    with GatewayProcess("serve", "--stdin", stdin=True) as gateway, registry(gateway.url, produced):
         with Running(source) as model:
             told = 0
             while lines := model.stdout.more(told):  # the pipe between the two, with the test to look on
@@ -188,7 +188,7 @@ def test_the_example_in_process_as_a_user_starts_it(models: Any) -> None:
     with Running([*command, "--rate", "50"], env=INSTALLED) as example:
         found = example.stdout.find(r"boids on (http://\S+)/")
         assert found is not None, example.report()
-        readers = Crowd(found[1], len(produced))
+        readers = ReaderRegistry(found[1], len(produced))
         with readers:
             pass
         readers.check(produced)

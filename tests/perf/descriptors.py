@@ -100,17 +100,17 @@ async def play(readers: int, files: int) -> Figures:
             assert json.loads(_get(gateway.url, "/healthz"))["status"] == "ok"
 
         await asyncio.to_thread(publish)
-        crowd = [Reader(KIND_NAMES[i % len(KIND_NAMES)]) for i in range(readers)]
-        reading = [asyncio.create_task(one.read(gateway.port)) for one in crowd]
+        registry = [Reader(KIND_NAMES[i % len(KIND_NAMES)]) for i in range(readers)]
+        reading = [asyncio.create_task(one.read(gateway.port)) for one in registry]
         async with asyncio.timeout(PATIENCE):
-            while any(one.refused is None for one in crowd):
+            while any(one.refused is None for one in registry):
                 await asyncio.to_thread(publish)
                 _fail_early(reading)
             for _ in range(5):
                 await asyncio.to_thread(publish)
-            await asyncio.gather(*(one.until(t - 1) for one in crowd))
+            await asyncio.gather(*(one.until(t - 1) for one in registry))
         _fail_early(reading)
-        let_in = [one for one in crowd if not one.refused]
+        let_in = [one for one in registry if not one.refused]
         assert all(one.ticks == list(range(t)) for one in let_in), "a tick is lost, or came twice"
         stored = _get(gateway.url, "/range?run=run").splitlines()
         assert [json.loads(line)["t"] for line in stored] == list(range(t)), "history does not hold every tick"
@@ -121,7 +121,7 @@ async def play(readers: int, files: int) -> Figures:
             task.cancel()
         await asyncio.gather(*reading, return_exceptions=True)
     kinds = Counter(one.kind for one in let_in)
-    return Figures(kinds, Counter(one.kind for one in crowd if one.refused), t, log)
+    return Figures(kinds, Counter(one.kind for one in registry if one.refused), t, log)
 
 
 def _get(url: str, path: str) -> str:

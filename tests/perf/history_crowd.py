@@ -111,7 +111,7 @@ class CatchingUp:
             self._tail = text[-len(self._mark) :]
 
 
-class Crowd:
+class ReaderRegistry:
     """Many that catch up from different positions, each until it has the tick that was the tip when they began."""
 
     def __init__(self, port: int, starts: list[int], goal: int) -> None:
@@ -169,17 +169,17 @@ def main() -> None:
                 while time.monotonic() < end:
                     fetch(port, f"/ndjson?from_t={RUN}:-1", "Accept-Encoding: zstd\r\n", dechunked(b'"t":%d,' % tip))
 
-            def crowd() -> None:
+            def registry() -> None:
                 step = max(given.span // given.clients, 1)
                 goal = publisher.t - 100
                 starts = [goal - given.span + step * i for i in range(given.clients)]
-                many = Crowd(port, starts, goal)
+                many = ReaderRegistry(port, starts, goal)
                 began = time.monotonic()
                 many.run(pid)
                 took = time.monotonic() - began
                 print(f"  crowd: {many.arrived} arrived, {many.wrong} wrong, {took:.1f} s, peak {many.peak:.0f} MB")
 
-            scenes = {"alone": lambda: None, "one catches up": one, "a crowd catches up": crowd}
+            scenes = {"alone": lambda: None, "one catches up": one, "a crowd catches up": registry}
             for _ in range(given.rounds):
                 for name, scene in scenes.items():
                     seconds = given.seconds * (3 if name == "a crowd catches up" else 1)

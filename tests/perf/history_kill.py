@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.support import history_files
-from tests.support.clients import Crowd, ask, difference, range_of
+from tests.support.clients import ReaderRegistry, ask, difference, range_of
 from tests.support.events import Ledger
 from tests.support.house import tick
 from tests.support.lives import Lives
@@ -112,15 +112,15 @@ class Play:
             async with self._lives:
                 first = await request(self._lives.port, "/poll?timeout=60")
                 assert first.status == 200 and (await first.json())["t"] == FIRST
-                async with Crowd(self._lives.port, RUN) as crowd:
+                async with ReaderRegistry(self._lives.port, RUN) as registry:
                     for _ in range(kills):
                         await asyncio.sleep(self._random.uniform(0.1, self._life))
-                        await self._kill(crowd)
+                        await self._kill(registry)
                         if feeding.done():
                             feeding.result()
                     self._feeder.over.set()
                     await feeding
-                    await self._end(crowd)
+                    await self._end(registry)
         finally:
             feeding.cancel()
             await asyncio.gather(feeding, return_exceptions=True)
@@ -129,13 +129,13 @@ class Play:
         self.figures.seconds = time.monotonic() - begun
         return self.figures
 
-    async def _kill(self, crowd: Crowd) -> None:
+    async def _kill(self, registry: ReaderRegistry) -> None:
         """Kill the gateway, see what is left, start the next one, and let everybody in again."""
-        crowd.up.clear()
+        registry.up.clear()
         self._lives.signal(signal.SIGKILL)
         self._publisher.process.send_signal(signal.SIGSTOP)
         lagged = await self._buried()
-        await crowd.away()
+        await registry.away()
         self._look_at_files(recovered=False)
         self._lives.begin()
         if self._random.random() < 0.3:
@@ -146,9 +146,9 @@ class Play:
             self._lives.begin()
         await self._lives.listening()
         self._look_at_files(recovered=True)
-        await self._look_at_history(crowd.newest, lagged)
+        await self._look_at_history(registry.newest, lagged)
         self._publisher.process.send_signal(signal.SIGCONT)
-        crowd.up.set()
+        registry.up.set()
 
     async def _buried(self) -> bool:
         """Wait until the gateway is gone; returns whether live went on without the disk in its life."""
@@ -180,18 +180,18 @@ class Play:
         assert not lost or lagged, f"ticks {lost[:10]} were seen by a client, and history has none after {kept}"
         self.figures.lost += len(lost)
 
-    async def _end(self, crowd: Crowd) -> None:
+    async def _end(self, registry: ReaderRegistry) -> None:
         """The simulation is over: the publisher ends well, everybody comes to the last tick, and so did history."""
         code = await asyncio.to_thread(self._publisher.wait)
         assert code == 0, self._publisher.report()
         ledger, wanted = self._feeder.ledger, self._feeder.lines
-        await crowd.reach(ledger.tip[1])
+        await registry.reach(ledger.tip[1])
         have, gap = await range_of(self._lives.port, RUN)
         assert have == wanted and gap is None, (difference(have, wanted), gap)
-        for name, notices in crowd.check(ledger).items():
+        for name, notices in registry.check(ledger).items():
             assert not notices, f"{name} was told {notices[:5]}"
-        self.figures.visits = {client.name: client.visits for client in crowd.clients}
-        crowd.up.clear()
+        self.figures.visits = {client.name: client.visits for client in registry.clients}
+        registry.up.clear()
         await self._lives.stop()
         self._look_at_files(recovered=True)
         have = history_files.lines(self._lives.directory, RUN)

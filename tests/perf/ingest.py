@@ -28,7 +28,7 @@ def in_process(seconds: float) -> float:
             for _ in range(100):
                 t += 1
                 record_["t"] = t
-                gateway.hub.bus.publish(record_, wait=True)
+                gateway.runtime.bus.publish(record_, wait=True)
         return t / (time.perf_counter() - start)
 
 

@@ -28,7 +28,7 @@ from tick_gateway.delivery.encoder import Variant
 from tick_gateway.delivery.session import Session
 from tick_gateway.model.query import parse_query
 from tick_gateway.model.view import Payload, View
-from tick_gateway.runtime import Hub
+from tick_gateway.runtime import Runtime
 from tick_gateway.server.app import make_app
 from tick_gateway.settings import Settings
 from tick_gateway.wire.framing import Framing
@@ -62,10 +62,10 @@ class Path:
 
 def publish() -> None:
     """Dicts through the bus into the ring."""
-    hub = Hub(Settings(ring=TICKS, inbox=TICKS))
+    runtime = Runtime(Settings(ring=TICKS, inbox=TICKS))
     for t in range(TICKS):
-        hub.bus.publish(record(t))
-    hub.bus.collect()
+        runtime.bus.publish(record(t))
+    runtime.bus.collect()
 
 
 def dumps() -> None:
@@ -75,10 +75,10 @@ def dumps() -> None:
 
 def accept() -> None:
     """Lines, as ``/publish`` has them, through the strict parser and the bus into the ring."""
-    hub = Hub(Settings(ring=TICKS, inbox=TICKS))
+    runtime = Runtime(Settings(ring=TICKS, inbox=TICKS))
     for line in LINES:
-        hub.bus.publish(line)
-    hub.bus.collect()
+        runtime.bus.publish(line)
+    runtime.bus.collect()
 
 
 def loads() -> None:
@@ -104,10 +104,10 @@ def joins() -> None:
             b"\n".join(LINES[at : at + 20])
 
 
-def project(hub: Hub) -> Work:
+def project(runtime: Runtime) -> Work:
     """A view of some members."""
     view = View(fields=("agents.x", "agents.y"))
-    ticks = [tick for batch in hub.bus.ring for tick in batch.ticks]
+    ticks = [tick for batch in runtime.bus.ring for tick in batch.ticks]
 
     def work() -> None:
         view.render("run", ticks)
@@ -144,11 +144,11 @@ class Wire(asyncio.Transport):
     def abort(self) -> None: ...
 
 
-class Crowd:
+class ReaderRegistry:
     """Live readers of one kind, on wires."""
 
-    def __init__(self, hub: Hub) -> None:
-        self.hub = hub
+    def __init__(self, runtime: Runtime) -> None:
+        self.runtime = runtime
         self.t = 0
         self.wires = [Wire() for _ in range(READERS)]
         self._missing = 0
@@ -157,7 +157,7 @@ class Crowd:
             wire.full = self._one
             query = parse_query([("heartbeat", "3600")])
             variant = Variant(WebSocketFraming(), View())  # no chunks around what came together
-            Session(hub.fanout, variant, query).connection_made(wire)
+            Session(runtime.fanout, variant, query).connection_made(wire)
 
     def _one(self) -> None:
         self._missing -= 1
@@ -174,7 +174,7 @@ class Crowd:
             for wire in self.wires:
                 wire.expected = wire.size + size
             for index in range(len(lines)):
-                self.hub.bus.publish(self._tick(index))
+                self.runtime.bus.publish(self._tick(index))
             self.t += len(lines)
             await asyncio.wait_for(self._done.wait(), PATIENCE)
 
@@ -199,9 +199,9 @@ async def fetch(port: int, path: str) -> bytes:
 
 
 @asynccontextmanager
-async def listening(hub: Hub) -> Any:
+async def listening(runtime: Runtime) -> Any:
     """The gateway, and a bare server that answers any request with what ``bare.answer`` holds; gives both ports."""
-    runner = web.AppRunner(make_app(hub), access_log=None)
+    runner = web.AppRunner(make_app(runtime), access_log=None)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
@@ -231,11 +231,11 @@ async def listening(hub: Hub) -> Any:
 @contextmanager
 def paths() -> Iterator[list[Path]]:
     """Everything that is measured, ready to run."""
-    hub = Hub(Settings(ring=TICKS))
+    runtime = Runtime(Settings(ring=TICKS))
     for line in LINES:
-        hub.bus.publish(line)
-    hub.bus.collect()
-    hub.feed.offer(1 << 60)  # no flush shows them: nobody was there to be woken
+        runtime.bus.publish(line)
+    runtime.bus.collect()
+    runtime.feed.offer(1 << 60)  # no flush shows them: nobody was there to be woken
     found = [
         Path("publish, dicts", "json.dumps", publish, dumps),
         Path("publish, lines", "json.loads", accept, loads),
@@ -243,7 +243,7 @@ def paths() -> Iterator[list[Path]]:
             Path(f"encode, {framing.__class__.__name__.removesuffix('Framing')}", "joins", encode(framing), joins)
             for framing in (WebSocketFraming(), SSEFraming(), NDJSONFraming())
         ),
-        Path("view of some members", "json.loads", project(hub), loads),
+        Path("view of some members", "json.loads", project(runtime), loads),
     ]
     with asyncio.Runner() as runner:
 
@@ -254,7 +254,7 @@ def paths() -> Iterator[list[Path]]:
             return lambda: runner.run(once())
 
         async def open_() -> tuple[Any, int, int, Any]:
-            server = listening(hub)
+            server = listening(runtime)
             return server, *await server.__aenter__()
 
         server, port, bare_port, bare = runner.run(open_())
@@ -266,17 +266,17 @@ def paths() -> Iterator[list[Path]]:
             reading = run(partial(fetch, port, path))
             found.append(Path(name, "bare server", reading, _bare(runner, port, bare_port, bare, path)))
 
-        async def crowd() -> Crowd:
-            live = Hub(Settings(ring=100, flush_interval=0.005))
+        async def registry() -> ReaderRegistry:
+            live = Runtime(Settings(ring=100, flush_interval=0.005))
             live.start()
             live.bus.publish(LINES[0])
-            made = Crowd(live)
+            made = ReaderRegistry(live)
             # Each is live when it has the newest tick.
             while not all(wire.size for wire in made.wires):  # noqa: ASYNC110 - their sizes are no event
                 await asyncio.sleep(0.01)
             return made
 
-        gathered = runner.run(crowd())
+        gathered = runner.run(registry())
         found.append(Path(f"flush rounds, {READERS} readers", "bare loop", run(gathered.flushes), gathered.bare))
         yield found
         runner.run(server.__aexit__(None, None, None))

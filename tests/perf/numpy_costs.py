@@ -72,7 +72,7 @@ def measure(form: Callable[[Flock, Any], Any], numbers: Callable[[Any], Any], ag
                 gateway.publish({"t": t, "agents": form(flock, numbers(flock.xy))}, run="A")
                 took.append(time.thread_time() - began)
         sizes = [path.stat().st_size for path in Path(folder, "A").glob("*.jsonl.zst")]
-        batches = [tick for batch in gateway.hub.bus.ring for tick in batch.ticks]
+        batches = [tick for batch in gateway.runtime.bus.ring for tick in batch.ticks]
         json_bytes = sum(len(tick.data) for tick in batches) / len(batches)
     return [sorted(took)[len(took) // 2] * 1e6, json_bytes, sum(sizes) / ticks]
 

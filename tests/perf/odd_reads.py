@@ -95,7 +95,7 @@ class Attack:
             own = {f"k{t % 5}": t, "a": [{"b": t, "c": [1, {"b": 2}]}, 3], "é": None, "s": f"n{t * 7919 % 1000}"}
             self._house.gateway.publish({"t": t, "x": t / 2} | own, run="A")
         self._t += count
-        await self._house.hub.settled()
+        await self._house.runtime.settled()
         await self._house.settle()
 
     async def _read(self, left: Any) -> None:

@@ -7,10 +7,10 @@ and live would go on without it. What is to be seen here is what a crash leaves 
 from __future__ import annotations
 
 from tick_gateway.cli.main import main
-from tick_gateway.history.local import commit as keeper
+from tick_gateway.history.local import commit as pipeline
 
 PATIENCE_SECONDS = 30.0
 
 if __name__ == "__main__":
-    keeper.LAG_SECONDS = PATIENCE_SECONDS  # type: ignore[misc]
+    pipeline.LAG_SECONDS = PATIENCE_SECONDS  # type: ignore[misc]
     main()

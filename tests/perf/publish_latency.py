@@ -98,7 +98,7 @@ def failing(took: list[float], directory: Path) -> Iterator[tuple[Gateway, int, 
         resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
         try:
             yield found
-            assert found[0].hub.store is not None and found[0].hub.store.keeper.state == "failing"
+            assert found[0].runtime.store is not None and found[0].runtime.store.pipeline.state == "failing"
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
@@ -110,14 +110,14 @@ def tailed(took: list[float], directory: Path) -> Iterator[tuple[Gateway, int, P
     with Writer(directory / "a.jsonl.zst") as writer:
         tail = Tail(directory, settings)
         gateway = Gateway.of(settings)
-        tail.attach(gateway.hub, lambda *_: None)
-        gateway.hub.bus.offer = timed(gateway.hub.bus.offer, took)  # type: ignore[method-assign]
+        tail.attach(gateway.runtime, lambda *_: None)
+        gateway.runtime.bus.offer = timed(gateway.runtime.bus.offer, took)  # type: ignore[method-assign]
         sock, stop = open_socket(settings), threading.Event()
 
         async def serve() -> None:
-            server = Server(gateway.app, settings, gateway.hub.descriptors)
+            server = Server(gateway.app, settings, gateway.runtime.descriptors)
             await server.start(sock)
-            following = asyncio.ensure_future(tail.source(gateway.hub))
+            following = asyncio.ensure_future(tail.source(gateway.runtime))
             await asyncio.to_thread(stop.wait)
             following.cancel()
             await asyncio.wait((following,))
@@ -176,7 +176,7 @@ def main() -> None:
                 time.sleep(0.0005)
             else:
                 work = sum(i * i for i in range(2000)) if work >= 0 else 0
-        flushes = gateway.hub.fanout.flushes
+        flushes = gateway.runtime.fanout.flushes
         child.terminate()
         child.wait()
     took.sort()

@@ -44,7 +44,7 @@ def serve(settings: dict[str, Any]) -> None:
 
     async def main() -> None:
         gateway = Gateway.of(Settings(host="127.0.0.1", port=0, **settings))
-        server = Server(gateway.app, gateway.settings, gateway.hub.descriptors)
+        server = Server(gateway.app, gateway.settings, gateway.runtime.descriptors)
         await server.start(open_socket(gateway.settings))
         tune_process()
         watchdog, loop, over = Watchdog(), asyncio.get_running_loop(), asyncio.Event()

@@ -69,7 +69,7 @@ def lasts(room: Room, client: Client, most: float, each: Callable[[], object] = 
 def test_a_blocked_reader_that_takes_nothing_is_dropped(room: Room, kind: str) -> None:
     client = stalled(room, kind, [("heartbeat", "1")])
     assert 9 <= lasts(room, client, 100) <= 12
-    assert room.fanout.crowd.dropped == 1 and not room.fanout.crowd.sessions
+    assert room.fanout.registry.dropped == 1 and not room.fanout.registry.sessions
 
 
 @kinds
@@ -165,7 +165,7 @@ async def test_a_websocket_that_reads_nothing(monkeypatch: pytest.MonkeyPatch) -
             await house.publish_all([t], size=50_000)
             t += 1
         await house.until(lambda: not house.sessions)
-        assert house.hub.fanout.crowd.dropped == 1
+        assert house.runtime.fanout.registry.dropped == 1
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="TCP_USER_TIMEOUT is Linux's")
@@ -193,7 +193,7 @@ async def test_large_answers_that_nobody_reads_are_bounded_together(target: str)
     """Each is another one, of megabytes; those who read are served meanwhile."""
     async with House(small=True) as house:
         await house.publish_all(range(100), size=50_000)
-        unsent = house.hub.answers.unsent
+        unsent = house.runtime.answers.unsent
         unsent._max_bytes = 8 << 20
         with ExitStack() as stack:
             for number in range(12):

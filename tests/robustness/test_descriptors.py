@@ -101,7 +101,7 @@ def test_a_limit_that_is_too_low_for_any_reader_is_told(files: int) -> None:
 async def scarce() -> AsyncIterator[House]:
     async with House() as house:
         await house.publish_all(range(5))
-        house.hub.descriptors.readers = 0
+        house.runtime.descriptors.readers = 0
         yield house
 
 
@@ -123,7 +123,7 @@ async def test_what_a_late_connection_is_answered(scarce: House, caplog: pytest.
     assert response.status == 503 and "Retry-After" in response.headers
     response = await scarce.get("/poll?from_t=A:4&timeout=0")
     assert (await response.json())["status"] == "timeout"
-    assert scarce.hub.fanout.crowd.refused == 4
+    assert scarce.runtime.fanout.registry.refused == 4
     assert sum("readers are refused" in message for message in caplog.messages) == 1, "not once a reader"
 
 
@@ -132,7 +132,7 @@ async def test_a_late_connection_that_does_not_read_is_dropped_soon(monkeypatch:
     monkeypatch.setattr(acceptor, "_LATE_UNREAD_MS", 500)
     async with House(small=True) as house:
         await house.publish_all(range(100), size=10_000)
-        house.hub.descriptors.readers = 0
+        house.runtime.descriptors.readers = 0
         assert house._server is not None
         server = house._server._runner.server
         assert server is not None
@@ -156,14 +156,14 @@ async def test_other_refusals_are_counted_and_told(caplog: pytest.LogCaptureFixt
         await house.until(lambda: bool(house.sessions))
         assert (await house.get("/ndjson")).status == 503
         assert "readers are refused: there are 1 (setting max_connections)" in caplog.messages
-        assert house.hub.fanout.crowd.refused == 1
+        assert house.runtime.fanout.registry.refused == 1
     async with House(max_views=1) as house:
         await house.publish_all(range(5))
         await house.read("ndjson", tail=1, fields="x")
         await house.until(lambda: bool(house.sessions))
         assert (await house.get("/ndjson?fields=s")).status == 503
         assert "readers are refused: they have 1 different views (setting max_views)" in caplog.messages
-        assert house.hub.fanout.crowd.refused == 1
+        assert house.runtime.fanout.registry.refused == 1
 
 
 # ---- accepting ----
@@ -172,7 +172,7 @@ async def test_other_refusals_are_counted_and_told(caplog: pytest.LogCaptureFixt
 async def test_connections_wait_while_what_is_left_is_for_files(caplog: pytest.LogCaptureFixture) -> None:
     async with House() as house:
         await house.publish_all(range(5))
-        limits = house.hub.descriptors
+        limits = house.runtime.descriptors
         enough, limits.answers = limits.answers, 0
         assert (await house.get("/healthz")).status == 200, "the first one tells that they are scarce"
         peers = [await asyncio.to_thread(Peer, house.port) for _ in range(5)]

@@ -113,9 +113,9 @@ from tick_gateway.cli.main import run
 from tick_gateway.errors import GatewayError
 from tick_gateway.settings import Settings
 
-async def source(hub):
-    hub.bus.publish({"t": 1})
-    while not hub.fanout.crowd.sessions:
+async def source(runtime):
+    runtime.bus.publish({"t": 1})
+    while not runtime.fanout.registry.sessions:
         await asyncio.sleep(0.01)
     raise GatewayError("the source gave up")
 

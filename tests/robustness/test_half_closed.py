@@ -165,8 +165,8 @@ async def test_tls_which_cannot_be_half_closed_says_nothing_of_it(
                 reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=trusted)
                 writer.write(request("GET", f"/ticks{path}?tail=0"))
                 await reader.readuntil(b"\r\n\r\n")
-                assert gateway.hub.fanout.crowd.sessions
+                assert gateway.runtime.fanout.registry.sessions
                 writer.close()
-                while gateway.hub.fanout.crowd.sessions:
-                    await gateway.hub.fanout.polls.wait(0.01)
+                while gateway.runtime.fanout.registry.sessions:
+                    await gateway.runtime.fanout.polls.wait(0.01)
     assert not caplog.records

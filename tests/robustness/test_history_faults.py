@@ -26,7 +26,7 @@ from tests.support.history_scene import (
     told,
 )
 from tests.support.mounts import fill, mounted, remount
-from tick_gateway.history.local import commit as keeper
+from tick_gateway.history.local import commit as pipeline
 from tick_gateway.history.local import writer
 
 pytestmark = pytest.mark.usefixtures("patient", "no_traceback")
@@ -53,8 +53,8 @@ async def test_a_disk_that_takes_nothing(
                 await s.publish(1)
         assert await metric(s.port, "tick_gateway_history_unstored_total") == len(s.unstored)
         disk.mend()
-        monkeypatch.setattr(keeper, "VERDICT_SECONDS", 30.0)
-        monkeypatch.setattr(keeper, "LAG_SECONDS", 30.0)
+        monkeypatch.setattr(pipeline, "VERDICT_SECONDS", 30.0)
+        monkeypatch.setattr(pipeline, "LAG_SECONDS", 30.0)
         await s.until_stored()
         await s.forget()
         have, _ = await range_of(s.port, RUN)
@@ -137,15 +137,15 @@ async def test_a_slow_disk(
     tmp_path: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Every write takes longer than the disk may take. All that is published is stored in the end."""
-    monkeypatch.setattr(keeper, "LAG_SECONDS", 0.1)
+    monkeypatch.setattr(pipeline, "LAG_SECONDS", 0.1)
     async with scene(tmp_path / "history") as (s, _):
         disk.delay = lambda: time.sleep(0.12)
         for _ in range(3):
             assert await s.publish(5), "an answer waits until its ticks are stored, if that does not take for ever"
         assert told(caplog, "the disk has not taken ticks for 0.") >= 1
         disk.mend()
-        monkeypatch.setattr(keeper, "VERDICT_SECONDS", 30.0)
-        monkeypatch.setattr(keeper, "LAG_SECONDS", 30.0)
+        monkeypatch.setattr(pipeline, "VERDICT_SECONDS", 30.0)
+        monkeypatch.setattr(pipeline, "LAG_SECONDS", 30.0)
         await s.until_stored()
         await s.forget()
         have, gap = await range_of(s.port, RUN)
@@ -156,10 +156,10 @@ async def test_a_slow_disk(
 
 async def test_a_disk_that_stands_still(tmp_path: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not one call returns: live goes on, and all is stored when they do."""
-    monkeypatch.setattr(keeper, "LAG_SECONDS", 0.05)
+    monkeypatch.setattr(pipeline, "LAG_SECONDS", 0.05)
     async with scene(tmp_path / "history") as (s, _):
         assert await s.publish(90)
-        monkeypatch.setattr(keeper, "VERDICT_SECONDS", 0.1)
+        monkeypatch.setattr(pipeline, "VERDICT_SECONDS", 0.1)
         disk.gate.clear()
         calls = disk.calls
         for _ in range(3):
@@ -167,8 +167,8 @@ async def test_a_disk_that_stands_still(tmp_path: Path, disk: Disk, monkeypatch:
         assert disk.calls == calls, "nothing got through"
         await s.health("degraded", "lagging", "the disk has not taken ticks for")
         disk.mend()
-        monkeypatch.setattr(keeper, "VERDICT_SECONDS", 30.0)
-        monkeypatch.setattr(keeper, "LAG_SECONDS", 30.0)
+        monkeypatch.setattr(pipeline, "VERDICT_SECONDS", 30.0)
+        monkeypatch.setattr(pipeline, "LAG_SECONDS", 30.0)
         await s.until_stored()
         await s.forget()
         have, gap = await range_of(s.port, RUN)
@@ -180,10 +180,10 @@ async def test_a_disk_that_stands_still_for_too_long(
     tmp_path: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """What may wait for it is bounded; beyond that, ticks are left out, and that is an error."""
-    monkeypatch.setattr(keeper, "LAG_SECONDS", 0.05)
+    monkeypatch.setattr(pipeline, "LAG_SECONDS", 0.05)
     async with scene(tmp_path / "history", history_queue=4096) as (s, _):
         assert await s.publish(90)
-        monkeypatch.setattr(keeper, "VERDICT_SECONDS", 0.1)
+        monkeypatch.setattr(pipeline, "VERDICT_SECONDS", 0.1)
         disk.gate.clear()
         while not (unstored := (await ask(s.port, "/healthz"))["unstored"]):
             assert not await s.publish(20)
@@ -192,8 +192,8 @@ async def test_a_disk_that_stands_still_for_too_long(
         assert lost == "history: more than 4096 bytes wait for the disk; ticks are left out of it"
         assert told(caplog, "nothing is lost so far"), "before that, it was slow and no more"
         disk.mend()
-        monkeypatch.setattr(keeper, "VERDICT_SECONDS", 30.0)
-        monkeypatch.setattr(keeper, "LAG_SECONDS", 30.0)
+        monkeypatch.setattr(pipeline, "VERDICT_SECONDS", 30.0)
+        monkeypatch.setattr(pipeline, "LAG_SECONDS", 30.0)
         await s.until_stored()
         await s.forget()
         have, _ = await range_of(s.port, RUN)

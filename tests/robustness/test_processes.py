@@ -58,7 +58,7 @@ def test_a_forked_child_is_told_that_nobody_reads_what_it_publishes() -> None:
         for work in (
             lambda: gateway.publish({"t": 2}),
             lambda: gateway.publish(b'{"t":1}', run="x"),
-            lambda: gateway.hub.bus.publish({"t": 2}),
+            lambda: gateway.runtime.bus.publish({"t": 2}),
             gateway.end_run,
             gateway.start,
         ):
@@ -68,18 +68,18 @@ def test_a_forked_child_is_told_that_nobody_reads_what_it_publishes() -> None:
         assert in_fork(lambda: repr(gateway)) == f"<Gateway {gateway.url} in another process>"
         assert in_fork(gateway.close) is None
         gateway.publish({"t": 2})  # the parent's goes on
-        assert gateway.hub.bus.published == 2
+        assert gateway.runtime.bus.published == 2
 
 
 @forking
 def test_a_fork_while_other_threads_publish_never_hangs() -> None:
     """The lock may be held at the moment of the fork, by a thread that the child has not."""
     with Gateway.in_thread(host="127.0.0.1", port=0, publish_timeout=10.0) as gateway:
-        gateway.hub.bus._lock.acquire()
+        gateway.runtime.bus._lock.acquire()
         try:
-            name, _ = in_fork(lambda: gateway.hub.bus.publish({"t": 1}))
+            name, _ = in_fork(lambda: gateway.runtime.bus.publish({"t": 1}))
         finally:
-            gateway.hub.bus._lock.release()
+            gateway.runtime.bus._lock.release()
         assert name == "WrongProcess"
 
 
@@ -121,8 +121,8 @@ def test_one_that_has_not_begun_may_begin_in_each_child(tmp_path: Path) -> None:
     assert in_fork(lambda: gateway.start().publish({"t": 1})) is True
     with gateway:
         assert gateway.publish({"t": 1})
-    with Gateway(host="127.0.0.1", port=0, data=tmp_path) as keeper:
-        assert keeper.state == "serving"
+    with Gateway(host="127.0.0.1", port=0, data=tmp_path) as pipeline:
+        assert pipeline.state == "serving"
     unbegun = Gateway(host="127.0.0.1", port=0, data=tmp_path)
     assert in_fork(unbegun.start)[0] == "WrongProcess"
     with pytest.raises(Locked):
@@ -163,7 +163,9 @@ def script_of(block: Block, folder: Path, method: str) -> Running:
     assert block.text.count("port=8000") == block.text.count('"spawn"') == 1
     text = block.text.replace("port=8000", 'port=0, host="127.0.0.1"').replace('"spawn"', repr(method))
     path = folder / "simulation.py"
-    path.write_text(text.replace("gateway.publish(tick)", "gateway.publish(tick); print(gateway.hub.bus.published)"))
+    path.write_text(
+        text.replace("gateway.publish(tick)", "gateway.publish(tick); print(gateway.runtime.bus.published)")
+    )
     return Running([sys.executable, "-W", "ignore::DeprecationWarning", path], env={"PYTHONPATH": str(ROOT)})
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tick_gateway.history.block_index import Entry
-from tick_gateway.history.local.commit import Keeper
+from tick_gateway.history.local.commit import CommitPipeline
 from tick_gateway.history.local.index import save_index
 from tick_gateway.history.local.limits import Closed, Event, Limits, Sealed
 from tick_gateway.history.local.segment_file import Segment
@@ -106,7 +106,7 @@ class Disk:
         """What stands in for what in the rooms of history."""
         return {
             "tick_gateway.history.local.store.ReadingThreads": lambda: SteppedReading(self),
-            "tick_gateway.history.local.store.Keeper": lambda *args: SteppedKeeper(self, *args),
+            "tick_gateway.history.local.store.CommitPipeline": lambda *args: SteppedPipeline(self, *args),
             "tick_gateway.history.local.disk.os": DiskOS(self),
             "tick_gateway.history.local.recorder.save_index": self._save_index,
             "tick_gateway.history.local.segment_file._read_now": self._read_now,
@@ -164,7 +164,7 @@ class Disk:
     def layout(self, store: Store) -> list[Piece]:
         """Where the ticks lie that this process knows of: closed blocks, and what is behind the last of each run."""
         pieces: list[Piece] = []
-        for run in store.keeper._writer._recorder.runs.values():
+        for run in store.pipeline._writer._recorder.runs.values():
             for entry in run.entries:
                 at, end = entry.offset, entry.offset + entry.frame + entry.foot
                 pieces.append(Piece(segment_of(entry).path, at, end, run.id, entry.first, entry.last, entry.verified))
@@ -256,8 +256,8 @@ class SteppedReading:
         self._disk.later(work, seconds=self._disk.read_seconds)
 
 
-class SteppedKeeper(Keeper):
-    """A keeper whose thread is callbacks on the loop: it fetches, writes some time later, and tells some turns later.
+class SteppedPipeline(CommitPipeline):
+    """A pipeline whose thread is callbacks on the loop: it fetches, writes some time later, and tells some turns later.
     The ledger is told what is on disk, and what readers are given."""
 
     def __init__(self, disk: Disk, *args: Any) -> None:

@@ -66,13 +66,13 @@ class Gateway(RuleBasedStateMachine):
         ring_bytes=st.sampled_from((2_000, 1 << 20)),
         inbox=st.sampled_from((6, 1000)),
         sliced=st.booleans(),
-        crowd=st.lists(st.tuples(kinds, views, extras, st.booleans()), max_size=5),
+        registry=st.lists(st.tuples(kinds, views, extras, st.booleans()), max_size=5),
     )
     def begin(
-        self, ring: int, ring_bytes: int, inbox: int, sliced: bool, crowd: list[tuple[str, Pairs, Pairs, bool]]
+        self, ring: int, ring_bytes: int, inbox: int, sliced: bool, registry: list[tuple[str, Pairs, Pairs, bool]]
     ) -> None:
         self.room = Room(sliced=sliced, ring=ring, ring_bytes=ring_bytes, inbox=inbox)
-        for kind, view, extra, lazy in crowd:
+        for kind, view, extra, lazy in registry:
             Client(self.room, kind, [] if kind.startswith("bare") else [*view, *extra], lazy=lazy)
 
     def teardown(self) -> None:
@@ -302,5 +302,5 @@ class Gateway(RuleBasedStateMachine):
                 assert client.witness.ended or client.kind == "bare"
         for client in live:
             client.witness.has_all(room.truth.tip)
-        assert not room.fanout.crowd.sessions, room.fanout.crowd.sessions
+        assert not room.fanout.registry.sessions, room.fanout.registry.sessions
         assert not room.fanout._groups, [(g.variant, g.live, g.waiting) for g in room.fanout._groups.values()]

@@ -63,7 +63,7 @@ class Place:
                 list(self.world.runs.values())[-2].over = True
             await self._publish(run, random.choice((1, 7, 40, 90, 200)), random.choice((0, 0, 1, 17)))
         if random.random() < 0.5:
-            self.house.hub.bus.end_run(run.id)
+            self.house.runtime.bus.end_run(run.id)
             run.over = True
             await self.house.settle()
 

@@ -1,4 +1,4 @@
-"""A room: bus, history, feed and fan-out wired as the hub does it, on a loop that a test turns by hand."""
+"""A room: bus, history, feed and fan-out wired as the runtime does it, on a loop that a test turns by hand."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ class Room:
         self.loop.turn()
 
     def _begin(self) -> None:
-        """A process: wired as the hub does it, and started."""
+        """A process: wired as the runtime does it, and started."""
         self.loop = SteppedLoop(self.clock)
         self.loop.set_exception_handler(lambda _, context: self.failures.append(context))
         self.bus = self._new_bus()
@@ -161,7 +161,7 @@ class Room:
         self.loop.halt()
         self.loop.close()
         if self.store is not None:
-            self.store.keeper._writer._recorder._drop_files()
+            self.store.pipeline._writer._recorder._drop_files()
             self.store.release()
 
     # ---- processes ----
@@ -302,7 +302,7 @@ class Room:
     async def _drain(self, seconds: float) -> None:
         self.fanout.stop()
         if self.store is not None:
-            await self.store.keeper.close(seconds)
+            await self.store.pipeline.close(seconds)
         await self.fanout.drain(seconds)
         if self.store is not None:
             self.store.close()

@@ -51,13 +51,13 @@ class GatewayWithHistory(Gateway):
         ring=st.sampled_from((2, 12)),
         inbox=st.sampled_from((6, 1000)),
         sliced=st.booleans(),
-        crowd=st.lists(st.tuples(kinds, views, extras, st.booleans()), max_size=4),
+        registry=st.lists(st.tuples(kinds, views, extras, st.booleans()), max_size=4),
     )
     def begin(
-        self, disk: Disk, ring: int, inbox: int, sliced: bool, crowd: list[tuple[str, Pairs, Pairs, bool]]
+        self, disk: Disk, ring: int, inbox: int, sliced: bool, registry: list[tuple[str, Pairs, Pairs, bool]]
     ) -> None:
         self.room = Room(sliced=sliced, ring=ring, inbox=inbox, disk=disk)
-        for kind, view, extra, lazy in crowd:
+        for kind, view, extra, lazy in registry:
             Client(self.room, kind, [] if kind.startswith("bare") else [*view, *extra], lazy=lazy)
 
     @property
@@ -166,13 +166,13 @@ class GatewayWithHistory(Gateway):
             return
         store, disk = self.room.store, self.disk
         assert store is not None
-        archive, keeper = store.archive, store.keeper
+        archive, pipeline = store.archive, store.pipeline
         cached = list(archive._cache.values())
         cost = sum(batch.size + 200 * len(batch.ticks) for batches in cached for batch in batches)
         assert archive.cached_bytes == cost and (cost <= disk.cache_bytes or len(cached) == 1)
         assert len(archive._loads) <= 6 * (len(self.room.clients) + 1)
-        assert keeper._queued <= disk.queue_bytes or sum(bool(group.batches) for group in keeper._queue) == 1
-        unshown = [batch for group in keeper._flight if not group.shown for batch in group.batches]
+        assert pipeline._queued <= disk.queue_bytes or sum(bool(group.batches) for group in pipeline._queue) == 1
+        unshown = [batch for group in pipeline._flight if not group.shown for batch in group.batches]
         assert unshown == self.room.bus._handed
         opened = sum(batch.size for shelf in archive.shelves.values() for batch in shelf.open)
         assert opened <= disk.limits.block_bytes + disk.queue_bytes + 12 * LARGEST_TICK

@@ -88,8 +88,8 @@ class Client:
         return [event for event in events if isinstance(event, Gap | Reset)]
 
 
-class Crowd:
-    """A client of each kind, reading along in the background: ``async with Crowd(port, run) as crowd``.
+class ReaderRegistry:
+    """A client of each kind, reading along in the background: ``async with ReaderRegistry(port, run) as crowd``.
 
     Attributes:
         up: whether the gateway is there to be read.
@@ -100,7 +100,7 @@ class Crowd:
         self.up = asyncio.Event()
         self._following: list[asyncio.Task[None]] = []
 
-    async def __aenter__(self) -> Crowd:
+    async def __aenter__(self) -> ReaderRegistry:
         self.up.set()
         self._following = [asyncio.create_task(client.follow(self.up)) for client in self.clients]
         return self

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.clients import CLIENTS, PATIENCE, Crowd, ask, metric, post, range_of, reader
+from tests.support.clients import CLIENTS, PATIENCE, ReaderRegistry, ask, metric, post, range_of, reader
 from tests.support.events import Gap, Ledger, notices
 from tests.support.house import House, tick
 from tests.support.lives import Lives
@@ -34,7 +34,7 @@ class Scene:
     def __init__(self, port: int, directory: Path) -> None:
         self.port = port
         self.directory = directory
-        self.crowd = Crowd(port, RUN)
+        self.registry = ReaderRegistry(port, RUN)
         self.ledger = Ledger()
         self.unstored: list[int] = []  # of which the gateway said that they are not stored
         self._next = 3
@@ -53,8 +53,8 @@ class Scene:
             if not answer["stored"]:
                 self.unstored += some
                 stored = False
-        if self.crowd.up.is_set():
-            await self.crowd.reach(numbers[-1])
+        if self.registry.up.is_set():
+            await self.registry.reach(numbers[-1])
         return stored
 
     async def until_stored(self, status: str = "ok") -> None:
@@ -94,12 +94,12 @@ class Scene:
     @asynccontextmanager
     async def away(self, gateway: Lives | Rooms) -> AsyncIterator[None]:
         """The same; the next one is started behind what is done meanwhile."""
-        self.crowd.up.clear()
+        self.registry.up.clear()
         await (gateway.leave() if isinstance(gateway, Rooms) else gateway.kill())
-        await self.crowd.away()
+        await self.registry.away()
         yield
         await gateway.start()
-        self.crowd.up.set()
+        self.registry.up.set()
 
     async def forget(self) -> None:
         """Publish until memory has nothing of what was before."""
@@ -180,9 +180,9 @@ async def scene(directory: Path, **settings: Any) -> AsyncIterator[tuple[Scene, 
     async with Rooms(directory, settings) as rooms:
         found = Scene(rooms.port, directory)
         await found.publish(1)
-        async with found.crowd:
+        async with found.registry:
             yield found, rooms
-            found.crowd.check(found.ledger)
+            found.registry.check(found.ledger)
 
 
 @asynccontextmanager
@@ -192,9 +192,9 @@ async def lives(directory: Path) -> AsyncIterator[tuple[Scene, Lives]]:
     async with Lives(directory, *options, module="tests.perf.patient") as gateway:
         found = Scene(gateway.port, directory)
         await found.publish(1)
-        async with found.crowd:
+        async with found.registry:
             yield found, gateway
-            found.crowd.check(found.ledger)
+            found.registry.check(found.ledger)
 
 
 async def refused(directory: Path, words: str) -> None:

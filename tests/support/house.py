@@ -59,7 +59,7 @@ class House:
     def __init__(self, *, small: bool = False, **settings: Any) -> None:
         mine: dict[str, Any] = {"host": "127.0.0.1", "port": 0, "drain_timeout": 2.0, "flush_interval": 0.002}
         self.gateway = Gateway(**mine | settings)
-        self.hub = self.gateway.hub
+        self.runtime = self.gateway.runtime
         self.ledger = Ledger()
         self.port = 0
         self._small = small
@@ -74,7 +74,7 @@ class House:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
         self.gateway.app.middlewares.insert(0, self._count)
         self.gateway.app.on_response_prepare.append(self._note)
-        self._server = Server(self.gateway.app, self.gateway.settings, self.hub.descriptors)
+        self._server = Server(self.gateway.app, self.gateway.settings, self.runtime.descriptors)
         await self._server.start(sock)
         self.port = self._server.port
         return self
@@ -124,13 +124,13 @@ class House:
     async def settle(self) -> None:
         """Return when all that was published is offered to every reader."""
         async with asyncio.timeout(PATIENCE):
-            while self.hub.bus.pending or self.hub.feed.behind or self._storing:
-                await self.hub.fanout.polls.wait(0.05)
+            while self.runtime.bus.pending or self.runtime.feed.behind or self._storing:
+                await self.runtime.fanout.polls.wait(0.05)
 
     @property
     def _storing(self) -> bool:
         """Whether something is on its way to history, and not shown yet."""
-        return self.hub.store is not None and not self.hub.store.keeper.idle
+        return self.runtime.store is not None and not self.runtime.store.pipeline.idle
 
     async def publish_all(self, numbers: Iterable[int], run: str = "A", *, size: int = 0) -> None:
         """Publish ticks, and return when they are offered to every reader."""
@@ -163,7 +163,7 @@ class House:
     @property
     def sessions(self) -> list[Session]:
         """The gateway's ends of the streams that are open."""
-        return [session for session in self.hub.fanout.crowd.sessions if isinstance(session, Session)]
+        return [session for session in self.runtime.fanout.registry.sessions if isinstance(session, Session)]
 
     # ---- reading ----
 
@@ -201,4 +201,4 @@ class House:
         """Wait for something that happens inside the gateway."""
         async with asyncio.timeout(PATIENCE):
             while not condition():
-                await self.hub.fanout.polls.wait(0.002)
+                await self.runtime.fanout.polls.wait(0.002)

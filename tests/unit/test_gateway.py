@@ -127,7 +127,7 @@ def test_ticks_that_nobody_could_read_are_refused(name: str) -> None:
         gateway.publish(b'{"t":2}', run="named")
     with pytest.raises(GatewayError):
         gateway.end_run()
-    assert gateway.hub.bus.published == gateway.hub.bus.dropped == 0
+    assert gateway.runtime.bus.published == gateway.runtime.bus.dropped == 0
     gateway.close()  # has no effect, and raises nothing
     if state != "new":
         for begin in (gateway.start, lambda: gateway.mount(web.Application())):

@@ -22,7 +22,7 @@ from ..bench.command import bench
 from ..errors import GatewayError, SettingError
 from ..gateway import Gateway
 from ..http.listen import ANYWHERE, Server, loop_factory, open_socket, tune_memory, tune_process, url
-from ..runtime import Hub
+from ..runtime import Runtime
 from ..settings import Settings
 from ..sources.demo import DEMO, demo_source
 from ..sources.stdin import STDIN, stdin_source
@@ -34,7 +34,7 @@ from .flags import read_settings, setting_options, usage_errors
 from .import_ import import_
 from .verify import verify_
 
-Source = Callable[[Hub], Awaitable[None]]
+Source = Callable[[Runtime], Awaitable[None]]
 
 _INTERRUPTED: Final = 130  # what shells give for a command that Ctrl-C ended
 
@@ -144,8 +144,8 @@ def run(settings: Settings, source: Source | None, tail: Tail | None = None, own
             tail.prepare(bar.to)
         gateway = Gateway.of(settings, bar.to)
         if tail is not None:
-            tail.attach(gateway.hub, bar.to)
-        gateway.hub.own_source = own
+            tail.attach(gateway.runtime, bar.to)
+        gateway.runtime.own_source = own
     finally:
         bar.end()
     sock = open_socket(settings)
@@ -156,18 +156,18 @@ def run(settings: Settings, source: Source | None, tail: Tail | None = None, own
 async def _run(gateway: Gateway, sock: socket.socket, source: Source | None) -> None:
     stop = asyncio.Event()
     _stop_on_signals(stop, gateway.settings.drain_timeout)
-    server = Server(gateway.app, gateway.settings, gateway.hub.descriptors)
+    server = Server(gateway.app, gateway.settings, gateway.runtime.descriptors)
     await server.start(sock)
     tune_process()
     publish = source is None and gateway.settings.publish_network and not gateway.settings.publish_token
     banner(gateway.settings, server.port, gateway, publish=publish)
 
     def over(task: asyncio.Future[None]) -> None:
-        gateway.hub.own_source = ""
+        gateway.runtime.own_source = ""
         if not task.cancelled() and task.exception():
             stop.set()
 
-    feeding = asyncio.ensure_future(source(gateway.hub)) if source is not None else None
+    feeding = asyncio.ensure_future(source(gateway.runtime)) if source is not None else None
     if feeding is not None:
         feeding.add_done_callback(over)
     await stop.wait()
@@ -175,7 +175,7 @@ async def _run(gateway: Gateway, sock: socket.socket, source: Source | None) -> 
         feeding.cancel()
         await asyncio.wait((feeding,))
     error = feeding.exception() if feeding is not None and not feeding.cancelled() else None
-    gateway.hub.end_reason = "failed" if error is not None else "shutdown"
+    gateway.runtime.end_reason = "failed" if error is not None else "shutdown"
     await server.stop()
     if error is not None:
         raise click.ClickException(str(error)) if isinstance(error, GatewayError) else error
@@ -235,14 +235,14 @@ def banner(settings: Settings, port: int, gateway: Gateway, *, publish: bool) ->
 
 def _kept(settings: Settings, gateway: Gateway) -> str:
     """Where ticks are kept, as one line of the banner."""
-    store = gateway.hub.store
+    store = gateway.runtime.store
     if store is None:
         followed = "history is read from the files that are followed"
-        return followed if gateway.hub.in_place else "history is off: ticks are kept in memory alone"
+        return followed if gateway.runtime.in_place else "history is off: ticks are kept in memory alone"
     kept_in = os.path.join(settings.data, "")
-    if store.keeper.state != "ok":
-        return f"history in {kept_in} cannot be written: {store.keeper.reason}; ticks are kept in memory until it can"
-    runs = len(gateway.hub.bus.runs)
+    if store.pipeline.state != "ok":
+        return f"history in {kept_in} cannot be written: {store.pipeline.reason}; ticks are kept in memory until it can"
+    runs = len(gateway.runtime.bus.runs)
     found = f" ({runs} {'run' if runs == 1 else 'runs'} there already)" if runs else ""
     return f"every tick is kept in {kept_in}{found}"
 

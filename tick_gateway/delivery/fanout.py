@@ -29,7 +29,7 @@ from ..reading.feed import Feed
 from .encoder import Encoder, Variant
 from .group import Group, Member, Round
 from .polls import Polls
-from .registry import Crowd
+from .registry import ReaderRegistry
 
 log = logging.getLogger("tick_gateway")
 
@@ -73,7 +73,7 @@ class FanOut:
         self.feed = feed
         self.encoder = Encoder(encoded_bytes)
         self.encoder.complain = self._complain
-        self.crowd = Crowd(max_views)
+        self.registry = ReaderRegistry(max_views)
         self.polls = Polls()
         self.flushes = 0
         self.longest_round = 0.0  # seconds
@@ -149,14 +149,14 @@ class FanOut:
         self.end_reason = reason
         await self._last_round(seconds)
         self.draining = True
-        for session in list(self.crowd.sessions):
+        for session in list(self.registry.sessions):
             session.end(reason)
         self.polls.release()
-        if self.crowd.sessions:
+        if self.registry.sessions:
             self._drained = asyncio.Event()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._drained.wait(), seconds)
-        for session in list(self.crowd.sessions):
+        for session in list(self.registry.sessions):
             session.abort()
 
     async def _last_round(self, seconds: float) -> None:
@@ -182,7 +182,7 @@ class FanOut:
                 self._give_up(session, error)
         for session in list(self._falling):
             session.fall_back()
-        self._falling.update(session for session in self.crowd.sessions if not session.rests)  # they catch up
+        self._falling.update(session for session in self.registry.sessions if not session.rests)  # they catch up
         if self._falling:
             self._caught_up = asyncio.Event()
             with contextlib.suppress(TimeoutError):
@@ -206,9 +206,9 @@ class FanOut:
 
     def gone(self, session: Member) -> None:
         """A session's connection is closed."""
-        self.crowd.dismiss(session)
+        self.registry.dismiss(session)
         self._through(session)
-        if not self.crowd.sessions and self._drained is not None:
+        if not self.registry.sessions and self._drained is not None:
             self._drained.set()
 
     def _through(self, session: Member) -> None:
@@ -409,7 +409,7 @@ class FanOut:
         for group in list(self._groups.values()):
             for session in list(group.live) if now - group.quiet_since >= _SWEEP_SECONDS else ():
                 session.sweep(now, group.quiet_since)
-        for session in list(self.crowd.sessions):  # blocked, or waiting for a tick, the disk, or their time
+        for session in list(self.registry.sessions):  # blocked, or waiting for a tick, the disk, or their time
             if not session.live:
                 session.sweep(now, 0.0)
         self.polls.sweep()

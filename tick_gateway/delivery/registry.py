@@ -15,7 +15,7 @@ from .group import Member
 log = logging.getLogger("tick_gateway")
 
 
-class Crowd:
+class ReaderRegistry:
     """All sessions that have a connection.
 
     Attributes:

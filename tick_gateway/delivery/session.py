@@ -91,7 +91,7 @@ class Session(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)  # uvloop's are no subclasses
         self.transport.set_write_buffer_limits(high=HIGH_WATER)
-        self.fanout.crowd.admit(self)
+        self.fanout.registry.admit(self)
         self.say(self.variant.framing.opening)
         if self.fanout.draining:
             self.end(self.fanout.end_reason)
@@ -231,7 +231,7 @@ class Session(asyncio.Protocol):
 
     def _drop(self) -> None:
         """Cut the connection to a peer that is taken for gone."""
-        self.fanout.crowd.dropped += 1
+        self.fanout.registry.dropped += 1
         self.abort()
 
     def finish(self) -> None:

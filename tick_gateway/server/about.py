@@ -10,7 +10,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from ..bus.ring import Run
 from ..http.responses import json_reply
-from ..runtime import Hub
+from ..runtime import Runtime
 from ..transports.base import query_of
 from ..version import __version__
 from .metrics import render
@@ -21,47 +21,49 @@ MAX_DAMAGE = 20  # sentences about what was found to be damaged
 _RATE_SECONDS = 10.0  # the rate in /meta is taken over so long
 
 
-async def meta(request: web.Request, hub: Hub) -> web.StreamResponse:
+async def meta(request: web.Request, runtime: Runtime) -> web.StreamResponse:
     query_of(request)
-    hub.refresh()
-    run = hub.bus.ring.newest  # as readers have it: what is still on its way to the disk may be taken back by a crash
-    stored = hub.feed.archive.stored
+    runtime.refresh()
+    run = (
+        runtime.bus.ring.newest
+    )  # as readers have it: what is still on its way to the disk may be taken back by a crash
+    stored = runtime.feed.archive.stored
     return json_reply(
         {
             "run": run.id if run else None,
-            "first": hub.feed.first(run) if run else None,
+            "first": runtime.feed.first(run) if run else None,
             "tip": run.shown if run else None,
             "stored": stored.t if stored is not None and run is not None and stored.run == run.id else None,
-            "rate": rate(hub),
+            "rate": rate(runtime),
             "transports": {t.name: t.path for t in request.app[TRANSPORTS_KEY]},
-            "connections": len(hub.fanout.crowd.sessions),
+            "connections": len(runtime.fanout.registry.sessions),
             "version": __version__,
         },
         headers=_NO_STORE,
     )
 
 
-def rate(hub: Hub) -> float:
+def rate(runtime: Runtime) -> float:
     """Ticks per second over the last ten seconds, as far back as memory reaches."""
     now_ms = int(time.time() * 1000)
     since = now_ms - int(_RATE_SECONDS * 1000)
     count = 0
-    for batch in reversed(hub.bus.ring):
+    for batch in reversed(runtime.bus.ring):
         if batch.ticks[-1].at < since:
             break
         count += len(batch.ticks) if batch.ticks[0].at >= since else sum(tick.at >= since for tick in batch.ticks)
-    began = hub.started * 1000
+    began = runtime.started * 1000
     if count:  # memory may hold ticks of before the start, from history
-        began = min(began, hub.bus.ring[0].ticks[0].at)
+        began = min(began, runtime.bus.ring[0].ticks[0].at)
     lived = min(_RATE_SECONDS, max(now_ms - began, 1) / 1000)
     return round(count / lived, 3)
 
 
-async def runs(request: web.Request, hub: Hub) -> web.StreamResponse:
+async def runs(request: web.Request, runtime: Runtime) -> web.StreamResponse:
     query_of(request)
-    hub.refresh()
-    known = list(hub.bus.runs.values())  # at once: a publisher may begin another meanwhile
-    readable = [(run, first) for run in known if (first := hub.feed.first(run)) is not None]
+    runtime.refresh()
+    known = list(runtime.bus.runs.values())  # at once: a publisher may begin another meanwhile
+    readable = [(run, first) for run in known if (first := runtime.feed.first(run)) is not None]
     return json_reply({"runs": [_run(run, first) for run, first in readable]}, headers=_NO_STORE)
 
 
@@ -71,39 +73,39 @@ def _run(run: Run, first: int) -> dict[str, object]:
     }  # fmt: skip
 
 
-async def healthz(request: web.Request, hub: Hub) -> web.StreamResponse:
+async def healthz(request: web.Request, runtime: Runtime) -> web.StreamResponse:
     """Whether the gateway works. It does while it streams: trouble with history is told, but is no failure of it."""
     body: dict[str, object] = {"status": "ok", "history": "off: ticks are kept in memory alone"}
-    if hub.in_place:
-        damaged = hub.feed.archive.damaged
+    if runtime.in_place:
+        damaged = runtime.feed.archive.damaged
         body |= {"history": "read in place, from files of another program", "damaged": damaged}
         body["status"] = "degraded" if damaged else "ok"
-    if hub.store is not None:
-        keeper, damaged = hub.store.keeper, hub.feed.archive.damaged
-        damage = hub.store.damage + hub.feed.archive.damage
-        body["history"] = "ok" if keeper.state == "ok" else f"{keeper.state}: {keeper.reason}"
-        if keeper.state != "ok" or damage:
+    if runtime.store is not None:
+        pipeline, damaged = runtime.store.pipeline, runtime.feed.archive.damaged
+        damage = runtime.store.damage + runtime.feed.archive.damage
+        body["history"] = "ok" if pipeline.state == "ok" else f"{pipeline.state}: {pipeline.reason}"
+        if pipeline.state != "ok" or damage:
             body["status"] = "degraded"
-        body |= {"unstored": keeper.unstored, "damaged": damaged, "damage": damage[:MAX_DAMAGE]}
-    if hub.tailing:
-        body["unread"] = hub.unread._asdict()
-        body["status"] = "degraded" if hub.unread.files else body["status"]
-    return json_reply(body | {"dropped": hub.bus.dropped, "passed_over": hub.passed_over}, headers=_NO_STORE)
+        body |= {"unstored": pipeline.unstored, "damaged": damaged, "damage": damage[:MAX_DAMAGE]}
+    if runtime.tailing:
+        body["unread"] = runtime.unread._asdict()
+        body["status"] = "degraded" if runtime.unread.files else body["status"]
+    return json_reply(body | {"dropped": runtime.bus.dropped, "passed_over": runtime.passed_over}, headers=_NO_STORE)
 
 
-async def readyz(request: web.Request, hub: Hub) -> web.StreamResponse:
-    ready = not hub.draining
+async def readyz(request: web.Request, runtime: Runtime) -> web.StreamResponse:
+    ready = not runtime.draining
     body = {"ready": ready} | ({} if ready else {"reason": "shutting down"})
     return json_reply(body, status=200 if ready else 503, headers=_NO_STORE)
 
 
-async def metrics(request: web.Request, hub: Hub) -> web.StreamResponse:
-    return web.Response(body=render(hub), headers=_NO_STORE | {"Content-Type": CONTENT_TYPE_LATEST})
+async def metrics(request: web.Request, runtime: Runtime) -> web.StreamResponse:
+    return web.Response(body=render(runtime), headers=_NO_STORE | {"Content-Type": CONTENT_TYPE_LATEST})
 
 
-async def openapi(request: web.Request, hub: Hub) -> web.StreamResponse:
+async def openapi(request: web.Request, runtime: Runtime) -> web.StreamResponse:
     base = request.headers.get(request.app.get(BASE_KEY, ""), request.path.removesuffix("/openapi.json"))
-    told = description(request.app[ROUTES_KEY], base, token=bool(hub.settings.publish_token))
+    told = description(request.app[ROUTES_KEY], base, token=bool(runtime.settings.publish_token))
     return json_reply(told, headers=_NO_STORE)
 
 

@@ -1,4 +1,4 @@
-"""The gateway as an aiohttp application: routes, errors and cross-origin rules around the hub."""
+"""The gateway as an aiohttp application: routes, errors and cross-origin rules around the runtime."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..http.connection import expect
 from ..http.responses import SERVER, error_reply, header_list
 from ..logs import ThrottledLog
 from ..model.spelling import meant
-from ..runtime import Hub
+from ..runtime import Runtime
 from ..sources.resent import in_process
 from ..transports import TRANSPORTS
 from ..transports.base import Transport, acceptable
@@ -42,12 +42,12 @@ _FAULTS_KEY: web.AppKey[ThrottledLog] = web.AppKey("tick_gateway.faults", Thrott
 _Next = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-def make_app(hub: Hub, transports: tuple[Transport, ...] = TRANSPORTS) -> web.Application:
-    """An application that serves ``hub``. It starts and drains the hub's fan-out with its own life.
+def make_app(runtime: Runtime, transports: tuple[Transport, ...] = TRANSPORTS) -> web.Application:
+    """An application that serves ``runtime``. It starts and drains the runtime's fan-out with its own life.
 
     Mount it on another one with ``add_subapp``, or serve it as it is.
     """
-    app = web.Application(middlewares=[_errors], client_max_size=hub.settings.max_body)
+    app = web.Application(middlewares=[_errors], client_max_size=runtime.settings.max_body)
     table = routes(transports)
     app[ROUTES_KEY] = table
     app[TRANSPORTS_KEY] = transports
@@ -55,31 +55,31 @@ def make_app(hub: Hub, transports: tuple[Transport, ...] = TRANSPORTS) -> web.Ap
     app[STATES_KEY] = States()
     app[_FAULTS_KEY] = ThrottledLog(log)
     for route in table:
-        app.router.add_route(route.method, route.path, _bind(route, hub), expect_handler=expect)
+        app.router.add_route(route.method, route.path, _bind(route, runtime), expect_handler=expect)
         if route.method == "GET":
-            app.router.add_route("HEAD", route.path, _bind(route, hub), expect_handler=expect)
+            app.router.add_route("HEAD", route.path, _bind(route, runtime), expect_handler=expect)
         if route.open:
             app.router.add_route("OPTIONS", route.path, _preflight, expect_handler=expect)
     app.on_response_prepare.append(_finish_head)
 
     async def let_go(request: web.Request, response: web.StreamResponse) -> None:
         """Where descriptors are scarce, a connection is closed behind its answer."""
-        if hub.descriptors.scarce(request.transport):
+        if runtime.descriptors.scarce(request.transport):
             response.force_close()
             response.headers["Connection"] = "close"  # aiohttp has made up its headers already
 
     app.on_response_prepare.append(let_go)
 
     async def life(_: web.Application) -> AsyncIterator[None]:
-        hub.start()
-        if hub.store is not None:
-            hub.bus.compare = in_process(hub)
+        runtime.start()
+        if runtime.store is not None:
+            runtime.bus.compare = in_process(runtime)
         yield
-        await drain(hub)
-        hub.close()
+        await drain(runtime)
+        runtime.close()
 
     async def shut(_: web.Application) -> None:
-        await drain(hub)
+        await drain(runtime)
 
     app.on_shutdown.append(shut)
     app.cleanup_ctx.append(life)
@@ -101,22 +101,22 @@ def redirect_to_slash(path: str) -> web.PlainResource:
     return resource
 
 
-async def drain(hub: Hub) -> None:
+async def drain(runtime: Runtime) -> None:
     """End every reader and publisher for shutdown; done once, however often it is called."""
-    if hub.draining:
+    if runtime.draining:
         return
-    hub.draining = True
+    runtime.draining = True
     with contextlib.suppress(TimeoutError):  # publishers first: what they were told was published goes out too
         async with asyncio.timeout(PUBLISHER_SECONDS):
-            await asyncio.gather(*(leave() for leave in list(hub.publishers)), return_exceptions=True)
-    await hub.drain()
+            await asyncio.gather(*(leave() for leave in list(runtime.publishers)), return_exceptions=True)
+    await runtime.drain()
 
 
-def _bind(route: Route, hub: Hub) -> _Next:
+def _bind(route: Route, runtime: Runtime) -> _Next:
     async def handle(request: web.Request) -> web.StreamResponse:
         if not route.websocket and _opens_websocket(request):
             raise ClientError(f"{route.path} does not speak WebSocket; accepted: {_websockets(request)}")
-        return acceptable(request, hub, await route.handler(request, hub))
+        return acceptable(request, runtime, await route.handler(request, runtime))
 
     handle.open = route.open  # type: ignore[attr-defined]  # read by _is_open
     return handle

@@ -16,7 +16,7 @@ from aiohttp import web
 
 from ..bus.ring import Batch, Run
 from ..model.query import Query
-from ..runtime import Hub
+from ..runtime import Runtime
 from ..transports.pull import gap_header
 from .bodies import Body, Bytes, Layout, answer_part, measure, send_part
 from .ranges import Range, Vanished
@@ -62,7 +62,7 @@ STATES_KEY = web.AppKey("tick_gateway.states", States)
 
 
 async def growing(
-    request: web.Request, hub: Hub, run: Run, closed: tuple[int, int], opened: Sequence[Batch]
+    request: web.Request, runtime: Runtime, run: Run, closed: tuple[int, int], opened: Sequence[Batch]
 ) -> web.StreamResponse:
     """Answer with the newest state.
 
@@ -74,7 +74,7 @@ async def growing(
     state = states.find(request)
     while state is None:
         try:
-            state = await _take(hub, run, closed, opened)
+            state = await _take(runtime, run, closed, opened)
         except Vanished:
             continue  # what is damaged has left its shelf
         if request.method == "HEAD" or "Range" in request.headers:
@@ -85,19 +85,21 @@ async def growing(
     size = state.layout.size + len(state.frame)
 
     async def write(response: web.StreamResponse, part: Bytes) -> None:
-        await _write(Body(response, hub.workers), state, part)
+        await _write(Body(response, runtime.workers), state, part)
 
     return await answer_part(request, size, headers, write)
 
 
-async def _take(hub: Hub, run: Run, closed: tuple[int, int], opened: Sequence[Batch]) -> State:
+async def _take(runtime: Runtime, run: Run, closed: tuple[int, int], opened: Sequence[Batch]) -> State:
     first, last = closed
     lines = b"".join([tick.data + b"\n" for batch in opened for tick in batch.ticks])
     end = opened[-1].last if opened else last
     compress = zstandard.ZstdCompressor(level=3).compress
-    frame = await hub.workers.run(compress, lines) if lines else b""
+    frame = await runtime.workers.run(compress, lines) if lines else b""
     query = Query(t1=max(last, 0))
-    wanted = Range(hub.feed, hub.fanout.encoder, run, query, first - 1 if last >= 0 else 0, zstd=True, form="ndjson")
+    wanted = Range(
+        runtime.feed, runtime.fanout.encoder, run, query, first - 1 if last >= 0 else 0, zstd=True, form="ndjson"
+    )
     layout = await measure(wanted) if last >= 0 else Layout(0, [])
     return State(time.monotonic(), f'"{layout.size}-{end}"', wanted, layout, frame)
 

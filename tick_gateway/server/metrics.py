@@ -1,4 +1,4 @@
-"""Prometheus metrics, read from the hub when they are asked for: nothing is counted twice."""
+"""Prometheus metrics, read from the runtime when they are asked for: nothing is counted twice."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from ..runtime import Hub
+from ..runtime import Runtime
 
 METRICS: Final = {
     "tick_gateway_ticks_published": "ticks taken in",
@@ -56,35 +56,35 @@ _COUNTERS: Final = {
 
 
 class _Collector(Collector):
-    def __init__(self, hub: Hub) -> None:
-        self._hub = hub
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
 
     def collect(self) -> Iterator[Metric]:
-        bus, fanout, archive = self._hub.bus, self._hub.fanout, self._hub.feed.archive
-        keeper = self._hub.store.keeper if self._hub.store is not None else None
+        bus, fanout, archive = self._runtime.bus, self._runtime.fanout, self._runtime.feed.archive
+        pipeline = self._runtime.store.pipeline if self._runtime.store is not None else None
         values = {
             "tick_gateway_ticks_published": bus.published,
             "tick_gateway_ticks_dropped": bus.dropped,
-            "tick_gateway_lines_passed_over": self._hub.passed_over,
-            "tick_gateway_unread_bytes": self._hub.unread.bytes,
-            "tick_gateway_unread_files": self._hub.unread.files,
+            "tick_gateway_lines_passed_over": self._runtime.passed_over,
+            "tick_gateway_unread_bytes": self._runtime.unread.bytes,
+            "tick_gateway_unread_files": self._runtime.unread.files,
             "tick_gateway_ring_ticks": bus.ring.count,
             "tick_gateway_ring_bytes": bus.ring.size,
-            "tick_gateway_connections": len(fanout.crowd.sessions),
-            "tick_gateway_connections_live": sum(session.live for session in fanout.crowd.sessions),
-            "tick_gateway_connections_dropped": fanout.crowd.dropped,
-            "tick_gateway_connections_refused": fanout.crowd.refused,
-            "tick_gateway_descriptors_limit": self._hub.descriptors.limit,
+            "tick_gateway_connections": len(fanout.registry.sessions),
+            "tick_gateway_connections_live": sum(session.live for session in fanout.registry.sessions),
+            "tick_gateway_connections_dropped": fanout.registry.dropped,
+            "tick_gateway_connections_refused": fanout.registry.refused,
+            "tick_gateway_descriptors_limit": self._runtime.descriptors.limit,
             "tick_gateway_flushes": fanout.flushes,
-            "tick_gateway_views": fanout.crowd.views,
+            "tick_gateway_views": fanout.registry.views,
             "tick_gateway_projections": fanout.encoder.projections,
             "tick_gateway_encodings": fanout.encoder.encodings,
-            "tick_gateway_answers_made": self._hub.answers.made,
-            "tick_gateway_answers_compressed": self._hub.answers.compressed,
+            "tick_gateway_answers_made": self._runtime.answers.made,
+            "tick_gateway_answers_compressed": self._runtime.answers.compressed,
             "tick_gateway_longest_round_seconds": fanout.longest_round,
-            "tick_gateway_history_bytes": keeper.bytes if keeper else 0,
-            "tick_gateway_history_unstored": keeper.unstored if keeper else 0,
-            "tick_gateway_history_ok": int(keeper is not None and keeper.state == "ok"),
+            "tick_gateway_history_bytes": pipeline.bytes if pipeline else 0,
+            "tick_gateway_history_unstored": pipeline.unstored if pipeline else 0,
+            "tick_gateway_history_ok": int(pipeline is not None and pipeline.state == "ok"),
             "tick_gateway_history_damaged": archive.damaged,
             "tick_gateway_history_loads": archive.loaded,
             "tick_gateway_history_cached_bytes": archive.cached_bytes,
@@ -94,8 +94,8 @@ class _Collector(Collector):
             yield family(name, text, value=values[name])
 
 
-def render(hub: Hub) -> bytes:
+def render(runtime: Runtime) -> bytes:
     """The exposition in Prometheus' text format."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Collector(hub))
+    registry.register(_Collector(runtime))
     return bytes(generate_latest(registry))

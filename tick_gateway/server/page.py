@@ -8,13 +8,13 @@ from importlib.resources import files
 from aiohttp import web
 
 from ..http.responses import header_list, json_reply
-from ..runtime import Hub
+from ..runtime import Runtime
 from ..transports import ndjson, sse
 from ..version import __version__
 from .about import BASE_KEY, TRANSPORTS_KEY
 
 
-async def root(request: web.Request, hub: Hub) -> web.StreamResponse:
+async def root(request: web.Request, runtime: Runtime) -> web.StreamResponse:
     """A browser gets the page, whatever parameters it carries; JSON the description; anything else the stream."""
     accept = header_list(request, "Accept")
     if "text/html" in accept:
@@ -23,14 +23,14 @@ async def root(request: web.Request, hub: Hub) -> web.StreamResponse:
         )
     if "application/json" in accept:
         return json_reply(_describe(request), headers={"Cache-Control": "no-store", "Vary": "Accept"})
-    return await stream(request, hub)
+    return await stream(request, runtime)
 
 
-async def stream(request: web.Request, hub: Hub) -> web.StreamResponse:
+async def stream(request: web.Request, runtime: Runtime) -> web.StreamResponse:
     """SSE where Accept names it, else NDJSON."""
     if "text/event-stream" in header_list(request, "Accept"):
-        return await sse.handle(request, hub)
-    return await ndjson.handle(request, hub)
+        return await sse.handle(request, runtime)
+    return await ndjson.handle(request, runtime)
 
 
 def _describe(request: web.Request) -> dict[str, object]:

@@ -15,7 +15,7 @@ from ..model.query import Query, whole
 from ..model.tick import Position, Tick
 from ..reading.cursor import Cursor, Span
 from ..reading.waiting import batches_of, until_done
-from ..runtime import Hub
+from ..runtime import Runtime
 from ..transports import pull
 from ..transports.base import first_frame_only, pull_coding, query_of
 from ..transports.pull import PULL_HEADERS, gap_header, wants_ndjson
@@ -28,65 +28,67 @@ _OF_A_304 = {"ETag", "Cache-Control", "Vary", "Tick-Run", "Tick-Next"}  # RFC 91
 LAYOUTS_KEY = web.AppKey("tick_gateway.layouts", Layouts)
 
 
-async def range_(request: web.Request, hub: Hub) -> web.StreamResponse:
+async def range_(request: web.Request, runtime: Runtime) -> web.StreamResponse:
     """``GET /range``: streamed portion by portion, so that a slow reader keeps nothing alive that memory lets go."""
     while True:
         try:
-            return await _range(request, hub)
+            return await _range(request, runtime)
         except Vanished:  # before the first byte: what turned out to be damaged is told as a gap now
             continue
 
 
-async def _range(request: web.Request, hub: Hub) -> web.StreamResponse:
+async def _range(request: web.Request, runtime: Runtime) -> web.StreamResponse:
     """Raises Vanished where ticks are gone that were there when the range was planned, and nothing was sent yet."""
     query = query_of(request, tables=True)
-    hub.refresh()
+    runtime.refresh()
     form = query.format or ("ndjson" if wants_ndjson(request, query, default=True) else "json")
     check(form)
     headers = PULL_HEADERS | {"Content-Type": MEDIA_TYPES[form]}
-    if _run_name(query) is None and hub.bus.ring.newest is None:
+    if _run_name(query) is None and runtime.bus.ring.newest is None:
         nothing = empty(form, query.view) if form in TABLES else b"[]" if form == "json" else b""
         return web.Response(body=nothing, headers=headers)
-    run = hub.bus.run(_run_name(query))
+    run = runtime.bus.run(_run_name(query))
     # Stored blocks are compressed already, whatever the settings say of compression.
     wants_zstd = choose(header_list(request, "Accept-Encoding"), "zstd", "gzip") == "zstd"
     # They are frames in a row. Who asks for a form of the answer by name gets one.
     private = first_frame_only(request)
     wants_zstd = wants_zstd and query.format is None and not private
-    low = await lower_bound(hub.feed, run, query)
-    wanted = Range(hub.feed, hub.fanout.encoder, run, query, low, zstd=wants_zstd, form=form)
+    low = await lower_bound(runtime.feed, run, query)
+    wanted = Range(runtime.feed, runtime.fanout.encoder, run, query, low, zstd=wants_zstd, form=form)
     headers["Tick-Run"] = run.id
-    coding = None if wanted.zstd else pull_coding(request, hub)
+    coding = None if wanted.zstd else pull_coding(request, runtime)
     if name := "zstd" if wanted.zstd else _name(coding):
         headers["Content-Encoding"] = name
     if wanted.gaps:
         headers["Tick-Gap"] = gap_header(wanted.gaps)
-    elif query.run is not None and query.t1 is not None and _stored(hub, run, query.t1):
+    elif query.run is not None and query.t1 is not None and _stored(runtime, run, query.t1):
         what = f"{low} {wanted.high} {query.t1} {query.view} {query.limit} {form} {name} {wanted.zstd}"
         if (fresh := _immutable(request, run, what, headers, weak=bool(name), private=private)) is not None:
             return fresh
         by_parts = request.method == "HEAD" or "Range" in request.headers
         if coding is None and (by_parts or not wanted.long or headers["ETag"] in request.app[LAYOUTS_KEY]):
             layouts = request.app[LAYOUTS_KEY]
-            layout = await (layouts.get(headers["ETag"], wanted, hub.workers) if wanted.settled else measure(wanted))
-            return await _of_known_length(request, hub, wanted, layout, headers)
+            layout = await (
+                layouts.get(headers["ETag"], wanted, runtime.workers) if wanted.settled else measure(wanted)
+            )
+            return await _of_known_length(request, runtime, wanted, layout, headers)
     await learn(wanted)
     response = web.StreamResponse(headers=headers)
-    return await answer(request, response, lambda: send(Body(response, hub.workers, coding), wanted))
+    return await answer(request, response, lambda: send(Body(response, runtime.workers, coding), wanted))
 
 
 async def _of_known_length(
-    request: web.Request, hub: Hub, wanted: Range, layout: Layout, headers: dict[str, str]
+    request: web.Request, runtime: Runtime, wanted: Range, layout: Layout, headers: dict[str, str]
 ) -> web.StreamResponse:
     """A range that never changes: its length is told, and any part of its bytes can be asked for, where they are not
     those of a coding, which may come out otherwise the next time."""
     if wanted.zstd:
         response = web.StreamResponse(headers=headers)
         response.content_length = layout.size
-        return await answer(request, response, lambda: send(Body(response, hub.workers), wanted, layout.size))
+        return await answer(request, response, lambda: send(Body(response, runtime.workers), wanted, layout.size))
 
     async def write(response: web.StreamResponse, part: Bytes) -> None:
-        await send_part(Body(response, hub.workers), wanted, layout, part)
+        await send_part(Body(response, runtime.workers), wanted, layout, part)
 
     return await answer_part(request, layout.size, headers, write)
 
@@ -100,9 +102,9 @@ def _name(coding: Coding | None) -> str:
     return coding.name if coding is not None else ""
 
 
-def _stored(hub: Hub, run: Run, t: int) -> bool:
+def _stored(runtime: Runtime, run: Run, t: int) -> bool:
     """Whether what lies up to ``t`` will never change: it is stored, and no tick can come below it."""
-    shelf = hub.feed.archive.shelves.get(run.id)
+    shelf = runtime.feed.archive.shelves.get(run.id)
     return shelf is not None and shelf.last is not None and (t <= shelf.last or (run.over and shelf.last >= run.shown))
 
 
@@ -126,19 +128,19 @@ def _immutable(
     return None
 
 
-async def latest(request: web.Request, hub: Hub) -> web.StreamResponse:
+async def latest(request: web.Request, runtime: Runtime) -> web.StreamResponse:
     """``GET /latest``: the newest tick that the view lets through, where it lies behind the client's position
     (``from_t``) and was received at or after ``since``."""
     query = query_of(request)
-    hub.refresh()
-    run = hub.bus.run(_run_name(query))
+    runtime.refresh()
+    run = runtime.bus.run(_run_name(query))
     cursor = Cursor(Query(tail=1, view=query.view, run=run.id))
     while True:
-        items = hub.feed.read(cursor, time.monotonic(), pull=True)
+        items = runtime.feed.read(cursor, time.monotonic(), pull=True)
         for item in items:
             for one in item.ticks if isinstance(item, Span) else ():
                 if query.view.passes(one.t) and _wanted(query, one):
-                    return await _one(request, hub, run, one, query, _headers_of(run, one))
+                    return await _one(request, runtime, run, one, query, _headers_of(run, one))
         if cursor.awaits is not None and cursor.waits:
             await until_done(cursor.awaits)
         elif not items:
@@ -151,30 +153,30 @@ def _wanted(query: Query, one: Tick) -> bool:
     return (after is None or one.t > after) and (query.since is None or one.at >= query.since) and query.tail != 0
 
 
-async def tick(request: web.Request, hub: Hub) -> web.StreamResponse:
+async def tick(request: web.Request, runtime: Runtime) -> web.StreamResponse:
     """``GET /ticks/{t}``: one tick of the current run, or of ``run``."""
     query = query_of(request)
-    hub.refresh()
+    runtime.refresh()
     try:
         t = whole(0)(request.match_info["t"])
     except ValueError as error:
         raise ParameterError("t", str(error)) from None
-    run = hub.bus.run(query.run)
-    found = await _find(hub, run, t)
+    run = runtime.bus.run(query.run)
+    found = await _find(runtime, run, t)
     if found is None:
-        raise NotFound(f"tick {t} of run {run.id} cannot be read; first {hub.feed.first(run)}, tip {run.shown}")
+        raise NotFound(f"tick {t} of run {run.id} cannot be read; first {runtime.feed.first(run)}, tip {run.shown}")
     headers = _headers_of(run, found)
-    if query.run is not None and _stored(hub, run, t):
-        name = _name(pull_coding(request, hub))
+    if query.run is not None and _stored(runtime, run, t):
+        name = _name(pull_coding(request, runtime))
         fresh = _immutable(request, run, f"{t} {query.view} {name}", headers, weak=bool(name))
         if fresh is not None:
             return fresh
-    return await _one(request, hub, run, found, query, headers)
+    return await _one(request, runtime, run, found, query, headers)
 
 
-async def _find(hub: Hub, run: Run, t: int) -> Tick | None:
-    while (piece := hub.feed.next(run, t - 1, high=t)) is not None:
-        batches = await batches_of(hub.feed, piece)
+async def _find(runtime: Runtime, run: Run, t: int) -> Tick | None:
+    while (piece := runtime.feed.next(run, t - 1, high=t)) is not None:
+        batches = await batches_of(runtime.feed, piece)
         if batches is not None:
             return next((one for batch in batches if (one := _in(batch, t)) is not None), None)
     return None
@@ -191,12 +193,12 @@ def _headers_of(run: Run, one: Tick) -> dict[str, str]:
 
 
 async def _one(
-    request: web.Request, hub: Hub, run: Run, one: Tick, query: Query, headers: dict[str, str]
+    request: web.Request, runtime: Runtime, run: Run, one: Tick, query: Query, headers: dict[str, str]
 ) -> web.StreamResponse:
     view = query.view._replace(every=1, batch=0)
     return await pull.answer(
         request,
-        hub,
+        runtime,
         ("tick", run.id, run.started, one.t, view),
         lambda: view.render(run.id, [one])[0].data,
         len(one.data),

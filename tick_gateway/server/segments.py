@@ -20,7 +20,7 @@ from ..history.local.segment_file import Segment, segment_name, stamp_of
 from ..history.shelf import Shelf
 from ..http.negotiation import names_tag
 from ..http.responses import header_list, json_reply
-from ..runtime import Hub
+from ..runtime import Runtime
 from ..transports.base import check_plain, check_run, query_of
 from .bodies import IMMUTABLE, Bytes, answer_part
 from .growing import growing
@@ -78,43 +78,43 @@ def files(shelf: Shelf, *, newest: bool) -> list[File]:
     return found
 
 
-def _all(hub: Hub, run: str | None) -> list[File]:
-    newest = hub.bus.ring.newest
-    shelves = [shelf for shelf in hub.feed.archive.shelves.values() if run in (None, shelf.run.id)]
+def _all(runtime: Runtime, run: str | None) -> list[File]:
+    newest = runtime.bus.ring.newest
+    shelves = [shelf for shelf in runtime.feed.archive.shelves.values() if run in (None, shelf.run.id)]
     return [one for shelf in shelves for one in files(shelf, newest=shelf.run is newest)]
 
 
-async def segments(request: web.Request, hub: Hub) -> web.StreamResponse:
+async def segments(request: web.Request, runtime: Runtime) -> web.StreamResponse:
     """``GET /segments``: what there is; with ``run``, of that run alone."""
     query = query_of(request)
-    check_run(hub, query)
-    listed = [one.as_dict() for one in _all(hub, query.run)]
+    check_run(runtime, query)
+    listed = [one.as_dict() for one in _all(runtime, query.run)]
     return json_reply({"segments": listed}, headers={"Cache-Control": "no-store"})
 
 
-async def segment(request: web.Request, hub: Hub) -> web.StreamResponse:
+async def segment(request: web.Request, runtime: Runtime) -> web.StreamResponse:
     """``GET /segments/{run}/{name}``: one of them, or a range of its bytes (RFC 9110, section 14)."""
     query_of(request)
     check_plain(request)
     run, name = request.match_info["run"], request.match_info["name"]
-    one = next((one for one in _all(hub, run) if one.name == name), None)
+    one = next((one for one in _all(runtime, run) if one.name == name), None)
     if one is None:
         raise NotFound(f"no file {name:.80} of run {run:.80}; see /segments")
     if one.segment is None or not one.sealed:
-        return await growing(request, hub, one.run, (one.first, one.closed), one.open)
-    opened = await _open(hub, run, one.segment)
+        return await growing(request, runtime, one.run, (one.first, one.closed), one.open)
+    opened = await _open(runtime, run, one.segment)
     try:
-        return await _send(request, hub, opened, one.segment.size)
+        return await _send(request, runtime, opened, one.segment.size)
     finally:
         opened.file.close()
 
 
-async def _open(hub: Hub, run: str, segment: Segment) -> Opened:
+async def _open(runtime: Runtime, run: str, segment: Segment) -> Opened:
     """The file, all of it checked."""
-    archive = hub.feed.archive
+    archive = runtime.feed.archive
     blocks = archive.shelves[run].entries.later(segment)
     try:
-        return await hub.workers.run(open_sealed, segment, run, blocks)
+        return await runtime.workers.run(open_sealed, segment, run, blocks)
     except (Damaged, OSError) as error:
         if segment.retired:
             raise NotFound(f"{segment.name} of run {run} was just deleted; see /segments") from None
@@ -123,23 +123,23 @@ async def _open(hub: Hub, run: str, segment: Segment) -> Opened:
         raise Damaged(f"{segment.name} of run {run} is not what was written, and is not given out: {problem}") from None
 
 
-async def _send(request: web.Request, hub: Hub, opened: Opened, size: int) -> web.StreamResponse:
+async def _send(request: web.Request, runtime: Runtime, opened: Opened, size: int) -> web.StreamResponse:
     tag = f"{size:x}-{opened.crc:08x}"
     headers = {"Content-Type": "application/zstd", "Cache-Control": IMMUTABLE, "ETag": f'"{tag}"'}
     if names_tag(header_list(request, "If-None-Match"), tag):
         return web.Response(status=304, headers=headers)
 
     async def write(response: web.StreamResponse, part: Bytes) -> None:
-        await _copy(hub, response, opened, part)
+        await _copy(runtime, response, opened, part)
 
     return await answer_part(request, size, headers, write)
 
 
-async def _copy(hub: Hub, response: web.StreamResponse, opened: Opened, part: Bytes) -> None:
+async def _copy(runtime: Runtime, response: web.StreamResponse, opened: Opened, part: Bytes) -> None:
     fd = opened.file.fileno()
     for at in range(part.begin, part.end, _CHUNK_BYTES):
         wanted = min(_CHUNK_BYTES, part.end - at)
-        data = await hub.workers.run(os.pread, fd, wanted, at)
+        data = await runtime.workers.run(os.pread, fd, wanted, at)
         if len(data) != wanted or stamp_of(os.fstat(fd)) != opened.stamp:  # it was written to since it was checked
             raise Vanished
         await response.write(data)

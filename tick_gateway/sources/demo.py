@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from ..runtime import Hub
+from ..runtime import Runtime
 
 DEMO: Final = (
     "runs a simulation of its own (demo) and takes no other ticks: they would come to lie between its own; publish to "
@@ -14,10 +14,10 @@ DEMO: Final = (
 )
 
 
-def demo_source(*, rate: float, agents: int, size: int, seed: int) -> Callable[[Hub], Awaitable[None]]:
+def demo_source(*, rate: float, agents: int, size: int, seed: int) -> Callable[[Runtime], Awaitable[None]]:
     """A source that publishes ``rate`` ticks per second of ``agents`` boids, padded to ``size`` bytes."""
 
-    async def source(hub: Hub) -> None:
+    async def source(runtime: Runtime) -> None:
         from .flock import Flock, padded
 
         flock = Flock(agents=agents, seed=seed)
@@ -25,7 +25,7 @@ def demo_source(*, rate: float, agents: int, size: int, seed: int) -> Callable[[
         due = loop.time()
         while True:
             record = flock.step()
-            hub.bus.publish(padded(record, size) if size else record)
+            runtime.bus.publish(padded(record, size) if size else record)
             due = max(due + 1 / rate, loop.time() - 1.0)  # after a stall, catch up at most a second
             await asyncio.sleep(max(due - loop.time(), 0))
 

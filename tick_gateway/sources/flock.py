@@ -118,8 +118,8 @@ class Flock:
         xs, ys, vxs, vys = self._x, self._y, self._vx, self._vy
         size, half = self._size, self._size / 2
         sight2 = self._sight * self._sight
-        crowd = _CROWD * self._sight
-        crowd2 = crowd * crowd
+        registry = _CROWD * self._sight
+        registry2 = registry * registry
         x, y, vx, vy, mine = xs[i], ys[i], vxs[i], vys[i], sums[i]
         for j in others:
             dx = xs[j] - x
@@ -146,8 +146,8 @@ class Flock:
             theirs[2] -= dy
             theirs[3] += vx
             theirs[4] += vy
-            if distance2 < crowd2:
-                push = 1 - sqrt(distance2) / crowd
+            if distance2 < registry2:
+                push = 1 - sqrt(distance2) / registry
                 mine[5] -= dx * push
                 mine[6] -= dy * push
                 theirs[5] += dx * push

@@ -18,7 +18,7 @@ from ..http.handover import body_is_broken, body_is_cut, body_is_decoded
 from ..http.responses import json_reply
 from ..model.query import run_id
 from ..model.tick import parse
-from ..runtime import Hub
+from ..runtime import Runtime
 from ..wire.decoding import ACCEPTED, Broken, Decoder, Plain, decoder
 from ..wire.records import EMPTY, Line, Records
 from .resent import check_resent
@@ -84,13 +84,13 @@ class Tally:
         if len(self.errors) < MAX_ERRORS:
             self.errors.append({"line": number, "error": error.code, "reason": str(error)})
 
-    async def answer(self, hub: Hub, run: str | None, fault: GatewayError | None) -> web.Response:
+    async def answer(self, runtime: Runtime, run: str | None, fault: GatewayError | None) -> web.Response:
         """The counts; ``fault`` is what ended the body before its end. What was counted can be read from here on, and
         is stored where history is kept."""
-        stored = await hub.settled(self.mark) and not self.refused == self.seen > 0
-        current = hub.bus.runs.get(run) if run else hub.bus.current
+        stored = await runtime.settled(self.mark) and not self.refused == self.seen > 0
+        current = runtime.bus.runs.get(run) if run else runtime.bus.current
         if stored and self.again is not None and current is not None:
-            stored = hub.feed.archive.holds(current, *self.again)
+            stored = runtime.feed.archive.holds(current, *self.again)
         body: dict[str, object] = {
             "run": current.id if current else None,
             "accepted": self.accepted,
@@ -118,10 +118,10 @@ class Tally:
 class Publisher:
     """One publisher's records on their way to the bus."""
 
-    def __init__(self, hub: Hub, run: str | None) -> None:
-        self.hub = hub
+    def __init__(self, runtime: Runtime, run: str | None) -> None:
+        self.runtime = runtime
         self.run = run
-        self.tally = Tally(mark=hub.mark())
+        self.tally = Tally(mark=runtime.mark())
         self._until = 0.0  # when others are to have their turn
 
     def begin(self) -> None:
@@ -136,14 +136,14 @@ class Publisher:
 
     async def take(self, lines: Iterable[Line]) -> None:
         """Publish records; a long row of them lets others have their turn in between."""
-        bus, run, tally, max_tick = self.hub.bus, self.run, self.tally, self.hub.bus.max_tick
+        bus, run, tally, max_tick = self.runtime.bus, self.run, self.tally, self.runtime.bus.max_tick
         for count, (number, line) in enumerate(lines, 1):
             try:
                 t, data = parse(line, max_tick)
                 if bus.offer(t, data, run, resends=True):
                     tally.accepted += 1
                 else:
-                    await check_resent(self.hub, run, t, data)
+                    await check_resent(self.runtime, run, t, data)
                     tally.repeat(t)
             except (TickError, InboxFull, NotServing) as error:
                 tally.refuse(number, error)
@@ -223,43 +223,43 @@ class _Shutdown(GatewayError):
     code = "shutdown"
 
 
-def admit(request: web.Request, hub: Hub) -> None:
+def admit(request: web.Request, runtime: Runtime) -> None:
     """Let a publisher in.
 
     Raises:
         NotAllowed: see ``authorize``.
         OwnSource, Tailing: the gateway's ticks come from a source of its own.
     """
-    authorize(request, hub.settings)
-    if hub.tailing:  # who may not publish anyway is not told where ticks come from
+    authorize(request, runtime.settings)
+    if runtime.tailing:  # who may not publish anyway is not told where ticks come from
         raise Tailing
-    if hub.own_source:
-        raise OwnSource(hub.own_source)
+    if runtime.own_source:
+        raise OwnSource(runtime.own_source)
 
 
-async def publish(request: web.Request, hub: Hub) -> web.StreamResponse:
+async def publish(request: web.Request, runtime: Runtime) -> web.StreamResponse:
     """``POST /publish``: NDJSON line by line as it arrives, or JSON as a whole; plain, gzip or zstd."""
-    admit(request, hub)
+    admit(request, runtime)
     if request.content_type.startswith("multipart/"):
         raise BodyError(_PARTS.format(request.content_type), 415)
-    publisher = Publisher(hub, run_of(request))
+    publisher = Publisher(runtime, run_of(request))
     try:
         coding = decoder(request.headers.getall("Content-Encoding", ()))
     except BodyError as error:  # which codings would do stands in its head (RFC 7694)
         headers = {"Accept-Encoding": ACCEPTED, "Cache-Control": "no-store"}
         return json_reply(error.as_dict(), status=error.status, headers=headers)
-    body = Body(request, hub.fanout)
-    hub.publishers.add(body.leave)
+    body = Body(request, runtime.fanout)
+    runtime.publishers.add(body.leave)
     try:
         await _take_body(request, publisher, body, Plain() if body_is_decoded(request) else coding)
-        return await publisher.tally.answer(hub, publisher.run, body.fault)
+        return await publisher.tally.answer(runtime, publisher.run, body.fault)
     finally:
-        hub.publishers.discard(body.leave)
+        runtime.publishers.discard(body.leave)
         body.close()
 
 
 async def _take_body(request: web.Request, publisher: Publisher, body: Body, coding: Decoder) -> None:
-    settings, tally = publisher.hub.settings, publisher.tally
+    settings, tally = publisher.runtime.settings, publisher.tally
     records = Records(request.content_type, settings.max_tick + 2, settings.max_body)
     try:
         empty = await _take_pieces(publisher, body, coding, records)
@@ -293,12 +293,12 @@ async def _take_pieces(publisher: Publisher, body: Body, coding: Decoder, record
     return empty
 
 
-async def end_run(request: web.Request, hub: Hub) -> web.StreamResponse:
+async def end_run(request: web.Request, runtime: Runtime) -> web.StreamResponse:
     """``POST /runs/{run}/end``: the publisher's word that a run is over."""
-    admit(request, hub)
+    admit(request, runtime)
     for name in request.query:
         raise ParameterError(name[:80], "unknown; this route takes none", "unknown_parameter")
     run = request.match_info["run"]
-    hub.bus.end_run(run)
-    await hub.settled()
-    return json_reply({"run": run, "ended": True, "tip": hub.bus.run(run).tip})
+    runtime.bus.end_run(run)
+    await runtime.settled()
+    return json_reply({"run": run, "ended": True, "tip": runtime.bus.run(run).tip})

@@ -16,7 +16,7 @@ from typing import Final
 from ..bus.ring import Batch, Run, find_in
 from ..errors import Conflict, GatewayError, NotServing, OutOfOrder, RunClosed, Unreadable
 from ..history.archive import Load
-from ..runtime import Hub
+from ..runtime import Runtime
 
 log = logging.getLogger("tick_gateway")
 
@@ -25,7 +25,7 @@ _LOOK_SECONDS: Final = 1.0  # how often a publisher that waits looks whether the
 _CLOSED: Final = "the gateway was closed before it was known whether this tick is stored"
 
 
-async def check_resent(hub: Hub, name: str | None, t: int, data: bytes) -> None:
+async def check_resent(runtime: Runtime, name: str | None, t: int, data: bytes) -> None:
     """To be called on the loop right after ``TickBus.offer`` said that a tick is a duplicate; returns where it is one.
 
     Args:
@@ -36,8 +36,8 @@ async def check_resent(hub: Hub, name: str | None, t: int, data: bytes) -> None:
         OutOfOrder, RunClosed: there never was a tick of that number.
         Unreadable: the disk does not answer.
     """
-    run = hub.bus.current if name is None else hub.bus.runs.get(name)
-    archive = hub.feed.archive
+    run = runtime.bus.current if name is None else runtime.bus.runs.get(name)
+    archive = runtime.feed.archive
     while run is not None and t <= run.evicted:  # else memory has it, and the bus compared it
         stored = archive.after(run, t - 1)
         if stored is None or (stored.first > t and archive.shelf(run).missing_before(stored, t - 1)):
@@ -50,7 +50,7 @@ async def check_resent(hub: Hub, name: str | None, t: int, data: bytes) -> None:
                 continue
             found = next((tick for batch in batches if (tick := find_in(batch.ticks, t)) is not None), None)
         if found is None:
-            open_ = run is hub.bus.current and not run.ended
+            open_ = run is runtime.bus.current and not run.ended
             raise OutOfOrder(run.id, t, run.tip) if open_ else RunClosed(run.id, t)
         if found.data != data:
             raise Conflict(run.id, t, run.tip if run.restored else None)
@@ -68,7 +68,7 @@ async def _loaded(load: Load, run: Run, t: int) -> list[Batch] | None:
     return load.batches
 
 
-def in_process(hub: Hub) -> Callable[[str | None, int, bytes], None]:
+def in_process(runtime: Runtime) -> Callable[[str | None, int, bytes], None]:
     """What ``TickBus.publish`` calls where a tick is a duplicate: the same check, for ticks of this process. To be made
     on the loop.
 
@@ -79,12 +79,12 @@ def in_process(hub: Hub) -> Callable[[str | None, int, bytes], None]:
 
     async def check_later(name: str | None, t: int, data: bytes) -> None:
         try:
-            await check_resent(hub, name, t, data)
+            await check_resent(runtime, name, t, data)
         except GatewayError as error:
             log.error("a tick that was published on the gateway's own thread was not taken: %s", error)
 
     def check(name: str | None, t: int, data: bytes) -> None:
-        run = hub.bus.current if name is None else hub.bus.runs.get(name)
+        run = runtime.bus.current if name is None else runtime.bus.runs.get(name)
         if run is None or t > run.evicted:  # memory has it, and the bus compared it
             return
         if threading.get_ident() == thread:
@@ -92,7 +92,7 @@ def in_process(hub: Hub) -> Callable[[str | None, int, bytes], None]:
             checking.add(task)
             task.add_done_callback(checking.discard)
             return
-        asked = check_resent(hub, name, t, data)
+        asked = check_resent(runtime, name, t, data)
         try:
             told = asyncio.run_coroutine_threadsafe(asked, loop)
         except RuntimeError:  # the loop was closed since the bus took the tick
@@ -102,7 +102,7 @@ def in_process(hub: Hub) -> Callable[[str | None, int, bytes], None]:
             try:
                 return told.result(_LOOK_SECONDS)
             except TimeoutError:
-                if hub.closed and not told.done():
+                if runtime.closed and not told.done():
                     raise NotServing(_CLOSED) from None
 
     return check

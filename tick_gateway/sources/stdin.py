@@ -16,7 +16,7 @@ from typing import Final
 import click
 
 from ..errors import BodyError, GatewayError, NotServing
-from ..runtime import Hub
+from ..runtime import Runtime
 from ..wire.pipe import Pipe
 from ..wire.records import Line
 
@@ -27,7 +27,7 @@ STDIN: Final = (
 )
 
 
-async def stdin_source(hub: Hub) -> None:
+async def stdin_source(runtime: Runtime) -> None:
     """Publish standard input to its end, and end its run; the gateway goes on serving after it."""
     if sys.stdin is None:
         click.echo("standard input is closed: nothing is read from it", err=True)
@@ -37,7 +37,7 @@ async def stdin_source(hub: Hub) -> None:
     def read() -> None:
         try:
             with contextlib.suppress(NotServing):  # the gateway has ended before its input
-                _publish_all(hub, fd)
+                _publish_all(runtime, fd)
         finally:
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
                 loop.call_soon_threadsafe(done.set)
@@ -47,19 +47,19 @@ async def stdin_source(hub: Hub) -> None:
     await done.wait()
 
 
-def _publish_all(hub: Hub, fd: int) -> None:
-    pipe, taken = Pipe(hub.bus.max_tick + 2), False
+def _publish_all(runtime: Runtime, fd: int) -> None:
+    pipe, taken = Pipe(runtime.bus.max_tick + 2), False
     try:
         while data := _read(fd):
             for line in pipe.feed(data):
-                taken = _publish(hub, line) or taken
+                taken = _publish(runtime, line) or taken
         for line in pipe.end():
-            taken = _publish(hub, line) or taken
+            taken = _publish(runtime, line) or taken
     except BodyError as error:
         click.echo(f"standard input cannot be read on: {error}", err=True)
-    run = hub.bus.current
+    run = runtime.bus.current
     if taken and run is not None:
-        hub.bus.end_run(run.id)
+        runtime.bus.end_run(run.id)
         click.echo(f"standard input has ended, and run {run.id} with it; the gateway goes on serving", err=True)
 
 
@@ -71,10 +71,10 @@ def _read(fd: int) -> bytes:
         return b""
 
 
-def _publish(hub: Hub, line: Line) -> bool:
+def _publish(runtime: Runtime, line: Line) -> bool:
     """Returns whether it is a tick that was not there."""
     try:
-        return hub.bus.publish(line.data, wait=True)
+        return runtime.bus.publish(line.data, wait=True)
     except NotServing:
         raise
     except GatewayError as error:

@@ -29,7 +29,7 @@ from ..history.importing import bring, write_note
 from ..history.local.directory import LOCK, Progress, run_directories
 from ..history.local.limits import Limits
 from ..history.restoring import restore
-from ..runtime import Hub
+from ..runtime import Runtime
 from ..settings import Settings
 
 log = logging.getLogger("tick_gateway.files")
@@ -89,34 +89,34 @@ class Tail:
             settings = self._settings
             self._directory, _ = bring(self._path, self._data, Limits.of(settings), settings.max_tick, progress)
 
-    def attach(self, hub: Hub, progress: Progress) -> None:
-        """Let nobody else publish to a hub that has not started; without ``--data``, the directory is its history."""
-        hub.tailing = True
+    def attach(self, runtime: Runtime, progress: Progress) -> None:
+        """Let nobody else publish to a runtime that was not started; without ``--data``, the files are its history."""
+        runtime.tailing = True
         if not self._path.exists():
             log.warning("%s is not there yet; its files are read as soon as it is", self._path)
         with contextlib.suppress(OSError):  # told where its files are looked for
             if not has_files(self._path) and (more := passed_over(self._path)):
                 log.warning("%s has no files of ticks yet; %s", self._path, more)
         if self._data is not None:
-            hub.unread = self._directory.unread()
+            runtime.unread = self._directory.unread()
             return
         volumes = Volumes(self._settings.max_tick)
         found = Scan(self._directory, volumes, progress).runs
-        hub.unread = self._directory.unread()  # of what was read just now: told from the first answer on
-        restore(hub.bus, hub.feed.archive, [run for run in found.values() if run.entries], {})
-        hub.feed.restored()
-        self._live = InPlace(hub.bus, hub.feed.archive, volumes, hub.fanout.news)
-        hub.bus.sink, hub.in_place = self._live.take, True
+        runtime.unread = self._directory.unread()  # of what was read just now: told from the first answer on
+        restore(runtime.bus, runtime.feed.archive, [run for run in found.values() if run.entries], {})
+        runtime.feed.restored()
+        self._live = InPlace(runtime.bus, runtime.feed.archive, volumes, runtime.fanout.news)
+        runtime.bus.sink, runtime.in_place = self._live.take, True
 
-    async def source(self, hub: Hub) -> None:
+    async def source(self, runtime: Runtime) -> None:
         """Publish what is written, until it is cancelled."""
         loop = asyncio.get_running_loop()
         failed: asyncio.Future[None] = loop.create_future()
-        self._notes = _Notes(self._data, hub, loop) if self._data is not None else None
+        self._notes = _Notes(self._data, runtime, loop) if self._data is not None else None
 
         def work() -> None:
             try:
-                self._follow(hub, loop)
+                self._follow(runtime, loop)
             except Exception as error:
                 with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left to be told
                     loop.call_soon_threadsafe(_fail, failed, error)
@@ -135,16 +135,16 @@ class Tail:
 
     # ---- the thread ----
 
-    def _follow(self, hub: Hub, loop: asyncio.AbstractEventLoop) -> None:
+    def _follow(self, runtime: Runtime, loop: asyncio.AbstractEventLoop) -> None:
         unread_at = 0.0
         while not self._stop.is_set():
             events = self._directory.read()
             for event in events:
-                self._deal_with(hub.bus, loop, event)
-                self._hold(hub, loop)
-            hub.passed_over = self._directory.runs.bad
+                self._deal_with(runtime.bus, loop, event)
+                self._hold(runtime, loop)
+            runtime.passed_over = self._directory.runs.bad
             if (now := time.monotonic()) >= unread_at:
-                hub.unread = self._directory.unread()
+                runtime.unread = self._directory.unread()
                 took = time.monotonic() - now
                 unread_at = now + max(_UNREAD_SECONDS, took / _SHARE)
             if self._notes is not None:
@@ -168,13 +168,13 @@ class Tail:
             except RunClosed:  # others publish, too: what comes now is another run
                 self._directory.runs.go_on(event.life)
 
-    def _hold(self, hub: Hub, loop: asyncio.AbstractEventLoop) -> None:
+    def _hold(self, runtime: Runtime, loop: asyncio.AbstractEventLoop) -> None:
         """Let the loop, and the disk, come up with what was published: files can wait, and memory is bounded. A disk
         that takes nothing is not waited for, one that is slow for some seconds (``VERDICT_SECONDS``)."""
         if self._ahead < _AHEAD_BYTES:
             return
         self._ahead = 0
-        settled = asyncio.run_coroutine_threadsafe(hub.settled(), loop)
+        settled = asyncio.run_coroutine_threadsafe(runtime.settled(), loop)
         while not self._stop.is_set():
             with contextlib.suppress(TimeoutError):
                 settled.result(_STOP_SECONDS)
@@ -217,9 +217,9 @@ class Tail:
 class _Notes:
     """Writes how far a directory was read, after what that covers was stored: now and then, and not waiting for it."""
 
-    def __init__(self, data: Path, hub: Hub, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, data: Path, runtime: Runtime, loop: asyncio.AbstractEventLoop) -> None:
         self._data = data
-        self._hub = hub
+        self._runtime = runtime
         self._loop = loop
         self._due = time.monotonic() + _NOTE_SECONDS
         self._news = False  # something was read since the last note
@@ -231,8 +231,8 @@ class _Notes:
     async def stored(self) -> bool:
         """Whether all that was published since this was asked last is stored. What the disk did not take before that is
         a hole that no note mends; but the newest ticks have to be there, or the note says more than history has."""
-        since, self._mark = self._mark, self._hub.mark()
-        settled = await self._hub.settled(since)
+        since, self._mark = self._mark, self._runtime.mark()
+        settled = await self._runtime.settled(since)
         self._sound = settled and (self._sound or self._mark > since)
         return self._sound
 

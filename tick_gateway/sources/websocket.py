@@ -15,7 +15,7 @@ from ..access.publishers import is_near
 from ..errors import GatewayError, InboxFull, NotServing, TickError
 from ..http.handover import answer_plainly, check_handshake, hang_up
 from ..model.tick import parse
-from ..runtime import Hub
+from ..runtime import Runtime
 from ..wire.websocket import close_frame
 from .http import admit, run_of
 from .resent import check_resent
@@ -61,24 +61,24 @@ class _Socket(web.WebSocketResponse):
         return await super().close(code=code, message=message, drain=drain)
 
 
-async def publish_ws(request: web.Request, hub: Hub) -> web.StreamResponse:
+async def publish_ws(request: web.Request, runtime: Runtime) -> web.StreamResponse:
     """``GET /ws/publish``: a tick a message; acks and errors come back group by group."""
-    admit(request, hub)
+    admit(request, runtime)
     run = run_of(request)
     check_handshake(request)
-    ws = _Socket(request, hub.bus.max_tick)
+    ws = _Socket(request, runtime.bus.max_tick)
     await ws.prepare(request)
     answer_plainly(ws)
-    ws.answers = answers = Acks(ws, hub)
+    ws.answers = answers = Acks(ws, runtime)
 
     async def leave() -> None:
         await ws.close(code=1001, message=b"shutdown")
 
-    hub.publishers.add(leave)
+    runtime.publishers.add(leave)
     try:
-        await _acknowledge(ws, answers, hub, run)
+        await _acknowledge(ws, answers, runtime, run)
     finally:
-        hub.publishers.discard(leave)
+        runtime.publishers.discard(leave)
     return ws
 
 
@@ -86,13 +86,13 @@ class Acks:
     """Acks and errors on their way back. What gathers while a burst of messages is worked off goes out together, once
     what it stands for is stored."""
 
-    def __init__(self, ws: web.WebSocketResponse, hub: Hub) -> None:
+    def __init__(self, ws: web.WebSocketResponse, runtime: Runtime) -> None:
         self._ws = ws
-        self._hub = hub
+        self._runtime = runtime
         self._texts: list[str] = []  # errors, in order
         self._ack: int | None = None  # the newest, which stands for all before it
         self._task: asyncio.Task[None] | None = None
-        self._mark = hub.mark()  # where what was not acknowledged yet begins, as history counts
+        self._mark = runtime.mark()  # where what was not acknowledged yet begins, as history counts
         self._sending = asyncio.Lock()
 
     def ack(self, t: int) -> None:
@@ -117,10 +117,10 @@ class Acks:
                 while self._texts or self._ack is not None:
                     texts, self._texts = self._texts, []
                     ack, self._ack = self._ack, None
-                    since, self._mark = self._mark, self._hub.mark()
-                    stored = await self._hub.settled(since)
+                    since, self._mark = self._mark, self._runtime.mark()
+                    stored = await self._runtime.settled(since)
                     if ack is not None:
-                        lost = "" if stored or self._hub.store is None else ',"stored":false'
+                        lost = "" if stored or self._runtime.store is None else ',"stored":false'
                         texts.append(f'{{"ack":{ack}{lost}}}')
                     for text in texts:
                         await self._ws.send_str(text)
@@ -130,8 +130,8 @@ class Acks:
             self._task = asyncio.create_task(self.send())
 
 
-async def _acknowledge(ws: web.WebSocketResponse, answers: Acks, hub: Hub, run: str | None) -> None:
-    bus, number = hub.bus, 0
+async def _acknowledge(ws: web.WebSocketResponse, answers: Acks, runtime: Runtime, run: str | None) -> None:
+    bus, number = runtime.bus, 0
     async for message in ws:
         if message.type not in (aiohttp.WSMsgType.TEXT, aiohttp.WSMsgType.BINARY):
             break
@@ -140,7 +140,7 @@ async def _acknowledge(ws: web.WebSocketResponse, answers: Acks, hub: Hub, run: 
         try:
             t, data = parse(data, bus.max_tick)
             if not bus.offer(t, data, run, resends=True):
-                await check_resent(hub, run, t, data)
+                await check_resent(runtime, run, t, data)
             answers.ack(t)
         except (TickError, InboxFull, NotServing) as error:
             answers.error(error, error.t, number)

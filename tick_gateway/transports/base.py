@@ -21,11 +21,11 @@ from ..http.negotiation import choose, reads_one_frame, refuses_plain
 from ..http.responses import header_list
 from ..model.query import Query, parse_query
 from ..reading.waiting import placed
-from ..runtime import Hub
+from ..runtime import Runtime
 from ..wire.body import BodyFraming
 from ..wire.compression import CODINGS, Coding
 
-Handler = Callable[[web.Request, Hub], Awaitable[web.StreamResponse]]
+Handler = Callable[[web.Request, Runtime], Awaitable[web.StreamResponse]]
 
 STREAM_HEADERS: Final = {
     "Cache-Control": "no-store, no-transform",
@@ -78,47 +78,47 @@ def query_of(request: web.Request, *, tables: bool = False) -> Query:
     return query
 
 
-def check_run(hub: Hub, query: Query) -> None:
+def check_run(runtime: Runtime, query: Query) -> None:
     """Refuse a run that is not known.
 
     Raises:
         NotFound: there is no such run.
     """
     if query.run is not None:
-        hub.bus.run(query.run)
+        runtime.bus.run(query.run)
 
 
-def refusal(request: web.Request, hub: Hub, variant: Variant) -> Overloaded | None:
+def refusal(request: web.Request, runtime: Runtime, variant: Variant) -> Overloaded | None:
     """Why no streaming connection more is taken; None: one is."""
-    if hub.draining:
+    if runtime.draining:
         return Overloaded()
-    crowd = hub.fanout.crowd
-    if len(crowd.sessions) >= hub.settings.max_connections:
-        crowd.refuse(f"there are {hub.settings.max_connections} (setting max_connections)")
+    registry = runtime.fanout.registry
+    if len(registry.sessions) >= runtime.settings.max_connections:
+        registry.refuse(f"there are {runtime.settings.max_connections} (setting max_connections)")
         return Overloaded()
-    if hub.descriptors.scarce(request.transport):
-        return no_descriptor(hub)
+    if runtime.descriptors.scarce(request.transport):
+        return no_descriptor(runtime)
     try:
-        crowd.check_views(variant)
+        registry.check_views(variant)
     except TooManyViews as error:
-        crowd.refuse(f"they have {hub.settings.max_views} different views (setting max_views)")
+        registry.refuse(f"they have {runtime.settings.max_views} different views (setting max_views)")
         return error
     return None
 
 
-def no_descriptor(hub: Hub) -> Overloaded:
+def no_descriptor(runtime: Runtime) -> Overloaded:
     """Count a reader that is refused since descriptors are scarce; returns what it is told."""
-    hub.fanout.crowd.refuse(hub.descriptors.shortage)
+    runtime.fanout.registry.refuse(runtime.descriptors.shortage)
     return Overloaded("no file descriptor is left for another reader; come back later (ulimit -n of the gateway)")
 
 
-def live_coding(request: web.Request, hub: Hub) -> Coding | None:
+def live_coding(request: web.Request, runtime: Runtime) -> Coding | None:
     """The content coding of a stream; None: none. In zstd it is a row of frames, of which some clients read one.
 
     Raises:
         NotAcceptable: see ``accept.choose``.
     """
-    return _coding(request, hub, *(("gzip",) if first_frame_only(request) else ("gzip", "zstd")))
+    return _coding(request, runtime, *(("gzip",) if first_frame_only(request) else ("gzip", "zstd")))
 
 
 def first_frame_only(request: web.Request) -> bool:
@@ -126,22 +126,22 @@ def first_frame_only(request: web.Request) -> bool:
     return reads_one_frame(request.headers.get("User-Agent", ""))
 
 
-def pull_coding(request: web.Request, hub: Hub) -> Coding | None:
+def pull_coding(request: web.Request, runtime: Runtime) -> Coding | None:
     """The content coding of an answer that ends; None: none.
 
     Raises:
         NotAcceptable: see ``accept.choose``.
     """
-    return _coding(request, hub, "zstd", "gzip")
+    return _coding(request, runtime, "zstd", "gzip")
 
 
-def _coding(request: web.Request, hub: Hub, *names: str) -> Coding | None:
-    level = hub.settings.compression
+def _coding(request: web.Request, runtime: Runtime, *names: str) -> Coding | None:
+    level = runtime.settings.compression
     name = choose(header_list(request, "Accept-Encoding"), *(names if level else ()))
     return CODINGS[name](level) if name else None
 
 
-def acceptable(request: web.Request, hub: Hub, response: web.StreamResponse) -> web.StreamResponse:
+def acceptable(request: web.Request, runtime: Runtime, response: web.StreamResponse) -> web.StreamResponse:
     """An answer that its route left as it is, compressed for a client that takes no bytes as they are.
 
     Raises:
@@ -151,7 +151,7 @@ def acceptable(request: web.Request, hub: Hub, response: web.StreamResponse) -> 
     if not plain or not refuses_plain(header_list(request, "Accept-Encoding")):
         return response
     assert isinstance(response, web.Response) and isinstance(response.body, bytes), "all else was prepared"
-    coding = pull_coding(request, hub)
+    coding = pull_coding(request, runtime)
     assert coding is not None, "the bytes as they are were refused"
     response.body = coding.whole(response.body)
     response.headers["Content-Encoding"] = coding.name
@@ -168,20 +168,20 @@ def check_plain(request: web.Request) -> None:
         raise NotAcceptable(header, ())
 
 
-async def stream_headers(hub: Hub, session: Session) -> dict[str, str]:
+async def stream_headers(runtime: Runtime, session: Session) -> dict[str, str]:
     """The headers of every streamed answer.
 
     The session is placed here, so that ``Tick-Run`` is the run of its first tick whatever happens until it is written.
     """
     assert session.cursor is not None, "it has not begun to read"
-    await placed(hub.feed, session.cursor, time.monotonic())
-    run = hub.feed.run_of(session.cursor)
+    await placed(runtime.feed, session.cursor, time.monotonic())
+    run = runtime.feed.run_of(session.cursor)
     return STREAM_HEADERS | ({"Tick-Run": run.id} if run else {})
 
 
 async def stream(
     request: web.Request,
-    hub: Hub,
+    runtime: Runtime,
     query: Query,
     framing: BodyFraming,
     media_type: str,
@@ -192,17 +192,17 @@ async def stream(
         Overloaded: no streaming connection more is taken.
     """
     variant = Variant(framing, query.view, query.run)
-    if (error := refusal(request, hub, variant)) is not None:
+    if (error := refusal(request, runtime, variant)) is not None:
         raise error
     if query.finished:
         return web.Response(status=204, headers=STREAM_HEADERS)
-    session = Session(hub.fanout, variant, query)
-    headers = await stream_headers(hub, session) | {"Content-Type": media_type}
+    session = Session(runtime.fanout, variant, query)
+    headers = await stream_headers(runtime, session) | {"Content-Type": media_type}
     if framing.coding is not None:
         headers["Content-Encoding"] = framing.coding.name
     if request.method == "HEAD":
         return web.Response(headers=headers)
-    if (error := refusal(request, hub, variant)) is not None:  # finding where to begin may have taken a while
+    if (error := refusal(request, runtime, variant)) is not None:  # finding where to begin may have taken a while
         raise error
     response = web.StreamResponse(headers=headers)
     if request.version >= (1, 1):

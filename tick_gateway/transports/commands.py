@@ -74,7 +74,7 @@ class CommandSession(Session):
             return
         self.transport = transport
         self.variant = Variant(self.variant.framing, View())
-        self.fanout.crowd.admit(self)
+        self.fanout.registry.admit(self)
         self.write(close_frame(1013, f"{self.refused.code}: come back later"))
         self.closing = True
         self._hang_up(failed=True)  # not to hold a connection for a peer that does not answer
@@ -216,7 +216,7 @@ class CommandSession(Session):
         names: Sequence[str] = ("fields", "every", "batch", "stamp")
         view = _query([(name, _text(command[name])) for name in names if name in command]).view
         variant = self.variant._replace(view=view)
-        self.fanout.crowd.revise(self, variant)
+        self.fanout.registry.revise(self, variant)
         self._step_out()
         self.variant, self.partial_until = variant, 0.0
         self.query = replace(self.query, view=view)

@@ -7,32 +7,32 @@ import time
 from aiohttp import web
 
 from ..reading.cursor import Cursor
-from ..runtime import Hub
+from ..runtime import Runtime
 from .base import Transport, check_run, query_of
 from .pull import BEYOND_TIP_SECONDS, Pulled, answer, body, left, pull, wants_ndjson
 
 DEFAULT_LIMIT = 1000
 
 
-async def handle(request: web.Request, hub: Hub) -> web.StreamResponse:
+async def handle(request: web.Request, runtime: Runtime) -> web.StreamResponse:
     query = query_of(request)
-    check_run(hub, query)
+    check_run(runtime, query)
     ndjson = wants_ndjson(request, query, default=False)
-    hub.refresh()
+    runtime.refresh()
     cursor = Cursor(query, oldest=True)
     pulled = Pulled()
     begun = time.monotonic()
     stop = begun + BEYOND_TIP_SECONDS
-    await pull(hub, cursor, query.view, query.limit or DEFAULT_LIMIT, begun, pulled)
-    while cursor.deadline is not None and not hub.draining and not left(request, begun):  # the tip may still come
+    await pull(runtime, cursor, query.view, query.limit or DEFAULT_LIMIT, begun, pulled)
+    while cursor.deadline is not None and not runtime.draining and not left(request, begun):  # the tip may still come
         if (now := time.monotonic()) >= stop:
             break
-        await hub.fanout.polls.wait(min(cursor.deadline, stop) - now, left=lambda: left(request, begun))
-        await pull(hub, cursor, query.view, query.limit or DEFAULT_LIMIT, time.monotonic(), pulled)
-    headers = pulled.headers(hub, request, query)
+        await runtime.fanout.polls.wait(min(cursor.deadline, stop) - now, left=lambda: left(request, begun))
+        await pull(runtime, cursor, query.view, query.limit or DEFAULT_LIMIT, time.monotonic(), pulled)
+    headers = pulled.headers(runtime, request, query)
     headers["Content-Type"] = "application/x-ndjson" if ndjson else "application/json"
     key = ("incremental", pulled.holds, query.view, ndjson)
-    return await answer(request, hub, key, lambda: body(pulled.payloads, query.view, ndjson), pulled.size, headers)
+    return await answer(request, runtime, key, lambda: body(pulled.payloads, query.view, ndjson), pulled.size, headers)
 
 
 TRANSPORT = Transport(

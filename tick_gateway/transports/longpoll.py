@@ -12,37 +12,37 @@ from ..model.query import Query
 from ..model.tick import Position
 from ..model.view import arrays
 from ..reading.cursor import Cursor
-from ..runtime import Hub
+from ..runtime import Runtime
 from .base import Transport, check_run, no_descriptor, query_of
 from .pull import BEYOND_TIP_SECONDS, Pulled, answer, left, pull
 
 
-async def handle(request: web.Request, hub: Hub) -> web.StreamResponse:
+async def handle(request: web.Request, runtime: Runtime) -> web.StreamResponse:
     query = query_of(request)
-    check_run(hub, query)
-    hub.refresh()
+    check_run(runtime, query)
+    runtime.refresh()
     begun = time.monotonic()
     stop = begun + query.timeout
     limit = query.limit or 1
     # A loop on `if (data.t)` would never get past a tick 0, so a bare last_t is never answered with it.
     first = 1 if limit == 1 and isinstance(query.start, int) and query.start >= 0 else 0
     cursor, pulled = Cursor(query, oldest=True), Pulled()
-    await pull(hub, cursor, query.view, limit, begun, pulled, first)
-    if _waits(cursor, pulled) and query.timeout and hub.descriptors.scarce(request.transport):
-        raise no_descriptor(hub)  # who waits for a tick holds a connection, as a stream does
-    while _waits(cursor, pulled) and not hub.draining and not left(request, begun):
+    await pull(runtime, cursor, query.view, limit, begun, pulled, first)
+    if _waits(cursor, pulled) and query.timeout and runtime.descriptors.scarce(request.transport):
+        raise no_descriptor(runtime)  # who waits for a tick holds a connection, as a stream does
+    while _waits(cursor, pulled) and not runtime.draining and not left(request, begun):
         until = stop if cursor.deadline is None else min(stop, begun + BEYOND_TIP_SECONDS)
         if (now := time.monotonic()) >= until:
             break
         seconds = min(until, cursor.deadline or until) - now
-        await hub.fanout.polls.wait(seconds, gather=limit > 1, left=lambda: left(request, begun))
-        hub.refresh()
-        await pull(hub, cursor, query.view, limit, time.monotonic(), pulled, first)
-    headers = pulled.headers(hub, request, query) | {"Content-Type": "application/json"}
+        await runtime.fanout.polls.wait(seconds, gather=limit > 1, left=lambda: left(request, begun))
+        runtime.refresh()
+        await pull(runtime, cursor, query.view, limit, time.monotonic(), pulled, first)
+    headers = pulled.headers(runtime, request, query) | {"Content-Type": "application/json"}
     if not pulled.payloads:
         return web.Response(body=_empty(query, pulled, "end" if cursor.over else "timeout"), headers=headers)
     key = ("longpoll", pulled.holds, query.view, limit == 1, pulled.position, tuple(pulled.gaps), pulled.reset)
-    return await answer(request, hub, key, lambda: _body(query, limit, pulled), pulled.size, headers)
+    return await answer(request, runtime, key, lambda: _body(query, limit, pulled), pulled.size, headers)
 
 
 def _waits(cursor: Cursor, pulled: Pulled) -> bool:

@@ -23,7 +23,7 @@ from ..model.tick import Position
 from ..model.view import Payload, View, arrays
 from ..reading.cursor import Cursor, Item, Span
 from ..reading.waiting import until_done
-from ..runtime import Hub
+from ..runtime import Runtime
 from ..wire.ndjson import lines
 from .base import pull_coding
 
@@ -54,7 +54,7 @@ class Pulled:
     reset: Reset | None = None
     full: bool = False
 
-    def headers(self, hub: Hub, request: web.Request, query: Query) -> dict[str, str]:
+    def headers(self, runtime: Runtime, request: web.Request, query: Query) -> dict[str, str]:
         headers = dict(PULL_HEADERS)
         if self.run is not None:
             headers["Tick-Run"] = self.run
@@ -84,7 +84,7 @@ class Pulled:
 
 
 async def answer(
-    request: web.Request, hub: Hub, key: Hashable, make: Callable[[], bytes], size: int, headers: dict[str, str]
+    request: web.Request, runtime: Runtime, key: Hashable, make: Callable[[], bytes], size: int, headers: dict[str, str]
 ) -> web.StreamResponse:
     """An answer whose body is made, and compressed as it was asked for, once for all who get the same one.
 
@@ -95,13 +95,13 @@ async def answer(
     Raises:
         NotAcceptable: see ``accept.choose``.
     """
-    wanted = pull_coding(request, hub)
-    body, coding = await hub.answers.get(key, make, wanted, size)
+    wanted = pull_coding(request, runtime)
+    body, coding = await runtime.answers.get(key, make, wanted, size)
     if coding:
         headers = headers | {"Content-Encoding": coding}
     if len(body) <= _PORTION or request.method == "HEAD":
         return web.Response(body=body, headers=headers)
-    return await _send(request, hub.answers.unsent, (key, wanted) if coding else key, body, headers)
+    return await _send(request, runtime.answers.unsent, (key, wanted) if coding else key, body, headers)
 
 
 async def _send(
@@ -149,11 +149,13 @@ def gap_header(gaps: Iterable[Gap]) -> str:
     return ", ".join(f"after={gap.after};next={gap.next if gap.next is not None else ''}" for gap in gaps)
 
 
-async def pull(hub: Hub, cursor: Cursor, view: View, limit: int, now: float, pulled: Pulled, first: int = 0) -> None:
+async def pull(
+    runtime: Runtime, cursor: Cursor, view: View, limit: int, now: float, pulled: Pulled, first: int = 0
+) -> None:
     """Read on for a cursor, into ``pulled``: up to ``limit`` ticks with t >= ``first``, to the end of a run at most."""
     size, most = 0, PULL_BYTES // 8 if view.fields else PULL_BYTES  # a projection parses what it reads
     while len(pulled.payloads) < limit and size < most and not cursor.over:
-        items = hub.feed.read(cursor, now, 1, pull=True)
+        items = runtime.feed.read(cursor, now, 1, pull=True)
         if not items and cursor.awaits is not None and cursor.waits:
             await until_done(cursor.awaits)
             continue
@@ -166,9 +168,9 @@ async def pull(hub: Hub, cursor: Cursor, view: View, limit: int, now: float, pul
                 _end_before(item, pulled)
                 return
             try:
-                size += _take(hub, item, view, limit, first, pulled)
+                size += _take(runtime, item, view, limit, first, pulled)
             except Exception:
-                parts = _servable(hub, item, view)
+                parts = _servable(runtime, item, view)
                 if parts == [item]:
                     raise
                 rest.extendleft(reversed(parts))
@@ -184,7 +186,7 @@ async def pull(hub: Hub, cursor: Cursor, view: View, limit: int, now: float, pul
     elif pulled.position is None and cursor.position is not None and cursor.not_before is None:
         pulled.position = cursor.position
         pulled.run = cursor.position.run
-    _cross(hub, cursor, pulled)
+    _cross(runtime, cursor, pulled)
 
 
 def _end_before(reset: Reset, pulled: Pulled) -> None:
@@ -196,14 +198,14 @@ def _end_before(reset: Reset, pulled: Pulled) -> None:
         pulled.position = pulled.gaps.pop().position  # the next one tells of the lost end, too: it comes just before
 
 
-def _servable(hub: Hub, item: Item, view: View) -> list[Item]:
+def _servable(runtime: Runtime, item: Item, view: View) -> list[Item]:
     """What of it can be shown, and gaps for the rest: no client is to ask for the same again for ever."""
-    encoder = hub.fanout.encoder
+    encoder = runtime.fanout.encoder
     parts = encoder.servable(view, [item], lambda span: encoder.payloads(view, span))
     return [part for part in parts if not isinstance(part, End)]
 
 
-def _take(hub: Hub, item: Item, view: View, limit: int, first: int, pulled: Pulled) -> int:
+def _take(runtime: Runtime, item: Item, view: View, limit: int, first: int, pulled: Pulled) -> int:
     pulled.run = item.position.run
     if isinstance(item, Gap):
         pulled.gaps.append(item)
@@ -213,17 +215,17 @@ def _take(hub: Hub, item: Item, view: View, limit: int, first: int, pulled: Pull
         begin = max(item.begin, item.batch.index_after(first - 1))
         span = Span(item.batch, begin, item.end)
         pulled.started = item.batch.run.started
-        some = hub.fanout.encoder.payloads(view, span, limit - len(pulled.payloads)) if begin < item.end else []
+        some = runtime.fanout.encoder.payloads(view, span, limit - len(pulled.payloads)) if begin < item.end else []
         pulled.payloads += some
         # By what was read, not by what is left of it: a view costs as much as it reads.
         return sum(len(tick.data) for tick in span.ticks[: len(some)]) if view.every == 1 else item.batch.size
     return 0
 
 
-def _cross(hub: Hub, cursor: Cursor, pulled: Pulled) -> None:
+def _cross(runtime: Runtime, cursor: Cursor, pulled: Pulled) -> None:
     """At the end of an older run, send the client on to the next one."""
     position = pulled.position
-    run = hub.bus.runs.get(position.run) if position else None
+    run = runtime.bus.runs.get(position.run) if position else None
     if (
         run is None
         or position is None

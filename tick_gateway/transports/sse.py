@@ -5,19 +5,19 @@ from __future__ import annotations
 from aiohttp import web
 
 from ..errors import NotFound, Overloaded, ParameterError
-from ..runtime import Hub
+from ..runtime import Runtime
 from ..wire.sse import SSEFraming, overloaded
 from .base import STREAM_HEADERS, Transport, check_run, live_coding, query_of, stream
 
 MEDIA_TYPE = "text/event-stream; charset=utf-8"  # some clients (requests) take text without it for Latin-1
 
 
-async def handle(request: web.Request, hub: Hub) -> web.StreamResponse:
+async def handle(request: web.Request, runtime: Runtime) -> web.StreamResponse:
     query = query_of(request)
-    check_run(hub, query)
-    framing = SSEFraming(request.version >= (1, 1), live_coding(request, hub), query.event)
+    check_run(runtime, query)
+    framing = SSEFraming(request.version >= (1, 1), live_coding(request, runtime), query.event)
     try:
-        return await stream(request, hub, query, framing, MEDIA_TYPE)
+        return await stream(request, runtime, query, framing, MEDIA_TYPE)
     except Overloaded as error:  # EventSource cannot read an error status and gives up on it
         return web.Response(body=overloaded(error), headers=STREAM_HEADERS | {"Content-Type": MEDIA_TYPE})
 

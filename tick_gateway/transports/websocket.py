@@ -9,7 +9,7 @@ from aiohttp import web
 from ..delivery.encoder import Variant
 from ..errors import ClientError, NotAWebSocket, NotFound, ParameterError
 from ..http.handover import check_handshake, take_over
-from ..runtime import Hub
+from ..runtime import Runtime
 from ..wire.websocket import WebSocketFraming, negotiate
 from .base import Transport, check_run, query_of, refusal, stream_headers
 from .commands import CommandSession
@@ -17,23 +17,25 @@ from .commands import CommandSession
 _OWN: Final = {"Upgrade": "websocket", "Connection": "Upgrade"}
 
 
-async def handle(request: web.Request, hub: Hub) -> web.StreamResponse:
+async def handle(request: web.Request, runtime: Runtime) -> web.StreamResponse:
     query = query_of(request)
-    check_run(hub, query)
+    check_run(runtime, query)
     if request.method == "HEAD":
         raise ClientError("this path speaks WebSocket: use GET with an opening handshake")
     accept = check_handshake(request)
-    level = hub.settings.compression
+    level = runtime.settings.compression
     offers = ", ".join(request.headers.getall("Sec-WebSocket-Extensions", ())) if level else ""
     deflated, agreed = negotiate(offers, level)
     variant = Variant(WebSocketFraming(query.given == 0, deflated), query.view, query.run)
-    session = CommandSession(hub.fanout, variant, query)
+    session = CommandSession(runtime.fanout, variant, query)
     session.deflated = deflated is not None
-    headers = await stream_headers(hub, session) | _OWN | {"Sec-WebSocket-Accept": accept}
+    headers = await stream_headers(runtime, session) | _OWN | {"Sec-WebSocket-Accept": accept}
     if agreed:
         headers["Sec-WebSocket-Extensions"] = agreed
     response = web.StreamResponse(status=101, headers=headers)
-    session.refused = refusal(request, hub, variant)  # told after the handshake: a browser cannot read a refused one
+    session.refused = refusal(
+        request, runtime, variant
+    )  # told after the handshake: a browser cannot read a refused one
     await take_over(request, response, session)
 
 

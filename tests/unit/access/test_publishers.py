@@ -15,7 +15,7 @@ from tests.support.sockets import UPGRADE, Peer, ask, request
 from tick_gateway import Gateway, Settings
 from tick_gateway.access.publishers import host_name, is_loopback, is_near
 from tick_gateway.errors import NotAllowed, OwnSource, Tailing
-from tick_gateway.runtime import Hub
+from tick_gateway.runtime import Runtime
 from tick_gateway.sources.demo import DEMO
 from tick_gateway.sources.http import admit
 
@@ -33,7 +33,7 @@ def asking(
 
 def refusal(request_: web.Request, **settings: str) -> NotAllowed | None:
     try:
-        admit(request_, Hub(Settings(**settings)))  # type: ignore[arg-type]
+        admit(request_, Runtime(Settings(**settings)))  # type: ignore[arg-type]
     except NotAllowed as error:
         return error
     return None
@@ -171,22 +171,22 @@ def test_with_the_token_it_matters_not_from_where() -> None:
 
 
 def test_where_a_directory_is_followed_nobody_may_and_strangers_are_not_told_why() -> None:
-    hub = Hub(Settings(publish_token="x"))
-    hub.tailing = True
+    runtime = Runtime(Settings(publish_token="x"))
+    runtime.tailing = True
     with pytest.raises(Tailing):
-        admit(asking({"Authorization": "Bearer x"}), hub)
+        admit(asking({"Authorization": "Bearer x"}), runtime)
     with pytest.raises(NotAllowed):
-        admit(asking(), hub)
+        admit(asking(), runtime)
 
 
 def test_where_a_source_runs_nobody_else_publishes() -> None:
-    hub = Hub(Settings(publish_token="x"))
-    hub.own_source = DEMO
+    runtime = Runtime(Settings(publish_token="x"))
+    runtime.own_source = DEMO
     with pytest.raises(OwnSource, match="simulation of its own .* publish to one without a simulation") as caught:
-        admit(asking({"Authorization": "Bearer x"}), hub)
+        admit(asking({"Authorization": "Bearer x"}), runtime)
     assert (caught.value.status, caught.value.code) == (409, "own_source")
     with pytest.raises(NotAllowed):
-        admit(asking(), hub)
+        admit(asking(), runtime)
 
 
 # ---- on the wire ----

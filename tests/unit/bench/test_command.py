@@ -116,13 +116,13 @@ from aiohttp import web
 from examples.sixth_transport import TRANSPORT
 from tick_gateway import Settings, transports
 from tick_gateway.cli.main import main
-from tick_gateway.runtime import Hub
+from tick_gateway.runtime import Runtime
 from tick_gateway.server.app import make_app
 
 transports.TRANSPORTS += (TRANSPORT,)
 
 async def serve():
-    runner = web.AppRunner(make_app(Hub(Settings()), transports=transports.TRANSPORTS))
+    runner = web.AppRunner(make_app(Runtime(Settings()), transports=transports.TRANSPORTS))
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     url = "http://127.0.0.1:%d" % runner.addresses[0][1]

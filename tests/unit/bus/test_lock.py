@@ -108,7 +108,7 @@ def failing(room: Room) -> Room:
     assert room.disk is not None and room.store is not None
     room.disk.fill(0)
     room.tell(2)
-    assert room.store.keeper.state == "failing"
+    assert room.store.pipeline.state == "failing"
     return room
 
 
@@ -117,7 +117,7 @@ def lagging(room: Room) -> Room:
     room.disk.slow_down(1000.0)
     room.tell(2)
     room.advance(1.0)
-    assert room.store.keeper.state == "lagging"
+    assert room.store.pipeline.state == "lagging"
     return room
 
 
@@ -188,7 +188,7 @@ def test_a_queue_for_the_disk_that_fills_up(enter: Enter, writes: Writes) -> Non
         room.publish_next(size=100)
         room.loop.call_soon(room.bus.collect)
         room.loop.advance(0.001)
-    assert (room.store.keeper.state, room.store.keeper.unstored > 0) == ("lagging", True)
+    assert (room.store.pipeline.state, room.store.pipeline.unstored > 0) == ("lagging", True)
     writes.check()
 
 

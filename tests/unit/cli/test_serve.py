@@ -490,7 +490,7 @@ def test_publish_timeout() -> None:
             assert follower.lines.wait(lambda lines: lines[-1] == '{"t":6}')
             notices = [json.loads(line) for line in follower.lines.lines if line.startswith('{"notice":"gap"')]
             assert [(notice["after"], notice["next"]) for notice in notices] == ([] if timeout else [(4, 6)])
-            assert gateway.hub.bus.dropped == (0 if timeout else 1)
+            assert gateway.runtime.bus.dropped == (0 if timeout else 1)
             follower.close()
 
 
@@ -501,7 +501,7 @@ def test_end_run_from_python() -> None:
         gateway.publish({"t": 1}, run="one")
         gateway.end_run()
         gateway.publish({"t": 1})
-    assert [run.ended for run in gateway.hub.bus.runs.values()] == [True, False]
+    assert [run.ended for run in gateway.runtime.bus.runs.values()] == [True, False]
 
 
 # ---- on an application of one's own ----

@@ -416,7 +416,7 @@ async def test_websocket_clients_that_are_gone_before_they_are_answered(caplog: 
         assert not told
         gc.collect()  # what was left open would be told now
         async with asyncio.timeout(PATIENCE):
-            while gateway.hub.fanout.crowd.sessions:
+            while gateway.runtime.fanout.registry.sessions:
                 await asyncio.to_thread(gateway.wait, 0.01)
     assert not caplog.records
 
@@ -427,7 +427,7 @@ async def test_a_peer_from_elsewhere_is_no_local_publisher() -> None:
         for client in (("203.0.113.7", 5), ("2001:db8::1", 5), None):
             status, body, _ = await call(app, "/publish", method="POST", body=b'{"t":1}', client=client)
             assert (status, json.loads(body)["error"]) == (403, "not_allowed")
-        assert gateway.hub.bus.published == 0
+        assert gateway.runtime.bus.published == 0
         assert (await call(app, "/publish", method="POST", body=b'{"t":1}', client=("::1", 5)))[0] == 200
 
 

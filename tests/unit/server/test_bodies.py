@@ -44,7 +44,7 @@ async def fill(house: House, numbers: Iterable[int]) -> None:
         house.gateway.publish(record(t), run="A")
         if t % 50 == 0:
             await house.settle()
-    await house.hub.settled()
+    await house.runtime.settled()
     await house.settle()
 
 
@@ -223,7 +223,7 @@ async def test_frames_of_a_block_that_is_closed_meanwhile_are_as_long_as_was_tol
     await fill(house, range(COUNT, COUNT + 3))
     last = COUNT + 2
     target, count = f"/range?run=A&t0=3&t1={last}", COUNT + 3
-    shelf = house.hub.feed.archive.shelf(house.hub.bus.run("A"))
+    shelf = house.runtime.feed.archive.shelf(house.runtime.bus.run("A"))
     assert shelf.entries[-1].last < last, "it is in an open block"
     for _ in range(2):
         response = await house.get(target, Accept_Encoding="zstd")
@@ -235,7 +235,9 @@ async def test_frames_of_a_block_that_is_closed_meanwhile_are_as_long_as_was_tol
     # It is closed between the look at its length and its last byte.
     await fill(house, range(count + 300, count + 303))
     last = count + 302
-    wanted = Range(house.hub.feed, house.hub.fanout.encoder, shelf.run, Query(t1=last), 2, zstd=True, form="ndjson")
+    wanted = Range(
+        house.runtime.feed, house.runtime.fanout.encoder, shelf.run, Query(t1=last), 2, zstd=True, form="ndjson"
+    )
     assert not wanted.settled
     layout = await bodies.measure(wanted)
     await fill(house, range(count + 303, count + 700))
@@ -292,9 +294,9 @@ async def test_what_may_change_has_no_length(house: House, target: str) -> None:
 async def test_memory_lets_go_while_a_range_is_read(house: House, view: View, zstd: bool) -> None:
     """What was in memory when it began, and is in the middle of a block when it goes on: each tick comes once."""
     query = Query(view=view)
-    run = house.hub.bus.run("A")
+    run = house.runtime.bus.run("A")
     high = COUNT - 1
-    wanted = Range(house.hub.feed, house.hub.fanout.encoder, run, query, COUNT - 30, zstd=zstd, form="ndjson")
+    wanted = Range(house.runtime.feed, house.runtime.fanout.encoder, run, query, COUNT - 30, zstd=zstd, form="ndjson")
     body = b""
     async for part in parts(wanted, begin(wanted)):
         assert part.data is not None
@@ -329,7 +331,7 @@ async def mixed(request: pytest.FixtureRequest, open_house: OpenHouse, tmp_path:
     house = await open_house(**({"data": str(tmp_path), "ring": 2} if request.param == "disk" else {}))
     for one in MIXED:
         house.gateway.publish(one, run="A")
-    await house.hub.settled()
+    await house.runtime.settled()
     await house.settle()
     return house
 

@@ -85,9 +85,9 @@ async def test_stored_is_said_of_a_body_as_a_whole(tmp_path: Path, disk: Disk) -
         writer.write(f"{head}Transfer-Encoding: chunked\r\n\r\n".encode())
         disk.break_()
         send(tick_of("A", 1) + b"\n")
-        assert s.house.hub.store is not None
-        keeper = s.house.hub.store.keeper
-        await s.house.until(lambda: keeper.unstored == 1)
+        assert s.house.runtime.store is not None
+        pipeline = s.house.runtime.store.pipeline
+        await s.house.until(lambda: pipeline.unstored == 1)
         disk.mend()
         async with asyncio.timeout(PATIENCE):
             t = 2

@@ -267,9 +267,9 @@ async def test_blocks_of_a_file_that_was_swapped_after_they_were_checked(
 
 async def test_a_file_that_was_sealed_a_moment_ago(scene: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     """The thread that writes has sealed a file, and the loop was not told yet of the last block in it."""
-    hub = scene.house.hub
-    assert hub.store is not None
-    keeper, shelf = hub.store.keeper, hub.feed.archive.shelves["B"]
+    runtime = scene.house.runtime
+    assert runtime.store is not None
+    pipeline, shelf = runtime.store.pipeline, runtime.feed.archive.shelves["B"]
     newest = shelf.entries.files[-1].volume
     assert isinstance(newest, Segment)
     while newest.sealed or not shelf.open:
@@ -277,11 +277,11 @@ async def test_a_file_that_was_sealed_a_moment_ago(scene: Served, monkeypatch: p
         newest = shelf.entries.files[-1].volume
         assert isinstance(newest, Segment)
     told: list[Wrote] = []
-    monkeypatch.setattr(keeper, "_done", told.append)
+    monkeypatch.setattr(pipeline, "_done", told.append)
     t = scene.ledger.tip[1]
     while not newest.sealed:
         t += STEP
-        hub.bus.publish(tick_of("B", t), run="B")
+        runtime.bus.publish(tick_of("B", t), run="B")
         await asyncio.sleep(0.001)
     for one in (await ask(scene.port, "/segments?run=B"))["segments"]:
         answer = await scene.get("/" + one["path"])
@@ -290,6 +290,6 @@ async def test_a_file_that_was_sealed_a_moment_ago(scene: Served, monkeypatch: p
         assert one["sealed"] is (one["name"] != newest.name), one
     monkeypatch.undo()
     for wrote in told:
-        keeper._done(wrote)
+        pipeline._done(wrote)
     listed = (await ask(scene.port, "/segments?run=B"))["segments"]
     assert newest.name in [one["name"] for one in listed if one["sealed"]]

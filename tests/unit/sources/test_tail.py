@@ -20,7 +20,7 @@ import zstandard
 from tests.conftest import Command
 from tests.support import made_history, needs, sockets
 from tests.support.backend import Writer, line_of, run_of
-from tests.support.clients import CLIENTS, Crowd, ask, metric, post, range_of, reader
+from tests.support.clients import CLIENTS, ReaderRegistry, ask, metric, post, range_of, reader
 from tests.support.events import Gap, Ledger, Reset, Tick
 from tests.support.lives import Lives
 from tests.support.process import ROOT, Running
@@ -118,14 +118,14 @@ async def test_the_original_backend_unchanged(tmp_path: Path, downsample: int, k
             folder, downsample=downsample, ticks=250 * downsample, rate=400 * downsample, segment=70
         ) as backend:
             run = await first_run(lives)
-            async with Crowd(lives.port, run) as crowd:
+            async with ReaderRegistry(lives.port, run) as registry:
                 await asyncio.to_thread(backend.wait)
                 lines = written(folder)
                 assert [json.loads(line)["t"] for line in lines] == list(range(0, 250 * downsample, downsample))
                 assert len(list(folder.iterdir())) == 4
-                await crowd.reach(249 * downsample)
+                await registry.reach(249 * downsample)
                 assert run == run_of("segment_0", lines[0])
-                notices = crowd.check(ledger_of(lines, lambda _: run))
+                notices = registry.check(ledger_of(lines, lambda _: run))
                 assert not any(notices.values()), "a hole in t is no gap"
         assert (await range_of(lives.port, run)) == (lines, None)
 
@@ -146,26 +146,26 @@ async def test_the_backend_is_killed_and_starts_over(tmp_path: Path) -> None:
     folder = tmp_path / "segments"
     turns = random.Random()
     async with tail(folder) as lives:
-        run, crowd = "", None
+        run, registry = "", None
         for life in range(4):
             with original(folder, segment=30, rate=400) as backend:
-                if crowd is None:
+                if registry is None:
                     run = await first_run(lives)
-                    crowd = await Crowd(lives.port, run).__aenter__()
+                    registry = await ReaderRegistry(lives.port, run).__aenter__()
                 wanted = 40 * (life + 1) + turns.randrange(20)
-                await until(lambda wanted=wanted, crowd=crowd: crowd.newest >= wanted)  # type: ignore[misc]
+                await until(lambda wanted=wanted, registry=registry: registry.newest >= wanted)  # type: ignore[misc]
                 backend.process.send_signal(signal.SIGKILL)
                 await asyncio.to_thread(backend.wait)
-        assert crowd is not None
+        assert registry is not None
         lines = readable(folder)
         starts = [line for line in lines if json.loads(line)["t"] == 0]
         assert len(starts) == 4
         known = [one["run"] for one in (await ask(lives.port, "/runs"))["runs"]]
         names = dict(zip(starts, known, strict=True))
-        await crowd.reach(json.loads(lines[-1])["t"])
-        for notices in crowd.check(ledger_of(lines, names.__getitem__)).values():
+        await registry.reach(json.loads(lines[-1])["t"])
+        for notices in registry.check(ledger_of(lines, names.__getitem__)).values():
             assert len(notices) == 3 and all(isinstance(notice, Reset) for notice in notices)
-        await crowd.__aexit__()
+        await registry.__aexit__()
         assert all(re.fullmatch(rf"segment_\d+-{run_of('', line)[1:]}", name) for line, name in names.items())
 
 
@@ -178,21 +178,21 @@ async def test_the_gateway_is_killed_under_a_backend(tmp_path: Path, kept: bool)
     async with tail(folder, *options, data=data if kept else None) as lives:
         with original(folder, segment=150, rate=300) as backend:
             run = await first_run(lives)
-            async with Crowd(lives.port, run) as crowd:
+            async with ReaderRegistry(lives.port, run) as registry:
                 for kill in range(4):
-                    goal = crowd.newest + turns.randrange(40, 100)
-                    await until(lambda goal=goal: crowd.newest >= goal)  # type: ignore[misc]
-                    crowd.up.clear()
+                    goal = registry.newest + turns.randrange(40, 100)
+                    await until(lambda goal=goal: registry.newest >= goal)  # type: ignore[misc]
+                    registry.up.clear()
                     await (lives.kill() if kill != 2 else lives.stop())
-                    await crowd.away()
+                    await registry.away()
                     await lives.start()
-                    crowd.up.set()
-                await crowd.reach(crowd.newest + 100)
+                    registry.up.set()
+                await registry.reach(registry.newest + 100)
                 backend.process.send_signal(signal.SIGKILL)
                 await asyncio.to_thread(backend.wait)
                 lines = readable(folder)
-                await crowd.reach(json.loads(lines[-1])["t"])
-                notices = crowd.check(ledger_of(lines, lambda _: run))
+                await registry.reach(json.loads(lines[-1])["t"])
+                notices = registry.check(ledger_of(lines, lambda _: run))
                 assert not any(notices.values()), notices
         assert (await range_of(lives.port, run)) == (lines, None)
         if kept:

@@ -1,4 +1,4 @@
-"""Waymarks in the content of a file: ends of lines with the CRC of all that comes before them.
+"""Checkpoints in the content of a file: ends of lines with the CRC of all that comes before them.
 
 By them what a cut leaves of a file is known again. There are few, evenly spread, however long the file grows.
 
@@ -15,8 +15,8 @@ from zlib import crc32
 _MOST: Final = 24
 
 
-class Waymarks:
-    """The waymarks of one file.
+class Checkpoints:
+    """The checkpoints of one file.
 
     Args:
         known: offsets and CRCs that were set before, in order.
@@ -27,7 +27,7 @@ class Waymarks:
         self._apart = self._marks[-1][0] // len(self._marks) if self._marks else 1  # bytes between two, at least
 
     def set(self, data: bytes, offset: int, crc: int) -> None:
-        """Set waymarks in content that begins at an offset, ``crc`` being that of all before it."""
+        """Set checkpoints in content that begins at an offset, ``crc`` being that of all before it."""
         at = 0
         while (found := data.find(b"\n", self._next(offset, at))) >= 0:
             crc, at = crc32(data[at : found + 1], crc), found + 1

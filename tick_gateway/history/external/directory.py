@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from .content import SUFFIXES, Replaced, compare, natural, shown, stem_of
-from .file_registry import Roster
+from .file_registry import FileRegistry
 from .lines import File, Lines, Unread
 from .run_splitter import Runs, Stretch
 from .times import Times
@@ -76,7 +76,7 @@ class Directory:
         self.path = path
         self._look_seconds = look_seconds
         self.runs = Runs(max_tick)
-        self._roster = Roster(path, max_tick)
+        self._registry = FileRegistry(path, max_tick)
         self._times = Times()
         self._max_tick = max_tick
         self._waiting: list[File] = []  # with lines that were not read, as far as is known
@@ -91,16 +91,16 @@ class Directory:
         self._unreadable: dict[str, int] = {}  # names that cannot be read now, and the bytes that are known to be there
         self._done = self._total = 0  # bytes of files
         if note is not None:
-            self._roster.recall(note)
+            self._registry.recall(note)
             self.runs.recall(note["runs"])
             self._times.at = note["at"]
-            self._done = sum(file.size for file in self._roster.files)
+            self._done = sum(file.size for file in self._registry.files)
 
     def note(self) -> dict[str, Any]:
         """How far it was read, as JSON."""
         return {
             "version": NOTE_VERSION, "directory": str(self.path.resolve()), "at": self._times.at,
-            "runs": self.runs.note(), **self._roster.note(),
+            "runs": self.runs.note(), **self._registry.note(),
         }  # fmt: skip
 
     def progress(self) -> tuple[int, int]:
@@ -113,12 +113,12 @@ class Directory:
     def unread(self, *, ended: bool = False) -> Unread:
         """What of the files was not read, and will not be as they stand; ``ended``: nobody goes on writing them."""
         files = size = 0
-        newest = self._roster.newest
-        for file in {*self._roster.files, *self._waiting}:
-            if file.name in self._unreadable or (file not in self._roster and self._roster.is_copy(file)):
+        newest = self._registry.newest
+        for file in {*self._registry.files, *self._waiting}:
+            if file.name in self._unreadable or (file not in self._registry and self._registry.is_copy(file)):
                 continue
             file.measure()
-            left = file in self._roster and file is not newest and file not in self._waiting
+            left = file in self._registry and file is not newest and file not in self._waiting
             one = file.unread(left=left, ended=ended)
             files, size = files + one.files, size + one.bytes
         files += len(self._unreadable) + (len(self._vanished) if ended else 0)
@@ -128,9 +128,9 @@ class Directory:
         """Say of each file that has something behind its last line what that is, where nobody goes on writing them."""
         for name in sorted(self._vanished):
             log.warning("%s: it was taken away before it was read", shown(name))
-        for file in sorted({*self._roster.files, *self._waiting}, key=lambda file: natural(file.name)):
+        for file in sorted({*self._registry.files, *self._waiting}, key=lambda file: natural(file.name)):
             file.measure()
-            if file.why and not file.stuck and (file in self._roster or not self._roster.is_copy(file)):
+            if file.why and not file.stuck and (file in self._registry or not self._registry.is_copy(file)):
                 told = shown(file.name)
                 log.warning("%s: %s; %d bytes behind what was read were not read", told, file.why, file.left)
 
@@ -138,7 +138,7 @@ class Directory:
         """What comes next, some of it; none: there is nothing more now."""
         self._look()
         while not self._events:
-            current = self._roster.newest
+            current = self._registry.newest
             if current is not None and self._read_on(current):
                 continue  # without an event where all of it was passed over
             following = self._following()
@@ -146,7 +146,7 @@ class Directory:
                 break
             if following is current:  # it lies elsewhere now
                 continue
-            if current is not None and current in self._roster and self._read_on(current):
+            if current is not None and current in self._registry and self._read_on(current):
                 continue  # it came before the newer one did
             self._go_over(following)
         events, self._events = self._events, []
@@ -155,14 +155,14 @@ class Directory:
     def finish(self) -> list[Event]:
         """What is left where nobody writes the files any more: last lines that are ticks and were never ended, copies
         that have more than the files beside which they stand. To be called again until nothing comes."""
-        if (newest := self._roster.newest) is not None:
+        if (newest := self._registry.newest) is not None:
             self._take_last(newest)
         for file in list(self._waiting):
             if self._events:
                 break
-            if file in self._roster or not self._roster.is_copy(file):
+            if file in self._registry or not self._registry.is_copy(file):
                 self._finish_waiting(file)
-            elif (original := self._roster.original(file)) is not None:
+            elif (original := self._registry.original(file)) is not None:
                 self._finish_copy(file, original)
         events, self._events = self._events, []
         return events
@@ -198,26 +198,26 @@ class Directory:
 
     def _go_over(self, file: File) -> None:
         """Let a file be the one that is read, and leave the one before."""
-        if (newest := self._roster.newest) is not None and newest is not file:
+        if (newest := self._registry.newest) is not None and newest is not file:
             self._leave(newest)
         if file in self._waiting:
             self._waiting.remove(file)
-        if self._roster.begin(file):
+        if self._registry.begin(file):
             self._times.begin(file.path)
 
     def close(self) -> None:
         """Close what is open; what was read stays so."""
-        for file in [*self._roster.files, *self._waiting]:
+        for file in [*self._registry.files, *self._waiting]:
             file.close()
 
     # ---- from file to file ----
 
     def _read_on(self, file: File) -> bool:
         """Take the next lines of a file; whether anything came of it."""
-        more = (file not in self._roster.missing or file.opened) and self._pull(file)
+        more = (file not in self._registry.missing or file.opened) and self._pull(file)
         if more:
             self._sort(file, file.take())
-        elif file in self._roster.missing and not self._may_come_back(file):
+        elif file in self._registry.missing and not self._may_come_back(file):
             self._drop(file)
         return more or bool(self._events)
 
@@ -240,29 +240,29 @@ class Directory:
 
     def _following(self) -> File | None:
         """The next file with a line that was not read: the newest one itself, where it was found at another place."""
-        newest = self._roster.newest
+        newest = self._registry.newest
         looked: set[File] = set()
         while left := self._next_waiting(looked):
             for file in left:
                 looked.add(file)
-                if file in self._roster:
+                if file in self._registry:
                     if file is not newest and self._shows_line(file):
                         return file
                     self._waiting.remove(file)
                     file.close()
-                elif not (file.head and self._roster.is_copy(file)) and self._shows_line(file):
-                    lost = newest in self._roster.missing
+                elif not (file.head and self._registry.is_copy(file)) and self._shows_line(file):
+                    lost = newest in self._registry.missing
                     if not self._known(file):
                         return file
-                    if lost and newest not in self._roster.missing:
+                    if lost and newest not in self._registry.missing:
                         return newest
         return None
 
     def _next_waiting(self, looked: set[File]) -> list[File]:
         """Some of the files that wait, in order, without those that were looked at: there may be very many."""
         left = (file for file in self._waiting if file not in looked)
-        newest = self._roster.newest
-        if newest is not None and newest in self._roster.missing:
+        newest = self._registry.newest
+        if newest is not None and newest in self._registry.missing:
             return sorted(left, key=lambda file: file.stem != newest.stem)
         return list(islice(left, len(looked) + 1))  # ever more of them
 
@@ -293,17 +293,17 @@ class Directory:
     def _known(self, new: File) -> bool:
         """Whether a file has the content of another one, whose copy it is or whose place it took; else what it
         replaced is gone."""
-        if self._roster.is_copy(new):
+        if self._registry.is_copy(new):
             new.close()
             return True
-        file = self._roster.recognize(new)
+        file = self._registry.recognize(new)
         if file is None:
-            for old in [one for one in self._roster.missing if one.stem == new.stem]:
+            for old in [one for one in self._registry.missing if one.stem == new.stem]:
                 self._drop(old, replaced=True)
             return False
         new.close()
         self._waiting.remove(new)
-        if file is not self._roster.newest and file not in self._waiting:
+        if file is not self._registry.newest and file not in self._waiting:
             self._waiting.append(file)
         return True
 
@@ -314,15 +314,15 @@ class Directory:
     def _miss(self, file: File) -> None:
         """What was read of a file is not where it was; what is there now may show what became of it."""
         file.close()
-        if file in self._roster:
-            self._roster.missing.add(file)
+        if file in self._registry:
+            self._registry.missing.add(file)
         if not any(one.path == file.path for one in self._waiting if one is not file):
             self._waiting.append(File(file.path, self._max_tick))
 
     def _drop(self, file: File, *, replaced: bool = False) -> None:
         if file.opened:
             self._take_last(file)
-        self._roster.drop(file, replaced=replaced)
+        self._registry.drop(file, replaced=replaced)
         if file in self._waiting:
             self._waiting.remove(file)
         self._events.append(Gone(file))
@@ -365,25 +365,25 @@ class Directory:
 
     def _compare(self, names: dict[str, int]) -> None:
         """Hold what is there (names and inodes) against what is known."""
-        taken = self._roster.place(names)
+        taken = self._registry.place(names)
         self._take_sizes(taken)
-        here = {file.name for file in self._waiting if file not in self._roster}
+        here = {file.name for file in self._waiting if file not in self._registry}
         inodes = set(names.values())
         for name in here - set(names):
             if self._inodes.get(name) not in inodes:  # it was not renamed
                 self._vanished.add(name)
         self._vanished -= set(names)
         self._inodes = names
-        self._waiting = [file for file in self._waiting if file in self._roster or file.name in names]
+        self._waiting = [file for file in self._waiting if file in self._registry or file.name in names]
         new = sorted(set(names) - taken - here, key=natural)
         self._waiting += [File(self.path / name, self._max_tick) for name in new]
-        for file in [one for one in self._roster.missing if one is not self._roster.newest]:
+        for file in [one for one in self._registry.missing if one is not self._registry.newest]:
             if not self._may_come_back(file):
                 self._drop(file)
 
     def _take_sizes(self, taken: set[str]) -> None:
         """Whether files that were read to their end have grown or were cut; of some of them at each look."""
-        read = [file for file in self._roster.files[:-1] if file not in self._roster.missing]
+        read = [file for file in self._registry.files[:-1] if file not in self._registry.missing]
         some = read[self._turn : self._turn + _STATS]
         self._turn = self._turn + _STATS if self._turn + _STATS < len(read) else 0
         for file in some:
@@ -391,7 +391,7 @@ class Directory:
             if size > file.size and file not in self._waiting:
                 self._waiting.append(file)
             elif size < file.size:
-                self._roster.missing.add(file)
+                self._registry.missing.add(file)
                 taken.discard(file.name)
 
 

@@ -19,7 +19,7 @@ from .lines import File
 _MOST_GONE: Final = 256  # files that are remembered after they were taken away
 
 
-class Roster:
+class FileRegistry:
     """What was read in one directory.
 
     Attributes:
@@ -137,7 +137,7 @@ class Roster:
         return {"files": [file.note() for file in self.files], "gone": [file.note() for file in self._gone]}
 
     def recall(self, note: dict[str, Any]) -> None:
-        """Know what a note says; for a roster that knows nothing yet."""
+        """Know what a note says; for a registry that knows nothing yet."""
         for one in note["files"]:
             self._add(File.of(self._path, one, self._max_tick), len(self.files))
         self._gone.extend(File.of(self._path, one, self._max_tick) for one in note.get("gone", ()))

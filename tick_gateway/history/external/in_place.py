@@ -20,7 +20,7 @@ from ..local.directory import Progress
 from ..stored_run import StoredRun
 from .directory import Directory, Gone
 from .lines import File
-from .portions import FileVolume, Portion, Reels
+from .portions import FileVolume, OpenFiles, Portion
 from .run_splitter import Stretch
 
 PORTION_BYTES: Final = 512 * 1024
@@ -54,7 +54,7 @@ class Volumes:
     """The files of a directory as volumes, one each."""
 
     def __init__(self, max_tick: int) -> None:
-        self._reels = Reels()
+        self._open_files = OpenFiles()
         self._max_tick = max_tick
         self._volumes: dict[File, FileVolume] = {}
 
@@ -62,7 +62,7 @@ class Volumes:
         """A file's volume, made if there is none."""
         volume = self._volumes.get(file)
         if volume is None:
-            volume = self._volumes[file] = FileVolume(file, self._reels, self._max_tick)
+            volume = self._volumes[file] = FileVolume(file, self._open_files, self._max_tick)
         return volume
 
     def pop(self, file: File) -> FileVolume | None:

@@ -20,7 +20,7 @@ from zlib import crc32
 
 from ...errors import TickError
 from ...model.tick import Unfinished, parse
-from .checkpoint import Waymarks
+from .checkpoint import Checkpoints
 from .content import Content, Replaced, shown, stem_of
 from .frames import Cut
 
@@ -79,7 +79,7 @@ class File:
         number: lines that were taken.
         size: bytes of the file that were read.
         gone: its content is not on disk any more.
-        waymarks: they vouch for what a cut leaves of it.
+        checkpoints: they vouch for what a cut leaves of it.
         boundaries: places at which reading can begin, as (content before it, bytes of the file before it).
         passed: bytes of the file that were passed over, since they are damaged or no frame.
         faulty: something of it was passed over, or a frame of it breaks off.
@@ -101,7 +101,7 @@ class File:
         self.faulty = self.stuck = False
         self.why = ""
         self._told_line = self._told_cut = False
-        self.waymarks = Waymarks()
+        self.checkpoints = Checkpoints()
         self.boundaries: list[tuple[int, int]] = []
         self._max_line = max_line
         self._content: Content | None = None
@@ -233,7 +233,7 @@ class File:
                 if given + len(data) >= self.offset:
                     return False
                 at = 0
-                for mark, wanted in self.waymarks.between(given, given + len(data)):
+                for mark, wanted in self.checkpoints.between(given, given + len(data)):
                     crc, at, vouched = crc32(data[at : mark - given], crc), mark - given, mark
                     if crc != wanted:
                         return False
@@ -247,7 +247,7 @@ class File:
             return False
         self.close()
         self.offset, self.crc, self.number, self.size = end, end_crc, lines, content.read
-        self.waymarks.cut(end)
+        self.checkpoints.cut(end)
         return True
 
     def move(self, path: Path) -> None:
@@ -266,10 +266,10 @@ class File:
         self._carry.end()
         self._refuted.clear()
         self._carry_refuted = False
-        self.waymarks.cut(self.offset)
+        self.checkpoints.cut(self.offset)
 
     def _split(self, data: bytes, content: Content) -> None:
-        self.waymarks.set(data, self._given, self._crc_read)
+        self.checkpoints.set(data, self._given, self._crc_read)
         lines = data.split(b"\n")
         last = lines.pop()
         if content.refuted or self._carry_refuted:
@@ -378,7 +378,7 @@ class File:
         """How far it was taken, as JSON."""
         return {
             "name": self.name, "inode": self.inode, "size": self.size, "head": self.head, "offset": self.offset,
-            "line": self.number, "crc": self.crc, "waymarks": self.waymarks.upto(self.offset),
+            "line": self.number, "crc": self.crc, "waymarks": self.checkpoints.upto(self.offset),
             "unread": [self.passed, self.faulty, self.left, self.why, self.stuck],
         }  # fmt: skip
 
@@ -388,6 +388,6 @@ class File:
         file = cls(folder / note["name"], max_line)
         file.inode, file.size, file.head = note["inode"], note["size"], note["head"]
         file.offset, file.number, file.crc = note["offset"], note["line"], note["crc"]
-        file.waymarks = Waymarks(note.get("waymarks", ()))
+        file.checkpoints = Checkpoints(note.get("waymarks", ()))
         file.passed, file.faulty, file.left, file.why, file.stuck = note["unread"]
         return file

@@ -57,7 +57,7 @@ class Portion(Entry):
         self.columns = columns
 
 
-class Reel:
+class OpenFile:
     """A file that is open for reading, and the content that lies next."""
 
     def __init__(self, file: File, offset: int) -> None:
@@ -83,12 +83,12 @@ class Reel:
         return b"".join(parts)
 
 
-class Reels:
+class OpenFiles:
     """Files that are kept open for reading, a few; for any thread."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._reels: list[Reel] = []  # the one that was used last comes last
+        self._open_files: list[OpenFile] = []  # the one that was used last comes last
 
     def read(self, file: File, offset: int, size: int) -> bytes:
         """A part of a file's content.
@@ -97,62 +97,66 @@ class Reels:
             Damaged: it is not there any more.
             OSError: the file cannot be read.
         """
-        reel = self._take(file, offset)
-        found = _read(reel, offset, size) if reel is not None else None
-        if reel is None or found is None:  # one that was cut since may still have that
-            reel = _open(file, offset)
-            found = _read(reel, offset, size)
+        open_file = self._take(file, offset)
+        found = _read(open_file, offset, size) if open_file is not None else None
+        if open_file is None or found is None:  # one that was cut since may still have that
+            open_file = _open(file, offset)
+            found = _read(open_file, offset, size)
         if found is None:
             raise Damaged(f"{file.name} was replaced")
-        for old in self._put_back(reel):
+        for old in self._put_back(open_file):
             old.content.close()
         return found
 
-    def _put_back(self, reel: Reel) -> list[Reel]:
-        """Keep a reel that was used; returns those that are not kept any more."""
+    def _put_back(self, open_file: OpenFile) -> list[OpenFile]:
+        """Keep an open file that was used; returns those that are not kept any more."""
         with self._lock:
-            self._reels.append(reel)
+            self._open_files.append(open_file)
             held, kept = 0, 0
-            for one in reversed(self._reels):
+            for one in reversed(self._open_files):
                 held += one.content.held
                 if kept and (kept == _MOST_REELS or held > _MOST_HELD):
                     break
                 kept += 1
-            old, self._reels = self._reels[:-kept], self._reels[-kept:]
+            old, self._open_files = self._open_files[:-kept], self._open_files[-kept:]
             return old
 
-    def _take(self, file: File, offset: int) -> Reel | None:
-        """The reel that is nearest before an offset; None: beginning anew is no farther."""
+    def _take(self, file: File, offset: int) -> OpenFile | None:
+        """The open file that is nearest before an offset; None: beginning anew is no farther."""
         with self._lock:
-            mine = [reel for reel in self._reels if reel.file is file and reel.at <= offset]
-            reel = max(mine, key=lambda reel: reel.at, default=None)
-            if reel is None or reel.content.path != file.path or reel.at < file.boundary_before(offset)[1]:
+            mine = [open_file for open_file in self._open_files if open_file.file is file and open_file.at <= offset]
+            open_file = max(mine, key=lambda open_file: open_file.at, default=None)
+            if (
+                open_file is None
+                or open_file.content.path != file.path
+                or open_file.at < file.boundary_before(offset)[1]
+            ):
                 return None
-            self._reels.remove(reel)
-            return reel
+            self._open_files.remove(open_file)
+            return open_file
 
 
-def _read(reel: Reel, offset: int, size: int) -> bytes | None:
-    """Content from a reel, which is closed where that fails; None: the file was replaced, or cut.
+def _read(open_file: OpenFile, offset: int, size: int) -> bytes | None:
+    """Content from an open file, which is closed where that fails; None: the file was replaced, or cut.
 
     Raises:
-        Damaged, OSError: as ``Reels.read``.
+        Damaged, OSError: as ``OpenFiles.read``.
     """
     try:
-        return reel.read(offset, size)
+        return open_file.read(offset, size)
     except BaseException as error:
-        reel.content.close()
+        open_file.content.close()
         if isinstance(error, Replaced):
             return None
         raise
 
 
-def _open(file: File, offset: int) -> Reel:
+def _open(file: File, offset: int) -> OpenFile:
     """Open a file, be it under its new name: that becomes known a moment after it was renamed or compressed."""
     stop = time.monotonic() + _RENAME_SECONDS
     while True:
         try:
-            return Reel(file, offset)
+            return OpenFile(file, offset)
         except FileNotFoundError:
             if file.gone or time.monotonic() > stop:
                 raise
@@ -164,9 +168,9 @@ class FileVolume:
 
     retired = False
 
-    def __init__(self, file: File, reels: Reels, max_tick: int) -> None:
+    def __init__(self, file: File, open_files: OpenFiles, max_tick: int) -> None:
         self.file = file
-        self._reels = reels
+        self._open_files = open_files
         self._max_tick = max_tick
 
     def read(self, entry: Entry) -> Block:
@@ -175,7 +179,7 @@ class FileVolume:
         ts: list[int] = []
         lines: list[bytes] = []
         tip = entry.first - 1  # what comes before it was passed over
-        for line in self._reels.read(self.file, entry.offset, entry.frame).split(b"\n"):
+        for line in self._open_files.read(self.file, entry.offset, entry.frame).split(b"\n"):
             try:
                 t, data = parse(line, self._max_tick)
             except TickError:

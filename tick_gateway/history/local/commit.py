@@ -1,5 +1,5 @@
-"""The keeper: the loop's side of writing history. It hands ticks to a thread that writes them, and shows them to
-readers when they are stored.
+"""The commit pipeline: the loop's side of writing history. It hands ticks to a thread that writes them, and shows them
+to readers when they are stored.
 
     bus.collect() ──take──► queue ──thread: recorder.write──► done ──► archive, bus.show ──► readers
 
@@ -36,11 +36,11 @@ LAG_SECONDS: Final = 0.1
 VERDICT_SECONDS: Final = 5.0  # how long a publisher's answer waits for a disk that is slow
 
 
-class Keeper:
+class CommitPipeline:
     """Keeps the history of one bus.
 
     Args:
-        recorder: writes; from ``start`` on, it belongs to the keeper's thread.
+        recorder: writes; from ``start`` on, it belongs to the pipeline's thread.
         queue_bytes: what may wait for the disk; beyond it ticks are left out of history.
 
     Attributes:

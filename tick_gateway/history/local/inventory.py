@@ -19,7 +19,7 @@ from .segment_file import Segment
 SOME: Final = 64  # looked at each time
 
 
-class Stock:
+class Inventory:
     """Whose turn it is."""
 
     def __init__(self) -> None:

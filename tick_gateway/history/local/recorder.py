@@ -18,7 +18,7 @@ from pathlib import Path
 from ...bus.ring import Batch, Run
 from ..stored_run import StoredRun
 from .index import save_index
-from .inventory import Stock, beyond, is_there
+from .inventory import Inventory, beyond, is_there
 from .limits import Closed, Event, Limits, Missing, Removed, Sealed
 from .retention import delete, too_much
 from .rotation import Rotation
@@ -64,7 +64,7 @@ class Recorder:
         self._open_block = (0, 0)  # of the torn one: the ordinals where it begins, and behind what was vouched for
         self._prepare = prepare
         self._relock = relock
-        self._stock = Stock()
+        self._inventory = Inventory()
         self._broken = prepare is not None  # something failed half way: resume() comes before the next write
         self._others = 0  # bytes of all segments but the active one
         self._account()
@@ -130,7 +130,7 @@ class Recorder:
             if active is not None:
                 active.check()
             removed = self._relock is not None and self._relock()
-            self._take_stock(self._everything() if removed else self._stock.some(self.runs.values()))
+            self._take_inventory(self._everything() if removed else self._inventory.some(self.runs.values()))
             if active is not None:
                 block = active.block
                 if block is not None and now - block.began >= self._limits.block_age:
@@ -157,7 +157,7 @@ class Recorder:
             run, segment = self._torn
             self._mend(run, segment)
             self._torn = None
-        self._take_stock(self._everything())
+        self._take_inventory(self._everything())
         self._account()
         self._broken = False
 
@@ -320,7 +320,7 @@ class Recorder:
     def _everything(self) -> list[tuple[StoredRun, Segment]]:
         return [(run, segment) for run in self.runs.values() for segment in run.segments]
 
-    def _take_stock(self, some: Iterable[tuple[StoredRun, Segment]]) -> None:
+    def _take_inventory(self, some: Iterable[tuple[StoredRun, Segment]]) -> None:
         """Find out what of some segments is not there any more."""
         changed: dict[str, StoredRun] = {}
         for run, segment in some:

@@ -1,4 +1,4 @@
-"""A history that is open: a directory that was locked and recovered, an archive to read it and a keeper to write it."""
+"""A history that is open: a directory that was locked and recovered, an archive to read it, a pipeline to write it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..archive import Archive
 from ..restoring import Debt, recover, restore
 from ..stored_run import StoredRun
 from ..threads import ReadingThreads
-from .commit import Keeper
+from .commit import CommitPipeline
 from .directory import LOCK, Progress, lock, read_directory
 from .limits import Event, Limits
 from .recorder import Recorder
@@ -28,11 +28,11 @@ class Store:
 
     Args:
         directory: where it lies; made if it is not there.
-        cache_bytes, queue_bytes: as for ``Archive`` and ``Keeper``.
+        cache_bytes, queue_bytes: as for ``Archive`` and ``CommitPipeline``.
         progress: is told how far reading the directory has come.
 
     Attributes:
-        archive, keeper: the two sides.
+        archive, pipeline: the two sides.
         damage: what was found to be wrong when it was opened, as sentences.
 
     Raises:
@@ -59,17 +59,17 @@ class Store:
         runs = self._open(progress)
         recorder = Recorder(directory, limits, runs, self._prepare if self._debt.trouble else None, self._relock)
         restore(bus, self.archive, runs, self._debt.torn)
-        self.keeper = Keeper(bus, self.archive, recorder, queue_bytes)
+        self.pipeline = CommitPipeline(bus, self.archive, recorder, queue_bytes)
         if self._debt.trouble:
-            self.keeper.fail_from_the_start(self._debt.trouble)
+            self.pipeline.fail_from_the_start(self._debt.trouble)
 
     def start(self, shown: Callable[[], None]) -> None:
-        """Take this thread's running loop; see ``Keeper.start``."""
+        """Take this thread's running loop; see ``CommitPipeline.start``."""
         self._reading.start()
-        self.keeper.start(shown)
+        self.pipeline.start(shown)
 
     def close(self) -> None:
-        """Let the directory go, once the keeper is closed and nobody reads any more."""
+        """Let the directory go, once the pipeline is closed and nobody reads any more."""
         self._reading.close()
         self.release()
 
@@ -110,7 +110,7 @@ class Store:
 
     def _relock(self) -> bool:
         """Hold the lock that lies in the directory now: one that was removed with it keeps nobody out. Returns whether
-        it was. Called on the keeper's thread.
+        it was. Called on the pipeline's thread.
 
         Raises:
             OSError: it cannot be had.
@@ -134,7 +134,7 @@ class Store:
             raise OSError(errno.EBUSY, str(error)) from None
 
     def _prepare(self, events: list[Event]) -> None:
-        """What could not be done when the directory was opened; called on the keeper's thread.
+        """What could not be done when the directory was opened; called on the pipeline's thread.
 
         Raises:
             OSError: it still cannot be done.

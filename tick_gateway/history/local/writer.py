@@ -1,8 +1,8 @@
-"""The thread's side of a keeper: rounds of writing, and what is tried again after a failure.
+"""The thread's side of a pipeline: rounds of writing, and what is tried again after a failure.
 
     groups ──► resume, if something failed ──► write ──► maintain, now and then ──► what became of them
 
-Nothing here waits for more work or tells anybody: that is the keeper's. Used by one thread.
+Nothing here waits for more work or tells anybody: that is the pipeline's. Used by one thread.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Wrote(NamedTuple):
 
 
 class Writer:
-    """The thread's side of a keeper: it owns the recorder, and writes in rounds."""
+    """The thread's side of a pipeline: it owns the recorder, and writes in rounds."""
 
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder

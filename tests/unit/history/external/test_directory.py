@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
 from tests.support.backend import Writer, frame, line_of, run_of
-from tick_gateway.history.external import file_registry as roster
+from tick_gateway.history.external import file_registry as registry
 from tick_gateway.history.external import times
 from tick_gateway.history.external.birth import born
 from tick_gateway.history.external.content import natural
@@ -521,12 +521,12 @@ def test_a_directory_that_is_empty_for_a_while(reading: Reading, tmp_path: Path)
 
 
 def test_of_files_that_were_taken_away_some_are_remembered(reading: Reading) -> None:
-    for number in range(roster._MOST_GONE + 20):
+    for number in range(registry._MOST_GONE + 20):
         with Writer(reading.path / f"s{number}.jsonl") as writer:
             writer.write(line_of(number))
         assert reading.ts() == [number]
         (reading.path / f"s{number - 1}.jsonl").unlink(missing_ok=True)
-    assert len(reading.directory.note()["gone"]) == roster._MOST_GONE
+    assert len(reading.directory.note()["gone"]) == registry._MOST_GONE
 
 
 def test_a_file_that_is_replaced_by_another_one(reading: Reading) -> None:

@@ -17,7 +17,7 @@ from tick_gateway.errors import Damaged
 from tick_gateway.history.archive import Archive
 from tick_gateway.history.block_index import Entry
 from tick_gateway.history.external import in_place as inplace
-from tick_gateway.history.external import portions as reels
+from tick_gateway.history.external import portions as open_files
 from tick_gateway.history.external.content import Content
 from tick_gateway.history.external.directory import Directory, Gone
 from tick_gateway.history.external.in_place import InPlace, Scan, Volumes
@@ -121,7 +121,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
             begun.append(begin)
             super().__init__(path, begin)
 
-    monkeypatch.setattr(reels, "Content", Watched)
+    monkeypatch.setattr(open_files, "Content", Watched)
     return begun
 
 
@@ -189,16 +189,16 @@ def test_content_that_is_not_there_any_more(tmp_path: Path) -> None:
             path.write_bytes(path.read_bytes().replace(b'"u":199', b'"u":991'))
         else:
             path.unlink()
-            assert isinstance(last.volume, reels.FileVolume)
+            assert isinstance(last.volume, open_files.FileVolume)
             last.volume.file.gone = True
         with pytest.raises(FileNotFoundError if damage == "deleted" else Damaged):
             last.volume.read(unopened(last))
 
 
 def unopened(entry: Entry) -> Entry:
-    """The same portion of a file that no reel has open."""
-    assert isinstance(entry, reels.Portion) and isinstance(entry.volume, reels.FileVolume)
-    entry.volume = reels.FileVolume(entry.volume.file, reels.Reels(), MAX_TICK)
+    """The same portion of a file that no open file has open."""
+    assert isinstance(entry, open_files.Portion) and isinstance(entry.volume, open_files.FileVolume)
+    entry.volume = open_files.FileVolume(entry.volume.file, open_files.OpenFiles(), MAX_TICK)
     return entry
 
 
