@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import orjson
 
@@ -31,14 +31,6 @@ MAX_BAD_COMMANDS: Final = 10
 MAX_ID: Final = 256  # characters of JSON in a command's id
 MAX_HISTORIES: Final = 4  # history commands at work at once on one connection
 _READ_BYTES: Final = 512  # of what one client sent, between two turns of the loop: compressed, they may hold much
-_MEMBERS: Final = {
-    "view": {"fields", "every", "batch", "stamp"},
-    "history": {"t0", "t1", "run"},
-    "seek": {"from_t", "speed"},
-    "pause": set(),
-    "resume": set(),
-    "ping": set(),
-}
 
 
 class BadCommand(GatewayError):
@@ -205,16 +197,15 @@ class CommandSession(Session):
         try:
             command = _parse(text)
             ident = command.get("id")
-            getattr(self, f"_op_{command['op']}")(command, ident)
+            COMMANDS[command["op"]].carry_out(self, command, ident)
         except GatewayError as error:
             self.bad += 1
             self.reply(error.as_dict() | ({"id": ident} if ident is not None else {}))
             if self.bad >= MAX_BAD_COMMANDS:
                 self._close(1008, f"{MAX_BAD_COMMANDS} bad commands")
 
-    def _op_view(self, command: dict[str, Any], ident: object) -> None:
-        names: Sequence[str] = ("fields", "every", "batch", "stamp")
-        view = _query([(name, _text(command[name])) for name in names if name in command]).view
+    def _view(self, command: dict[str, Any], ident: object) -> None:
+        view = _query(command).view
         variant = self.variant._replace(view=view)
         self.fanout.registry.revise(self, variant)
         self._step_out()
@@ -224,21 +215,21 @@ class CommandSession(Session):
             self.cursor.query = self.query
         self._done(ident)
 
-    def _op_pause(self, command: dict[str, Any], ident: object) -> None:
+    def _pause(self, command: dict[str, Any], ident: object) -> None:
         self._step_out()
         self.paused = True
         self.keep_pace()
         self._done(ident)
 
-    def _op_resume(self, command: dict[str, Any], ident: object) -> None:
+    def _resume(self, command: dict[str, Any], ident: object) -> None:
         self.paused = False
         self.keep_pace()
         self._done(ident)
 
-    def _op_seek(self, command: dict[str, Any], ident: object) -> None:
+    def _seek(self, command: dict[str, Any], ident: object) -> None:
         if "from_t" not in command:
             raise BadCommand("seek: from_t is missing")
-        asked = _query([(name, _text(command[name])) for name in ("from_t", "speed") if name in command])
+        asked = _query(command)
         if isinstance(asked.start, Position) and self.query.run not in (None, asked.start.run):
             raise BadCommand(f"seek: {asked.start} is not in run {self.query.run}, which alone this connection reads")
         self._step_out()
@@ -253,20 +244,20 @@ class CommandSession(Session):
         self.fanout.feed.place(self.cursor, time.monotonic())
         self._done(ident, asked.start if isinstance(asked.start, Position) else None)
 
-    def _op_history(self, command: dict[str, Any], ident: object) -> None:
+    def _history(self, command: dict[str, Any], ident: object) -> None:
         if ident is None:
             raise BadCommand("history: id is missing; its messages carry it")
         self.histories = self.histories if self.histories is not None else deque()
         if len(self.histories) >= MAX_HISTORIES:
             raise BadCommand(f"history: {MAX_HISTORIES} are at work already on this connection")
-        asked = _query([(name, _text(command[name])) for name in ("t0", "t1", "run") if name in command])
+        asked = _query(command)
         feed = self.fanout.feed
         run = feed.bus.run(asked.run or self.query.run)
         high = run.shown if asked.t1 is None else asked.t1
         self.histories.append(History(ident, feed, self.fanout.encoder, run, asked.t0, high))
         self.wake()
 
-    def _op_ping(self, command: dict[str, Any], ident: object) -> None:
+    def _ping(self, command: dict[str, Any], ident: object) -> None:
         tip = self.fanout.feed.offered
         self.reply({"pong": ident, "tip": tip.t if tip else None})
 
@@ -283,6 +274,28 @@ class CommandSession(Session):
         self.begin()
 
 
+class Command(NamedTuple):
+    """What a command takes and who carries it out.
+
+    Attributes:
+        members: those accepted beside ``op`` and ``id``: query parameters, in the order in which they are checked.
+        carry_out: called with the session, the command and its id (None: it has none).
+    """
+
+    members: tuple[str, ...]
+    carry_out: Callable[[CommandSession, dict[str, Any], object], None]
+
+
+COMMANDS: Final = {
+    "view": Command(("fields", "every", "batch", "stamp"), CommandSession._view),
+    "history": Command(("t0", "t1", "run"), CommandSession._history),
+    "seek": Command(("from_t", "speed"), CommandSession._seek),
+    "pause": Command((), CommandSession._pause),
+    "resume": Command((), CommandSession._resume),
+    "ping": Command((), CommandSession._ping),
+}
+
+
 def _parse(text: str) -> dict[str, Any]:
     try:
         command = orjson.loads(text)  # strict: an id that is NaN would come back as one
@@ -291,19 +304,19 @@ def _parse(text: str) -> dict[str, Any]:
     if not isinstance(command, dict):
         raise BadCommand('a command is a JSON object with "op"')
     if "op" not in command:
-        raise BadCommand(f"the command has no member op; accepted: {', '.join(_MEMBERS)}")
+        raise BadCommand(f"the command has no member op; accepted: {', '.join(COMMANDS)}")
     op = command["op"]
-    if not isinstance(op, str) or op not in _MEMBERS:
-        near = meant(op, _MEMBERS) if isinstance(op, str) else ""
-        raise BadCommand(f"op: {op!r:.40} is unknown; accepted: {', '.join(_MEMBERS)}{near}")
+    if not isinstance(op, str) or op not in COMMANDS:
+        near = meant(op, COMMANDS) if isinstance(op, str) else ""
+        raise BadCommand(f"op: {op!r:.40} is unknown; accepted: {', '.join(COMMANDS)}{near}")
     try:
         size = len(json.dumps(command.get("id")))
     except RecursionError:
         size = MAX_ID + 1
     if size > MAX_ID:
         raise BadCommand(f"id: at most {MAX_ID} characters of JSON are accepted")
-    if unknown := set(command) - _MEMBERS[op] - {"op", "id"}:
-        accepted = sorted(_MEMBERS[op] | {"id"})
+    if unknown := set(command) - {*COMMANDS[op].members, "op", "id"}:
+        accepted = sorted({*COMMANDS[op].members, "id"})
         near = meant(min(unknown), accepted)
         raise BadCommand(f"{op}: {min(unknown)!r:.40} is unknown; accepted: {', '.join(accepted)}{near}")
     return command
@@ -323,8 +336,10 @@ def _text(value: object) -> str:
     )
 
 
-def _query(pairs: list[tuple[str, str]]) -> Query:
+def _query(command: dict[str, Any]) -> Query:
+    """What a command's members ask for, as the same query parameters do."""
+    members = COMMANDS[command["op"]].members
     try:
-        return parse_query(pairs)
+        return parse_query([(name, _text(command[name])) for name in members if name in command])
     except ParameterError as error:
         raise BadCommand(str(error)) from None
