@@ -7,11 +7,11 @@ asked for the longest goes first. On the loop's thread alone; large bodies are c
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from typing import Final
 
 from ..history.threads import ReadingThreads
+from ..model.cache import ByteBoundedCache
 from ..model.view import weight
 from ..wire.compression import Coding
 from .unsent import Unsent
@@ -40,8 +40,7 @@ class Answers:
         self.made = 0
         self.compressed = 0
         self._max_bytes = max_bytes
-        self._kept: OrderedDict[Hashable, bytes] = OrderedDict()
-        self._bytes = 0
+        self._kept: ByteBoundedCache[Hashable, bytes] = ByteBoundedCache(max_bytes, _cost)
         self._under_way: dict[Hashable, asyncio.Future[bytes]] = {}
         self._turns = asyncio.Semaphore(_AT_ONCE)
 
@@ -91,18 +90,11 @@ class Answers:
 
     def _look(self, key: Hashable) -> bytes | None:
         body = self._kept.get(key)
-        if body is None:
-            return self.unsent.find(key)
-        self._kept.move_to_end(key)
-        return body
+        return body if body is not None else self.unsent.find(key)
 
     def _keep(self, key: Hashable, body: bytes) -> None:
-        if len(body) > self._max_bytes // 4 or key in self._kept:
-            return
-        self._kept[key] = body
-        self._bytes += _cost(key, body)
-        while self._bytes > self._max_bytes:
-            self._bytes -= _cost(*self._kept.popitem(last=False))
+        if len(body) <= self._max_bytes // 4 and key not in self._kept:
+            self._kept.put(key, body)
 
 
 def _cost(key: Hashable, body: bytes) -> int:

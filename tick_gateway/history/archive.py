@@ -15,12 +15,12 @@ from __future__ import annotations
 import errno
 import logging
 import os
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from typing import Literal, Protocol
 
 from ..bus.ring import Batch, Run
 from ..errors import Damaged, HistoryError
+from ..model.cache import ByteBoundedCache
 from ..model.tick import Position
 from .block_index import Entry, Volume
 from .local.inventory import beyond
@@ -100,10 +100,8 @@ class Archive:
         self.damaged = 0
         self.damage: list[str] = []
         self.loaded = 0
-        self.cached_bytes = 0
         self._elsewhere = elsewhere
-        self._cache_bytes = cache_bytes
-        self._cache: OrderedDict[Entry, list[Batch]] = OrderedDict()
+        self._cache: ByteBoundedCache[Entry, list[Batch]] = ByteBoundedCache(cache_bytes, _cost, least=1)
         self._loads: dict[tuple[Entry, int, Form], Load] = {}
 
     # ---- what there is ----
@@ -176,18 +174,21 @@ class Archive:
     def _forget(self, shelf: Shelf, gone: list[Entry]) -> None:
         """Let go of what is kept of blocks that left their shelf, and of a shelf on which none is left."""
         for entry in gone:
-            if (held := self._cache.pop(entry, None)) is not None:
-                self.cached_bytes -= _cost(held)
+            self._cache.pop(entry)
         if shelf.first is None:
             self.shelves.pop(shelf.run.id, None)
 
     # ---- what is in it ----
 
+    @property
+    def cached_bytes(self) -> int:
+        """What decoded blocks take."""
+        return self._cache.bytes
+
     def get(self, run: Run, entry: Entry) -> list[Batch] | Load:
         """A block's ticks, or their load."""
         held = self._cache.get(entry)
         if held is not None:
-            self._cache.move_to_end(entry)
             return held
         return self._load(run, [entry], "ticks")
 
@@ -225,8 +226,8 @@ class Archive:
             if problem is not None:
                 load.frames = load.lines = load.batches = None
                 self._blame(run, row, problem)
-            elif load.batches is not None:
-                self._keep(run, row[0], load.batches)
+            elif load.batches is not None and run.id in self.shelves:
+                self._cache.put(row[0], load.batches)
             self.loaded += len(row)
             load.finish()
 
@@ -240,16 +241,6 @@ class Archive:
             return
         for entry in row:
             self._load(run, [entry], "frames")
-
-    def _keep(self, run: Run, entry: Entry, batches: list[Batch]) -> None:
-        shelf = self.shelves.get(run.id)
-        if shelf is None:
-            return
-        self._cache[entry] = batches
-        self.cached_bytes += _cost(batches)
-        while self.cached_bytes > self._cache_bytes and len(self._cache) > 1:
-            _, oldest = self._cache.popitem(last=False)
-            self.cached_bytes -= _cost(oldest)
 
     def fail(self, run: Run, entry: Entry, error: Exception) -> None:
         """A block cannot be had: it is missing from here on, and with it all of its file where that is gone."""
@@ -279,5 +270,5 @@ class Archive:
             self.damage.append(damage)
 
 
-def _cost(batches: list[Batch]) -> int:
+def _cost(_: Entry, batches: list[Batch]) -> int:
     return sum(batch.size + _TICK_BYTES * len(batch.ticks) for batch in batches)
