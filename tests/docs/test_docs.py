@@ -248,3 +248,37 @@ def test_the_map_of_the_code_names_what_is_there() -> None:
     named = re.findall(r"`(tick_gateway/[\w/.]+)`", (DOCS / "explanation" / "design.md").read_text("utf-8"))
     assert len(named) > 30
     assert [path for path in named if not (ROOT / path).exists()] == []
+
+
+def test_each_invariant_names_the_tests_that_attack_it() -> None:
+    page = (DOCS / "explanation" / "invariants.md").read_text("utf-8")
+    invariants = re.findall(r"^(\d+)\. (.*?)(?=^\d+\. |^\S|\Z)", page, re.MULTILINE | re.DOTALL)
+    assert [int(number) for number, _ in invariants] == list(range(1, len(invariants) + 1)) and len(invariants) > 15
+    for number, text in invariants:
+        named = re.findall(r"`(tests/[^`]+)`", text)
+        assert named, f"invariant {number} names no test"
+        for test in named:
+            path, _, name = test.partition("::")
+            assert (ROOT / path).is_file(), f"invariant {number}: there is no {path}"
+            assert Path(path).name.startswith("test_"), f"invariant {number}: pytest does not collect {path}"
+            assert not name or name in names_of_tests(ROOT / path), f"invariant {number}: {path} has no test {name}"
+
+
+def names_of_tests(path: Path) -> set[str]:
+    """The tests at the top of a file: functions, classes, and state machines under the names that they are run by."""
+    names: set[str] = set()
+    for node in ast.parse(path.read_text("utf-8")).body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Assign):
+            names |= {ast.unparse(target) for target in node.targets}
+    return {name for name in names if name.startswith(("test_", "Test"))}
+
+
+def test_the_glossary_names_classes_that_there_are() -> None:
+    page = (DOCS / "explanation" / "glossary.md").read_text("utf-8")
+    named = set(re.findall(r"`([A-Z]\w*[a-z]\w*)`", page))
+    trees = [ast.parse(path.read_text("utf-8")) for path in SOURCE.rglob("*.py")]
+    classes = {node.name for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}
+    assert len(named) > 50
+    assert named - classes == set()
