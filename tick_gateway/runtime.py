@@ -13,6 +13,7 @@ from .access.descriptors import Descriptors
 from .bus.tick_bus import TickBus
 from .delivery.answers import Answers
 from .delivery.fanout import FanOut
+from .delivery.flush import FlushPolicy
 from .errors import NotServing
 from .history.archive import Archive
 from .history.external.lines import Unread
@@ -85,9 +86,8 @@ class Runtime:
         self.bus.keeps = archive.shelves.__contains__
         self.feed = Feed(self.bus, archive)
         self.fanout = FanOut(
-            self.bus, self.feed, flush_interval=s.flush_interval, fixed=s.flush == "fixed",
-            encoded_bytes=s.encoded_bytes,
-            section_ticks=s.compression_section, max_views=s.max_views,
+            self.bus, self.feed, FlushPolicy.of(s), encoded_bytes=s.encoded_bytes, section_ticks=s.compression_section,
+            max_views=s.max_views,
         )  # fmt: skip
 
     def start(self) -> None:

@@ -73,8 +73,8 @@ async def test_a_batch_as_a_server_sent_event(house: House) -> None:
     assert f"\ndata: [{tick('A', 0).decode()},{tick('A', 1).decode()}]\nid: A:1\n\n" in body
 
 
-async def test_heartbeats_of_server_sent_events_are_no_events(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tick_gateway.delivery.fanout._SWEEP_SECONDS", 0.05)
+async def test_heartbeats_of_server_sent_events_are_no_events(house: House) -> None:
+    house.set_flush_policy(sweep_interval=0.05)
     data = await _some(await house.get("/sse?tail=0&heartbeat=1"), 13)
     assert data.split(b"\n", 1)[1] == b":\n"
 

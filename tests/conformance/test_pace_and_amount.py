@@ -230,9 +230,9 @@ async def _beat(reader: Reader) -> None:
         raise AssertionError("the stream ended")
 
 
-async def test_heartbeats(house: House, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_heartbeats(house: House, clock: Clock) -> None:
     """On every quiet stream, whatever it waits for: live, on an empty bus, beyond the tip, for its limit, its pace."""
-    monkeypatch.setattr("tick_gateway.delivery.fanout._SWEEP_SECONDS", 0.05)
+    house.set_flush_policy(sweep_interval=0.05)
     names = [name for name, kind in FLAVOURS.items() if kind.kind == "stream" and name != "websocket-browser"]
     waits = [await house.read(name, heartbeat=1, from_t="A:5") for name in names]  # an empty bus
     await asyncio.gather(*map(_beat, waits))
@@ -268,7 +268,7 @@ async def _beat_again(reader: Reader) -> None:
 
 
 async def test_a_websocket_that_answers_no_ping_is_dropped(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tick_gateway.delivery.fanout._SWEEP_SECONDS", 0.05)
+    house.set_flush_policy(sweep_interval=0.05)
     monkeypatch.setattr("tick_gateway.delivery.session.MISSED_BEATS", 1)
     await house.publish_all(range(3))
     socket = await WebSocket.connect(house.port, "/ws/stream?tail=0&heartbeat=1")

@@ -154,9 +154,10 @@ def test_who_waits_for_the_disk_gets_signs_of_life() -> None:
 
 async def test_a_websocket_that_reads_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Real sockets: what the peer's system has not taken is seen, too."""
-    monkeypatch.setattr("tick_gateway.delivery.fanout._SWEEP_SECONDS", 0.05)
     monkeypatch.setattr(session, "STALL_SECONDS", 0.5)
-    async with House(small=True) as house:
+    house = House(small=True)
+    house.set_flush_policy(sweep_interval=0.05)
+    async with house:
         await house.publish_all(range(3))
         await WebSocket.connect(house.port, "/ws/stream?tail=0&heartbeat=1", small=True)
         await house.until(lambda: bool(house.sessions))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ import pytest
 
 from tick_gateway.bus.tick_bus import TickBus
 from tick_gateway.delivery.fanout import FanOut
+from tick_gateway.delivery.flush import FlushPolicy
 from tick_gateway.errors import InboxFull
 from tick_gateway.history.local.store import Store
 from tick_gateway.reading.feed import Feed
@@ -30,7 +32,6 @@ ENCODED_BYTES = 4000
 SECTION_TICKS = 5
 
 SMALL: dict[str, object] = {
-    "tick_gateway.delivery.fanout._FLUSH_BYTES": FLUSH_BYTES,
     "tick_gateway.delivery.session.HIGH_WATER": HIGH_WATER,
     "tick_gateway.bus.tick_bus.BATCH_TICKS": 4,
     "tick_gateway.bus.tick_bus.BATCH_BYTES": 1000,
@@ -41,12 +42,8 @@ SMALL: dict[str, object] = {
 }
 """Bounds so small that a few ticks reach them."""
 
-SLICED: dict[str, object] = {
-    "tick_gateway.delivery.fanout._SLICE_BYTES": 1,
-    "tick_gateway.delivery.fanout._SLICE_SESSIONS": 1,
-    "tick_gateway.delivery.fanout._TURN_SECONDS": -1.0,
-    "tick_gateway.delivery.fanout._PUMP_SECONDS": 0.0,
-}
+POLICY = FlushPolicy(0.025, round_bytes=FLUSH_BYTES)
+SLICED = replace(POLICY, slice_bytes=1, slice_sessions=1, turn_seconds=-1.0, catch_up_seconds=0.0)
 """A turn of the loop after every write."""
 
 
@@ -102,11 +99,12 @@ class Room:
             "history.local.writer", "history.local.recorder",
         ):  # fmt: skip
             self.patches.setattr(f"tick_gateway.{module}.time", self.clock)
-        for name, value in (SMALL | (SLICED if sliced else {}) | (disk.patches() if disk is not None else {})).items():
+        for name, value in (SMALL | (disk.patches() if disk is not None else {})).items():
             self.patches.setattr(name, value)
         self.patches.setattr(Feed.read, "__defaults__", (600,))
         self.patches.setattr("tick_gateway.bus.tick_bus.new_run_id", self._new_run_id)
         self._new_bus = partial(TickBus, ring=ring, ring_bytes=ring_bytes, inbox=inbox)
+        self._policy = SLICED if sliced else POLICY
         self._encoded_bytes = encoded_bytes
         self.disk = disk
         self.truth = Truth()
@@ -135,7 +133,9 @@ class Room:
                 disk.directory, self.bus, disk.limits, cache_bytes=disk.cache_bytes, queue_bytes=disk.queue_bytes
             )
         self.feed = Feed(self.bus, self.store.archive if self.store is not None else None)
-        self.fanout = FanOut(self.bus, self.feed, encoded_bytes=self._encoded_bytes, section_ticks=SECTION_TICKS)
+        self.fanout = FanOut(
+            self.bus, self.feed, self._policy, encoded_bytes=self._encoded_bytes, section_ticks=SECTION_TICKS
+        )
         self.loop.call_soon(self._start)
 
     def _start(self) -> None:

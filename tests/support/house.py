@@ -8,6 +8,7 @@ import socket
 import threading
 from base64 import b64encode
 from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import replace
 from functools import cache
 from random import Random
 from typing import Any, Self, TypeVar
@@ -67,6 +68,11 @@ class House:
         self.asked = 0  # requests that the gateway has begun to answer
         self.answered: set[tuple[str, str, int]] = set()  # method, path and status of each kind of answer
         self.paths = {transport.name: transport.path for transport in TRANSPORTS}
+
+    def set_flush_policy(self, **changes: Any) -> None:
+        """Give the fan-out its policy with other values, by their names in ``FlushPolicy``; best before it starts."""
+        fanout = self.runtime.fanout
+        fanout.policy = replace(fanout.policy, **changes)
 
     async def __aenter__(self) -> Self:
         sock = open_socket(self.gateway.settings)

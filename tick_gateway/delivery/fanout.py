@@ -2,7 +2,8 @@
 
 Ticks gather for a flush. The first after a quiet time goes out at once (leading edge); after it there is at most one
 flush an interval, and the interval grows by itself when a round over all sessions takes long, so that a busy gateway
-saves writes rather than falls behind. A long round yields to the event loop between slices.
+saves writes rather than falls behind. A long round yields to the event loop between slices. How long and how much:
+that is the ``FlushPolicy``'s to say.
 
 A flush moves the Feed's horizon, lets each group make its bytes once, and writes them to the group's live sessions.
 All other sessions read on by themselves (``Session.pump``), some milliseconds' worth a turn of the loop, until they
@@ -27,6 +28,7 @@ from ..logs import ThrottledLog
 from ..model.notices import EndReason
 from ..reading.feed import Feed
 from .encoder import Encoder, Variant
+from .flush import FlushPolicy
 from .group import Group, Member, Round
 from .polls import Polls
 from .registry import ReaderRegistry
@@ -35,24 +37,13 @@ log = logging.getLogger("tick_gateway")
 
 _ALONE: Final = "bytes for all readers of a kind could not be made; each reads on by itself"
 
-_FLUSH_BYTES: Final = 1 << 20  # of ticks, in one round
-_SLICE_BYTES: Final = 4 << 20  # written between two turns of the loop
-_SLICE_SESSIONS: Final = 256
-_TURN_SECONDS: Final = 0.003  # spent on making bytes between two turns of the loop
-_PUMP_SECONDS: Final = 0.002  # spent on sessions that catch up between two turns of the loop
-SHORTEST_INTERVAL: Final = 0.005  # seconds; each flush costs a publishing thread one wake-up of the loop
-_STORE_SECONDS: Final = 0.002  # how long before a flush what it will show is handed to history
-_BUSY_SECONDS: Final = 0.1  # between two flushes, at most, where gathering is worth it
-_SWEEP_SECONDS: Final = 1.0  # how often heartbeats are looked at
-
 
 class FanOut:
     """Writes the bus to all sessions.
 
     Args:
-        flush_interval: the longest time between two flushes that latency is traded for, seconds; a round that takes
-            longer than a part of it stretches the interval further.
-        fixed: that long between any two flushes, whatever a round takes.
+        policy: how often it flushes, and how much it does between two turns of the loop; another may take its place
+            at any time.
         encoded_bytes: how many bytes made for whole batches are kept for those who come later.
         section_ticks: after how many ticks a compressed stream is cut, so that others can join it.
         max_views: how many different views sessions may have.
@@ -62,23 +53,21 @@ class FanOut:
         self,
         bus: TickBus,
         feed: Feed,
+        policy: FlushPolicy,
         *,
-        flush_interval: float = 0.025,
-        fixed: bool = False,
         encoded_bytes: int = 32 << 20,
         section_ticks: int = 64,
         max_views: int = 64,
     ) -> None:
         self.bus = bus
         self.feed = feed
+        self.policy = policy
         self.encoder = Encoder(encoded_bytes)
         self.encoder.complain = self._complain
         self.registry = ReaderRegistry(max_views)
         self.polls = Polls()
         self.flushes = 0
         self.longest_round = 0.0  # seconds
-        self._flush_interval = flush_interval
-        self._fixed = fixed
         self._section_ticks = section_ticks
         self._groups: dict[tuple[Variant, bool], Group] = {}
         self._ready: deque[Member] = deque()
@@ -107,7 +96,7 @@ class FanOut:
     def start(self) -> None:
         """Take this thread's running loop; publishing wakes it from now on."""
         loop = self._loop = asyncio.get_running_loop()
-        self._sweep_handle = loop.call_later(_SWEEP_SECONDS, self._sweep)
+        self._sweep_handle = loop.call_later(self.policy.sweep_interval, self._sweep)
 
         def wake() -> None:
             try:
@@ -225,7 +214,7 @@ class FanOut:
 
     def _pump(self) -> None:
         loop = self.loop
-        stop = time.monotonic() + _PUMP_SECONDS
+        stop = time.monotonic() + self.policy.catch_up_seconds
         while self._ready:
             session = self._ready.popleft()
             try:
@@ -269,11 +258,11 @@ class FanOut:
         """When more will be taken in, monotonic seconds: a source that has little may let it gather until then."""
         if self.bus.sink is None:
             return self._next_flush
-        return max(self._next_commit, self._next_flush - _STORE_SECONDS)
+        return max(self._next_commit, self._next_flush - self.policy.store_lead)
 
     def _commit(self) -> None:
         self._commit_handle = None
-        self._next_commit = time.monotonic() + SHORTEST_INTERVAL
+        self._next_commit = time.monotonic() + self.policy.shortest_interval
         self.bus.collect()
 
     def news(self) -> None:
@@ -302,12 +291,12 @@ class FanOut:
             return
         self._news = False
         now = time.monotonic()
-        busy = now - self._round_began < _BUSY_SECONDS
+        busy = now - self._round_began < self.policy.busy_gap
         self._round_began = now
         self._round_began_cpu = time.thread_time()
         if self.bus.sink is None:
             self.bus.collect()
-        self.feed.offer(_FLUSH_BYTES)
+        self.feed.offer(self.policy.round_bytes)
         self.flushes += 1
         self.polls.flushed(busy=busy)
         self._round = self._serve(list(self._groups.values()), now)
@@ -315,12 +304,13 @@ class FanOut:
 
     def _serve(self, groups: Sequence[Group], now: float) -> Iterator[None]:
         """Make each group's bytes and write them; yields between slices, and where many views take long to make."""
+        turn_seconds = self.policy.turn_seconds
         turn = time.monotonic()
         for group in groups:
             made = self._advance(group, now)
             if made is not None:
                 yield from self._write([(group, made)])
-            if time.monotonic() - turn > _TURN_SECONDS:
+            if time.monotonic() - turn > turn_seconds:
                 yield
                 turn = time.monotonic()
 
@@ -363,8 +353,7 @@ class FanOut:
         self.longest_round = max(self.longest_round, now - self._round_began)
         # The loop's own CPU time, so that a machine that is busy with other things does not make rounds rarer.
         took = time.thread_time() - self._round_began_cpu
-        pause = self._flush_interval if self._fixed else interval(took, self._flush_interval)
-        self._next_flush = self._round_began + pause
+        self._next_flush = self._round_began + self.policy.interval(took)
         gathering = [group.flush_at for group in self._groups.values() if group.live and group.flush_at is not None]
         flush_at = min(gathering, default=None)
         if self._news or self.feed.behind:
@@ -374,10 +363,12 @@ class FanOut:
 
     def _write(self, work: list[tuple[Group, Round]]) -> Iterator[None]:
         """Write each group's bytes to its live sessions; yields between slices."""
+        slice_bytes = self.policy.slice_bytes
+        least = slice_bytes // self.policy.slice_sessions
         written = 0
         for group, made in work:
             data, end, number = made.data, made.end, group.round
-            weight = max(_SLICE_BYTES // _SLICE_SESSIONS, len(data))
+            weight = max(least, len(data))
             for session in list(group.live):
                 if group.live.get(session) == number or session not in group.live:
                     continue  # it left, and perhaps came back at the new place
@@ -397,7 +388,7 @@ class FanOut:
                 except Exception as error:
                     self._give_up(session, error)
                 written += weight
-                if written >= _SLICE_BYTES:
+                if written >= slice_bytes:
                     written = 0
                     yield
 
@@ -405,9 +396,10 @@ class FanOut:
 
     def _sweep(self) -> None:
         now = time.monotonic()
-        self._sweep_handle = self.loop.call_later(_SWEEP_SECONDS, self._sweep)
+        pause = self.policy.sweep_interval
+        self._sweep_handle = self.loop.call_later(pause, self._sweep)
         for group in list(self._groups.values()):
-            for session in list(group.live) if now - group.quiet_since >= _SWEEP_SECONDS else ():
+            for session in list(group.live) if now - group.quiet_since >= pause else ():
                 session.sweep(now, group.quiet_since)
         for session in list(self.registry.sessions):  # blocked, or waiting for a tick, the disk, or their time
             if not session.live:
@@ -417,12 +409,3 @@ class FanOut:
 
 def _loop_is_closed() -> NotServing:
     return NotServing("the event loop that the gateway ran on is closed: nobody could read this tick")
-
-
-def interval(took: float, longest: float) -> float:
-    """How long after a round's start the next one may begin, in seconds, for a round that took so much CPU time.
-
-    Between 5 ms and ``longest`` a round may take a twentieth of the interval: latency while there is room. Beyond, it
-    may take 1/1.8 of it: throughput where there is none, and the rest of the time for all else that the loop does.
-    """
-    return max(min(max(20 * took, SHORTEST_INTERVAL), longest), 1.8 * took)

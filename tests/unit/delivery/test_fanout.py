@@ -4,12 +4,14 @@ leaves to others. On a clock and a loop that are moved by hand."""
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
 from tick_gateway.bus.tick_bus import TickBus
 from tick_gateway.delivery.encoder import Variant
-from tick_gateway.delivery.fanout import SHORTEST_INTERVAL, FanOut, interval
+from tick_gateway.delivery.fanout import FanOut
+from tick_gateway.delivery.flush import FlushPolicy
 from tick_gateway.delivery.session import Session
 from tick_gateway.model.query import Query
 from tick_gateway.model.view import View
@@ -20,6 +22,7 @@ from ...simulation.loop import Clock, SteppedLoop
 from ...simulation.wire import Wire
 
 MS = 0.001
+POLICY = FlushPolicy(25 * MS)
 
 
 class Costly(Clock):
@@ -52,8 +55,8 @@ class Scene:
         self.feed = Feed(self.bus)
         self.t = 0
 
-    def begin(self, readers: int, *, flush_interval: float = 25 * MS, fixed: bool = False) -> None:
-        self.fanout = FanOut(self.bus, self.feed, flush_interval=flush_interval, fixed=fixed)
+    def begin(self, readers: int, policy: FlushPolicy = POLICY) -> None:
+        self.fanout = FanOut(self.bus, self.feed, policy)
         self.loop.call_soon(self.fanout.start)
         self.loop.turn()
         self.publish()
@@ -125,28 +128,20 @@ def test_the_interval_grows_with_what_a_round_costs(scene: Scene) -> None:
 
 @pytest.mark.parametrize(("each", "length"), [(0.0, 10), (0.1, 10), (0.5, 10), (0.1, 40)])
 def test_a_fixed_interval_is_kept_to(scene: Scene, each: float, length: int) -> None:
-    scene.begin(readers=10, flush_interval=length * MS, fixed=True)
+    scene.begin(readers=10, policy=FlushPolicy(length * MS, fixed=True))
     scene.clock.each = each * MS
     scene.stream(1.0)
     assert len(scene.stream(2.0)) / 2 == pytest.approx(1000 / length, rel=0.1)
 
 
 def test_a_fixed_interval_of_nothing_flushes_each_tick(scene: Scene) -> None:
-    scene.begin(readers=2, flush_interval=0.0, fixed=True)
+    scene.begin(readers=2, policy=FlushPolicy(0.0, fixed=True))
     assert len(scene.stream(0.5)) == pytest.approx(500, abs=1)
 
 
-def test_the_formula() -> None:
-    assert interval(0.0, 0.025) == SHORTEST_INTERVAL
-    assert interval(0.001, 0.025) == pytest.approx(0.020)
-    assert interval(0.002, 0.025) == 0.025
-    assert interval(0.1, 0.025) == pytest.approx(0.18)
-
-
-def test_a_long_round_gives_way(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_long_round_gives_way(scene: Scene) -> None:
     """Between two turns of the loop, a slice: accepts, pings and pulls wait for no more than that."""
-    monkeypatch.setattr("tick_gateway.delivery.fanout._SLICE_SESSIONS", 16)
-    scene.begin(readers=200)
+    scene.begin(readers=200, policy=replace(POLICY, slice_sessions=16))
     scene.clock.each = 0.1 * MS
     scene.publish()
     most, turns = 0, 0
