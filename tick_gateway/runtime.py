@@ -14,6 +14,7 @@ from .bus.tick_bus import TickBus
 from .delivery.answers import Answers
 from .delivery.fanout import FanOut
 from .delivery.flush import FlushPolicy
+from .delivery.patience import Patience
 from .errors import NotServing
 from .history.archive import Archive
 from .history.external.lines import Unread
@@ -86,8 +87,8 @@ class Runtime:
         self.bus.keeps = archive.shelves.__contains__
         self.feed = Feed(self.bus, archive)
         self.fanout = FanOut(
-            self.bus, self.feed, FlushPolicy.of(s), encoded_bytes=s.encoded_bytes, section_ticks=s.compression_section,
-            max_views=s.max_views,
+            self.bus, self.feed, FlushPolicy.of(s), Patience(), encoded_bytes=s.encoded_bytes,
+            section_ticks=s.compression_section, max_views=s.max_views,
         )  # fmt: skip
 
     def start(self) -> None:

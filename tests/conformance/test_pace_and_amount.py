@@ -267,9 +267,9 @@ async def _beat_again(reader: Reader) -> None:
             data = await reader.response.reader.readuntil(b"\n")
 
 
-async def test_a_websocket_that_answers_no_ping_is_dropped(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_websocket_that_answers_no_ping_is_dropped(house: House) -> None:
     house.set_flush_policy(sweep_interval=0.05)
-    monkeypatch.setattr("tick_gateway.delivery.session.MISSED_BEATS", 1)
+    house.set_patience(missed_beats=1)
     await house.publish_all(range(3))
     socket = await WebSocket.connect(house.port, "/ws/stream?tail=0&heartbeat=1")
     with pytest.raises(Closed) as closed:

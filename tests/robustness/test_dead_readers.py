@@ -17,7 +17,6 @@ from tests.support.clients import PATIENCE
 from tests.support.house import House
 from tests.support.raw import WebSocket
 from tests.support.sockets import Peer, request
-from tick_gateway.delivery import session
 from tick_gateway.history.local.limits import Limits
 from tick_gateway.model import projection, view
 from tick_gateway.wire import framing as wire
@@ -152,11 +151,11 @@ def test_who_waits_for_the_disk_gets_signs_of_life() -> None:
         room.close()
 
 
-async def test_a_websocket_that_reads_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_websocket_that_reads_nothing() -> None:
     """Real sockets: what the peer's system has not taken is seen, too."""
-    monkeypatch.setattr(session, "STALL_SECONDS", 0.5)
     house = House(small=True)
     house.set_flush_policy(sweep_interval=0.05)
+    house.set_patience(stall_seconds=0.5)
     async with house:
         await house.publish_all(range(3))
         await WebSocket.connect(house.port, "/ws/stream?tail=0&heartbeat=1", small=True)

@@ -14,6 +14,7 @@ import pytest
 from tick_gateway.bus.tick_bus import TickBus
 from tick_gateway.delivery.fanout import FanOut
 from tick_gateway.delivery.flush import FlushPolicy
+from tick_gateway.delivery.patience import Patience
 from tick_gateway.errors import InboxFull
 from tick_gateway.history.local.store import Store
 from tick_gateway.reading.feed import Feed
@@ -32,7 +33,6 @@ ENCODED_BYTES = 4000
 SECTION_TICKS = 5
 
 SMALL: dict[str, object] = {
-    "tick_gateway.delivery.session.HIGH_WATER": HIGH_WATER,
     "tick_gateway.bus.tick_bus.BATCH_TICKS": 4,
     "tick_gateway.bus.tick_bus.BATCH_BYTES": 1000,
     "tick_gateway.model.view.BATCH_MESSAGE_BYTES": 800,
@@ -134,8 +134,9 @@ class Room:
             )
         self.feed = Feed(self.bus, self.store.archive if self.store is not None else None)
         self.fanout = FanOut(
-            self.bus, self.feed, self._policy, encoded_bytes=self._encoded_bytes, section_ticks=SECTION_TICKS
-        )
+            self.bus, self.feed, self._policy, Patience(high_water=HIGH_WATER), encoded_bytes=self._encoded_bytes,
+            section_ticks=SECTION_TICKS,
+        )  # fmt: skip
         self.loop.call_soon(self._start)
 
     def _start(self) -> None:

@@ -74,6 +74,11 @@ class House:
         fanout = self.runtime.fanout
         fanout.policy = replace(fanout.policy, **changes)
 
+    def set_patience(self, **changes: Any) -> None:
+        """Give the sessions their patience with other values, by their names in ``Patience``."""
+        fanout = self.runtime.fanout
+        fanout.patience = replace(fanout.patience, **changes)
+
     async def __aenter__(self) -> Self:
         sock = open_socket(self.gateway.settings)
         if self._small:  # accepted sockets inherit it

@@ -30,6 +30,7 @@ from ..reading.feed import Feed
 from .encoder import Encoder, Variant
 from .flush import FlushPolicy
 from .group import Group, Member, Round
+from .patience import Patience
 from .polls import Polls
 from .registry import ReaderRegistry
 
@@ -44,6 +45,7 @@ class FanOut:
     Args:
         policy: how often it flushes, and how much it does between two turns of the loop; another may take its place
             at any time.
+        patience: how long its sessions keep a reader that does not read.
         encoded_bytes: how many bytes made for whole batches are kept for those who come later.
         section_ticks: after how many ticks a compressed stream is cut, so that others can join it.
         max_views: how many different views sessions may have.
@@ -54,6 +56,7 @@ class FanOut:
         bus: TickBus,
         feed: Feed,
         policy: FlushPolicy,
+        patience: Patience,
         *,
         encoded_bytes: int = 32 << 20,
         section_ticks: int = 64,
@@ -62,6 +65,7 @@ class FanOut:
         self.bus = bus
         self.feed = feed
         self.policy = policy
+        self.patience = patience
         self.encoder = Encoder(encoded_bytes)
         self.encoder.complain = self._complain
         self.registry = ReaderRegistry(max_views)

@@ -37,11 +37,7 @@ try:
 except ImportError:  # Windows, where only what the process itself holds is known
     fcntl = None  # type: ignore[assignment]
 
-HIGH_WATER: Final = 128 * 1024  # unsent bytes at which a session is no longer live
-MISSED_BEATS: Final = 3  # signs of life in a row without any effect after which a peer is taken for gone
-STALL_SECONDS: Final = 10.0  # a slow reader's system takes bytes in steps, which may be seconds apart
 _PROBES: Final = (0.0, 0.05, 1.0)  # seconds after which it is written to a client that may be gone
-CLOSE_SECONDS: Final = 5.0  # how long an ended connection may take to drain and close
 
 
 class Session(asyncio.Protocol):
@@ -90,7 +86,7 @@ class Session(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)  # uvloop's are no subclasses
-        self.transport.set_write_buffer_limits(high=HIGH_WATER)
+        self.transport.set_write_buffer_limits(high=self.fanout.patience.high_water)
         self.fanout.registry.admit(self)
         self.say(self.variant.framing.opening)
         if self.fanout.draining:
@@ -200,16 +196,17 @@ class Session(asyncio.Protocol):
         """A slow reader takes some now and then, and is kept; one that has taken nothing for as long as one may miss
         signs of life is gone."""
         left = _unsent(transport)
+        patience = self.fanout.patience
         if self.unsent < 0 or left < self.unsent:
             self.unsent, self.moved_at = left, now
-        elif now - self.moved_at >= max(self.query.heartbeat * (MISSED_BEATS + 1), STALL_SECONDS):
+        elif now - self.moved_at >= max(self.query.heartbeat * (patience.missed_beats + 1), patience.stall_seconds):
             self._drop()
 
     def _beat(self, transport: asyncio.Transport) -> None:
         """Give a sign of life; a peer that has missed several is gone."""
         left = _unsent(transport)
         self.missed = self._misses(left, stuck=0 <= self.unsent <= left)
-        if self.missed > MISSED_BEATS:
+        if self.missed > self.fanout.patience.missed_beats:
             self._drop()
             return
         self.unsent = left + self._say_alive()
@@ -265,7 +262,8 @@ class Session(asyncio.Protocol):
         """A peer that does not read must not keep a closed connection."""
         if self.timer is not None:
             self.timer.cancel()
-        self.timer = self.fanout.loop.call_later(CLOSE_SECONDS, self.abort)  # cancelled when the connection is gone
+        pause = self.fanout.patience.close_seconds
+        self.timer = self.fanout.loop.call_later(pause, self.abort)  # cancelled when the connection is gone
 
     # ---- reading on ----
 

@@ -12,6 +12,7 @@ from tick_gateway.bus.tick_bus import TickBus
 from tick_gateway.delivery.encoder import Variant
 from tick_gateway.delivery.fanout import FanOut
 from tick_gateway.delivery.flush import FlushPolicy
+from tick_gateway.delivery.patience import Patience
 from tick_gateway.delivery.session import Session
 from tick_gateway.model.query import Query
 from tick_gateway.model.view import View
@@ -56,7 +57,7 @@ class Scene:
         self.t = 0
 
     def begin(self, readers: int, policy: FlushPolicy = POLICY) -> None:
-        self.fanout = FanOut(self.bus, self.feed, policy)
+        self.fanout = FanOut(self.bus, self.feed, policy, Patience())
         self.loop.call_soon(self.fanout.start)
         self.loop.turn()
         self.publish()
