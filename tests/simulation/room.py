@@ -33,12 +33,12 @@ ENCODED_BYTES = 4000
 SECTION_TICKS = 5
 
 SMALL: dict[str, object] = {
+    "tick_gateway.bus.ring.BATCH_BYTES": 600,
     "tick_gateway.bus.tick_bus.BATCH_TICKS": 4,
     "tick_gateway.bus.tick_bus.BATCH_BYTES": 1000,
     "tick_gateway.model.view.BATCH_MESSAGE_BYTES": 800,
     "tick_gateway.transports.lookback.BATCH_MESSAGE_BYTES": 800,
     "tick_gateway.transports.lookback._HISTORY_TICKS": 3,
-    "tick_gateway.history.shelf.BATCH_BYTES": 600,
 }
 """Bounds so small that a few ticks reach them."""
 

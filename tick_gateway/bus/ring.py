@@ -11,6 +11,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Hashable, Iterator, Sequence
+from itertools import accumulate
 from typing import Any, Final
 
 from ..model.tick import Tick
@@ -107,6 +108,29 @@ class Batch:
     def index_after(self, t: int) -> int:
         """Where the ticks after ``t`` begin."""
         return bisect_right(self.ticks, t, key=_number) if t >= self.ticks[0].t else 0
+
+
+def split(run: Run, ticks: list[Tick], size: int, ordinal: int, max_ticks: int | None = None) -> list[Batch]:
+    """Ticks of one run as batches of at most ``BATCH_BYTES``; a larger tick is a batch by itself.
+
+    Args:
+        ticks: at least one, ``t`` rising; nothing was dropped before or between them.
+        size: bytes of their data.
+        ordinal: how many ticks the run published before the first one.
+        max_ticks: of each batch; None: any number.
+    """
+    most = max_ticks or len(ticks)
+    if size <= BATCH_BYTES and len(ticks) <= most:
+        return [Batch(run, ticks, size, False, ordinal)]
+    ends = [0, *accumulate(len(tick.data) for tick in ticks)]
+    found: list[Batch] = []
+    begin = 0
+    while begin < len(ticks):
+        end = max(bisect_right(ends, ends[begin] + BATCH_BYTES) - 1, begin + 1)
+        end = min(end, begin + most)
+        found.append(Batch(run, ticks[begin:end], ends[end] - ends[begin], False, ordinal + begin))
+        begin = end
+    return found
 
 
 def _number(tick: Tick) -> int:

@@ -17,7 +17,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any, Final
 
-from ..bus.ring import BATCH_BYTES, BATCH_TICKS, Batch, Run
+from ..bus.ring import BATCH_TICKS, Batch, Run, split
 from ..errors import HistoryError, SettingError
 from ..model.tick import Tick
 from .external.directory import NOTE_VERSION, Directory, Event, Gone
@@ -170,16 +170,7 @@ class Bringing:
             newest = next(reversed(self._recorder.runs.values()), None)
             seq = newest.seq + 1 if newest is not None else 0
             run, ordinal = Run(stretch.life.id, seq, ticks[0].t, ticks[0].at), 0
-        found: list[Batch] = []
-        for tick in ticks:
-            batch = found[-1] if found else None
-            if batch is None or batch.size + len(tick.data) > BATCH_BYTES or len(batch.ticks) >= BATCH_TICKS:
-                batch = Batch(run, [], 0, False, ordinal)
-                found.append(batch)
-            batch.ticks.append(tick)
-            batch.size += len(tick.data)
-            ordinal += 1
-        return found
+        return split(run, ticks, sum(len(tick.data) for tick in ticks), ordinal, BATCH_TICKS)
 
 
 def _run_with(stretch: Stretch, runs: Collection[StoredRun]) -> StoredRun | None:

@@ -11,27 +11,21 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Mapping
 
-from ..bus.ring import BATCH_BYTES, Batch, Run
+from ..bus.ring import Batch, Run, split
 from ..model.tick import Tick
 from .block_index import Block, Blocks, Entry, Volume
 
 
 def batches_of(run: Run, block: Block, ordinal: int) -> list[Batch]:
-    """A block, before which its run published so many ticks, in portions of about 256 KiB."""
+    """The ticks of a block as batches, bounded by bytes alone: who reads blocks catches up, and takes large writes.
+
+    Args:
+        ordinal: how many ticks the run published before the block.
+    """
     data = block.lines.split(b"\n")
     data.pop()
     ticks = list(map(Tick._make, zip(block.ts, data, block.ats, strict=True)))
-    if len(block.lines) <= BATCH_BYTES or len(ticks) == 1:
-        return [Batch(run, ticks, len(block.lines) - len(ticks), False, ordinal)]
-    found: list[Batch] = []
-    begin = size = 0
-    for index, line in enumerate(data):
-        if size and size + len(line) > BATCH_BYTES:
-            found.append(Batch(run, ticks[begin:index], size, False, ordinal + begin))
-            begin, size = index, 0
-        size += len(line)
-    found.append(Batch(run, ticks[begin:], size, False, ordinal + begin))
-    return found
+    return split(run, ticks, len(block.lines) - len(ticks), ordinal)
 
 
 _MOST_BLOCKS = 256  # read in one go: two buffers each, and systems take 1,024
