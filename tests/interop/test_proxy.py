@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 
 from tests.support.process import PATIENCE
-from tests.support.proxies import PROXIES, Changes, documented, proxy
+from tests.support.proxies import AT_ONCE, PROXIES, Changes, documented, proxy
 from tick_gateway import Gateway
 
 TOKEN = {"Authorization": "Bearer choose-a-long-one"}
@@ -163,7 +163,7 @@ def below_a_path(name: str, port: int) -> Changes:
 async def test_below_a_path(name: str, tmp_path: Path, gateway: Gateway) -> None:
     gateway.publish({"t": 5})
     port = port_of(gateway)
-    with proxy(name, tmp_path, port, below_a_path(name, port)) as url:
+    with proxy(name, tmp_path, port, {**AT_ONCE.get(name, {}), **below_a_path(name, port)}) as url:
         async with aiohttp.ClientSession() as session:
             async with session.get(f"{url}/ticks/", headers={"Accept": "text/html"}) as response:
                 assert "<title>tick-gateway</title>" in await response.text()

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ import pytest
 from tests.support import needs
 from tests.support.history_files import lines as stored_lines
 from tests.support.process import LISTENING, PATIENCE, GatewayProcess, Running, publish
-from tests.support.sockets import Follower, Peer, ask, port_of, request
+from tests.support.sockets import CLOSE, Follower, Frame, Peer, ask, frame, port_of, request
 from tick_gateway import Gateway
 from tick_gateway.model.notices import REASONS, End
 from tick_gateway.model.tick import Position
@@ -41,17 +42,31 @@ class Readers:
         self.bare = Peer(port).open("/ws/stream")
         for peer in (self.lines, self.events, self.socket, self.bare):
             peer.until(b'{"t":1}')
+        # While the gateway ends, which waits for their answers to its close frame.
+        pool = ThreadPoolExecutor()
+        self.frames, self.bare_frames = (pool.submit(last_frames, peer) for peer in (self.socket, self.bare))
+        pool.shutdown(wait=False)
 
     def check(self, reason: str, code: int) -> None:
         told = {"notice": "end", "reason": reason, "position": "a:1"}
         data = json.dumps(told, separators=(",", ":")).encode()
         assert data in self.lines.rest()
         assert b"event: end\ndata: %s\nid: a:1\n" % data in self.events.rest(), "EventSource may come back"
-        assert self.socket.frame().json() == told
-        for peer in (self.socket, self.bare):
-            closing = peer.close_frame()
+        frames = self.frames.result()
+        assert frames[0].json() == told
+        for closing in (frames[-1], self.bare_frames.result()[-1]):
             assert closing.code == code and reason.encode() in closing.payload
+        for peer in (self.lines, self.events, self.socket, self.bare):
             peer.close()
+
+
+def last_frames(peer: Peer) -> list[Frame]:
+    """What a WebSocket is sent up to the close frame, with it; that is answered."""
+    frames = [peer.frame()]
+    while frames[-1].opcode != CLOSE:
+        frames.append(peer.frame())
+    peer.send(frame(CLOSE, frames[-1].payload))
+    return frames
 
 
 ERRORS: list[tuple[BaseException | None, str, int]] = [

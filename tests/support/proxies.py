@@ -29,6 +29,9 @@ http {{
 Changes = Mapping[str, str]
 """What stands on the page once, and what stands in its place."""
 
+AT_ONCE: Mapping[str, Changes] = {"haproxy": {"timeout connect 5s": "timeout connect 5s\n    retries 0"}}
+"""By proxy: has it answer for a gateway that is away at once; HAProxy tries again first, for three seconds."""
+
 
 def documented(containing: str, language: str = "nginx") -> Block:
     [block] = [block for block in blocks(PAGE, language) if containing in block.text]
@@ -79,7 +82,10 @@ def proxy(name: str, folder: Path, gateway: int, changes: Changes | None = None)
         home = {"HOME": str(folder), "XDG_CONFIG_HOME": str(folder), "XDG_DATA_HOME": str(folder)}
         with Running([program, *command[1:], folder / file], env=home) as process:
             if _listens(port, process):
-                yield f"http://127.0.0.1:{port}"
+                try:
+                    yield f"http://127.0.0.1:{port}"
+                finally:
+                    process.kill()  # asked to end, it would wait for streams that are open, some for their next bytes
                 return
             assert "in use" in process.stderr.text + process.stdout.text, process.report()
     pytest.fail("no free port")
