@@ -29,7 +29,7 @@ from tests.interop.peers import PEERS
 from tests.interop.test_peers import MODULES
 from tests.support import needs
 from tests.support.browser import Browser, Page
-from tests.support.cutting_proxy import CuttingProxy, Network
+from tests.support.cutting_proxy import PIECE, CuttingProxy, Network
 from tests.support.process import GatewayProcess, Lines, Publisher, Running, difference, publish
 
 SECTION = 16
@@ -313,8 +313,10 @@ class Life:
             else:
                 raise AssertionError("the gateway never ran out of room for clients that do not read")
         self.publish(20, size=8_000)  # for these, certainly, there was no room
+        self.network.piece = 10 * PIECE + 7  # for there is much to catch up on
         self.network.flow()
         self.await_newest()
+        self.network.piece = PIECE
         self.enter_section()
 
     def cut(self, how: str) -> None:

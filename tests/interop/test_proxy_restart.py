@@ -101,7 +101,7 @@ def tell(folder: Path) -> Story:
         urls = {}
         for name in PROXIES:
             (folder / name).mkdir()
-            urls[name] = stack.enter_context(proxy(name, folder / name, port, HURRY))
+            urls[name] = stack.enter_context(proxy(name, folder / name, port, {**HURRY, **AT_ONCE.get(name, {})}))
         browser = stack.enter_context(Browser([page(name, urls) for name in urls]))
         story.warned = browser.warned
         for name, url in urls.items():

@@ -155,7 +155,7 @@ async def test_a_websocket_that_reads_nothing() -> None:
     """Real sockets: what the peer's system has not taken is seen, too."""
     house = House(small=True)
     house.set_flush_policy(sweep_interval=0.05)
-    house.set_patience(stall_seconds=0.5)
+    house.set_patience(stall_seconds=0.5, missed_beats=0)
     async with house:
         await house.publish_all(range(3))
         await WebSocket.connect(house.port, "/ws/stream?tail=0&heartbeat=1", small=True)

@@ -13,7 +13,7 @@ from collections.abc import Coroutine, Iterable
 from typing import Any, Self, TypeVar
 
 PIECE = 499
-"""Bytes that are passed on at a time."""
+"""Bytes that are passed on at a time, unless a test says otherwise."""
 
 PACE = 0.001
 """Seconds from one piece to the next: a narrow line, on which most readers are done with a piece before the next."""
@@ -143,6 +143,7 @@ class Network:
         target: the port behind all of them; a gateway that is started anew has another.
         held: no connection gets through.
         narrow: it is slow, and hands over small pieces.
+        piece: bytes of a piece, where it is narrow.
         tls: clients speak TLS to it, the target does not.
         prefix: the path below which the target is found, such as ``/sim``; other requests fail.
         age: how often connections were forgotten so far.
@@ -153,6 +154,7 @@ class Network:
     ) -> None:
         self.target = target
         self.narrow, self.tls, self.prefix = narrow, tls, prefix
+        self.piece = PIECE
         self.age = 0
         self.held = False
         self._flows = asyncio.Event()
@@ -210,7 +212,7 @@ class Network:
 
     async def read(self, reader: asyncio.StreamReader) -> bytes:
         """Reads a piece, once pieces flow."""
-        data = await reader.read(PIECE if self.narrow else 1 << 16)
+        data = await reader.read(self.piece if self.narrow else 1 << 16)
         await self._flows.wait()
         return data
 
