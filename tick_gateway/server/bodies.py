@@ -21,7 +21,8 @@ import zstandard
 from aiohttp import web
 
 from ..history.threads import ReadingThreads
-from ..wire.compression import ZSTD_MAGIC, Coding
+from ..wire.compression import Coding
+from ..wire.zstd_frame import MAGIC
 from .ranges import Mark, Range, Vanished, begin, learn, parts
 from .tables import Columns
 
@@ -319,8 +320,8 @@ async def send(body: Body, wanted: Range, size: int | None = None) -> None:
             raise Vanished
         if wanted.zstd:
             if held:
-                await body.write(b"".join((held, ZSTD_MAGIC)))
-                held = memoryview(part.data)[len(ZSTD_MAGIC) :]
+                await body.write(b"".join((held, MAGIC)))
+                held = memoryview(part.data)[len(MAGIC) :]
             else:
                 held = part.data
         elif part.data:

@@ -23,9 +23,9 @@ from typing import Final, Protocol
 import zstandard
 
 from .checksum import NOTHING, Checksum
+from .zstd_frame import MAGIC
 
-ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
-_EMPTY_FRAME: Final = ZSTD_MAGIC + b"\x20\x00\x01\x00\x00"
+_EMPTY_FRAME: Final = MAGIC + b"\x20\x00\x01\x00\x00"
 _LAST_BLOCK: Final = b"\x01\x00\x00"  # an empty one, which ends a frame
 _GZIP_HEAD: Final = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"  # no name, no time, no system
 _WINDOW_LOG: Final = 18  # of zstd, 256 KiB: browsers refuse more than 8 MB, and each reader pays for it
@@ -71,7 +71,7 @@ class ZstdFrames:
     def add(self, data: bytes) -> bytes:
         begin = 0
         if self._frame is None:
-            self._frame, begin = self._compressor.compressobj(), len(ZSTD_MAGIC)
+            self._frame, begin = self._compressor.compressobj(), len(MAGIC)
         made = self._frame.compress(data) + self._frame.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK)
         return made[begin:]
 
@@ -169,14 +169,14 @@ class Zstd:
 
     level: int = 3
     name = "zstd"
-    opening = ZSTD_MAGIC
-    rest = _LAST_BLOCK + ZSTD_MAGIC
+    opening = MAGIC
+    rest = _LAST_BLOCK + MAGIC
 
     def count(self, before: Checksum, content: bytes) -> Checksum:
         return NOTHING
 
     def closing(self, content: Checksum) -> bytes:
-        return _EMPTY_FRAME[len(ZSTD_MAGIC) :]
+        return _EMPTY_FRAME[len(MAGIC) :]
 
     def alone(self, data: bytes) -> bytes:
         return self.stored(zstandard.ZstdCompressor(level=self.level).compress(data))
@@ -192,7 +192,7 @@ class Zstd:
 
     def stored(self, frames: bytes | bytearray) -> bytes:
         """Frames that were made elsewhere, as standalone bytes."""
-        return bytes(frames[len(ZSTD_MAGIC) :]) + ZSTD_MAGIC
+        return bytes(frames[len(MAGIC) :]) + MAGIC
 
 
 CODINGS: Final[dict[str, type[Gzip] | type[Zstd]]] = {"gzip": Gzip, "zstd": Zstd}

@@ -11,20 +11,28 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable, Iterator
-from typing import Final, NamedTuple, Protocol
+from typing import Final, Protocol
 
 import zstandard
 
 from ..errors import BodyError
+from .zstd_frame import (
+    LARGEST_BLOCK,
+    MAGIC,
+    RESERVED,
+    RLE,
+    SKIPPABLE_HEADER,
+    ReservedBit,
+    frame_header,
+    header_size,
+    is_skippable,
+)
 
-MAX_STEP: Final = 128 * 1024  # bytes that one step gives out at most; no block of zstd holds more
+MAX_STEP: Final = LARGEST_BLOCK  # bytes that one step gives out at most; no block of zstd holds more
 MAX_WINDOW: Final = 8 << 20  # bytes that a frame of zstd may look back: what RFC 9659 allows for HTTP
 ACCEPTED: Final = "gzip, zstd"  # as Accept-Encoding says it
 _SLICE: Final = 16 * 1024  # bytes of input that are looked at together
 _GZIP: Final = 16 + zlib.MAX_WBITS  # gzip, and not zlib's own format
-_MAGIC: Final = b"\x28\xb5\x2f\xfd"
-_SKIPPABLE: Final = b"\x2a\x4d\x18"  # behind a first byte of 0x50 to 0x5f
-_RLE, _RESERVED = 1, 3  # types of blocks
 
 
 class Broken(BodyError):
@@ -175,29 +183,33 @@ class Zstd:
             return 3
         if len(held) < 4:
             return 4
-        if 0x50 <= held[0] <= 0x5F and held[1:4] == _SKIPPABLE:
-            return 8
-        if held[:4] != _MAGIC:
+        if is_skippable(held):
+            return SKIPPABLE_HEADER
+        if held[:4] != MAGIC:
             if self._frames:
                 raise Broken("something that is no zstd follows the zstd data")
             raise Broken("the zstd data is broken: it does not begin as a frame")
-        return 5 if len(held) < 5 else _Head.size(held[4])
+        return header_size(held)
 
     def _begin(self, head: bytes) -> None:
         """A head is complete."""
         if self._frame is not None:
             word = int.from_bytes(head, "little")
             kind, size = word >> 1 & 3, word >> 3
-            if size > MAX_STEP or kind == _RESERVED:
+            if size > MAX_STEP or kind == RESERVED:
                 raise Broken("the zstd data is broken: a block that cannot be")
-            self._last, self._left = bool(word & 1), 1 if kind == _RLE else size
+            self._last, self._left = bool(word & 1), 1 if kind == RLE else size
             self._body += head
             return
         self._frames += 1
-        if head[:4] != _MAGIC:
+        if is_skippable(head):
             self._left = int.from_bytes(head[4:], "little")
             return
-        found = _Head.of(head)
+        try:
+            found = frame_header(head)
+        except ReservedBit:
+            raise Broken("the zstd data is broken: a frame's head has a reserved bit set") from None
+        assert found is not None, "the head is complete"
         if found.dictionary:
             raise Broken(f"the zstd data needs dictionary {found.dictionary}; it has to stand for itself")
         if found.window > MAX_WINDOW:
@@ -223,35 +235,3 @@ class Zstd:
         elif self._last:
             self._frame = None
         return piece
-
-
-class _Head(NamedTuple):
-    """What a frame's head says (RFC 8878, section 3.1.1.1)."""
-
-    window: int
-    dictionary: int
-    checksum: bool
-
-    @staticmethod
-    def _sizes(descriptor: int) -> tuple[int, int, int]:
-        """Bytes of the window's descriptor, of the dictionary's id and of the content's size."""
-        single, size = descriptor >> 5 & 1, descriptor >> 6
-        return 1 - single, (0, 1, 2, 4)[descriptor & 3], (single, 2, 4, 8)[size]
-
-    @classmethod
-    def size(cls, descriptor: int) -> int:
-        return 5 + sum(cls._sizes(descriptor))
-
-    @classmethod
-    def of(cls, head: bytes) -> _Head:
-        descriptor = head[4]
-        if descriptor & 8:
-            raise Broken("the zstd data is broken: a frame's head has a reserved bit set")
-        window, dictionary, content = cls._sizes(descriptor)
-        if window:
-            base = 1 << 10 + (head[5] >> 3)
-            bytes_back = base + base // 8 * (head[5] & 7)
-        else:  # one segment: the window is the content
-            bytes_back = int.from_bytes(head[len(head) - content :], "little") + (256 if content == 2 else 0)
-        dictionary_id = int.from_bytes(head[5 + window : 5 + window + dictionary], "little")
-        return cls(bytes_back, dictionary_id, bool(descriptor & 4))

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from tick_gateway.errors import BodyError
 from tick_gateway.wire import decoding as decode
 from tick_gateway.wire.decoding import MAX_STEP, MAX_WINDOW, Broken, decoder
+from tick_gateway.wire.zstd_frame import MAGIC
 
 CODINGS = ["gzip", "zstd"]
 LINES = b"".join(b'{"t":%d,"x":%d}\n' % (t, t * t) for t in range(5000))
@@ -138,7 +139,7 @@ def test_whatever_is_broken_is_told_and_what_came_before_is_given(
 @pytest.mark.parametrize("coding", CODINGS)
 @given(st.binary(min_size=1, max_size=200), st.lists(st.integers(0, 300), max_size=4))
 def test_anything_at_all_gives_bytes_or_the_documented_error(coding: str, noise: bytes, places: list[int]) -> None:
-    for body in (noise, encoded(coding, b"{}\n")[:10] + noise, decode._MAGIC + noise):
+    for body in (noise, encoded(coding, b"{}\n")[:10] + noise, MAGIC + noise):
         assert run(coding, [body]) == run(coding, cut(body, places))
 
 
@@ -207,12 +208,12 @@ def test_bodies_that_are_in_another_coding() -> None:
 
 def test_a_window_is_bounded() -> None:
     def framed(log: int, mantissa: int = 0) -> bytes:
-        return decode._MAGIC + bytes([0, log - 10 << 3 | mantissa]) + b"\x01\x00\x00"
+        return MAGIC + bytes([0, log - 10 << 3 | mantissa]) + b"\x01\x00\x00"
 
     assert run("zstd", [framed(23)]) == (b"", "")
     for head in (framed(23, 1), framed(24), framed(31), framed(41, 7)):
         assert "--ultra" in run("zstd", [head])[1] and str(MAX_WINDOW) in run("zstd", [head])[1]
-    single = decode._MAGIC + b"\xe0" + struct.pack("<Q", MAX_WINDOW + 1)
+    single = MAGIC + b"\xe0" + struct.pack("<Q", MAX_WINDOW + 1)
     assert "needs a window of 8388609 bytes" in run("zstd", [single])[1]
     parameters = zstandard.ZstdCompressionParameters.from_level(3, window_log=27, enable_ldm=True)
     wide = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
@@ -261,7 +262,7 @@ def test_codings_that_are_not_taken(codings: list[str]) -> None:
 def bomb_of_blocks(count: int, byte: bytes = b"\0") -> bytes:
     """A frame of ``count`` blocks, each 128 KiB of one byte in four."""
     block = (MAX_STEP << 3 | 1 << 1).to_bytes(3, "little") + byte
-    return decode._MAGIC + bytes([0, 13 << 3]) + block * count + b"\x01\x00\x00"
+    return MAGIC + bytes([0, 13 << 3]) + block * count + b"\x01\x00\x00"
 
 
 @pytest.mark.parametrize(
@@ -285,6 +286,6 @@ def test_a_bomb_goes_off_step_by_step(coding: str, make: Callable[[], bytes], si
 )
 def test_work_without_output_is_done_in_steps_too(coding: str, member: bytes) -> None:
     """So that others have their turn: a step is a member, or a block."""
-    body = member * 2000 if member else decode._MAGIC + b"\0\0" + b"\0\0\0" * 2000 + b"\x01\0\0"
+    body = member * 2000 if member else MAGIC + b"\0\0" + b"\0\0\0" * 2000 + b"\x01\0\0"
     taker: Callable[[bytes], Iterable[bytes]] = decoder([coding]).feed
     assert sum(1 for _ in taker(body)) >= 2000

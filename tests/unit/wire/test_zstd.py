@@ -13,9 +13,10 @@ from tick_gateway.model.notices import End, Gap
 from tick_gateway.model.tick import Position
 from tick_gateway.model.view import Payload
 from tick_gateway.wire.checksum import NOTHING
-from tick_gateway.wire.compression import ZSTD_MAGIC, Zstd
+from tick_gateway.wire.compression import Zstd
 from tick_gateway.wire.framing import LAST_CHUNK, joined
 from tick_gateway.wire.ndjson import NDJSONFraming
+from tick_gateway.wire.zstd_frame import MAGIC
 
 from ...support.decoders import Chunked
 from ...support.needs import program
@@ -67,7 +68,7 @@ def test_however_it_is_cut(count: int, size: int) -> None:
 def test_no_write_but_the_last_ends_where_a_frame_does() -> None:
     """httpx 0.28 hands each read to its decoder, which fails on the one behind a frame's end."""
     data, text = writes(5)
-    assert all(piece.endswith(ZSTD_MAGIC) for piece in data[:-1])
+    assert all(piece.endswith(MAGIC) for piece in data[:-1])
     decoder, found = zstandard.ZstdDecompressor().decompressobj(), b""
     for piece in data:
         found += decoder.decompress(piece)

@@ -20,11 +20,20 @@ from typing import Final, NamedTuple
 
 import zstandard
 
-MAGIC: Final = b"\x28\xb5\x2f\xfd"  # never part of UTF-8 text, and so of no block that holds text as it is
-_SKIPPABLE: Final = b"\x2a\x4d\x18"  # behind one byte 0x50 to 0x5f
-_LARGEST_BLOCK: Final = 1 << 17
+from ...wire.zstd_frame import (
+    COMPRESSED,
+    LARGEST_BLOCK,
+    MAGIC,
+    RESERVED,
+    RLE,
+    SKIPPABLE_HEADER,
+    ReservedBit,
+    frame_header,
+    header_size,
+    is_skippable,
+)
+
 _LARGEST_HEADER: Final = 18
-_RLE, _COMPRESSED, _RESERVED = 1, 2, 3
 _CHECKSUM_BYTES: Final = 4
 _LINE_FEED: Final = 10
 _LOOK_BACK: Final = len(MAGIC) - 1  # of a new frame's magic, so much may have filled up a block that was cut off
@@ -190,8 +199,9 @@ class Frames:
             return False
         if not self._in_line:
             self.boundary = self.at, self.given
-        if start[1:4] == _SKIPPABLE and 0x50 <= start[0] <= 0x5F:
-            self._skip = 8 + int.from_bytes(start[4:8], "little") if len(start) >= 8 else 0
+        if is_skippable(start):
+            there = len(start) >= SKIPPABLE_HEADER
+            self._skip = SKIPPABLE_HEADER + int.from_bytes(start[4:8], "little") if there else 0
             self._skipped_from = self.at
             return self._skip > 0
         if not start.startswith(MAGIC):
@@ -243,9 +253,9 @@ class Frames:
             head = data[begin] | data[begin + 1] << 8 | data[begin + 2] << 16
             last, kind, size = bool(head & 1), head >> 1 & 3, head >> 3
             behind = 1 if header else -_LOOK_BACK
-            if kind == _RESERVED or size > self._largest:
+            if kind == RESERVED or size > self._largest:
                 return self._lose(at, behind)
-            stop = begin + (4 if kind == _RLE else 3 + size)
+            stop = begin + (4 if kind == RLE else 3 + size)
             if 0 <= magic < at + behind:
                 magic = data.find(MAGIC, at + behind)
             new = self._new_frame(magic, stop, kind, certain=magic > at) if 0 <= magic < stop else -1
@@ -276,8 +286,8 @@ class Frames:
         compressed bytes, and over the block's begin, the magic may stand by chance: there the new frame must show its
         first block, too."""
         while 0 <= magic <= stop - len(MAGIC):
-            begins = (certain and kind != _COMPRESSED) or _begins_frame(
-                self._data[magic : magic + _LARGEST_HEADER + 3 + _LARGEST_BLOCK]
+            begins = (certain and kind != COMPRESSED) or _begins_frame(
+                self._data[magic : magic + _LARGEST_HEADER + 3 + LARGEST_BLOCK]
             )
             if begins is not False:
                 return magic if begins else None
@@ -327,29 +337,19 @@ def kind_of(data: bytes) -> str | None:
 
 def _header(data: bytes) -> _Header:
     """The header of the frame that begins here, where as yet there may be less of it than its ``size``."""
-    if len(data) < 5:
-        return _Header(_LARGEST_HEADER, 0, False)
-    descriptor = data[4]
-    single, checksum = bool(descriptor & 0x20), bool(descriptor & 0x04)
-    if descriptor & 0x08:
-        return _Header(5, 0, checksum, problem="has a reserved bit set")
-    if descriptor & 0x03:
-        return _Header(5, 0, checksum, problem="asks for a dictionary, which nobody has here")
-    field = (1 if single else 0, 2, 4, 8)[descriptor >> 6]
-    size = 5 + (0 if single else 1) + field
-    if len(data) < size:
-        return _Header(size, 0, checksum)
-    if single:
-        window = int.from_bytes(data[5 : 5 + field], "little") + (256 if field == 2 else 0)
-    else:
-        base = 1 << (10 + (data[5] >> 3))
-        window = base + (base >> 3) * (data[5] & 7)
+    try:
+        found = frame_header(data)
+    except ReservedBit:
+        return _Header(header_size(data), 0, False, problem="has a reserved bit set")
+    if found is None:
+        return _Header(header_size(data), 0, False)
     problem = ""
-    if window > MAX_WINDOW:
-        problem = (
-            f"asks for a window of {window >> 20} MiB (zstd --long), of which at most {MAX_WINDOW >> 20} are taken"
-        )
-    return _Header(size, min(window, _LARGEST_BLOCK), checksum, window, problem)
+    if found.dictionary:
+        problem = "asks for a dictionary, which nobody has here"
+    elif found.window > MAX_WINDOW:
+        asked, most = found.window >> 20, MAX_WINDOW >> 20
+        problem = f"asks for a window of {asked} MiB (zstd --long), of which at most {most} are taken"
+    return _Header(found.size, min(found.window, LARGEST_BLOCK), found.checksum, found.window, problem)
 
 
 def _begins_frame(data: bytes) -> bool | None:
@@ -370,8 +370,8 @@ def _shows_block(data: bytes) -> bool | None:
         return None
     head = int.from_bytes(data[header.size : header.size + 3], "little")
     kind, size = head >> 1 & 3, head >> 3
-    stop = header.size + (4 if kind == _RLE else 3 + size)
-    if kind == _RESERVED or size > header.largest:
+    stop = header.size + (4 if kind == RLE else 3 + size)
+    if kind == RESERVED or size > header.largest:
         return False
     if stop > len(data):
         return None

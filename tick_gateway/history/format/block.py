@@ -15,10 +15,10 @@ from typing import Final, NamedTuple
 import zstandard
 
 from ...errors import Damaged
+from ...wire.zstd_frame import MAGIC, RESERVED, RLE, has_checksum, header_size
 
-MAGIC: Final = b"\x28\xb5\x2f\xfd"
 _LAST_PART: Final = b"\x01\x00\x00"  # an empty one
-_LAST, _RLE, _RESERVED = 1, 1, 3
+_LAST: Final = 1
 _MOST_BYTES: Final = 1 << 31  # of a cut frame's content: damage must not fill the memory
 
 
@@ -109,16 +109,15 @@ def scan(data: bytes) -> Scan:
         return Scan(State.NONE, 0, [], False, False)
     if len(data) < 5:
         return Scan(State.CUT, 0, [], False, False)
-    descriptor = data[4]
-    checked = bool(descriptor & 4)
-    at = 5 + _header_rest(descriptor)
+    checked = has_checksum(data)
+    at = header_size(data)
     ends: list[int] = []
     while len(data) - at >= 3:
         head = int.from_bytes(data[at : at + 3], "little")
         kind = head >> 1 & 3
-        if kind == _RESERVED:
+        if kind == RESERVED:
             return Scan(State.NONE, 0, [], False, checked)
-        stop = at + 3 + (1 if kind == _RLE else head >> 3)
+        stop = at + 3 + (1 if kind == RLE else head >> 3)
         if stop > len(data):
             break
         ends.append(stop)
@@ -128,13 +127,6 @@ def scan(data: bytes) -> Scan:
             state = State.WHOLE if whole <= len(data) else State.CUT
             return Scan(state, whole if state is State.WHOLE else at, ends, True, checked)
     return Scan(State.CUT, ends[-1] if ends else 0, ends, False, checked)
-
-
-def _header_rest(descriptor: int) -> int:
-    """Bytes of a frame's header behind its descriptor."""
-    single = descriptor >> 5 & 1
-    content_size = (single, 2, 4, 8)[descriptor >> 6]
-    return (not single) + (0, 1, 2, 4)[descriptor & 3] + content_size
 
 
 def proven(data: bytes) -> tuple[bytes, int] | None:

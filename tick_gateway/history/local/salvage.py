@@ -15,8 +15,9 @@ from typing import Final, NamedTuple
 from zlib import crc32
 
 from ...errors import Damaged
+from ...wire.zstd_frame import MAGIC
 from ..block_index import Entry
-from ..format.block import MAGIC, State, closing, proven, scan, whole_lines
+from ..format.block import State, closing, proven, scan, whole_lines
 from ..format.segment import SIGNATURE, TAIL_BYTES, foot_begins, foot_length, numbers, spread, step_of
 from ..stored_run import StoredRun
 from .segment_file import Segment

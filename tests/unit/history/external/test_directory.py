@@ -24,10 +24,11 @@ from tick_gateway.history.external import times
 from tick_gateway.history.external.birth import born
 from tick_gateway.history.external.content import natural
 from tick_gateway.history.external.directory import Directory, Gone
-from tick_gateway.history.external.frames import MAGIC, Cut, Frames
+from tick_gateway.history.external.frames import Cut, Frames
 from tick_gateway.history.external.lines import File
 from tick_gateway.history.external.run_splitter import Stretch
 from tick_gateway.model.tick import RUN_ID
+from tick_gateway.wire.zstd_frame import MAGIC
 
 MAX_TICK = 4096
 
