@@ -41,7 +41,7 @@ _PROBES: Final = (0.0, 0.05, 1.0)  # seconds after which it is written to a clie
 
 
 class Session(asyncio.Protocol):
-    """One reader. The transport's handler makes it, and ``takeover`` hands it the connection.
+    """One reader. The transport's handler makes it, and ``http.handover`` hands it the connection.
 
     Args:
         variant: what it is written.

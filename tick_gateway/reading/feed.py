@@ -1,5 +1,5 @@
 """The Feed: read after a position, wherever it lies. Every decision about a reader's cursor is made here and in
-``placing``; what there is to read is found in ``pieces``.
+``start_position``; what there is to read is found in ``pieces``.
 
 A reader is a ``Cursor``. ``Feed.read`` returns what comes next for it, ticks and notices in order, and moves it past
 them. Memory is asked first, then history. Replay and live are the same read, so there is no seam between them at which

@@ -8,7 +8,7 @@ task on the server's loop.
 
 The inner listener answers nobody else: a request has to bring the word that was drawn at random for it. It sees a
 loopback peer whoever asks, so who asks from elsewhere is told in ``X-Forwarded-For``, which keeps publishers without a
-token out (see ``sources.auth``).
+token out (see ``access.publishers``).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """/openapi.json: the OpenAPI 3.1 description, made from the tables of routes, parameters and errors.
 
-What a route takes and answers stands in its row (``routes``), what a parameter means and where in its own (``params``),
+What a route takes and answers stands in its row (``routes``), what a parameter means and where in its own (``query``),
 and which status an error has in its class (``errors``). Here stand the forms of JSON bodies alone.
 
 OpenAPI has no word for an answer that goes on: such an operation carries ``x-stream``, and a WebSocket's handshake

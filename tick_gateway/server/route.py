@@ -15,7 +15,7 @@ class Route:
 
     Attributes:
         name: of its operation in /openapi.json.
-        reads: the kind of reading that it is (``params.Parameter.on``): those of its parameters have a meaning, all
+        reads: the kind of reading that it is (``query.Parameter.on``): those of its parameters have a meaning, all
             others are parsed and ignored; empty: it looks at none.
         media_type: those of its answers, comma-separated.
         schema: of its JSON answer, among ``SCHEMAS``; empty: not told.

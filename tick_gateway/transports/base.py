@@ -46,7 +46,7 @@ class Transport:
         kind: ``stream`` (a connection that stays) or ``pull`` (an answer a request).
         media_type: of the answer's body.
         summary: one line for people.
-        reads: the kind of reading that its parameters are for (``params.Parameter.on``); empty: by its own kind.
+        reads: the kind of reading that its parameters are for (``query.Parameter.on``); empty: by its own kind.
         statuses, refuses: what it answers in /openapi.json: statuses that are no errors, and errors; empty: by its
             kind.
     """
@@ -70,7 +70,7 @@ def query_of(request: web.Request, *, tables: bool = False) -> Query:
             something else, or waits for a stream's end, learns nothing.
 
     Raises:
-        ParameterError: see ``params.parse_query``; or the format is not for this route.
+        ParameterError: see ``query.parse_query``; or the format is not for this route.
     """
     query = parse_query(request.query.items(), request.headers.get("Last-Event-ID"))
     if query.format in ("csv", "arrow") and not tables:
@@ -116,7 +116,7 @@ def live_coding(request: web.Request, runtime: Runtime) -> Coding | None:
     """The content coding of a stream; None: none. In zstd it is a row of frames, of which some clients read one.
 
     Raises:
-        NotAcceptable: see ``accept.choose``.
+        NotAcceptable: see ``negotiation.choose``.
     """
     return _coding(request, runtime, *(("gzip",) if first_frame_only(request) else ("gzip", "zstd")))
 
@@ -130,7 +130,7 @@ def pull_coding(request: web.Request, runtime: Runtime) -> Coding | None:
     """The content coding of an answer that ends; None: none.
 
     Raises:
-        NotAcceptable: see ``accept.choose``.
+        NotAcceptable: see ``negotiation.choose``.
     """
     return _coding(request, runtime, "zstd", "gzip")
 
@@ -145,7 +145,7 @@ def acceptable(request: web.Request, runtime: Runtime, response: web.StreamRespo
     """An answer that its route left as it is, compressed for a client that takes no bytes as they are.
 
     Raises:
-        NotAcceptable: see ``accept.choose``.
+        NotAcceptable: see ``negotiation.choose``.
     """
     plain = response.status == 200 and not response.prepared and "Content-Encoding" not in response.headers
     if not plain or not refuses_plain(header_list(request, "Accept-Encoding")):

@@ -93,7 +93,7 @@ async def answer(
         size: bytes of the body, about.
 
     Raises:
-        NotAcceptable: see ``accept.choose``.
+        NotAcceptable: see ``negotiation.choose``.
     """
     wanted = pull_coding(request, runtime)
     body, coding = await runtime.answers.get(key, make, wanted, size)

@@ -164,7 +164,7 @@ def _open(file: File, offset: int) -> OpenFile:
 
 
 class FileVolume:
-    """One file's portions (see ``shelf.Volume``)."""
+    """One file's portions (see ``block_index.Volume``)."""
 
     retired = False
 

@@ -5,7 +5,7 @@
     close  the frame's end and the foot: now the block can be served as it lies
 
 Bytes are written where they belong, at an offset: what a failed write left behind is in nobody's way. After any
-OSError only ``drop`` may be called; ``recovery`` then finds what counts.
+OSError only ``drop`` may be called; ``tail_recovery`` then finds what counts.
 
 Used by one thread. Nothing here decides when: that is the ``recorder``'s.
 """
