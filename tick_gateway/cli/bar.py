@@ -1,4 +1,8 @@
-"""A progress bar on a terminal, for work that may take long; where standard error is no terminal, it says nothing."""
+"""A progress bar on a terminal, for work that may take long; where standard error is no terminal, it says nothing.
+
+Click's bar hides the cursor until it ends, so that a signal that kills the process leaves a terminal without one; and
+it leaves its line behind. This one writes nothing that needs to be undone.
+"""
 
 from __future__ import annotations
 
