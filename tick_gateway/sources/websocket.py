@@ -10,6 +10,7 @@ from typing import Final
 
 import aiohttp
 from aiohttp import web
+from websockets.frames import CloseCode
 
 from ..access.publishers import is_near
 from ..errors import GatewayError, InboxFull, NotServing, TickError
@@ -26,11 +27,11 @@ _CLOSE_SECONDS: Final = 2.0  # how long to wait for the publisher's close frame
 _LAST_SECONDS: Final = 7.0  # how long the last answers may take: until they are stored (5 s), and until they are sent
 _FRAMING_BYTES: Final = 1024  # white space around the largest tick; beyond it the connection is closed with 1009
 
-
-_REASONS: Final = {
-    1002: "what came is not as RFC 6455 has it; the messages before it were taken",
-    1007: "a text is not UTF-8, or not compressed as RFC 7692 has it; the messages before it were taken",
-    1009: "a message is larger than max_tick; the messages before it were taken",
+_TAKEN: Final = "; the messages before it were taken"
+_REASONS: Final[dict[int, str]] = {
+    CloseCode.PROTOCOL_ERROR: f"what came is not as RFC 6455 has it{_TAKEN}",
+    CloseCode.INVALID_DATA: f"a text is not UTF-8, or not compressed as RFC 7692 has it{_TAKEN}",
+    CloseCode.MESSAGE_TOO_BIG: f"a message is larger than max_tick{_TAKEN}",
 }  # of the codes with which aiohttp closes where a client broke the protocol
 
 
@@ -49,13 +50,13 @@ class _Socket(web.WebSocketResponse):
         self.answers: Acks | None = None
         self._from = request
 
-    async def close(self, *, code: int = 1000, message: bytes = b"", drain: bool = True) -> bool:
+    async def close(self, *, code: int = CloseCode.NORMAL_CLOSURE, message: bytes = b"", drain: bool = True) -> bool:
         if self.answers is not None:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_LAST_SECONDS):
                     await self.answers.send()
-        if code == 1000 and isinstance(self.exception(), zlib.error):
-            code = 1007
+        if code == CloseCode.NORMAL_CLOSURE and isinstance(self.exception(), zlib.error):
+            code = CloseCode.INVALID_DATA
         if code in _REASONS and not self.closed:
             await hang_up(self._from, close_frame(code, _REASONS[code]), _CLOSE_SECONDS)
         return await super().close(code=code, message=message, drain=drain)
@@ -72,7 +73,7 @@ async def publish_ws(request: web.Request, runtime: Runtime) -> web.StreamRespon
     ws.answers = answers = Acks(ws, runtime)
 
     async def leave() -> None:
-        await ws.close(code=1001, message=b"shutdown")
+        await ws.close(code=CloseCode.GOING_AWAY, message=b"shutdown")
 
     runtime.publishers.add(leave)
     try:

@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
 import orjson
+from websockets.frames import CloseCode
 
 from ..delivery.encoder import Variant
 from ..delivery.pace import Pace
@@ -67,7 +68,7 @@ class CommandSession(Session):
         self.transport = transport
         self.variant = Variant(self.variant.framing, View())
         self.fanout.registry.admit(self)
-        self.write(close_frame(1013, f"{self.refused.code}: come back later"))
+        self.write(close_frame(CloseCode.TRY_AGAIN_LATER, f"{self.refused.code}: come back later"))
         self.closing = True
         self._hang_up(failed=True)  # not to hold a connection for a peer that does not answer
 
@@ -202,7 +203,7 @@ class CommandSession(Session):
             self.bad += 1
             self.reply(error.as_dict() | ({"id": ident} if ident is not None else {}))
             if self.bad >= MAX_BAD_COMMANDS:
-                self._close(1008, f"{MAX_BAD_COMMANDS} bad commands")
+                self._close(CloseCode.POLICY_VIOLATION, f"{MAX_BAD_COMMANDS} bad commands")
 
     def _view(self, command: dict[str, Any], ident: object) -> None:
         view = _query(command).view

@@ -10,18 +10,17 @@ from __future__ import annotations
 import base64
 import binascii
 import codecs
-import hashlib
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+from websockets import utils
 from websockets.exceptions import InvalidHeaderFormat, NegotiationError
 from websockets.extensions.permessage_deflate import PerMessageDeflate, ServerPerMessageDeflateFactory
-from websockets.frames import Frame, Opcode
-from websockets.headers import parse_extension
+from websockets.frames import CloseCode, Frame, Opcode
+from websockets.headers import build_extension, parse_extension
 from websockets.protocol import Protocol, Side, State
-from websockets.typing import ExtensionParameter
 
 from ..errors import NotAWebSocket
 from ..model.notices import End, Gap, Notice
@@ -35,8 +34,7 @@ _RSV1: Final = 0x40  # of a frame's first byte: the message is compressed
 GAP_CLOSE_CODE: Final = 4001
 MAX_COMMAND_BYTES: Final = 64 * 1024
 _MAX_OFFERS: Final = 8190  # characters in a handshake's extensions, over all its lines; one line may have as many
-_GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
-_END_CODES: Final = {"shutdown": 1001, "failed": 1001}
+_END_CODES: Final = {"shutdown": CloseCode.GOING_AWAY, "failed": CloseCode.GOING_AWAY}
 _BY_PROXY: Final = "; a proxy in between passes it on only where it is told to: docs/how-to/proxy.md"
 
 
@@ -65,7 +63,7 @@ def accept_key(fields: Callable[[str], Sequence[str]]) -> str:
         valid = False
     if not valid:
         raise NotAWebSocket("the header Sec-WebSocket-Key must be 16 bytes in base64")
-    return base64.b64encode(hashlib.sha1(key.encode() + _GUID).digest()).decode()
+    return utils.accept_key(key)
 
 
 def _tokens(lines: Sequence[str]) -> list[str]:
@@ -152,7 +150,8 @@ class WebSocketFraming:
         if isinstance(notice, Gap):
             return close_frame(GAP_CLOSE_CODE, f"gap after {notice.run}:{notice.after}")
         assert isinstance(notice, End), "no other notice ends a stream"
-        return close_frame(_END_CODES.get(notice.reason, 1000), f"{notice.reason} {notice.position or ''}".strip())
+        code = _END_CODES.get(notice.reason, CloseCode.NORMAL_CLOSURE)
+        return close_frame(code, f"{notice.reason} {notice.position or ''}".strip())
 
     def shared(self) -> SharedMessages | None:
         deflated = self.deflated
@@ -210,12 +209,8 @@ def negotiate(offers: str, level: int) -> tuple[Deflated | None, str]:
         except NegotiationError:
             continue  # this offer is declined; another may follow
         if agreed.local_max_window_bits == 15:
-            return Deflated(level, not agreed.local_no_context_takeover), _extension(factory.name, answer)
+            return Deflated(level, not agreed.local_no_context_takeover), build_extension([(factory.name, answer)])
     return None, ""
-
-
-def _extension(name: str, parameters: Sequence[ExtensionParameter]) -> str:
-    return "; ".join([name, *(key if value is None else f"{key}={value}" for key, value in parameters)])
 
 
 def lone_control(data: bytes) -> tuple[int, bytes] | None:
@@ -223,16 +218,8 @@ def lone_control(data: bytes) -> tuple[int, bytes] | None:
     if len(data) >= 6 and data[0] in (0x80 | PING, 0x80 | PONG) and data[1] & 0x80 and data[1] - 0x80 == len(data) - 6:
         if data[1] > 0x80 + 125:
             return None
-        return data[0] & 0x0F, unmask(data[2:6], data[6:])
+        return data[0] & 0x0F, utils.apply_mask(data[6:], data[2:6])
     return None
-
-
-def unmask(mask: bytes, data: bytes) -> bytes:
-    """Undo a frame's masking (RFC 6455, section 5.3)."""
-    if not data:
-        return b""
-    pad = (mask * (len(data) // 4 + 1))[: len(data)]
-    return (int.from_bytes(data, "big") ^ int.from_bytes(pad, "big")).to_bytes(len(data), "big")
 
 
 class Received(NamedTuple):
@@ -272,7 +259,7 @@ class Reader:
             try:
                 part = self._decoder.decode(bytes(event.data), event.fin)
             except UnicodeDecodeError:
-                self._protocol.fail(1007, "a message is not UTF-8")
+                self._protocol.fail(CloseCode.INVALID_DATA, "a message is not UTF-8")
                 break
             if part:  # empty fragments may come without end
                 self._parts.append(part)
