@@ -59,7 +59,7 @@ def figures(told: dict[str, Any]) -> None:
 
 def test_every_transport(tmp_path: Path) -> None:
     page = tmp_path / "report.html"
-    process = run("--clients", "3", "--seconds", "1", "--catch-up", "500", "--json", "-", "--html", str(page))
+    process = run(*SMALL, "--json", "-", "--html", str(page))
     assert process.process.returncode == 0, process.report()
     told = json.loads(process.stdout.text)
     assert [one["transport"] for one in told["outcomes"]] == NAMES
