@@ -1,5 +1,6 @@
-"""The Feed: read after a position, wherever it lies. Every decision about a reader's cursor is made here and in
-``start_position``; what there is to read is found in ``pieces``.
+"""The Feed: read after a position, wherever it lies. Where a reader goes on, and what it is told of, is decided here
+and in ``start_position``; what there is to read is found in ``pieces``. A session that wrote less than it read, and a
+group whose bytes could not be made, put their cursor back.
 
 A reader is a ``Cursor``. ``Feed.read`` returns what comes next for it, ticks and notices in order, and moves it past
 them. Memory is asked first, then history. Replay and live are the same read, so there is no seam between them at which
