@@ -84,7 +84,7 @@ class Runtime:
                 progress=progress,
             )  # fmt: skip
         archive = self.store.archive if self.store is not None else Archive(self.reading, s.history_cache)
-        self.bus.keeps = archive.shelves.__contains__
+        self.bus.keeps = archive.histories.__contains__
         self.feed = Feed(self.bus, archive)
         self.fanout = FanOut(
             self.bus, self.feed, FlushPolicy.of(s), Patience(), encoded_bytes=s.encoded_bytes,

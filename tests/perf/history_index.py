@@ -1,7 +1,8 @@
 """What knowing a large history costs the loop: ``python -m tests.perf.history_index --blocks 200000``.
 
-Makes up the blocks of one run (nothing is written to disk), puts them on a shelf as a start does, and prints bytes per
-block and the longest that each kind of look-up held up the loop, over many at random places. Less than a minute.
+Makes up the blocks of one run (nothing is written to disk), has them as a run's history, as after a start, and prints
+bytes per block and the longest that each kind of look-up held up the loop, over many at random places. Less than a
+minute.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from tick_gateway.bus.tick_bus import TickBus
 from tick_gateway.history.archive import Archive
 from tick_gateway.history.block_index import Entry
 from tick_gateway.history.local.segment_file import Segment
-from tick_gateway.history.shelf import Shelf
+from tick_gateway.history.run_history import RunHistory
 from tick_gateway.model.view import View
 from tick_gateway.reading.pieces import Pieces
 from tick_gateway.reading.start_position import Placing
@@ -38,13 +39,13 @@ def entries(blocks: int, random: Random) -> Iterator[Entry]:
         if offset > 64 << 20:
             volume, offset = Segment(Path(str(number))), 0
             ordinal += random.random() < 0.01
-        first, frame, foot = number * TICKS, random.randint(60_000, 80_000), random.randint(600, 900)
+        first, frame, footer = number * TICKS, random.randint(60_000, 80_000), random.randint(600, 900)
         yield Entry(
-            volume, offset, foot, ordinal=ordinal, first=first, last=first + TICKS - 1, first_at=AT + first,
+            volume, offset, footer, ordinal=ordinal, first=first, last=first + TICKS - 1, first_at=AT + first,
             last_at=AT + first + TICKS - 1, count=TICKS, step=1, size=random.randint(510_000, 530_000), frame=frame,
             crc=random.getrandbits(32),
         )  # fmt: skip
-        offset, ordinal = offset + frame + foot, ordinal + TICKS
+        offset, ordinal = offset + frame + footer, ordinal + TICKS
 
 
 def longest(look: Callable[[int], object], numbers: list[int]) -> float:
@@ -64,7 +65,7 @@ def main() -> None:
     run.tip = run.shown = run.evicted = args.blocks * TICKS - 1
     tracemalloc.start()
     began = time.perf_counter()
-    shelf = Shelf(run, entries(args.blocks, random))
+    history = RunHistory(run, entries(args.blocks, random))
     took = time.perf_counter() - began
     gc.collect()
     held = tracemalloc.get_traced_memory()[0]
@@ -73,11 +74,11 @@ def main() -> None:
 
     bus, archive = TickBus(), Archive()
     bus.restore([run], [])
-    archive.shelves[run.id] = shelf
+    archive.histories[run.id] = history
     pieces, placing = Pieces(bus, archive), Placing(bus, archive)
     numbers = [random.randrange(run.tip) for _ in range(LOOKS)]
     looks: dict[str, tuple[Callable[[int], object], list[int]]] = {
-        "from_t": (lambda t: shelf.after(t), numbers),
+        "from_t": (lambda t: history.after(t), numbers),
         "since": (lambda t: next(placing.since(AT + t, run, True), None), numbers),
         "tail": (lambda t: next(placing.back(t, View(), run), None), numbers),
         "tail, every=1000": (lambda t: next(placing.back(t // 1000, View(every=1000), run), None), numbers),

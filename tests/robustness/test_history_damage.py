@@ -131,9 +131,9 @@ async def test_files_that_nobody_reads_are_missed(tmp_path: Path, monkeypatch: p
         assert health["unstored"] > 0 and f"of run {RUN} cannot be read" in health["damage"][0]
 
 
-@pytest.mark.parametrize("part", ["block", "foot", "last foot"])
+@pytest.mark.parametrize("part", ["block", "footer", "last footer"])
 async def test_a_damaged_block(tmp_path: Path, part: str) -> None:
-    """A byte of it was changed while nobody looked: it is never served, and is a gap. Where that is a foot, its ticks
+    """A byte of it was changed while nobody looked: it is never served, and is a gap. Where that is a footer, its ticks
     are found again."""
     async with scene(tmp_path / "history") as (s, gateway):
         assert await s.publish(200)
@@ -142,9 +142,9 @@ async def test_a_damaged_block(tmp_path: Path, part: str) -> None:
             frames = history_files.frames(path)
             assert frames.pop().skippable, "a sealed file ends with a mark"
             assert [frame.skippable for frame in frames] == [False, True] * (len(frames) // 2) and len(frames) > 2
-            block, foot = frames[-2:] if part == "last foot" else frames[:2]
+            block, footer = frames[-2:] if part == "last footer" else frames[:2]
             lost = [t_of(line) for line in history_files.decoded(path, block)] if part == "block" else []
-            flip(path, block.at + block.size // 2 if part == "block" else foot.at + foot.size // 2)
+            flip(path, block.at + block.size // 2 if part == "block" else footer.at + footer.size // 2)
             if part != "block":
                 (s.directory / RUN / "index").unlink()
         assert await s.publish(20)

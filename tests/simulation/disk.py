@@ -166,7 +166,7 @@ class Disk:
         pieces: list[Piece] = []
         for run in store.pipeline._writer._recorder.runs.values():
             for entry in run.entries:
-                at, end = entry.offset, entry.offset + entry.frame + entry.foot
+                at, end = entry.offset, entry.offset + entry.frame + entry.footer
                 pieces.append(Piece(segment_of(entry).path, at, end, run.id, entry.first, entry.last, entry.verified))
             if run.segments:
                 last, tip = run.segments[-1], max((entry.last for entry in run.entries), default=-1)

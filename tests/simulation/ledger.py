@@ -14,7 +14,7 @@ from tick_gateway.errors import Damaged
 from tick_gateway.history.block_index import Entry
 from tick_gateway.history.local.limits import Closed
 from tick_gateway.history.local.store import Store
-from tick_gateway.history.shelf import batches_of
+from tick_gateway.history.run_history import batches_of
 
 if TYPE_CHECKING:
     from .truth import Truth
@@ -101,10 +101,10 @@ class Ledger:
     def reopened(self, store: Store) -> None:
         """Read all that came back: it must be what was written, byte for byte."""
         found: Numbers = defaultdict(set)
-        for shelf in store.archive.shelves.values():
-            for entry in shelf.entries:
-                found[shelf.run.id] |= self._read(shelf.run, entry)
-            found[shelf.run.id] |= self._check(shelf.run, shelf.open)
+        for history in store.archive.histories.values():
+            for entry in history.entries:
+                found[history.run.id] |= self._read(history.run, entry)
+            found[history.run.id] |= self._check(history.run, history.open)
         for run in list(self.written):
             missing = self.written[run] - found[run]
             assert not missing, f"stored, and not there after a restart: {run} {sorted(missing)}"
@@ -126,7 +126,7 @@ class Ledger:
         for tick in ticks:
             told = self._truth.by_u[orjson.loads(tick.data)["u"]]
             if tick.t not in self.written[run.id] or tick.t in self.lost[run.id]:
-                # Without a journal or a foot, its time is a guess, and each time may be another one.
+                # Without a journal or a footer, its time is a guess, and each time may be another one.
                 told = self._truth.by_u[told.u] = told._replace(at=tick.at)
             assert (told.run, told.t, told.data, told.at) == (run.id, *tick), f"{told} came back as {tick}"
         return {tick.t for tick in ticks}

@@ -42,7 +42,7 @@ def _check_since(truth: Truth, position: Position, since: int, *, passes_over: b
     """All that was received since lies behind the position, and of what was received before only what is gone, or what
     waits for the disk and is passed over.
 
-    But where a block has lost its foot, it is a guess when its ticks were received, and those missing around it.
+    But where a block has lost its footer, it is a guess when its ticks were received, and those missing around it.
     """
     ids = list(truth.lives)
     place = ids.index(position.run), position.t

@@ -174,7 +174,7 @@ class GatewayWithHistory(Gateway):
         assert pipeline._queued <= disk.queue_bytes or sum(bool(group.batches) for group in pipeline._queue) == 1
         unshown = [batch for group in pipeline._flight if not group.shown for batch in group.batches]
         assert unshown == self.room.bus._handed
-        opened = sum(batch.size for shelf in archive.shelves.values() for batch in shelf.open)
+        opened = sum(batch.size for history in archive.histories.values() for batch in history.open)
         assert opened <= disk.limits.block_bytes + disk.queue_bytes + 12 * LARGEST_TICK
         for client in self.room.clients:
             session, cursor = client.session, client.session.cursor

@@ -38,7 +38,7 @@ class Machine(RuleBasedStateMachine):
         self.disk = Disk(self.patch, self.directory)
         self.published: dict[str, dict[int, bytes]] = {}
         self.acknowledged: dict[str, set[int]] = {}
-        self.shelves: dict[str, list[Entry]] = {}
+        self.histories: dict[str, list[Entry]] = {}
         self.live: Run | None = None
         self.runs = 0
         self.t = -1
@@ -74,10 +74,10 @@ class Machine(RuleBasedStateMachine):
     def take_events(self) -> None:
         for event in self.recorder.events:
             if isinstance(event, Closed):
-                self.shelves.setdefault(event.run, []).append(event.entry)
+                self.histories.setdefault(event.run, []).append(event.entry)
             elif not isinstance(event, Sealed):
-                shelf = self.shelves[event.run]
-                self.shelves[event.run] = [entry for entry in shelf if entry.volume is not event.segment]
+                history = self.histories[event.run]
+                self.histories[event.run] = [entry for entry in history if entry.volume is not event.segment]
         self.recorder.events.clear()
 
     @rule(counts=st.lists(st.integers(1, 5), min_size=1, max_size=4), step=st.integers(1, 3), lost=st.integers(0, 2))
@@ -144,7 +144,7 @@ class Machine(RuleBasedStateMachine):
         assert not found.damage
         self.check(found.runs)
         self.recorder = Recorder(self.directory, self.limits, [run for run in found.runs if run.total])
-        self.shelves = {run.id: list(run.entries) for run in found.runs}
+        self.histories = {run.id: list(run.entries) for run in found.runs}
         if self.live is not None and self.live.id not in self.recorder.runs:
             self.live = None  # nothing of it is stored: nobody knows it any more
             self.t = -1
@@ -153,7 +153,7 @@ class Machine(RuleBasedStateMachine):
     def events_tell_what_is_there(self) -> None:
         if hasattr(self, "recorder"):
             for name, run in self.recorder.runs.items():
-                assert self.shelves.get(name, []) == run.entries
+                assert self.histories.get(name, []) == run.entries
 
     @invariant()
     def what_was_acknowledged_can_be_opened(self) -> None:

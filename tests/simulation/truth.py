@@ -89,7 +89,7 @@ class Truth:
         """The tick that a client was given, by its ``u``."""
         told = self.by_u[(item["data"] if view.stamp else item)["u"]]
         if view.stamp and self.ledger is not None and told.t in self.ledger.lost[told.run]:
-            return told._replace(at=item["at"])  # its block has lost its foot: when it was received is a guess
+            return told._replace(at=item["at"])  # its block has lost its footer: when it was received is a guess
         return told
 
     @property

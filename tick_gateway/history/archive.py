@@ -1,11 +1,11 @@
 """The archive: what the loop knows of history, and how it gets at it without waiting for the disk.
 
-Which blocks there are stands in memory, run by run (``shelf``). What is in them is loaded by threads: a reader that
-needs a block is given a ``Load``, goes on with other things, and is called when it is there. Decoded blocks are kept in
-a cache that is bounded by bytes, so that many who catch up share them; those who wait for one hold it until they have
-read it, whatever the cache does.
+Which blocks there are stands in memory, run by run (``run_history``). What is in them is loaded by threads: a reader
+that needs a block is given a ``Load``, goes on with other things, and is called when it is there. Decoded blocks are
+kept in a cache that is bounded by bytes, so that many who catch up share them; those who wait for one hold it until
+they have read it, whatever the cache does.
 
-A block that turns out to be damaged or gone leaves its shelf: what is missing from there on is a gap.
+A block that turns out to be damaged or gone leaves its run's history: what is missing from there on is a gap.
 
 No asyncio: whoever makes an archive says how work is run elsewhere. Everything here is called on the loop.
 """
@@ -25,7 +25,7 @@ from ..model.tick import Position
 from .block_index import Entry, Volume
 from .local.inventory import beyond
 from .local.segment_file import Segment
-from .shelf import Shelf, Stored, batches_of
+from .run_history import RunHistory, Stored, batches_of
 
 log = logging.getLogger("tick_gateway.history")
 
@@ -89,14 +89,14 @@ class Archive:
         cache_bytes: what decoded blocks may take.
 
     Attributes:
-        shelves: by run, in the order in which they began.
+        histories: by run, in the order in which they began.
         damaged: blocks that were found to be damaged or gone since the start.
         damage: the first of them, as sentences.
         loaded: blocks that were read from disk since the start.
     """
 
     def __init__(self, elsewhere: Elsewhere | None = None, cache_bytes: int = 64 << 20) -> None:
-        self.shelves: dict[str, Shelf] = {}
+        self.histories: dict[str, RunHistory] = {}
         self.damaged = 0
         self.damage: list[str] = []
         self.loaded = 0
@@ -108,32 +108,32 @@ class Archive:
 
     def after(self, run: Run, t: int) -> Stored | None:
         """The first stored block (or batch of the open one) that holds a tick after ``t``; None: there is none."""
-        shelf = self.shelves.get(run.id)
-        return shelf.after(t) if shelf is not None else None
+        history = self.histories.get(run.id)
+        return history.after(t) if history is not None else None
 
     def holds(self, run: Run, low: int, high: int) -> bool:
-        """See ``Shelf.holds``."""
-        shelf = self.shelves.get(run.id)
-        return shelf is not None and shelf.holds(low, high)
+        """See ``RunHistory.holds``."""
+        history = self.histories.get(run.id)
+        return history is not None and history.holds(low, high)
 
     def first(self, run: Run) -> int | None:
         """The lowest stored ``t`` of a run, or None."""
-        shelf = self.shelves.get(run.id)
-        return shelf.first if shelf is not None else None
+        history = self.histories.get(run.id)
+        return history.first if history is not None else None
 
     @property
     def stored(self) -> Position | None:
         """The newest tick that is stored, or None."""
-        for shelf in reversed(self.shelves.values()):
-            if (last := shelf.last) is not None:
-                return Position(shelf.run.id, last)
+        for history in reversed(self.histories.values()):
+            if (last := history.last) is not None:
+                return Position(history.run.id, last)
         return None
 
-    def shelf(self, run: Run) -> Shelf:
-        """A run's shelf, made if there is none."""
-        found = self.shelves.get(run.id)
+    def history(self, run: Run) -> RunHistory:
+        """A run's history, made if there is none."""
+        found = self.histories.get(run.id)
         if found is None:
-            found = self.shelves[run.id] = Shelf(run)
+            found = self.histories[run.id] = RunHistory(run)
         return found
 
     # ---- what changes ----
@@ -141,42 +141,42 @@ class Archive:
     def wrote(self, batches: Iterable[Batch]) -> None:
         """Batches were stored in the open block."""
         for batch in batches:
-            self.shelf(batch.run).open.append(batch)
+            self.history(batch.run).open.append(batch)
 
     def closed(self, run: Run, entry: Entry) -> None:
         """A block was closed."""
-        self.shelf(run).close(entry)
+        self.history(run).close(entry)
 
     def removed(self, run: str, volume: Volume) -> None:
         """A file of blocks is no more."""
-        shelf = self.shelves.get(run)
-        if shelf is not None:
-            self._forget(shelf, shelf.drop(volume))
+        history = self.histories.get(run)
+        if history is not None:
+            self._forget(history, history.drop(volume))
 
     def missing(self, run: str, segment: Segment, size: int, ticks: int, upto: int) -> None:
         """Something of a segment is not there any more; see ``Missing``."""
-        shelf = self.shelves.get(run)
-        gone = beyond(segment, shelf.entries.of(segment), size) if shelf is not None else []
-        opened = [batch for batch in shelf.open if batch.ordinal < upto] if shelf is not None else []
+        history = self.histories.get(run)
+        gone = beyond(segment, history.entries.of(segment), size) if history is not None else []
+        opened = [batch for batch in history.open if batch.ordinal < upto] if history is not None else []
         lost: list[Stored] = [*gone, *opened]
         named = f"ticks {lost[0].first} to {lost[-1].last}" if lost else f"{ticks} ticks"
         if ticks or lost:
             problem = f"{segment.name} was cut" if size else os.strerror(errno.ENOENT)
             self.tell(f"{named} of run {run} cannot be read and are missing from now on: {problem}")
-        if shelf is None:
+        if history is None:
             return
         for entry in gone:
-            shelf.remove(entry)
-        shelf.open = shelf.open[len(opened) :]
+            history.remove(entry)
+        history.open = history.open[len(opened) :]
         self.damaged += len(gone)
-        self._forget(shelf, gone)
+        self._forget(history, gone)
 
-    def _forget(self, shelf: Shelf, gone: list[Entry]) -> None:
-        """Let go of what is kept of blocks that left their shelf, and of a shelf on which none is left."""
+    def _forget(self, history: RunHistory, gone: list[Entry]) -> None:
+        """Let go of what is kept of blocks that left their history, and of a history on which none is left."""
         for entry in gone:
             self._cache.pop(entry)
-        if shelf.first is None:
-            self.shelves.pop(shelf.run.id, None)
+        if history.first is None:
+            self.histories.pop(history.run.id, None)
 
     # ---- what is in it ----
 
@@ -226,7 +226,7 @@ class Archive:
             if problem is not None:
                 load.frames = load.lines = load.batches = None
                 self._blame(run, row, problem)
-            elif load.batches is not None and run.id in self.shelves:
+            elif load.batches is not None and run.id in self.histories:
                 self._cache.put(row[0], load.batches)
             self.loaded += len(row)
             load.finish()
@@ -244,16 +244,16 @@ class Archive:
 
     def fail(self, run: Run, entry: Entry, error: Exception) -> None:
         """A block cannot be had: it is missing from here on, and with it all of its file where that is gone."""
-        shelf = self.shelves.get(run.id)
-        if shelf is None or entry not in shelf.entries:
+        history = self.histories.get(run.id)
+        if history is None or entry not in history.entries:
             return  # it was deleted meanwhile, or another reader told of it already
         gone = isinstance(error, FileNotFoundError)
         if gone:
-            lost = shelf.drop(entry.volume)
+            lost = history.drop(entry.volume)
         else:
-            shelf.remove(entry)
+            history.remove(entry)
             lost = [entry]
-        self._forget(shelf, lost)
+        self._forget(history, lost)
         if gone and entry.volume.retired:  # word of it is on its way
             return
         self.damaged += len(lost)

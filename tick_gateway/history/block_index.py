@@ -23,7 +23,7 @@ from itertools import accumulate, islice, pairwise, takewhile
 from operator import add, sub
 from typing import Any, Final, NamedTuple, Protocol, overload
 
-from .format.segment import Foot
+from .format.segment import Footer
 
 _PAGE: Final = 64  # blocks
 _UNPACKED: Final = 256  # pages that stay unpacked, of all runs
@@ -70,28 +70,28 @@ class Volume(Protocol):
 
 
 class Entry:
-    """Where a stored block lies, and what it holds; see ``segment.Foot`` for the fields that bear the same names.
+    """Where a stored block lies, and what it holds; see ``segment.Footer`` for the fields that bear the same names.
 
     Attributes:
         volume: the file it lies in.
         offset: where its frame begins there.
-        foot: bytes of the foot behind the frame; 0 where there is none.
+        footer: bytes of the footer behind the frame; 0 where there is none.
         raw: whether its frame can be sent as it lies there.
         verified: its bytes were found to be what was written; looked at once a process, or a little more often.
     """
 
     __slots__ = (
-        "count", "crc", "first", "first_at", "foot", "frame", "last", "last_at", "offset", "ordinal", "raw", "size",
+        "count", "crc", "first", "first_at", "footer", "frame", "last", "last_at", "offset", "ordinal", "raw", "size",
         "step", "verified", "volume",
     )  # fmt: skip
 
     def __init__(
-        self, volume: Volume, offset: int, foot: int, *, ordinal: int, first: int, last: int, first_at: int,
+        self, volume: Volume, offset: int, footer: int, *, ordinal: int, first: int, last: int, first_at: int,
         last_at: int, count: int, step: int, size: int, frame: int, crc: int, raw: bool = True,
     ) -> None:  # fmt: skip
         self.volume = volume
         self.offset = offset
-        self.foot = foot
+        self.footer = footer
         self.ordinal = ordinal
         self.first = first
         self.last = last
@@ -106,12 +106,12 @@ class Entry:
         self.verified = False
 
     @classmethod
-    def of(cls, volume: Volume, offset: int, foot: Foot, foot_bytes: int) -> Entry:
-        """The entry of a block that lies at ``offset`` and has this foot."""
+    def of(cls, volume: Volume, offset: int, footer: Footer, footer_bytes: int) -> Entry:
+        """The entry of a block that lies at ``offset`` and has this footer."""
         return cls(
-            volume, offset, foot_bytes, ordinal=foot.ordinal, first=foot.first, last=foot.last,
-            first_at=foot.first_at, last_at=foot.last_at, count=foot.count, step=foot.step, size=foot.size,
-            frame=foot.frame, crc=foot.crc,
+            volume, offset, footer_bytes, ordinal=footer.ordinal, first=footer.first, last=footer.last,
+            first_at=footer.first_at, last_at=footer.last_at, count=footer.count, step=footer.step, size=footer.size,
+            frame=footer.frame, crc=footer.crc,
         )  # fmt: skip
 
     def __eq__(self, other: object) -> bool:
@@ -253,11 +253,11 @@ class _PageEntries(Sequence[Entry]):
         return found if found is not None else self._made.setdefault(index, self._make(index))  # one for all threads
 
     def _make(self, at: int) -> Entry:
-        offset, ordinal, first, last, first_at, last_at, count, step, size, frame, foot, crc = (
+        offset, ordinal, first, last, first_at, last_at, count, step, size, frame, footer, crc = (
             column[at] for column in self._columns
         )
         entry = Entry(
-            self._volume, offset, foot, ordinal=ordinal, first=first, last=last, first_at=first_at, last_at=last_at,
+            self._volume, offset, footer, ordinal=ordinal, first=first, last=last, first_at=first_at, last_at=last_at,
             count=count, step=step, size=size, frame=frame, crc=crc,
         )  # fmt: skip
         entry.verified = bool(self._verified and self._verified[at])
@@ -282,9 +282,9 @@ def _pack(entries: Sequence[Entry]) -> bytes:
     for one in entries:
         rows.append((
             one.offset - offset, one.ordinal - ordinal, one.first - last, one.last - one.first, one.first_at - last_at,
-            one.last_at - one.first_at, one.count, one.step, one.size, one.frame, one.foot, one.crc,
+            one.last_at - one.first_at, one.count, one.step, one.size, one.frame, one.footer, one.crc,
         ))  # fmt: skip
-        offset, ordinal = one.offset + one.frame + one.foot, one.ordinal + one.count
+        offset, ordinal = one.offset + one.frame + one.footer, one.ordinal + one.count
         last, last_at = one.last, one.last_at
     columns = array("q", [value for column in zip(*rows, strict=True) for value in column])
     data = columns.tobytes()
@@ -301,8 +301,8 @@ def _unpack(data: bytes, blocks: int) -> list[array[int]]:
         joined[plane::8] = planes[plane * size : (plane + 1) * size]
     values = array("q", bytes(joined))
     columns = [values[column * blocks : (column + 1) * blocks] for column in range(_COLUMNS)]
-    offset, ordinal, first, last, first_at, last_at, count, _, _, frame, foot, _ = columns
-    columns[0] = array("q", accumulate(map(sum, zip(offset, [0, *frame], [0, *foot], strict=False))))
+    offset, ordinal, first, last, first_at, last_at, count, _, _, frame, footer, _ = columns
+    columns[0] = array("q", accumulate(map(sum, zip(offset, [0, *frame], [0, *footer], strict=False))))
     columns[1] = array("q", accumulate(map(add, ordinal, [0, *count])))
     columns[3] = array("q", accumulate(map(add, first, last)))
     columns[2] = array("q", map(sub, columns[3], last))

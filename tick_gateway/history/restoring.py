@@ -21,7 +21,7 @@ from .local.index import save_index
 from .local.limits import Closed, Event
 from .local.segment_file import Segment
 from .local.tail_recovery import Recovered, Torn, peek_tail, recover_tail
-from .shelf import Shelf, batches_of
+from .run_history import RunHistory, batches_of
 from .stored_run import StoredRun
 
 log = logging.getLogger("tick_gateway.history")
@@ -74,7 +74,7 @@ class Debt:
 
 def recover(run: StoredRun, debt: Debt, *, writable: bool) -> None:
     """Close what a crash left open in a run's segments; what the disk does not let be closed is owed. Where the index
-    did not say all of it, it is saved anew, so that the next start need not ask the feet again.
+    did not say all of it, it is saved anew, so that the next start need not ask the footers again.
 
     Raises:
         OSError: a file cannot be read.
@@ -102,10 +102,10 @@ def recover(run: StoredRun, debt: Debt, *, writable: bool) -> None:
         with contextlib.suppress(OSError):
             segment.path.unlink()
             run.segments.remove(segment)
-    if changed or (writable and run.told_by_feet and run.segments):
+    if changed or (writable and run.told_by_footers and run.segments):
         with contextlib.suppress(OSError):  # a cache: it is made anew at the next start
             save_index(run)
-            run.told_by_feet = False
+            run.told_by_footers = False
 
 
 def _recover(run: StoredRun, segment: Segment) -> Recovered:
@@ -116,10 +116,10 @@ def _recover(run: StoredRun, segment: Segment) -> Recovered:
 
 
 def restore(bus: TickBus, archive: Archive, stored: list[StoredRun], torn: Mapping[str, Torn]) -> None:
-    """Let a bus that nothing was published to begin with stored runs, oldest first, and put their blocks on shelves.
+    """Let a bus that nothing was published to begin with stored runs, oldest first, and put their blocks on histories.
 
     Args:
-        torn: blocks that have no foot yet, by run.
+        torn: blocks that have no footer yet, by run.
     """
     runs: list[Run] = []
     newest: list[Batch] = []
@@ -140,11 +140,11 @@ def restore(bus: TickBus, archive: Archive, stored: list[StoredRun], torn: Mappi
         for segment in one.segments:
             segment.known = segment.sealed
         if one.entries or opened:
-            shelf = archive.shelves[run.id] = Shelf(run, one.entries, one.edges)
-            shelf.open = opened
+            history = archive.histories[run.id] = RunHistory(run, one.entries, one.edges)
+            history.open = opened
             if one is stored[-1]:
-                newest = _newest(bus, archive, shelf, total)
-                torn_tail = total > stored_to and shelf.last == run.tip
+                newest = _newest(bus, archive, history, total)
+                torn_tail = total > stored_to and history.last == run.tip
     bus.restore(runs, newest, torn=torn_tail)
 
 
@@ -157,14 +157,14 @@ def _last_at(run: Run, stored: StoredRun, opened: Sequence[Batch], following: St
     return following.started if following is not None else _ANY_TIME
 
 
-def _newest(bus: TickBus, archive: Archive, shelf: Shelf, total: int) -> list[Batch]:
+def _newest(bus: TickBus, archive: Archive, history: RunHistory, total: int) -> list[Batch]:
     """The last ticks of a run of so many, as many as memory takes. Memory holds no holes: where the very last are
     missing, that is none."""
-    run, found = shelf.run, list(shelf.open) if shelf.last == shelf.run.tip else []
+    run, found = history.run, list(history.open) if history.last == history.run.tip else []
     before = found[0].ordinal if found else total  # ticks published before what was found
     ticks, size = total - before, sum(batch.size for batch in found) + _TICK_BYTES * (total - before)
     wanted: list[Entry] = []
-    for entry in reversed(shelf.entries):
+    for entry in reversed(history.entries):
         if entry.ordinal + entry.count != before or ticks >= bus.ring.max_ticks or size >= bus.ring.max_size:
             break
         if wanted and entry.size >= _LARGE_BYTES and size + entry.size > bus.ring.max_size:
@@ -182,11 +182,11 @@ def _newest(bus: TickBus, archive: Archive, shelf: Shelf, total: int) -> list[Ba
             closed, before = [], entry.ordinal + entry.count
     found = closed + found
     if found:
-        left = next((entry for entry in reversed(shelf.entries) if entry.first < found[0].first), None)
+        left = next((entry for entry in reversed(history.entries) if entry.first < found[0].first), None)
         if left is not None and left.ordinal + left.count == before:
             run.evicted, run.evicted_at = left.last, left.last_at
         else:
-            edge = shelf.edge(before)
+            edge = history.edge(before)
             run.evicted = edge if edge is not None else found[0].first - 1 if before else -1
             run.evicted_at = found[0].ticks[0].at if before else 0
     return found

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from .block_index import Blocks, Entry
-from .format.segment import Foot, pack_columns, step_of
+from .format.segment import Footer, pack_columns, step_of
 from .local.segment_file import Found, Segment
 
 
@@ -19,7 +19,7 @@ class StoredRun:
     """What a directory knows of one run.
 
     Attributes:
-        id, seq, started, origin: as in ``segment.Foot``; ``started`` 0: none of them is known.
+        id, seq, started, origin: as in ``segment.Footer``; ``started`` 0: none of them is known.
         folder: where they lie; None: it was not made yet.
         segments: oldest first.
         entries: their blocks, in order.
@@ -27,8 +27,8 @@ class StoredRun:
         tip: the highest ``t`` of those, -1: none.
         edges: what is known of the ends of blocks that were deleted: how many ticks were published up to there, and the
             ``t`` of the last of them. So who has that tick misses nothing.
-        ended, lost_tail: as in ``segment.Foot``.
-        told_by_feet: some of it, since there is no index that says all of it.
+        ended, lost_tail: as in ``segment.Footer``.
+        told_by_footers: some of it, since there is no index that says all of it.
     """
 
     id: str
@@ -43,18 +43,18 @@ class StoredRun:
     edges: dict[int, int] = field(default_factory=dict)
     ended: bool = False
     lost_tail: bool = False
-    told_by_feet: bool = False
+    told_by_footers: bool = False
 
     def take(self, segment: Segment, found: Found) -> None:
-        """Take a foot in, the next one of its segment."""
-        foot = found.foot
-        self.seq, self.started, self.origin = foot.seq, foot.started, foot.origin
-        self.know(foot.ordinal + foot.count, foot.last)
-        if foot.frame:
-            self.entries.append(Entry.of(segment, found.begin, foot, found.length))
-        segment.sealed = segment.sealed or foot.sealed
-        if foot.ended:
-            self.ended, self.lost_tail = True, foot.lost_tail
+        """Take a footer in, the next one of its segment."""
+        footer = found.footer
+        self.seq, self.started, self.origin = footer.seq, footer.started, footer.origin
+        self.know(footer.ordinal + footer.count, footer.last)
+        if footer.frame:
+            self.entries.append(Entry.of(segment, found.begin, footer, found.length))
+        segment.sealed = segment.sealed or footer.sealed
+        if footer.ended:
+            self.ended, self.lost_tail = True, footer.lost_tail
 
     def know(self, total: int, tip: int) -> None:
         """So many ticks were published, up to this one; what was known already stands."""
@@ -80,16 +80,16 @@ class StoredRun:
         """How many ticks were published up to the last one that is stored."""
         return self.entries[-1].ordinal + self.entries[-1].count if self.entries else 0
 
-    def foot(self, ordinal: int, ts: Sequence[int], ats: Sequence[int], *, size: int, frame: int, crc: int) -> Foot:
-        """The foot of a block of this run; see ``Foot`` for what is named there."""
-        return Foot(
+    def footer(self, ordinal: int, ts: Sequence[int], ats: Sequence[int], *, size: int, frame: int, crc: int) -> Footer:
+        """The footer of a block of this run; see ``Footer`` for what is named there."""
+        return Footer(
             self.id, self.seq, self.started, self.origin, ordinal, ts[0], ts[-1], ats[0], ats[-1], size, frame,
             len(ts), step_of(ts), crc, pack_columns(ts, ats),
         )  # fmt: skip
 
-    def mark(self, *, ended: bool = False, lost_tail: bool = False) -> Foot:
-        """The foot that seals a segment of this run."""
-        return Foot(
+    def mark(self, *, ended: bool = False, lost_tail: bool = False) -> Footer:
+        """The footer that seals a segment of this run."""
+        return Footer(
             self.id, self.seq, self.started, self.origin, self.total, self.tip, self.tip, 0, 0,
             sealed=True, ended=ended, lost_tail=lost_tail,
         )  # fmt: skip

@@ -190,7 +190,7 @@ class Feed(Pieces):
         return items
 
     def _ticks(self, cursor: Cursor, run: Run, entry: Entry) -> list[Batch] | None:
-        """A block's ticks for a cursor (none, where they are gone: then it left its shelf); None: on their way."""
+        """A block's ticks for a cursor (none, where they are gone, and the block with them); None: on their way."""
         if cursor.held is not None and cursor.held[0] == entry:
             return cursor.held[1]
         load, cursor.awaits = cursor.awaits, None
@@ -208,7 +208,7 @@ class Feed(Pieces):
         """Blocks for a cursor as they lie on disk (no bytes, where they are gone); None: on their way."""
         load, cursor.awaits = cursor.awaits, None
         if load is None or load.entry != entry or load.form != "frames":
-            row = self.archive.shelf(run).row(entry, None, READ_BYTES)
+            row = self.archive.history(run).row(entry, None, READ_BYTES)
             got = self.archive.frames(run, row)
             if not isinstance(got, Load):
                 return Frames(run, row, got)

@@ -71,14 +71,14 @@ class Pieces:
     def missing(self, run: Run, t: int, piece: Piece) -> bool:
         """Whether published ticks after ``t`` and before a piece, the next one behind ``t``, are gone."""
         if isinstance(piece, Look):
-            return self.archive.shelf(run).missing_before(piece.entry, t)
+            return self.archive.history(run).missing_before(piece.entry, t)
         batch = piece.batch
         if t >= batch.first - 1:
             return False
         if t < run.evicted:
             if self._ring.first_of(run) == batch.first:
                 return True
-            return self.archive.shelf(run).missing_before(batch, t)
+            return self.archive.history(run).missing_before(batch, t)
         return batch.lost_before
 
     def gaps(self, run: Run, low: int, high: int) -> list[Gap]:
@@ -94,7 +94,7 @@ class Pieces:
             first = piece.entry.first if isinstance(piece, Look) else piece.batch.first
             if self.missing(run, t, piece):
                 found.append(Gap(run.id, t, first))
-            t = self.archive.shelf(run).unbroken(piece.entry, high) if isinstance(piece, Look) else piece.batch.last
+            t = self.archive.history(run).unbroken(piece.entry, high) if isinstance(piece, Look) else piece.batch.last
         return found
 
 

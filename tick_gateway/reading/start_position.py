@@ -17,7 +17,7 @@ from ..bus.ring import Batch, Run
 from ..bus.tick_bus import TickBus
 from ..history.archive import Archive
 from ..history.block_index import Entry
-from ..history.shelf import Stored
+from ..history.run_history import Stored
 from ..model.notices import Gap, Reset
 from ..model.query import Query
 from ..model.tick import Position, Tick
@@ -138,12 +138,12 @@ class Placing:
         for run in list(self._bus.runs.values()):  # a publisher may begin another meanwhile
             if within and run is not home:
                 continue
-            shelf = self._archive.shelves.get(run.id)
-            stored = shelf.received_since(since) if shelf is not None else None
-            if stored is not None and shelf is not None and stored.first <= run.evicted:
-                before = next((one.last for one in shelf.upto(stored.first - 1)), -1)
+            history = self._archive.histories.get(run.id)
+            stored = history.received_since(since) if history is not None else None
+            if stored is not None and history is not None and stored.first <= run.evicted:
+                before = next((one.last for one in history.upto(stored.first - 1)), -1)
                 first_at = stored.first_at if isinstance(stored, Entry) else stored.ticks[0].at
-                if first_at >= since and shelf.missing_before(stored, before):
+                if first_at >= since and history.missing_before(stored, before):
                     return Position(run.id, before)  # what is missing may have been asked for: a gap will say so
                 for batch in (yield from self._look(run, stored)) or ():
                     if batch.ticks[-1].at >= since:
@@ -152,7 +152,7 @@ class Placing:
             # Of missing ticks it may be known only that they came before the next run.
             latest = run.evicted_at if run.following is None else min(run.evicted_at, run.following.started)
             if run.evicted >= 0 and latest >= since:  # some of what was asked for is gone: a gap will say so
-                return Position(run.id, next((one.last for one in shelf.upto(run.evicted)), -1) if shelf else -1)
+                return Position(run.id, next((one.last for one in history.upto(run.evicted)), -1) if history else -1)
             begin, end = self._ring.after(run, -1), self._ring.after(run, run.shown)
             at = bisect_left(self._ring, since, begin, end, key=_last_at)
             if at < end:
@@ -181,13 +181,13 @@ class Placing:
                     break
                 count, position = _counted([batch], view, count, position, upto)
                 upto = batch.first - 1
-            shelf = self._archive.shelves.get(home.id)
-            while shelf is not None and count:
-                count, upto, before = shelf.back(upto, count, view.every)
+            history = self._archive.histories.get(home.id)
+            while history is not None and count:
+                count, upto, before = history.back(upto, count, view.every)
                 if before is not None:
                     position = Position(home.id, before)
                     continue
-                if (stored := next(shelf.upto(upto), None)) is None:
+                if (stored := next(history.upto(upto), None)) is None:
                     break
                 passing = stored.passing(view.every) if isinstance(stored, Entry) and stored.last <= upto else None
                 if passing is not None and passing <= count:
@@ -230,7 +230,7 @@ class Placing:
             stored = self._archive.after(run, after)
             if stored is None:
                 return True
-            if self._archive.shelf(run).missing_before(stored, after) or after < stored.first <= upto:
+            if self._archive.history(run).missing_before(stored, after) or after < stored.first <= upto:
                 return True
             if after < stored.first:
                 return False

@@ -76,7 +76,7 @@ async def growing(
         try:
             state = await _take(runtime, run, closed, opened)
         except Vanished:
-            continue  # what is damaged has left its shelf
+            continue  # what is damaged has left the run's history
         if request.method == "HEAD" or "Range" in request.headers:
             states.keep(request, state)
     headers = {"Content-Type": "application/zstd", "Cache-Control": "no-store", "ETag": state.tag}

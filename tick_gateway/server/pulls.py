@@ -104,8 +104,12 @@ def _name(coding: Coding | None) -> str:
 
 def _stored(runtime: Runtime, run: Run, t: int) -> bool:
     """Whether what lies up to ``t`` will never change: it is stored, and no tick can come below it."""
-    shelf = runtime.feed.archive.shelves.get(run.id)
-    return shelf is not None and shelf.last is not None and (t <= shelf.last or (run.over and shelf.last >= run.shown))
+    history = runtime.feed.archive.histories.get(run.id)
+    return (
+        history is not None
+        and history.last is not None
+        and (t <= history.last or (run.over and history.last >= run.shown))
+    )
 
 
 def _immutable(

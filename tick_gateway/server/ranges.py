@@ -1,6 +1,6 @@
 """The body of ``/range``: stored blocks as they lie on disk to those who take zstd, else ticks as they are asked for.
 
-A range is planned first, by what shelves and memory hold: which ticks in it are gone is known before the first byte.
+A range is planned first, by what histories and memory hold: which ticks in it are gone is known before the first byte.
 What is lost after that cannot be told any more, and ends the answer with a broken connection.
 """
 
@@ -65,7 +65,7 @@ class Range:
         self.form = form
         self.columns: Columns | None = None
         self.plain = query.view.plain and form == "ndjson" and query.limit is None
-        self.zstd = zstd and self.plain and run.id in feed.archive.shelves
+        self.zstd = zstd and self.plain and run.id in feed.archive.histories
         self.low, self.high = low, _high(run, query)
         self.gaps = feed.gaps(run, self.low, self.high)
         self._planned = {gap.after for gap in self.gaps}
@@ -89,17 +89,17 @@ class Range:
         by that place, which need not be a block's end, or by the range's."""
         if not isinstance(piece, Look) or piece.entry.first <= t or piece.entry.last > self.high:
             return []
-        return self.feed.archive.shelf(self.run).row(piece.entry, self.high, most)
+        return self.feed.archive.history(self.run).row(piece.entry, self.high, most)
 
     @property
     def long(self) -> bool:
         """Whether going through it takes long, so that it is not done before the first byte but where it has to be."""
-        shelf = self.feed.archive.shelves.get(self.run.id)
-        at = shelf.entries.after(self.low) if shelf is not None else 0
-        blocks = shelf.entries.upto(self.high) - at if shelf is not None else 0
-        if shelf is None or blocks <= 0:
+        history = self.feed.archive.histories.get(self.run.id)
+        at = history.entries.after(self.low) if history is not None else 0
+        blocks = history.entries.upto(self.high) - at if history is not None else 0
+        if history is None or blocks <= 0:
             return False
-        one = shelf.entries[at]
+        one = history.entries[at]
         read = not self.plain or (self.zstd and not one.raw)  # else its blocks tell their sizes
         return read and blocks * one.size > LONG_BYTES
 
@@ -108,7 +108,7 @@ class Range:
         """Whether its bytes come out the same whenever it is asked for: frames of a block that is still open do not."""
         if not self.zstd:
             return True
-        entries = self.feed.archive.shelf(self.run).entries
+        entries = self.feed.archive.history(self.run).entries
         return bool(entries) and self.high <= entries[-1].last
 
     def coming(self, t: int) -> Made | Span | Look | None:

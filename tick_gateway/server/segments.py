@@ -17,7 +17,7 @@ from ..bus.ring import Batch, Run
 from ..errors import Damaged, NotFound
 from ..history.local.sealed import Opened, open_sealed
 from ..history.local.segment_file import Segment, segment_name, stamp_of
-from ..history.shelf import Shelf
+from ..history.run_history import RunHistory
 from ..http.negotiation import names_tag
 from ..http.responses import header_list, json_reply
 from ..runtime import Runtime
@@ -57,13 +57,13 @@ class File:
         }  # fmt: skip
 
 
-def files(shelf: Shelf, *, newest: bool) -> list[File]:
+def files(history: RunHistory, *, newest: bool) -> list[File]:
     """A run's files, oldest first; of the ``newest`` run, and of one whose end is not written yet, the last file is
     still written to."""
-    run, batches = shelf.run, list(shelf.open)
+    run, batches = history.run, list(history.open)
     found = [
         File(run, file.volume.name, file.volume, file.first, file.last, file.ticks, file.last)
-        for file in shelf.entries.files
+        for file in history.entries.files
         if isinstance(file.volume, Segment)
     ]
     last = found[-1] if found else None
@@ -80,8 +80,8 @@ def files(shelf: Shelf, *, newest: bool) -> list[File]:
 
 def _all(runtime: Runtime, run: str | None) -> list[File]:
     newest = runtime.bus.ring.newest
-    shelves = [shelf for shelf in runtime.feed.archive.shelves.values() if run in (None, shelf.run.id)]
-    return [one for shelf in shelves for one in files(shelf, newest=shelf.run is newest)]
+    histories = [history for history in runtime.feed.archive.histories.values() if run in (None, history.run.id)]
+    return [one for history in histories for one in files(history, newest=history.run is newest)]
 
 
 async def segments(request: web.Request, runtime: Runtime) -> web.StreamResponse:
@@ -112,7 +112,7 @@ async def segment(request: web.Request, runtime: Runtime) -> web.StreamResponse:
 async def _open(runtime: Runtime, run: str, segment: Segment) -> Opened:
     """The file, all of it checked."""
     archive = runtime.feed.archive
-    blocks = archive.shelves[run].entries.later(segment)
+    blocks = archive.histories[run].entries.later(segment)
     try:
         return await runtime.workers.run(open_sealed, segment, run, blocks)
     except (Damaged, OSError) as error:

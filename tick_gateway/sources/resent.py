@@ -40,7 +40,7 @@ async def check_resent(runtime: Runtime, name: str | None, t: int, data: bytes) 
     archive = runtime.feed.archive
     while run is not None and t <= run.evicted:  # else memory has it, and the bus compared it
         stored = archive.after(run, t - 1)
-        if stored is None or (stored.first > t and archive.shelf(run).missing_before(stored, t - 1)):
+        if stored is None or (stored.first > t and archive.history(run).missing_before(stored, t - 1)):
             return
         found = None
         if stored.first <= t:

@@ -104,7 +104,7 @@ class History:
             if load is not None and load.entry == piece.entry:
                 if load.batches:
                     return load.batches
-                continue  # it is gone, and left its shelf
+                continue  # it is gone
             got = self._feed.archive.get(piece.run, piece.entry)
             if not isinstance(got, Load):
                 return got

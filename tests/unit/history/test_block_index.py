@@ -16,10 +16,10 @@ from tests.support.recorded import AT
 from tick_gateway.bus.ring import Run
 from tick_gateway.history.block_index import Blocks, Entry
 from tick_gateway.history.local.segment_file import Segment
-from tick_gateway.history.shelf import Shelf
+from tick_gateway.history.run_history import RunHistory
 
 FIELDS = (
-    "volume", "offset", "foot", "ordinal", "first", "last", "first_at", "last_at", "count", "step", "size", "frame",
+    "volume", "offset", "footer", "ordinal", "first", "last", "first_at", "last_at", "count", "step", "size", "frame",
     "crc", "raw", "verified",
 )  # fmt: skip
 
@@ -43,13 +43,13 @@ def rows(draw: st.DrawFn) -> list[Entry]:
         step = draw(st.sampled_from((1, 1, 1, 5)))
         ordinal += draw(st.sampled_from((0, 0, 0, 2)))
         last = t + step * (count - 1)
-        frame, foot = draw(st.integers(20, 2**31)), draw(st.integers(0, 200))
+        frame, footer = draw(st.integers(20, 2**31)), draw(st.integers(0, 200))
         found.append(Entry(
-            volume, offset, foot, ordinal=ordinal, first=t, last=last, first_at=at, last_at=at + count,
+            volume, offset, footer, ordinal=ordinal, first=t, last=last, first_at=at, last_at=at + count,
             count=count, step=step if count > 1 else 0, size=draw(st.integers(0, 2**32 - 1)), frame=frame,
             crc=draw(st.integers(0, 2**32 - 1)), raw=True,
         ))  # fmt: skip
-        offset, ordinal, t = offset + frame + foot, ordinal + count, last + draw(st.sampled_from((1, 1, 7)))
+        offset, ordinal, t = offset + frame + footer, ordinal + count, last + draw(st.sampled_from((1, 1, 7)))
         at += draw(st.sampled_from((0, 4, 2000)))
     return found
 
@@ -121,8 +121,8 @@ def test_how_far_nothing_is_missing(entries: list[Entry], number: int, high: int
 @settings(deadline=None, max_examples=30)
 @given(rows(), st.integers(-1, 200))
 def test_backwards_one_after_another(entries: list[Entry], t: int) -> None:
-    shelf = Shelf(Run("R", 0, 0, AT), entries)
-    assert list(shelf.upto(t)) == [entry for entry in reversed(entries) if entry.first <= t]
+    history = RunHistory(Run("R", 0, 0, AT), entries)
+    assert list(history.upto(t)) == [entry for entry in reversed(entries) if entry.first <= t]
 
 
 @settings(deadline=None, max_examples=60)

@@ -223,25 +223,25 @@ async def test_frames_of_a_block_that_is_closed_meanwhile_are_as_long_as_was_tol
     await fill(house, range(COUNT, COUNT + 3))
     last = COUNT + 2
     target, count = f"/range?run=A&t0=3&t1={last}", COUNT + 3
-    shelf = house.runtime.feed.archive.shelf(house.runtime.bus.run("A"))
-    assert shelf.entries[-1].last < last, "it is in an open block"
+    history = house.runtime.feed.archive.history(house.runtime.bus.run("A"))
+    assert history.entries[-1].last < last, "it is in an open block"
     for _ in range(2):
         response = await house.get(target, Accept_Encoding="zstd")
         body = await response.read()  # which reads as many bytes as were told
         assert lines(body) == list(range(3, last + 1))
-        if shelf.entries[-1].last < last:
+        if history.entries[-1].last < last:
             await fill(house, range(count, count + 300))
-    assert shelf.entries[-1].last >= last
+    assert history.entries[-1].last >= last
     # It is closed between the look at its length and its last byte.
     await fill(house, range(count + 300, count + 303))
     last = count + 302
     wanted = Range(
-        house.runtime.feed, house.runtime.fanout.encoder, shelf.run, Query(t1=last), 2, zstd=True, form="ndjson"
+        house.runtime.feed, house.runtime.fanout.encoder, history.run, Query(t1=last), 2, zstd=True, form="ndjson"
     )
     assert not wanted.settled
     layout = await bodies.measure(wanted)
     await fill(house, range(count + 303, count + 700))
-    assert shelf.entries[-1].last >= last and wanted.settled
+    assert history.entries[-1].last >= last and wanted.settled
     found = b"".join([bytes(part.data or b"") async for part in parts(wanted, begin(wanted))])
     assert len(found) == layout.size
     assert lines(zstandard.ZstdDecompressor().stream_reader(found, read_across_frames=True).read())[-1] == last

@@ -269,12 +269,12 @@ async def test_a_file_that_was_sealed_a_moment_ago(scene: Served, monkeypatch: p
     """The thread that writes has sealed a file, and the loop was not told yet of the last block in it."""
     runtime = scene.house.runtime
     assert runtime.store is not None
-    pipeline, shelf = runtime.store.pipeline, runtime.feed.archive.shelves["B"]
-    newest = shelf.entries.files[-1].volume
+    pipeline, history = runtime.store.pipeline, runtime.feed.archive.histories["B"]
+    newest = history.entries.files[-1].volume
     assert isinstance(newest, Segment)
-    while newest.sealed or not shelf.open:
+    while newest.sealed or not history.open:
         await scene.publish(1)
-        newest = shelf.entries.files[-1].volume
+        newest = history.entries.files[-1].volume
         assert isinstance(newest, Segment)
     told: list[Wrote] = []
     monkeypatch.setattr(pipeline, "_done", told.append)

@@ -86,7 +86,7 @@ async def test_it_is_looked_up_once_for_many(scene: Served) -> None:
     before = archive.loaded
     answer = await post(scene.port, [tick_of("A", t) for t in A], "A")
     assert (answer["duplicates"], answer["stored"]) == (len(A), True)
-    assert archive.loaded - before <= len(archive.shelf(scene.house.runtime.bus.runs["A"]).entries)
+    assert archive.loaded - before <= len(archive.history(scene.house.runtime.bus.runs["A"]).entries)
     lines = [tick_of("A", t) if t != A[77] else b'{"t":%d}' % t for t in A]
     answer = await answered(scene, "A", *lines)
     assert (answer["duplicates"], answer["refused"]) == (len(A) - 1, 1)

@@ -45,7 +45,7 @@ class _Filling:
         return self.end - self.begin >= PORTION_BYTES or len(self.ts) >= PORTION_TICKS
 
     def portion(self, volume: FileVolume, columns: bytes = b"") -> Portion:
-        """What was filled, to be put on a shelf; ``columns`` as in ``Portion``."""
+        """What was filled, to be added to its run's history; ``columns`` as in ``Portion``."""
         ats = self.ats[0], self.ats[-1]
         return Portion(volume, self.begin, self.end, self.ordinal, self.ts, self.lines, ats, columns)
 
@@ -146,7 +146,7 @@ class InPlace:
     """The live side: what is published of a directory's files.
 
     Args:
-        archive: whose shelves are filled.
+        archive: whose histories are filled.
         shown: called when readers can have more.
     """
 
@@ -192,7 +192,7 @@ class InPlace:
             self._shelve()
         volume = self._volumes.pop(file)
         if volume is not None:
-            for run in list(self._archive.shelves):
+            for run in list(self._archive.histories):
                 self._archive.removed(run, volume)
 
     def _split(self, batch: Batch) -> Iterator[tuple[Batch, list[_Mark]]]:
@@ -233,7 +233,7 @@ class InPlace:
             self._shelve()
 
     def _shelve(self) -> None:
-        """Put what was filled on its shelf, where memory may let go of it."""
+        """Add what was filled to its run's history, where memory may let go of it."""
         filling, run = self._filling, self._run
         self._filling = self._run = None
         if filling is not None and run is not None:

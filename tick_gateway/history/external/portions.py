@@ -1,8 +1,8 @@
 """Portions of another program's files: reading them where they lie.
 
-What stands on the shelves is where in a file's content a portion begins and ends, and what ticks it holds. To read one,
-the file is decompressed from the nearest place on at which a frame begins, which may be its start; so a few files are
-kept open where they were read last, and reading on costs no more than it has to.
+A run's history knows where in a file's content a portion begins and ends, and what ticks it holds. To read
+one, the file is decompressed from the nearest place on at which a frame begins, which may be its start; so a few files
+are kept open where they were read last, and reading on costs no more than it has to.
 
 Everything here waits for the disk; none of it is called on the event loop.
 """

@@ -1,11 +1,11 @@
-"""The journal of the open block: what vouches for a block that has no foot yet.
+"""The journal of the open block: what vouches for a block that has no footer yet.
 
     journal := head record*
 
 A block's frame is flushed as it grows. For each flush the journal has where it ended, the CRC of its bytes, and the
-numbers and receive times that the foot will have. So whatever a crash leaves of the block is cut back to the last flush
-that was whole, and nothing in it has to be believed without a checksum. A journal is made anew for each block, before
-the block's first byte. ``docs/reference/segments.md`` specifies every byte.
+numbers and receive times that the footer will have. So whatever a crash leaves of the block is cut back to the last
+flush that was whole, and nothing in it has to be believed without a checksum. A journal is made anew for each block,
+before the block's first byte. ``docs/reference/segments.md`` specifies every byte.
 
 Pure: bytes in, bytes out; no I/O, no clock.
 """
@@ -32,7 +32,7 @@ _U32: Final = struct.Struct("<I")  # a CRC: one behind these, so that a length i
 
 
 class Head(NamedTuple):
-    """Which block a journal is of: the run's facts as its foot will have them, and where it begins."""
+    """Which block a journal is of: the run's facts as its footer will have them, and where it begins."""
 
     seq: int
     started: int

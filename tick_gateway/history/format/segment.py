@@ -1,13 +1,13 @@
-"""The segment format: how blocks of ticks and their feet lie in a file.
+"""The segment format: how blocks of ticks and their footers lie in a file.
 
-    segment := (block foot)* mark*
+    segment := (block footer)* mark*
     block   := one zstd frame (RFC 8878) with a content checksum: JSONL, each tick's bytes and a line feed
-    foot    := one skippable frame behind it: what the block holds, the numbers and receive times of its ticks, a CRC
-    mark    := a foot without a block: no block will follow in this segment, and perhaps: the run is over
+    footer    := one skippable frame behind it: what the block holds, the numbers and receive times of its ticks, a CRC
+    mark    := a footer without a block: no block will follow in this segment, and perhaps: the run is over
 
-Ordinary decoders pass over feet, so that ``zstdcat`` reads a segment as it is. A foot ends with its own length, so that
-a segment can be walked from its end without decompressing anything. ``docs/reference/segments.md`` specifies every
-byte. What vouches for the open block, which has no foot yet, is the ``journal``.
+Ordinary decoders pass over footers, so that ``zstdcat`` reads a segment as it is. A footer ends with its own length, so
+that a segment can be walked from its end without decompressing anything. ``docs/reference/segments.md`` specifies every
+byte. What vouches for the open block, which has no footer yet, is the ``journal``.
 
 Pure: bytes in, bytes out; no I/O, no clock.
 """
@@ -32,17 +32,17 @@ from ...model.tick import parse
 VERSION: Final = 1
 SUFFIX: Final = ".jsonl.zst"
 SKIPPABLE: Final = 0x184D2A5C  # one of the sixteen magic numbers of skippable frames
-SIGNATURE: Final = SKIPPABLE.to_bytes(4, "little")  # what a foot begins with
+SIGNATURE: Final = SKIPPABLE.to_bytes(4, "little")  # what a footer begins with
 
 _HEAD: Final = struct.Struct("<II4sBBBx")  # skippable magic, length of what follows, "TICK", version, flags, len(run)
 _BODY: Final = struct.Struct("<8q2Q3I")
-_TAIL: Final = struct.Struct("<II4s")  # CRC of all before it, length of the whole foot, "KCIT"
+_TAIL: Final = struct.Struct("<II4s")  # CRC of all before it, length of the whole footer, "KCIT"
 _MAGIC, _MAGIC_BACK = b"TICK", b"KCIT"
 _ENDED, _LOST_TAIL, _SEALED = 1, 2, 4
 TAIL_BYTES: Final = _TAIL.size
-MIN_FOOT: Final = _HEAD.size + _BODY.size + _TAIL.size
-MAX_FOOT: Final = 1 << 26
-MAX_MARK: Final = MIN_FOOT + 64  # with the longest name of a run
+MIN_FOOTER: Final = _HEAD.size + _BODY.size + _TAIL.size
+MAX_FOOTER: Final = 1 << 26
+MAX_MARK: Final = MIN_FOOTER + 64  # with the longest name of a run
 
 _packer: Final = zstandard.ZstdCompressor(level=3)
 _MAX_TICKS: Final = 1 << 24
@@ -50,7 +50,7 @@ _ANY_SIZE: Final = 1 << 62
 
 
 @dataclass(frozen=True, slots=True)
-class Foot:
+class Footer:
     """What a block holds.
 
     Attributes:
@@ -67,7 +67,7 @@ class Foot:
         step: what lies between each two numbers, where that is always the same; else 0.
         crc: CRC-32 of the zstd frame.
         columns: the numbers and receive times, packed (see ``pack_columns``).
-        sealed: no block will follow in this segment. Such a foot is a mark: it has no block, ``ordinal`` counts all
+        sealed: no block will follow in this segment. Such a footer is a mark: it has no block, ``ordinal`` counts all
             that the run published up to here, ``first`` and ``last`` are the highest ``t`` of those.
         ended: it is a mark, and the run is over.
         lost_tail: and ticks behind ``last`` were lost before they came to history.
@@ -96,7 +96,7 @@ class Foot:
         """The skippable frame."""
         run = self.run.encode()
         flags = _ENDED * self.ended | _LOST_TAIL * self.lost_tail | _SEALED * self.sealed
-        length = MIN_FOOT + len(run) + len(self.columns)
+        length = MIN_FOOTER + len(run) + len(self.columns)
         head = _HEAD.pack(SKIPPABLE, length - 8, _MAGIC, VERSION, flags, len(run))
         body = _BODY.pack(
             self.seq, self.started, self.origin, self.ordinal, self.first, self.last, self.first_at, self.last_at,
@@ -106,50 +106,50 @@ class Foot:
         return data + _TAIL.pack(crc32(data), length, _MAGIC_BACK)
 
 
-def foot_length(tail: bytes) -> int:
-    """How long the foot is that ends with these ``TAIL_BYTES`` bytes; 0: no foot ends here."""
+def footer_length(tail: bytes) -> int:
+    """How long the footer is that ends with these ``TAIL_BYTES`` bytes; 0: no footer ends here."""
     if len(tail) != _TAIL.size:
         return 0
     _, length, magic = _TAIL.unpack(tail)
-    return int(length) if magic == _MAGIC_BACK and MIN_FOOT <= length <= MAX_FOOT else 0
+    return int(length) if magic == _MAGIC_BACK and MIN_FOOTER <= length <= MAX_FOOTER else 0
 
 
-def foot_crc(tail: bytes) -> int | None:
-    """The CRC in a foot's last ``TAIL_BYTES`` bytes, which tells it from every other; None: no foot ends here."""
-    return int(_TAIL.unpack(tail)[0]) if foot_length(tail) else None
+def footer_crc(tail: bytes) -> int | None:
+    """The CRC in a footer's last ``TAIL_BYTES`` bytes, which tells it from every other; None: no footer ends here."""
+    return int(_TAIL.unpack(tail)[0]) if footer_length(tail) else None
 
 
-def foot_begins(data: bytes) -> int | None:
-    """How long the foot is that begins with these 8 bytes by what it says itself; None: no foot begins so."""
+def footer_begins(data: bytes) -> int | None:
+    """How long the footer is that begins with these 8 bytes by what it says itself; None: no footer begins so."""
     magic, rest = struct.unpack("<II", data)
-    return rest + 8 if magic == SKIPPABLE and MIN_FOOT <= rest + 8 <= MAX_FOOT else None
+    return rest + 8 if magic == SKIPPABLE and MIN_FOOTER <= rest + 8 <= MAX_FOOTER else None
 
 
-def unpack_foot(data: bytes) -> Foot:
-    """Read a foot, all of it and nothing else.
+def unpack_footer(data: bytes) -> Footer:
+    """Read a footer, all of it and nothing else.
 
     Raises:
         Damaged: it is none, or its CRC is not that of its bytes.
         HistoryError: it is one, of a format that this program does not know.
     """
     if len(data) < _HEAD.size + _TAIL.size:
-        raise Damaged("a foot is cut off")
+        raise Damaged("a footer is cut off")
     crc, length, back = _TAIL.unpack_from(data, len(data) - _TAIL.size)
     magic, rest, name, version, flags, run_bytes = _HEAD.unpack_from(data)
     if magic != SKIPPABLE or name != _MAGIC or back != _MAGIC_BACK or length != len(data) or rest != length - 8:
-        raise Damaged("there is no foot where one should be")
+        raise Damaged("there is no footer where one should be")
     if crc32(memoryview(data)[: -_TAIL.size]) != crc:
-        raise Damaged("a foot's CRC does not match")
+        raise Damaged("a footer's CRC does not match")
     if version != VERSION:
         raise HistoryError(f"a segment has format {version}; this program knows format {VERSION}")
     at = _HEAD.size + _BODY.size
     if length < at + run_bytes + _TAIL.size:
-        raise Damaged("a foot is too short for what it should hold")
+        raise Damaged("a footer is too short for what it should hold")
     run = data[at : at + run_bytes].decode("ascii", "replace")
     seq, started, origin, ordinal, first, last, first_at, last_at, size, frame, count, step, frame_crc = (
         _BODY.unpack_from(data, _HEAD.size)
     )
-    return Foot(
+    return Footer(
         run, seq, started, origin, ordinal, first, last, first_at, last_at, size, frame, count, step, frame_crc,
         columns=data[at + run_bytes : -_TAIL.size],
         sealed=bool(flags & _SEALED), ended=bool(flags & _ENDED), lost_tail=bool(flags & _LOST_TAIL),
@@ -196,7 +196,7 @@ def step_of(ts: Sequence[int]) -> int:
     return step if regular and all(b - a == step for a, b in pairwise(ts)) else 0
 
 
-# ---- where there is no foot ----
+# ---- where there is no footer ----
 
 
 def numbers(lines: bytes) -> list[int] | None:

@@ -2,7 +2,7 @@
 
     add    ticks into the block's compressor, and what comes out of it into the segment
     flush  the rest of it, and the journal's record: now they outlive this process
-    close  the frame's end and the foot: now the block can be served as it lies
+    close  the frame's end and the footer: now the block can be served as it lies
 
 Bytes are written where they belong, at an offset: what a failed write left behind is in nobody's way. After any
 OSError only ``drop`` may be called; ``tail_recovery`` then finds what counts.
@@ -24,7 +24,7 @@ from ...bus.ring import Batch
 from ..block_index import Entry
 from ..format.block import compressor, finish, flush
 from ..format.journal import JOURNAL, Flush, Head
-from ..format.segment import Foot
+from ..format.segment import Footer
 from ..stored_run import StoredRun
 from .disk import write_at
 from .segment_file import Segment
@@ -137,20 +137,20 @@ class Active:
         """End the open block; from here on it can be read."""
         block = self.block
         assert block is not None
-        self.flush()  # where the foot does not come to be, the journal knows when its ticks were received
+        self.flush()  # where the footer does not come to be, the journal knows when its ticks were received
         self.check()
         self._put(finish(block.compressor))
-        foot = self.run.foot(
+        footer = self.run.footer(
             block.ordinal, block.ts, block.ats, size=block.size, frame=block.written, crc=block.crc
         )  # fmt: skip
-        packed = foot.pack()
+        packed = footer.pack()
         write_at(self._fd, packed, self.size)
-        entry = Entry.of(self.segment, self.segment.size, foot, len(packed))
+        entry = Entry.of(self.segment, self.segment.size, footer, len(packed))
         self.segment.size = self.size + len(packed)
         self.block = None
         return entry
 
-    def seal(self, mark: Foot) -> None:
+    def seal(self, mark: Footer) -> None:
         """Write a mark behind the last block: no other will follow."""
         assert self.block is None
         packed = mark.pack()

@@ -2,7 +2,7 @@
 
     DIR/.lock                     held by the one process that writes here
     DIR/RUN/FIRST_T.jsonl.zst     segments
-    DIR/RUN/index                 a cache of their feet
+    DIR/RUN/index                 a cache of their footers
     DIR/RUN/journal               vouches for the open block
 
 Reading a directory changes nothing in it. Everything here waits for the disk; none of it is called on the event loop.
@@ -40,7 +40,7 @@ _LOCK_TRIES: Final = 5  # in_use() holds it for a moment
 _LOCK_SECONDS: Final = 0.02
 
 Progress = Callable[[int, int], None]
-"""Told while feet are read: bytes of segments done, and of all."""
+"""Told while footers are read: bytes of segments done, and of all."""
 
 
 # ---- the lock ----
@@ -172,7 +172,7 @@ def read_directory(directory: Path, progress: Progress | None = None) -> tuple[l
 
 
 def _place_strangers(runs: list[StoredRun]) -> None:
-    """Runs of which no foot and no journal is left come behind those that had begun when they were written."""
+    """Runs of which no footer and no journal is left come behind those that had begun when they were written."""
     written = {id(run): run.segments[0].path.stat().st_mtime * 1000 for run in runs if not run.started}
     for run in sorted((run for run in runs if id(run) in written), key=lambda run: written[id(run)]):
         earlier = [one.seq for one in runs if one.started and one.started <= written[id(run)]]
@@ -193,12 +193,12 @@ def read_journal(folder: Path) -> Journal | None:
         return None
 
 
-def read_run(folder: Path, progress: Callable[[int], None], *, by_feet: bool = False) -> tuple[StoredRun, list[str]]:
-    """Learn what a run's folder holds, by its index where that fits the files, else by their feet.
+def read_run(folder: Path, progress: Callable[[int], None], *, by_footers: bool = False) -> tuple[StoredRun, list[str]]:
+    """Learn what a run's folder holds, by its index where that fits the files, else by their footers.
 
     Args:
         progress: is told how many bytes of segments were accounted for, one call after another.
-        by_feet: walk all feet, whatever the index says of them.
+        by_footers: walk all footers, whatever the index says of them.
 
     Returns:
         The run, and what was found to be damaged.
@@ -220,7 +220,7 @@ def read_run(folder: Path, progress: Callable[[int], None], *, by_feet: bool = F
         run.seq, run.started, run.origin = index.seq, index.started, index.origin
         run.ended, run.lost_tail = index.ended, index.lost_tail
         run.know(index.total, index.tip)
-        known = {} if by_feet else _segments_of(run, index, paths)
+        known = {} if by_footers else _segments_of(run, index, paths)
         run.edges = _edges_of(index, paths)
     strays: list[tuple[Segment, int, int]] = []
     for path in paths:
@@ -229,7 +229,7 @@ def read_run(folder: Path, progress: Callable[[int], None], *, by_feet: bool = F
         if index is not None:
             segment.shortened = any(one.name == path.name and one.size > size for one in index.segments)
         if segment.size < size:
-            run.told_by_feet = True
+            run.told_by_footers = True
             damage += [f"{folder.name}/{wrong}" for wrong in _walk(run, segment, strays)]
         run.segments.append(segment)
         progress(size)
@@ -267,15 +267,15 @@ def _edges_of(index: Index, paths: list[Path]) -> dict[int, int]:
 
 
 def _walk(run: StoredRun, segment: Segment, strays: list[tuple[Segment, int, int]]) -> Iterator[str]:
-    """Take in the feet of a segment from where it is accounted for; yields what is wrong, and adds to ``strays`` where
-    bytes belong to no block."""
+    """Take in the footers of a segment from where it is accounted for; yields what is wrong, and adds to ``strays``
+    where bytes belong to no block."""
     found = walk(segment.path, segment.size)
     strays += [(segment, begin, end) for begin, end in found.strays]
-    for one in found.feet:
-        if one.foot.run == run.id:
+    for one in found.footers:
+        if one.footer.run == run.id:
             run.take(segment, one)
         else:
-            yield f"{segment.name}: at {one.begin} is a block of run {one.foot.run}"
+            yield f"{segment.name}: at {one.begin} is a block of run {one.footer.run}"
     segment.size = found.end
 
 

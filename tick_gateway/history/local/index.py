@@ -1,9 +1,9 @@
-"""A run's index: a cache of its feet, so that a start need not walk every segment.
+"""A run's index: a cache of its footers, so that a start need not walk every segment.
 
     DIR/RUN/index := CRC-32 of the JSON in hex, line feed, one JSON object, line feed
 
-It is saved when a segment is sealed or deleted, at a clean end, and by a start that had to ask the feet. Where it is
-lost, damaged, of another format or does not fit a file, that file's feet tell. What it alone knows is how much was
+It is saved when a segment is sealed or deleted, at a clean end, and by a start that had to ask the footers. Where it is
+lost, damaged, of another format or does not fit a file, that file's footers tell. What it alone knows is how much was
 published that is no longer stored, and where that ended.
 
 Everything here waits for the disk; none of it is called on the event loop.
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from operator import attrgetter
 from pathlib import Path
@@ -24,7 +24,7 @@ import orjson
 
 from ...errors import Damaged
 from ..block_index import Entry
-from ..format.segment import TAIL_BYTES, foot_crc
+from ..format.segment import TAIL_BYTES, footer_crc
 from ..stored_run import StoredRun
 from .folders import run_of
 from .segment_file import Place, Segment
@@ -35,7 +35,11 @@ VERSION: Final = 1
 FIELDS: Final = (
     "offset", "foot", "ordinal", "first", "last", "first_at", "last_at", "count", "step", "size", "frame", "crc",
 )  # fmt: skip
-"""What it says of each block, in this order; ``foot`` is the bytes of the block's foot."""
+"""What it says of each block, in this order; ``foot`` is the bytes of the block's footer."""
+row_of: Final[Callable[[Entry], tuple[int, ...]]] = attrgetter(
+    *("footer" if name == "foot" else name for name in FIELDS)
+)
+"""Its row."""
 
 
 class Listed(NamedTuple):
@@ -44,7 +48,7 @@ class Listed(NamedTuple):
     Attributes:
         name: of its file.
         size: of its bytes that were accounted for.
-        end: the CRC in the last foot of those, by which the file is known again.
+        end: the CRC in the last footer of those, by which the file is known again.
         sealed: as in ``Segment``.
         blocks: a row of ``FIELDS`` each.
     """
@@ -146,7 +150,7 @@ def save_index(run: StoredRun) -> None:
 
 
 def _listed(run: StoredRun, segment: Segment) -> Listed:
-    rows = list(map(attrgetter(*FIELDS), run.entries.of(segment)))
+    rows = list(map(row_of, run.entries.of(segment)))
     return Listed(segment.name, segment.size, _end(segment.path, segment.size) or 0, segment.sealed, rows)
 
 
@@ -193,9 +197,9 @@ def load_index(folder: Path) -> Index | None:
 def entries_of(listed: Listed, segment: Segment) -> list[Entry]:
     """The blocks of a segment."""
     return [
-        Entry(segment, offset, foot, ordinal=ordinal, first=first, last=last, first_at=first_at, last_at=last_at,
+        Entry(segment, offset, footer, ordinal=ordinal, first=first, last=last, first_at=first_at, last_at=last_at,
               count=count, step=step, size=size, frame=frame, crc=crc)
-        for offset, foot, ordinal, first, last, first_at, last_at, count, step, size, frame, crc in listed.blocks
+        for offset, footer, ordinal, first, last, first_at, last_at, count, step, size, frame, crc in listed.blocks
     ]  # fmt: skip
 
 
@@ -206,15 +210,15 @@ def edges_of(listed: Listed) -> dict[int, int]:
 
 
 def fits(listed: Listed, path: Path) -> bool:
-    """Whether a file has, where the index ends, the foot that the index says: one that was replaced has not."""
+    """Whether a file has, where the index ends, the footer that the index says: one that was replaced has not."""
     return listed.size == 0 or _end(path, listed.size) == listed.end
 
 
 def _end(path: Path, size: int) -> int | None:
-    """The CRC of the foot that ends at an offset; None: none does, or there is no such file."""
+    """The CRC of the footer that ends at an offset; None: none does, or there is no such file."""
     try:
         file = path.open("rb")
     except FileNotFoundError:
         return None
     with file:
-        return foot_crc(os.pread(file.fileno(), TAIL_BYTES, size - TAIL_BYTES)) if size >= TAIL_BYTES else None
+        return footer_crc(os.pread(file.fileno(), TAIL_BYTES, size - TAIL_BYTES)) if size >= TAIL_BYTES else None

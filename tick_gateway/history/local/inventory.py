@@ -45,4 +45,4 @@ def is_there(segment: Segment) -> int:
 
 def beyond(segment: Segment, entries: Iterable[Entry], size: int) -> list[Entry]:
     """Those of a segment's blocks that are not there to their end, where its file has so many bytes."""
-    return [entry for entry in entries if entry.offset + entry.frame + entry.foot > size]
+    return [entry for entry in entries if entry.offset + entry.frame + entry.footer > size]

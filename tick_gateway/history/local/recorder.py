@@ -1,7 +1,7 @@
 """Writing history: ticks into the open block, flush by flush; closing blocks, rotating segments, letting old ones go.
 
     write(batches) ── compress, flush ──► segment, then journal      now they outlive this process
-                        block full ─────► frame's end and foot       now the block can be served as it lies
+                        block full ─────► frame's end and footer       now the block can be served as it lies
                         segment full ───► sealed, index saved        now it never changes again
 
 Whatever fails raises OSError; what was written before stands, and ``resume`` mends the rest when the disk works again.

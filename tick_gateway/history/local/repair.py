@@ -1,11 +1,12 @@
 """Mending a history: what is damaged is cut out and kept beside, what is sound stays, byte for byte.
 
     ends that a crash left open     are closed, as at a start
-    a damaged segment               is written anew without what is damaged in it: sound blocks with their feet as they
-                                    are, blocks that lost their feet with new ones; then it takes the old one's place
+    a damaged segment               is written anew without what is damaged in it: sound blocks with their footers as
+                                    they are, blocks that lost theirs with new ones; then it takes the old one's
+                                    place
     bytes that were cut out         are kept as ``FILE.OFFSET.damaged``, by where they were
     a segment with a wrong name     gets the right one
-    the index                       is made anew from the feet; a damaged journal, of which nothing is left, goes
+    the index                       is made anew from the footers; a damaged journal, of which nothing is left, goes
 
 What could not be kept is a gap for readers, as it was before. A repair can be interrupted anywhere and done again; done
 again, it changes nothing.
@@ -35,11 +36,11 @@ from .verify import check, is_misnamed
 
 
 class Piece(NamedTuple):
-    """Bytes of a segment that are kept: where they begin and end, and what stands behind them instead of a foot."""
+    """Bytes of a segment that are kept: where they begin and end, and what stands behind them instead of a footer."""
 
     begin: int
     end: int
-    foot: bytes = b""
+    footer: bytes = b""
 
 
 def repair(directory: Path, progress: Progress | None = None) -> Iterator[str]:
@@ -50,7 +51,7 @@ def repair(directory: Path, progress: Progress | None = None) -> Iterator[str]:
         HistoryError: a file is of a format that this program does not know; nothing was changed.
     """
     folders = sorted(run_directories(directory))
-    runs = [read_run(folder, lambda size: None, by_feet=True)[0] for folder in folders]
+    runs = [read_run(folder, lambda size: None, by_footers=True)[0] for folder in folders]
     total = sum(path.stat().st_size for folder in folders for path in segment_paths(folder))
     done = 0
     for folder, run in zip(folders, runs, strict=True):
@@ -86,10 +87,10 @@ def _mend(run: StoredRun, segment: Segment) -> Iterator[str]:
     """Write a segment anew where anything in it is not as it should be."""
     entries = run.entries.of(segment)
     problems = {entry: check(entry) for entry in entries}
-    sound = [entry for entry in entries if not entry.foot or not problems[entry]]
-    lost = [entry for entry in entries if entry.foot and problems[entry]]
-    feet = walk(segment.path).feet
-    marks = [found for found in feet if not found.foot.frame and found.foot.run == run.id]
+    sound = [entry for entry in entries if not entry.footer or not problems[entry]]
+    lost = [entry for entry in entries if entry.footer and problems[entry]]
+    footers = walk(segment.path).footers
+    marks = [found for found in footers if not found.footer.frame and found.footer.run == run.id]
     pieces = _pieces(run, segment, sound, marks)
     size, mark = segment.path.stat().st_size, _last_mark(run, segment, marks, lost)
     if size and not mark and _fill(pieces, size):
@@ -102,7 +103,7 @@ def _mend(run: StoredRun, segment: Segment) -> Iterator[str]:
         _write_anew(segment, pieces, mark)
     else:
         segment.path.unlink()
-    bare = sum(not entry.foot for entry in sound)
+    bare = sum(not entry.footer for entry in sound)
     run.entries = Blocks(entry for entry in run.entries if entry not in lost)
     yield f"{run.id}/{segment.name}: {_told(cuts, lost, bare)}"
     yield from _rename(run, segment, sound)
@@ -113,20 +114,20 @@ def _pieces(run: StoredRun, segment: Segment, sound: list[Entry], marks: list[Fo
     pieces = [Piece(found.at, found.end) for found in marks]
     for entry in sound:
         end = entry.offset + entry.frame
-        if entry.foot:
-            pieces.append(Piece(entry.offset, end + entry.foot))
+        if entry.footer:
+            pieces.append(Piece(entry.offset, end + entry.footer))
         else:
             block, frame = segment.read(entry), segment.load(entry.offset, end)
-            foot = run.foot(
+            footer = run.footer(
                 entry.ordinal, block.ts, block.ats, size=len(block.lines), frame=len(frame), crc=crc32(frame)
             )  # fmt: skip
-            pieces.append(Piece(entry.offset, end, foot.pack()))
+            pieces.append(Piece(entry.offset, end, footer.pack()))
     return sorted(pieces)
 
 
 def _fill(pieces: list[Piece], size: int) -> bool:
     """Whether pieces are all of a file, as they are."""
-    return not any(_between(pieces, size)) and not any(piece.foot for piece in pieces)
+    return not any(_between(pieces, size)) and not any(piece.footer for piece in pieces)
 
 
 def _between(pieces: list[Piece], size: int) -> Iterator[tuple[int, int]]:
@@ -155,7 +156,7 @@ def _write_anew(segment: Segment, pieces: list[Piece], mark: bytes) -> None:
     with segment.path.open("rb") as old, temporary.open("wb") as new:
         for piece in pieces:
             _copy(old, new, piece)
-            new.write(piece.foot)
+            new.write(piece.footer)
         new.write(mark)
         new.flush()
         os.fsync(new.fileno())
@@ -189,7 +190,7 @@ def _told(cuts: list[tuple[int, int]], lost: list[Entry], bare: int) -> str:
     if lost:
         parts.append("ticks lost: " + ", ".join(f"{entry.first} to {entry.last}" for entry in lost))
     if bare:
-        parts.append(f"{bare} block{'s' if bare > 1 else ''} got a new foot")
+        parts.append(f"{bare} block{'s' if bare > 1 else ''} got a new footer")
     return "; ".join(parts)
 
 
@@ -198,7 +199,7 @@ def _told(cuts: list[tuple[int, int]], lost: list[Entry], bare: int) -> str:
 
 def _mend_index(folder: Path, run: StoredRun) -> Iterator[str]:
     """Make a run's index anew, by the files as they are now, and what was known to have been published."""
-    anew, _ = read_run(folder, lambda size: None, by_feet=True)
+    anew, _ = read_run(folder, lambda size: None, by_footers=True)
     anew.know(run.total, run.tip)
     anew.ended, anew.lost_tail = anew.ended or run.ended, anew.lost_tail or run.lost_tail
     if not anew.segments:

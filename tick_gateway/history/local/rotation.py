@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..format.segment import Foot
+from ..format.segment import Footer
 from ..stored_run import StoredRun
 from .active import Active
 from .disk import free_name, sync_directory
@@ -78,7 +78,7 @@ class Rotation:
         age = max(span, now - self._opened)
         return active.segment.size >= limits.segment_bytes or bool(limits.segment_age and age >= limits.segment_age)
 
-    def seal(self, mark: Foot, now: float) -> None:
+    def seal(self, mark: Footer, now: float) -> None:
         """Write a mark, and let go of the segment: no block will be added to it.
 
         Raises:

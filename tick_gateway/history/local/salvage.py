@@ -1,8 +1,8 @@
-"""Blocks whose feet are damaged or missing: finding them, and finding out what can be known of them.
+"""Blocks whose footers are damaged or missing: finding them, and finding out what can be known of them.
 
-A frame that is whole has a checksum of its own, which vouches for its ticks. What is lost with a foot is when they were
-received, and how many are missing before them. So such a block is served where it lies, until ``repair`` gives it a
-foot again: its entry says that it has none.
+A frame that is whole has a checksum of its own, which vouches for its ticks. What is lost with a footer is when they
+were received, and how many are missing before them. So such a block is served where it lies, until ``repair`` gives it
+a footer again: its entry says that it has none.
 
 Everything here that reads files waits for the disk; none of it is called on the event loop.
 """
@@ -18,13 +18,13 @@ from ...errors import Damaged
 from ...wire.zstd_frame import MAGIC
 from ..block_index import Entry
 from ..format.block import State, closing, proven, scan, whole_lines
-from ..format.segment import SIGNATURE, TAIL_BYTES, foot_begins, foot_length, numbers, spread, step_of
+from ..format.segment import SIGNATURE, TAIL_BYTES, footer_begins, footer_length, numbers, spread, step_of
 from ..stored_run import StoredRun
 from .segment_file import Segment
 
 
 class Rescued(NamedTuple):
-    """A block whose foot is missing: how many bytes of its frame are there, all bytes of its frame, and its ticks."""
+    """A block whose footer is missing: how many bytes of its frame are there, all bytes of its frame, and its ticks."""
 
     there: int
     frame: bytes
@@ -39,16 +39,18 @@ NOTHING: Final = Rescued(0, b"", b"", [], [])
 # ---- what is left of a block ----
 
 
-def is_foot(data: bytes) -> bool:
-    """Whether bytes at the end of a file are one foot, however damaged: by its first bytes or by its last ones."""
-    return (len(data) >= 8 and foot_begins(data[:8]) == len(data)) or foot_length(data[-TAIL_BYTES:]) == len(data) > 0
+def is_footer(data: bytes) -> bool:
+    """Whether bytes at the end of a file are one footer, however damaged: by its first bytes or by its last ones."""
+    return (len(data) >= 8 and footer_begins(data[:8]) == len(data)) or footer_length(data[-TAIL_BYTES:]) == len(
+        data
+    ) > 0
 
 
-def begins_foot(data: bytes) -> bool:
-    """Whether bytes at the end of a file are the beginning of a foot, or nothing."""
+def begins_footer(data: bytes) -> bool:
+    """Whether bytes at the end of a file are the beginning of a footer, or nothing."""
     if len(data) < 8:
         return data == SIGNATURE[: len(data)] or data[:4] == SIGNATURE
-    return (foot_begins(data[:8]) or 0) > len(data)
+    return (footer_begins(data[:8]) or 0) > len(data)
 
 
 def whole(data: bytes, ats: Sequence[int]) -> Rescued | None:
@@ -118,7 +120,7 @@ class Place(NamedTuple):
     """Where a block belongs in its run.
 
     Attributes:
-        ordinal: as its foot will have it.
+        ordinal: as its footer will have it.
         after_at: when the tick before it was received; 0: there is none.
         before_at: when the tick behind it was received; 0: there is none.
     """
@@ -136,8 +138,8 @@ class Place(NamedTuple):
 def place_of(run: StoredRun, ts: Sequence[int]) -> Place | None:
     """Where a block of these numbers belongs among those of its run; None: some of them are there already.
 
-    How many ticks are missing just before it is lost with its foot. Where it cannot be told otherwise, one is counted:
-    readers are told of a gap where there may be one.
+    How many ticks are missing just before it is lost with its footer. Where it cannot be told otherwise, one is
+    counted: readers are told of a gap where there may be one.
     """
     at = bisect_left(run.entries, ts[0], key=_first)
     before = run.entries[at - 1] if at else None

@@ -1,6 +1,6 @@
 """All of a sealed segment, as it lies on disk: opened, and held against what was written before any of it goes out.
 
-Each byte has to be in a block whose CRC is right, in that block's foot, or in a mark. That is looked at once for each
+Each byte has to be in a block whose CRC is right, in that block's footer, or in a mark. That is looked at once for each
 file: as long as it is the same and unchanged, it is not read again.
 
 Everything here waits for the disk; none of it is called on the event loop.
@@ -16,10 +16,10 @@ from zlib import crc32
 
 from ...errors import Damaged
 from ..block_index import Entry
-from ..format.segment import MAX_MARK, foot_begins, unpack_foot
+from ..format.segment import MAX_MARK, footer_begins, unpack_footer
 from .segment_file import Segment, stamp_of
 
-_HEAD_BYTES: Final = 8  # of a foot, that tell its length
+_HEAD_BYTES: Final = 8  # of a footer, that tell its length
 
 
 class Opened(NamedTuple):
@@ -70,17 +70,16 @@ def _check(fd: int, segment: Segment, run: str, entries: dict[int, Entry]) -> in
     at = crc = 0
     while at < segment.size:
         entry = entries.get(at)
-        size = entry.frame + entry.foot if entry is not None else _mark_length(fd, at)
+        size = entry.frame + entry.footer if entry is not None else _mark_length(fd, at)
         data = os.pread(fd, size, at)
         if not size or len(data) != size:
             raise Damaged(f"bytes from {at} on of {segment.name} belong to no block")
-        foot = unpack_foot(data[entry.frame :] if entry is not None else data)
+        footer = unpack_footer(data[entry.frame :] if entry is not None else data)
         if entry is None:
-            sound = foot.run == run and not foot.frame
+            sound = footer.run == run and not footer.frame
         else:
-            sound = crc32(memoryview(data)[: entry.frame]) == entry.crc and (foot.run, foot.ordinal, foot.crc) == (
-                run, entry.ordinal, entry.crc,
-            )  # fmt: skip
+            named = footer.run, footer.ordinal, footer.crc
+            sound = crc32(memoryview(data)[: entry.frame]) == entry.crc and named == (run, entry.ordinal, entry.crc)
         if not sound:
             raise Damaged(f"what lies at byte {at} of {segment.name} is not what was written there")
         crc = crc32(data, crc)
@@ -91,5 +90,5 @@ def _check(fd: int, segment: Segment, run: str, entries: dict[int, Entry]) -> in
 def _mark_length(fd: int, at: int) -> int:
     """How long the mark is that begins there; 0: none does."""
     head = os.pread(fd, _HEAD_BYTES, at)
-    length = foot_begins(head) if len(head) == _HEAD_BYTES else None
+    length = footer_begins(head) if len(head) == _HEAD_BYTES else None
     return length if length is not None and length <= MAX_MARK else 0

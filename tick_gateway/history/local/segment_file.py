@@ -1,4 +1,4 @@
-"""A segment on disk: reading its blocks, and finding them by their feet.
+"""A segment on disk: reading its blocks, and finding them by their footers.
 
 Everything here waits for the disk; none of it is called on the event loop.
 """
@@ -21,13 +21,13 @@ from ..format.segment import (
     SIGNATURE,
     SUFFIX,
     TAIL_BYTES,
-    Foot,
-    foot_begins,
-    foot_length,
+    Footer,
+    footer_begins,
+    footer_length,
     numbers,
     spread,
     unpack_columns,
-    unpack_foot,
+    unpack_footer,
 )
 from .folders import run_of
 
@@ -55,7 +55,7 @@ class Segment:
 
     Attributes:
         path: the file, named by the first ``t`` in it.
-        size: its bytes as far as they are accounted for: a block, its foot, the next block, and so on. What is behind
+        size: its bytes as far as they are accounted for: a block, its footer, the next block, and so on. What is behind
             them is an open block, or damaged.
         sealed: no block will be added to it.
         known: it is sealed, and the loop was told of all blocks in it: so it can be given out as a whole.
@@ -114,25 +114,25 @@ class Segment:
         known = entry.verified
         frame, data = self._load(entry)
         try:
-            foot = unpack_foot(data) if entry.foot else None
+            footer = unpack_footer(data) if entry.footer else None
         except Damaged:
-            foot = None
+            footer = None
             if not known:  # once for each block
-                log.error("history: %s: the foot of the block at %d is damaged", self.path.name, entry.offset)
-        if foot is None:
+                log.error("history: %s: the footer of the block at %d is damaged", self.path.name, entry.offset)
+        if footer is None:
             return self._read_bare(entry, frame)
-        if (foot.run, foot.ordinal, foot.crc, foot.count) != (
+        if (footer.run, footer.ordinal, footer.crc, footer.count) != (
             run_of(self.path.parent.name), entry.ordinal, entry.crc, entry.count,
         ):  # fmt: skip
             raise Damaged(f"the block at {entry.offset} of {self.name} is another than it was")
         lines = decompress(frame, entry.size)
-        ts, ats = unpack_columns(foot.columns, entry.count)
+        ts, ats = unpack_columns(footer.columns, entry.count)
         if ts[0] != entry.first or ts[-1] != entry.last or lines.count(b"\n") != entry.count:
-            raise Damaged(f"the block at {entry.offset} of {self.name} does not hold what its foot says")
+            raise Damaged(f"the block at {entry.offset} of {self.name} does not hold what its footer says")
         return Block(lines, ts, ats)
 
     def _read_bare(self, entry: Entry, frame: bytes) -> Block:
-        """A block whose foot is damaged: its lines tell its numbers, and the blocks around it about when they came."""
+        """A block whose footer is damaged: its lines tell its numbers, the blocks around it about when they came."""
         lines = decompress(frame, entry.size)
         ts = numbers(lines)
         if ts is None or (ts[0], ts[-1], len(ts)) != (entry.first, entry.last, entry.count):
@@ -146,13 +146,13 @@ class Segment:
     def frames(self, row: Sequence[Entry], *, wait: bool = True) -> bytearray | None:
         """See ``Volume.frames``."""
         frames = bytearray(sum(entry.frame for entry in row))
-        feet = memoryview(bytearray(max(entry.foot for entry in row)))
+        footers = memoryview(bytearray(max(entry.footer for entry in row)))
         buffers: list[memoryview] = []
         at = 0
         for entry in row:
-            buffers += (memoryview(frames)[at : at + entry.frame], feet[: entry.foot])
+            buffers += (memoryview(frames)[at : at + entry.frame], footers[: entry.footer])
             at += entry.frame
-        size = at + sum(entry.foot for entry in row)
+        size = at + sum(entry.footer for entry in row)
         if not wait and (_NOWAIT is None or not all(entry.verified for entry in row)):
             return None
         with self._opened() as fd:
@@ -166,11 +166,11 @@ class Segment:
         return frames
 
     def _load(self, entry: Entry) -> tuple[bytes, bytes]:
-        """A block's frame, verified if that was not done yet, and its foot."""
+        """A block's frame, verified if that was not done yet, and its footer."""
         with self._opened() as fd:
-            data = os.pread(fd, entry.frame + entry.foot, entry.offset)
+            data = os.pread(fd, entry.frame + entry.footer, entry.offset)
         frame = data[: entry.frame]
-        if len(data) != entry.frame + entry.foot:
+        if len(data) != entry.frame + entry.footer:
             raise Damaged(f"the block at {entry.offset} of {self.name} is cut off")
         self._verify(entry, frame)
         return frame, data[entry.frame :]
@@ -221,39 +221,39 @@ def segment_name(first: int) -> str:
 
 
 class Found(NamedTuple):
-    """A foot and where it lies; the block that it is of lies before it."""
+    """A footer and where it lies; the block that it is of lies before it."""
 
     at: int
     length: int
-    foot: Foot
+    footer: Footer
 
     @property
     def begin(self) -> int:
         """Where its block begins; of a mark, where it begins itself."""
-        return self.at - self.foot.frame
+        return self.at - self.footer.frame
 
     @property
     def end(self) -> int:
-        """Where its foot ends."""
+        """Where its footer ends."""
         return self.at + self.length
 
 
 class Walk(NamedTuple):
-    """What the feet of a segment say.
+    """What the footers of a segment say.
 
     Attributes:
-        feet: in order.
-        end: where the last of them ends; what is behind it is a block without a foot, or damaged.
+        footers: in order.
+        end: where the last of them ends; what is behind it is a block without a footer, or damaged.
         strays: where bytes before that begin and end which belong to no block.
     """
 
-    feet: list[Found]
+    footers: list[Found]
     end: int
     strays: list[tuple[int, int]]
 
 
 def walk(path: Path, begin: int = 0) -> Walk:
-    """Find the feet from ``begin`` on: from the end backwards, and where that leads nowhere, by search.
+    """Find the footers from ``begin`` on: from the end backwards, and where that leads nowhere, by search.
 
     Raises:
         OSError: the file cannot be read.
@@ -264,52 +264,52 @@ def walk(path: Path, begin: int = 0) -> Walk:
         backwards = _walk_back(file.fileno(), begin, end)
         if backwards is not None:
             return Walk(backwards, end, [])
-        feet: list[Found] = []
+        footers: list[Found] = []
         strays: list[tuple[int, int]] = []
         at = begin
         for found in _search(file.fileno(), begin, end):
             if found.begin != at:
                 strays.append((at, found.begin))
-            feet.append(found)
+            footers.append(found)
             at = found.end
-        return Walk(feet, at, strays)
+        return Walk(footers, at, strays)
 
 
 def _walk_back(fd: int, begin: int, end: int) -> list[Found] | None:
-    """The feet where each block lies behind the foot before it, down to ``begin``; None where the chain breaks."""
-    feet: list[Found] = []
+    """The footers where each block lies behind the footer before it, down to ``begin``; None where the chain breaks."""
+    footers: list[Found] = []
     while end > begin:
-        length = foot_length(os.pread(fd, TAIL_BYTES, end - TAIL_BYTES)) if end - begin >= TAIL_BYTES else 0
+        length = footer_length(os.pread(fd, TAIL_BYTES, end - TAIL_BYTES)) if end - begin >= TAIL_BYTES else 0
         if not length or length > end - begin:
             return None
         try:
-            foot = unpack_foot(os.pread(fd, length, end - length))
+            footer = unpack_footer(os.pread(fd, length, end - length))
         except Damaged:
             return None
-        feet.append(Found(end - length, length, foot))
-        end -= length + foot.frame
-    feet.reverse()
-    return feet if end == begin else None
+        footers.append(Found(end - length, length, footer))
+        end -= length + footer.frame
+    footers.reverse()
+    return footers if end == begin else None
 
 
 def _search(fd: int, begin: int, end: int) -> Iterator[Found]:
-    """Every sound foot whose block lies behind what was found before it."""
+    """Every sound footer whose block lies behind what was found before it."""
     floor = begin
     for at in _signatures(fd, begin, end):
-        length = foot_begins(os.pread(fd, 8, at))
+        length = footer_begins(os.pread(fd, 8, at))
         if at < floor or length is None or length > end - at:
             continue
         try:
-            foot = unpack_foot(os.pread(fd, length, at))
+            footer = unpack_footer(os.pread(fd, length, at))
         except Damaged:
             continue
-        if 0 <= foot.frame <= at - floor:
-            yield Found(at, length, foot)
+        if 0 <= footer.frame <= at - floor:
+            yield Found(at, length, footer)
             floor = at + length
 
 
 def _signatures(fd: int, begin: int, end: int) -> Iterator[int]:
-    """Where a foot may begin. (Read, not mapped: a file that shrinks meanwhile must not end the process.)"""
+    """Where a footer may begin. (Read, not mapped: a file that shrinks meanwhile must not end the process.)"""
     while end - begin >= 8:
         window = os.pread(fd, min(_WINDOW_BYTES, end - begin), begin)
         at = window.find(SIGNATURE)

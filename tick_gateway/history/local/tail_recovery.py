@@ -1,7 +1,7 @@
 """What a crash leaves: the open block is cut back to what is vouched for, and closed.
 
     the journal is of this block     its flushes, as far as their CRCs are right
-    the frame is whole               its own checksum vouches for it: only the foot is missing
+    the frame is whole               its own checksum vouches for it: only the footer is missing
     the file was longer once, or     the whole parts of the frame. Nothing but the cut is known to have happened to
     its journal is gone              them: this is the one place where bytes are believed without a checksum
     anything else                    is damage: it stays where it is, is not served, and nothing is written behind it
@@ -25,11 +25,11 @@ from ...errors import Damaged
 from ..block_index import Block, Entry
 from ..format.block import State, closing, scan, whole_lines
 from ..format.journal import Ending, Flush, Head, Journal, vouched
-from ..format.segment import MAX_MARK, MIN_FOOT, spread
+from ..format.segment import MAX_MARK, MIN_FOOTER, spread
 from ..stored_run import StoredRun
 from .directory import read_journal
 from .disk import set_aside, write_at
-from .salvage import NOTHING, Rescued, adopt, begins_foot, cut_off, is_foot, place_of, whole
+from .salvage import NOTHING, Rescued, adopt, begins_footer, cut_off, is_footer, place_of, whole
 from .segment_file import Segment
 
 
@@ -48,7 +48,7 @@ class Recovered(NamedTuple):
 
 
 class Torn(NamedTuple):
-    """A block that has no foot yet, and how many ticks its run published before it."""
+    """A block that has no footer yet, and how many ticks its run published before it."""
 
     ordinal: int
     block: Block
@@ -79,7 +79,7 @@ class Plan(NamedTuple):
 
 
 def recover_tail(run: StoredRun, segment: Segment) -> Recovered:
-    """Close the block behind the last foot of a segment, if there is one, and add it to its run.
+    """Close the block behind the last footer of a segment, if there is one, and add it to its run.
 
     Afterwards ``segment.size`` is the file's size, unless what is behind it is damaged.
 
@@ -106,8 +106,8 @@ def peek_tail(run: StoredRun, segment: Segment) -> Torn | None:
 
 
 def is_open(run: StoredRun, segment: Segment) -> bool:
-    """Whether what is behind the last foot of a segment is no more than an open block, as a crash leaves it, or a copy
-    that is made beside a gateway: ``recover_tail`` closes it, and nothing is damaged.
+    """Whether what is behind the last footer of a segment is no more than an open block, as a crash leaves it, or a
+    copy that is made beside a gateway: ``recover_tail`` closes it, and nothing is damaged.
 
     Raises:
         OSError, HistoryError: as ``peek_tail``.
@@ -142,8 +142,8 @@ def _plan(run: StoredRun, segment: Segment) -> Plan | None:
     gone = journal is None or (head is None and journal.ending is not Ending.DAMAGED)  # or too short to say anything
     forgotten = gone and last and not run.ended
     shortened = segment.shortened or (head is not None and ours and head.offset > size)
-    if head is not None and not shortened and len(data) < MIN_FOOT:
-        # A block that was closed has a foot, one that was not has a journal: this is neither.
+    if head is not None and not shortened and len(data) < MIN_FOOTER:
+        # A block that was closed has a footer, one that was not has a journal: this is neither.
         return Plan(segment.size, NOTHING, 0, size, segment.size)
     return _plan_unvouched(run, segment, data, cut=forgotten or shortened, last=last)
 
@@ -164,7 +164,7 @@ def _plan_vouched(run: StoredRun, segment: Segment, data: bytes, head: Head, jou
     if unbroken is not None and unbroken.ts[: len(rescued.ts)] == rescued.ts:
         place = place_of(run, unbroken.ts) if not rescued.ats else None  # it was closed before it was flushed
         ats = unbroken.ats if place is None else spread(len(unbroken.ts), *place.between(segment))
-        rescued = unbroken._replace(ats=ats)  # it lacks its foot alone
+        rescued = unbroken._replace(ats=ats)  # it lacks its footer alone
     elif rescued.there < len(data) and _is_damaged(data, journal, len(flushes)):
         aside = head.offset + rescued.there, data[rescued.there :]
         damage = f"bytes {aside[0]} to {head.offset + len(data)} are damaged"
@@ -189,14 +189,14 @@ def _plan_unvouched(run: StoredRun, segment: Segment, data: bytes, *, cut: bool,
     """
     begin = segment.size
     nothing = Plan(begin, NOTHING, 0, begin + len(data), begin)
-    if is_foot(data):  # a mark: nothing is lost with it
-        return nothing._replace(damage=f"the foot at {begin} is damaged")
-    if begins_foot(data) and (cut or len(data) < MAX_MARK):
+    if is_footer(data):  # a mark: nothing is lost with it
+        return nothing._replace(damage=f"the footer at {begin} is damaged")
+    if begins_footer(data) and (cut or len(data) < MAX_MARK):
         return nothing
     rescued = whole(data, [])
     if rescued is not None:
         rest = data[rescued.there :]
-        if not is_foot(rest) and not (cut and begins_foot(rest)):
+        if not is_footer(rest) and not (cut and begins_footer(rest)):
             rescued = None  # there is more behind it: see ``adopt``
     if rescued is None and cut:
         rescued = cut_off(data)
@@ -242,7 +242,7 @@ def _carry_out(run: StoredRun, segment: Segment, plan: Plan) -> Recovered:
             _introduce(run, plan.rescued)
         entry = _rewrite_tail(run, segment, plan, plan.keep)
     if entry is not None:
-        segment.size = entry.offset + entry.frame + entry.foot
+        segment.size = entry.offset + entry.frame + entry.footer
         insort(run.entries, entry, key=_first)
         run.know(entry.ordinal + entry.count, entry.last)
     strays = plan.begin if entry is not None else plan.keep or begin
@@ -254,18 +254,18 @@ def _carry_out(run: StoredRun, segment: Segment, plan: Plan) -> Recovered:
 
 
 def _rewrite_tail(run: StoredRun, segment: Segment, plan: Plan, keep: int) -> Entry | None:
-    """Cut a segment, and write what is missing of the block behind it, with its foot."""
+    """Cut a segment, and write what is missing of the block behind it, with its footer."""
     rescued, entry = plan.rescued, None
     with segment.path.open("r+b") as file:
         os.ftruncate(file.fileno(), keep)
         if rescued.ts:
-            foot = run.foot(
+            footer = run.footer(
                 plan.ordinal, rescued.ts, rescued.ats,
                 size=len(rescued.lines), frame=len(rescued.frame), crc=crc32(rescued.frame),
             )  # fmt: skip
-            packed = foot.pack()
+            packed = footer.pack()
             write_at(file.fileno(), rescued.frame[rescued.there :] + packed, keep)
-            entry = Entry.of(segment, plan.begin, foot, len(packed))
+            entry = Entry.of(segment, plan.begin, footer, len(packed))
         os.fsync(file.fileno())
     return entry
 
@@ -275,6 +275,6 @@ def _both(one: str, other: str) -> str:
 
 
 def _introduce(run: StoredRun, rescued: Rescued) -> None:
-    """What is not known of a run of which no foot and no journal is left."""
+    """What is not known of a run of which no footer and no journal is left."""
     if not run.started:
         run.started, run.origin = rescued.ats[0], rescued.ts[0]

@@ -1,7 +1,7 @@
 """Checking a history: everything is read, decompressed and held against what was written beside it.
 
-Nothing is believed that can be looked at: feet are walked whatever the index says, and each line's own ``t`` is held
-against its foot's. Beside a gateway that is writing, what it has not finished is no damage, and what it deletes
+Nothing is believed that can be looked at: footers are walked whatever the index says, and each line's own ``t`` is held
+against its footer's. Beside a gateway that is writing, what it has not finished is no damage, and what it deletes
 meanwhile is passed over.
 
 Everything here waits for the disk; none of it is called on the event loop.
@@ -20,7 +20,7 @@ from ..format.journal import JOURNAL, Ending
 from ..format.segment import numbers
 from ..stored_run import StoredRun
 from .directory import LOCK, Progress, check_directory, read_journal, read_run, run_directories, segment_paths
-from .index import FIELDS, INDEX, Index, Listed, load_index
+from .index import FIELDS, INDEX, Index, Listed, load_index, row_of
 from .segment_file import Segment
 from .tail_recovery import is_open, peek_tail
 
@@ -97,12 +97,12 @@ def check(entry: Entry) -> str:
         block = entry.volume.read(entry)
     except Damaged as error:
         return str(error)
-    if not entry.foot:
-        return f"the block at {entry.offset} (ticks {entry.first} to {entry.last}) has lost its foot"
+    if not entry.footer:
+        return f"the block at {entry.offset} (ticks {entry.first} to {entry.last}) has lost its footer"
     if numbers(block.lines) != list(block.ts):
-        return f"the block at {entry.offset} has other ticks than its foot says"
+        return f"the block at {entry.offset} has other ticks than its footer says"
     if (block.ats[0], block.ats[-1]) != (entry.first_at, entry.last_at):
-        return f"the block at {entry.offset} has other receive times than its foot says"
+        return f"the block at {entry.offset} has other receive times than its footer says"
     return ""
 
 
@@ -115,7 +115,7 @@ def _check_run(folder: Path, report: Report, step: Callable[[int], None], *, liv
     for attempt in range(_TRIES):
         try:
             index = _load_index(folder, report)
-            run, damage = read_run(folder, lambda size: None, by_feet=True)
+            run, damage = read_run(folder, lambda size: None, by_footers=True)
             break
         except FileNotFoundError:
             if not live or attempt == _TRIES - 1:
@@ -184,8 +184,8 @@ def _holes(run: StoredRun) -> Iterator[str]:
 
 
 def _load_index(folder: Path, report: Report) -> Index | None:
-    """A run's index, if there is one that can be read. To be called before the feet are walked: it may be behind them,
-    not ahead."""
+    """A run's index, if there is one that can be read. To be called before the footers are walked: it may be behind
+    them, not ahead."""
     try:
         index = load_index(folder)
     except Damaged as error:
@@ -197,7 +197,7 @@ def _load_index(folder: Path, report: Report) -> Index | None:
 
 
 def _check_index(run: StoredRun, index: Index) -> Iterator[Finding]:
-    """Where an index says something else than the feet do."""
+    """Where an index says something else than the footers do."""
     there = {segment.name: segment for segment in run.segments}
     for listed in index.segments:
         segment = there.get(listed.name)
@@ -207,14 +207,14 @@ def _check_index(run: StoredRun, index: Index) -> Iterator[Finding]:
             lacking = listed.size - _size(segment.path)
             yield Finding(f"{run.id}/{listed.name}", f"is {lacking} bytes shorter than the index says")
         elif not _agrees(listed, run.entries.of(segment)):
-            yield Finding(f"{run.id}/{INDEX}", f"has other blocks of {listed.name} than their feet tell")
+            yield Finding(f"{run.id}/{INDEX}", f"has other blocks of {listed.name} than their footers tell")
 
 
 def _agrees(listed: Listed, entries: list[Entry]) -> bool:
-    """Whether an index has the blocks of a segment, as far as it goes. (Damaged feet are told elsewhere.)"""
-    offset, foot = FIELDS.index("offset"), FIELDS.index("foot")
-    rows = {row[offset]: list(row) for row in listed.blocks if row[foot]}
-    sound = {entry.offset: [getattr(entry, name) for name in FIELDS] for entry in entries if entry.foot}
+    """Whether an index has the blocks of a segment, as far as it goes. (Damaged footers are told elsewhere.)"""
+    offset, footer = FIELDS.index("offset"), FIELDS.index("foot")
+    rows = {row[offset]: list(row) for row in listed.blocks if row[footer]}
+    sound = {entry.offset: [*row_of(entry)] for entry in entries if entry.footer}
     return all(rows.get(at) == row for at, row in sound.items() if at < listed.size)
 
 

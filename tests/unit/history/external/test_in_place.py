@@ -1,4 +1,4 @@
-"""A directory of another program as history: portions of files on shelves, read where they lie."""
+"""A directory of another program as history: portions of files on histories, read where they lie."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tick_gateway.history.external.in_place import InPlace, Scan, Volumes
 from tick_gateway.history.external.lines import File
 from tick_gateway.history.external.run_splitter import Stretch
 from tick_gateway.history.restoring import restore
-from tick_gateway.history.shelf import batches_of
+from tick_gateway.history.run_history import batches_of
 from tick_gateway.history.stored_run import StoredRun
 
 MAX_TICK = 1 << 20
@@ -240,7 +240,7 @@ class House:
         return found
 
     def readable(self, *, holes: bool = False) -> Found:
-        """What readers can have: of shelves, and of memory what they have not."""
+        """What readers can have: of histories, and of memory what they have not."""
         found: Found = []
         for run in self.bus.runs.values():
             t = -1
@@ -251,7 +251,7 @@ class House:
                     else [stored]
                 )
                 ticks = [tick for batch in batches for tick in batch.ticks if tick.t > t]
-                assert holes or not self.archive.shelf(run).missing_before(stored, t)
+                assert holes or not self.archive.history(run).missing_before(stored, t)
                 found += [(run.id, tick.t, tick.data) for tick in ticks]
                 t = ticks[-1].t
             found += [
@@ -265,7 +265,7 @@ class House:
 
 @settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 1 << 32))
-def test_what_memory_lets_go_of_stands_on_shelves(tmp_path_factory: pytest.TempPathFactory, seed: int) -> None:
+def test_what_memory_lets_go_of_stands_on_histories(tmp_path_factory: pytest.TempPathFactory, seed: int) -> None:
     folder = tmp_path_factory.mktemp("segments")
     turns = random.Random(seed)
     if turns.randrange(2):
@@ -291,9 +291,9 @@ def test_what_memory_lets_go_of_stands_on_shelves(tmp_path_factory: pytest.TempP
     writer.close()
     before += house.follow(turns)
     assert house.readable() == before
-    shelves = house.archive.shelves.values()
-    assert sum(len(batch.ticks) for shelf in shelves for batch in shelf.open) < inplace.PORTION_TICKS + 512
-    assert sum(bool(shelf.open) for shelf in shelves) <= 1, "the shelf of a run that is over holds no memory"
+    histories = house.archive.histories.values()
+    assert sum(len(batch.ticks) for history in histories for batch in history.open) < inplace.PORTION_TICKS + 512
+    assert sum(bool(history.open) for history in histories) <= 1, "the history of a run that is over holds no memory"
     again = House(folder)
     assert again.readable() == before, "and a restart finds the same"
 
@@ -305,9 +305,9 @@ def test_times_of_live_ticks_are_those_that_readers_saw(tmp_path: Path) -> None:
             writer.write(line_of(t, t, 30))
             house.follow()
     seen = {tick.t: tick.at for batch in house.bus.ring for tick in batch.ticks}
-    (shelf,) = house.archive.shelves.values()
-    assert len(shelf.entries) >= 3
-    for entry in shelf.entries:
+    (history,) = house.archive.histories.values()
+    assert len(history.entries) >= 3
+    for entry in history.entries:
         block = entry.volume.read(entry)
         assert list(block.ats) == [seen[t] for t in block.ts]
 
@@ -322,13 +322,13 @@ def test_ticks_of_others_are_in_memory_alone(tmp_path: Path) -> None:
         house.bus.collect()
         writer.write(*(line_of(t) for t in range(21, 40)))
         house.follow()
-    shelf = house.archive.shelf(run)
+    history = house.archive.history(run)
     assert [t for _, t, _ in house.readable(holes=True)] == [*range(20), *range(21, 40)]
     stored = house.archive.after(run, 19)
-    assert stored is not None and shelf.missing_before(stored, 19), "the one between them is a gap"
+    assert stored is not None and history.missing_before(stored, 19), "the one between them is a gap"
 
 
-def test_a_file_that_is_gone_leaves_its_shelf(tmp_path: Path) -> None:
+def test_a_file_that_is_gone_leaves_its_history(tmp_path: Path) -> None:
     house = House(tmp_path, ring=5)
     for number in range(3):
         with Writer(tmp_path / f"s{number}.jsonl") as writer:

@@ -18,18 +18,18 @@ from tick_gateway.errors import Damaged, HistoryError
 from tick_gateway.history.format import block
 from tick_gateway.history.format.journal import Ending, Flush, Head, unpack_journal, vouched
 from tick_gateway.history.format.segment import (
-    MIN_FOOT,
+    MIN_FOOTER,
     TAIL_BYTES,
-    Foot,
-    foot_begins,
-    foot_crc,
-    foot_length,
+    Footer,
+    footer_begins,
+    footer_crc,
+    footer_length,
     numbers,
     pack_columns,
     spread,
     step_of,
     unpack_columns,
-    unpack_foot,
+    unpack_footer,
 )
 from tick_gateway.history.local.index import unpack_index
 
@@ -57,33 +57,33 @@ def test_the_golden_files_are_what_the_recorder_writes(tmp_path: Path) -> None:
         for name, data in made.items():
             assert data == golden(name), name
     assert made["journal"][:60] == golden("journal")[:60]
-    feet, old = (feet_of(data) for data in (made["ended.jsonl.zst"], golden("ended.jsonl.zst")))
-    assert len(feet) == len(old) == 3
-    for mine, its in zip(feet, old, strict=True):
+    footers, old = (footers_of(data) for data in (made["ended.jsonl.zst"], golden("ended.jsonl.zst")))
+    assert len(footers) == len(old) == 3
+    for mine, its in zip(footers, old, strict=True):
         zstds = ("frame", "crc", "columns")
-        same = [name for name in Foot.__slots__ if name not in zstds]
+        same = [name for name in Footer.__slots__ if name not in zstds]
         assert [getattr(mine, name) for name in same] == [getattr(its, name) for name in same]
     index, known = unpack_index(made["index"]), unpack_index(golden("index"))
     assert index is not None and known is not None
     assert index._replace(segments=[]) == known._replace(segments=[])
 
 
-def feet_of(segment: bytes) -> list[Foot]:
-    """By a reader that knows the page alone: from the end, each foot's length, then that of its frame."""
-    feet: list[Foot] = []
+def footers_of(segment: bytes) -> list[Footer]:
+    """By a reader that knows the page alone: from the end, each footer's length, then that of its frame."""
+    footers: list[Footer] = []
     end = len(segment)
     while end:
         (length,) = struct.unpack("<I", segment[end - 8 : end - 4])
-        foot = unpack_foot(segment[end - length : end])
-        frame = segment[end - length - foot.frame : end - length]
-        assert crc32(frame) == foot.crc
-        feet.insert(0, foot)
-        end -= length + foot.frame
-    return feet
+        footer = unpack_footer(segment[end - length : end])
+        frame = segment[end - length - footer.frame : end - length]
+        assert crc32(frame) == footer.crc
+        footers.insert(0, footer)
+        end -= length + footer.frame
+    return footers
 
 
-def test_the_golden_feet() -> None:
-    first, second, mark = feet_of(golden("ended.jsonl.zst"))
+def test_the_golden_footers() -> None:
+    first, second, mark = footers_of(golden("ended.jsonl.zst"))
     assert (first.run, first.seq, first.started, first.origin, first.ordinal) == (RUN, 2, STARTED, 5, 0)
     assert (first.first, first.last, first.first_at, first.last_at) == (5, 9, STARTED, STARTED + 41)
     assert (first.count, first.step, first.size) == (3, 2, 47)
@@ -93,11 +93,11 @@ def test_the_golden_feet() -> None:
     assert (mark.frame, mark.count, mark.ordinal, mark.first, mark.last) == (0, 0, 4, 11, 11)
     assert mark.sealed and mark.ended and not mark.lost_tail
     data = golden("ended.jsonl.zst")
-    for foot in (first, second, mark):
-        packed = foot.pack()
-        assert packed in data and unpack_foot(packed) == foot
-        assert foot_length(packed[-TAIL_BYTES:]) == foot_begins(packed[:8]) == len(packed)
-        assert foot_crc(packed[-TAIL_BYTES:]) == crc32(packed[:-TAIL_BYTES])
+    for footer in (first, second, mark):
+        packed = footer.pack()
+        assert packed in data and unpack_footer(packed) == footer
+        assert footer_length(packed[-TAIL_BYTES:]) == footer_begins(packed[:8]) == len(packed)
+        assert footer_crc(packed[-TAIL_BYTES:]) == crc32(packed[:-TAIL_BYTES])
 
 
 def test_the_golden_journal() -> None:
@@ -123,7 +123,7 @@ def test_the_page_shows_these_bytes() -> None:
     page = PAGE.read_text("utf-8")
     assert shown(page, "28 b5") == golden("open.jsonl.zst")
     assert shown(page, "54 4a") == golden("journal")
-    assert shown(page, "5c 2a") == Foot("r", 0, 1000, 5, 3, 9, 9, 0, 0, sealed=True, ended=True).pack()
+    assert shown(page, "5c 2a") == Footer("r", 0, 1000, 5, 3, 9, 9, 0, 0, sealed=True, ended=True).pack()
 
 
 # ---- other programs ----
@@ -155,16 +155,16 @@ def test_what_another_program_writes_is_read(tmp_path: Path) -> None:
         "<8q2q3I", 0, 1000, 3, 0, 3, 4, 1000, 1005, len(lines), len(frame), 2, 1, crc32(frame)
     ) + b"x" + columns  # fmt: skip
     head = struct.pack("<4sI", b"\x5c\x2a\x4d\x18", len(body) + 12) + body
-    foot = unpack_foot(head + struct.pack("<II4s", crc32(head), len(head) + 12, b"KCIT"))
-    assert (foot.run, foot.count, foot.last_at, foot.crc) == ("x", 2, 1005, crc32(frame))
-    assert unpack_columns(foot.columns, 2) == ([3, 4], [1000, 1005])
+    footer = unpack_footer(head + struct.pack("<II4s", crc32(head), len(head) + 12, b"KCIT"))
+    assert (footer.run, footer.count, footer.last_at, footer.crc) == ("x", 2, 1005, crc32(frame))
+    assert unpack_columns(footer.columns, 2) == ([3, 4], [1000, 1005])
 
 
-# ---- feet ----
+# ---- footers ----
 
 
 FEET = st.builds(
-    Foot,
+    Footer,
     st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", fullmatch=True),
     NUMBERS, TIMES, NUMBERS, NUMBERS, NUMBERS, NUMBERS, TIMES, TIMES, NUMBERS, NUMBERS,
     st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1), st.binary(max_size=200),
@@ -173,36 +173,36 @@ FEET = st.builds(
 
 
 @given(FEET)
-def test_a_foot_comes_back(foot: Foot) -> None:
-    packed = foot.pack()
-    assert len(packed) == MIN_FOOT + len(foot.run) + len(foot.columns)
-    assert unpack_foot(packed) == foot
+def test_a_footer_comes_back(footer: Footer) -> None:
+    packed = footer.pack()
+    assert len(packed) == MIN_FOOTER + len(footer.run) + len(footer.columns)
+    assert unpack_footer(packed) == footer
     assert zstandard.ZstdDecompressor().decompressobj(read_across_frames=True).decompress(packed) == b""
 
 
 @given(FEET, st.data())
-def test_a_foot_that_changed_is_none(foot: Foot, data: st.DataObject) -> None:
-    packed = bytearray(foot.pack())
+def test_a_footer_that_changed_is_none(footer: Footer, data: st.DataObject) -> None:
+    packed = bytearray(footer.pack())
     packed[data.draw(st.integers(0, len(packed) - 1))] ^= data.draw(st.integers(1, 255))
     with pytest.raises(Damaged):
-        unpack_foot(bytes(packed))
+        unpack_footer(bytes(packed))
 
 
-@given(FEET, st.integers(0, MIN_FOOT + 300))
-def test_a_foot_that_was_cut_is_none(foot: Foot, size: int) -> None:
-    packed = foot.pack()
+@given(FEET, st.integers(0, MIN_FOOTER + 300))
+def test_a_footer_that_was_cut_is_none(footer: Footer, size: int) -> None:
+    packed = footer.pack()
     if size < len(packed):
         with pytest.raises(Damaged):
-            unpack_foot(packed[:size])
+            unpack_footer(packed[:size])
 
 
-def test_a_foot_of_another_format_is_no_damage() -> None:
+def test_a_footer_of_another_format_is_no_damage() -> None:
     """Whoever wrote it knew more: nothing of it may be touched."""
-    packed = bytearray(Foot("r", 0, 1, 2, 3, 4, 5, 6, 7).pack())
+    packed = bytearray(Footer("r", 0, 1, 2, 3, 4, 5, 6, 7).pack())
     packed[12] = 2
     packed[-TAIL_BYTES : -TAIL_BYTES + 4] = struct.pack("<I", crc32(packed[:-TAIL_BYTES]))
     with pytest.raises(HistoryError, match="format 2") as caught:
-        unpack_foot(bytes(packed))
+        unpack_footer(bytes(packed))
     assert not isinstance(caught.value, Damaged)
 
 

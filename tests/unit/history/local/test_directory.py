@@ -19,12 +19,21 @@ from tests.support import history_files
 from tests.support.process import ROOT
 from tests.support.recorded import AT, LIMITS, Writer, data_of, files, lay, opened
 from tick_gateway.errors import Damaged, HistoryError, Locked
-from tick_gateway.history.format.segment import TAIL_BYTES, Foot
+from tick_gateway.history.format.segment import TAIL_BYTES, Footer
 from tick_gateway.history.local import directory as catalog
 from tick_gateway.history.local import index
 from tick_gateway.history.local import segment_file as volume
 from tick_gateway.history.local.directory import LOCK, in_use, lock, locked, read_directory, read_run
-from tick_gateway.history.local.index import FIELDS, Index, Listed, load_index, pack_index, save_index, unpack_index
+from tick_gateway.history.local.index import (
+    FIELDS,
+    Index,
+    Listed,
+    load_index,
+    pack_index,
+    row_of,
+    save_index,
+    unpack_index,
+)
 from tick_gateway.history.local.limits import Limits
 from tick_gateway.history.local.recorder import Recorder
 from tick_gateway.history.local.verify import verify
@@ -57,7 +66,7 @@ def everything(stored: StoredRun) -> list[object]:
     return [
         stored.id, stored.seq, stored.started, stored.origin, stored.total, stored.tip, stored.ended, stored.lost_tail,
         [(one.name, one.size, one.sealed) for one in stored.segments],
-        [[getattr(entry, name) for name in FIELDS] for entry in stored.entries],
+        list(map(row_of, stored.entries)),
     ]  # fmt: skip
 
 
@@ -167,14 +176,14 @@ def test_progress_comes_to_its_end(run: Writer, tmp_path: Path) -> None:
 # ---- the index ----
 
 
-def test_with_an_index_no_foot_is_read(run: Writer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_with_an_index_no_footer_is_read(run: Writer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with_index = read(tmp_path)
     (run.folder / "index").unlink()
-    assert read(tmp_path) == with_index, "the feet tell the same"
+    assert read(tmp_path) == with_index, "the footers tell the same"
     (stored,), _ = read_directory(tmp_path)
     save_index(stored)
     assert read(tmp_path) == with_index
-    monkeypatch.setattr(volume, "unpack_foot", None)
+    monkeypatch.setattr(volume, "unpack_footer", None)
     assert read(tmp_path) == with_index
 
 
@@ -377,7 +386,7 @@ def test_nothing_is_written_behind_damage(run: Writer, tmp_path: Path) -> None:
     """The next ticks go into another file, and what was damaged stays as it is."""
     path = history_files.segments(tmp_path, "R")[-1]
     data = bytearray(path.read_bytes())
-    for at in range(5, len(data), 7):  # neither its frame nor its foot is sound
+    for at in range(5, len(data), 7):  # neither its frame nor its footer is sound
         data[at] ^= 0xFF
     lay(run.folder, files(run.folder) | {path.name: bytes(data)})
     (run.folder / "index").unlink()
@@ -401,7 +410,7 @@ def test_a_journal_of_a_later_format(run: Writer, tmp_path: Path) -> None:
         opened(tmp_path)
 
 
-def test_a_run_without_a_foot_is_known_by_its_journal(tmp_path: Path) -> None:
+def test_a_run_without_a_footer_is_known_by_its_journal(tmp_path: Path) -> None:
     writer = Writer(tmp_path, LIMITS, seq=4)
     writer.write([9])
     held = files(writer.folder)
@@ -411,11 +420,11 @@ def test_a_run_without_a_foot_is_known_by_its_journal(tmp_path: Path) -> None:
     assert (stored.seq, stored.started, stored.origin, list(stored.entries)) == (4, AT, 9, []) and not damage
 
 
-def test_what_a_foot_says_of_its_run() -> None:
+def test_what_a_footer_says_of_its_run() -> None:
     run = StoredRun("R")
     assert (run.stored, run.total, run.tip) == (0, 0, -1)
     run.know(5, 9)
     run.know(3, 2)
     assert (run.total, run.tip) == (5, 9), "what was known stands"
     mark = run.mark(ended=True)
-    assert isinstance(mark, Foot) and (mark.ordinal, mark.last, mark.sealed, mark.ended) == (5, 9, True, True)
+    assert isinstance(mark, Footer) and (mark.ordinal, mark.last, mark.sealed, mark.ended) == (5, 9, True, True)

@@ -20,7 +20,7 @@ from tests.support.faulty_disk import Disk
 from tests.support.recorded import AT, FOREVER, Clock, Writer, data_of, opened
 from tick_gateway.bus.tick_bus import TickBus
 from tick_gateway.history.archive import Archive
-from tick_gateway.history.format.segment import Foot
+from tick_gateway.history.format.segment import Footer
 from tick_gateway.history.importing import NOTE, write_note
 from tick_gateway.history.local import recorder as module
 from tick_gateway.history.local.directory import LOCK
@@ -56,14 +56,14 @@ def synced(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return names
 
 
-def feet(directory: Path, run: str = "R") -> list[list[Foot]]:
-    """The feet in each segment of a run."""
-    return [[found.foot for found in walk(path).feet] for path in history_files.segments(directory, run)]
+def footers(directory: Path, run: str = "R") -> list[list[Footer]]:
+    """The footers in each segment of a run."""
+    return [[found.footer for found in walk(path).footers] for path in history_files.segments(directory, run)]
 
 
 def counts(directory: Path, run: str = "R") -> list[list[int]]:
     """How many ticks are in each block of each segment; a mark has none."""
-    return [[foot.count for foot in segment] for segment in feet(directory, run)]
+    return [[footer.count for footer in segment] for segment in footers(directory, run)]
 
 
 @pytest.fixture(autouse=True)
@@ -111,7 +111,7 @@ def test_segments_by_bytes(tmp_path: Path) -> None:
     for t in range(12):
         writer.write([t])
     assert counts(tmp_path) == [[2, 2, 0], [2, 2, 0], [2, 2, 0]], "each ends with a mark"
-    assert all(segment[-1].sealed and not segment[-1].ended for segment in feet(tmp_path))
+    assert all(segment[-1].sealed and not segment[-1].ended for segment in footers(tmp_path))
     assert [path.name[:16] for path in history_files.segments(tmp_path, "R")] == [f"{t:016d}" for t in (0, 4, 8)]
     assert all(segment.sealed for segment in writer.recorder.runs["R"].segments)
     writer.recorder.close()
@@ -159,7 +159,7 @@ def test_a_segment_with_room_is_opened_again(tmp_path: Path) -> None:
     again.write([writer.batch([2])])
     again.close()
     assert counts(tmp_path) == [[2, 1]]
-    assert [foot.ordinal for foot in feet(tmp_path)[0]] == [0, 2]
+    assert [footer.ordinal for footer in footers(tmp_path)[0]] == [0, 2]
 
 
 def test_a_hole_closes_a_block(tmp_path: Path) -> None:
@@ -168,7 +168,7 @@ def test_a_hole_closes_a_block(tmp_path: Path) -> None:
     writer.write([0, 5])
     writer.write([20], lost=2)
     writer.recorder.close()
-    assert [(foot.ordinal, foot.count) for foot in feet(tmp_path)[0]] == [(0, 2), (4, 1)]
+    assert [(footer.ordinal, footer.count) for footer in footers(tmp_path)[0]] == [(0, 2), (4, 1)]
 
 
 # ---- ends of runs ----
@@ -179,7 +179,7 @@ def test_a_run_that_ends(tmp_path: Path) -> None:
     writer.write([3, 4])
     writer.end()
     writer.end()
-    ((block, mark),) = feet(tmp_path)
+    ((block, mark),) = footers(tmp_path)
     assert (mark.sealed, mark.ended, mark.lost_tail) == (True, True, False)
     assert (block.count, mark.frame, mark.ordinal, mark.last) == (2, 0, 2, 4)
     run = opened(tmp_path).runs[0]
@@ -195,7 +195,7 @@ def test_the_next_run_ends_the_one_before(tmp_path: Path) -> None:
     first.write([1])
     first.run.ended = True
     second.write([1])
-    assert counts(tmp_path, "A") == [[1, 0]] and feet(tmp_path, "A")[0][-1].ended
+    assert counts(tmp_path, "A") == [[1, 0]] and footers(tmp_path, "A")[0][-1].ended
     first.end()
     second.write([2])
     second.recorder.close()
@@ -212,7 +212,7 @@ def test_a_run_whose_end_comes_late(tmp_path: Path) -> None:
     first.end()
     second.write([2])
     second.recorder.close()
-    assert feet(tmp_path, "A")[-1][-1].ended and counts(tmp_path, "B") == [[2]]
+    assert footers(tmp_path, "A")[-1][-1].ended and counts(tmp_path, "B") == [[2]]
     assert [run.id for run in opened(tmp_path).runs if run.ended] == ["A"]
 
 
@@ -363,7 +363,7 @@ def test_fsync_interval(tmp_path: Path, clock: Clock, synced: list[str]) -> None
     writer.recorder.maintain()
     assert synced[2:] == [segment, "journal"]
     writer.recorder.close()
-    assert synced[4:] == [segment], "the foot"
+    assert synced[4:] == [segment], "the footer"
 
 
 # ---- retention ----
@@ -429,13 +429,13 @@ def test_where_deleted_blocks_ended_is_known_after_a_start(
         bus, archive = TickBus(), Archive()
         restore(bus, archive, [stored], {})
         run = bus.runs["R"]
-        shelf = archive.shelf(run)
-        assert [shelf.missing_before(shelf.entries[0], t) for t in (20, 24, 25, 29)] == [True, True, False, False]
+        history = archive.history(run)
+        assert [history.missing_before(history.entries[0], t) for t in (20, 24, 25, 29)] == [True, True, False, False]
         assert run.evicted == 25, "memory has all that is left"
         save_index(stored)
     (tmp_path / "R" / "index").unlink()
     (stored,) = opened(tmp_path).runs
-    assert stored.edges == {}, "the feet do not say"
+    assert stored.edges == {}, "the footers do not say"
 
 
 def test_a_run_goes_with_its_last_segment(tmp_path: Path, clock: Clock) -> None:

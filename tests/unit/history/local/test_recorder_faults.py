@@ -19,7 +19,7 @@ from tick_gateway.history.local.directory import read_directory
 from tick_gateway.history.local.limits import Limits
 from tick_gateway.history.local.recorder import Recorder
 from tick_gateway.history.restoring import Debt, recover
-from tick_gateway.history.shelf import Shelf
+from tick_gateway.history.run_history import RunHistory
 from tick_gateway.model.tick import Tick
 
 LIMITS = Limits(block_bytes=300, block_ticks=1000, block_age=1e9, segment_bytes=600, fsync="block")
@@ -80,13 +80,13 @@ class Script:
         for stored in found:
             recover(stored, debt, writable=True)
             run = Run(stored.id, stored.seq, stored.origin, stored.started)
-            shelf, after = Shelf(run, stored.entries), -1
+            history, after = RunHistory(run, stored.entries), -1
             have: dict[int, bytes] = {}
             ats: dict[int, int] = {}
             published = self.published[run.id]
-            for entry in shelf.entries:
+            for entry in history.entries:
                 missing = [t for t in published if after < t < entry.first]
-                assert shelf.missing_before(entry, after) == bool(missing), f"ticks {missing} before {entry.first}"
+                assert history.missing_before(entry, after) == bool(missing), f"ticks {missing} before {entry.first}"
                 block = entry.volume.read(entry)
                 have |= dict(zip(block.ts, block.lines.splitlines(), strict=True))
                 ats |= dict(zip(block.ts, block.ats, strict=True))

@@ -1,4 +1,4 @@
-"""One segment on disk: finding its blocks by their feet, and never giving a block that is not what was written."""
+"""One segment on disk: finding its blocks by their footers, and never giving a block that is not what was written."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from tests.support import history_files
 from tests.support.recorded import AT, Writer, data_of
 from tick_gateway.errors import Damaged, HistoryError
 from tick_gateway.history.block_index import Entry
-from tick_gateway.history.format.segment import MAX_MARK, MIN_FOOT, Foot
+from tick_gateway.history.format.segment import MAX_MARK, MIN_FOOTER, Footer
 from tick_gateway.history.local import segment_file as volume
 from tick_gateway.history.local.limits import Limits
-from tick_gateway.history.local.salvage import begins_foot, blocks_in, is_foot, place_of
+from tick_gateway.history.local.salvage import begins_footer, blocks_in, is_footer, place_of
 from tick_gateway.history.local.segment_file import Found, Segment, segment_name, walk
 from tick_gateway.history.stored_run import StoredRun
 
@@ -38,9 +38,9 @@ def segment(tmp_path: Path) -> Segment:
 
 def entries(segment: Segment) -> list[Entry]:
     return [
-        Entry.of(segment, found.begin, found.foot, found.length)
-        for found in walk(segment.path).feet
-        if found.foot.frame
+        Entry.of(segment, found.begin, found.footer, found.length)
+        for found in walk(segment.path).footers
+        if found.footer.frame
     ]
 
 
@@ -53,65 +53,65 @@ def change(path: Path, at: int, bits: int = 0x55) -> None:
 # ---- walking ----
 
 
-def test_feet_from_the_end(segment: Segment, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_footers_from_the_end(segment: Segment, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a look at anything else."""
     monkeypatch.setattr(volume, "_search", None)
     found = walk(segment.path)
-    assert [one.foot.count for one in found.feet] == [3, 3, 3, 3, 0]
+    assert [one.footer.count for one in found.footers] == [3, 3, 3, 3, 0]
     assert (found.end, found.strays) == (segment.size, [])
-    assert [one.begin for one in found.feet[1:]] == [one.end for one in found.feet[:-1]]
-    middle = found.feet[1].end
-    assert walk(segment.path, middle) == (found.feet[2:], segment.size, [])
+    assert [one.begin for one in found.footers[1:]] == [one.end for one in found.footers[:-1]]
+    middle = found.footers[1].end
+    assert walk(segment.path, middle) == (found.footers[2:], segment.size, [])
 
 
 @pytest.mark.parametrize("number", range(4))
-def test_a_damaged_foot_is_searched_past(segment: Segment, number: int) -> None:
-    feet = walk(segment.path).feet
-    change(segment.path, feet[number].at + 20)
+def test_a_damaged_footer_is_searched_past(segment: Segment, number: int) -> None:
+    footers = walk(segment.path).footers
+    change(segment.path, footers[number].at + 20)
     found = walk(segment.path)
-    assert found.feet == feet[:number] + feet[number + 1 :] and found.end == segment.size
-    assert found.strays == [(feet[number].begin, feet[number].end)]
+    assert found.footers == footers[:number] + footers[number + 1 :] and found.end == segment.size
+    assert found.strays == [(footers[number].begin, footers[number].end)]
 
 
 @pytest.mark.parametrize("size", [1, 7, 11, 12, 40, 3000])
-def test_bytes_behind_the_last_foot(segment: Segment, size: int) -> None:
-    feet = walk(segment.path).feet
+def test_bytes_behind_the_last_footer(segment: Segment, size: int) -> None:
+    footers = walk(segment.path).footers
     with segment.path.open("ab") as file:
         file.write(b"\x5c\x2a\x4d\x18KCIT"[:size].ljust(size, b"\x5c"))
-    assert walk(segment.path) == (feet, segment.size, [])
+    assert walk(segment.path) == (footers, segment.size, [])
 
 
 @pytest.mark.parametrize("size", [0, 1, 11, 12, 13])
-def test_a_file_that_is_shorter_than_a_foot(tmp_path: Path, size: int) -> None:
+def test_a_file_that_is_shorter_than_a_footer(tmp_path: Path, size: int) -> None:
     path = tmp_path / segment_name(0)
     path.write_bytes(b"KCIT".rjust(size, b"\x00")[-size:] if size else b"")
     assert walk(path) == ([], 0, [])
 
 
-def test_feet_are_found_across_the_windows_of_a_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Wherever a window ends: also in the middle of a foot's first bytes."""
-    foot = Foot("R", 0, 1, 0, 0, 0, 0, 0, 0, sealed=True).pack()
+def test_footers_are_found_across_the_windows_of_a_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever a window ends: also in the middle of a footer's first bytes."""
+    footer = Footer("R", 0, 1, 0, 0, 0, 0, 0, 0, sealed=True).pack()
     path = tmp_path / segment_name(0)
     monkeypatch.setattr(volume, "_WINDOW_BYTES", 64)
     for before in range(50, 80):
-        path.write_bytes(b"x" * before + foot + b"y" * 30)
-        ((at, length, _),) = walk(path).feet
-        assert (at, length) == (before, len(foot))
+        path.write_bytes(b"x" * before + footer + b"y" * 30)
+        ((at, length, _),) = walk(path).footers
+        assert (at, length) == (before, len(footer))
 
 
-def test_a_foot_that_says_more_than_there_is(tmp_path: Path) -> None:
-    """Its block would begin before the file, or before the foot before it."""
+def test_a_footer_that_says_more_than_there_is(tmp_path: Path) -> None:
+    """Its block would begin before the file, or before the footer before it."""
     path = tmp_path / segment_name(0)
-    small = Foot("R", 0, 1, 0, 0, 0, 0, 0, 0, sealed=True).pack()
-    large = Foot("R", 0, 1, 0, 0, 0, 0, 0, 0, 5, 100, 1).pack()
+    small = Footer("R", 0, 1, 0, 0, 0, 0, 0, 0, sealed=True).pack()
+    large = Footer("R", 0, 1, 0, 0, 0, 0, 0, 0, 5, 100, 1).pack()
     path.write_bytes(b"x" * 50 + large)
     assert walk(path) == ([], 0, [])
     path.write_bytes(small + b"x" * 99 + large)
-    assert [found.at for found in walk(path).feet] == [0]
+    assert [found.at for found in walk(path).footers] == [0]
 
 
 def test_a_format_that_is_not_known(segment: Segment) -> None:
-    mark = walk(segment.path).feet[-1]
+    mark = walk(segment.path).footers[-1]
     data = bytearray(segment.path.read_bytes())
     data[mark.at + 12] = 9
     data[-12:-8] = crc32(data[mark.at : -12]).to_bytes(4, "little")
@@ -175,7 +175,7 @@ def test_a_block_that_changes_right_before_it_is_read(
         getattr(segment, call)(asked)
 
 
-def test_a_block_whose_foot_changed(segment: Segment, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_block_whose_footer_changed(segment: Segment, caplog: pytest.LogCaptureFixture) -> None:
     """Its ticks are there all the same, and about when they came; it is said once."""
     row = entries(segment)
     whole = segment.read(row[1])
@@ -186,14 +186,14 @@ def test_a_block_whose_foot_changed(segment: Segment, caplog: pytest.LogCaptureF
         assert (block.lines, block.ts) == (whole.lines, whole.ts)
         assert block.ats == whole.ats, "they came at even intervals"
         change(segment.path, at)
-    assert caplog.text.count("the foot of the block at") == 1
+    assert caplog.text.count("the footer of the block at") == 1
 
 
 @pytest.mark.parametrize("call", ["read", "lines", "frames"])
 def test_a_block_that_is_cut_off(segment: Segment, call: str) -> None:
     last = entries(segment)[-1]
     with segment.path.open("r+b") as file:
-        file.truncate(last.offset + last.frame + last.foot - 1)
+        file.truncate(last.offset + last.frame + last.footer - 1)
     with pytest.raises(Damaged):
         getattr(segment, call)([last] if call == "frames" else last)
 
@@ -232,7 +232,7 @@ def test_names_are_in_the_order_of_numbers() -> None:
     assert sorted(names) == names and [Segment(Path(name)).first for name in names] == numbers
 
 
-# ---- blocks without feet ----
+# ---- blocks without footers ----
 
 
 def test_blocks_are_found_among_anything(segment: Segment) -> None:
@@ -250,8 +250,8 @@ def placed(*blocks: tuple[int, list[int]], origin: int = 0) -> StoredRun:
     """A run with blocks of these ordinals and numbers."""
     run, segment = StoredRun("R", 0, AT, origin), Segment(Path("x"))
     for ordinal, ts in blocks:
-        foot = run.foot(ordinal, ts, [AT + t for t in ts], size=1, frame=1, crc=0)
-        run.take(segment, Found(1, 1, foot))
+        footer = run.footer(ordinal, ts, [AT + t for t in ts], size=1, frame=1, crc=0)
+        run.take(segment, Found(1, 1, footer))
     return run
 
 
@@ -274,13 +274,13 @@ def test_where_a_block_belongs(blocks: list[tuple[int, list[int]]], ts: list[int
     assert (place.ordinal if place is not None else None) == ordinal
 
 
-def test_what_looks_like_a_foot() -> None:
-    mark = Foot("R" * 64, 0, 1, 0, 0, 0, 0, 0, 0, sealed=True).pack()
-    assert len(mark) == MAX_MARK == MIN_FOOT + 64
-    assert is_foot(mark) and not begins_foot(mark) and not is_foot(b"") and begins_foot(b"")
+def test_what_looks_like_a_footer() -> None:
+    mark = Footer("R" * 64, 0, 1, 0, 0, 0, 0, 0, 0, sealed=True).pack()
+    assert len(mark) == MAX_MARK == MIN_FOOTER + 64
+    assert is_footer(mark) and not begins_footer(mark) and not is_footer(b"") and begins_footer(b"")
     for size in range(1, len(mark)):
-        assert begins_foot(mark[:size]) and not is_foot(mark[:size])
+        assert begins_footer(mark[:size]) and not is_footer(mark[:size])
     for at in range(len(mark)):
         changed = mark[:at] + bytes([mark[at] ^ 1]) + mark[at + 1 :]
-        assert is_foot(changed), "by its first bytes, or by its last ones"
-    assert not is_foot(mark + b"x") and not begins_foot(b"\x28\xb5\x2f\xfd")
+        assert is_footer(changed), "by its first bytes, or by its last ones"
+    assert not is_footer(mark + b"x") and not begins_footer(b"\x28\xb5\x2f\xfd")

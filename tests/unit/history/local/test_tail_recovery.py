@@ -57,7 +57,7 @@ class Torn:
     Attributes:
         held: its files.
         written: its ticks.
-        flushes: of all blocks; that which closes one ends behind its foot.
+        flushes: of all blocks; that which closes one ends behind its footer.
         blocks: where each closed block's frame ends, and its numbers.
     """
 
@@ -81,7 +81,7 @@ class Torn:
         return {t for flush in self.flushes if flush.end <= cut for t in flush.ts}
 
     def may(self, cut: int) -> set[int]:
-        """Those, and the last ticks of a block whose frame is there and whose foot is not."""
+        """Those, and the last ticks of a block whose frame is there and whose footer is not."""
         # An empty last part and the checksum may be cut off, too.
         whole = {t for end, ts in self.blocks if end - 7 <= cut for t in ts}
         return self.must(cut) | whole
@@ -226,8 +226,10 @@ def test_every_single_flip(memory: Path, torn: Torn) -> None:
             missing = set(torn.written) - set(ticks)
             assert not missing or found.damage
             assert any(missing <= block for block in closed) or not missing & set().union(*closed), (name, at)
-            foot = any(end <= at < flush.end for (end, _), flush in zip(torn.blocks, torn.flushes[2::3], strict=False))
-            assert not (name == SEGMENT and foot and missing), "a block outlives its foot"
+            footer = any(
+                end <= at < flush.end for (end, _), flush in zip(torn.blocks, torn.flushes[2::3], strict=False)
+            )
+            assert not (name == SEGMENT and footer and missing), "a block outlives its footer"
 
 
 def test_what_is_lost_behind_the_tip_is_told_later(memory: Path, torn: Torn) -> None:
@@ -275,10 +277,10 @@ def test_recovery_interrupted_at_every_call(
         history_files.whole(*history_files.segments(directory, "R"))
 
 
-# ---- runs whose feet and journals are gone ----
+# ---- runs whose footers and journals are gone ----
 
 
-def test_a_run_without_foot_and_journal_comes_behind_the_others(tmp_path: Path) -> None:
+def test_a_run_without_footer_and_journal_comes_behind_the_others(tmp_path: Path) -> None:
     first = Writer(tmp_path, LIMITS, name="Z", seq=7)
     first.write(range(5))
     first.end()
@@ -299,7 +301,7 @@ def test_a_run_without_foot_and_journal_comes_behind_the_others(tmp_path: Path) 
 
 @pytest.mark.parametrize("how", ["missing", "stale", "damaged"])
 def test_an_index_that_had_to_be_made_anew_is_saved(tmp_path: Path, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """So the next start asks no feet: with many files, that is the longest part of it."""
+    """So the next start asks no footers: with many files, that is the longest part of it."""
     writer = Writer(tmp_path, Limits(block_ticks=2, segment_bytes=1, block_age=FOREVER, segment_age=0, fsync="never"))
     for t in range(0, 20, 2):
         writer.write([t, t + 1])
@@ -317,7 +319,7 @@ def test_an_index_that_had_to_be_made_anew_is_saved(tmp_path: Path, how: str, mo
         case "damaged":
             index.write_bytes(b"0" + index.read_bytes()[1:])
     before = opened(tmp_path)
-    monkeypatch.setattr(volume, "unpack_foot", None)  # nobody needs it
+    monkeypatch.setattr(volume, "unpack_footer", None)  # nobody needs it
     after, damage = read_directory(tmp_path)
     assert [(run.total, run.tip, run.ended, len(run.entries)) for run in after] == [(40, 39, True, 20)]
     assert [len(run.entries) for run in before.runs] == [20] and not damage

@@ -19,7 +19,7 @@ from tests.support.history_files import frames, lines, segments, whole
 from tests.support.made_history import tick_of, write
 from tests.support.recorded import files, lay, opened
 from tick_gateway.bus.ring import Batch, Run
-from tick_gateway.history.format.segment import unpack_foot
+from tick_gateway.history.format.segment import unpack_footer
 from tick_gateway.history.local.directory import locked
 from tick_gateway.history.local.index import FIELDS, load_index, pack_index
 from tick_gateway.history.local.limits import Limits
@@ -94,8 +94,8 @@ def test_a_sound_history(history: Path) -> None:
 def test_a_damaged_block_is_found_and_cut_out(history: Path) -> None:
     path = segments(history, "A")[0]
     before, data = stored(history), path.read_bytes()
-    block, foot = frames(path)[:2]
-    end = foot.at + foot.size
+    block, footer = frames(path)[:2]
+    end = footer.at + footer.size
     flip(path, 30)
     done = run_command(history)
     assert done.returncode == 1
@@ -106,7 +106,7 @@ def test_a_damaged_block_is_found_and_cut_out(history: Path) -> None:
     assert f"A/{path.name}: {end} bytes were cut out of it" in mended.stderr
     assert "ticks lost: 0 to " in mended.stderr
     assert "not stored between" in mended.stderr, "the hole is told as a remark"
-    right = path.with_name(f"{unpack_foot(data[foot.at : end]).count:016d}.jsonl.zst")
+    right = path.with_name(f"{unpack_footer(data[footer.at : end]).count:016d}.jsonl.zst")
     assert right.read_bytes() == data[end:], "what is sound stays as it was, byte for byte"
     kept = path.with_name(f"{path.name}.0.damaged").read_bytes()
     assert len(kept) == end and kept[31 : block.size] == data[31 : block.size]
@@ -134,13 +134,13 @@ def test_what_cannot_be_checked(tmp_path: Path, history: Path) -> None:
 def test_a_format_of_the_future_is_left_alone(history: Path) -> None:
     path = segments(history, "B")[-1]
     data = bytearray(path.read_bytes())
-    foot = frames(path)[-1]
-    changed = bytearray(data[foot.at : foot.at + foot.size])
+    footer = frames(path)[-1]
+    changed = bytearray(data[footer.at : footer.at + footer.size])
     changed[12] = 2
     import zlib
 
     changed[-12:-8] = zlib.crc32(bytes(changed[:-12])).to_bytes(4, "little")
-    data[foot.at : foot.at + foot.size] = changed
+    data[footer.at : footer.at + footer.size] = changed
     path.write_bytes(data)
     (history / "B" / "index").unlink()
     for arguments in ((history,), (history, "--repair")):
@@ -178,7 +178,7 @@ def test_an_index_that_says_something_else(history: Path) -> None:
     rows[0][FIELDS.index("last_at")] += 1
     index.segments[1] = index.segments[1]._replace(blocks=rows)
     (history / "A" / "index").write_bytes(pack_index(index))
-    assert found(history) == [f"A/index: has other blocks of {index.segments[1].name} than their feet tell"]
+    assert found(history) == [f"A/index: has other blocks of {index.segments[1].name} than their footers tell"]
     mend(history)
 
 
@@ -230,15 +230,15 @@ def test_bytes_behind_the_end(history: Path) -> None:
     assert stored(history) == before
 
 
-def test_a_block_that_lost_its_foot_gets_a_new_one(history: Path) -> None:
+def test_a_block_that_lost_its_footer_gets_a_new_one(history: Path) -> None:
     before = opened(history)
     path = segments(history, "A")[1]
-    feet = [frame for frame in frames(path) if frame.skippable]
-    flip(path, feet[0].at + 60)
-    assert any("has lost its foot" in line for line in found(history))
+    footers = [frame for frame in frames(path) if frame.skippable]
+    flip(path, footers[0].at + 60)
+    assert any("has lost its footer" in line for line in found(history))
     served = opened(history)
     assert served.ticks == before.ticks, "it is served before it is mended"
-    assert any("1 block got a new foot" in line for line in mend(history))
+    assert any("1 block got a new footer" in line for line in mend(history))
     after = opened(history)
     assert after.ticks == before.ticks and not after.damage
     ordinals = [(entry.ordinal, entry.count) for entry in before.runs[0].entries]
@@ -361,7 +361,7 @@ class Killed(BaseException):
 
 
 def spoil(directory: Path) -> None:
-    """One of everything: a damaged block, a damaged foot, a wrong name, rubbish at an end, a damaged index."""
+    """One of everything: a damaged block, a damaged footer, a wrong name, rubbish at an end, a damaged index."""
     first, second, third = segments(directory, "A")[:3]
     flip(first, 30)
     flip(second, frames(second)[1].at + 40)

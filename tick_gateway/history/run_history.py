@@ -1,7 +1,7 @@
-"""Shelves: the stored blocks of one run in order, and what is missing between them.
+"""The history of a run: its stored blocks in order, and what is missing between them.
 
-A block knows how many ticks its run published before it (its ordinal). Where that is more than stand before it on the
-shelf, some are missing: deleted, damaged, or never written. That one comparison finds every hole.
+A block knows how many ticks its run published before it (its ordinal). Where that is more than stand before it here,
+some are missing: deleted, damaged, or never written. That one comparison finds every hole.
 
 Pure: no I/O, no clock, no asyncio.
 """
@@ -34,7 +34,7 @@ Stored = Entry | Batch
 """A stored block, or a batch of the open one, which memory still has."""
 
 
-class Shelf:
+class RunHistory:
     """The stored blocks of one run.
 
     Attributes:
@@ -84,7 +84,7 @@ class Shelf:
             size += one.frame
             if size > most or len(row) == _MOST_BLOCKS or one.volume is not entry.volume:
                 break
-            if entry.raw and one.offset != before.offset + before.frame + before.foot:
+            if entry.raw and one.offset != before.offset + before.frame + before.footer:
                 break
             if one.ordinal != before.ordinal + before.count or (high is not None and one.last > high):
                 break
