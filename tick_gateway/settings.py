@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypedDict
 
 from .errors import SettingError
-from .model.spelling import meant
+from .model.suggestion import did_you_mean
 
 ENV_PREFIX: Final = "TICK_GATEWAY_"
 _SIZE: Final = re.compile(r"([0-9]{1,15})\s*(?:([kKmMgG])(?:i?[bB])?)?")
@@ -295,7 +295,7 @@ def _variables(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def _no_such(name: str, accepted: list[str]) -> SettingError:
-    return SettingError(name, f"no such setting; accepted: {', '.join(accepted)}{meant(name, accepted)}")
+    return SettingError(name, f"no such setting; accepted: {', '.join(accepted)}{did_you_mean(name, accepted)}")
 
 
 def _parse(row: Row, text: str, given: str) -> Any:

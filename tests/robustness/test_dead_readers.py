@@ -20,7 +20,7 @@ from tests.support.sockets import Peer, request
 from tick_gateway.history.local.limits import Limits
 from tick_gateway.model import projection, view
 from tick_gateway.wire import framing as wire
-from tick_gateway.wire.compression import Deflate, ZstdFrames
+from tick_gateway.wire.compression import DeflateCompressor, ZstdFrameCompressor
 from tick_gateway.wire.ndjson import NDJSONFraming
 
 from ..simulation.client import Client, Pairs
@@ -308,10 +308,11 @@ def test_the_last_round_too(room: Room, faulty: set[int]) -> None:
 
 @pytest.mark.usefixtures("complaints")
 @pytest.mark.parametrize(
-    ("kind", "compressor"), [("sse+gzip", Deflate), ("ws+deflate", Deflate), ("sse+zstd", ZstdFrames)]
+    ("kind", "compressor"),
+    [("sse+gzip", DeflateCompressor), ("ws+deflate", DeflateCompressor), ("sse+zstd", ZstdFrameCompressor)],
 )
 def test_a_compressor_that_fails_loses_nothing(
-    room: Room, monkeypatch: pytest.MonkeyPatch, kind: str, compressor: type[Deflate | ZstdFrames]
+    room: Room, monkeypatch: pytest.MonkeyPatch, kind: str, compressor: type[DeflateCompressor | ZstdFrameCompressor]
 ) -> None:
     """What went into it and did not come out is not referred to."""
     clients = [Client(room, kind, [("tail", "0")]) for _ in range(3)]
@@ -342,7 +343,7 @@ def test_a_reader_that_cannot_be_told_what_it_has_to_know_is_dropped_alone(
     lines, events = (Client(room, kind, [("tail", "0")]) for kind in ("ndjson", "sse"))
     room.settle()
 
-    def fail(self: Any, notice: Any) -> wire.Piece:
+    def fail(self: Any, notice: Any) -> wire.Framed:
         raise ValueError("a fault of the gateway")
 
     monkeypatch.setattr(NDJSONFraming, "notice", fail)

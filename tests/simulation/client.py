@@ -15,7 +15,7 @@ from tick_gateway.wire.compression import CODINGS
 from tick_gateway.wire.framing import Framing
 from tick_gateway.wire.ndjson import NDJSONFraming
 from tick_gateway.wire.sse import SSEFraming
-from tick_gateway.wire.websocket import PONG, Deflated, WebSocketFraming
+from tick_gateway.wire.websocket import PONG, DeflateParameters, WebSocketFraming
 
 from ..support.decoders import Chunked, EventStream, Frames, Gunzip, Lines, Message, Plain, ZstdFrames, command, masked
 from .room import Room
@@ -53,7 +53,7 @@ class Client:
     def _open(self, query: Query) -> None:
         self.query = query
         coding = CODINGS[self.coding]() if self.coding in CODINGS else None
-        deflated = Deflated(takeover=self.coding == "deflate") if self.coding in ("deflate", "alone") else None
+        deflated = DeflateParameters(takeover=self.coding == "deflate") if self.coding in ("deflate", "alone") else None
         framings: dict[str, Framing] = {
             "sse": SSEFraming(True, coding, query.event),
             "ndjson": NDJSONFraming(True, coding),

@@ -140,7 +140,7 @@ async def place(name: str, seed: int, directory: Path) -> AsyncIterator[Place]:
         patch("tick_gateway.history.local.commit.LAG_SECONDS", 30.0),  # a machine that is busy is no slow disk
         patch("tick_gateway.reading.start_position.BEYOND_TIP_WAIT", 0.01),
         patch("tick_gateway.server.bodies._BETWEEN", 700),
-        patch("tick_gateway.server.bodies._MARKS", 9),
+        patch("tick_gateway.server.bodies._SEEK_POINTS", 9),
         patch("tick_gateway.history.block_index._PAGE", 3),
         patch("tick_gateway.history.block_index._UNPACKED", 4),
     ):

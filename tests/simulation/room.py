@@ -37,8 +37,8 @@ SMALL: dict[str, object] = {
     "tick_gateway.bus.tick_bus.BATCH_TICKS": 4,
     "tick_gateway.bus.tick_bus.BATCH_BYTES": 1000,
     "tick_gateway.model.view.BATCH_MESSAGE_BYTES": 800,
-    "tick_gateway.transports.lookback.BATCH_MESSAGE_BYTES": 800,
-    "tick_gateway.transports.lookback._HISTORY_TICKS": 3,
+    "tick_gateway.transports.history_query.BATCH_MESSAGE_BYTES": 800,
+    "tick_gateway.transports.history_query._HISTORY_TICKS": 3,
 }
 """Bounds so small that a few ticks reach them."""
 

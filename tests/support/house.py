@@ -20,8 +20,8 @@ from tick_gateway import Gateway
 from tick_gateway.delivery.session import Session
 from tick_gateway.errors import InboxFull
 from tick_gateway.http.listen import Server, open_socket
-from tick_gateway.server.about import ROUTES_KEY
 from tick_gateway.server.openapi import description
+from tick_gateway.server.status import ROUTES_KEY
 from tick_gateway.transports import TRANSPORTS
 
 from .events import Event, Ledger

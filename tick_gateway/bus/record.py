@@ -2,8 +2,8 @@
 
 One call of orjson carries a record of plain values. Anything else it is given as a copy of plain ones, since a
 callback in its midst could end the process (see ``snapshot``). What it would get wrong without a word (NaN as null, two
-keys that become one, NaT as a date) or does not take (integers beyond 64 bits, nesting beyond 254) goes to ``_Writer``,
-which walks the record, knows at each moment where it stands, and so can name the offending value.
+keys that become one, NaT as a date) or does not take (integers beyond 64 bits, nesting beyond 254) goes to
+``_ExactEncoder``, which walks the record, knows at each moment where it stands, and so can name the offending value.
 
 Pure: no I/O, no asyncio, no clock; the record is never changed. numpy is never imported here, only met. Whether the
 record is a proper *tick* (its ``t``, its size) is not decided here.
@@ -23,8 +23,8 @@ import orjson
 
 from ..errors import RecordError
 from ..model.tick import MAX_NESTING, escape_line_ends
-from .forms import NAT, OPTIONS, NoForm, decimal, is_dataclass, kind, members, simplify
-from .snapshot import Careful, Snapshot, is_safe
+from .conversion import NAT, OPTIONS, NotSerializable, decimal, is_dataclass, kind, members, simplify
+from .snapshot import NeedsExactEncoder, Snapshot, is_safe
 
 NanPolicy = Literal["refuse", "null"]
 
@@ -60,7 +60,7 @@ def encode(record: object, *, nan: NanPolicy = "refuse") -> bytes:
     if data is None:
         data = _encode_snapshot(record, nan)
     elif b"null" in data and nan == "refuse" and not _is_sure(record):
-        data = _Writer(nan).write(record)
+        data = _ExactEncoder(nan).write(record)
     if data[:1] != b"{":
         raise RecordError(f"a record is a mapping or a dataclass, this is {kind(record)}")
     return escape_line_ends(data)
@@ -76,18 +76,18 @@ def _encode_snapshot(record: object, nan: NanPolicy) -> bytes:
             if not _has_sure_keys(snapshot.tree):
                 raise
             data = orjson.dumps(snapshot.tree, None, snapshot.options | orjson.OPT_NON_STR_KEYS)
-    except (Careful, NoForm, TypeError, RecursionError):
-        return _Writer(nan).write(record)
+    except (NeedsExactEncoder, NotSerializable, TypeError, RecursionError):
+        return _ExactEncoder(nan).write(record)
     except Exception as error:  # of a value's own code: the writer meets it again, and says where
-        _Writer(nan).write(record)
+        _ExactEncoder(nan).write(record)
         raise RecordError(f"the record cannot be read: {_told(error)}") from error
     if b"null" in data and nan == "refuse" and not _is_sure(snapshot.tree):
-        return _Writer(nan).write(record)
+        return _ExactEncoder(nan).write(record)
     return data
 
 
 def _is_sure(record: object) -> bool:
-    """Whether each null that orjson wrote was one; False where only the careful writer can tell."""
+    """Whether each null that orjson wrote was one; False where only the exact encoder can tell."""
     try:
         return _all_sure(record)
     except Exception:  # another thread changed it: the writer says where
@@ -173,8 +173,8 @@ class _Frame:
         self.separator = b""
 
 
-class _Writer:
-    """The careful way: slower by far, exact about integers, and able to say where it stands.
+class _ExactEncoder:
+    """Encodes value by value: slower by far, exact about integers, and able to say where it stands.
 
     It keeps its own stack, so that neither nesting nor how deep its caller stands can exhaust Python's.
     """
@@ -218,7 +218,7 @@ class _Writer:
                 if _is_container(value):
                     return self._open(value, forms)
                 value = simplify(value)
-            except NoForm as error:
+            except NotSerializable as error:
                 raise self._error(str(error)) from None
             except RecordError:
                 raise
@@ -246,7 +246,7 @@ class _Writer:
                 try:
                     return orjson.dumps(value)
                 except TypeError:
-                    raise NoForm("the string has a lone surrogate, which UTF-8 does not have") from None
+                    raise NotSerializable("the string has a lone surrogate, which UTF-8 does not have") from None
             case int():
                 return self._integer(int.__int__(value))
             case float():
@@ -274,14 +274,14 @@ class _Writer:
             try:
                 float(value)
             except OverflowError:
-                raise NoForm("the integer is beyond 1.8e308, which JSON readers take for infinity") from None
+                raise NotSerializable("the integer is beyond 1.8e308, which JSON readers take for infinity") from None
         return str(value).encode()
 
     def _float(self, value: float) -> bytes:
         if value - value == 0.0 or self._nan == "null":
             return orjson.dumps(value)
         name = "NaT" if value is NAT else "NaN" if value != value else "Infinity" if value > 0 else "-Infinity"
-        raise NoForm(f'{name} has no JSON form; publish null in its place, or let the setting nan be "null"')
+        raise NotSerializable(f'{name} has no JSON form; publish null in its place, or let the setting nan be "null"')
 
     def _key(self, frame: _Frame) -> bytes:
         """A key of an object, as the JSON string that it becomes: the text that it would be as a value."""
@@ -294,7 +294,7 @@ class _Writer:
                 if text is not None:
                     break
                 value = simplify(value)
-        except NoForm as error:
+        except NotSerializable as error:
             raise self._error(f"the key {_shown(frame.key)}: {error}", within=True) from None
         except Exception as error:
             raise self._error(f"a key, {kind(value)}, cannot be read: {_told(error)}", within=True) from error

@@ -23,7 +23,7 @@ from typing import Any, Final, cast
 
 import orjson
 
-from .forms import OPTIONS, Tabular, is_kept_in_dict, public, simplify, slots_of
+from .conversion import OPTIONS, Tabular, is_kept_in_dict, public, simplify, slots_of
 
 MAX_DEPTH: Final = 250  # beyond 254, orjson refuses
 _MAX_LEVEL: Final = 1 << 22  # containers in one depth: or it holds itself more than once
@@ -38,8 +38,8 @@ _NOT_DATA: Final = sys.stdlib_module_names | {
 """Packages whose enumerations are for their own use, not for records."""
 
 
-class Careful(Exception):
-    """Only the careful writer can tell what becomes of the record."""
+class NeedsExactEncoder(Exception):
+    """Only the exact encoder can tell what becomes of the record."""
 
 
 class _Enumerations:
@@ -113,7 +113,7 @@ class Snapshot:
         self._known: dict[int, tuple[object, object]] = {}  # members of enumerations by id, and their values
         self.tree = self._value(record, 0)
         if self._asked and not all(map(_hold_leaves, self._rows)):
-            raise Careful
+            raise NeedsExactEncoder
         self.options = OPTIONS ^ orjson.OPT_PASSTHROUGH_DATACLASS if self._rows else OPTIONS
 
     def _value(self, value: Any, depth: int) -> object:
@@ -128,12 +128,12 @@ class Snapshot:
                 return self._open(value, cls, depth)
             self._asked = True
             value = step(value)
-        raise Careful
+        raise NeedsExactEncoder
 
     def _open(self, value: Any, cls: Any, depth: int) -> object:
         """A container: what it holds itself, as orjson reads it, whatever methods a subclass has."""
         if depth == MAX_DEPTH:  # or it contains itself
-            raise Careful
+            raise NeedsExactEncoder
         if issubclass(cls, dict):
             held = value.copy() if cls is dict else dict(list(dict.items(value)))
             return dict(zip(held, self._list(list(held.values()), depth), strict=True))

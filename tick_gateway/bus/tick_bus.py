@@ -28,7 +28,7 @@ from ..errors import (
 )
 from ..model.tick import MAX_T, RUN_ID, Position, Tick, parse
 from . import record as records
-from .forms import is_dataclass
+from .conversion import is_dataclass
 from .ring import BATCH_BYTES, BATCH_TICKS, Batch, Ring, Run, find_in
 
 _FIRST_T: Final = re.compile(rb'\{"t":(0|[1-9][0-9]{0,14})[,}]')

@@ -18,7 +18,7 @@ import orjson
 from yarl import URL
 
 from ..model.query import EVENT_IDS
-from ..wire.records import Lines
+from ..wire.records import LineSplitter
 from .common import (
     HEAD_SECONDS,
     MAX_LINE,
@@ -269,7 +269,7 @@ async def _check(response: aiohttp.ClientResponse, address: URL, run_may_come: b
 
 async def _items(response: aiohttp.ClientResponse, track: Track, from_tip: bool) -> AsyncGenerator[list[Item], None]:
     """What each piece of the answer's body brings. A line that is cut off is no line: it comes again."""
-    lines = Lines(MAX_LINE)
+    lines = LineSplitter(MAX_LINE)
     async for data in response.content.iter_any():
         found = lines.feed(data)
         if any(len(line.data) > MAX_LINE for line in found):

@@ -15,7 +15,7 @@ from ..model.notices import End, Gap, Notice, Reset
 from ..model.tick import Position
 from ..model.view import Payload, View, arrays, weight
 from ..reading.cursor import Frames, Item, Span
-from ..wire.framing import Framing, Piece, Shared, joined
+from ..wire.framing import Framed, Framing, Shared, joined
 from ..wire.ndjson import NDJSONFraming
 
 _ALL: Final = 1 << 62
@@ -50,7 +50,7 @@ class Encoded(NamedTuple):
     """A piece for a reader, and what it is: how many ticks, up to ``position``; ``end``: the notice in it behind which
     its stream has to be closed, or None."""
 
-    piece: Piece
+    piece: Framed
     ticks: int
     position: Position | None
     end: Notice | None
@@ -111,7 +111,7 @@ class Encoder:
         if variant.view.batch:
             return self.encode_some(variant, items, _ALL)
         framing, view = variant.framing, variant.view
-        parts: list[Piece] = []
+        parts: list[Framed] = []
         count = 0
         position: Position | None = None
         for item in items:
@@ -133,7 +133,7 @@ class Encoder:
     def encode_some(self, variant: Variant, items: Sequence[Item | End], most: int) -> Encoded:
         """As ``encode``, but at most ``most`` ticks; ``position`` tells how far it came. Shares nothing."""
         framing, view = variant.framing, variant.view
-        parts: list[Piece] = []
+        parts: list[Framed] = []
         pending: list[Payload] = []  # of the run that is being read, so that arrays reach across batches
         count = 0
         position: Position | None = None
@@ -175,9 +175,9 @@ class Encoder:
                 assert not isinstance(item, Frames), "live sessions read from memory"
                 parts.append(shared.notice(item))
                 if framing.ends(item):
-                    return Encoded(Piece(b"".join([*parts, shared.rest])), count, position, item)
+                    return Encoded(Framed(b"".join([*parts, shared.rest])), count, position, item)
             position = item.position
-        return Encoded(Piece(b"".join(parts)), count, position, None)
+        return Encoded(Framed(b"".join(parts)), count, position, None)
 
     def servable(self, key: Hashable, items: Sequence[Item | End], make: Callable[[Span], object]) -> list[Item | End]:
         """Items of which bytes could not be made: the same, with a gap in the place of each tick that is to blame, so
@@ -230,13 +230,13 @@ class Encoder:
             return False
         return True
 
-    def _span(self, framing: Framing, view: View, span: Span) -> tuple[Piece, int]:
+    def _span(self, framing: Framing, view: View, span: Span) -> tuple[Framed, int]:
         ticks = span.ticks
         count = len(ticks) if view.every == 1 else sum(1 for tick in ticks if view.passes(tick.t))
         if not span.whole:
             return self._make(framing, view, span), count
         key = (framing, view)
-        piece: Piece | None = span.batch.encoded.get(key)
+        piece: Framed | None = span.batch.encoded.get(key)
         if piece is None:
             piece = span.batch.encoded[key] = self._make(framing, view, span)
             self._keep(span.batch, key, len(piece.data) + _KEEPING)
@@ -253,7 +253,7 @@ class Encoder:
             if (alive := held()) is not None:
                 alive.forget(old)
 
-    def _make(self, framing: Framing, view: View, span: Span) -> Piece:
+    def _make(self, framing: Framing, view: View, span: Span) -> Framed:
         payloads = self.payloads(view, span)
         self.encodings += len(payloads)
-        return framing.messages(span.batch.run.id, payloads) if payloads else Piece()
+        return framing.messages(span.batch.run.id, payloads) if payloads else Framed()

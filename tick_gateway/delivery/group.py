@@ -19,7 +19,7 @@ from ..model.view import Payload, cut
 from ..reading.cursor import Cursor, Frames, Item, Span
 from ..reading.feed import Feed
 from ..wire.checksum import NOTHING, Checksum
-from ..wire.framing import Piece, Shared
+from ..wire.framing import Framed, Shared
 from .encoder import Encoder, Variant
 from .script import Message, Script
 
@@ -38,7 +38,7 @@ class Member(Protocol):
     @property
     def rests(self) -> bool: ...
     def write(self, data: bytes) -> None: ...
-    def write_alone(self, piece: Piece) -> None: ...
+    def write_alone(self, piece: Framed) -> None: ...
     def write_last(self, data: bytes, end: Notice) -> None: ...
     def sweep(self, now: float, quiet_since: float) -> None: ...
     def wake(self) -> None: ...
@@ -59,7 +59,7 @@ class Round(NamedTuple):
 
     data: bytes
     end: Notice | None
-    late_piece: Callable[[int], Piece] | None = None
+    late_piece: Callable[[int], Framed] | None = None
     apart_data: Callable[[], bytes] | None = None
 
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from ..model.notices import Notice
 from ..model.view import Payload, join
-from ..wire.framing import Framing, Piece, Shared, joined
+from ..wire.framing import Framed, Framing, Shared, joined
 
 
 class Message(NamedTuple):
@@ -29,10 +29,10 @@ class Script:
         self.end: Notice | None = None
         self._framing = framing
 
-    def piece(self, gathered: int = 0) -> Piece:
+    def piece(self, gathered: int = 0) -> Framed:
         """All parts for those who share nothing, without what was ``gathered`` of the first message before a session
         joined."""
-        pieces: list[Piece] = []
+        pieces: list[Framed] = []
         for index, part in enumerate(self.parts):
             if not isinstance(part, Message):
                 pieces.append(self._framing.notice(part))

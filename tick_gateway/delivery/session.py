@@ -25,7 +25,7 @@ from ..model.query import Query
 from ..model.tick import Position
 from ..reading.cursor import Cursor, Item, Span
 from ..wire.checksum import NOTHING, Checksum
-from ..wire.framing import Piece, joined
+from ..wire.framing import Framed, joined
 from .encoder import Encoded, Variant
 from .fanout import FanOut
 from .group import BATCH_SECONDS, Group
@@ -149,7 +149,7 @@ class Session(asyncio.Protocol):
         if transport is not None and not transport.is_closing():
             transport.write(data)
 
-    def say(self, piece: Piece) -> None:
+    def say(self, piece: Framed) -> None:
         """Write what is not for everybody in its group."""
         if piece.content is not NOTHING:
             self._count()
@@ -157,7 +157,7 @@ class Session(asyncio.Protocol):
         if piece.data:
             self.write(piece.data)
 
-    def write_alone(self, piece: Piece) -> None:
+    def write_alone(self, piece: Framed) -> None:
         """Write a piece in place of what its group writes to everybody else at this moment."""
         self.told += piece.content
         if self.group is not None:
@@ -214,7 +214,7 @@ class Session(asyncio.Protocol):
     def _say_alive(self) -> int:
         """Write a sign of life; returns its bytes."""
         data, content = self.variant.framing.heartbeat
-        self.say(Piece((self.group.step_apart(self) if self.group is not None else b"") + data, content))
+        self.say(Framed((self.group.step_apart(self) if self.group is not None else b"") + data, content))
         return len(data)
 
     def _misses(self, left: int, *, stuck: bool) -> int:
@@ -247,7 +247,7 @@ class Session(asyncio.Protocol):
         notice = End(reason, self.position)
         self._say_last(self.variant.framing.notice(notice), notice)
 
-    def _say_last(self, piece: Piece, end: Notice) -> None:
+    def _say_last(self, piece: Framed, end: Notice) -> None:
         """As ``write_last``, with a piece of its own."""
         self._count()
         self.told += piece.content

@@ -125,7 +125,7 @@ async def expect(request: web.Request) -> web.StreamResponse | None:
     return refused
 
 
-class _Server(web.Server):
+class _ConnectionFactory(web.Server):
     faults: ThrottledLog
 
     def __call__(self) -> RequestHandler:
@@ -146,6 +146,6 @@ class Runner(web.AppRunner):
                 connection.break_off(request.content)  # it ended its side before anybody was to read it
             return _unexpected(request) or await made.request_handler(request)
 
-        server = _Server(answer, request_factory=made.request_factory, loop=made._loop, **made._kwargs)
+        server = _ConnectionFactory(answer, request_factory=made.request_factory, loop=made._loop, **made._kwargs)
         server.faults = ThrottledLog(log)
         return server

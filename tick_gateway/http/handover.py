@@ -129,7 +129,7 @@ async def hang_up(request: web.Request, last: bytes, seconds: float) -> None:
     handler, transport = request.protocol, request.transport
     if transport is None or transport.is_closing():
         return
-    peer = _Dropped(handler)
+    peer = _Discarding(handler)
     transport.set_protocol(peer)
     try:
         transport.write(last)
@@ -146,7 +146,7 @@ async def hang_up(request: web.Request, last: bytes, seconds: float) -> None:
             transport.close()
 
 
-class _Dropped(asyncio.Protocol):
+class _Discarding(asyncio.Protocol):
     """Takes what comes for nobody, on behalf of aiohttp's handler, which is told of all else.
 
     Attributes:

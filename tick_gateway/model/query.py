@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any, Final, Literal
 
 from ..errors import ParameterError
-from .spelling import meant
+from .suggestion import did_you_mean
 from .tick import MAX_T, RUN_ID, Position, parse_position
 from .view import MAX_PARTS, MAX_PATHS, View
 
@@ -218,7 +218,7 @@ def parse_query(pairs: Iterable[tuple[str, str]], last_event_id: str | None = No
         if row is None:
             raise ParameterError(
                 name[:80],
-                f"unknown; accepted: {', '.join(_BY_NAME)}{meant(name, _BY_NAME)}",
+                f"unknown; accepted: {', '.join(_BY_NAME)}{did_you_mean(name, _BY_NAME)}",
                 "unknown_parameter",
             )
         if name in EVENT_IDS:

@@ -14,8 +14,8 @@ from typing import Final, NamedTuple
 import orjson
 
 from ..errors import Malformed, TooBig
-from . import large
-from .diagnosis import BOM, diagnose
+from . import large_json
+from .invalid_json import BOM, explain
 
 MAX_T: Final = 2**53 - 1  # the largest integer that every JSON reader keeps exactly (RFC 8259, section 6)
 MAX_NESTING: Final = 512
@@ -73,7 +73,7 @@ def nesting(data: bytes) -> int:
     """How deep arrays and objects lie in each other in valid JSON."""
     if data.count(b"[") + data.count(b"{") <= MAX_NESTING:  # nearly always: too few brackets to be too deep
         return 0
-    return large.depth_of(data)
+    return large_json.depth_of(data)
 
 
 def escape_line_ends(data: bytes) -> bytes:
@@ -94,7 +94,7 @@ def shorten(line: bytes, limit: int, *, ended: bool = True) -> bytes:
     return line[:limit] + line[limit:].lstrip(WHITE_SPACE)[:1] if len(line) > limit else line
 
 
-class Unfinished:
+class PartialLine:
     """A line that comes in pieces. Of one that is longer than ``limit`` so much is kept as ``shorten`` leaves of it.
 
     Attributes:
@@ -150,8 +150,8 @@ def parse(data: bytes, max_tick: int, *, inside: bool = False) -> tuple[int, byt
     if len(data) > max_tick:
         raise TooBig(len(data), max_tick)
     try:
-        if large.has_many_values(data):
-            record, depth = large.loads(data)
+        if large_json.has_many_values(data):
+            record, depth = large_json.loads(data)
         else:
             record, depth = orjson.loads(data), -1
     except orjson.JSONDecodeError as error:
@@ -159,7 +159,7 @@ def parse(data: bytes, max_tick: int, *, inside: bool = False) -> tuple[int, byt
             return parse(rest, max_tick, inside=inside)
         if "depth" in error.msg or "ecursion" in error.msg:
             raise Malformed(f"the tick is nested deeper than {MAX_NESTING}") from None
-        raise Malformed(diagnose(data, error, inside=inside)) from None
+        raise Malformed(explain(data, error, inside=inside)) from None
     if not isinstance(record, dict):
         hint = (_HINTS_INSIDE if inside else _HINTS).get(type(record), "")
         raise Malformed(f"a tick is a JSON object, this is {_kind(record)}{hint}")

@@ -15,17 +15,17 @@ from ..errors import ClientError, GatewayError, HTTPVersion, NotFound, TransferC
 from ..http.connection import expect
 from ..http.responses import SERVER, error_reply, header_list
 from ..logs import ThrottledLog
-from ..model.spelling import meant
+from ..model.suggestion import did_you_mean
 from ..runtime import Runtime
 from ..sources.resent import in_process
 from ..transports import TRANSPORTS
 from ..transports.base import Transport, acceptable
-from .about import ROUTES_KEY, TRANSPORTS_KEY
-from .bodies import Layouts
-from .growing import STATES_KEY, States
-from .pulls import LAYOUTS_KEY
+from .active_segment import SNAPSHOTS_KEY, SegmentSnapshots
+from .bodies import BodyIndexCache
+from .reads import BODY_INDEXES_KEY
 from .route import Route
 from .routes import routes
+from .status import ROUTES_KEY, TRANSPORTS_KEY
 
 log = logging.getLogger("tick_gateway")
 
@@ -51,8 +51,8 @@ def make_app(runtime: Runtime, transports: tuple[Transport, ...] = TRANSPORTS) -
     table = routes(transports)
     app[ROUTES_KEY] = table
     app[TRANSPORTS_KEY] = transports
-    app[LAYOUTS_KEY] = Layouts()
-    app[STATES_KEY] = States()
+    app[BODY_INDEXES_KEY] = BodyIndexCache()
+    app[SNAPSHOTS_KEY] = SegmentSnapshots()
     app[_FAULTS_KEY] = ThrottledLog(log)
     for route in table:
         app.router.add_route(route.method, route.path, _bind(route, runtime), expect_handler=expect)
@@ -228,10 +228,10 @@ class _NoPath(NotFound):
 
 
 def _meant_path(path: str, paths: list[str]) -> str:
-    """As ``meant``; who asks for the beginning of a path means that path, and not one that is spelled like it."""
+    """As ``did_you_mean``; the beginning of a path stands for that path, not for one that is spelled like it."""
     asked = path.rstrip("/")
     below = [longer for longer in paths if asked and longer.startswith(f"{asked}/")]
-    return f"; did you mean {below[0]}?" if below and asked not in paths else meant(path, paths)
+    return f"; did you mean {below[0]}?" if below and asked not in paths else did_you_mean(path, paths)
 
 
 async def _preflight(request: web.Request) -> web.StreamResponse:

@@ -30,7 +30,7 @@ from yarl import URL
 from ..access.publishers import is_loopback
 from ..errors import ClientError, GatewayError, NotAllowed, NotServing
 from ..model.notices import EndReason
-from .about import BASE_KEY
+from .status import BASE_KEY
 
 log = logging.getLogger("tick_gateway.http")
 
@@ -170,7 +170,7 @@ class AsgiApp:
         except GatewayError as error:
             await _refuse(send, error)
             return
-        body = _Body(receive)
+        body = _RequestBody(receive)
         answering = asyncio.create_task(self._answer(scope, address, body, send))
         listening = asyncio.create_task(body.listen())
         try:
@@ -180,7 +180,7 @@ class AsgiApp:
         finally:  # done, or the client is gone, or the server wants no more of it
             await _end(answering, listening)
 
-    async def _answer(self, scope: Scope, address: URL, body: _Body, send: Send) -> None:
+    async def _answer(self, scope: Scope, address: URL, body: _RequestBody, send: Send) -> None:
         headers = self._headers(scope, ())
         names = {name.lower() for name, _ in scope["headers"]}
         has_body = not names.isdisjoint({b"content-length", b"transfer-encoding"}) or scope["method"] == "POST"
@@ -288,7 +288,7 @@ async def _pump_out(ws: aiohttp.ClientWebSocketResponse[Any], send: Send) -> Non
             return
 
 
-class _Body:
+class _RequestBody:
     """A request's body, from the server to the gateway, a piece at a time; and whether the client is still there."""
 
     def __init__(self, receive: Receive) -> None:

@@ -23,21 +23,21 @@ from aiohttp import web
 from ..history.threads import ReadingThreads
 from ..wire.compression import Coding
 from ..wire.zstd_frame import MAGIC
-from .ranges import Mark, Range, Vanished, begin, learn, parts
+from .ranges import Range, SeekPoint, Vanished, begin, learn, parts
 from .tables import Columns
 
 IMMUTABLE: Final = "public, max-age=31536000, immutable"
 _LARGE: Final = 16 << 10  # bytes: above, compressing takes longer than the loop should stand still
 _PORTION: Final = 128 << 10  # bytes that go to the transport at once
-_KEPT: Final = 64  # layouts
+_KEPT: Final = 64  # indexes
 _COPIES: Final = 64 << 20  # bytes of compressed bodies
 _CHUNK: Final = 256 << 10  # bytes of a body that are compressed together
-_MARKS: Final = 1024  # places that one layout notes
+_SEEK_POINTS: Final = 1024  # of one body, at most
 _BETWEEN: Final = 1 << 20  # bytes between two of them, where so many suffice
 _RANGE: Final = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.ASCII | re.IGNORECASE)
 
 
-class Copy:
+class CompressedCopy:
     """A body as it was made, compressed in chunks, to be read from any byte on."""
 
     def __init__(self) -> None:
@@ -58,7 +58,7 @@ class Copy:
 
 
 @dataclass(slots=True)
-class Layout:
+class BodyIndex:
     """How long a body is, and from where on it can be made; of a table also its columns.
 
     Attributes:
@@ -66,32 +66,32 @@ class Layout:
     """
 
     size: int
-    marks: list[Mark]
+    seek_points: list[SeekPoint]
     columns: Columns | None = None
-    copy: Copy | None = None
+    copy: CompressedCopy | None = None
 
-    def before(self, offset: int) -> Mark:
+    def before(self, offset: int) -> SeekPoint:
         """The nearest place from which on it can be made."""
-        return [mark for mark in self.marks if mark.offset <= offset][-1]
+        return [seek_point for seek_point in self.seek_points if seek_point.offset <= offset][-1]
 
 
-class Layouts:
-    """The layouts of bodies that never change, by what names them; those that were asked for last.
+class BodyIndexCache:
+    """The indexes of bodies that never change, by their entity tags; those that were asked for last.
 
     Of those that are made for it (views, arrays, tables) a copy is kept, so that they are made once, within
     ``_COPIES`` bytes for all of them.
     """
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[str, Layout] = OrderedDict()
+        self._kept: OrderedDict[str, BodyIndex] = OrderedDict()
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self.bytes = 0  # of copies, those that are being made included
 
     def __contains__(self, name: str) -> bool:
         return name in self._kept
 
-    async def get(self, name: str, wanted: Range, workers: ReadingThreads) -> Layout:
-        """The layout of a body, measured for all who ask for it at the same time by the first of them.
+    async def get(self, name: str, wanted: Range, workers: ReadingThreads) -> BodyIndex:
+        """The index of a body, measured for all who ask for it at the same time by the first of them.
 
         Raises:
             Vanished: ticks are gone that are to be measured.
@@ -101,7 +101,7 @@ class Layouts:
         async with turn:
             found = self._kept.get(name)
             if found is None:
-                copying = None if wanted.plain else _Copying(self, workers)
+                copying = None if wanted.plain else _CopyWriter(self, workers)
                 try:
                     found = await measure(wanted, copying)
                     found.copy = await copying.end() if copying is not None else None
@@ -118,28 +118,28 @@ class Layouts:
 
     def room_for(self, size: int) -> bool:
         """Take so many bytes for a copy, from older ones where it has to be; whether there is room."""
-        for layout in self._kept.values():
+        for index in self._kept.values():
             if self.bytes + size <= _COPIES:
                 break
-            self._forget(layout)
+            self._forget(index)
         if self.bytes + size > _COPIES:
             return False
         self.bytes += size
         return True
 
-    def _forget(self, layout: Layout) -> None:
-        if layout.copy is not None:
-            self.bytes -= layout.copy.bytes
-            layout.copy = None
+    def _forget(self, index: BodyIndex) -> None:
+        if index.copy is not None:
+            self.bytes -= index.copy.bytes
+            index.copy = None
 
 
-class _Copying:
+class _CopyWriter:
     """Keeps what is made of a body while it is measured, as far as there is room."""
 
-    def __init__(self, layouts: Layouts, workers: ReadingThreads) -> None:
-        self._layouts = layouts
+    def __init__(self, indexes: BodyIndexCache, workers: ReadingThreads) -> None:
+        self._indexes = indexes
         self._workers = workers
-        self._copy: Copy | None = Copy()
+        self._copy: CompressedCopy | None = CompressedCopy()
         self._pending: list[bytes | bytearray] = []
         self._size = self._at = 0
 
@@ -156,12 +156,12 @@ class _Copying:
         data, at = b"".join(self._pending), self._at
         self._pending, self._size, self._at = [], 0, at + self._size
         chunk = await self._workers.run(zstandard.ZstdCompressor(level=1).compress, data)
-        if self._copy is None or self._copy.bytes + len(chunk) > _COPIES // 2 or not self._layouts.room_for(len(chunk)):
+        if self._copy is None or self._copy.bytes + len(chunk) > _COPIES // 2 or not self._indexes.room_for(len(chunk)):
             self.drop()
         else:
             self._copy.add(at, chunk)
 
-    async def end(self) -> Copy | None:
+    async def end(self) -> CompressedCopy | None:
         """All of it; None: there was no room."""
         if self._pending:
             await self._flush()
@@ -171,11 +171,11 @@ class _Copying:
         """Keep nothing of it."""
         copy, self._copy = self._copy, None
         if copy is not None:
-            self._layouts.bytes -= copy.bytes
+            self._indexes.bytes -= copy.bytes
         self._pending = []
 
 
-async def measure(wanted: Range, copying: _Copying | None = None) -> Layout:
+async def measure(wanted: Range, copying: _CopyWriter | None = None) -> BodyIndex:
     """Go through a body.
 
     Raises:
@@ -183,27 +183,27 @@ async def measure(wanted: Range, copying: _Copying | None = None) -> Layout:
         ParameterError: see ``learn``.
     """
     await learn(wanted)
-    size, marks, between = 0, [begin(wanted)], _BETWEEN
-    async for part in parts(wanted, marks[0], sizes=True):
+    size, seek_points, between = 0, [begin(wanted)], _BETWEEN
+    async for part in parts(wanted, seek_points[0], sizes=True):
         size += part.size
         if copying is not None and part.data is not None:
             await copying.add(part.data)
-        if part.mark is not None and size - marks[-1].offset >= between:
-            marks.append(part.mark._replace(offset=size))
-            if len(marks) > _MARKS:
-                marks, between = marks[::2], 2 * between
+        if part.seek_point is not None and size - seek_points[-1].offset >= between:
+            seek_points.append(part.seek_point._replace(offset=size))
+            if len(seek_points) > _SEEK_POINTS:
+                seek_points, between = seek_points[::2], 2 * between
         await asyncio.sleep(0)  # others have their turn
-    return Layout(size, marks, wanted.columns)
+    return BodyIndex(size, seek_points, wanted.columns)
 
 
-class Bytes(NamedTuple):
+class ByteRange(NamedTuple):
     """The bytes ``begin`` to ``end`` (not included) of a body."""
 
     begin: int
     end: int
 
 
-def begun(request: web.Request, size: int, headers: Mapping[str, str]) -> tuple[web.StreamResponse, Bytes]:
+def begun(request: web.Request, size: int, headers: Mapping[str, str]) -> tuple[web.StreamResponse, ByteRange]:
     """An answer with a body of known length that may be asked for in parts, and the part of it that is asked for (RFC
     9110, section 14): 200 with all of it, 206 with some, or 416 with nothing.
 
@@ -213,12 +213,12 @@ def begun(request: web.Request, size: int, headers: Mapping[str, str]) -> tuple[
     part = _asked(request, size, headers["ETag"])
     if part is not None and part.begin >= size:
         unmet = {"Content-Range": f"bytes */{size}", "Cache-Control": "no-store"}
-        return web.Response(status=416, headers=unmet), Bytes(0, 0)
+        return web.Response(status=416, headers=unmet), ByteRange(0, 0)
     response = web.StreamResponse(status=200 if part is None else 206, headers=headers)
     response.headers["Accept-Ranges"] = "bytes"
     if part is not None:
         response.headers["Content-Range"] = f"bytes {part.begin}-{part.end - 1}/{size}"
-    part = part or Bytes(0, size)
+    part = part or ByteRange(0, size)
     response.content_length = part.end - part.begin
     return response, part
 
@@ -227,7 +227,7 @@ async def answer_part(
     request: web.Request,
     size: int,
     headers: Mapping[str, str],
-    write: Callable[[web.StreamResponse, Bytes], Awaitable[None]],
+    write: Callable[[web.StreamResponse, ByteRange], Awaitable[None]],
 ) -> web.StreamResponse:
     """Answer with a body of known length, or with the part of it that is asked for (see ``begun``).
 
@@ -260,21 +260,21 @@ async def answer(
     return response
 
 
-def _asked(request: web.Request, size: int, tag: str) -> Bytes | None:
+def _asked(request: web.Request, size: int, tag: str) -> ByteRange | None:
     """The part of a body that a request asks for; None: all of it. One that begins behind the end has nothing in it."""
     condition = request.headers.get("If-Range")
     found = _RANGE.fullmatch(request.headers.get("Range", "").replace(" ", ""))
     if request.method != "GET" or found is None or not (found[1] or found[2]) or condition not in (None, tag):
         return None
     if not found[1]:
-        return Bytes(max(size - int(found[2]), 0), size)
+        return ByteRange(max(size - int(found[2]), 0), size)
     first, last = int(found[1]), int(found[2]) if found[2] else size - 1
     if last < first <= int(found[2] or first):
-        return Bytes(first, first)
-    return None if last < first else Bytes(first, min(last + 1, size))
+        return ByteRange(first, first)
+    return None if last < first else ByteRange(first, min(last + 1, size))
 
 
-class Body:
+class BodyWriter:
     """The body of an answer, compressed on its way (by ``workers``) where that was asked for, for this client alone."""
 
     def __init__(self, response: web.StreamResponse, workers: ReadingThreads, coding: Coding | None = None) -> None:
@@ -299,7 +299,7 @@ class Body:
             await self._response.write(self._stream.flush())
 
 
-async def send(body: Body, wanted: Range, size: int | None = None) -> None:
+async def send(body: BodyWriter, wanted: Range, size: int | None = None) -> None:
     """Write all of a range's body.
 
     Of zstd frames, each write ends with the first bytes of the next frame: some decoders fail on a read that ends where
@@ -334,27 +334,27 @@ async def send(body: Body, wanted: Range, size: int | None = None) -> None:
     await body.end()
 
 
-async def send_part(body: Body, wanted: Range, layout: Layout, part: Bytes) -> None:
+async def send_part(body: BodyWriter, wanted: Range, index: BodyIndex, part: ByteRange) -> None:
     """Write some bytes of a range's body: those of its copy, as long as there is one, else made anew.
 
     Raises:
         Vanished: see ``Range.next``, or the body is not as long as it was.
     """
     at = part.begin
-    while at < part.end and layout.copy is not None:
-        if not (data := layout.copy.read(at)[: part.end - at]):
+    while at < part.end and index.copy is not None:
+        if not (data := index.copy.read(at)[: part.end - at]):
             raise Vanished
         at += len(data)
         await body.write(data)
         await asyncio.sleep(0)  # others have their turn, however fast this one reads
     if at < part.end:
-        await _make_part(body, wanted, layout, Bytes(at, part.end))
+        await _make_part(body, wanted, index, ByteRange(at, part.end))
 
 
-async def _make_part(body: Body, wanted: Range, layout: Layout, part: Bytes) -> None:
-    mark = layout.before(part.begin)
-    at = mark.offset
-    async for one in parts(wanted, mark):
+async def _make_part(body: BodyWriter, wanted: Range, index: BodyIndex, part: ByteRange) -> None:
+    seek_point = index.before(part.begin)
+    at = seek_point.offset
+    async for one in parts(wanted, seek_point):
         assert one.data is not None
         data = memoryview(one.data)[max(part.begin - at, 0) : max(part.end - at, 0)]
         if data:

@@ -23,7 +23,7 @@ from ..reading.cursor import Look, Span
 from ..reading.feed import Feed
 from ..reading.waiting import batches_of, position_of, until_done
 from ..wire.ndjson import lines
-from .tables import TABLES, Columns, Rows, note
+from .tables import TABLE_FORMATS, Columns, Rows, note
 
 _READ_BYTES: Final = 1 << 20  # of stored blocks at once
 _MADE_BYTES: Final = 4 << 20  # of what is made to be measured, and kept until it is sent
@@ -34,7 +34,7 @@ class Vanished(Exception):
     """Ticks that a reader had still to get are gone."""
 
 
-class Made(NamedTuple):
+class RenderedPiece(NamedTuple):
     """A piece of a body that was made before, up to the tick ``last``."""
 
     data: bytes
@@ -46,7 +46,7 @@ class Range:
 
     Args:
         low: the ``t`` that the range begins behind.
-        form: of the body.
+        format: of the body.
 
     Attributes:
         plain: the body is the ticks' lines as they were published.
@@ -56,20 +56,20 @@ class Range:
     """
 
     def __init__(
-        self, feed: Feed, encoder: Encoder, run: Run, query: Query, low: int, *, zstd: bool, form: str
+        self, feed: Feed, encoder: Encoder, run: Run, query: Query, low: int, *, zstd: bool, format: str
     ) -> None:
         self.feed = feed
         self.encoder = encoder
         self.run = run
         self.query = query
-        self.form = form
+        self.format = format
         self.columns: Columns | None = None
-        self.plain = query.view.plain and form == "ndjson" and query.limit is None
+        self.plain = query.view.plain and format == "ndjson" and query.limit is None
         self.zstd = zstd and self.plain and run.id in feed.archive.histories
         self.low, self.high = low, _high(run, query)
         self.gaps = feed.gaps(run, self.low, self.high)
         self._planned = {gap.after for gap in self.gaps}
-        self._made: dict[int, Made] = {}  # by the ``t`` that it begins behind
+        self._made: dict[int, RenderedPiece] = {}  # by the ``t`` that it begins behind
         self._room = _MADE_BYTES
 
     def next(self, t: int) -> Span | Look | None:
@@ -84,7 +84,7 @@ class Range:
                 raise Vanished
         return piece
 
-    def row(self, piece: Made | Span | Look, t: int, most: int = _READ_BYTES) -> list[Entry]:
+    def row(self, piece: RenderedPiece | Span | Look, t: int, most: int = _READ_BYTES) -> list[Entry]:
         """Whole blocks from a piece on, the next one after ``t``, about so many bytes of frames; none where it is cut
         by that place, which need not be a block's end, or by the range's."""
         if not isinstance(piece, Look) or piece.entry.first <= t or piece.entry.last > self.high:
@@ -111,12 +111,12 @@ class Range:
         entries = self.feed.archive.history(self.run).entries
         return bool(entries) and self.high <= entries[-1].last
 
-    def coming(self, t: int) -> Made | Span | Look | None:
+    def coming(self, t: int) -> RenderedPiece | Span | Look | None:
         """As ``next``, but what was made behind ``t`` before, if it was kept: it may lie elsewhere since, in other
         portions."""
         return self._made.pop(t, None) or self.next(t)
 
-    def keep(self, t: int, made: Made) -> None:
+    def keep(self, t: int, made: RenderedPiece) -> None:
         """Keep what was made behind ``t`` until it is asked for, as far as there is room."""
         if len(made.data) <= self._room:
             self._room -= len(made.data)
@@ -145,7 +145,7 @@ async def lower_bound(feed: Feed, run: Run, query: Query) -> int:
     return max(bounds, default=first - 1 if first is not None else run.shown)
 
 
-class Mark(NamedTuple):
+class SeekPoint(NamedTuple):
     """A place in a body at which its making can begin: behind so many bytes, the tick ``t``, and so many ticks."""
 
     offset: int
@@ -153,24 +153,24 @@ class Mark(NamedTuple):
     ticks: int
 
 
-class Part(NamedTuple):
+class BodyPart(NamedTuple):
     """A piece of a body, of ``size`` bytes (``data`` None: only its size was asked for).
 
-    ``mark``: the place behind it, its offset left out; None: the body cannot be begun there.
+    ``seek_point``: the place behind it, its offset left out; None: the body cannot be begun there.
     """
 
     data: bytes | bytearray | None
     size: int
-    mark: Mark | None = None
+    seek_point: SeekPoint | None = None
 
 
-def begin(wanted: Range) -> Mark:
+def begin(wanted: Range) -> SeekPoint:
     """The place at which a body begins."""
-    return Mark(0, wanted.low, 0)
+    return SeekPoint(0, wanted.low, 0)
 
 
-def parts(wanted: Range, mark: Mark, *, sizes: bool = False) -> AsyncIterator[Part]:
-    """A range's body from a mark on.
+def parts(wanted: Range, seek_point: SeekPoint, *, sizes: bool = False) -> AsyncIterator[BodyPart]:
+    """A range's body from a seek point on.
 
     Args:
         sizes: only they are wanted, so what need not be read is not.
@@ -179,15 +179,15 @@ def parts(wanted: Range, mark: Mark, *, sizes: bool = False) -> AsyncIterator[Pa
         Vanished: see ``Range.next``.
     """
     if wanted.zstd:
-        return _frames(wanted, mark, sizes=sizes)
+        return _frames(wanted, seek_point, sizes=sizes)
     if wanted.plain:
-        return _lines_as_they_are(wanted, mark, sizes=sizes)
-    return _tabulated(wanted, mark) if wanted.form in TABLES else _rendered(wanted, mark)
+        return _lines_as_they_are(wanted, seek_point, sizes=sizes)
+    return _tabulated(wanted, seek_point) if wanted.format in TABLE_FORMATS else _rendered(wanted, seek_point)
 
 
-async def _frames(wanted: Range, mark: Mark, *, sizes: bool) -> AsyncIterator[Part]:
+async def _frames(wanted: Range, seek_point: SeekPoint, *, sizes: bool) -> AsyncIterator[BodyPart]:
     """Whole blocks as they lie on disk, the two at the edges made anew."""
-    t, nothing = mark.t, True
+    t, nothing = seek_point.t, True
     while (piece := wanted.coming(t)) is not None:
         row = wanted.row(piece, t)
         if not row or not row[0].raw:
@@ -195,25 +195,27 @@ async def _frames(wanted: Range, mark: Mark, *, sizes: bool) -> AsyncIterator[Pa
             last = made.last
             if sizes:
                 wanted.keep(t, made)
-            yield Part(made.data, len(made.data))
+            yield BodyPart(made.data, len(made.data))
         elif sizes:
             last = row[-1].last
-            yield Part(None, sum(entry.frame for entry in row), Mark(0, last, 0))
+            yield BodyPart(None, sum(entry.frame for entry in row), SeekPoint(0, last, 0))
         else:
             last = row[-1].last
             frames = await _stored_frames(wanted, row)
-            yield Part(frames, len(frames), Mark(0, last, 0))
+            yield BodyPart(frames, len(frames), SeekPoint(0, last, 0))
         t, nothing = last, False
     if nothing:
         data = _compressed(b"")
-        yield Part(data, len(data))
+        yield BodyPart(data, len(data))
 
 
-async def _made(wanted: Range, piece: Made | Span | Look, t: int, encode: Callable[[bytes], bytes]) -> Made:
+async def _made(
+    wanted: Range, piece: RenderedPiece | Span | Look, t: int, encode: Callable[[bytes], bytes]
+) -> RenderedPiece:
     """A piece's lines after ``t``, encoded, if that was not done before."""
-    if isinstance(piece, Made):
+    if isinstance(piece, RenderedPiece):
         return piece
-    return Made(encode(_lines(await _spans(wanted, piece, t))), _last(piece))
+    return RenderedPiece(encode(_lines(await _spans(wanted, piece, t))), _last(piece))
 
 
 async def _stored_frames(wanted: Range, row: Sequence[Entry]) -> bytearray:
@@ -226,62 +228,62 @@ async def _stored_frames(wanted: Range, row: Sequence[Entry]) -> bytearray:
     return bytearray(got.frames)  # others may have asked for the same
 
 
-async def _lines_as_they_are(wanted: Range, mark: Mark, *, sizes: bool) -> AsyncIterator[Part]:
+async def _lines_as_they_are(wanted: Range, seek_point: SeekPoint, *, sizes: bool) -> AsyncIterator[BodyPart]:
     """Lines as they were published; whole blocks are not taken apart."""
-    t = mark.t
+    t = seek_point.t
     while (piece := wanted.coming(t)) is not None:
         row = wanted.row(piece, t)
         last = row[-1].last if row else -1
         if row and sizes:
             for entry in row:
-                yield Part(None, entry.size, Mark(0, entry.last, 0))
+                yield BodyPart(None, entry.size, SeekPoint(0, entry.last, 0))
         elif row:
             load = wanted.feed.archive.lines(wanted.run, row)
             await until_done(load)
             if load.lines is None:
                 raise Vanished
             for entry, data in zip(row, load.lines, strict=True):
-                yield Part(data, len(data), Mark(0, entry.last, 0))
+                yield BodyPart(data, len(data), SeekPoint(0, entry.last, 0))
         else:
             made = await _made(wanted, piece, t, bytes)
             last = made.last
             if sizes:
                 wanted.keep(t, made)
-            yield Part(made.data, len(made.data), Mark(0, last, 0))
+            yield BodyPart(made.data, len(made.data), SeekPoint(0, last, 0))
         t = last
 
 
-async def _rendered(wanted: Range, mark: Mark) -> AsyncIterator[Part]:
-    """Ticks through a view, in the form that was asked for."""
-    view, ticks = wanted.query.view, mark.ticks
-    form = FORMS[wanted.form](view)
-    form.begun = bool(ticks)
-    head = form.begin() if not mark.offset else b""
+async def _rendered(wanted: Range, seek_point: SeekPoint) -> AsyncIterator[BodyPart]:
+    """Ticks through a view, in the format that was asked for."""
+    view, ticks = wanted.query.view, seek_point.ticks
+    writer = FORMATS[wanted.format](view)
+    writer.begun = bool(ticks)
+    head = writer.begin() if not seek_point.offset else b""
     if head:
-        yield Part(head, len(head))
-    async for span, most in spans(wanted, mark):
+        yield BodyPart(head, len(head))
+    async for span, most in spans(wanted, seek_point):
         payloads = wanted.encoder.payloads(view, span, most)
         ticks += len(payloads)
-        data = form.more(payloads)
-        yield Part(data, len(data), Mark(0, span.position.t, ticks) if form.whole else None)
-    data = form.end()
-    yield Part(data, len(data))
+        data = writer.more(payloads)
+        yield BodyPart(data, len(data), SeekPoint(0, span.position.t, ticks) if writer.whole else None)
+    data = writer.end()
+    yield BodyPart(data, len(data))
 
 
-async def _tabulated(wanted: Range, mark: Mark) -> AsyncIterator[Part]:
+async def _tabulated(wanted: Range, seek_point: SeekPoint) -> AsyncIterator[BodyPart]:
     """Ticks as the rows of a table."""
     assert wanted.columns is not None, "``learn`` comes first"
-    rows, table, ticks = Rows(wanted.query.view), TABLES[wanted.form](wanted.columns), mark.ticks
-    if not mark.offset:
+    rows, table, ticks = Rows(wanted.query.view), TABLE_FORMATS[wanted.format](wanted.columns), seek_point.ticks
+    if not seek_point.offset:
         head = table.begin()
-        yield Part(head, len(head))
-    async for span, most in spans(wanted, mark):
+        yield BodyPart(head, len(head))
+    async for span, most in spans(wanted, seek_point):
         for some in rows.of(span, most, len(wanted.columns)):
             ticks += len(some.rows)
             data = table.more(some.rows)
-            yield Part(data, len(data), Mark(0, some.t, ticks) if table.whole else None)
+            yield BodyPart(data, len(data), SeekPoint(0, some.t, ticks) if table.whole else None)
     data = table.end()
-    yield Part(data, len(data))
+    yield BodyPart(data, len(data))
 
 
 async def learn(wanted: Range) -> None:
@@ -291,7 +293,7 @@ async def learn(wanted: Range) -> None:
         ParameterError: they are more than there may be.
         Vanished: see ``Range.next``.
     """
-    if wanted.form in TABLES and wanted.columns is None:
+    if wanted.format in TABLE_FORMATS and wanted.columns is None:
         rows = Rows(wanted.query.view)
         columns = rows.columns()
         async for span, most in spans(wanted, begin(wanted)):
@@ -301,9 +303,9 @@ async def learn(wanted: Range) -> None:
         wanted.columns = columns
 
 
-async def spans(wanted: Range, mark: Mark) -> AsyncIterator[tuple[Span, int | None]]:
-    """The ticks of a range from a mark on, and how many of those that pass its view may be taken, up to the limit."""
-    view, limit, t, ticks = wanted.query.view, wanted.query.limit, mark.t, mark.ticks
+async def spans(wanted: Range, seek_point: SeekPoint) -> AsyncIterator[tuple[Span, int | None]]:
+    """A range's ticks from a seek point on, and how many of those that pass its view may be taken, up to the limit."""
+    view, limit, t, ticks = wanted.query.view, wanted.query.limit, seek_point.t, seek_point.ticks
     while (limit is None or ticks < limit) and (piece := wanted.next(t)) is not None:
         found, t = await _spans(wanted, piece, t), _last(piece)
         for span in found:
@@ -313,7 +315,7 @@ async def spans(wanted: Range, mark: Mark) -> AsyncIterator[tuple[Span, int | No
                 ticks += min(sum(view.passes(tick.t) for tick in span.ticks), limit - ticks)
 
 
-class Lines:
+class NDJSONFormat:
     """NDJSON: a message a line."""
 
     def __init__(self, view: View) -> None:
@@ -343,7 +345,7 @@ class Lines:
         return lines(messages) if messages else b""
 
 
-class Array(Lines):
+class JSONArrayFormat(NDJSONFormat):
     """One JSON array of messages."""
 
     def begin(self) -> bytes:
@@ -359,11 +361,11 @@ class Array(Lines):
         return (b"," if begun else b"") + b",".join([message.data for message in messages])
 
 
-FORMS: Final[dict[str, type[Lines]]] = {"ndjson": Lines, "json": Array}
+FORMATS: Final[dict[str, type[NDJSONFormat]]] = {"ndjson": NDJSONFormat, "json": JSONArrayFormat}
 MEDIA_TYPES: Final = {
     "ndjson": "application/x-ndjson",
     "json": "application/json",
-    **{name: table.media_type for name, table in TABLES.items()},
+    **{name: table.media_type for name, table in TABLE_FORMATS.items()},
 }
 
 

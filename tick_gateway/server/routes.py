@@ -25,7 +25,7 @@ from ..errors import (
 from ..sources import http, websocket
 from ..transports import TRANSPORTS, sse
 from ..transports.base import Handler, Transport
-from . import about, page, pulls, segments
+from . import reads, root, segments, status
 from .ranges import MEDIA_TYPES
 from .route import Route
 
@@ -77,7 +77,7 @@ def _of_a_stream(path: str, handler: Handler, name: str, summary: str, media_typ
 _FIXED: Final = (
     _of_a_stream(
         "/",
-        page.root,
+        root.root,
         "root",
         "a page for browsers, this service's description for JSON, else the NDJSON stream",
         f"text/html, application/json, application/x-ndjson, {_SSE_TYPE}",
@@ -85,7 +85,7 @@ _FIXED: Final = (
     ),
     _of_a_stream(
         "/stream",
-        page.stream,
+        root.stream,
         "stream",
         "SSE where Accept names text/event-stream, else NDJSON",
         f"application/x-ndjson, {_SSE_TYPE}",
@@ -93,7 +93,7 @@ _FIXED: Final = (
     Route(
         "GET",
         "/range",
-        pulls.range_,
+        reads.range_,
         "range",
         "the ticks t0 <= t <= t1 of a run",
         reads="range",
@@ -107,7 +107,7 @@ _FIXED: Final = (
     Route(
         "GET",
         "/latest",
-        pulls.latest,
+        reads.latest,
         "latest",
         "the newest tick",
         reads="latest",
@@ -118,7 +118,7 @@ _FIXED: Final = (
     Route(
         "GET",
         "/ticks/{t}",
-        pulls.tick,
+        reads.tick,
         "tick",
         "one tick",
         reads="tick",
@@ -131,7 +131,7 @@ _FIXED: Final = (
     Route(
         "GET",
         "/meta",
-        about.meta,
+        status.meta,
         "meta",
         "run, first, tip, stored, rate, and the mounted transports",
         reads="meta",
@@ -141,7 +141,7 @@ _FIXED: Final = (
     Route(
         "GET",
         "/runs",
-        about.runs,
+        status.runs,
         "runs",
         "every run that can be read",
         reads="meta",
@@ -171,18 +171,18 @@ _FIXED: Final = (
         takes=("If-None-Match", "Range"),
         headers=("Tick-Gap", "ETag"),
     ),
-    Route("GET", "/healthz", about.healthz, "healthz", "whether the gateway works", schema="Health"),
+    Route("GET", "/healthz", status.healthz, "healthz", "whether the gateway works", schema="Health"),
     Route(
         "GET",
         "/readyz",
-        about.readyz,
+        status.readyz,
         "readyz",
         "whether it takes new connections",
         schema="Ready",
         statuses=(200, 503),
     ),
-    Route("GET", "/metrics", about.metrics, "metrics", "Prometheus metrics", media_type="text/plain"),
-    Route("GET", "/openapi.json", about.openapi, "openapi", "this description", schema="OpenAPI"),
+    Route("GET", "/metrics", status.metrics, "metrics", "Prometheus metrics", media_type="text/plain"),
+    Route("GET", "/openapi.json", status.openapi, "openapi", "this description", schema="OpenAPI"),
     Route(
         "POST",
         "/publish",

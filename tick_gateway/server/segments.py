@@ -2,7 +2,7 @@
 
 A sealed file never changes, and comes as it lies on disk. All of it is held against what was written before any of it
 goes out, and what goes out is the file that was looked at, whatever takes its place meanwhile. The one that is still
-written to is given otherwise: see ``growing``.
+written to is given otherwise: see ``answer_active``.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from ..http.negotiation import names_tag
 from ..http.responses import header_list, json_reply
 from ..runtime import Runtime
 from ..transports.base import check_plain, check_run, query_of
-from .bodies import IMMUTABLE, Bytes, answer_part
-from .growing import growing
+from .active_segment import answer_active
+from .bodies import IMMUTABLE, ByteRange, answer_part
 from .ranges import Vanished
 
 _CHUNK_BYTES: Final = 256 * 1024
 
 
 @dataclass(slots=True)
-class File:
+class ListedSegment:
     """A file of a run, and what lies in it.
 
     Attributes:
@@ -57,12 +57,12 @@ class File:
         }  # fmt: skip
 
 
-def files(history: RunHistory, *, newest: bool) -> list[File]:
+def files(history: RunHistory, *, newest: bool) -> list[ListedSegment]:
     """A run's files, oldest first; of the ``newest`` run, and of one whose end is not written yet, the last file is
     still written to."""
     run, batches = history.run, list(history.open)
     found = [
-        File(run, file.volume.name, file.volume, file.first, file.last, file.ticks, file.last)
+        ListedSegment(run, file.volume.name, file.volume, file.first, file.last, file.ticks, file.last)
         for file in history.entries.files
         if isinstance(file.volume, Segment)
     ]
@@ -71,14 +71,14 @@ def files(history: RunHistory, *, newest: bool) -> list[File]:
         last.sealed = not batches and not newest and run.restored
     if batches and (last is None or last.sealed):
         first = batches[0].first
-        found.append(last := File(run, segment_name(first), None, first, first, 0, -1, sealed=False))
+        found.append(last := ListedSegment(run, segment_name(first), None, first, first, 0, -1, sealed=False))
     if batches and last is not None:
         last.open, last.last = batches, batches[-1].last
         last.count += sum(len(batch.ticks) for batch in batches)
     return found
 
 
-def _all(runtime: Runtime, run: str | None) -> list[File]:
+def _all(runtime: Runtime, run: str | None) -> list[ListedSegment]:
     newest = runtime.bus.ring.newest
     histories = [history for history in runtime.feed.archive.histories.values() if run in (None, history.run.id)]
     return [one for history in histories for one in files(history, newest=history.run is newest)]
@@ -101,7 +101,7 @@ async def segment(request: web.Request, runtime: Runtime) -> web.StreamResponse:
     if one is None:
         raise NotFound(f"no file {name:.80} of run {run:.80}; see /segments")
     if one.segment is None or not one.sealed:
-        return await growing(request, runtime, one.run, (one.first, one.closed), one.open)
+        return await answer_active(request, runtime, one.run, (one.first, one.closed), one.open)
     opened = await _open(runtime, run, one.segment)
     try:
         return await _send(request, runtime, opened, one.segment.size)
@@ -129,13 +129,13 @@ async def _send(request: web.Request, runtime: Runtime, opened: Opened, size: in
     if names_tag(header_list(request, "If-None-Match"), tag):
         return web.Response(status=304, headers=headers)
 
-    async def write(response: web.StreamResponse, part: Bytes) -> None:
+    async def write(response: web.StreamResponse, part: ByteRange) -> None:
         await _copy(runtime, response, opened, part)
 
     return await answer_part(request, size, headers, write)
 
 
-async def _copy(runtime: Runtime, response: web.StreamResponse, opened: Opened, part: Bytes) -> None:
+async def _copy(runtime: Runtime, response: web.StreamResponse, opened: Opened, part: ByteRange) -> None:
     fd = opened.file.fileno()
     for at in range(part.begin, part.end, _CHUNK_BYTES):
         wanted = min(_CHUNK_BYTES, part.end - at)

@@ -186,8 +186,8 @@ def _text(value: bytes) -> str:
     return value[1:-1].decode() if b"\\" not in value else str(orjson.loads(value))
 
 
-class Table(Protocol):
-    """A form of a table; see ``ranges.Lines`` for what its parts are."""
+class TableFormat(Protocol):
+    """A format of tables; see ``ranges.NDJSONFormat`` for what its parts are."""
 
     media_type: str
 
@@ -198,7 +198,7 @@ class Table(Protocol):
     def whole(self) -> bool: ...
 
 
-class CSV:
+class CSVFormat:
     """RFC 4180, with a line feed at the end of each line. What is null or missing is empty; an empty text is ``""``."""
 
     media_type = "text/csv; charset=utf-8; header=present"
@@ -229,7 +229,7 @@ def _field(kind: Kind, value: bytes) -> str:
 
 
 def _quoted(text: str) -> str:
-    if text and not any(mark in text for mark in '",\r\n') and text.strip() == text:
+    if text and not any(seek_point in text for seek_point in '",\r\n') and text.strip() == text:
         return text
     return '"' + text.replace('"', '""') + '"'
 
@@ -241,7 +241,7 @@ _cells: Final[dict[Kind, Callable[[bytes], Any]]] = {
 """A cell as Arrow takes it."""
 
 
-class Arrow:
+class ArrowFormat:
     """The stream format of Arrow's IPC, in batches of a thousand rows; fewer where these are wide."""
 
     media_type = "application/vnd.apache.arrow.stream"
@@ -295,7 +295,7 @@ def _column(kind: Kind, values: Sequence[bytes]) -> list[Any]:
     return [None if value == _NULL else cell(value) for value in values]
 
 
-TABLES: Final[dict[str, type[CSV] | type[Arrow]]] = {"csv": CSV, "arrow": Arrow}
+TABLE_FORMATS: Final[dict[str, type[CSVFormat] | type[ArrowFormat]]] = {"csv": CSVFormat, "arrow": ArrowFormat}
 
 
 def _arrow() -> Any:
@@ -307,17 +307,17 @@ def _arrow() -> Any:
     return pyarrow
 
 
-def empty(form: str, view: View) -> bytes:
+def empty(format: str, view: View) -> bytes:
     """A table without a row."""
-    table = TABLES[form](Rows(view).columns())
+    table = TABLE_FORMATS[format](Rows(view).columns())
     return table.begin() + table.end()
 
 
-def check(form: str) -> None:
-    """Refuse a form for which a library is missing.
+def check(format: str) -> None:
+    """Refuse a format for which a library is missing.
 
     Raises:
         ParameterError: it is.
     """
-    if form == "arrow":
+    if format == "arrow":
         _arrow()

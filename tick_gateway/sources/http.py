@@ -19,7 +19,7 @@ from ..http.responses import json_reply
 from ..model.query import run_id
 from ..model.tick import parse
 from ..runtime import Runtime
-from ..wire.decoding import ACCEPTED, Broken, Decoder, Plain, decoder
+from ..wire.decoding import ACCEPTED, Decoder, DecodingError, IdentityDecoder, decoder
 from ..wire.records import EMPTY, Line, Records
 from .resent import check_resent
 
@@ -251,7 +251,7 @@ async def publish(request: web.Request, runtime: Runtime) -> web.StreamResponse:
     body = Body(request, runtime.fanout)
     runtime.publishers.add(body.leave)
     try:
-        await _take_body(request, publisher, body, Plain() if body_is_decoded(request) else coding)
+        await _take_body(request, publisher, body, IdentityDecoder() if body_is_decoded(request) else coding)
         return await publisher.tally.answer(runtime, publisher.run, body.fault)
     finally:
         runtime.publishers.discard(body.leave)
@@ -288,7 +288,7 @@ async def _take_pieces(publisher: Publisher, body: Body, coding: Decoder, record
                 await publisher.rest()
         if body.fault is None:
             coding.end()
-    except Broken as error:
+    except DecodingError as error:
         body.fault = error
     return empty
 

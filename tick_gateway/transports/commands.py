@@ -21,12 +21,12 @@ from ..delivery.pace import Pace
 from ..delivery.session import Session
 from ..errors import GatewayError, Overloaded, ParameterError
 from ..model.query import Query, parse_query
-from ..model.spelling import meant
+from ..model.suggestion import did_you_mean
 from ..model.tick import Position
 from ..model.view import View
 from ..reading.cursor import Cursor
 from ..wire.websocket import PING, PONG, TEXT, Reader, close_frame, frame, lone_control
-from .lookback import History
+from .history_query import HistoryQuery
 
 MAX_BAD_COMMANDS: Final = 10
 MAX_ID: Final = 256  # characters of JSON in a command's id
@@ -51,7 +51,7 @@ class CommandSession(Session):
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self.reader: Reader | None = None  # made when something other than a lone ping or pong comes
-        self.histories: deque[History] | None = None
+        self.histories: deque[HistoryQuery] | None = None
         self.bad = 0
         self.deflated = False  # permessage-deflate was agreed on
         self.refused: Overloaded | None = None  # there is no room: close as soon as the handshake is done
@@ -255,7 +255,7 @@ class CommandSession(Session):
         feed = self.fanout.feed
         run = feed.bus.run(asked.run or self.query.run)
         high = run.shown if asked.t1 is None else asked.t1
-        self.histories.append(History(ident, feed, self.fanout.encoder, run, asked.t0, high))
+        self.histories.append(HistoryQuery(ident, feed, self.fanout.encoder, run, asked.t0, high))
         self.wake()
 
     def _ping(self, command: dict[str, Any], ident: object) -> None:
@@ -308,7 +308,7 @@ def _parse(text: str) -> dict[str, Any]:
         raise BadCommand(f"the command has no member op; accepted: {', '.join(COMMANDS)}")
     op = command["op"]
     if not isinstance(op, str) or op not in COMMANDS:
-        near = meant(op, COMMANDS) if isinstance(op, str) else ""
+        near = did_you_mean(op, COMMANDS) if isinstance(op, str) else ""
         raise BadCommand(f"op: {op!r:.40} is unknown; accepted: {', '.join(COMMANDS)}{near}")
     try:
         size = len(json.dumps(command.get("id")))
@@ -318,7 +318,7 @@ def _parse(text: str) -> dict[str, Any]:
         raise BadCommand(f"id: at most {MAX_ID} characters of JSON are accepted")
     if unknown := set(command) - {*COMMANDS[op].members, "op", "id"}:
         accepted = sorted({*COMMANDS[op].members, "id"})
-        near = meant(min(unknown), accepted)
+        near = did_you_mean(min(unknown), accepted)
         raise BadCommand(f"{op}: {min(unknown)!r:.40} is unknown; accepted: {', '.join(accepted)}{near}")
     return command
 

@@ -12,7 +12,7 @@ from ..model.notices import End, Notice
 from ..model.view import Payload
 from .checksum import NOTHING, Checksum
 from .compression import Coding
-from .framing import LAST_CHUNK, Piece, chunk
+from .framing import LAST_CHUNK, Framed, chunk
 
 
 @dataclass(frozen=True)
@@ -38,19 +38,19 @@ class BodyFraming:
         raise NotImplementedError
 
     @property
-    def opening(self) -> Piece:
+    def opening(self) -> Framed:
         begun = self.chunk(self.coding.opening if self.coding else b"")
         data, content = self.wrap(self.head)
-        return Piece(begun + data, content)
+        return Framed(begun + data, content)
 
     @property
-    def heartbeat(self) -> Piece:
+    def heartbeat(self) -> Framed:
         return self.wrap(self.sign_of_life)
 
-    def messages(self, run: str, payloads: Sequence[Payload]) -> Piece:
+    def messages(self, run: str, payloads: Sequence[Payload]) -> Framed:
         return self.wrap(self.content(run, payloads))
 
-    def notice(self, notice: Notice) -> Piece:
+    def notice(self, notice: Notice) -> Framed:
         return self.wrap(self.content_of(notice))
 
     def ends(self, notice: Notice) -> bool:
@@ -63,11 +63,11 @@ class BodyFraming:
     def shared(self) -> SharedBody | None:
         return SharedBody(self, self.coding) if self.coding else None
 
-    def wrap(self, content: bytes) -> Piece:
+    def wrap(self, content: bytes) -> Framed:
         """Content as it lies in the body, whatever came before it."""
         if self.coding is None or not content:
-            return Piece(self.chunk(content))
-        return Piece(self.chunk(self.coding.alone(content)), self.coding.count(NOTHING, content))
+            return Framed(self.chunk(content))
+        return Framed(self.chunk(self.coding.alone(content)), self.coding.count(NOTHING, content))
 
     def chunk(self, data: bytes) -> bytes:
         return chunk(data) if self.chunked else data

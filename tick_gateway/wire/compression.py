@@ -45,7 +45,7 @@ class Compressor(Protocol):
         ...
 
 
-class Deflate:
+class DeflateCompressor:
     """Raw deflate; what ``add`` returns ends in ``FLUSHED``."""
 
     def __init__(self, level: int) -> None:
@@ -58,7 +58,7 @@ class Deflate:
         self._stream.flush(zlib.Z_FULL_FLUSH)  # nobody needs the empty block: what came before ends on a whole byte
 
 
-class ZstdFrames:
+class ZstdFrameCompressor:
     """zstd, a frame a section. The magic number of a section's frame is left out: it went out with the last one."""
 
     def __init__(self, level: int) -> None:
@@ -130,7 +130,7 @@ class Coding(Protocol):
 
 
 @dataclass(frozen=True)
-class Gzip:
+class GzipCoding:
     """One member for the whole body. Its trailer has the checksum of all that one reader was told, which is put
     together from those of the pieces."""
 
@@ -146,7 +146,7 @@ class Gzip:
         return _LAST_DEFLATED + struct.pack("<LL", content.crc, content.size & 0xFFFFFFFF)
 
     def alone(self, data: bytes) -> bytes:
-        return Deflate(self.level).add(data)
+        return DeflateCompressor(self.level).add(data)
 
     def whole(self, data: bytes) -> bytes:
         stream = self.stream()
@@ -156,11 +156,11 @@ class Gzip:
         return zlib.compressobj(self.level, zlib.DEFLATED, 16 + zlib.MAX_WBITS)
 
     def compressor(self) -> Compressor:
-        return Deflate(self.level)
+        return DeflateCompressor(self.level)
 
 
 @dataclass(frozen=True)
-class Zstd:
+class ZstdCoding:
     """Frames in a row, so that stored blocks take their place among them as they are.
 
     Some decoders fail on a read that ends exactly where a frame does (httpx 0.28); so whatever ends a frame goes out
@@ -188,11 +188,11 @@ class Zstd:
         return zstandard.ZstdCompressor(level=self.level).compressobj()
 
     def compressor(self) -> Compressor:
-        return ZstdFrames(self.level)
+        return ZstdFrameCompressor(self.level)
 
     def stored(self, frames: bytes | bytearray) -> bytes:
         """Frames that were made elsewhere, as standalone bytes."""
         return bytes(frames[len(MAGIC) :]) + MAGIC
 
 
-CODINGS: Final[dict[str, type[Gzip] | type[Zstd]]] = {"gzip": Gzip, "zstd": Zstd}
+CODINGS: Final[dict[str, type[GzipCoding] | type[ZstdCoding]]] = {"gzip": GzipCoding, "zstd": ZstdCoding}

@@ -35,7 +35,7 @@ _SLICE: Final = 16 * 1024  # bytes of input that are looked at together
 _GZIP: Final = 16 + zlib.MAX_WBITS  # gzip, and not zlib's own format
 
 
-class Broken(BodyError):
+class DecodingError(BodyError):
     """400: the data is not what its coding says, or does not end where it has to."""
 
 
@@ -70,16 +70,16 @@ def decoder(codings: Iterable[str]) -> Decoder:
     names = [name.strip().lower() for field in codings for name in field.split(",")]
     named = [name for name in names if name not in ("", "identity")]
     if not named:
-        return Plain()
+        return IdentityDecoder()
     if named in (["gzip"], ["x-gzip"]):  # RFC 9110, section 8.4.1.3: the two are the same
-        return Gzip()
+        return GzipDecoder()
     if named == ["zstd"]:
-        return Zstd()
+        return ZstdDecoder()
     told = ", ".join(named)
     raise BodyError(f"Content-Encoding {told!r:.80} is not accepted; accepted: gzip or zstd, once", 415, "bad_encoding")
 
 
-class Plain:
+class IdentityDecoder:
     """No coding: bytes as they are, in one step."""
 
     def feed(self, data: bytes) -> Iterator[bytes]:
@@ -89,7 +89,7 @@ class Plain:
         pass
 
 
-class Gzip:
+class GzipDecoder:
     """gzip (RFC 1952), member after member."""
 
     def __init__(self) -> None:
@@ -116,13 +116,13 @@ class Gzip:
 
     def end(self) -> None:
         if self._member is not None:
-            raise Broken("the gzip data breaks off before its end")
+            raise DecodingError("the gzip data breaks off before its end")
 
-    def _broken(self, error: zlib.error) -> Broken:
+    def _broken(self, error: zlib.error) -> DecodingError:
         reason = str(error).rpartition(": ")[2]
         if self._members > 1 and reason == "incorrect header check":
-            return Broken("something that is no gzip follows the gzip data")
-        return Broken(f"the gzip data is broken: {reason}")
+            return DecodingError("something that is no gzip follows the gzip data")
+        return DecodingError(f"the gzip data is broken: {reason}")
 
 
 def _until_the_fault(member: zlib._Decompress, data: bytes) -> bytes:
@@ -136,7 +136,7 @@ def _until_the_fault(member: zlib._Decompress, data: bytes) -> bytes:
     return b"".join(parts)
 
 
-class Zstd:
+class ZstdDecoder:
     """zstd (RFC 8878), frame after frame, skippable ones passed over.
 
     The library bounds no output of a stream, so a step is what it makes of one block: the frame's outline is read
@@ -174,7 +174,7 @@ class Zstd:
 
     def end(self) -> None:
         if self._frame is not None or self._left or self._held:
-            raise Broken("the zstd data breaks off before its end")
+            raise DecodingError("the zstd data breaks off before its end")
 
     def _head_size(self) -> int:
         """How long the head is that comes next or is held in part: a block's, or a frame's, as far as that shows."""
@@ -187,8 +187,8 @@ class Zstd:
             return SKIPPABLE_HEADER
         if held[:4] != MAGIC:
             if self._frames:
-                raise Broken("something that is no zstd follows the zstd data")
-            raise Broken("the zstd data is broken: it does not begin as a frame")
+                raise DecodingError("something that is no zstd follows the zstd data")
+            raise DecodingError("the zstd data is broken: it does not begin as a frame")
         return header_size(held)
 
     def _begin(self, head: bytes) -> None:
@@ -197,7 +197,7 @@ class Zstd:
             word = int.from_bytes(head, "little")
             kind, size = word >> 1 & 3, word >> 3
             if size > MAX_STEP or kind == RESERVED:
-                raise Broken("the zstd data is broken: a block that cannot be")
+                raise DecodingError("the zstd data is broken: a block that cannot be")
             self._last, self._left = bool(word & 1), 1 if kind == RLE else size
             self._body += head
             return
@@ -208,13 +208,13 @@ class Zstd:
         try:
             found = frame_header(head)
         except ReservedBit:
-            raise Broken("the zstd data is broken: a frame's head has a reserved bit set") from None
+            raise DecodingError("the zstd data is broken: a frame's head has a reserved bit set") from None
         assert found is not None, "the head is complete"
         if found.dictionary:
-            raise Broken(f"the zstd data needs dictionary {found.dictionary}; it has to stand for itself")
+            raise DecodingError(f"the zstd data needs dictionary {found.dictionary}; it has to stand for itself")
         if found.window > MAX_WINDOW:
             told = f"the zstd data needs a window of {found.window} bytes; at most {MAX_WINDOW} are accepted (RFC 9659)"
-            raise Broken(f"{told}: compress it without --long or --ultra")
+            raise DecodingError(f"{told}: compress it without --long or --ultra")
         self._frame, self._body = self._decompressor.decompressobj(), head
         self._last, self._checksum = False, found.checksum
 
@@ -225,7 +225,7 @@ class Zstd:
         try:
             return self._frame.decompress(head + part)
         except zstandard.ZstdError as error:
-            raise Broken(f"the zstd data is broken: {str(error).rpartition(': ')[2]}") from None
+            raise DecodingError(f"the zstd data is broken: {str(error).rpartition(': ')[2]}") from None
 
     def _finish(self) -> bytes:
         """A head without anything behind it, or the end of a block or of the frame."""

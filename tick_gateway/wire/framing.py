@@ -14,7 +14,7 @@ from ..model.view import Payload
 from .checksum import NOTHING, Checksum
 
 
-class Piece(NamedTuple):
+class Framed(NamedTuple):
     """Bytes of a stream as they lie on the wire, and the checksum of what they say, where the stream's end needs that
     of all that was said (gzip); else that of nothing."""
 
@@ -22,14 +22,14 @@ class Piece(NamedTuple):
     content: Checksum = NOTHING
 
 
-def joined(pieces: Sequence[Piece]) -> Piece:
+def joined(pieces: Sequence[Framed]) -> Framed:
     """One piece of several, in a row."""
     if len(pieces) == 1:
         return pieces[0]
     content = NOTHING
     for piece in pieces:
         content += piece.content
-    return Piece(b"".join([piece.data for piece in pieces]), content)
+    return Framed(b"".join([piece.data for piece in pieces]), content)
 
 
 class Framing(Protocol):
@@ -44,16 +44,16 @@ class Framing(Protocol):
     """
 
     @property
-    def opening(self) -> Piece: ...
+    def opening(self) -> Framed: ...
 
     @property
-    def heartbeat(self) -> Piece: ...
+    def heartbeat(self) -> Framed: ...
 
-    def messages(self, run: str, payloads: Sequence[Payload]) -> Piece:
+    def messages(self, run: str, payloads: Sequence[Payload]) -> Framed:
         """Each payload as a message, with its position where the format has a place for it."""
         ...
 
-    def notice(self, notice: Notice) -> Piece:
+    def notice(self, notice: Notice) -> Framed:
         """A notice as a message; empty where this reader gets none."""
         ...
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from ..model.notices import Notice
 from ..model.view import Payload
 from .body import BodyFraming
-from .compression import Zstd
-from .framing import Piece, notice_json
+from .compression import ZstdCoding
+from .framing import Framed, notice_json
 
 
 @dataclass(frozen=True)
@@ -30,12 +30,12 @@ class NDJSONFraming(BodyFraming):
     @property
     def takes_frames(self) -> bool:
         """Whether ``stored`` may be used."""
-        return isinstance(self.coding, Zstd)
+        return isinstance(self.coding, ZstdCoding)
 
-    def stored(self, frames: bytes | bytearray) -> Piece:
+    def stored(self, frames: bytes | bytearray) -> Framed:
         """Stored blocks, which are zstd frames of lines."""
-        assert isinstance(self.coding, Zstd), "asked for by takes_frames alone"
-        return Piece(self.chunk(self.coding.stored(frames)))
+        assert isinstance(self.coding, ZstdCoding), "asked for by takes_frames alone"
+        return Framed(self.chunk(self.coding.stored(frames)))
 
 
 def lines(payloads: Sequence[Payload]) -> bytes:

@@ -14,9 +14,9 @@ import re
 from typing import Final
 
 from ..errors import BodyError
-from ..model.diagnosis import BOM, foreign
+from ..model.invalid_json import BOM, other_encoding
 from ..model.tick import WHITE_SPACE, shorten
-from .records import OPENERS, Line, Lines, is_row
+from .records import OPENERS, Line, LineSplitter, is_row
 
 _BETWEEN: Final = WHITE_SPACE + b","  # what may stand between two records
 _BLANK_BYTES: Final = 1 << 16  # before the first line that is not blank, where its form shows
@@ -36,7 +36,7 @@ class Pipe:
 
     def __init__(self, max_record: int) -> None:
         self._max_record = max_record
-        self._splitter: Lines | Values | None = None  # None until the first line shows which
+        self._splitter: LineSplitter | BracketSplitter | None = None  # None until the first line shows which
         self._head = b""  # the first four bytes
         self._held = bytearray()  # up to the end of the first line that is not blank
 
@@ -50,7 +50,7 @@ class Pipe:
             return self._splitter.feed(data)
         if len(self._head) < 4:
             self._head += data[: 4 - len(self._head)]
-            if len(self._head) == 4 and (other := foreign(self._head)) is not None:
+            if len(self._head) == 4 and (other := other_encoding(self._head)) is not None:
                 raise BodyError(f"it is {other}")
         self._held += data
         if b"\n" not in data and len(self._held) <= self._max_record:
@@ -81,14 +81,14 @@ class Pipe:
     def _begin(self, first: bytes) -> list[Line]:
         first = first[: self._max_record]  # so that the form does not depend on the pieces in which a long line comes
         several = _ARRAY.match(first) or first.rstrip().endswith(OPENERS) or is_row(first)
-        self._splitter = Values(self._max_record) if several else Lines(self._max_record)
+        self._splitter = BracketSplitter(self._max_record) if several else LineSplitter(self._max_record)
         held, self._held = bytes(self._held), bytearray()
         if held.lstrip(WHITE_SPACE).startswith(BOM):
             held = held.replace(BOM, b"", 1)
         return self._splitter.feed(held)
 
 
-class Values:
+class BracketSplitter:
     """Splits JSON at its brackets: the elements of arrays, and objects in a row. Whatever else stands between them is
     given out, too, for whoever takes it to refuse."""
 

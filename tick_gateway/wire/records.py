@@ -17,9 +17,9 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from ..errors import BodyError
-from ..model.diagnosis import BOM, foreign, web_form
-from ..model.large import parts
-from ..model.tick import MAX_NESTING, WHITE_SPACE, Unfinished, shorten
+from ..model.invalid_json import BOM, other_encoding, web_form
+from ..model.large_json import parts
+from ..model.tick import MAX_NESTING, WHITE_SPACE, PartialLine, shorten
 
 EMPTY: Final = "the body is empty; accepted: NDJSON, a JSON object or a JSON array"
 _SPACE: Final = re.compile(r"[ \t\r\n]*")
@@ -38,7 +38,7 @@ class Line(NamedTuple):
     data: bytes
 
 
-class Lines:
+class LineSplitter:
     """Splits NDJSON. ``max_line`` bounds what is kept of an unfinished line, in bytes; white space around it does not
     count.
 
@@ -48,7 +48,7 @@ class Lines:
 
     def __init__(self, max_line: int) -> None:
         self._max_line = max_line
-        self._unfinished = Unfinished(max_line)
+        self._partial = PartialLine(max_line)
         self._number = 0  # lines that are finished
 
     def feed(self, data: bytes) -> list[Line]:
@@ -58,10 +58,10 @@ class Lines:
             # Blank lines may come without end, and compressed in no time: a million of them is no list.
             data, blank = data[: data.index(b"\n") + 1] + data[data.rindex(b"\n") :], count - 2
         lines = data.split(b"\n")
-        self._unfinished.add(lines[0])
+        self._partial.add(lines[0])
         if len(lines) == 1:
             return []
-        lines[0] = self._unfinished.end()
+        lines[0] = self._partial.end()
         last = lines.pop()
         limit, found, number = self._max_line, [], self._number
         for line in lines:
@@ -69,12 +69,12 @@ class Lines:
             if not _is_blank(line):
                 found.append(Line(number, line if len(line) <= limit else shorten(line, limit)))
         self._number = number + blank
-        self._unfinished.add(last)
+        self._partial.add(last)
         return found
 
     def end(self) -> list[Line]:
         """The last line, where no newline ended it."""
-        line = self._unfinished.end()
+        line = self._partial.end()
         self._number += 1
         return [] if _is_blank(line) else [Line(self._number, line)]
 
@@ -96,7 +96,7 @@ class Records:
     """
 
     def __init__(self, media_type: str, max_line: int, max_body: int) -> None:
-        self._lines: Lines | None = Lines(max_line)
+        self._lines: LineSplitter | None = LineSplitter(max_line)
         self._declared_json = media_type == "application/json" or media_type.endswith("+json")
         self._is_form = media_type == _FORM
         self._decided = media_type.endswith(_LINES)
@@ -116,7 +116,7 @@ class Records:
         """
         if len(self._head) < 4:
             self._head += data[: 4 - len(self._head)]
-            if len(self._head) == 4 and (other := foreign(self._head)) is not None:
+            if len(self._head) == 4 and (other := other_encoding(self._head)) is not None:
                 raise BodyError(f"the body is {other}", 415)
         if self._decided and self._lines is not None:
             return self._lines.feed(data)
@@ -185,7 +185,7 @@ def _without_mark(data: bytes) -> bytes:
 
 def _is_value(line: bytes) -> bool:
     try:
-        text = _Text(line)
+        text = _JSONText(line)
         text.value()
         return not text.next()
     except BodyError:
@@ -197,7 +197,7 @@ def is_row(data: bytes) -> bool:
     if not _JOINED.search(data):
         return False
     try:
-        text = _Text(_without_mark(data))
+        text = _JSONText(_without_mark(data))
         if text.next() != "{":
             return False
         text.value()
@@ -212,7 +212,7 @@ def values(data: bytes) -> Iterator[Line]:
     Raises:
         BodyError: the body is not UTF-8 or not JSON; the records before the fault have been given.
     """
-    text = _Text(data)
+    text = _JSONText(data)
     if text.next() == "\ufeff":
         text.step()
     if not (first := text.next()):
@@ -229,7 +229,7 @@ def values(data: bytes) -> Iterator[Line]:
         yield Line(number, text.value())
 
 
-def _elements(text: _Text) -> Iterator[Line]:
+def _elements(text: _JSONText) -> Iterator[Line]:
     """The elements of an array that was begun; what follows it is left."""
     if text.next() == "]":
         text.step()
@@ -247,7 +247,7 @@ def _elements(text: _Text) -> Iterator[Line]:
             raise BodyError(f"the body is not valid JSON: the array has no comma or end before character {text.at}")
 
 
-class _Text:
+class _JSONText:
     """JSON of any size, value by value. Text is made of some of it at a time, and little of what is in a value is kept
     while its end is looked for.
 

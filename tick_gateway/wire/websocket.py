@@ -26,8 +26,8 @@ from ..errors import NotAWebSocket
 from ..model.notices import End, Gap, Notice
 from ..model.view import Payload
 from .checksum import NOTHING, Checksum
-from .compression import FLUSHED, Deflate
-from .framing import Piece, notice_json
+from .compression import FLUSHED, DeflateCompressor
+from .framing import Framed, notice_json
 
 TEXT, CLOSE, PING, PONG = 0x1, 0x8, 0x9, 0xA
 _RSV1: Final = 0x40  # of a frame's first byte: the message is compressed
@@ -90,7 +90,7 @@ def close_frame(code: int, reason: str = "") -> bytes:
 
 
 @dataclass(frozen=True, slots=True)
-class Deflated:
+class DeflateParameters:
     """permessage-deflate as it was agreed on (RFC 7692).
 
     Attributes:
@@ -111,37 +111,37 @@ class WebSocketFraming:
     """
 
     bare: bool = False
-    deflated: Deflated | None = None
+    deflated: DeflateParameters | None = None
 
     @property
-    def opening(self) -> Piece:
-        return Piece()
+    def opening(self) -> Framed:
+        return Framed()
 
     @property
-    def heartbeat(self) -> Piece:
-        return Piece(b"\x89\x00")  # a ping without content
+    def heartbeat(self) -> Framed:
+        return Framed(b"\x89\x00")  # a ping without content
 
-    def messages(self, run: str, payloads: Sequence[Payload]) -> Piece:
+    def messages(self, run: str, payloads: Sequence[Payload]) -> Framed:
         if self.deflated is not None:
             return self._standalone(self.deflated, payloads)
         parts: list[bytes] = []
         for _, data in payloads:
             parts += (head(0x80 | TEXT, len(data)), data)
-        return Piece(b"".join(parts))
+        return Framed(b"".join(parts))
 
     @staticmethod
-    def _standalone(deflated: Deflated, payloads: Sequence[Payload]) -> Piece:
+    def _standalone(deflated: DeflateParameters, payloads: Sequence[Payload]) -> Framed:
         """Messages that refer to each other at the most."""
-        deflate = Deflate(deflated.level)
+        deflate = DeflateCompressor(deflated.level)
         parts: list[bytes] = []
         for payload in payloads:
             parts += _message(deflate, payload)
             if not deflated.takeover:
                 deflate.cut()
-        return Piece(b"".join(parts))
+        return Framed(b"".join(parts))
 
-    def notice(self, notice: Notice) -> Piece:
-        return Piece() if self.bare else Piece(frame(TEXT, notice_json(notice)))
+    def notice(self, notice: Notice) -> Framed:
+        return Framed() if self.bare else Framed(frame(TEXT, notice_json(notice)))
 
     def ends(self, notice: Notice) -> bool:
         return isinstance(notice, End) or (self.bare and isinstance(notice, Gap))
@@ -167,7 +167,7 @@ class SharedMessages:
 
     def __init__(self, framing: WebSocketFraming, level: int) -> None:
         self._framing = framing
-        self._deflate = Deflate(level)
+        self._deflate = DeflateCompressor(level)
 
     def messages(self, run: str, payloads: Sequence[Payload]) -> bytes:
         return b"".join([part for payload in payloads for part in _message(self._deflate, payload)])
@@ -179,13 +179,13 @@ class SharedMessages:
         self._deflate.cut()
 
 
-def _message(deflate: Deflate, payload: Payload) -> tuple[bytes, bytes]:
+def _message(deflate: DeflateCompressor, payload: Payload) -> tuple[bytes, bytes]:
     """A compressed text message (RFC 7692, section 7.2.1): its frame's head, and its content."""
     data = deflate.add(payload.data)[: -len(FLUSHED)]
     return head(0x80 | _RSV1 | TEXT, len(data)), data
 
 
-def negotiate(offers: str, level: int) -> tuple[Deflated | None, str]:
+def negotiate(offers: str, level: int) -> tuple[DeflateParameters | None, str]:
     """What to make of a handshake's ``Sec-WebSocket-Extensions``, and the answer to it (empty: none).
 
     Taken is the first offer of permessage-deflate whose window is the full one: one compressor serves everybody.
@@ -209,7 +209,9 @@ def negotiate(offers: str, level: int) -> tuple[Deflated | None, str]:
         except NegotiationError:
             continue  # this offer is declined; another may follow
         if agreed.local_max_window_bits == 15:
-            return Deflated(level, not agreed.local_no_context_takeover), build_extension([(factory.name, answer)])
+            return DeflateParameters(level, not agreed.local_no_context_takeover), build_extension(
+                [(factory.name, answer)]
+            )
     return None, ""
 
 

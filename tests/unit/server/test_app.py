@@ -10,7 +10,7 @@ from aiohttp import web
 
 from tests.support.house import House
 from tick_gateway.errors import Damaged
-from tick_gateway.server import about
+from tick_gateway.server import status
 
 
 def fail(_: object) -> NoReturn:
@@ -18,7 +18,7 @@ def fail(_: object) -> NoReturn:
 
 
 async def test_a_route_that_fails(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    monkeypatch.setattr(about, "rate", fail)
+    monkeypatch.setattr(status, "rate", fail)
     async with House() as house:
         for _ in range(5):
             response = await house.get("/meta")

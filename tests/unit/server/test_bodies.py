@@ -18,8 +18,8 @@ from tests.support.raw import request
 from tick_gateway.model.query import Query
 from tick_gateway.model.view import View
 from tick_gateway.server import bodies, ranges
-from tick_gateway.server.pulls import LAYOUTS_KEY
-from tick_gateway.server.ranges import Mark, Part, Range, begin, parts
+from tick_gateway.server.ranges import BodyPart, Range, SeekPoint, begin, parts
+from tick_gateway.server.reads import BODY_INDEXES_KEY
 from tick_gateway.transports import incremental
 
 __all__ = ["open_house"]
@@ -174,9 +174,9 @@ async def test_what_is_made_for_a_range_is_made_once(house: House, monkeypatch: 
     for name in ("_rendered", "_tabulated"):
         make = getattr(ranges, name)
 
-        def counted(wanted: Range, mark: Mark, make: Any = make) -> AsyncIterator[Part]:
-            made.append(mark.offset)
-            found: AsyncIterator[Part] = make(wanted, mark)
+        def counted(wanted: Range, seek_point: SeekPoint, make: Any = make) -> AsyncIterator[BodyPart]:
+            made.append(seek_point.offset)
+            found: AsyncIterator[BodyPart] = make(wanted, seek_point)
             return found
 
         monkeypatch.setattr(ranges, name, counted)
@@ -195,7 +195,7 @@ async def test_a_body_without_room_for_a_copy_is_made_again(house: House, monkey
     """Copies stay within their bound; what has none, or lost it while it was sent, comes all the same."""
     monkeypatch.setattr(bodies, "_CHUNK", 4000)
     monkeypatch.setattr(bodies, "_COPIES", 8_000)
-    layouts = house.gateway.app[LAYOUTS_KEY]
+    layouts = house.gateway.app[BODY_INDEXES_KEY]
     expected: dict[str, bytes] = {}
     for t0 in range(3, 500, 100):
         target = f"/range?run=A&t0={t0}&t1=800&fields=x,name&format=json"
@@ -236,7 +236,7 @@ async def test_frames_of_a_block_that_is_closed_meanwhile_are_as_long_as_was_tol
     await fill(house, range(count + 300, count + 303))
     last = count + 302
     wanted = Range(
-        house.runtime.feed, house.runtime.fanout.encoder, history.run, Query(t1=last), 2, zstd=True, form="ndjson"
+        house.runtime.feed, house.runtime.fanout.encoder, history.run, Query(t1=last), 2, zstd=True, format="ndjson"
     )
     assert not wanted.settled
     layout = await bodies.measure(wanted)
@@ -251,7 +251,7 @@ async def test_a_body_that_is_not_as_long_as_was_told_breaks_off(house: House, m
     """Be it longer or shorter: a client must not take it for whole."""
     measured = bodies.measure
 
-    async def wrong(wanted: Range, copying: Any = None) -> bodies.Layout:
+    async def wrong(wanted: Range, copying: Any = None) -> bodies.BodyIndex:
         layout = await measured(wanted, copying)
         layout.size += change
         return layout
@@ -296,7 +296,7 @@ async def test_memory_lets_go_while_a_range_is_read(house: House, view: View, zs
     query = Query(view=view)
     run = house.runtime.bus.run("A")
     high = COUNT - 1
-    wanted = Range(house.runtime.feed, house.runtime.fanout.encoder, run, query, COUNT - 30, zstd=zstd, form="ndjson")
+    wanted = Range(house.runtime.feed, house.runtime.fanout.encoder, run, query, COUNT - 30, zstd=zstd, format="ndjson")
     body = b""
     async for part in parts(wanted, begin(wanted)):
         assert part.data is not None
@@ -403,8 +403,8 @@ async def test_a_table_is_refused_elsewhere_before_anything_is_waited_for(
     house = await open_house()
     house.publish([1])
     monkeypatch.setattr(incremental, "pull", None)
-    for form in ("csv", "arrow"):
-        response = await house.get(f"/incremental?from_t=A:99&format={form}")
+    for format in ("csv", "arrow"):
+        response = await house.get(f"/incremental?from_t=A:99&format={format}")
         assert (response.status, (await response.json())["parameter"]) == (400, "format")
 
 
@@ -416,8 +416,8 @@ async def test_a_table_of_nothing(open_house: OpenHouse) -> None:
 
 
 async def test_tables_that_cannot_be_had(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    for form in ("csv", "arrow"):
-        told = await house.json(f"/incremental?format={form}", 400)
+    for format in ("csv", "arrow"):
+        told = await house.json(f"/incremental?format={format}", 400)
         assert told["parameter"] == "format" and "/range" in told["message"]
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     told = await house.json("/range?format=arrow", 400)

@@ -22,7 +22,7 @@ from tick_gateway.model.tick import Tick, parse
 from tick_gateway.model.view import View
 from tick_gateway.reading.cursor import Span
 from tick_gateway.server import tables
-from tick_gateway.server.tables import TABLES, Columns, Rows, note
+from tick_gateway.server.tables import TABLE_FORMATS, Columns, Rows, note
 
 __all__ = ["open_house"]
 
@@ -46,7 +46,7 @@ def table_of(form: str, ticks: list[bytes], view: View = PLAIN) -> bytes:
     columns: Columns = rows.columns()
     for some in rows.of(span, None, 1):
         note(columns, some.rows)
-    table = TABLES[form](columns)
+    table = TABLE_FORMATS[form](columns)
     return b"".join(
         [table.begin(), *(table.more(some.rows) for some in rows.of(span, None, len(columns))), table.end()]
     )
@@ -186,7 +186,7 @@ async def test_no_two_columns_have_one_name(open_house: OpenHouse) -> None:
 # ---- how wide a table may be ----
 
 
-@pytest.mark.parametrize("form", TABLES)
+@pytest.mark.parametrize("form", TABLE_FORMATS)
 @pytest.mark.parametrize("wide", ["one tick", "all ticks together", "long names"])
 async def test_a_table_of_too_many_columns(
     open_house: OpenHouse, tmp_path: Path, form: str, wide: str, monkeypatch: pytest.MonkeyPatch
@@ -244,5 +244,5 @@ def test_portions_are_bounded() -> None:
     by_bytes = [len(some.rows) for some in Rows(View()).of(Span(batch, 0, 50), None, 2)]
     assert max(by_bytes) == tables._SLICE_BYTES // len(ticks[0]) and sum(by_bytes) == 50
     assert [len(some.rows) for some in Rows(View()).of(Span(batch, 0, 50), None, 1000)][:2] == [4, 4]
-    table = TABLES["csv"](dict.fromkeys(["t", "s"], "text"))
+    table = TABLE_FORMATS["csv"](dict.fromkeys(["t", "s"], "text"))
     assert table.whole

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from tick_gateway.errors import BodyError
 from tick_gateway.wire import decoding as decode
-from tick_gateway.wire.decoding import MAX_STEP, MAX_WINDOW, Broken, decoder
+from tick_gateway.wire.decoding import MAX_STEP, MAX_WINDOW, DecodingError, decoder
 from tick_gateway.wire.zstd_frame import MAGIC
 
 CODINGS = ["gzip", "zstd"]
@@ -53,7 +53,7 @@ def run(coding: str, pieces: Iterable[bytes]) -> tuple[bytes, str]:
                 assert len(step) <= MAX_STEP
                 out += step
         taker.end()
-    except Broken as error:
+    except DecodingError as error:
         assert (error.status, error.code) == (400, "bad_body")
         return bytes(out), str(error)
     return bytes(out), ""
@@ -232,17 +232,17 @@ def test_a_dictionary_is_not_to_be_had() -> None:
 @pytest.mark.parametrize(
     ("codings", "kind"),
     [
-        ([], decode.Plain),
-        ([""], decode.Plain),
-        (["identity"], decode.Plain),
-        ([" Identity , identity"], decode.Plain),
-        (["gzip"], decode.Gzip),
-        (["GZip"], decode.Gzip),
-        (["x-gzip"], decode.Gzip),
-        (["gzip, identity"], decode.Gzip),
-        ([",identity,, X-GZIP ,"], decode.Gzip),
-        (["identity", "gzip"], decode.Gzip),
-        (["ZSTD"], decode.Zstd),
+        ([], decode.IdentityDecoder),
+        ([""], decode.IdentityDecoder),
+        (["identity"], decode.IdentityDecoder),
+        ([" Identity , identity"], decode.IdentityDecoder),
+        (["gzip"], decode.GzipDecoder),
+        (["GZip"], decode.GzipDecoder),
+        (["x-gzip"], decode.GzipDecoder),
+        (["gzip, identity"], decode.GzipDecoder),
+        ([",identity,, X-GZIP ,"], decode.GzipDecoder),
+        (["identity", "gzip"], decode.GzipDecoder),
+        (["ZSTD"], decode.ZstdDecoder),
     ],
 )
 def test_the_header(codings: list[str], kind: type) -> None:

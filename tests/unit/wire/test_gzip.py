@@ -15,7 +15,7 @@ from tick_gateway.model.tick import Position
 from tick_gateway.model.view import Payload
 from tick_gateway.wire.body import BodyFraming
 from tick_gateway.wire.checksum import NOTHING, Checksum
-from tick_gateway.wire.compression import Gzip
+from tick_gateway.wire.compression import GzipCoding
 from tick_gateway.wire.framing import joined
 from tick_gateway.wire.ndjson import NDJSONFraming
 from tick_gateway.wire.sse import SSEFraming
@@ -49,7 +49,7 @@ def test_checksums_of_long_streams() -> None:
         whole += part
     assert whole.size == 5 << 30
     assert whole.after(part) + part == part + whole.after(part) == whole
-    assert Gzip().closing(whole)[-4:] == (1 << 30).to_bytes(4, "little")
+    assert GzipCoding().closing(whole)[-4:] == (1 << 30).to_bytes(4, "little")
 
 
 def body(framing: BodyFraming, count: int, *, shared: bool) -> tuple[bytes, bytes]:
@@ -78,7 +78,7 @@ def body(framing: BodyFraming, count: int, *, shared: bool) -> tuple[bytes, byte
 
 @pytest.mark.parametrize("shared", [False, True])
 @pytest.mark.parametrize("count", [0, 1, 2, 20])
-@pytest.mark.parametrize("framing", [NDJSONFraming(False, Gzip()), SSEFraming(False, Gzip(9))])
+@pytest.mark.parametrize("framing", [NDJSONFraming(False, GzipCoding()), SSEFraming(False, GzipCoding(9))])
 def test_a_stream_ends_whole(framing: BodyFraming, count: int, shared: bool) -> None:
     data, said = body(framing, count, shared=shared)
     assert gzip.decompress(data) == said
@@ -88,7 +88,7 @@ def test_a_stream_ends_whole(framing: BodyFraming, count: int, shared: bool) -> 
 
 
 def test_the_gzip_command_reads_it() -> None:
-    data, said = body(NDJSONFraming(False, Gzip()), 20, shared=True)
+    data, said = body(NDJSONFraming(False, GzipCoding()), 20, shared=True)
     run = subprocess.run([program("gzip"), "-t"], input=data, capture_output=True, check=False)
     assert (run.returncode, run.stderr) == (0, b"")
     assert subprocess.run([program("gzip"), "-dc"], input=data, capture_output=True, check=True).stdout == said

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from tick_gateway.errors import BodyError, Malformed, TickError, TooBig
 from tick_gateway.model.tick import parse
 from tick_gateway.wire import records as body_module
-from tick_gateway.wire.decoding import Broken, decoder
-from tick_gateway.wire.records import Line, Lines, Records, values
+from tick_gateway.wire.decoding import DecodingError, decoder
+from tick_gateway.wire.records import Line, LineSplitter, Records, values
 
 MAX_LINE = 64
 
@@ -40,7 +40,7 @@ CASES: dict[str, tuple[bytes, list[tuple[int, bytes]]]] = {
 
 
 def split(pieces: Sequence[bytes], max_line: int = MAX_LINE) -> list[tuple[int, bytes]]:
-    lines = Lines(max_line)
+    lines = LineSplitter(max_line)
     found = [line for piece in pieces for line in lines.feed(piece)]
     return [(number, line) for number, line in [*found, *lines.end()]]
 
@@ -79,10 +79,10 @@ def test_pieces_of_blank_lines_count() -> None:
 
 
 def test_an_unfinished_line_is_not_kept_beyond_the_bound() -> None:
-    lines = Lines(1000)
+    lines = LineSplitter(1000)
     for _ in range(1000):
         assert lines.feed(b"x" * 999) == []
-    assert len(bytes(lines._unfinished)) == 1001
+    assert len(bytes(lines._partial)) == 1001
     (line,) = lines.feed(b"\n")
     with pytest.raises(TooBig):
         parse(line.data, 998)  # the gateway's bound for lines leaves room for CR LF
@@ -327,7 +327,7 @@ def test_nor_in_a_coding_on_the_pieces_of_that(
                 for piece in pieces:
                     yield from decoding.feed(piece)
                 decoding.end()
-            except Broken as error:
+            except DecodingError as error:
                 fault = str(error)
 
         return outcome(media_type, 40, 1000, steps()), fault

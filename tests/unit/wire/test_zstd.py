@@ -13,7 +13,7 @@ from tick_gateway.model.notices import End, Gap
 from tick_gateway.model.tick import Position
 from tick_gateway.model.view import Payload
 from tick_gateway.wire.checksum import NOTHING
-from tick_gateway.wire.compression import Zstd
+from tick_gateway.wire.compression import ZstdCoding
 from tick_gateway.wire.framing import LAST_CHUNK, joined
 from tick_gateway.wire.ndjson import NDJSONFraming
 from tick_gateway.wire.zstd_frame import MAGIC
@@ -21,7 +21,7 @@ from tick_gateway.wire.zstd_frame import MAGIC
 from ...support.decoders import Chunked
 from ...support.needs import program
 
-CODED = NDJSONFraming(False, Zstd())
+CODED = NDJSONFraming(False, ZstdCoding())
 BLOCK = zstandard.ZstdCompressor().compress(b'{"t":1}\n{"t":2}\n')
 
 
@@ -87,7 +87,7 @@ def test_the_zstd_command_reads_it() -> None:
 
 
 def test_in_chunks() -> None:
-    chunked = NDJSONFraming(True, Zstd())
+    chunked = NDJSONFraming(True, ZstdCoding())
     end = chunked.closing(End("limit", None), NOTHING)
     assert end.endswith(LAST_CHUNK)
     pieces = [chunked.opening, chunked.messages("r", [Payload(5, b'{"t":5}')]), chunked.stored(BLOCK)]

@@ -19,7 +19,7 @@ from typing import Any, Final, NamedTuple
 from zlib import crc32
 
 from ...errors import TickError
-from ...model.tick import Unfinished, parse
+from ...model.tick import PartialLine, parse
 from .checkpoint import Checkpoints
 from .content import Content, Replaced, shown, stem_of
 from .frames import Cut
@@ -107,7 +107,7 @@ class File:
         self._content: Content | None = None
         self._taken = 0  # bytes of the file that were read for what was taken
         self._ready: list[bytes] = []
-        self._carry = Unfinished(max_line + _SLACK)  # the line that is not whole
+        self._carry = PartialLine(max_line + _SLACK)  # the line that is not whole
         self._beyond = 0
         self._given = 0  # bytes of content that were read
         self._crc_read = 0  # of all that was read

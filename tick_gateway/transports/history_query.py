@@ -20,7 +20,7 @@ from ..reading.feed import Feed
 _HISTORY_TICKS: Final = 1000
 
 
-class History:
+class HistoryQuery:
     """A ``history`` command at work. It keeps numbers, not ticks: what is deleted meanwhile becomes a gap.
 
     Args:

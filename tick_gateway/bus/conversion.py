@@ -1,6 +1,6 @@
 """What a value that is no plain JSON becomes: one step towards numbers, strings, lists and dicts at a time.
 
-The table that ``snapshot`` and the careful writer of ``record`` share, so that both know the same types. numpy, pandas
+The table that ``snapshot`` and the exact encoder of ``record`` share, so that both know the same types. numpy, pandas
 and polars are never imported here, only met. Pure; the values are never changed, and nothing that can be read only once
 is read. What a value's own code raises passes through; the writer turns it into an error that says where.
 """
@@ -30,7 +30,7 @@ _NO_SECONDS: Final = {"Y": "years", "M": "months", "as": "attoseconds"}  # units
 _BELOW_MICROSECONDS: Final = ("ns", "ps", "fs", "as")
 
 
-class NoForm(Exception):
+class NotSerializable(Exception):
     """A value that has no JSON form; the text says why."""
 
 
@@ -81,7 +81,7 @@ def simplify(value: object) -> object:
         case UUID() | PurePath():
             return str(value)
         case bytes() | bytearray() | memoryview() | complex():
-            raise NoForm(f"{kind(value)} has no JSON form")
+            raise NotSerializable(f"{kind(value)} has no JSON form")
         case set() | frozenset():
             try:
                 return sorted(value)
@@ -111,11 +111,11 @@ def _from_elsewhere(value: object) -> object:
         if isinstance(value, polars.Series):
             return _polars_values(value, polars)
         if isinstance(value, polars.LazyFrame):
-            raise NoForm(f"{kind(value)} has no rows yet: collect() it")
+            raise NotSerializable(f"{kind(value)} has no rows yet: collect() it")
     to_list = getattr(value, "tolist", None)
     if callable(to_list) and not isinstance(value, type):
         return to_list()
-    raise NoForm(f"{kind(value)} has no JSON form")
+    raise NotSerializable(f"{kind(value)} has no JSON form")
 
 
 def is_dataclass(value: object) -> bool:
@@ -196,7 +196,7 @@ def _from_numpy(value: Any, numpy: Any) -> object:
     if dtype.kind == "M":
         return list(value) if value.ndim else _moment(value[()], numpy)
     if dtype.kind == "c":
-        raise NoForm(f"{kind(value)} that holds complex numbers has no JSON form")
+        raise NotSerializable(f"{kind(value)} that holds complex numbers has no JSON form")
     if type(value) is numpy.ndarray and value.ndim and dtype.kind in "biuf" and dtype.itemsize <= 8:
         if not (value.flags.c_contiguous and dtype.isnative):
             return value.astype(dtype.newbyteorder("="), order="C")
@@ -208,7 +208,7 @@ def _seconds(value: Any, numpy: Any) -> object:
     """A ``timedelta64``, or an array of them, in seconds."""
     unit = numpy.datetime_data(value.dtype)[0]
     if unit in _NO_SECONDS:
-        raise NoForm(f"a numpy.timedelta64 in {_NO_SECONDS[unit]} has no form in seconds; use another unit")
+        raise NotSerializable(f"a numpy.timedelta64 in {_NO_SECONDS[unit]} has no form in seconds; use another unit")
     return value / numpy.timedelta64(1, "s")  # one without a unit counts as seconds
 
 
@@ -222,7 +222,7 @@ def _moment(value: Any, numpy: Any) -> object:
         digits = max(6, -(-len(fraction) // 3) * 3)  # as ``isoformat`` has it: none or six; beyond it, by threes
         return f"{whole}.{fraction:0<{digits}}" if fraction else whole
     if not 1 <= 1970 + int(value.astype("datetime64[Y]").astype(int)) <= 9999:  # to a finer unit, it might overflow
-        raise NoForm(f"the numpy.datetime64 {value} is outside the years 1 to 9999")
+        raise NotSerializable(f"the numpy.datetime64 {value} is outside the years 1 to 9999")
     return value.astype("datetime64[us]").item().isoformat()
 
 
@@ -235,10 +235,12 @@ def _pandas_rows(frame: Any) -> Tabular:
     levels = [level for level, name in enumerate(index.names) if name is not None]
     names: list[Hashable] = [*(index.names[level] for level in levels), *frame.columns]
     if frame.columns.nlevels > 1:
-        raise NoForm("the pandas.DataFrame has columns of several levels; give each column one name")
+        raise NotSerializable("the pandas.DataFrame has columns of several levels; give each column one name")
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
-        raise NoForm(f"the pandas.DataFrame has two columns, or a column and a level of its index, named {twice!a:.60}")
+        raise NotSerializable(
+            f"the pandas.DataFrame has two columns, or a column and a level of its index, named {twice!a:.60}"
+        )
     columns = [index.get_level_values(level) for level in levels]
     columns += [frame.iloc[:, place] for place in range(frame.shape[1])]
     return Tabular(names, [_pandas_values(column) for column in columns])
@@ -293,7 +295,7 @@ def _nested_values(series: Any, polars: Any) -> Any:
 def decimal(value: Decimal) -> bytes:
     """A finite Decimal as a JSON number with all its digits; NoForm where readers would take it for infinity."""
     if float(value) in (float("inf"), float("-inf")):
-        raise NoForm("the Decimal is beyond 1.8e308, which JSON readers take for infinity")
+        raise NotSerializable("the Decimal is beyond 1.8e308, which JSON readers take for infinity")
     return str(value).encode()
 
 

@@ -41,7 +41,7 @@ _SHALLOW: Final = 512  # up to here nobody asks how deep exactly
 _ROUNDS: Final = 8  # of taking out brackets that close at once, before they are looked at one by one
 
 
-class Part(NamedTuple):
+class JSONPart(NamedTuple):
     """Data from ``begin`` to before ``end``, and what makes JSON of it; the brackets in it that are in no string, and
     how many are open before it."""
 
@@ -76,7 +76,7 @@ def _depth(brackets: bytes) -> int:
     return max(accumulate(map(_STEP.__getitem__, brackets)), default=0)
 
 
-def parts(data: bytes, at: int = 0) -> Iterator[Part]:
+def parts(data: bytes, at: int = 0) -> Iterator[JSONPart]:
     """All of the JSON value that begins at ``at``, and of what is behind it."""
     opened = bytearray()  # the brackets that are open
     begin = at
@@ -88,7 +88,7 @@ def parts(data: bytes, at: int = 0) -> Iterator[Part]:
         before, count = _before(opened), len(opened)
         if found:
             _follow(opened, brackets)
-        yield Part(before, begin, end, _behind(opened) if found else b"", brackets, count)
+        yield JSONPart(before, begin, end, _behind(opened) if found else b"", brackets, count)
         if not found:
             return
         begin = end
@@ -127,7 +127,7 @@ def _behind(opened: bytearray) -> bytes:
 
 
 def loads(data: bytes) -> tuple[Any, int]:
-    """What ``orjson.loads`` says of JSON with many values, and how deep it goes (see ``Part.depth``).
+    """What ``orjson.loads`` says of JSON with many values, and how deep it goes (see ``JSONPart.depth``).
 
     Of an object its last member ``t`` is given, if it has one, in which much may be missing; of an array nothing.
 

@@ -11,7 +11,7 @@ from ..http.responses import header_list, json_reply
 from ..runtime import Runtime
 from ..transports import ndjson, sse
 from ..version import __version__
-from .about import BASE_KEY, TRANSPORTS_KEY
+from .status import BASE_KEY, TRANSPORTS_KEY
 
 
 async def root(request: web.Request, runtime: Runtime) -> web.StreamResponse:

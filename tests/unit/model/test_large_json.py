@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests.perf import json_memory
 from tests.unit.wire.test_records import MARKED
 from tick_gateway.errors import BodyError, TickError
-from tick_gateway.model import large
+from tick_gateway.model import large_json
 from tick_gateway.model.tick import MAX_NESTING, parse
 from tick_gateway.wire import records as body
 
@@ -155,9 +155,9 @@ def in_parts(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     """Lets anything be parsed in parts of so many bytes; 0: in one piece."""
 
     def set_(size: int) -> None:
-        monkeypatch.setattr(large, "MANY_BYTES", -1 if size else 1 << 60)
-        monkeypatch.setattr(large, "_MANY_VALUES", -1)
-        monkeypatch.setattr(large, "_PART_BYTES", size)
+        monkeypatch.setattr(large_json, "MANY_BYTES", -1 if size else 1 << 60)
+        monkeypatch.setattr(large_json, "_MANY_VALUES", -1)
+        monkeypatch.setattr(large_json, "_PART_BYTES", size)
         monkeypatch.setattr(body, "_WINDOW_BYTES", max(size, 4) if size else 1 << 60)
 
     return set_
@@ -208,7 +208,7 @@ def test_any_text_is_judged_as_the_whole(size: int, data: bytes) -> None:
         except orjson.JSONDecodeError:
             return
         if isinstance(record, dict | list):
-            assert large.depth_of(data) <= large.loads(data)[1] <= MAX_NESTING
+            assert large_json.depth_of(data) <= large_json.loads(data)[1] <= MAX_NESTING
 
 
 @given(st.sampled_from(SIZES), st.lists(st.sampled_from([*MARKED, "{", "}", '"', "\\", "é"]), max_size=12))
@@ -226,9 +226,9 @@ def test_any_row_of_tokens_is_judged_as_the_whole(size: int, tokens: list[str]) 
 def test_what_is_large_is_parsed_in_parts() -> None:
     for shape in json_memory.SHAPES.values():
         data = shape(1 << 20)
-        assert large.has_many_values(data) or data.count(b'"') < 10
+        assert large_json.has_many_values(data) or data.count(b'"') < 10
     for data in (b'{"t":1,"x":[' + b"1," * 2000 + b"1]}", b'{"t":1,"x":"' + b"x" * (1 << 20) + b'"}'):
-        assert not large.has_many_values(data)
+        assert not large_json.has_many_values(data)
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is told by /proc, on Linux")

@@ -9,7 +9,7 @@ from typing import Final
 _MOST: Final = 80  # characters that are looked at: names are short, and what comes over the network may not be
 
 
-def meant(word: str, accepted: Iterable[str]) -> str:
+def did_you_mean(word: str, accepted: Iterable[str]) -> str:
     """``; did you mean NAME?`` for the likely one of ``accepted``, whatever its case; empty where none is near.
 
     For the end of a sentence: what stands last is what is read first on a terminal.

@@ -20,12 +20,23 @@ from ..transports import pull
 from ..transports.base import first_frame_only, pull_coding, query_of
 from ..transports.pull import PULL_HEADERS, gap_header, wants_ndjson
 from ..wire.compression import Coding
-from .bodies import IMMUTABLE, Body, Bytes, Layout, Layouts, answer, answer_part, measure, send, send_part
+from .bodies import (
+    IMMUTABLE,
+    BodyIndex,
+    BodyIndexCache,
+    BodyWriter,
+    ByteRange,
+    answer,
+    answer_part,
+    measure,
+    send,
+    send_part,
+)
 from .ranges import MEDIA_TYPES, Range, Vanished, learn, lower_bound
-from .tables import TABLES, check, empty
+from .tables import TABLE_FORMATS, check, empty
 
 _OF_A_304 = {"ETag", "Cache-Control", "Vary", "Tick-Run", "Tick-Next"}  # RFC 9110, section 15.4.5, and our own
-LAYOUTS_KEY = web.AppKey("tick_gateway.layouts", Layouts)
+BODY_INDEXES_KEY = web.AppKey("tick_gateway.body_indexes", BodyIndexCache)
 
 
 async def range_(request: web.Request, runtime: Runtime) -> web.StreamResponse:
@@ -41,20 +52,20 @@ async def _range(request: web.Request, runtime: Runtime) -> web.StreamResponse:
     """Raises Vanished where ticks are gone that were there when the range was planned, and nothing was sent yet."""
     query = query_of(request, tables=True)
     runtime.refresh()
-    form = query.format or ("ndjson" if wants_ndjson(request, query, default=True) else "json")
-    check(form)
-    headers = PULL_HEADERS | {"Content-Type": MEDIA_TYPES[form]}
+    format = query.format or ("ndjson" if wants_ndjson(request, query, default=True) else "json")
+    check(format)
+    headers = PULL_HEADERS | {"Content-Type": MEDIA_TYPES[format]}
     if _run_name(query) is None and runtime.bus.ring.newest is None:
-        nothing = empty(form, query.view) if form in TABLES else b"[]" if form == "json" else b""
+        nothing = empty(format, query.view) if format in TABLE_FORMATS else b"[]" if format == "json" else b""
         return web.Response(body=nothing, headers=headers)
     run = runtime.bus.run(_run_name(query))
     # Stored blocks are compressed already, whatever the settings say of compression.
     wants_zstd = choose(header_list(request, "Accept-Encoding"), "zstd", "gzip") == "zstd"
-    # They are frames in a row. Who asks for a form of the answer by name gets one.
+    # They are frames in a row. Who names a format gets one.
     private = first_frame_only(request)
     wants_zstd = wants_zstd and query.format is None and not private
     low = await lower_bound(runtime.feed, run, query)
-    wanted = Range(runtime.feed, runtime.fanout.encoder, run, query, low, zstd=wants_zstd, form=form)
+    wanted = Range(runtime.feed, runtime.fanout.encoder, run, query, low, zstd=wants_zstd, format=format)
     headers["Tick-Run"] = run.id
     coding = None if wanted.zstd else pull_coding(request, runtime)
     if name := "zstd" if wanted.zstd else _name(coding):
@@ -62,35 +73,33 @@ async def _range(request: web.Request, runtime: Runtime) -> web.StreamResponse:
     if wanted.gaps:
         headers["Tick-Gap"] = gap_header(wanted.gaps)
     elif query.run is not None and query.t1 is not None and _stored(runtime, run, query.t1):
-        what = f"{low} {wanted.high} {query.t1} {query.view} {query.limit} {form} {name} {wanted.zstd}"
+        what = f"{low} {wanted.high} {query.t1} {query.view} {query.limit} {format} {name} {wanted.zstd}"
         if (fresh := _immutable(request, run, what, headers, weak=bool(name), private=private)) is not None:
             return fresh
         by_parts = request.method == "HEAD" or "Range" in request.headers
-        if coding is None and (by_parts or not wanted.long or headers["ETag"] in request.app[LAYOUTS_KEY]):
-            layouts = request.app[LAYOUTS_KEY]
-            layout = await (
-                layouts.get(headers["ETag"], wanted, runtime.workers) if wanted.settled else measure(wanted)
-            )
-            return await _of_known_length(request, runtime, wanted, layout, headers)
+        if coding is None and (by_parts or not wanted.long or headers["ETag"] in request.app[BODY_INDEXES_KEY]):
+            indexes = request.app[BODY_INDEXES_KEY]
+            index = await (indexes.get(headers["ETag"], wanted, runtime.workers) if wanted.settled else measure(wanted))
+            return await _of_known_length(request, runtime, wanted, index, headers)
     await learn(wanted)
     response = web.StreamResponse(headers=headers)
-    return await answer(request, response, lambda: send(Body(response, runtime.workers, coding), wanted))
+    return await answer(request, response, lambda: send(BodyWriter(response, runtime.workers, coding), wanted))
 
 
 async def _of_known_length(
-    request: web.Request, runtime: Runtime, wanted: Range, layout: Layout, headers: dict[str, str]
+    request: web.Request, runtime: Runtime, wanted: Range, index: BodyIndex, headers: dict[str, str]
 ) -> web.StreamResponse:
     """A range that never changes: its length is told, and any part of its bytes can be asked for, where they are not
     those of a coding, which may come out otherwise the next time."""
     if wanted.zstd:
         response = web.StreamResponse(headers=headers)
-        response.content_length = layout.size
-        return await answer(request, response, lambda: send(Body(response, runtime.workers), wanted, layout.size))
+        response.content_length = index.size
+        return await answer(request, response, lambda: send(BodyWriter(response, runtime.workers), wanted, index.size))
 
-    async def write(response: web.StreamResponse, part: Bytes) -> None:
-        await send_part(Body(response, runtime.workers), wanted, layout, part)
+    async def write(response: web.StreamResponse, part: ByteRange) -> None:
+        await send_part(BodyWriter(response, runtime.workers), wanted, index, part)
 
-    return await answer_part(request, layout.size, headers, write)
+    return await answer_part(request, index.size, headers, write)
 
 
 def _run_name(query: Query) -> str | None:

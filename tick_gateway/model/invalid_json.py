@@ -24,7 +24,7 @@ _SURROGATE: Final = re.compile(r"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
 _NUMBER: Final = re.compile(r"-?[0-9.eE+-]+")
 
 
-def foreign(head: bytes) -> str | None:
+def other_encoding(head: bytes) -> str | None:
     """What bytes are that are no text in UTF-8, by the first four of them; None where they may be."""
     for magic, (name, tool) in _COMPRESSED.items():
         if head.startswith(magic):
@@ -32,11 +32,11 @@ def foreign(head: bytes) -> str | None:
     return _UTF16 if head[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0" in head else None
 
 
-def diagnose(data: bytes, error: orjson.JSONDecodeError, *, inside: bool = False) -> str:
+def explain(data: bytes, error: orjson.JSONDecodeError, *, inside: bool = False) -> str:
     """Why the parser refused ``data`` with ``error``; ``inside``: no shell's tool mends it (see ``parse``)."""
     if not data:
         return "not valid JSON: it is empty"
-    if (other := foreign(data[:4])) is not None:
+    if (other := other_encoding(data[:4])) is not None:
         return f"not valid JSON: it is {other}"
     try:
         text = data.decode()

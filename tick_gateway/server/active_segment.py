@@ -1,0 +1,112 @@
+"""The file of a run that is still written to, as ``/segments`` gives it: what was stored of it so far, in whole frames.
+
+On disk it ends in the middle of a frame, which many readers of zstd refuse. So its closed blocks go out as they lie
+there, each checked, and behind them what the open block holds, as a frame of its own.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+import zstandard
+from aiohttp import web
+
+from ..bus.ring import Batch, Run
+from ..model.query import Query
+from ..runtime import Runtime
+from ..transports.pull import gap_header
+from .bodies import BodyIndex, BodyWriter, ByteRange, answer_part, measure, send_part
+from .ranges import Range, Vanished
+
+_SNAPSHOTS: Final = 8  # that are kept
+_HEAD_SECONDS: Final = 2.0  # how old a snapshot may be of which only the length is asked for
+_PARTS_SECONDS: Final = 60.0  # for how long parts of one snapshot can be asked for
+
+
+class SegmentSnapshot(NamedTuple):
+    """What the file held at one moment: its closed blocks, and the open one as a frame of its own."""
+
+    taken: float
+    tag: str
+    closed: Range
+    body_index: BodyIndex
+    frame: bytes
+
+
+class SegmentSnapshots:
+    """The newest snapshot of each file, for clients that ask for it in parts, which must fit together. On the loop."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[str, SegmentSnapshot] = OrderedDict()
+
+    def find(self, request: web.Request) -> SegmentSnapshot | None:
+        """One that is a little older, for who asks for its length, or for parts of it."""
+        snapshot = self._kept.get(request.path)
+        parts = "Range" in request.headers
+        if snapshot is None or not (parts or request.method == "HEAD"):
+            return None
+        return snapshot if time.monotonic() - snapshot.taken < (_PARTS_SECONDS if parts else _HEAD_SECONDS) else None
+
+    def keep(self, request: web.Request, snapshot: SegmentSnapshot) -> None:
+        """Keep one for who will ask for its parts."""
+        self._kept[request.path] = snapshot
+        self._kept.move_to_end(request.path)
+        if len(self._kept) > _SNAPSHOTS:
+            self._kept.popitem(last=False)
+
+
+SNAPSHOTS_KEY = web.AppKey("tick_gateway.snapshots", SegmentSnapshots)
+
+
+async def answer_active(
+    request: web.Request, runtime: Runtime, run: Run, closed: tuple[int, int], opened: Sequence[Batch]
+) -> web.StreamResponse:
+    """Answer with a snapshot, or with a part of the one that the client has begun to read.
+
+    Args:
+        closed: the first ``t`` in the file, and the last one that is in a closed block, -1 for none.
+        opened: what its open block holds.
+    """
+    snapshots = request.app[SNAPSHOTS_KEY]
+    snapshot = snapshots.find(request)
+    while snapshot is None:
+        try:
+            snapshot = await _take(runtime, run, closed, opened)
+        except Vanished:
+            continue  # what is damaged has left the run's history
+        if request.method == "HEAD" or "Range" in request.headers:
+            snapshots.keep(request, snapshot)
+    headers = {"Content-Type": "application/zstd", "Cache-Control": "no-store", "ETag": snapshot.tag}
+    if snapshot.closed.gaps:
+        headers["Tick-Gap"] = gap_header(snapshot.closed.gaps)
+    size = snapshot.body_index.size + len(snapshot.frame)
+
+    async def write(response: web.StreamResponse, part: ByteRange) -> None:
+        await _write(BodyWriter(response, runtime.workers), snapshot, part)
+
+    return await answer_part(request, size, headers, write)
+
+
+async def _take(runtime: Runtime, run: Run, closed: tuple[int, int], opened: Sequence[Batch]) -> SegmentSnapshot:
+    first, last = closed
+    lines = b"".join([tick.data + b"\n" for batch in opened for tick in batch.ticks])
+    end = opened[-1].last if opened else last
+    compress = zstandard.ZstdCompressor(level=3).compress
+    frame = await runtime.workers.run(compress, lines) if lines else b""
+    query = Query(t1=max(last, 0))
+    wanted = Range(
+        runtime.feed, runtime.fanout.encoder, run, query, first - 1 if last >= 0 else 0, zstd=True, format="ndjson"
+    )
+    body_index = await measure(wanted) if last >= 0 else BodyIndex(0, [])
+    return SegmentSnapshot(time.monotonic(), f'"{body_index.size}-{end}"', wanted, body_index, frame)
+
+
+async def _write(body: BodyWriter, snapshot: SegmentSnapshot, part: ByteRange) -> None:
+    size = snapshot.body_index.size
+    if part.begin < size:
+        await send_part(body, snapshot.closed, snapshot.body_index, ByteRange(part.begin, min(part.end, size)))
+    if part.end > size:
+        await body.write(snapshot.frame[max(part.begin - size, 0) : part.end - size])
