@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Any
 
 from tick_gateway.history.block_index import Entry
 from tick_gateway.history.local.commit import CommitPipeline
+from tick_gateway.history.local.events import BlockClosed, SegmentSealed, StorageEvent
 from tick_gateway.history.local.index import save_index
-from tick_gateway.history.local.limits import Closed, Event, Limits, Sealed
+from tick_gateway.history.local.limits import Limits
 from tick_gateway.history.local.segment_file import Segment
 from tick_gateway.history.local.store import Store
 from tick_gateway.history.local.writer import MAINTAIN_SECONDS, Group, Wrote
@@ -316,7 +317,7 @@ class SteppedPipeline(CommitPipeline):
                 for batch in batches:
                     ledger.lose(batch.run.id, batch.first, batch.last + 1)
         for event in wrote.events:
-            if isinstance(event, Closed):
+            if isinstance(event, BlockClosed):
                 entry, segment = event.entry, segment_of(event.entry)
                 self._blocks[segment].append(entry)
                 ledger.close(event.run, entry)
@@ -324,17 +325,17 @@ class SteppedPipeline(CommitPipeline):
                     ledger.lose(event.run, entry.first, entry.last + 1)
         self._leave_out(wrote.events)
 
-    def _leave_out(self, events: Sequence[Event]) -> None:
+    def _leave_out(self, events: Sequence[StorageEvent]) -> None:
         """What was deleted is on disk no more."""
         for event in events:
-            if not isinstance(event, Closed | Sealed):
+            if not isinstance(event, BlockClosed | SegmentSealed):
                 for entry in self._blocks.pop(event.segment, ()):
                     self._disk.ledger.remove(event.run, entry.first, entry.last + 1)
 
     def _tell(self, groups: Sequence[Group], wrote: Wrote | None, closing: bool) -> None:
         if wrote is not None:
             batches = [batch for group in groups for batch in group.batches] if wrote.error is None else []
-            self._disk.ledger.know(batches, [event for event in wrote.events if isinstance(event, Closed)])
+            self._disk.ledger.know(batches, [event for event in wrote.events if isinstance(event, BlockClosed)])
             self._done(wrote)
             self._disk.ledger.stands(self.state)
         self._busy = False

@@ -12,7 +12,7 @@ import orjson
 from tick_gateway.bus.ring import Batch, Run
 from tick_gateway.errors import Damaged
 from tick_gateway.history.block_index import Entry
-from tick_gateway.history.local.limits import Closed
+from tick_gateway.history.local.events import BlockClosed
 from tick_gateway.history.local.store import Store
 from tick_gateway.history.run_history import batches_of
 
@@ -56,7 +56,7 @@ class Ledger:
         assert len(numbers) == entry.count, f"a block of {entry.count} ticks covers {sorted(numbers)}"
         self.written[run] |= numbers - self.lost[run]
 
-    def know(self, batches: Iterable[Batch], closed: Iterable[Closed]) -> None:
+    def know(self, batches: Iterable[Batch], closed: Iterable[BlockClosed]) -> None:
         found = [(batch.run.id, {tick.t for tick in batch.ticks}) for batch in batches]
         found += [(event.run, self._inside(event.run, event.entry)) for event in closed]
         for run, numbers in found:

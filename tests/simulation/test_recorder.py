@@ -18,7 +18,8 @@ from tests.support.recorded import Clock, data_of, opened
 from tick_gateway.bus.ring import Batch, Run
 from tick_gateway.history.block_index import Entry
 from tick_gateway.history.local import recorder as module
-from tick_gateway.history.local.limits import Closed, Limits, Sealed
+from tick_gateway.history.local.events import BlockClosed, SegmentSealed
+from tick_gateway.history.local.limits import Limits
 from tick_gateway.history.local.recorder import Recorder
 from tick_gateway.history.stored_run import StoredRun
 from tick_gateway.model.tick import Tick
@@ -73,9 +74,9 @@ class Machine(RuleBasedStateMachine):
 
     def take_events(self) -> None:
         for event in self.recorder.events:
-            if isinstance(event, Closed):
+            if isinstance(event, BlockClosed):
                 self.histories.setdefault(event.run, []).append(event.entry)
-            elif not isinstance(event, Sealed):
+            elif not isinstance(event, SegmentSealed):
                 history = self.histories[event.run]
                 self.histories[event.run] = [entry for entry in history if entry.volume is not event.segment]
         self.recorder.events.clear()

@@ -12,9 +12,7 @@ No asyncio: whoever makes an archive says how work is run elsewhere. Everything 
 
 from __future__ import annotations
 
-import errno
 import logging
-import os
 from collections.abc import Callable, Iterable, Sequence
 from typing import Literal, Protocol
 
@@ -23,8 +21,6 @@ from ..errors import Damaged, HistoryError
 from ..model.cache import ByteBoundedCache
 from ..model.tick import Position
 from .block_index import Entry, Volume
-from .local.inventory import beyond
-from .local.segment_file import Segment
 from .run_history import RunHistory, Stored, batches_of
 
 log = logging.getLogger("tick_gateway.history")
@@ -153,15 +149,21 @@ class Archive:
         if history is not None:
             self._forget(history, history.drop(volume))
 
-    def missing(self, run: str, segment: Segment, size: int, ticks: int, upto: int) -> None:
-        """Something of a segment is not there any more; see ``Missing``."""
+    def missing(self, run: str, entries: Iterable[Entry], ticks: int, problem: str, upto: int = 0) -> None:
+        """What was stored is not there any more, and nobody here took it away.
+
+        Args:
+            entries: the closed blocks that are missing.
+            ticks: how many were in what is missing.
+            problem: why it is missing, for people.
+            upto: of the open block all is missing that was published before this ordinal; 0: it is not of that.
+        """
         history = self.histories.get(run)
-        gone = beyond(segment, history.entries.of(segment), size) if history is not None else []
+        gone = [entry for entry in entries if entry in history.entries] if history is not None else []
         opened = [batch for batch in history.open if batch.ordinal < upto] if history is not None else []
         lost: list[Stored] = [*gone, *opened]
         named = f"ticks {lost[0].first} to {lost[-1].last}" if lost else f"{ticks} ticks"
         if ticks or lost:
-            problem = f"{segment.name} was cut" if size else os.strerror(errno.ENOENT)
             self.tell(f"{named} of run {run} cannot be read and are missing from now on: {problem}")
         if history is None:
             return

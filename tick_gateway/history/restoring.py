@@ -17,8 +17,8 @@ from ..bus.tick_bus import TickBus
 from ..errors import HistoryError
 from .archive import Archive
 from .block_index import Entry
+from .local.events import BlockClosed, StorageEvent
 from .local.index import save_index
-from .local.limits import Closed, Event
 from .local.segment_file import Segment
 from .local.tail_recovery import Recovered, Torn, peek_tail, recover_tail
 from .run_history import RunHistory, batches_of
@@ -58,7 +58,7 @@ class Debt:
         if torn is not None and segment is run.segments[-1]:
             self.torn[run.id] = torn
 
-    def pay(self, events: list[Event]) -> None:
+    def pay(self, events: list[StorageEvent]) -> None:
         """Recover what is owed; ``events`` are told of blocks that were closed.
 
         Raises:
@@ -68,7 +68,7 @@ class Debt:
             run, segment = self.tails[0]
             recovered = _recover(run, segment)
             if recovered.entry is not None:
-                events.append(Closed(run.id, recovered.entry))
+                events.append(BlockClosed(run.id, recovered.entry))
             del self.tails[0]
 
 

@@ -24,7 +24,7 @@ from typing import Final, Literal
 from ...bus.ring import Batch, Run
 from ...bus.tick_bus import TickBus
 from ..archive import Archive
-from .limits import Missing, Removed, Sealed
+from .events import SegmentRemoved, SegmentSealed, TicksMissing
 from .recorder import Recorder
 from .writer import MAINTAIN_SECONDS, Group, Writer, Wrote
 
@@ -245,14 +245,14 @@ class CommitPipeline:
         for group in done if error is None else ():
             self.archive.wrote(group.batches)
         for event in wrote.events:
-            if isinstance(event, Removed):
+            if isinstance(event, SegmentRemoved):
                 self.archive.removed(event.run, event.segment)
-            elif isinstance(event, Sealed):
+            elif isinstance(event, SegmentSealed):
                 event.segment.known = True
-            elif isinstance(event, Missing):
+            elif isinstance(event, TicksMissing):
                 self.unstored += event.ticks
                 event.segment.known = event.segment.sealed
-                self.archive.missing(event.run, event.segment, event.size, event.ticks, event.upto)
+                self.archive.missing(event.run, event.entries, event.ticks, event.problem, event.upto)
             elif (run := self.bus.runs.get(event.run)) is not None:
                 self.archive.closed(run, event.entry)
         # Readers come after that: what memory lets go of for what they are shown may be in a block that was closed.

@@ -7,6 +7,7 @@ Everything here waits for the disk; none of it is called on the event loop.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterable, Iterator
 from itertools import islice
@@ -33,7 +34,7 @@ class Inventory:
         return found
 
 
-def is_there(segment: Segment) -> int:
+def size_now(segment: Segment) -> int:
     """Bytes of a segment's file, 0 where it is gone; those that it has by what is known, where nobody can tell."""
     try:
         return os.stat(segment.path).st_size
@@ -43,6 +44,11 @@ def is_there(segment: Segment) -> int:
         return segment.size
 
 
-def beyond(segment: Segment, entries: Iterable[Entry], size: int) -> list[Entry]:
+def why_missing(segment: Segment, size: int) -> str:
+    """Why something of a segment is not there any more, where its file has so many bytes."""
+    return f"{segment.name} was cut" if size else os.strerror(errno.ENOENT)
+
+
+def cut_blocks(entries: Iterable[Entry], size: int) -> list[Entry]:
     """Those of a segment's blocks that are not there to their end, where its file has so many bytes."""
     return [entry for entry in entries if entry.offset + entry.frame + entry.footer > size]

@@ -1,16 +1,10 @@
-"""What history is kept by, and what is told of it while it is written.
-
-Pure: no I/O, no clock.
-"""
+"""What history is kept by: sizes and ages. Pure: no I/O, no clock."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from ...settings import Settings
-from ..block_index import Entry
-from .segment_file import Segment
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,43 +39,3 @@ class Limits:
             segment_age=s.segment_age, retain_bytes=s.retain_bytes, retain_age=s.retain_age, level=s.history_level,
             fsync=s.fsync, fsync_interval=s.fsync_interval,
         )  # fmt: skip
-
-
-class Closed(NamedTuple):
-    """A block was closed (or recovered): from here on it is read from disk."""
-
-    run: str
-    entry: Entry
-
-
-class Sealed(NamedTuple):
-    """A segment was sealed; of all blocks in it was told before."""
-
-    run: str
-    segment: Segment
-
-
-class Removed(NamedTuple):
-    """A segment was deleted, or another file took its place."""
-
-    run: str
-    segment: Segment
-
-
-class Missing(NamedTuple):
-    """What was stored is not there any more, and nobody here took it away.
-
-    Attributes:
-        size: bytes that the segment's file has now.
-        ticks: how many were in what is missing.
-        upto: of the open block all is missing that was published before this ordinal; 0: it is not of that.
-    """
-
-    run: str
-    segment: Segment
-    size: int
-    ticks: int
-    upto: int = 0
-
-
-Event = Closed | Sealed | Removed | Missing

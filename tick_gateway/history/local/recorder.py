@@ -17,9 +17,10 @@ from pathlib import Path
 
 from ...bus.ring import Batch, Run
 from ..stored_run import StoredRun
+from .events import BlockClosed, SegmentRemoved, SegmentSealed, StorageEvent, TicksMissing
 from .index import save_index
-from .inventory import Inventory, beyond, is_there
-from .limits import Closed, Event, Limits, Missing, Removed, Sealed
+from .inventory import Inventory, cut_blocks, size_now, why_missing
+from .limits import Limits
 from .retention import delete, too_much
 from .rotation import Rotation
 from .segment_file import Segment
@@ -49,11 +50,11 @@ class Recorder:
         directory: Path,
         limits: Limits,
         runs: Sequence[StoredRun] = (),
-        prepare: Callable[[list[Event]], None] | None = None,
+        prepare: Callable[[list[StorageEvent]], None] | None = None,
         relock: Callable[[], bool] | None = None,
     ) -> None:
         self.runs = {run.id: run for run in runs}
-        self.events: list[Event] = []
+        self.events: list[StorageEvent] = []
         self.vouched: tuple[str, int] | None = None
         self._directory = directory
         self._limits = limits
@@ -224,7 +225,7 @@ class Recorder:
         entry = active.close_block()
         active.run.entries.append(entry)
         active.run.know(entry.ordinal + entry.count, entry.last)
-        self.events.append(Closed(active.run.id, entry))
+        self.events.append(BlockClosed(active.run.id, entry))
         if self._limits.fsync == "block":
             self._rotation.sync(time.monotonic())
 
@@ -251,7 +252,7 @@ class Recorder:
         segment = self.segment
         self._rotation.seal(run.mark(ended=ended, lost_tail=lost_tail), time.monotonic())
         if segment is not None:
-            self.events.append(Sealed(run.id, segment))
+            self.events.append(SegmentSealed(run.id, segment))
         if ended:
             run.ended, run.lost_tail = True, lost_tail
         self._account()
@@ -293,7 +294,7 @@ class Recorder:
             except OSError as error:
                 log.error("history: %s/%s cannot be deleted: %s", run.id, segment.name, error.strerror)
                 break
-            self.events.append(Removed(run.id, segment))
+            self.events.append(SegmentRemoved(run.id, segment))
             changed[run.id] = run
         for run in changed.values():
             if run.segments:
@@ -313,7 +314,7 @@ class Recorder:
                 segment.path.unlink()
         begin, end = self._open_block
         if (lost := end - max(begin, run.stored)) > 0:
-            self.events.append(Missing(run.id, segment, is_there(segment), lost, end))
+            self.events.append(TicksMissing(run.id, segment, (), lost, why_missing(segment, size_now(segment)), end))
         if segment in run.segments and not segment.path.exists() and not run.entries.of(segment):
             run.segments.remove(segment)
 
@@ -324,12 +325,13 @@ class Recorder:
         """Find out what of some segments is not there any more."""
         changed: dict[str, StoredRun] = {}
         for run, segment in some:
-            if segment is self.segment or segment.retired or (size := is_there(segment)) >= segment.size:
+            if segment is self.segment or segment.retired or (size := size_now(segment)) >= segment.size:
                 continue
             if segment not in run.segments:  # it went since whose turn it is was written down
                 continue
-            gone = beyond(segment, run.entries.of(segment), size)
-            self.events.append(Missing(run.id, segment, size, sum(entry.count for entry in gone)))
+            gone = cut_blocks(run.entries.of(segment), size)
+            ticks = sum(entry.count for entry in gone)
+            self.events.append(TicksMissing(run.id, segment, gone, ticks, why_missing(segment, size)))
             if size:
                 for entry in gone:
                     run.entries.remove(entry)
@@ -364,5 +366,5 @@ class Recorder:
         writing = self.segment
         self._others = sum(one.size for run in self.runs.values() for one in run.segments if one is not writing)
 
-    def _tell(self, event: Event) -> None:
+    def _tell(self, event: StorageEvent) -> None:
         self.events.append(event)

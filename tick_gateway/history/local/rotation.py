@@ -19,8 +19,9 @@ from ..format.segment import Footer
 from ..stored_run import StoredRun
 from .active import Active
 from .disk import free_name, sync_directory
+from .events import BlockClosed, SegmentRemoved, StorageEvent
 from .folders import folder_of
-from .limits import Closed, Event, Limits, Removed
+from .limits import Limits
 from .segment_file import Segment, segment_name
 from .tail_recovery import recover_tail
 
@@ -37,7 +38,7 @@ class Rotation:
         active: the segment, or None.
     """
 
-    def __init__(self, directory: Path, limits: Limits, tell: Callable[[Event], None], now: float) -> None:
+    def __init__(self, directory: Path, limits: Limits, tell: Callable[[StorageEvent], None], now: float) -> None:
         self.active: Active | None = None
         self._directory = directory
         self._limits = limits
@@ -136,7 +137,7 @@ class Rotation:
         if recovered.damage:
             log.error("history: %s/%s: %s", run.id, segment.name, recovered.damage)
         if recovered.entry is not None:
-            self._tell(Closed(run.id, recovered.entry))
+            self._tell(BlockClosed(run.id, recovered.entry))
 
     # ---- which one ----
 
@@ -158,7 +159,7 @@ class Rotation:
             path.replace(free_name(path, 0))
         for segment in [segment for segment in run.segments if segment.path == path]:
             run.forget(segment)
-            self._tell(Removed(run.id, segment))
+            self._tell(SegmentRemoved(run.id, segment))
         return Segment(path)
 
     def _make_folder(self, folder: Path) -> None:

@@ -17,7 +17,8 @@ from ..stored_run import StoredRun
 from ..threads import ReadingThreads
 from .commit import CommitPipeline
 from .directory import LOCK, Progress, lock, read_directory
-from .limits import Event, Limits
+from .events import StorageEvent
+from .limits import Limits
 from .recorder import Recorder
 
 log = logging.getLogger("tick_gateway.history")
@@ -133,7 +134,7 @@ class Store:
         except Locked as error:
             raise OSError(errno.EBUSY, str(error)) from None
 
-    def _prepare(self, events: list[Event]) -> None:
+    def _prepare(self, events: list[StorageEvent]) -> None:
         """What could not be done when the directory was opened; called on the pipeline's thread.
 
         Raises:

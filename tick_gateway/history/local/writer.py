@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from ...bus.ring import Batch, Run
-from .limits import Event
+from .events import StorageEvent
 from .recorder import Recorder
 
 log = logging.getLogger("tick_gateway.history")
@@ -63,7 +63,7 @@ class Wrote(NamedTuple):
     upto: int
     error: OSError | None
     vouched: tuple[str, int] | None
-    events: list[Event]
+    events: list[StorageEvent]
     size: int
 
 

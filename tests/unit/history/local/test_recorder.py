@@ -24,8 +24,9 @@ from tick_gateway.history.format.segment import Footer
 from tick_gateway.history.importing import NOTE, write_note
 from tick_gateway.history.local import recorder as module
 from tick_gateway.history.local.directory import LOCK
+from tick_gateway.history.local.events import BlockClosed, SegmentRemoved
 from tick_gateway.history.local.index import save_index
-from tick_gateway.history.local.limits import Closed, Limits, Removed
+from tick_gateway.history.local.limits import Limits
 from tick_gateway.history.local.recorder import Recorder
 from tick_gateway.history.local.segment_file import walk
 from tick_gateway.history.local.verify import verify
@@ -102,7 +103,7 @@ def test_a_block_by_age(tmp_path: Path, clock: Clock) -> None:
     writer.recorder.maintain()
     assert counts(tmp_path) == [[1]]
     (event,) = writer.recorder.events
-    assert isinstance(event, Closed) and (event.run, event.entry.first) == ("R", 1)
+    assert isinstance(event, BlockClosed) and (event.run, event.entry.first) == ("R", 1)
     writer.recorder.close()
 
 
@@ -379,7 +380,7 @@ def test_retention_by_bytes(tmp_path: Path) -> None:
         writer.write([t])
         assert sum(path.stat().st_size for path in history_files.segments(tmp_path, "R")) == writer.recorder.size
     assert writer.recorder.size <= 1000 + 400
-    removed = [event.segment.first for event in writer.recorder.events if isinstance(event, Removed)]
+    removed = [event.segment.first for event in writer.recorder.events if isinstance(event, SegmentRemoved)]
     assert removed == sorted(removed) and removed[0] == 0
     left = opened(tmp_path)
     assert list(left.ticks["R"]) == list(range(removed[-1] + 2, 20)) and not left.damage
@@ -492,9 +493,9 @@ def test_a_segment_that_cannot_be_deleted(
         for t in range(10):
             writer.write([t])
     assert "cannot be deleted" in caplog.text and list(opened(tmp_path).ticks["R"]) == list(range(10))
-    assert not any(isinstance(event, Removed) for event in writer.recorder.events)
+    assert not any(isinstance(event, SegmentRemoved) for event in writer.recorder.events)
     writer.recorder.maintain()
-    assert any(isinstance(event, Removed) for event in writer.recorder.events)
+    assert any(isinstance(event, SegmentRemoved) for event in writer.recorder.events)
     writer.recorder.close()
 
 
