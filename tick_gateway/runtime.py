@@ -11,10 +11,10 @@ from typing import Final
 
 from .access.descriptors import Descriptors
 from .bus.tick_bus import TickBus
-from .delivery.answers import Answers
 from .delivery.fanout import FanOut
 from .delivery.flush import FlushPolicy
 from .delivery.patience import Patience
+from .delivery.response_cache import ResponseCache
 from .errors import NotServing
 from .history.archive import Archive
 from .history.external.lines import Unread
@@ -53,7 +53,7 @@ class Runtime:
     tailing: bool = field(init=False, default=False)  # a directory is followed: nobody else may publish
     reading: ReadingThreads = field(init=False, default_factory=ReadingThreads)  # for history without a store
     workers: ReadingThreads = field(init=False, default_factory=_workers)  # for answers: compressing, files as they lie
-    answers: Answers = field(init=False)  # bodies of pulls
+    response_cache: ResponseCache = field(init=False)  # bodies of pulls
     descriptors: Descriptors = field(init=False, default_factory=Descriptors)
     feed: Feed = field(init=False)
     fanout: FanOut = field(init=False)
@@ -68,7 +68,7 @@ class Runtime:
 
     def __post_init__(self, progress: Progress | None) -> None:
         s = self.settings
-        self.answers = Answers(self.workers)
+        self.response_cache = ResponseCache(self.workers)
         self.bus = TickBus(
             ring=s.ring,
             ring_bytes=s.ring_bytes,
@@ -88,7 +88,7 @@ class Runtime:
         self.feed = Feed(self.bus, archive)
         self.fanout = FanOut(
             self.bus, self.feed, FlushPolicy.of(s), Patience(), encoded_bytes=s.encoded_bytes,
-            section_ticks=s.compression_section, max_views=s.max_views,
+            max_views=s.max_views,
         )  # fmt: skip
 
     def start(self) -> None:

@@ -130,7 +130,7 @@ async def test_small_bodies_are_not_worth_it(house: House) -> None:
 async def test_pulls_share_their_bodies(open_house: OpenHouse, target: str) -> None:
     house = await open_house()
     await house.publish_all(range(30), size=300)
-    answers = house.runtime.answers
+    answers = house.runtime.response_cache
     bodies = [await (await get(house, target, "gzip")).read() for _ in range(10)]
     assert (len(set(bodies)), answers.made, answers.compressed) == (1, 1, 1)
     await asyncio.gather(*[(await get(house, target, "zstd")).read() for _ in range(2)])
@@ -144,11 +144,11 @@ async def test_long_polls_that_wait_together_share_one_body(open_house: OpenHous
     house = await open_house()
     await house.publish_all(range(3))
     polls = [asyncio.create_task(get(house, "/poll?last_t=A:2&timeout=20", "gzip")) for _ in range(20)]
-    await house.until(lambda: house.asked == len(polls) and len(house.runtime.fanout.polls) == len(polls))
+    await house.until(lambda: house.asked == len(polls) and len(house.runtime.fanout.waiters) == len(polls))
     await house.publish_all([3], size=500)
     answers = [json.loads(await (await poll).read()) for poll in polls]
     assert {answer["t"] for answer in answers} == {3}
-    assert (house.runtime.answers.made, house.runtime.answers.compressed) == (1, 1)
+    assert (house.runtime.response_cache.made, house.runtime.response_cache.compressed) == (1, 1)
 
 
 @pytest.mark.parametrize("coding", [None, "gzip", "zstd"])

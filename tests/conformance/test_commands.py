@@ -56,8 +56,8 @@ async def test_view_replaces_the_whole_view(house: House) -> None:
 
 
 @pytest.mark.parametrize("batch", [3, 1000])
-async def test_view_with_batch(house: House, batch: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tick_gateway.delivery.group.BATCH_SECONDS", 0.05)
+async def test_view_with_batch(house: House, batch: int) -> None:
+    house.set_flush_policy(batch_seconds=0.05)
     await house.publish_all(range(3))
     talk = await Talk.open(house, "from_t=A:-1")
     await talk.tick(2)

@@ -282,10 +282,8 @@ async def test_a_websocket_that_answers_no_ping_is_dropped(house: House) -> None
 # ---- what is skipped at the start, together with a reset ----
 
 
-async def test_a_backlog_holds_behind_a_reset_from_beyond_the_tip(
-    house: House, flavour: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("tick_gateway.reading.start_position.BEYOND_TIP_WAIT", 0.05)
+async def test_a_backlog_holds_behind_a_reset_from_beyond_the_tip(house: House, flavour: str) -> None:
+    house.wait_beyond_tip(0.05)
     await house.publish_all(range(50))
     events = await (await house.read(flavour, from_t="A:60", backlog=2, timeout=60)).until(49)
     assert ticks(events) == [48, 49]

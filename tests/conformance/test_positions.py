@@ -20,13 +20,9 @@ Wait = Callable[[float], None]
 
 
 @pytest.fixture
-def beyond_tip(monkeypatch: pytest.MonkeyPatch) -> Wait:
+def beyond_tip(house: House) -> Wait:
     """Sets how long a position beyond the tip waits for it: 10 s are too long for a test, or too short."""
-
-    def set_wait(seconds: float) -> None:
-        monkeypatch.setattr("tick_gateway.reading.start_position.BEYOND_TIP_WAIT", seconds)
-
-    return set_wait
+    return house.wait_beyond_tip
 
 
 # ---- beyond the tip ----
@@ -79,12 +75,9 @@ async def test_polls_shorter_than_the_wait_are_reset_when_it_is_over(
     assert (body["reset"], body["t"]) == ("A", 1)
 
 
-async def test_a_pull_beyond_the_tip_answers_soon(
-    house: House, pull: str, beyond_tip: Wait, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_pull_beyond_the_tip_answers_soon(house: House, pull: str, beyond_tip: Wait) -> None:
     """Many clients give up after 5 s, long before the wait is over: each answer is sooner, and the last one resets."""
-    for transport in ("longpoll", "incremental"):
-        monkeypatch.setattr(f"tick_gateway.transports.{transport}.BEYOND_TIP_SECONDS", 0.05)
+    house.set_patience(beyond_tip_seconds=0.05)
     beyond_tip(3600)
     await house.publish_all(range(50))
     path = house.paths[pull.partition("+")[0]] if pull in house.paths else house.paths[house.reader(pull).transport]
@@ -92,7 +85,7 @@ async def test_a_pull_beyond_the_tip_answers_soon(
     body = await response.json()
     assert body == [] or body["status"] == "timeout"
     assert response.headers["Tick-Next"] == "A:60"
-    house.runtime.feed._placing._beyond._until.update({Position("A", 60): 0.0})  # the hour is over
+    house.runtime.feed.placing._beyond._until.update({Position("A", 60): 0.0})  # the hour is over
     reader = await house.read(pull, from_t="A:60", timeout=60)
     events = await reader.until(49)
     assert only_reset(events) == as_told(pull, Reset("A", "A", False))

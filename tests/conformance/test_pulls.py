@@ -15,9 +15,6 @@ import pytest
 
 from tests.support.faulty_disk import Disk
 from tick_gateway.history.local import commit as pipeline
-from tick_gateway.reading import start_position as placing
-from tick_gateway.transports import incremental
-from tick_gateway.transports import pull as pulls
 
 from ..support.events import Gap, Tick, ticks
 from ..support.house import House, tick
@@ -168,26 +165,23 @@ async def test_a_poll_passes_over_what_its_view_leaves_out(house: House) -> None
 @pytest.mark.parametrize(
     "target", ["/poll?last_t=A:4&timeout=300", "/poll?last_t=A:4&limit=9&timeout=300", "/incremental?from_t=A:99"]
 )
-async def test_nobody_waits_for_a_client_that_is_gone(
-    house: House, target: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_nobody_waits_for_a_client_that_is_gone(house: House, target: str) -> None:
     """Whoever asks and leaves, again and again, holds a request each time: they must not pile up to the timeout."""
-    monkeypatch.setattr(incremental, "BEYOND_TIP_SECONDS", 300.0)
-    monkeypatch.setattr(pulls, "HALF_CLOSED_SECONDS", 0.1)
-    monkeypatch.setattr(placing, "BEYOND_TIP_WAIT", 300.0)
+    house.set_patience(beyond_tip_seconds=300.0, half_closed_seconds=0.1)
+    house.wait_beyond_tip(300.0)
     await house.publish_all(range(5))
-    polls = house.runtime.fanout.polls
+    waiters = house.runtime.fanout.waiters
     gone = [await asyncio.open_connection("127.0.0.1", house.port) for _ in range(20)]
     stays = asyncio.create_task(house.get(target))
     for _, writer in gone:
         writer.write(f"GET {target} HTTP/1.1\r\nHost: gateway\r\n\r\n".encode())
-    await house.until(lambda: len(polls) > 20)
+    await house.until(lambda: len(waiters) > 20)
     for number, (_, writer) in enumerate(gone):
         if number % 2:  # its kernel resets the connection; else it ends one side of it, as those do who read on
             sock = writer.get_extra_info("socket")
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         writer.close()
-    await house.until(lambda: len(polls) < 3)
+    await house.until(lambda: len(waiters) < 3)
     await house.publish_all(range(5, 101))
     assert (await stays).status == 200
 

@@ -132,9 +132,9 @@ def _messages(events: Iterable[Event]) -> list[list[int]]:
 
 
 @pytest.fixture
-def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+def patience(house: House) -> None:
     """A batch that is not full waits for the test, not for a second."""
-    monkeypatch.setattr("tick_gateway.delivery.group.BATCH_SECONDS", 3600.0)
+    house.set_flush_policy(batch_seconds=3600.0)
 
 
 async def test_batches_of_the_past(house: House, flavour: str) -> None:
@@ -190,8 +190,8 @@ async def test_a_batch_that_waits_to_be_full_holds_up_nobody(house: House, strea
     batches.close()
 
 
-async def test_a_partial_batch_goes_out_in_time(house: House, stream: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tick_gateway.delivery.group.BATCH_SECONDS", 0.05)
+async def test_a_partial_batch_goes_out_in_time(house: House, stream: str) -> None:
+    house.set_flush_policy(batch_seconds=0.05)
     await house.publish_all([0])
     reader = await house.read(stream, tail=0, batch=100)
     await house.until(lambda: _live(house) == 1)
@@ -215,24 +215,22 @@ async def test_a_partial_batch_goes_out_before_a_notice(house: House, stream: st
     house.ledger.check(events, after=("A", 0))
 
 
-async def test_who_leaves_while_a_batch_is_gathered_has_lost_nothing(
-    house: House, stream: str, patience: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_who_leaves_while_a_batch_is_gathered_has_lost_nothing(house: House, stream: str, patience: None) -> None:
     await house.publish_all([0])
     reader = await house.read(stream, from_t="A:-1", batch=4)
     events = await reader.until(0)
     await house.until(lambda: _live(house) == 1)
     await house.publish_all([1, 2])
-    monkeypatch.setattr("tick_gateway.delivery.group.BATCH_SECONDS", 0.05)
+    house.set_flush_policy(batch_seconds=0.05)
     await reader.again()
     house.publish([3, 4])
     events += await reader.until(4)
     house.ledger.check(events, after=("A", -1))
 
 
-async def test_a_batch_that_nobody_waits_for_keeps_nobody_busy(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_batch_that_nobody_waits_for_keeps_nobody_busy(house: House) -> None:
     """The one who gathered it has left, the other reads by itself: the gateway must not flush for it for ever."""
-    monkeypatch.setattr("tick_gateway.delivery.group.BATCH_SECONDS", 0.1)
+    house.set_flush_policy(batch_seconds=0.1)
     await house.publish_all([0])
     gone = await house.read("ndjson", tail=0, batch=100)
     await house.until(lambda: _live(house) == 1)
@@ -243,8 +241,8 @@ async def test_a_batch_that_nobody_waits_for_keeps_nobody_busy(house: House, mon
     await stays.until(1)
     await house.until(lambda: len(house.sessions) == 1)
     flushes = house.runtime.fanout.flushes
-    await house.runtime.fanout.polls.wait(0.2)
-    await house.runtime.fanout.polls.wait(0.2)
+    await house.runtime.fanout.waiters.wait(0.2)
+    await house.runtime.fanout.waiters.wait(0.2)
     assert house.runtime.fanout.flushes <= flushes + 1
 
 

@@ -22,7 +22,7 @@ from tick_gateway.history.block_index import Entry
 from tick_gateway.history.local.segment_file import Segment
 from tick_gateway.history.run_history import RunHistory
 from tick_gateway.model.view import View
-from tick_gateway.reading.pieces import Pieces
+from tick_gateway.reading.extents import Extents
 from tick_gateway.reading.start_position import Placing
 
 TICKS = 512  # a block
@@ -75,15 +75,15 @@ def main() -> None:
     bus, archive = TickBus(), Archive()
     bus.restore([run], [])
     archive.histories[run.id] = history
-    pieces, placing = Pieces(bus, archive), Placing(bus, archive)
+    extents, placing = Extents(bus, archive), Placing(bus, archive, 10.0)
     numbers = [random.randrange(run.tip) for _ in range(LOOKS)]
     looks: dict[str, tuple[Callable[[int], object], list[int]]] = {
         "from_t": (lambda t: history.after(t), numbers),
         "since": (lambda t: next(placing.since(AT + t, run, True), None), numbers),
         "tail": (lambda t: next(placing.back(t, View(), run), None), numbers),
         "tail, every=1000": (lambda t: next(placing.back(t // 1000, View(every=1000), run), None), numbers),
-        "range over all": (lambda t: pieces.gaps(run, -1, run.tip), numbers[:20]),
-        "next block": (lambda t: pieces.next(run, t, high=run.tip, stored=True), numbers),
+        "range over all": (lambda t: extents.gaps(run, -1, run.tip), numbers[:20]),
+        "next block": (lambda t: extents.next(run, t, high=run.tip, stored=True), numbers),
     }
     for name, (look, some) in looks.items():
         print(f"  {name}: at the longest {longest(look, some):.2f} ms")

@@ -193,7 +193,7 @@ async def test_large_answers_that_nobody_reads_are_bounded_together(target: str)
     """Each is another one, of megabytes; those who read are served meanwhile."""
     async with House(small=True) as house:
         await house.publish_all(range(100), size=50_000)
-        unsent = house.runtime.answers.unsent
+        unsent = house.runtime.response_cache.unsent
         unsent._max_bytes = 8 << 20
         with ExitStack() as stack:
             for number in range(12):

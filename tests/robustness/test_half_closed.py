@@ -168,5 +168,5 @@ async def test_tls_which_cannot_be_half_closed_says_nothing_of_it(
                 assert gateway.runtime.fanout.registry.sessions
                 writer.close()
                 while gateway.runtime.fanout.registry.sessions:
-                    await gateway.runtime.fanout.polls.wait(0.01)
+                    await gateway.runtime.fanout.waiters.wait(0.01)
     assert not caplog.records

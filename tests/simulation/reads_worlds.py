@@ -43,7 +43,7 @@ class Place:
             self.settings |= {"data": str(directory), "fsync": "never"}
         self.random = Random(f"{name} {seed}")
         self.world = World()
-        self.house = House(**self.settings)
+        self.house = self._new_house()
         self.ms = START
         self.size = 2500 if name == "large blocks" else 0
 
@@ -100,13 +100,18 @@ class Place:
         else:
             publish()
 
+    def _new_house(self) -> House:
+        house = House(**self.settings)
+        house.wait_beyond_tip(0.01)
+        return house
+
     async def restart(self) -> None:
         """Shut the gateway down, take a file away where the place is so named, and begin anew."""
         taken = await self._chosen() if self.name == "deleted" else []
         await self.house.stop()
         for path in taken:
             path.unlink()
-        self.house = House(**self.settings)
+        self.house = self._new_house()
         await self.house.__aenter__()
         if self.random.random() < 0.7 and not self.world.newest.over:
             await self._publish(self.world.newest, 30, self.world.newest.ticks[-1].t + 1)
@@ -138,7 +143,6 @@ async def place(name: str, seed: int, directory: Path) -> AsyncIterator[Place]:
     with (
         patch("tick_gateway.bus.tick_bus.time", found.clock()),
         patch("tick_gateway.history.local.commit.LAG_SECONDS", 30.0),  # a machine that is busy is no slow disk
-        patch("tick_gateway.reading.start_position.BEYOND_TIP_WAIT", 0.01),
         patch("tick_gateway.server.bodies._BETWEEN", 700),
         patch("tick_gateway.server.bodies._SEEK_POINTS", 9),
         patch("tick_gateway.history.block_index._PAGE", 3),

@@ -38,11 +38,10 @@ SMALL: dict[str, object] = {
     "tick_gateway.bus.tick_bus.BATCH_BYTES": 1000,
     "tick_gateway.model.view.BATCH_MESSAGE_BYTES": 800,
     "tick_gateway.transports.history_query.BATCH_MESSAGE_BYTES": 800,
-    "tick_gateway.transports.history_query._HISTORY_TICKS": 3,
 }
 """Bounds so small that a few ticks reach them."""
 
-POLICY = FlushPolicy(0.025, round_bytes=FLUSH_BYTES)
+POLICY = FlushPolicy(0.025, round_bytes=FLUSH_BYTES, portion_bytes=600, history_ticks=3, section_ticks=SECTION_TICKS)
 SLICED = replace(POLICY, slice_bytes=1, slice_sessions=1, turn_seconds=-1.0, catch_up_seconds=0.0)
 """A turn of the loop after every write."""
 
@@ -101,7 +100,6 @@ class Room:
             self.patches.setattr(f"tick_gateway.{module}.time", self.clock)
         for name, value in (SMALL | (disk.patches() if disk is not None else {})).items():
             self.patches.setattr(name, value)
-        self.patches.setattr(Feed.read, "__defaults__", (600,))
         self.patches.setattr("tick_gateway.bus.tick_bus.new_run_id", self._new_run_id)
         self._new_bus = partial(TickBus, ring=ring, ring_bytes=ring_bytes, inbox=inbox)
         self._policy = SLICED if sliced else POLICY
@@ -134,8 +132,7 @@ class Room:
             )
         self.feed = Feed(self.bus, self.store.archive if self.store is not None else None)
         self.fanout = FanOut(
-            self.bus, self.feed, self._policy, Patience(high_water=HIGH_WATER), encoded_bytes=self._encoded_bytes,
-            section_ticks=SECTION_TICKS,
+            self.bus, self.feed, self._policy, Patience(high_water=HIGH_WATER), encoded_bytes=self._encoded_bytes
         )  # fmt: skip
         self.loop.call_soon(self._start)
 

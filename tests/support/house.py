@@ -79,6 +79,10 @@ class House:
         fanout = self.runtime.fanout
         fanout.patience = replace(fanout.patience, **changes)
 
+    def wait_beyond_tip(self, seconds: float) -> None:
+        """Let positions beyond the tip wait so long for it."""
+        self.runtime.feed.placing.beyond_tip_seconds = seconds
+
     async def __aenter__(self) -> Self:
         sock = open_socket(self.gateway.settings)
         if self._small:  # accepted sockets inherit it
@@ -136,7 +140,7 @@ class House:
         """Return when all that was published is offered to every reader."""
         async with asyncio.timeout(PATIENCE):
             while self.runtime.bus.pending or self.runtime.feed.behind or self._storing:
-                await self.runtime.fanout.polls.wait(0.05)
+                await self.runtime.fanout.waiters.wait(0.05)
 
     @property
     def _storing(self) -> bool:
@@ -212,4 +216,4 @@ class House:
         """Wait for something that happens inside the gateway."""
         async with asyncio.timeout(PATIENCE):
             while not condition():
-                await self.runtime.fanout.polls.wait(0.002)
+                await self.runtime.fanout.waiters.wait(0.002)

@@ -14,7 +14,7 @@ from ..bus.ring import Batch
 from ..model.notices import End, Gap, Notice, Reset
 from ..model.tick import Position
 from ..model.view import Payload, View, arrays, weight
-from ..reading.cursor import Frames, Item, Span
+from ..reading.cursor import Item, RawBlocks, Span
 from ..wire.framing import Framed, Framing, Shared, joined
 from ..wire.ndjson import NDJSONFraming
 
@@ -118,7 +118,7 @@ class Encoder:
             if isinstance(item, Span):
                 piece, ticks = self._span(framing, view, item)
                 count += ticks
-            elif isinstance(item, Frames):
+            elif isinstance(item, RawBlocks):
                 assert isinstance(framing, NDJSONFraming), "asked for by takes_frames alone"
                 piece = framing.stored(item.data)
                 count += sum(entry.count for entry in item.row)
@@ -147,7 +147,7 @@ class Encoder:
                     position = Position(position.run, some[-1].t)
                     break
                 continue
-            assert not isinstance(item, Frames), "frames have no single ticks"
+            assert not isinstance(item, RawBlocks), "frames have no single ticks"
             if pending and position is not None:
                 parts.append(framing.messages(position.run, arrays(pending, view.batch)))
                 pending = []
@@ -172,7 +172,7 @@ class Encoder:
                 self.encodings += len(payloads)
                 parts.append(shared.messages(item.batch.run.id, payloads) if payloads else b"")
             else:
-                assert not isinstance(item, Frames), "live sessions read from memory"
+                assert not isinstance(item, RawBlocks), "live sessions read from memory"
                 parts.append(shared.notice(item))
                 if framing.ends(item):
                     return Encoded(Framed(b"".join([*parts, shared.rest])), count, position, item)

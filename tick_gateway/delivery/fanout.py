@@ -31,8 +31,8 @@ from .encoder import Encoder, Variant
 from .flush import FlushPolicy
 from .group import Group, Member, Round
 from .patience import Patience
-from .polls import Polls
 from .registry import ReaderRegistry
+from .waiters import Waiters
 
 log = logging.getLogger("tick_gateway")
 
@@ -47,7 +47,6 @@ class FanOut:
             at any time.
         patience: how long its sessions keep a reader that does not read.
         encoded_bytes: how many bytes made for whole batches are kept for those who come later.
-        section_ticks: after how many ticks a compressed stream is cut, so that others can join it.
         max_views: how many different views sessions may have.
     """
 
@@ -59,7 +58,6 @@ class FanOut:
         patience: Patience,
         *,
         encoded_bytes: int = 32 << 20,
-        section_ticks: int = 64,
         max_views: int = 64,
     ) -> None:
         self.bus = bus
@@ -69,10 +67,9 @@ class FanOut:
         self.encoder = Encoder(encoded_bytes)
         self.encoder.complain = self._complain
         self.registry = ReaderRegistry(max_views)
-        self.polls = Polls()
+        self.waiters = Waiters(lambda: self.policy)
         self.flushes = 0
         self.longest_round = 0.0  # seconds
-        self._section_ticks = section_ticks
         self._groups: dict[tuple[Variant, bool], Group] = {}
         self._ready: deque[Member] = deque()
         self._pumping = False
@@ -144,7 +141,7 @@ class FanOut:
         self.draining = True
         for session in list(self.registry.sessions):
             session.end(reason)
-        self.polls.release()
+        self.waiters.release()
         if self.registry.sessions:
             self._drained = asyncio.Event()
             with contextlib.suppress(TimeoutError):
@@ -158,7 +155,8 @@ class FanOut:
         now, work = time.monotonic(), list[tuple[Group, Round]]()
         for group in list(self._groups.values()):
             try:
-                if group.live and (made := group.advance(self.feed, self.encoder, now, self.end_reason)) is not None:
+                made = group.advance(self.feed, self.encoder, self.policy, now, self.end_reason) if group.live else None
+                if made is not None:
                     work.append((group, made))
                 elif group.live and group.behind:
                     self._falling |= set(group.live)
@@ -187,7 +185,7 @@ class FanOut:
         """The group of a variant's sessions that have, or have not, had everything of their run."""
         group = self._groups.get((variant, complete))
         if group is None:
-            group = Group(variant, time.monotonic(), self._section_ticks)
+            group = Group(variant, time.monotonic())
             group.key = variant, complete
             self._groups[group.key] = group
         return group
@@ -302,7 +300,7 @@ class FanOut:
             self.bus.collect()
         self.feed.offer(self.policy.round_bytes)
         self.flushes += 1
-        self.polls.flushed(busy=busy)
+        self.waiters.flushed(busy=busy)
         self._round = self._serve(list(self._groups.values()), now)
         self._go_on()
 
@@ -323,7 +321,7 @@ class FanOut:
         made = None
         try:
             if group.live:
-                made = group.advance(self.feed, self.encoder, now)
+                made = group.advance(self.feed, self.encoder, self.policy, now)
             alone = made is None and group.behind
         except Exception as error:
             self._complain(_ALONE, error)
@@ -408,7 +406,7 @@ class FanOut:
         for session in list(self.registry.sessions):  # blocked, or waiting for a tick, the disk, or their time
             if not session.live:
                 session.sweep(now, 0.0)
-        self.polls.sweep()
+        self.waiters.sweep()
 
 
 def _loop_is_closed() -> NotServing:

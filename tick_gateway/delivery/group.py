@@ -16,16 +16,15 @@ from typing import Final, NamedTuple, Protocol
 from ..model.notices import End, Notice
 from ..model.tick import Position
 from ..model.view import Payload, cut
-from ..reading.cursor import Cursor, Frames, Item, Span
+from ..reading.cursor import Cursor, Item, RawBlocks, Span
 from ..reading.feed import Feed
 from ..wire.checksum import NOTHING, Checksum
 from ..wire.framing import Framed, Shared
+from .batch_messages import BatchMessages, Message
 from .encoder import Encoder, Variant
-from .script import Message, Script
+from .flush import FlushPolicy
 
-BATCH_SECONDS: Final = 1.0  # how long a batch message waits to be full
-SECTION_SECONDS: Final = 5.0  # after which the shared stream is cut
-_READ_BYTES: Final = 1 << 60  # the horizon bounds what a flush reads
+_ALL: Final = 1 << 60  # bytes: the horizon bounds what a flush reads
 
 
 class Member(Protocol):
@@ -66,9 +65,6 @@ class Round(NamedTuple):
 class Group:
     """The sessions of one variant.
 
-    Args:
-        section_ticks: after how many ticks the shared stream is cut.
-
     Attributes:
         live: those that stand at ``position``; the value is the round in which they were last written to.
         late: those of the live ones that joined while a message was being gathered: how many payloads it held, their
@@ -87,12 +83,12 @@ class Group:
     """
 
     __slots__ = (
-        "_before_complete", "_began", "_inside", "_previous_content", "_section_ticks", "_shared", "_ticks",
+        "_before_complete", "_began", "_inside", "_previous_content", "_shared", "_ticks",
         "_was_inside", "apart", "cursor", "flush_at", "gathered", "gathered_run", "key", "late", "live", "position",
         "previous", "quiet_since", "round", "variant", "waiting",
     )  # fmt: skip
 
-    def __init__(self, variant: Variant, now: float, section_ticks: int = 64) -> None:
+    def __init__(self, variant: Variant, now: float) -> None:
         self.variant = variant
         self.key = variant, True
         self.live: dict[Member, int] = {}
@@ -108,7 +104,6 @@ class Group:
         self.round = 0
         self.quiet_since = now
         self.apart: set[Member] = set()
-        self._section_ticks = section_ticks
         self._shared: Shared | None = None  # the stream's compressor, while somebody is live
         self._previous_content = NOTHING  # what the live ones had been told before the round under way
         self._inside = False  # the stream stands between two cuts
@@ -199,7 +194,9 @@ class Group:
             return self.late[session][1]
         return self.position if self.live.get(session) == self.round else self.previous
 
-    def advance(self, feed: Feed, encoder: Encoder, now: float, end: str | None = None) -> Round | None:
+    def advance(
+        self, feed: Feed, encoder: Encoder, policy: FlushPolicy, now: float, end: str | None = None
+    ) -> Round | None:
         """Read on to the horizon and make the bytes for it; None where there is nothing to write. ``end``: why it is
         the last.
 
@@ -211,7 +208,7 @@ class Group:
         complete, content = self.cursor.complete, self.content
         stood = self.cursor.position
         try:
-            return self._advance(feed, encoder, now, end)
+            return self._advance(feed, encoder, policy, now, end)
         except Exception:
             # Whoever leaves now stands where it stood, and has been told what it had been told.
             self.cursor.position, self.cursor.complete, self.cursor.over = stood, complete, False
@@ -219,9 +216,9 @@ class Group:
                 self._shared.content = content
             raise
 
-    def _advance(self, feed: Feed, encoder: Encoder, now: float, end: str | None) -> Round | None:
+    def _advance(self, feed: Feed, encoder: Encoder, policy: FlushPolicy, now: float, end: str | None) -> Round | None:
         complete, content = self.cursor.complete, self.content
-        items: list[Item | End] = list(feed.read(self.cursor, now, _READ_BYTES))
+        items: list[Item | End] = list(feed.read(self.cursor, now, _ALL))
         if self.behind:
             return None
         if end is not None:
@@ -230,7 +227,7 @@ class Group:
             items.append(End("run", self.cursor.position))
         self._join_up()
         if self.variant.view.batch:
-            made, position = self._gather(items, now, encoder)
+            made, position = self._gather(items, now, encoder, policy)
         else:
             made, position = self._make(items, encoder), self.cursor.position
         if not made.data and made.end is None:
@@ -240,7 +237,7 @@ class Group:
         self._previous_content = content
         self.round += 1
         self.quiet_since = now
-        return made if self._shared is None else self._cut_if_due(made, items, now)
+        return made if self._shared is None else self._cut_if_due(made, items, now, policy)
 
     def _join_up(self) -> None:
         """Let sessions into the shared stream, if it stands at a cut, or nobody is in it."""
@@ -253,13 +250,14 @@ class Group:
             self.apart = set(self.late)
         self._was_inside = self._inside
 
-    def _cut_if_due(self, made: Round, items: Sequence[Item | End], now: float) -> Round:
+    def _cut_if_due(self, made: Round, items: Sequence[Item | End], now: float, policy: FlushPolicy) -> Round:
         """Cut the stream behind what was made, where its section is long or old enough."""
         assert self._shared is not None
         if not self._inside:
             self._inside, self._ticks, self._began = True, 0, now
         self._ticks += sum(item.end - item.begin for item in items if isinstance(item, Span))
-        if self._ticks < self._section_ticks and now - self._began < SECTION_SECONDS and made.end is None:
+        long = self._ticks >= policy.section_ticks or now - self._began >= policy.section_seconds
+        if not long and made.end is None:
             return made
         self._shared.cut()
         self._inside = False
@@ -273,16 +271,18 @@ class Group:
         apart = cache(lambda: encoder.encode(self.variant, items).piece.data)
         return Round(encoded.piece.data, encoded.end, None, apart)
 
-    def _gather(self, items: Sequence[Item | End], now: float, encoder: Encoder) -> tuple[Round, Position | None]:
+    def _gather(
+        self, items: Sequence[Item | End], now: float, encoder: Encoder, policy: FlushPolicy
+    ) -> tuple[Round, Position | None]:
         """Gather payloads to messages whose cuts are common to all; a partial one goes out in time or before a
         notice."""
         framing, view = self.variant.framing, self.variant.view
-        script = Script(framing)
+        told = BatchMessages(framing)
         position = self.position
 
         def message(payloads: list[Payload]) -> None:
             nonlocal position
-            script.parts.append(Message(self.gathered_run, payloads))
+            told.parts.append(Message(self.gathered_run, payloads))
             position = Position(self.gathered_run, payloads[-1].t)
 
         for item in items:
@@ -293,21 +293,21 @@ class Group:
                     message(self.gathered[:size])
                     self.gathered = self.gathered[size:]
                 continue
-            assert not isinstance(item, Frames), "live sessions read from memory"
+            assert not isinstance(item, RawBlocks), "live sessions read from memory"
             if self.gathered:
                 message(self.gathered)
                 self.gathered = []
-            script.parts.append(item)
+            told.parts.append(item)
             position = item.position
             if framing.ends(item):
-                script.end = item
+                told.end = item
                 break
         if self.gathered and self.flush_at is not None and now >= self.flush_at:
             message(self.gathered)
             self.gathered = []
         if not self.gathered:
             self.flush_at, position = None, self.cursor.position
-        elif self.flush_at is None or script.parts:
-            self.flush_at = now + BATCH_SECONDS
-        data = script.data() if self._shared is None else script.shared_data(self._shared)
-        return Round(data, script.end, script.piece, cache(script.data)), position
+        elif self.flush_at is None or told.parts:
+            self.flush_at = now + policy.batch_seconds
+        data = told.data() if self._shared is None else told.shared_data(self._shared)
+        return Round(data, told.end, told.piece, cache(told.data)), position

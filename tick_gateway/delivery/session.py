@@ -16,7 +16,7 @@ import array
 import asyncio
 import time
 from collections.abc import Sequence
-from typing import Final, cast
+from typing import cast
 
 from ..access.descriptors import number
 from ..bus.ring import Run
@@ -28,7 +28,7 @@ from ..wire.checksum import NOTHING, Checksum
 from ..wire.framing import Framed, joined
 from .encoder import Encoded, Variant
 from .fanout import FanOut
-from .group import BATCH_SECONDS, Group
+from .group import Group
 from .pace import Pace, Skip
 
 try:
@@ -36,8 +36,6 @@ try:
     import termios
 except ImportError:  # Windows, where only what the process itself holds is known
     fcntl = None  # type: ignore[assignment]
-
-_PROBES: Final = (0.0, 0.05, 1.0)  # seconds after which it is written to a client that may be gone
 
 
 class Session(asyncio.Protocol):
@@ -109,7 +107,7 @@ class Session(asyncio.Protocol):
         written to, which the next write finds. TLS has no such state: there the connection is over."""
         if self.transport is None or self.transport.get_extra_info("ssl_object") is not None:
             return False
-        for seconds in _PROBES:
+        for seconds in self.fanout.patience.probe_seconds:
             self.fanout.loop.call_later(seconds, self._probe)
         return True
 
@@ -332,7 +330,7 @@ class Session(asyncio.Protocol):
         self.lagged = False
         feed = self.fanout.feed
         # At a pace, no further than one block: what is read beyond what is due is read again.
-        items += feed.read(cursor, now) if self.pace is None else feed.read(cursor, now, 1)
+        items += feed.read(cursor, now, self.fanout.policy.portion_bytes if self.pace is None else 1)
         if cursor.awaits is not None:
             cursor.awaits.then(self.wake)
         if self._gathers(items, now):
@@ -385,7 +383,7 @@ class Session(asyncio.Protocol):
         if count >= min(batch, left) or not all(isinstance(item, Span) for item in items):
             self.partial_until = 0.0
             return False
-        self.partial_until = self.partial_until or now + BATCH_SECONDS
+        self.partial_until = self.partial_until or now + self.fanout.policy.batch_seconds
         if now < self.partial_until:
             return True
         self.partial_until = 0.0

@@ -30,7 +30,7 @@ class Sending:
 
 
 @dataclass(eq=False, slots=True)
-class _Body:
+class UnsentBody:
     data: bytes
     sendings: set[Sending] = field(default_factory=set)
 
@@ -45,7 +45,7 @@ class Unsent:
     def __init__(self, max_bytes: int = MAX_BYTES) -> None:
         self.bytes = 0
         self._max_bytes = max_bytes
-        self._bodies: dict[Hashable, _Body] = {}
+        self._bodies: dict[Hashable, UnsentBody] = {}
 
     def find(self, key: Hashable) -> bytes | None:
         """The body of that key, where somebody takes it at this moment."""
@@ -56,7 +56,7 @@ class Unsent:
         """A client begins to take a body; where there is no room for it, slower ones are cut."""
         body = self._bodies.get(key)
         if body is None:
-            body = self._bodies[key] = _Body(data)
+            body = self._bodies[key] = UnsentBody(data)
             self.bytes += len(data)
             self._make_room(body, sending.begun)
         body.sendings.add(sending)
@@ -69,7 +69,7 @@ class Unsent:
             if not body.sendings:
                 self._drop(key)
 
-    def _make_room(self, newest: _Body, now: float) -> None:
+    def _make_room(self, newest: UnsentBody, now: float) -> None:
         def fastest(key: Hashable) -> float:
             return max(sending.rate(now) for sending in self._bodies[key].sendings)
 

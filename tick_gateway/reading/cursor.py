@@ -25,6 +25,16 @@ class Span(NamedTuple):
         return self.begin == 0 and self.end == len(self.batch.ticks)
 
     @property
+    def first(self) -> int:
+        """The lowest ``t`` of its batch."""
+        return self.batch.first
+
+    @property
+    def last(self) -> int:
+        """The highest ``t`` of its batch."""
+        return self.batch.last
+
+    @property
     def ticks(self) -> list[Tick]:
         return self.batch.ticks if self.whole else self.batch.ticks[self.begin : self.end]
 
@@ -33,7 +43,7 @@ class Span(NamedTuple):
         return Position(self.batch.run.id, self.batch.ticks[self.end - 1].t)
 
 
-class Frames(NamedTuple):
+class RawBlocks(NamedTuple):
     """Stored blocks as they lie on disk: zstd frames of lines."""
 
     run: Run
@@ -45,17 +55,27 @@ class Frames(NamedTuple):
         return Position(self.run.id, self.row[-1].last)
 
 
-Item = Span | Frames | Gap | Reset
+Item = Span | RawBlocks | Gap | Reset
 
 
-class Look(NamedTuple):
-    """A block on disk that has to be looked into."""
+class BlockRef(NamedTuple):
+    """A block on disk."""
 
     run: Run
     entry: Entry
 
+    @property
+    def first(self) -> int:
+        """The lowest ``t`` in it."""
+        return self.entry.first
 
-Steps = Generator[Look, list[Batch] | None, Position]
+    @property
+    def last(self) -> int:
+        """The highest ``t`` in it."""
+        return self.entry.last
+
+
+Steps = Generator[BlockRef, list[Batch] | None, Position]
 """Finds a position; yields each block that it has to look into, and is sent its ticks, or None where they are gone."""
 
 

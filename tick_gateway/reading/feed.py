@@ -1,5 +1,5 @@
 """The Feed: read after a position, wherever it lies. Where a reader goes on, and what it is told of, is decided here
-and in ``start_position``; what there is to read is found in ``pieces``. A session that wrote less than it read, and a
+and in ``start_position``; what there is to read is found in ``extents``. A session that wrote less than it read, and a
 group whose bytes could not be made, put their cursor back.
 
 A reader is a ``Cursor``. ``Feed.read`` returns what comes next for it, ticks and notices in order, and moves it past
@@ -22,7 +22,6 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from dataclasses import replace
-from typing import Final
 
 from ..bus.ring import Batch, Run
 from ..bus.tick_bus import TickBus
@@ -32,23 +31,24 @@ from ..model.notices import Gap, Hello, Reset
 from ..model.query import Query
 from ..model.tick import Position
 from ..model.view import View
-from .cursor import Cursor, Frames, Item, Look, Span, Steps
-from .pieces import Pieces
+from .cursor import Cursor, Item, RawBlocks, Span, Steps
+from .extents import Extents
 from .start_position import Placing, next_run, pass_gap
 
-READ_BYTES: Final = 128 * 1024
 
-
-class Feed(Pieces):
+class Feed(Extents):
     """Reads the bus and its history for cursors.
 
     Streams read up to the horizon, which the fan-out moves at each flush, so that all of them see the same ticks at
     the same time; pulls read whatever was collected.
+
+    Args:
+        beyond_tip_seconds: how long a position beyond the tip waits for it.
     """
 
-    def __init__(self, bus: TickBus, archive: Archive | None = None) -> None:
+    def __init__(self, bus: TickBus, archive: Archive | None = None, *, beyond_tip_seconds: float = 10.0) -> None:
         super().__init__(bus, archive if archive is not None else Archive())
-        self._placing = Placing(bus, self.archive)
+        self.placing = Placing(bus, self.archive, beyond_tip_seconds)
         self._offered = 0  # batches ever taken in that lie before the horizon
         self._tip: Position | None = None
         self._tip_run: Run | None = None
@@ -113,7 +113,7 @@ class Feed(Pieces):
                 if query.start is None and query.run is None:
                     cursor.query, cursor.not_before = None, query.since
                 return True
-            steps = cursor.steps = self._placing.place(cursor, query, now)
+            steps = cursor.steps = self.placing.place(cursor, query, now)
         elif load is not None:
             if not load.done:
                 return False
@@ -137,23 +137,23 @@ class Feed(Pieces):
         if cursor.position is None or home is None or cursor.query is not None:
             return items
         if cursor.until_run in (None, home.id):
-            self._placing.skip(cursor, home, view, items)
+            self.placing.skip(cursor, home, view, items)
         return items
 
     def before(self, query: Query, run: Run, high: int) -> Steps | None:
         """Find the position in a run before what ``tail`` or ``since`` asks for of its ticks up to ``high``; None: it
         asks for neither. Where nothing was received since, the position is ``high``."""
         if query.tail is not None:
-            return self._placing.back(query.tail, query.view, run, high)
+            return self.placing.back(query.tail, query.view, run, high)
         return self._since(query.since, run, high) if query.since is not None else None
 
     def _since(self, since: int, run: Run, high: int) -> Steps:
-        found = yield from self._placing.since(since, run, True)
+        found = yield from self.placing.since(since, run, True)
         return found or Position(run.id, high)
 
     # ---- reading on ----
 
-    def read(self, cursor: Cursor, now: float, max_bytes: int = READ_BYTES, *, pull: bool = False) -> list[Item]:
+    def read(self, cursor: Cursor, now: float, max_bytes: int, *, pull: bool = False) -> list[Item]:
         """What comes next for a cursor, about ``max_bytes`` of it, and at least one item where there is any; moves
         the cursor.
 
@@ -204,19 +204,19 @@ class Feed(Pieces):
             return None
         return load.batches or []
 
-    def _frames(self, cursor: Cursor, run: Run, entry: Entry) -> Frames | None:
+    def _frames(self, cursor: Cursor, run: Run, entry: Entry, most: int) -> RawBlocks | None:
         """Blocks for a cursor as they lie on disk (no bytes, where they are gone); None: on their way."""
         load, cursor.awaits = cursor.awaits, None
         if load is None or load.entry != entry or load.form != "frames":
-            row = self.archive.history(run).row(entry, None, READ_BYTES)
+            row = self.archive.history(run).row(entry, None, most)
             got = self.archive.frames(run, row)
             if not isinstance(got, Load):
-                return Frames(run, row, got)
+                return RawBlocks(run, row, got)
             load = got
         if not load.done:
             cursor.awaits = load
             return None
-        return Frames(run, load.row, load.frames or b"")
+        return RawBlocks(run, load.row, load.frames or b"")
 
     def _settle(self, cursor: Cursor, position: Position, now: float, items: list[Item]) -> bool:
         """Whether a cursor beyond the tip need wait no longer: the tip came, or the time is up and it is reset."""
@@ -248,11 +248,12 @@ class Feed(Pieces):
     def _read_run(self, cursor: Cursor, run: Run, items: list[Item], max_bytes: int, end: int) -> int:
         """Read on in one run, up to batch ``end`` in memory; returns what is left of ``max_bytes``, 0 or less where
         more may follow."""
+        portion = max_bytes
         while max_bytes > 0:
             assert cursor.position is not None
             t = cursor.position.t
-            piece = self.next(run, t, end=end)
-            if piece is None:
+            extent = self.next(run, t, end=end)
+            if extent is None:
                 if t >= run.evicted:
                     break
                 index = self._ring.after(run, t)
@@ -261,13 +262,13 @@ class Feed(Pieces):
                     break  # its newest ticks are gone: the next one ends the gap
                 pass_gap(cursor, run, Gap(run.id, t, self._ring[index].first if there else None), items)
                 continue
-            first = piece.entry.first if isinstance(piece, Look) else piece.batch.first
-            if self.missing(run, t, piece):
+            first = extent.first
+            if self.missing(run, t, extent):
                 pass_gap(cursor, run, Gap(run.id, t, first), items)
-            if isinstance(piece, Span):
-                max_bytes -= self._give(cursor, piece.batch, items)
+            if isinstance(extent, Span):
+                max_bytes -= self._give(cursor, extent.batch, items)
             elif cursor.frames and cursor.not_before is None and cursor.position.t < first:
-                frames = self._frames(cursor, run, piece.entry)
+                frames = self._frames(cursor, run, extent.entry, portion)
                 if frames is None:
                     return 0
                 if frames.data:
@@ -275,10 +276,10 @@ class Feed(Pieces):
                     cursor.position = frames.position
                     max_bytes -= len(frames.data)
             else:
-                batches = self._ticks(cursor, run, piece.entry)
+                batches = self._ticks(cursor, run, extent.entry)
                 if batches is None:
                     return 0
-                cursor.held = (piece.entry, batches) if cursor.holds and batches else None
+                cursor.held = (extent.entry, batches) if cursor.holds and batches else None
                 for batch in batches:
                     if batch.last > cursor.position.t and max_bytes > 0:
                         max_bytes -= self._give(cursor, batch, items)

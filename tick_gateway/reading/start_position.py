@@ -22,9 +22,8 @@ from ..model.notices import Gap, Reset
 from ..model.query import Query
 from ..model.tick import Position, Tick
 from ..model.view import View
-from .cursor import Cursor, Item, Look, Steps
+from .cursor import BlockRef, Cursor, Item, Steps
 
-BEYOND_TIP_WAIT: Final = 10.0  # seconds
 _MOST_BEYOND: Final = 1000  # positions beyond the tip that are remembered
 
 
@@ -62,9 +61,14 @@ class Beyond:
 
 
 class Placing:
-    """Finds positions in a bus and its history."""
+    """Finds positions in a bus and its history.
 
-    def __init__(self, bus: TickBus, archive: Archive) -> None:
+    Attributes:
+        beyond_tip_seconds: how long a position beyond the tip waits for it.
+    """
+
+    def __init__(self, bus: TickBus, archive: Archive, beyond_tip_seconds: float) -> None:
+        self.beyond_tip_seconds = beyond_tip_seconds
         self._bus = bus
         self._ring = bus.ring
         self._archive = archive
@@ -100,7 +104,7 @@ class Placing:
             items.append(Reset(home.id, position.run, False))
             cursor.position = yield from self.back(1, query.view, home)
         elif run is not None and position.t > run.shown and not run.over:
-            cursor.deadline = self._beyond.deadline(position, now, BEYOND_TIP_WAIT)
+            cursor.deadline = self._beyond.deadline(position, now, self.beyond_tip_seconds)
         else:
             if run is None or position.t > run.shown:
                 new = home if run is None or query.run is not None else run.following or run
@@ -133,7 +137,7 @@ class Placing:
 
     # ---- by time ----
 
-    def since(self, since: int, home: Run, within: bool) -> Generator[Look, list[Batch] | None, Position | None]:
+    def since(self, since: int, home: Run, within: bool) -> Generator[BlockRef, list[Batch] | None, Position | None]:
         """The position before the first tick received at or after ``since``, in whichever run; None: not yet."""
         for run in list(self._bus.runs.values()):  # a publisher may begin another meanwhile
             if within and run is not home:
@@ -203,11 +207,11 @@ class Placing:
                 break
         return position
 
-    def _look(self, run: Run, stored: Stored) -> Generator[Look, list[Batch] | None, list[Batch] | None]:
+    def _look(self, run: Run, stored: Stored) -> Generator[BlockRef, list[Batch] | None, list[Batch] | None]:
         """A stored block's ticks, or None where they are gone."""
         if isinstance(stored, Batch):
             return [stored]
-        return (yield Look(run, stored))
+        return (yield BlockRef(run, stored))
 
     def _skip_to(self, cursor: Cursor, position: Position, target: Position, items: list[Item]) -> Steps:
         """Move a cursor forward to ``target``, and say what it leaves out."""
@@ -222,7 +226,7 @@ class Placing:
             pass_gap(cursor, run, Gap(run.id, cursor.position.t, target.t + 1), items)
         return cursor.position
 
-    def any_between(self, run: Run, after: int, upto: int) -> Generator[Look, list[Batch] | None, bool]:
+    def any_between(self, run: Run, after: int, upto: int) -> Generator[BlockRef, list[Batch] | None, bool]:
         """Whether ticks with after < t <= upto were published."""
         if after >= upto:
             return False

@@ -8,8 +8,8 @@ from ..bus.ring import Batch
 from ..history.archive import Load
 from ..model.tick import Position
 from .cursor import Cursor, Span, Steps
+from .extents import Extent
 from .feed import Feed
-from .pieces import Piece
 
 
 async def until_done(load: Load) -> None:
@@ -36,14 +36,14 @@ async def position_of(feed: Feed, steps: Steps) -> Position:
         except StopIteration as stop:
             position: Position = stop.value
             return position
-        found = await batches_of(feed, look)
+        found = await load_batches(feed, look)
 
 
-async def batches_of(feed: Feed, piece: Piece) -> list[Batch] | None:
+async def load_batches(feed: Feed, extent: Extent) -> list[Batch] | None:
     """The batches of what comes next; None where they are gone."""
-    if isinstance(piece, Span):
-        return [piece.batch]
-    got = feed.archive.get(piece.run, piece.entry)
+    if isinstance(extent, Span):
+        return [extent.batch]
+    got = feed.archive.get(extent.run, extent.entry)
     if isinstance(got, Load):
         await until_done(got)
         return got.batches

@@ -19,9 +19,9 @@ from ..history.block_index import Entry
 from ..model.query import Query
 from ..model.tick import Position
 from ..model.view import Payload, View, arrays, full_arrays
-from ..reading.cursor import Look, Span
+from ..reading.cursor import BlockRef, Span
 from ..reading.feed import Feed
-from ..reading.waiting import batches_of, position_of, until_done
+from ..reading.waiting import load_batches, position_of, until_done
 from ..wire.ndjson import lines
 from .tables import TABLE_FORMATS, Columns, Rows, note
 
@@ -72,24 +72,24 @@ class Range:
         self._made: dict[int, RenderedPiece] = {}  # by the ``t`` that it begins behind
         self._room = _MADE_BYTES
 
-    def next(self, t: int) -> Span | Look | None:
+    def next(self, t: int) -> Span | BlockRef | None:
         """What comes next after ``t``, looked up when its turn comes; None: that was all.
 
         Raises:
             Vanished: ticks are missing that were there when it was planned.
         """
-        piece = self.feed.next(self.run, t, high=self.high, stored=self.zstd)
+        extent = self.feed.next(self.run, t, high=self.high, stored=self.zstd)
         if t < self.high and t not in self._planned:
-            if self._lost(t, piece):
+            if self._lost(t, extent):
                 raise Vanished
-        return piece
+        return extent
 
-    def row(self, piece: RenderedPiece | Span | Look, t: int, most: int = _READ_BYTES) -> list[Entry]:
-        """Whole blocks from a piece on, the next one after ``t``, about so many bytes of frames; none where it is cut
+    def row(self, extent: RenderedPiece | Span | BlockRef, t: int, most: int = _READ_BYTES) -> list[Entry]:
+        """Whole blocks from an extent on, the next one after ``t``, about so many bytes of frames; none where it is cut
         by that place, which need not be a block's end, or by the range's."""
-        if not isinstance(piece, Look) or piece.entry.first <= t or piece.entry.last > self.high:
+        if not isinstance(extent, BlockRef) or extent.entry.first <= t or extent.entry.last > self.high:
             return []
-        return self.feed.archive.history(self.run).row(piece.entry, self.high, most)
+        return self.feed.archive.history(self.run).row(extent.entry, self.high, most)
 
     @property
     def long(self) -> bool:
@@ -111,7 +111,7 @@ class Range:
         entries = self.feed.archive.history(self.run).entries
         return bool(entries) and self.high <= entries[-1].last
 
-    def coming(self, t: int) -> RenderedPiece | Span | Look | None:
+    def coming(self, t: int) -> RenderedPiece | Span | BlockRef | None:
         """As ``next``, but what was made behind ``t`` before, if it was kept: it may lie elsewhere since, in other
         portions."""
         return self._made.pop(t, None) or self.next(t)
@@ -122,9 +122,11 @@ class Range:
             self._room -= len(made.data)
             self._made[t] = made
 
-    def _lost(self, t: int, piece: Span | Look | None) -> bool:
+    def _lost(self, t: int, extent: Span | BlockRef | None) -> bool:
         """Whether ticks are missing between ``t`` and what comes next in the range."""
-        return bool(self.feed.gaps(self.run, t, self.high)) if piece is None else self.feed.missing(self.run, t, piece)
+        if extent is None:
+            return bool(self.feed.gaps(self.run, t, self.high))
+        return self.feed.missing(self.run, t, extent)
 
 
 def _high(run: Run, query: Query) -> int:
@@ -188,10 +190,10 @@ def parts(wanted: Range, seek_point: SeekPoint, *, sizes: bool = False) -> Async
 async def _frames(wanted: Range, seek_point: SeekPoint, *, sizes: bool) -> AsyncIterator[BodyPart]:
     """Whole blocks as they lie on disk, the two at the edges made anew."""
     t, nothing = seek_point.t, True
-    while (piece := wanted.coming(t)) is not None:
-        row = wanted.row(piece, t)
+    while (extent := wanted.coming(t)) is not None:
+        row = wanted.row(extent, t)
         if not row or not row[0].raw:
-            made = await _made(wanted, piece, t, _compressed)
+            made = await _made(wanted, extent, t, _compressed)
             last = made.last
             if sizes:
                 wanted.keep(t, made)
@@ -210,12 +212,12 @@ async def _frames(wanted: Range, seek_point: SeekPoint, *, sizes: bool) -> Async
 
 
 async def _made(
-    wanted: Range, piece: RenderedPiece | Span | Look, t: int, encode: Callable[[bytes], bytes]
+    wanted: Range, extent: RenderedPiece | Span | BlockRef, t: int, encode: Callable[[bytes], bytes]
 ) -> RenderedPiece:
-    """A piece's lines after ``t``, encoded, if that was not done before."""
-    if isinstance(piece, RenderedPiece):
-        return piece
-    return RenderedPiece(encode(_lines(await _spans(wanted, piece, t))), _last(piece))
+    """An extent's lines after ``t``, encoded, if that was not done before."""
+    if isinstance(extent, RenderedPiece):
+        return extent
+    return RenderedPiece(encode(_lines(await _spans(wanted, extent, t))), _last(extent))
 
 
 async def _stored_frames(wanted: Range, row: Sequence[Entry]) -> bytearray:
@@ -231,8 +233,8 @@ async def _stored_frames(wanted: Range, row: Sequence[Entry]) -> bytearray:
 async def _lines_as_they_are(wanted: Range, seek_point: SeekPoint, *, sizes: bool) -> AsyncIterator[BodyPart]:
     """Lines as they were published; whole blocks are not taken apart."""
     t = seek_point.t
-    while (piece := wanted.coming(t)) is not None:
-        row = wanted.row(piece, t)
+    while (extent := wanted.coming(t)) is not None:
+        row = wanted.row(extent, t)
         last = row[-1].last if row else -1
         if row and sizes:
             for entry in row:
@@ -245,7 +247,7 @@ async def _lines_as_they_are(wanted: Range, seek_point: SeekPoint, *, sizes: boo
             for entry, data in zip(row, load.lines, strict=True):
                 yield BodyPart(data, len(data), SeekPoint(0, entry.last, 0))
         else:
-            made = await _made(wanted, piece, t, bytes)
+            made = await _made(wanted, extent, t, bytes)
             last = made.last
             if sizes:
                 wanted.keep(t, made)
@@ -306,8 +308,8 @@ async def learn(wanted: Range) -> None:
 async def spans(wanted: Range, seek_point: SeekPoint) -> AsyncIterator[tuple[Span, int | None]]:
     """A range's ticks from a seek point on, and how many of those that pass its view may be taken, up to the limit."""
     view, limit, t, ticks = wanted.query.view, wanted.query.limit, seek_point.t, seek_point.ticks
-    while (limit is None or ticks < limit) and (piece := wanted.next(t)) is not None:
-        found, t = await _spans(wanted, piece, t), _last(piece)
+    while (limit is None or ticks < limit) and (extent := wanted.next(t)) is not None:
+        found, t = await _spans(wanted, extent, t), _last(extent)
         for span in found:
             left = None if limit is None else limit - ticks
             yield span, left
@@ -377,15 +379,15 @@ def _lines(found: Sequence[Span]) -> bytes:
     return b"\n".join([tick.data for span in found for tick in span.ticks] + [b""])
 
 
-def _last(piece: Span | Look) -> int:
-    return piece.entry.last if isinstance(piece, Look) else piece.position.t
+def _last(extent: Span | BlockRef) -> int:
+    return extent.entry.last if isinstance(extent, BlockRef) else extent.position.t
 
 
-async def _spans(wanted: Range, piece: Span | Look, t: int) -> list[Span]:
-    """A piece's ticks after ``t``, as far as they are in the range."""
-    if isinstance(piece, Span):
-        return [piece]
-    batches = await batches_of(wanted.feed, piece)
+async def _spans(wanted: Range, extent: Span | BlockRef, t: int) -> list[Span]:
+    """An extent's ticks after ``t``, as far as they are in the range."""
+    if isinstance(extent, Span):
+        return [extent]
+    batches = await load_batches(wanted.feed, extent)
     if batches is None:
         raise Vanished
     found = [_cut(batch, t, wanted.high) for batch in batches]

@@ -14,7 +14,7 @@ from ..http.responses import header_list
 from ..model.query import Query, whole
 from ..model.tick import Position, Tick
 from ..reading.cursor import Cursor, Span
-from ..reading.waiting import batches_of, until_done
+from ..reading.waiting import load_batches, until_done
 from ..runtime import Runtime
 from ..transports import pull
 from ..transports.base import first_frame_only, pull_coding, query_of
@@ -149,7 +149,7 @@ async def latest(request: web.Request, runtime: Runtime) -> web.StreamResponse:
     run = runtime.bus.run(_run_name(query))
     cursor = Cursor(Query(tail=1, view=query.view, run=run.id))
     while True:
-        items = runtime.feed.read(cursor, time.monotonic(), pull=True)
+        items = runtime.feed.read(cursor, time.monotonic(), 1, pull=True)
         for item in items:
             for one in item.ticks if isinstance(item, Span) else ():
                 if query.view.passes(one.t) and _wanted(query, one):
@@ -188,8 +188,8 @@ async def tick(request: web.Request, runtime: Runtime) -> web.StreamResponse:
 
 
 async def _find(runtime: Runtime, run: Run, t: int) -> Tick | None:
-    while (piece := runtime.feed.next(run, t - 1, high=t)) is not None:
-        batches = await batches_of(runtime.feed, piece)
+    while (extent := runtime.feed.next(run, t - 1, high=t)) is not None:
+        batches = await load_batches(runtime.feed, extent)
         if batches is not None:
             return next((one for batch in batches if (one := _in(batch, t)) is not None), None)
     return None

@@ -31,7 +31,6 @@ from .history_query import HistoryQuery
 MAX_BAD_COMMANDS: Final = 10
 MAX_ID: Final = 256  # characters of JSON in a command's id
 MAX_HISTORIES: Final = 4  # history commands at work at once on one connection
-_READ_BYTES: Final = 512  # of what one client sent, between two turns of the loop: compressed, they may hold much
 
 
 class BadCommand(GatewayError):
@@ -91,11 +90,12 @@ class CommandSession(Session):
             self._read_on()
 
     def _read_on(self) -> None:
-        """Take in what came, piece by piece: others have their turn in between."""
+        """Take in what came, a little at a time: others have their turn in between."""
         self.reads_soon = False
         if self.unread and not self.blocked and self.transport is not None:
-            piece, self.unread = self.unread[:_READ_BYTES], self.unread[_READ_BYTES:]
-            self._take(piece)
+            size = self.fanout.policy.command_bytes
+            taken, self.unread = self.unread[:size], self.unread[size:]
+            self._take(taken)
             if self.unread:
                 self._read_soon()
         self._listen()
@@ -252,10 +252,9 @@ class CommandSession(Session):
         if len(self.histories) >= MAX_HISTORIES:
             raise BadCommand(f"history: {MAX_HISTORIES} are at work already on this connection")
         asked = _query(command)
-        feed = self.fanout.feed
-        run = feed.bus.run(asked.run or self.query.run)
+        run = self.fanout.bus.run(asked.run or self.query.run)
         high = run.shown if asked.t1 is None else asked.t1
-        self.histories.append(HistoryQuery(ident, feed, self.fanout.encoder, run, asked.t0, high))
+        self.histories.append(HistoryQuery(ident, self.fanout, run, asked.t0, high))
         self.wake()
 
     def _ping(self, command: dict[str, Any], ident: object) -> None:

@@ -7,36 +7,33 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Final
 
 from ..bus.ring import Batch, Run
-from ..delivery.encoder import Encoder
+from ..delivery.fanout import FanOut
 from ..history.archive import Load
 from ..model.notices import Gap
 from ..model.view import BATCH_MESSAGE_BYTES, View
-from ..reading.cursor import Look, Span
-from ..reading.feed import Feed
-
-_HISTORY_TICKS: Final = 1000
+from ..reading.cursor import BlockRef, Span
 
 
 class HistoryQuery:
     """A ``history`` command at work. It keeps numbers, not ticks: what is deleted meanwhile becomes a gap.
 
     Args:
-        encoder: asked where a tick cannot be shown.
+        fanout: its encoder is asked where a tick cannot be shown, its policy how long a message may be.
         run, t0, t1: the range; ``t0`` None: from the first tick that can be read.
 
     Attributes:
         awaits: the block that the next message needs, where it is on its way.
     """
 
-    def __init__(self, id: object, feed: Feed, encoder: Encoder, run: Run, t0: int | None, t1: int) -> None:
+    def __init__(self, id: object, fanout: FanOut, run: Run, t0: int | None, t1: int) -> None:
         self.id = id
-        self._encoder = encoder
+        self._encoder = fanout.encoder
+        self._most = fanout.policy.history_ticks
         self.gap: Gap | None = None
         self.awaits: Load | None = None
-        self._feed = feed
+        self._feed = feed = fanout.feed
         self._run, self._high = run, t1
         first = feed.first(run)
         self._t = t0 - 1 if t0 is not None else first - 1 if first is not None else run.shown
@@ -63,7 +60,7 @@ class HistoryQuery:
                 if tick.t > self._high:
                     self._t = self._high
                     break
-                full = len(payloads) == _HISTORY_TICKS or bool(payloads and size + len(tick.data) > BATCH_MESSAGE_BYTES)
+                full = len(payloads) == self._most or bool(payloads and size + len(tick.data) > BATCH_MESSAGE_BYTES)
                 if full:
                     break
                 rendered = self._render(view, Span(batch, index, index + 1))
@@ -93,19 +90,19 @@ class HistoryQuery:
 
     def _read(self) -> list[Batch]:
         """What comes next; nothing at the end, and where it ``waits``."""
-        while (piece := self._feed.next(self._run, self._t, high=self._high)) is not None:
-            first = piece.entry.first if isinstance(piece, Look) else piece.batch.first
-            if self._feed.missing(self._run, self._t, piece):
+        while (extent := self._feed.next(self._run, self._t, high=self._high)) is not None:
+            first = extent.first
+            if self._feed.missing(self._run, self._t, extent):
                 self._tell(Gap(self._run.id, self._t, first))
                 self._t = first - 1
-            if not isinstance(piece, Look):
-                return [piece.batch]
+            if not isinstance(extent, BlockRef):
+                return [extent.batch]
             load, self.awaits = self.awaits, None
-            if load is not None and load.entry == piece.entry:
+            if load is not None and load.entry == extent.entry:
                 if load.batches:
                     return load.batches
                 continue  # it is gone
-            got = self._feed.archive.get(piece.run, piece.entry)
+            got = self._feed.archive.get(extent.run, extent.entry)
             if not isinstance(got, Load):
                 return got
             self.awaits = got

@@ -9,7 +9,7 @@ from aiohttp import web
 from ..reading.cursor import Cursor
 from ..runtime import Runtime
 from .base import Transport, check_run, query_of
-from .pull import BEYOND_TIP_SECONDS, Pulled, answer, body, left, pull, wants_ndjson
+from .pull import Pulled, answer, body, left, pull, wants_ndjson
 
 DEFAULT_LIMIT = 1000
 
@@ -22,12 +22,12 @@ async def handle(request: web.Request, runtime: Runtime) -> web.StreamResponse:
     cursor = Cursor(query, oldest=True)
     pulled = Pulled()
     begun = time.monotonic()
-    stop = begun + BEYOND_TIP_SECONDS
+    stop = begun + runtime.fanout.patience.beyond_tip_seconds
     await pull(runtime, cursor, query.view, query.limit or DEFAULT_LIMIT, begun, pulled)
-    while cursor.deadline is not None and not runtime.draining and not left(request, begun):  # the tip may still come
-        if (now := time.monotonic()) >= stop:
+    while cursor.deadline is not None and not runtime.draining and not left(request, runtime, begun):
+        if (now := time.monotonic()) >= stop:  # the tip may still come
             break
-        await runtime.fanout.polls.wait(min(cursor.deadline, stop) - now, left=lambda: left(request, begun))
+        await runtime.fanout.waiters.wait(min(cursor.deadline, stop) - now, left=lambda: left(request, runtime, begun))
         await pull(runtime, cursor, query.view, query.limit or DEFAULT_LIMIT, time.monotonic(), pulled)
     headers = pulled.headers(runtime, request, query)
     headers["Content-Type"] = "application/x-ndjson" if ndjson else "application/json"

@@ -14,7 +14,7 @@ from ..model.view import arrays
 from ..reading.cursor import Cursor
 from ..runtime import Runtime
 from .base import Transport, check_run, no_descriptor, query_of
-from .pull import BEYOND_TIP_SECONDS, Pulled, answer, left, pull
+from .pull import Pulled, answer, left, pull
 
 
 async def handle(request: web.Request, runtime: Runtime) -> web.StreamResponse:
@@ -30,12 +30,12 @@ async def handle(request: web.Request, runtime: Runtime) -> web.StreamResponse:
     await pull(runtime, cursor, query.view, limit, begun, pulled, first)
     if _waits(cursor, pulled) and query.timeout and runtime.descriptors.scarce(request.transport):
         raise no_descriptor(runtime)  # who waits for a tick holds a connection, as a stream does
-    while _waits(cursor, pulled) and not runtime.draining and not left(request, begun):
-        until = stop if cursor.deadline is None else min(stop, begun + BEYOND_TIP_SECONDS)
+    while _waits(cursor, pulled) and not runtime.draining and not left(request, runtime, begun):
+        until = stop if cursor.deadline is None else min(stop, begun + runtime.fanout.patience.beyond_tip_seconds)
         if (now := time.monotonic()) >= until:
             break
         seconds = min(until, cursor.deadline or until) - now
-        await runtime.fanout.polls.wait(seconds, gather=limit > 1, left=lambda: left(request, begun))
+        await runtime.fanout.waiters.wait(seconds, gather=limit > 1, left=lambda: left(request, runtime, begun))
         runtime.refresh()
         await pull(runtime, cursor, query.view, limit, time.monotonic(), pulled, first)
     headers = pulled.headers(runtime, request, query) | {"Content-Type": "application/json"}

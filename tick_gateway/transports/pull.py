@@ -30,8 +30,6 @@ from .base import pull_coding
 PULL_HEADERS: Final = {"Cache-Control": "no-store", "Vary": "Accept, Accept-Encoding"}
 _STARTS: Final = {"from_t", "last_t", "tail", "since", *EVENT_IDS}
 _PORTION: Final = 128 << 10  # bytes of a body that go to the transport at once
-BEYOND_TIP_SECONDS: Final = 3.0  # that one pull waits where its position is beyond the tip: many clients give up at 5
-HALF_CLOSED_SECONDS: Final = 10.0  # that one pull waits at most whose client may be gone
 PULL_BYTES: Final = 8 << 20  # an answer ends here, whatever its limit
 
 
@@ -96,12 +94,12 @@ async def answer(
         NotAcceptable: see ``negotiation.choose``.
     """
     wanted = pull_coding(request, runtime)
-    body, coding = await runtime.answers.get(key, make, wanted, size)
+    body, coding = await runtime.response_cache.get(key, make, wanted, size)
     if coding:
         headers = headers | {"Content-Encoding": coding}
     if len(body) <= _PORTION or request.method == "HEAD":
         return web.Response(body=body, headers=headers)
-    return await _send(request, runtime.answers.unsent, (key, wanted) if coding else key, body, headers)
+    return await _send(request, runtime.response_cache.unsent, (key, wanted) if coding else key, body, headers)
 
 
 async def _send(
@@ -135,13 +133,13 @@ def cut(request: web.Request) -> None:
         request.transport.abort()
 
 
-def left(request: web.Request, begun: float) -> bool:
+def left(request: web.Request, runtime: Runtime, begun: float) -> bool:
     """Whether the client is gone, or may be: one that has ended its side of the connection cannot be told from it,
-    and waits no longer than ``HALF_CLOSED_SECONDS``."""
+    and waits no longer than ``Patience.half_closed_seconds``."""
     if request.transport is None:
         return True
     half_closed = getattr(request.protocol, "half_closed", False)  # a server of somebody else's closes it at once
-    return half_closed and time.monotonic() - begun >= HALF_CLOSED_SECONDS
+    return half_closed and time.monotonic() - begun >= runtime.fanout.patience.half_closed_seconds
 
 
 def gap_header(gaps: Iterable[Gap]) -> str:

@@ -203,7 +203,7 @@ def test_those_who_wait_answer_some_at_a_time(monkeypatch: pytest.MonkeyPatch) -
     scene = Scene(monkeypatch)
     scene.begin(0)
     waiting = {scene.loop.create_future() for _ in range(100)}
-    scene.fanout.polls._waiters = set(waiting)
+    scene.fanout.waiters._waiters = set(waiting)
     scene.publish()
     least = 100
     while least:

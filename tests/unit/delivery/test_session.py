@@ -14,7 +14,7 @@ import pytest
 
 from tick_gateway.bus.ring import Batch
 from tick_gateway.bus.tick_bus import TickBus
-from tick_gateway.delivery.answers import Answers
+from tick_gateway.delivery.response_cache import ResponseCache
 from tick_gateway.history.local.limits import Limits
 from tick_gateway.history.threads import ReadingThreads
 from tick_gateway.model.notices import Reset
@@ -319,7 +319,7 @@ def test_long_views_count_in_what_is_kept() -> None:
 
 
 def test_long_keys_count_in_what_is_kept_of_answers() -> None:
-    answers = Answers(ReadingThreads(), 100_000)
+    answers = ResponseCache(ReadingThreads(), 100_000)
     for number in range(100):
         key = ("incremental", None, View(fields=(f"{number}" + "x" * 7000,)), False)
         asyncio.run(answers.get(key, lambda: b"[]", None, 2))
@@ -384,7 +384,7 @@ def test_what_placing_found_is_told_before_anything_was_flushed() -> None:
         bus.offer(t, b'{"t":%d}' % t, "A")
     bus.collect()
     cursor = Cursor(parse_query([("from_t", "nowhere:8"), ("lag", "skip")]))
-    assert feed.offered is None and feed.read(cursor, 0.0) == [Reset("A", "nowhere", False)]
+    assert feed.offered is None and feed.read(cursor, 0.0, 1) == [Reset("A", "nowhere", False)]
     assert cursor.position == Position("A", 1)
 
 

@@ -6,16 +6,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
-from typing import Final
 
-_GATHER_SECONDS: Final = 0.03
-_SLICE: Final = 16  # released between two turns of the loop
+from .flush import FlushPolicy
 
 
-class Polls:
-    """Those who wait. On the loop's thread alone."""
+class Waiters:
+    """Pulls that wait. On the loop's thread alone.
 
-    def __init__(self) -> None:
+    Args:
+        policy: for how long some gather, and how many are let go between two turns of the loop.
+    """
+
+    def __init__(self, policy: Callable[[], FlushPolicy]) -> None:
+        self._policy = policy
         self._waiters: set[asyncio.Future[None]] = set()
         self._gatherers: set[asyncio.Future[None]] = set()
         self._left: dict[asyncio.Future[None], Callable[[], bool]] = {}  # whether a waiter's client is gone
@@ -49,17 +52,17 @@ class Polls:
     def flushed(self, *, busy: bool) -> None:
         """More was offered. ``busy``: the last time was just before."""
         waiters, self._waiters = self._waiters, set()
-        _release_some(waiters)
+        self._release_some(waiters)
         if not self._gatherers or self._timer is not None:
             return
         if busy:
-            self._timer = asyncio.get_running_loop().call_later(_GATHER_SECONDS, self._release_gatherers)
+            self._timer = asyncio.get_running_loop().call_later(self._policy().gather_seconds, self._release_gatherers)
         else:
             self._release_gatherers()
 
     def sweep(self) -> None:
         """Let those go whose client is gone."""
-        _release_some({waiter for waiter, left in self._left.items() if left()})
+        self._release_some({waiter for waiter, left in self._left.items() if left()})
 
     def release(self) -> None:
         """Let all of them go: the gateway shuts down."""
@@ -69,14 +72,13 @@ class Polls:
     def _release_gatherers(self) -> None:
         self._timer = None
         gatherers, self._gatherers = self._gatherers, set()
-        _release_some(gatherers)
+        self._release_some(gatherers)
 
-
-def _release_some(waiters: set[asyncio.Future[None]]) -> None:
-    """Release some a turn of the loop: each makes its answer at once, and all together would hold up the rest."""
-    _release(waiters.pop() for _ in range(min(_SLICE, len(waiters))))
-    if waiters:
-        asyncio.get_running_loop().call_soon(_release_some, waiters)
+    def _release_some(self, waiters: set[asyncio.Future[None]]) -> None:
+        """Release some a turn of the loop: each makes its answer at once, and all together would hold up the rest."""
+        _release(waiters.pop() for _ in range(min(self._policy().waiters, len(waiters))))
+        if waiters:
+            asyncio.get_running_loop().call_soon(self._release_some, waiters)
 
 
 def _release(waiters: Iterable[asyncio.Future[None]]) -> None:

@@ -20,7 +20,7 @@ class Message(NamedTuple):
     payloads: list[Payload]
 
 
-class Script:
+class BatchMessages:
     """What a flush of messages that are gathered has to tell, in order; ``end``: the last of them, where it ends the
     stream."""
 

@@ -23,7 +23,7 @@ _LARGE: Final = 32 << 10  # bytes: above, compressing takes longer than the loop
 _AT_ONCE: Final = 4  # large bodies that are compressed, or wait for a thread; others are not even made yet
 
 
-class Answers:
+class ResponseCache:
     """Bodies by what they hold.
 
     Args:

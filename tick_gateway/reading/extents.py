@@ -1,4 +1,4 @@
-"""Pieces: what there is of a run behind a number, in memory, else on disk, and what is missing between.
+"""Extents: what there is of a run behind a number, in memory, else on disk, and what is missing between.
 
 It knows of no reader; who stands where, and is told what, is decided in ``feed``. No asyncio and no clock. Called on
 the loop only.
@@ -10,13 +10,13 @@ from ..bus.ring import Batch, Run
 from ..bus.tick_bus import TickBus
 from ..history.archive import Archive
 from ..model.notices import Gap
-from .cursor import Look, Span
+from .cursor import BlockRef, Span
 
-Piece = Span | Look
+Extent = Span | BlockRef
 """What comes next: ticks in memory, or a block on disk."""
 
 
-class Pieces:
+class Extents:
     """Finds what is left of runs, in a bus and its history.
 
     Attributes:
@@ -35,7 +35,7 @@ class Pieces:
 
     def next(
         self, run: Run, t: int, *, high: int | None = None, end: int | None = None, stored: bool = False
-    ) -> Piece | None:
+    ) -> Extent | None:
         """What holds the first tick of a run after ``t`` that can be read: in memory, else on disk; None: nothing.
 
         Args:
@@ -53,7 +53,7 @@ class Pieces:
                 if high is not None and found.first > high:
                     return None
                 if not isinstance(found, Batch):
-                    return Look(run, found)
+                    return BlockRef(run, found)
                 span = _span(found, t, high)
                 return span if span.begin < span.end else None
         if not there or (end is not None and index >= end) or (high is not None and ring[index].first > high):
@@ -63,16 +63,16 @@ class Pieces:
 
     def first_after(self, run: Run, t: int) -> int | None:
         """The lowest ``t`` after a number that can be read, or None."""
-        piece = self.next(run, t)
-        if piece is None:
+        extent = self.next(run, t)
+        if extent is None:
             return None
-        return piece.entry.first if isinstance(piece, Look) else piece.batch.first
+        return extent.first
 
-    def missing(self, run: Run, t: int, piece: Piece) -> bool:
-        """Whether published ticks after ``t`` and before a piece, the next one behind ``t``, are gone."""
-        if isinstance(piece, Look):
-            return self.archive.history(run).missing_before(piece.entry, t)
-        batch = piece.batch
+    def missing(self, run: Run, t: int, extent: Extent) -> bool:
+        """Whether published ticks after ``t`` and before an extent, the next one behind ``t``, are gone."""
+        if isinstance(extent, BlockRef):
+            return self.archive.history(run).missing_before(extent.entry, t)
+        batch = extent.batch
         if t >= batch.first - 1:
             return False
         if t < run.evicted:
@@ -86,15 +86,15 @@ class Pieces:
         found: list[Gap] = []
         t = low
         while t < high:
-            piece = self.next(run, t)
-            if piece is None:
+            extent = self.next(run, t)
+            if extent is None:
                 if t < run.evicted:
                     found.append(Gap(run.id, t, None))
                 break
-            first = piece.entry.first if isinstance(piece, Look) else piece.batch.first
-            if self.missing(run, t, piece):
+            first = extent.first
+            if self.missing(run, t, extent):
                 found.append(Gap(run.id, t, first))
-            t = self.archive.history(run).unbroken(piece.entry, high) if isinstance(piece, Look) else piece.batch.last
+            t = self.archive.history(run).unbroken(extent.entry, high) if isinstance(extent, BlockRef) else extent.last
         return found
 
 
