@@ -14,9 +14,9 @@ import pytest
 import zstandard
 
 from tests.support import history_files
-from tests.support.clients import PATIENCE, ask
-from tests.support.made_history import tick_of
-from tests.support.served_history import STEP, Served, made
+from tests.support.made_history import STEP, Served, made, tick_of
+from tests.support.reconnecting import PATIENCE
+from tests.support.requests import ask
 from tick_gateway.history import block_index as blocks
 from tick_gateway.history.block_index import Entry, Page
 from tick_gateway.history.local.sealed import Opened, open_sealed
@@ -35,12 +35,12 @@ async def scene(tmp_path: Path) -> AsyncIterator[Served]:
 
 def second(scene: Served) -> tuple[Path, str]:
     """A sealed file of run A, and its path on the network."""
-    path = history_files.segments(Path(scene.house.gateway.settings.data), "A")[1]
+    path = history_files.segments(Path(scene.harness.gateway.settings.data), "A")[1]
     return path, f"/segments/A/{path.name}"
 
 
 async def test_all_of_history_can_be_mirrored(scene: Served) -> None:
-    directory = Path(scene.house.gateway.settings.data)
+    directory = Path(scene.harness.gateway.settings.data)
     listed: list[dict[str, Any]] = (await ask(scene.port, "/segments"))["segments"]
     assert {one["run"] for one in listed} == {"A", "B"} and len(listed) > 5
     described = (await ask(scene.port, "/openapi.json"))["components"]["schemas"]["Segments"]
@@ -267,7 +267,7 @@ async def test_blocks_of_a_file_that_was_swapped_after_they_were_checked(
 
 async def test_a_file_that_was_sealed_a_moment_ago(scene: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     """The thread that writes has sealed a file, and the loop was not told yet of the last block in it."""
-    runtime = scene.house.runtime
+    runtime = scene.harness.runtime
     assert runtime.store is not None
     pipeline, history = runtime.store.pipeline, runtime.feed.archive.histories["B"]
     newest = history.entries.files[-1].volume
