@@ -34,9 +34,9 @@ from tick_gateway.history.archive import Archive
 from tick_gateway.history.block_index import Block, Entry
 from tick_gateway.history.local import commit as pipeline
 from tick_gateway.history.local import retention, writer
+from tick_gateway.history.local.run import LocalRun
 from tick_gateway.history.local.segment_file import Segment
 from tick_gateway.history.local.verify import verify
-from tick_gateway.history.stored_run import StoredRun
 
 pytestmark = pytest.mark.usefixtures("patient", "no_traceback")
 
@@ -227,7 +227,7 @@ async def test_retention_under_a_reader(
             assert gone.wait(PATIENCE)
         return read(segment, entry)
 
-    def slow_delete(run: StoredRun, segment: Segment) -> None:
+    def slow_delete(run: LocalRun, segment: Segment) -> None:
         delete(run, segment)
         if segment in under_way:  # before anyone is told that it is gone
             gone.set()

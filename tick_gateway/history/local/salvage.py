@@ -19,7 +19,7 @@ from ...wire.zstd_frame import MAGIC
 from ..block_index import Entry
 from ..format.block import State, closing, proven, scan, whole_lines
 from ..format.segment import SIGNATURE, TAIL_BYTES, footer_begins, footer_length, numbers, spread, step_of
-from ..stored_run import StoredRun
+from .run import LocalRun
 from .segment_file import Segment
 
 
@@ -90,7 +90,7 @@ def blocks_in(data: bytes) -> Iterator[tuple[int, Rescued]]:
         at = data.find(MAGIC, at + (found.there if found is not None else 1))
 
 
-def adopt(run: StoredRun, segment: Segment, begin: int, end: int) -> str:
+def adopt(run: LocalRun, segment: Segment, begin: int, end: int) -> str:
     """Let a run have what is whole in bytes of a segment that belong to no block; returns what is wrong with them.
 
     Raises:
@@ -135,7 +135,7 @@ class Place(NamedTuple):
         return self.after_at or before_at, before_at
 
 
-def place_of(run: StoredRun, ts: Sequence[int]) -> Place | None:
+def place_of(run: LocalRun, ts: Sequence[int]) -> Place | None:
     """Where a block of these numbers belongs among those of its run; None: some of them are there already.
 
     How many ticks are missing just before it is lost with its footer. Where it cannot be told otherwise, one is
