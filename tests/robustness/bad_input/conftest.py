@@ -8,26 +8,26 @@ import pytest
 
 from tests.support.process import GatewayProcess
 
-from ...support.bad_input import Bystander
+from ...support.hostile import Truth
 
 
 @pytest.fixture(scope="package")
-def process() -> Iterator[Bystander]:
+def process() -> Iterator[Truth]:
     with GatewayProcess("serve") as gateway:
         banner = gateway.stderr.find("history is off")
         assert banner is not None
         start = gateway.stderr.lines
-        bystander = Bystander(gateway)
-        bystander.new_run()
-        yield bystander
-        bystander.check()
+        truth = Truth(gateway)
+        truth.new_run()
+        yield truth
+        truth.check()
         assert gateway.stderr.lines == start
-        bystander.follower.close()
+        truth.follower.close()
     told = gateway.stderr.lines[len(start) :]
     assert len(told) <= 1 and all(line.startswith("stopping: ") for line in told)
 
 
 @pytest.fixture
-def bystander(process: Bystander) -> Iterator[Bystander]:
+def truth(process: Truth) -> Iterator[Truth]:
     yield process
     process.check()
