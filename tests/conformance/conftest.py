@@ -13,10 +13,10 @@ import pytest
 
 from tick_gateway.transports import TRANSPORTS
 
-from ..support.house import House
-from ..support.readers import FLAVOURS, flavours_of
+from ..support.harness import Harness
+from ..support.readers.registry import FLAVOURS, flavours_of
 
-OpenHouse = Callable[..., Awaitable[House]]
+OpenHarness = Callable[..., Awaitable[Harness]]
 
 
 def _flavours(kind: str | None = None) -> list[str]:
@@ -59,23 +59,23 @@ def pull(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-async def open_house(patient: None) -> AsyncIterator[OpenHouse]:
-    """Open gateways: ``await open_house(ring=20)``; they are shut down after the test."""
+async def open_harness(patient: None) -> AsyncIterator[OpenHarness]:
+    """Open gateways: ``await open_harness(ring=20)``; they are shut down after the test."""
     async with AsyncExitStack() as stack:
 
-        async def opened(**settings: Any) -> House:
-            return await stack.enter_async_context(House(**settings))
+        async def opened(**settings: Any) -> Harness:
+            return await stack.enter_async_context(Harness(**settings))
 
         yield opened
 
 
 @pytest.fixture(params=["memory", "disk"])
-async def house(request: pytest.FixtureRequest, open_house: OpenHouse, tmp_path: Path) -> House:
+async def harness(request: pytest.FixtureRequest, open_harness: OpenHarness, tmp_path: Path) -> Harness:
     """A gateway with default settings, and one with history whose memory holds next to nothing: no reader may see a
     difference."""
     if request.param == "memory":
-        return await open_house()
-    return await open_house(data=str(tmp_path / "history"), ring=2, block_bytes=1024, segment_bytes=4096)
+        return await open_harness()
+    return await open_harness(data=str(tmp_path / "history"), ring=2, block_bytes=1024, segment_bytes=4096)
 
 
 class Clock:

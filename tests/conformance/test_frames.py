@@ -9,11 +9,11 @@ from collections.abc import Callable
 
 import pytest
 
+from ..support.async_client import BINARY, CLOSE, CONT, PING, PONG, TEXT, Closed, WebSocket, frame
+from ..support.command_client import CommandClient
 from ..support.events import ticks
-from ..support.house import House
-from ..support.raw import BINARY, CLOSE, CONT, PING, PONG, TEXT, Closed, WebSocket, frame
-from ..support.reader import PATIENCE
-from ..support.talk import Talk
+from ..support.harness import Harness
+from ..support.readers.base import PATIENCE
 
 
 def _whole(command: bytes) -> bytes:
@@ -31,21 +31,21 @@ def _fragments_with_a_ping_between(command: bytes) -> bytes:
 
 @pytest.mark.parametrize("how", [_whole, _fragments, _fragments_with_a_ping_between])
 @pytest.mark.parametrize("bytewise", [False, True])
-async def test_a_command_however_it_is_cut(house: House, how: Callable[[bytes], bytes], bytewise: bool) -> None:
-    await house.publish_all(range(5))
-    talk = await Talk.open(house, "tail=0")
+async def test_a_command_however_it_is_cut(harness: Harness, how: Callable[[bytes], bytes], bytewise: bool) -> None:
+    await harness.publish_all(range(5))
+    client = await CommandClient.open(harness, "tail=0")
     data = how('{"op":"ping","id":"é"}'.encode())
     for piece in [data[i : i + 1] for i in range(len(data))] if bytewise else [data]:
-        talk.socket.send_raw(piece)
-        await talk.socket.response.writer.drain()
+        client.socket.send_raw(piece)
+        await client.socket.response.writer.drain()
         await asyncio.sleep(0)
-    await talk.reply(pong="é")
+    await client.reply(pong="é")
 
 
 @pytest.mark.parametrize("payload", [b"", b"x", b"y" * 125])
-async def test_pings_are_answered_in_order(house: House, payload: bytes) -> None:
-    await house.publish_all(range(5))
-    socket = await WebSocket.connect(house.port, "/ws/stream?tail=0")
+async def test_pings_are_answered_in_order(harness: Harness, payload: bytes) -> None:
+    await harness.publish_all(range(5))
+    socket = await WebSocket.connect(harness.port, "/ws/stream?tail=0")
     for number in (b"1", b"2"):
         socket.send(payload[:-1] + number, PING)
     socket.send(b"nobody asked", PONG)
@@ -55,11 +55,11 @@ async def test_pings_are_answered_in_order(house: House, payload: bytes) -> None
         assert (answer.opcode, answer.payload) == (PONG, expected)
 
 
-async def test_a_command_behind_the_handshake(house: House) -> None:
+async def test_a_command_behind_the_handshake(harness: Harness) -> None:
     """A client may send before it has read the answer to its handshake."""
-    await house.publish_all(range(5))
+    await harness.publish_all(range(5))
     key = "dGhlIHNhbXBsZSBub25jZQ=="
-    reader, writer = await asyncio.open_connection("127.0.0.1", house.port)
+    reader, writer = await asyncio.open_connection("127.0.0.1", harness.port)
     head = (
         f"GET /ws/stream?tail=0 HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n\r\n"
@@ -88,13 +88,13 @@ async def test_a_command_behind_the_handshake(house: House) -> None:
     ],
     ids=range(11),
 )
-async def test_nonsense_closes_the_connection_with_its_code(house: House, nonsense: bytes, code: int) -> None:
-    await house.publish_all(range(5))
-    socket = await WebSocket.connect(house.port, "/ws/stream?tail=0")
-    other = await house.read("websocket", tail=0)
+async def test_nonsense_closes_the_connection_with_its_code(harness: Harness, nonsense: bytes, code: int) -> None:
+    await harness.publish_all(range(5))
+    socket = await WebSocket.connect(harness.port, "/ws/stream?tail=0")
+    other = await harness.read("websocket", tail=0)
     socket.send_raw(nonsense)
     assert (await _closed(socket)).code == code
-    house.publish([5])
+    harness.publish([5])
     assert ticks(await other.until(5)) == [5], "nobody else is touched"
 
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
+from ..support.async_client import Closed, WebSocket, elements, frame, members
+from ..support.command_client import CommandClient
 from ..support.events import ticks
-from ..support.house import House, tick
-from ..support.raw import Closed, WebSocket, elements, frame, members
-from ..support.reader import PATIENCE
-from ..support.talk import Talk
-from .conftest import OpenHouse
+from ..support.harness import Harness, tick
+from ..support.readers.base import PATIENCE
+from .conftest import OpenHarness
 
 # ---- history ----
 
@@ -36,20 +36,20 @@ async def _history(socket: WebSocket, ident: object = 1) -> tuple[list[list[str]
                 return parts, value, others
 
 
-async def test_history(house: House) -> None:
-    await house.publish_all(range(50))
-    socket = await WebSocket.connect(house.port, "/ws/stream?tail=0")
+async def test_history(harness: Harness) -> None:
+    await harness.publish_all(range(50))
+    socket = await WebSocket.connect(harness.port, "/ws/stream?tail=0")
     socket.command(op="history", id=1, t0=10, t1=19)
     parts, done, _ = await _history(socket)
     assert [data.encode() for part in parts for data in part] == [tick("A", t) for t in range(10, 20)]
     assert done == {"history": 1, "done": True}
 
 
-async def test_history_is_told_in_few_messages(house: House) -> None:
+async def test_history_is_told_in_few_messages(harness: Harness) -> None:
     """However the ticks were published and stored: one by one here."""
     for t in range(60):
-        await house.publish_all([t])
-    socket = await WebSocket.connect(house.port, "/ws/stream?tail=0")
+        await harness.publish_all([t])
+    socket = await WebSocket.connect(harness.port, "/ws/stream?tail=0")
     socket.command(op="history", id=1, t0=0, t1=59)
     parts, _, _ = await _history(socket)
     assert [data.encode() for part in parts for data in part] == [tick("A", t) for t in range(60)]
@@ -67,40 +67,40 @@ async def test_history_is_told_in_few_messages(house: House) -> None:
         ({"t0": 100, "t1": 200}, range(0)),
     ],
 )
-async def test_the_bounds_of_history(house: House, given: dict[str, int], expected: range) -> None:
-    await house.publish_all(range(50))
-    socket = await WebSocket.connect(house.port, "/ws/stream?tail=0")
+async def test_the_bounds_of_history(harness: Harness, given: dict[str, int], expected: range) -> None:
+    await harness.publish_all(range(50))
+    socket = await WebSocket.connect(harness.port, "/ws/stream?tail=0")
     socket.command(op="history", id="h", **given)
     parts, done, _ = await _history(socket, "h")
     assert [json.loads(data)["t"] for part in parts for data in part] == list(expected)
     assert done == {"history": "h", "done": True}
 
 
-async def test_history_comes_in_messages_of_a_thousand(house: House) -> None:
-    await house.publish_all(range(2500))
-    socket = await WebSocket.connect(house.port, "/ws/stream?tail=0")
+async def test_history_comes_in_messages_of_a_thousand(harness: Harness) -> None:
+    await harness.publish_all(range(2500))
+    socket = await WebSocket.connect(harness.port, "/ws/stream?tail=0")
     socket.command(op="history", id=1)
     parts, _, _ = await _history(socket)
     assert max(map(len, parts)) <= 1000
     assert [json.loads(data)["t"] for part in parts for data in part] == list(range(2500))
 
 
-async def test_history_comes_in_messages_of_256_kib(house: House) -> None:
+async def test_history_comes_in_messages_of_256_kib(harness: Harness) -> None:
     for t in range(8):
-        await house.publish_all([t], size=300_000 if t == 5 else 100_000)
-    socket = await WebSocket.connect(house.port, "/ws/stream?tail=0")
+        await harness.publish_all([t], size=300_000 if t == 5 else 100_000)
+    socket = await WebSocket.connect(harness.port, "/ws/stream?tail=0")
     socket.command(op="history", id=1)
     parts, _, _ = await _history(socket)  # checks the sizes
     assert [json.loads(data)["t"] for part in parts for data in part] == list(range(8))
 
 
-async def test_history_goes_between_the_live_ticks(open_house: OpenHouse) -> None:
-    house = await open_house(small=True)
-    await house.publish_all(range(500), size=2000)
-    socket = await WebSocket.connect(house.port, "/ws/stream?tail=0", small=True)
+async def test_history_goes_between_the_live_ticks(open_harness: OpenHarness) -> None:
+    harness = await open_harness(small=True)
+    await harness.publish_all(range(500), size=2000)
+    socket = await WebSocket.connect(harness.port, "/ws/stream?tail=0", small=True)
     socket.command(op="history", id=1)
-    await house.until(lambda: any(session.blocked for session in house.sessions))
-    await house.publish_all(range(500, 510))
+    await harness.until(lambda: any(session.blocked for session in harness.sessions))
+    await harness.publish_all(range(500, 510))
     parts, _, others = await _history(socket)
     assert [json.loads(data)["t"] for part in parts for data in part] == list(range(500))
     async with asyncio.timeout(PATIENCE):
@@ -109,33 +109,33 @@ async def test_history_goes_between_the_live_ticks(open_house: OpenHouse) -> Non
     assert [text.encode() for text in others] == [tick("A", t) for t in range(500, 510)]
 
 
-async def test_several_histories_at_once(house: House) -> None:
-    await house.publish_all(range(3000))
-    talk = await Talk.open(house, "tail=0")
+async def test_several_histories_at_once(harness: Harness) -> None:
+    await harness.publish_all(range(3000))
+    client = await CommandClient.open(harness, "tail=0")
     for ident in range(3):
-        talk.say(op="history", id=ident, t0=1000 * ident)
-    while sum(isinstance(message, dict) and "done" in message for message in talk.messages) < 3:
-        await talk.next()
+        client.say(op="history", id=ident, t0=1000 * ident)
+    while sum(isinstance(message, dict) and "done" in message for message in client.messages) < 3:
+        await client.next()
     for ident in range(3):
         parts = [
-            m["ticks"] for m in talk.messages if isinstance(m, dict) and m.get("history") == ident and "ticks" in m
+            m["ticks"] for m in client.messages if isinstance(m, dict) and m.get("history") == ident and "ticks" in m
         ]
         assert [one["t"] for part in parts for one in part] == list(range(1000 * ident, 3000))
 
 
-async def test_history_of_a_run_and_in_the_view(house: House) -> None:
-    await house.publish_all(range(20), "A")
-    await house.publish_all(range(5), "B")
-    socket = await WebSocket.connect(house.port, "/ws/stream?tail=0&every=5&fields=x")
+async def test_history_of_a_run_and_in_the_view(harness: Harness) -> None:
+    await harness.publish_all(range(20), "A")
+    await harness.publish_all(range(5), "B")
+    socket = await WebSocket.connect(harness.port, "/ws/stream?tail=0&every=5&fields=x")
     socket.command(op="history", id=1, run="A")
     parts, _, _ = await _history(socket)
     assert [json.loads(data) for part in parts for data in part] == [{"t": t, "x": 1.5} for t in (0, 5, 10, 15)]
 
 
-async def test_history_says_what_is_gone(open_house: OpenHouse) -> None:
-    house = await open_house(ring=20)
-    await house.publish_all(range(50))
-    socket = await WebSocket.connect(house.port, "/ws/stream?tail=0")
+async def test_history_says_what_is_gone(open_harness: OpenHarness) -> None:
+    harness = await open_harness(ring=20)
+    await harness.publish_all(range(50))
+    socket = await WebSocket.connect(harness.port, "/ws/stream?tail=0")
     socket.command(op="history", id=1, t0=10)
     parts, done, _ = await _history(socket)
     assert [json.loads(data)["t"] for part in parts for data in part] == list(range(30, 50))
@@ -173,17 +173,17 @@ BAD: list[str] = [
 
 
 @pytest.mark.parametrize("text", BAD, ids=range(len(BAD)))
-async def test_a_bad_command_is_answered_and_the_stream_goes_on(house: House, text: str) -> None:
-    await house.publish_all(range(5))
-    talk = await Talk.open(house, "tail=1")
-    await talk.tick(4)
-    talk.socket.send(text)
-    answer = await talk.error()
+async def test_a_bad_command_is_answered_and_the_stream_goes_on(harness: Harness, text: str) -> None:
+    await harness.publish_all(range(5))
+    client = await CommandClient.open(harness, "tail=1")
+    await client.tick(4)
+    client.socket.send(text)
+    answer = await client.error()
     assert set(answer) >= {"error", "message"}
     assert isinstance(answer["error"], str)
-    house.publish([5, 6])
-    await talk.tick(6)
-    assert ticks(talk.events) == [4, 5, 6]
+    harness.publish([5, 6])
+    await client.tick(6)
+    assert ticks(client.events) == [4, 5, 6]
 
 
 @pytest.mark.parametrize(
@@ -195,41 +195,41 @@ async def test_a_bad_command_is_answered_and_the_stream_goes_on(house: House, te
         ('{"op":"view","feilds":["t"]}', "accepted: batch, every, fields, id, stamp; did you mean fields?"),
     ],
 )
-async def test_a_bad_command_is_told_what_is_accepted(house: House, text: str, says: str) -> None:
-    talk = await Talk.open(house, "tail=0")
-    talk.socket.send(text)
-    assert says in (await talk.error())["message"]
+async def test_a_bad_command_is_told_what_is_accepted(harness: Harness, text: str, says: str) -> None:
+    client = await CommandClient.open(harness, "tail=0")
+    client.socket.send(text)
+    assert says in (await client.error())["message"]
 
 
-async def test_the_error_names_the_command(house: House) -> None:
-    await house.publish_all(range(5))
-    talk = await Talk.open(house, "tail=0")
-    talk.say(op="view", every=-1, id="mine")
-    assert (await talk.error())["id"] == "mine"
+async def test_the_error_names_the_command(harness: Harness) -> None:
+    await harness.publish_all(range(5))
+    client = await CommandClient.open(harness, "tail=0")
+    client.say(op="view", every=-1, id="mine")
+    assert (await client.error())["id"] == "mine"
 
 
-async def test_ten_bad_commands_end_the_stream(house: House) -> None:
-    await house.publish_all(range(5))
-    talk = await Talk.open(house, "tail=0")
+async def test_ten_bad_commands_end_the_stream(harness: Harness) -> None:
+    await harness.publish_all(range(5))
+    client = await CommandClient.open(harness, "tail=0")
     for _ in range(9):
-        talk.socket.send("nonsense")
-        await talk.error()
-    talk.say(op="ping", id=1)
-    await talk.reply(pong=1)
-    talk.socket.send("nonsense")
-    await talk.error()
-    closed = await _closed(talk.socket)
+        client.socket.send("nonsense")
+        await client.error()
+    client.say(op="ping", id=1)
+    await client.reply(pong=1)
+    client.socket.send("nonsense")
+    await client.error()
+    closed = await _closed(client.socket)
     assert closed.code == 1008
     assert len(closed.reason.encode()) <= 123
 
 
-async def test_a_hundred_bad_commands_at_once_are_answered_ten_times(house: House) -> None:
-    await house.publish_all(range(5))
-    talk = await Talk.open(house, "tail=0")
-    talk.socket.send_raw(frame("nonsense") * 100)
+async def test_a_hundred_bad_commands_at_once_are_answered_ten_times(harness: Harness) -> None:
+    await harness.publish_all(range(5))
+    client = await CommandClient.open(harness, "tail=0")
+    client.socket.send_raw(frame("nonsense") * 100)
     for _ in range(10):
-        await talk.error()
-    assert (await _closed(talk.socket)).code == 1008
+        await client.error()
+    assert (await _closed(client.socket)).code == 1008
 
 
 async def _closed(socket: WebSocket) -> Closed:

@@ -13,9 +13,9 @@ from tick_gateway.model.query import TABLE
 from tick_gateway.server.routes import routes
 from tick_gateway.transports import TRANSPORTS
 
-from ..support.house import House
-from ..support.raw import request
-from .conftest import OpenHouse
+from ..support.async_client import request
+from ..support.harness import Harness
+from .conftest import OpenHarness
 
 JSON = (
     "/meta", "/runs", "/segments", "/healthz", "/readyz", "/openapi.json", "/latest", "/ticks/3", "/incremental",
@@ -35,8 +35,8 @@ def check(value: object, schema: dict[str, Any]) -> None:
     needs.module("jsonschema").Draft202012Validator(schema).validate(value)
 
 
-async def test_it_is_openapi(house: House) -> None:
-    response = await house.get("/openapi.json")
+async def test_it_is_openapi(harness: Harness) -> None:
+    response = await harness.get("/openapi.json")
     assert response.headers["Content-Type"].startswith("application/json")
     described = await response.json()
     needs.module("openapi_spec_validator").validate(described)
@@ -46,8 +46,8 @@ async def test_it_is_openapi(house: House) -> None:
     assert all(operation["summary"] and "security" in operation for operation in operations)
 
 
-async def test_it_tells_pages_of_other_origins_what_they_may_do(house: House) -> None:
-    described = await house.json("/openapi.json")
+async def test_it_tells_pages_of_other_origins_what_they_may_do(harness: Harness) -> None:
+    described = await harness.json("/openapi.json")
     assert "Access-Control-Allow-Origin: *" in described["info"]["description"]
     told = {answer["500"]["description"] for item in described["paths"].values() for answer in responses(item)}
     assert all("internal: A fault of the gateway" in text for text in told)
@@ -58,10 +58,10 @@ def responses(item: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("target", JSON)
-async def test_answers_have_the_form_that_it_says(house: House, target: str) -> None:
-    await house.publish_all(range(5))
-    described = await house.json("/openapi.json")
-    response = await house.get(target, Accept="application/json")
+async def test_answers_have_the_form_that_it_says(harness: Harness, target: str) -> None:
+    await harness.publish_all(range(5))
+    described = await harness.json("/openapi.json")
+    response = await harness.get(target, Accept="application/json")
     check(await response.json(), form(described, target, response.status))
 
 
@@ -76,17 +76,17 @@ async def test_answers_have_the_form_that_it_says(house: House, target: str) -> 
         ("/runs/A/end?x=1", b""),
     ],
 )
-async def test_answers_to_publishers_have_the_form_that_it_says(house: House, path: str, body: bytes) -> None:
-    await house.publish_all(range(5))
-    described = await house.json("/openapi.json")
-    response = await request(house.port, path, method="POST", body=body)
+async def test_answers_to_publishers_have_the_form_that_it_says(harness: Harness, path: str, body: bytes) -> None:
+    await harness.publish_all(range(5))
+    described = await harness.json("/openapi.json")
+    response = await request(harness.port, path, method="POST", body=body)
     check(await response.json(), form(described, path, response.status, "post"))
 
 
-async def test_what_may_be_published_is_in_it(open_house: OpenHouse) -> None:
+async def test_what_may_be_published_is_in_it(open_harness: OpenHarness) -> None:
     for token in ("", "secret"):
-        house = await open_house(publish_token=token)
-        described = await house.json("/openapi.json")
+        harness = await open_harness(publish_token=token)
+        described = await harness.json("/openapi.json")
         operation = described["paths"]["/publish"]["post"]
         assert set(operation["requestBody"]["content"]) == {"application/x-ndjson", "application/json"}
         assert operation["security"] == ([{"token": []}] if token else [])
@@ -96,8 +96,8 @@ async def test_what_may_be_published_is_in_it(open_house: OpenHouse) -> None:
             check(good, {"components": described["components"], **schema})
 
 
-async def test_streams_and_websockets_are_marked(house: House) -> None:
-    paths = (await house.json("/openapi.json"))["paths"]
+async def test_streams_and_websockets_are_marked(harness: Harness) -> None:
+    paths = (await harness.json("/openapi.json"))["paths"]
     marked = {path for path, item in paths.items() if item.get("get", {}).get("x-stream")}
     assert marked == {*(t.path for t in TRANSPORTS if t.kind == "stream"), "/", "/stream", "/ws/publish"}
     assert {path for path, item in paths.items() if item.get("get", {}).get("x-websocket")} == {
@@ -107,18 +107,18 @@ async def test_streams_and_websockets_are_marked(house: House) -> None:
     assert set(paths["/ws/stream"]["get"]["responses"]) >= {"101", "426"}
 
 
-async def test_every_route_is_in_it(house: House) -> None:
-    paths = (await house.json("/openapi.json"))["paths"]
+async def test_every_route_is_in_it(harness: Harness) -> None:
+    paths = (await harness.json("/openapi.json"))["paths"]
     mounted = {
         (route.method, route.resource.canonical)
-        for route in house.gateway.app.router.routes()
+        for route in harness.gateway.app.router.routes()
         if route.resource is not None and route.method not in ("HEAD", "OPTIONS")
     }
     assert {(method.upper(), path) for path, item in paths.items() for method in item} == mounted
 
 
-async def test_parameters_are_told_where_they_have_a_meaning(house: House) -> None:
-    described = await house.json("/openapi.json")
+async def test_parameters_are_told_where_they_have_a_meaning(harness: Harness) -> None:
+    described = await harness.json("/openapi.json")
     told: dict[str, set[str]] = {}
     for path, item in described["paths"].items():
         references = [p["$ref"] for p in item.get("get", {}).get("parameters", []) if "$ref" in p]
@@ -144,15 +144,15 @@ def test_every_kind_of_reading_that_a_parameter_names_is_one(name: str) -> None:
     assert set(next(row.on for row in TABLE if row.name == name)) <= kinds
 
 
-async def test_statuses_that_are_seldom_seen(open_house: OpenHouse, tmp_path: Path) -> None:
+async def test_statuses_that_are_seldom_seen(open_harness: OpenHarness, tmp_path: Path) -> None:
     """Every gateway of this suite compares the statuses that it gave with what is told, when it is closed."""
-    house = await open_house(data=str(tmp_path), max_connections=1, publish_token="secret")
-    await house.publish_all(range(30))
-    await house.publish_all(range(3), "B")
+    harness = await open_harness(data=str(tmp_path), max_connections=1, publish_token="secret")
+    await harness.publish_all(range(30))
+    await harness.publish_all(range(3), "B")
     stored = "/range?run=A&t1=29"
-    tag = (await house.get(stored)).headers["ETag"]
+    tag = (await harness.get(stored)).headers["ETag"]
     seen = {
-        (await house.get(target, **headers)).status
+        (await harness.get(target, **headers)).status
         for target, headers in (
             (stored, {"If_None_Match": tag}),
             (stored, {"Range": "bytes=0-9"}),
@@ -166,18 +166,18 @@ async def test_statuses_that_are_seldom_seen(open_house: OpenHouse, tmp_path: Pa
             ("/ndjson", {}),
         )
     }
-    seen.add((await request(house.port, "/publish", method="POST", body=b"{}")).status)
+    seen.add((await request(harness.port, "/publish", method="POST", body=b"{}")).status)
     assert seen >= {200, 204, 206, 304, 401, 405, 406, 416, 426, 501, 503}
-    assert len(house.answered) > 10
+    assert len(harness.answered) > 10
 
 
-async def test_what_it_says_of_media_types_is_true(house: House) -> None:
-    await house.publish_all(range(5))
-    paths = (await house.json("/openapi.json"))["paths"]
+async def test_what_it_says_of_media_types_is_true(harness: Harness) -> None:
+    await harness.publish_all(range(5))
+    paths = (await harness.json("/openapi.json"))["paths"]
     for path, item in paths.items():
         if "get" not in item or "{" in path or path.startswith("/ws/"):
             continue
-        response = await house.get(path + ("?timeout=0" if path == "/poll" else ""))
+        response = await harness.get(path + ("?timeout=0" if path == "/poll" else ""))
         told, given = item["get"]["responses"]["200"]["content"], response.headers["Content-Type"]
         assert given in told or (given.partition(";")[0] in told and "event-stream" not in given), path
         response.close()

@@ -9,9 +9,9 @@ import pytest
 
 from tick_gateway.transports import TRANSPORTS
 
-from ..support.house import House
-from ..support.raw import Response
-from .conftest import OpenHouse
+from ..support.async_client import Response
+from ..support.harness import Harness
+from .conftest import OpenHarness
 
 PATHS = [*(transport.path for transport in TRANSPORTS), "/stream", "/range", "/latest", "/ticks/3", "/meta", "/runs"]
 
@@ -80,10 +80,10 @@ BAD = {
 
 
 @pytest.fixture
-async def ready(open_house: OpenHouse) -> House:
-    house = await open_house()
-    await house.publish_all(range(10))
-    return house
+async def ready(open_harness: OpenHarness) -> Harness:
+    harness = await open_harness()
+    await harness.publish_all(range(10))
+    return harness
 
 
 async def _close(response: Response, status: int) -> None:
@@ -94,7 +94,7 @@ async def _close(response: Response, status: int) -> None:
 
 
 @pytest.mark.parametrize("path", PATHS)
-async def test_every_known_parameter_parses_on_every_route(ready: House, path: str) -> None:
+async def test_every_known_parameter_parses_on_every_route(ready: Harness, path: str) -> None:
     described = (await ready.json("/openapi.json"))["components"]["parameters"]
     assert set(described) == set(GOOD), "a parameter is not tried here"
     status = 101 if path == ready.paths["websocket"] else 200
@@ -111,7 +111,7 @@ async def test_every_known_parameter_parses_on_every_route(ready: House, path: s
 
 
 @pytest.mark.parametrize("path", PATHS)
-async def test_what_does_not_parse_is_refused_by_name(ready: House, path: str) -> None:
+async def test_what_does_not_parse_is_refused_by_name(ready: Harness, path: str) -> None:
     for name, values in BAD.items():
         for value in values:
             response = await ready.ask(f"{path}?{name}={quote(value)}")
@@ -124,7 +124,7 @@ async def test_what_does_not_parse_is_refused_by_name(ready: House, path: str) -
 
 
 @pytest.mark.parametrize("path", PATHS)
-async def test_what_contradicts_is_refused(ready: House, path: str) -> None:
+async def test_what_contradicts_is_refused(ready: Harness, path: str) -> None:
     for query, error, parameter in (
         ("nonsense=1", "unknown_parameter", "nonsense"),
         ("From_t=1", "unknown_parameter", "From_t"),
@@ -145,7 +145,7 @@ async def test_what_contradicts_is_refused(ready: House, path: str) -> None:
 
 @pytest.mark.parametrize("path", ["/", "/segments", *PATHS])
 @pytest.mark.parametrize("form", ["csv", "arrow"])
-async def test_a_table_is_refused_where_there_is_none(ready: House, path: str, form: str) -> None:
+async def test_a_table_is_refused_where_there_is_none(ready: Harness, path: str, form: str) -> None:
     """Beside every other parameter, and in every way to ask: nobody waits for a table that does not come."""
     others = [f"{name}={quote(values[0])}" for name, values in GOOD.items() if name != "format"]
     for query in ("", *others, "limit=2&tail=1", "run=A&timeout=0", "t0=1&t1=3"):
@@ -162,7 +162,7 @@ async def test_a_table_is_refused_where_there_is_none(ready: House, path: str, f
 
 
 @pytest.mark.parametrize("path", ["/sse", "/stream", "/ndjson", "/poll", "/incremental"])
-async def test_the_event_id_outranks_every_other_start(ready: House, path: str) -> None:
+async def test_the_event_id_outranks_every_other_start(ready: Harness, path: str) -> None:
     for header, query in (
         ("A:3", ""),
         ("A:3", "from_t=A:7"),
@@ -202,7 +202,7 @@ async def _first_tick(path: str, response: Response) -> dict[str, int]:
 
 
 @pytest.mark.parametrize("text", ["garbage", "A:x", "é:1", "A:-7", "99999999999999999999", "a:b:1", "x" * 4000])
-async def test_an_event_id_that_does_not_parse_is_an_unknown_run(ready: House, text: str) -> None:
+async def test_an_event_id_that_does_not_parse_is_an_unknown_run(ready: Harness, text: str) -> None:
     """Never 400: EventSource would give up for ever."""
     targets = ("/sse", "/sse?run=A", f"/sse?Last-Event-ID={quote(text)}", f"/sse?run=A&lastEventId={quote(text)}")
     for target in targets:

@@ -10,14 +10,14 @@ import pytest
 
 from tick_gateway.transports import TRANSPORTS
 
-from ..support.house import House, tick
-from .conftest import Clock, OpenHouse
+from ..support.harness import Harness, tick
+from .conftest import Clock, OpenHarness
 
 # ---- /range ----
 
 
-async def _range(house: House, query: str, accept: str = "*/*") -> list[Any]:
-    response = await house.get(f"/range{query}", Accept=accept)
+async def _range(harness: Harness, query: str, accept: str = "*/*") -> list[Any]:
+    response = await harness.get(f"/range{query}", Accept=accept)
     body = await response.read()
     assert response.status == 200, body
     return [json.loads(line) for line in body.splitlines()]
@@ -39,13 +39,13 @@ async def _range(house: House, query: str, accept: str = "*/*") -> list[Any]:
         ("?every=7&limit=2", range(14, 22, 7)),
     ],
 )
-async def test_range(house: House, query: str, expected: range) -> None:
-    await house.publish_all(range(10, 50))
-    assert [one["t"] for one in await _range(house, query)] == list(expected)
+async def test_range(harness: Harness, query: str, expected: range) -> None:
+    await harness.publish_all(range(10, 50))
+    assert [one["t"] for one in await _range(harness, query)] == list(expected)
 
 
-async def test_range_byte_for_byte_in_both_formats(house: House) -> None:
-    await house.publish_all(range(5))
+async def test_range_byte_for_byte_in_both_formats(harness: Harness) -> None:
+    await harness.publish_all(range(5))
     lines = b"".join(tick("A", t) + b"\n" for t in range(1, 4))
     array = b"[" + b",".join(tick("A", t) for t in range(1, 4)) + b"]"
     for query, accept, expected in (
@@ -55,25 +55,25 @@ async def test_range_byte_for_byte_in_both_formats(house: House) -> None:
         ("&format=json", "application/x-ndjson", array),
         ("&format=ndjson", "application/json", lines),
     ):
-        response = await house.get(f"/range?t0=1&t1=3{query}", Accept=accept)
+        response = await harness.get(f"/range?t0=1&t1=3{query}", Accept=accept)
         assert await response.read() == expected
         assert response.headers["Tick-Run"] == "A"
-    assert await (await house.get("/range?t0=9&format=json")).json() == []
+    assert await (await harness.get("/range?t0=9&format=json")).json() == []
 
 
 @pytest.mark.parametrize("limit", [None, 1, 4, 5, 12, 100])
 @pytest.mark.parametrize("batch", [3, 10, 1000])
-async def test_range_in_batches(house: House, limit: int | None, batch: int) -> None:
+async def test_range_in_batches(harness: Harness, limit: int | None, batch: int) -> None:
     """However the ticks were flushed: cuts and limit are counted over all of them."""
     for begin in range(0, 24, 2):
-        await house.publish_all([begin, begin + 1])
+        await harness.publish_all([begin, begin + 1])
     more = "" if limit is None else f"&limit={limit}"
-    found = await _range(house, f"?batch={batch}{more}")
+    found = await _range(harness, f"?batch={batch}{more}")
     numbers = list(range(24))[:limit]
     assert [[one["t"] for one in part] for part in found] == [
         numbers[i : i + batch] for i in range(0, len(numbers), batch)
     ]
-    joined = await house.json(f"/range?batch={batch}{more}&format=json")
+    joined = await harness.json(f"/range?batch={batch}{more}&format=json")
     assert joined == found
 
 
@@ -81,25 +81,25 @@ async def test_range_in_batches(house: House, limit: int | None, batch: int) -> 
 @pytest.mark.parametrize("form", ["json", "ndjson"])
 @pytest.mark.parametrize("limit", [1, 5, 150, 1000])
 async def test_a_limit_holds_whatever_lies_on_disk(
-    open_house: OpenHouse, tmp_path: Path, view: str, form: str, limit: int
+    open_harness: OpenHarness, tmp_path: Path, view: str, form: str, limit: int
 ) -> None:
     """In blocks that memory holds in several portions, and in several blocks."""
-    house = await open_house(data=str(tmp_path), ring=2, block_bytes=600_000)
-    await house.publish_all(range(700), size=2000)
-    response = await house.get(f"/range?limit={limit}{view}&format={form}")
+    harness = await open_harness(data=str(tmp_path), ring=2, block_bytes=600_000)
+    await harness.publish_all(range(700), size=2000)
+    response = await harness.get(f"/range?limit={limit}{view}&format={form}")
     body = (await response.read()).decode()
     found = json.loads(body if form == "json" else f"[{','.join(body.splitlines())}]")
     ticks = [tick for part in found for tick in part] if "batch" in view else found
     assert [tick["t"] for tick in ticks] == list(range(0, 700, 2 if "every" in view else 1))[:limit]
 
 
-async def test_cuts_of_a_range_do_not_depend_on_where_it_lies(open_house: OpenHouse, tmp_path: Path) -> None:
-    memory = await open_house()
-    disk = await open_house(data=str(tmp_path), ring=2, block_bytes=100_000)
-    for house in (memory, disk):
-        await house.publish_all(range(19), size=20_000)
-        await house.publish_all(range(19, 600))
-    bodies = [await (await house.get("/range?batch=20")).read() for house in (memory, disk)]
+async def test_cuts_of_a_range_do_not_depend_on_where_it_lies(open_harness: OpenHarness, tmp_path: Path) -> None:
+    memory = await open_harness()
+    disk = await open_harness(data=str(tmp_path), ring=2, block_bytes=100_000)
+    for harness in (memory, disk):
+        await harness.publish_all(range(19), size=20_000)
+        await harness.publish_all(range(19, 600))
+    bodies = [await (await harness.get("/range?batch=20")).read() for harness in (memory, disk)]
     assert bodies[0] == bodies[1]
     assert len(bodies[0].splitlines()) > 3, "cut by size"
 
@@ -130,39 +130,39 @@ async def test_cuts_of_a_range_do_not_depend_on_where_it_lies(open_house: OpenHo
         ("run=A&since=2027-01-15T08:00:49Z&fields=x", range(49, 50)),
     ],
 )
-async def test_range_by_position_count_and_time(house: House, clock: Clock, query: str, expected: range) -> None:
+async def test_range_by_position_count_and_time(harness: Harness, clock: Clock, query: str, expected: range) -> None:
     """A parameter that says where to begin never means everything."""
     for t in range(50):
-        house.publish([t])
+        harness.publish([t])
         clock.ms += 1000
-    await house.settle()
-    assert [one["t"] for one in await _range(house, f"?{query}")] == list(expected)
+    await harness.settle()
+    assert [one["t"] for one in await _range(harness, f"?{query}")] == list(expected)
 
 
-async def test_range_behind_a_position_of_another_run(house: House) -> None:
-    await house.publish_all(range(9), "A")
-    await house.publish_all(range(5), "B")
-    assert [one["t"] for one in await _range(house, "?from_t=A:6")] == [7, 8]
-    assert (await house.json("/range?from_t=gone:6", 404))["error"] == "not_found"
-    assert (await house.json("/range?from_t=A:6&run=B", 400))["parameter"] == "run"
-    assert (await house.json("/range?from_t=A:6&tail=1", 400))["parameter"] == "tail"
+async def test_range_behind_a_position_of_another_run(harness: Harness) -> None:
+    await harness.publish_all(range(9), "A")
+    await harness.publish_all(range(5), "B")
+    assert [one["t"] for one in await _range(harness, "?from_t=A:6")] == [7, 8]
+    assert (await harness.json("/range?from_t=gone:6", 404))["error"] == "not_found"
+    assert (await harness.json("/range?from_t=A:6&run=B", 400))["parameter"] == "run"
+    assert (await harness.json("/range?from_t=A:6&tail=1", 400))["parameter"] == "tail"
 
 
-async def test_range_behind_a_position_that_is_gone(open_house: OpenHouse) -> None:
-    house = await open_house(ring=20)
-    await house.publish_all(range(50))
-    response = await house.get("/range?from_t=A:9")
+async def test_range_behind_a_position_that_is_gone(open_harness: OpenHarness) -> None:
+    harness = await open_harness(ring=20)
+    await harness.publish_all(range(50))
+    response = await harness.get("/range?from_t=A:9")
     assert response.headers["Tick-Gap"] == "after=9;next=30"
     assert len((await response.read()).splitlines()) == 20
 
 
-async def test_range_of_an_older_run(house: House) -> None:
-    await house.publish_all(range(5), "A")
-    await house.publish_all(range(3), "B")
-    response = await house.get("/range?run=A&t0=2")
+async def test_range_of_an_older_run(harness: Harness) -> None:
+    await harness.publish_all(range(5), "A")
+    await harness.publish_all(range(3), "B")
+    response = await harness.get("/range?run=A&t0=2")
     assert response.headers["Tick-Run"] == "A"
     assert [json.loads(line)["t"] for line in (await response.read()).splitlines()] == [2, 3, 4]
-    assert [one["t"] for one in await _range(house, "")] == [0, 1, 2]
+    assert [one["t"] for one in await _range(harness, "")] == [0, 1, 2]
 
 
 @pytest.mark.parametrize(
@@ -175,52 +175,54 @@ async def test_range_of_an_older_run(house: House) -> None:
         ("", None, [45, 46, 47, 48, 49]),
     ],
 )
-async def test_range_says_what_is_gone(open_house: OpenHouse, query: str, gap: str | None, expected: list[int]) -> None:
-    house = await open_house(ring=5)
-    await house.publish_all(range(50))
-    response = await house.get(f"/range{query}")
+async def test_range_says_what_is_gone(
+    open_harness: OpenHarness, query: str, gap: str | None, expected: list[int]
+) -> None:
+    harness = await open_harness(ring=5)
+    await harness.publish_all(range(50))
+    response = await harness.get(f"/range{query}")
     assert response.headers.get("Tick-Gap") == gap
     assert [json.loads(line)["t"] for line in (await response.read()).splitlines()] == expected
 
 
-async def test_range_of_a_run_that_is_gone(open_house: OpenHouse) -> None:
-    house = await open_house(ring=5)
-    await house.publish_all(range(50), "A")
-    await house.publish_all(range(10), "B")
-    response = await house.get("/range?run=A&t0=3")
+async def test_range_of_a_run_that_is_gone(open_harness: OpenHarness) -> None:
+    harness = await open_harness(ring=5)
+    await harness.publish_all(range(50), "A")
+    await harness.publish_all(range(10), "B")
+    response = await harness.get("/range?run=A&t0=3")
     assert (await response.read(), response.headers["Tick-Gap"]) == (b"", "after=2;next=")
 
 
-async def test_range_on_an_empty_bus_and_of_an_unknown_run(house: House) -> None:
-    assert await _range(house, "") == []
-    assert (await house.json("/range?run=nobody", 404))["error"] == "not_found"
+async def test_range_on_an_empty_bus_and_of_an_unknown_run(harness: Harness) -> None:
+    assert await _range(harness, "") == []
+    assert (await harness.json("/range?run=nobody", 404))["error"] == "not_found"
 
 
-async def test_a_large_range(house: House) -> None:
-    await house.publish_all(range(3000), size=3000)
-    found = await _range(house, "?t0=500")
+async def test_a_large_range(harness: Harness) -> None:
+    await harness.publish_all(range(3000), size=3000)
+    found = await _range(harness, "?t0=500")
     assert [one["t"] for one in found] == list(range(500, 3000))
 
 
-async def test_range_of_what_no_stream_was_offered_yet(open_house: OpenHouse) -> None:
-    house = await open_house()
-    house.publish(range(10))
-    assert [one["t"] for one in await _range(house, "")] == list(range(10))
+async def test_range_of_what_no_stream_was_offered_yet(open_harness: OpenHarness) -> None:
+    harness = await open_harness()
+    harness.publish(range(10))
+    assert [one["t"] for one in await _range(harness, "")] == list(range(10))
 
 
 # ---- /latest and /ticks/{t} ----
 
 
-async def test_latest(house: House) -> None:
-    await house.publish_all(range(10), "A")
-    await house.publish_all(range(5), "B")
+async def test_latest(harness: Harness) -> None:
+    await harness.publish_all(range(10), "A")
+    await harness.publish_all(range(5), "B")
     for query, run, t in (("", "B", 4), ("?run=A", "A", 9), ("?every=3", "B", 3), ("?run=A&every=7", "A", 7)):
-        response = await house.get(f"/latest{query}")
+        response = await harness.get(f"/latest{query}")
         assert await response.read() == tick(run, t)
         assert response.headers["Content-Type"] == "application/json"
         assert (response.headers["Tick-Run"], response.headers["Tick-Next"]) == (run, f"{run}:{t}")
-    assert await house.json("/latest?fields=x") == {"t": 4, "x": 1.5}
-    assert (await house.json("/latest?stamp=1"))["data"]["t"] == 4
+    assert await harness.json("/latest?fields=x") == {"t": 4, "x": 1.5}
+    assert (await harness.json("/latest?stamp=1"))["data"]["t"] == 4
 
 
 @pytest.mark.parametrize(
@@ -231,67 +233,67 @@ async def test_latest(house: House) -> None:
         ("from_t=A:3&every=4", True), ("from_t=A:8&every=4", False), ("from_t=gone:3", False),
     ],
 )  # fmt: skip
-async def test_latest_is_new_to_who_asks(house: House, clock: Clock, query: str, found: bool) -> None:
+async def test_latest_is_new_to_who_asks(harness: Harness, clock: Clock, query: str, found: bool) -> None:
     for t in range(10):
-        house.publish([t])
+        harness.publish([t])
         clock.ms += 1000
-    await house.settle()
-    body = await house.json(f"/latest?{query}", 200 if found else 404)
+    await harness.settle()
+    body = await harness.json(f"/latest?{query}", 200 if found else 404)
     assert body["t" if found else "error"] == ((8 if "every" in query else 9) if found else "not_found")
 
 
-async def test_latest_that_is_not_there(house: House) -> None:
-    assert (await house.json("/latest", 404))["error"] == "not_found"
-    await house.publish_all(range(1, 5))
-    assert (await house.json("/latest?every=100", 404))["error"] == "not_found"
-    assert (await house.json("/latest?run=nobody", 404))["error"] == "not_found"
+async def test_latest_that_is_not_there(harness: Harness) -> None:
+    assert (await harness.json("/latest", 404))["error"] == "not_found"
+    await harness.publish_all(range(1, 5))
+    assert (await harness.json("/latest?every=100", 404))["error"] == "not_found"
+    assert (await harness.json("/latest?run=nobody", 404))["error"] == "not_found"
 
 
-async def test_one_tick(open_house: OpenHouse) -> None:
-    house = await open_house(ring=20)
-    await house.publish_all(range(0, 100, 2), "A")
-    response = await house.get("/ticks/80")
+async def test_one_tick(open_harness: OpenHarness) -> None:
+    harness = await open_harness(ring=20)
+    await harness.publish_all(range(0, 100, 2), "A")
+    response = await harness.get("/ticks/80")
     assert await response.read() == tick("A", 80)
     assert response.headers["Tick-Next"] == "A:80"
     for t in (81, 10, 100, 2**53 - 1):
-        assert (await house.json(f"/ticks/{t}", 404))["error"] == "not_found"
-    await house.publish_all(range(3), "B")
-    assert await (await house.get("/ticks/90?run=A")).read() == tick("A", 90)
-    assert await house.json("/ticks/2?fields=x&stamp=0") == {"t": 2, "x": 1.5}
+        assert (await harness.json(f"/ticks/{t}", 404))["error"] == "not_found"
+    await harness.publish_all(range(3), "B")
+    assert await (await harness.get("/ticks/90?run=A")).read() == tick("A", 90)
+    assert await harness.json("/ticks/2?fields=x&stamp=0") == {"t": 2, "x": 1.5}
 
 
 @pytest.mark.parametrize("t", ["x", "-1", "1.5", "9007199254740992", "01x", "%31%20"])
-async def test_one_tick_of_no_number(house: House, t: str) -> None:
-    await house.publish_all(range(3))
-    body = await house.json(f"/ticks/{t}", 400)
+async def test_one_tick_of_no_number(harness: Harness, t: str) -> None:
+    await harness.publish_all(range(3))
+    body = await harness.json(f"/ticks/{t}", 400)
     assert (body["error"], body["parameter"]) == ("bad_parameter", "t")
 
 
 # ---- /runs and /meta ----
 
 
-async def test_runs(open_house: OpenHouse, clock: Clock) -> None:
-    house = await open_house(ring=15)
-    assert await house.json("/runs") == {"runs": []}
-    await house.publish_all(range(10), "A")
-    await house.publish_all(range(5, 15), "B")
-    await house.publish_all(range(3), "C")
-    runs = {run["run"]: run for run in (await house.json("/runs"))["runs"]}
+async def test_runs(open_harness: OpenHarness, clock: Clock) -> None:
+    harness = await open_harness(ring=15)
+    assert await harness.json("/runs") == {"runs": []}
+    await harness.publish_all(range(10), "A")
+    await harness.publish_all(range(5, 15), "B")
+    await harness.publish_all(range(3), "C")
+    runs = {run["run"]: run for run in (await harness.json("/runs"))["runs"]}
     assert list(runs) == ["A", "B", "C"], "in the order in which they began"
     told = {name: (run["first"], run["last"], run["count"], run["ended"]) for name, run in runs.items()}
     assert told == {"A": (8, 9, 10, True), "B": (5, 14, 10, True), "C": (0, 2, 3, False)}
-    await house.publish_all(range(3, 20), "C")
-    assert [run["run"] for run in (await house.json("/runs"))["runs"]] == ["C"], "those that can be read"
-    await house.end_run("C")
-    assert (await house.json("/runs"))["runs"][0]["ended"] is True
+    await harness.publish_all(range(3, 20), "C")
+    assert [run["run"] for run in (await harness.json("/runs"))["runs"]] == ["C"], "those that can be read"
+    await harness.end_run("C")
+    assert (await harness.json("/runs"))["runs"][0]["ended"] is True
 
 
-async def test_meta(open_house: OpenHouse) -> None:
-    house = await open_house(ring=20)
-    empty = await house.json("/meta")
+async def test_meta(open_harness: OpenHarness) -> None:
+    harness = await open_harness(ring=20)
+    empty = await harness.json("/meta")
     assert (empty["run"], empty["first"], empty["tip"], empty["stored"], empty["rate"]) == (None, None, None, None, 0)
-    await house.publish_all(range(50))
-    meta = await house.json("/meta")
+    await harness.publish_all(range(50))
+    meta = await harness.json("/meta")
     assert (meta["run"], meta["first"], meta["tip"]) == ("A", 30, 49)
     assert meta["rate"] > 0
     assert meta["transports"] == {transport.name: transport.path for transport in TRANSPORTS}
@@ -312,10 +314,10 @@ async def test_meta(open_house: OpenHouse) -> None:
         ("text/event-stream", "text/event-stream"),
     ],
 )
-async def test_who_asks_decides_what_the_root_is(house: House, accept: str | None, media_type: str) -> None:
-    await house.publish_all(range(5))
+async def test_who_asks_decides_what_the_root_is(harness: Harness, accept: str | None, media_type: str) -> None:
+    await harness.publish_all(range(5))
     headers = {"Accept": accept} if accept else {}
-    response = await house.get("/?tail=2&limit=2", **headers)
+    response = await harness.get("/?tail=2&limit=2", **headers)
     assert response.status == 200
     assert response.headers["Content-Type"].partition(";")[0] == media_type
     assert "Accept" in response.headers["Vary"]
@@ -327,8 +329,8 @@ async def test_who_asks_decides_what_the_root_is(house: House, accept: str | Non
         assert tick("A", 4) in body
 
 
-async def test_a_browser_gets_the_page_whatever_its_parameters(house: House) -> None:
-    response = await house.get("/?nonsense=1&every=0", Accept="text/html")
+async def test_a_browser_gets_the_page_whatever_its_parameters(harness: Harness) -> None:
+    response = await harness.get("/?nonsense=1&every=0", Accept="text/html")
     assert response.status == 200
     assert b"<html" in await response.read()
 
@@ -343,12 +345,12 @@ async def test_a_browser_gets_the_page_whatever_its_parameters(house: House) -> 
         (None, "application/x-ndjson"),
     ],
 )
-async def test_who_asks_decides_what_the_stream_is(house: House, accept: str | None, media_type: str) -> None:
+async def test_who_asks_decides_what_the_stream_is(harness: Harness, accept: str | None, media_type: str) -> None:
     headers = {"Accept": accept} if accept else {}
-    response = await house.get("/stream", **headers)
+    response = await harness.get("/stream", **headers)
     assert response.headers["Content-Type"] == media_type
 
 
-async def test_a_path_that_is_not_there(house: House) -> None:
-    body = await house.json("/nothing/here", 404)
+async def test_a_path_that_is_not_there(harness: Harness) -> None:
+    body = await harness.json("/nothing/here", 404)
     assert (body["error"], set(body)) == ("not_found", {"error", "message"})

@@ -10,8 +10,8 @@ import pytest
 from tick_gateway.transports import TRANSPORTS
 
 from ..support.events import End, Event, Gap, Hello, Ledger, Reset, Tick, notice
-from ..support.house import tick
-from ..support.readers import FLAVOURS, flavours_of
+from ..support.harness import tick
+from ..support.readers.registry import FLAVOURS, flavours_of
 
 
 def test_every_registered_transport_has_a_reader() -> None:

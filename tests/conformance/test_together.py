@@ -10,9 +10,9 @@ import pytest
 import uvloop
 
 from ..support.events import Event
-from ..support.house import House, tick
-from ..support.reader import Reader
-from ..support.readers import FLAVOURS
+from ..support.harness import Harness, tick
+from ..support.readers.base import Reader
+from ..support.readers.registry import FLAVOURS
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 LOOPS: dict[str, LoopFactory] = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
@@ -24,16 +24,16 @@ LAST = COUNT * 2 - 2
 class Simulation(threading.Thread):
     """Publishes three runs from a thread of its own, with holes; it waits for room, so that nothing is lost."""
 
-    def __init__(self, house: House) -> None:
+    def __init__(self, harness: Harness) -> None:
         super().__init__()
-        self._house = house
+        self._harness = harness
         self.ticks = [(run, t) for run in RUNS for t in range(0, COUNT * 2, 2)]
         for run, t in self.ticks:
-            house.ledger.note(run, t, tick(run, t))
+            harness.ledger.note(run, t, tick(run, t))
 
     def run(self) -> None:
         for run, t in self.ticks:
-            self._house.runtime.bus.publish(tick(run, t), run=run, wait=True)
+            self._harness.runtime.bus.publish(tick(run, t), run=run, wait=True)
 
 
 async def _read_on(reader: Reader) -> list[Event]:
@@ -62,14 +62,14 @@ def test_every_transport_at_once(loop: str) -> None:
     """Every reader, whatever it does meanwhile, has every tick once and in order, with no notice but the resets."""
 
     async def scenario() -> None:
-        async with House(small=True, inbox=20, flush_interval=0.02) as house:
+        async with Harness(small=True, inbox=20, flush_interval=0.02) as harness:
             ways = (_read_on, _leave_and_come_back, _stall)
-            readers = [await house.read(name, from_t="A:-1", hello=1) for name in FLAVOURS for _ in ways]
-            simulation = Simulation(house)
+            readers = [await harness.read(name, from_t="A:-1", hello=1) for name in FLAVOURS for _ in ways]
+            simulation = Simulation(harness)
             simulation.start()
             reading = [way(reader) for way, reader in zip(ways * len(FLAVOURS), readers, strict=True)]
             for events in await asyncio.gather(*reading):
-                house.ledger.check(events, after=("A", -1))
+                harness.ledger.check(events, after=("A", -1))
             await asyncio.to_thread(simulation.join)
 
     _run(loop, scenario)
@@ -81,23 +81,23 @@ def test_a_reader_on_both_loops(loop: str, flavour: str) -> None:
     """The seams: replay to live, live to stalled and back, a change of run, leaving and coming back, shutdown."""
 
     async def scenario() -> None:
-        async with House(small=True, flush_interval=0.02) as house:
-            await house.publish_all(range(100))
-            reader = await house.read(flavour, from_t="A:-1", hello=1)
-            house.publish(range(100, 150))
+        async with Harness(small=True, flush_interval=0.02) as harness:
+            await harness.publish_all(range(100))
+            reader = await harness.read(flavour, from_t="A:-1", hello=1)
+            harness.publish(range(100, 150))
             events = await reader.until(149)
             for t in range(150, 170):
-                await house.publish_all([t], size=20_000)
+                await harness.publish_all([t], size=20_000)
             events += await reader.until(169)
-            house.publish(range(5), "B")
+            harness.publish(range(5), "B")
             events += await reader.until(4, "B")
             await reader.again()
-            house.publish(range(5, 10), "B")
+            harness.publish(range(5, 10), "B")
             events += await reader.until(9, "B")
             if reader.kind == "stream":
-                events += await house.shut(reader)
+                events += await harness.shut(reader)
                 assert reader.ended
-            house.ledger.check(events, after=("A", -1))
+            harness.ledger.check(events, after=("A", -1))
 
     _run(loop, scenario)
 
@@ -107,16 +107,16 @@ def test_transports_share_no_bytes(loop: str) -> None:
     """Readers of every kind stand at the tip together: each gets its own framing, live and from what was kept."""
 
     async def scenario() -> None:
-        async with House() as house:
-            await house.publish_all([0])
-            live = [await house.read(name, tail=0, hello=1) for name in FLAVOURS]
-            await house.until(lambda: sum(s.live for s in house.sessions) == len(house.sessions))
-            await house.publish_all([1, 2])
+        async with Harness() as harness:
+            await harness.publish_all([0])
+            live = [await harness.read(name, tail=0, hello=1) for name in FLAVOURS]
+            await harness.until(lambda: sum(s.live for s in harness.sessions) == len(harness.sessions))
+            await harness.publish_all([1, 2])
             for reader in live:
                 if reader.kind == "stream":
-                    house.ledger.check(await reader.until(2), after=("A", 0))
+                    harness.ledger.check(await reader.until(2), after=("A", 0))
             for name in FLAVOURS:
-                house.ledger.check(await (await house.read(name, from_t="A:-1", hello=1)).until(2), after=("A", -1))
+                harness.ledger.check(await (await harness.read(name, from_t="A:-1", hello=1)).until(2), after=("A", -1))
 
     _run(loop, scenario)
 

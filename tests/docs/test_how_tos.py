@@ -16,8 +16,7 @@ import pytest
 
 from tests.support import needs
 from tests.support.markdown import DOCS, Block, blocks
-from tests.support.process import PATIENCE, ROOT, Running
-from tests.support.sockets import free_ports
+from tests.support.process import PATIENCE, ROOT, Running, free_ports
 from tick_gateway import Gateway
 
 HOW_TO = DOCS / "how-to"

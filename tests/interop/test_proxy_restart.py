@@ -17,9 +17,8 @@ import pytest
 
 from tests.support import needs
 from tests.support.browser import Browser, Page
-from tests.support.process import PATIENCE, GatewayProcess, Lines, Running, difference, publish
+from tests.support.process import PATIENCE, GatewayProcess, Lines, Running, difference, free_port, publish
 from tests.support.proxies import AT_ONCE, PROXIES, Changes, proxy
-from tests.support.sockets import free_port
 
 SOURCES = ("/sse", "/stream", "elsewhere")
 """Where an EventSource of a page reads; elsewhere: at another proxy, so that the page is of another origin."""

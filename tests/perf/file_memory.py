@@ -19,8 +19,8 @@ from pathlib import Path
 
 import zstandard
 
-from tests.support.clients import ask
 from tests.support.process import LISTENING, PATIENCE, Running
+from tests.support.requests import ask
 
 MOST_MB = 150
 LOOK_SECONDS = 0.02

@@ -25,12 +25,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.support import history_files
-from tests.support.clients import ReaderRegistry, ask, difference, range_of
+from tests.support.async_client import close_all, request
 from tests.support.events import Ledger
-from tests.support.house import tick
-from tests.support.lives import Lives
-from tests.support.process import Running
-from tests.support.raw import close_all, request
+from tests.support.harness import tick
+from tests.support.process import RestartableGateway, Running, difference
+from tests.support.reconnecting import ReconnectingReaders
+from tests.support.requests import ask, range_of
 
 RUN = "killed"
 FIRST = 3  # a run need not begin at 0
@@ -99,8 +99,8 @@ class Play:
         self.figures = Figures()
         self._life = life
         self._random = random.Random(seed)
-        self._lives = Lives(directory, *options, module=module)
-        publish = ["publish", f"127.0.0.1:{self._lives.port}", "--run", RUN, "--retry"]
+        self._gateway = RestartableGateway(directory, *options, module=module)
+        publish = ["publish", f"127.0.0.1:{self._gateway.port}", "--run", RUN, "--retry"]
         self._publisher = Running([sys.executable, "-m", "tick_gateway", *publish], stdin=True)
         self._feeder = Feeder(self._publisher, rate, seed)
         self._sealed: dict[Path, str] = {}  # what was in them when they were sealed
@@ -109,18 +109,18 @@ class Play:
         begun = time.monotonic()
         feeding = asyncio.create_task(self._feeder.run())
         try:
-            async with self._lives:
-                first = await request(self._lives.port, "/poll?timeout=60")
+            async with self._gateway:
+                first = await request(self._gateway.port, "/poll?timeout=60")
                 assert first.status == 200 and (await first.json())["t"] == FIRST
-                async with ReaderRegistry(self._lives.port, RUN) as registry:
+                async with ReconnectingReaders(self._gateway.port, RUN) as readers:
                     for _ in range(kills):
                         await asyncio.sleep(self._random.uniform(0.1, self._life))
-                        await self._kill(registry)
+                        await self._kill(readers)
                         if feeding.done():
                             feeding.result()
                     self._feeder.over.set()
                     await feeding
-                    await self._end(registry)
+                    await self._end(readers)
         finally:
             feeding.cancel()
             await asyncio.gather(feeding, return_exceptions=True)
@@ -129,37 +129,37 @@ class Play:
         self.figures.seconds = time.monotonic() - begun
         return self.figures
 
-    async def _kill(self, registry: ReaderRegistry) -> None:
+    async def _kill(self, readers: ReconnectingReaders) -> None:
         """Kill the gateway, see what is left, start the next one, and let everybody in again."""
-        registry.up.clear()
-        self._lives.signal(signal.SIGKILL)
+        readers.up.clear()
+        self._gateway.signal(signal.SIGKILL)
         self._publisher.process.send_signal(signal.SIGSTOP)
         lagged = await self._buried()
-        await registry.away()
+        await readers.away()
         self._look_at_files(recovered=False)
-        self._lives.begin()
+        self._gateway.begin()
         if self._random.random() < 0.3:
             await asyncio.sleep(self._random.uniform(0.0, 0.5))
-            self._lives.signal(signal.SIGKILL)
+            self._gateway.signal(signal.SIGKILL)
             await self._buried()
             self.figures.early += 1
-            self._lives.begin()
-        await self._lives.listening()
+            self._gateway.begin()
+        await self._gateway.listening()
         self._look_at_files(recovered=True)
-        await self._look_at_history(registry.newest, lagged)
+        await self._look_at_history(readers.newest, lagged)
         self._publisher.process.send_signal(signal.SIGCONT)
-        registry.up.set()
+        readers.up.set()
 
     async def _buried(self) -> bool:
         """Wait until the gateway is gone; returns whether live went on without the disk in its life."""
         self.figures.kills += 1
-        lags = (await self._lives.buried()).count("live goes on without it")
+        lags = (await self._gateway.buried()).count("live goes on without it")
         self.figures.lags += lags
         return lags > 0
 
     def _look_at_files(self, *, recovered: bool) -> None:
         """Sealed segments (``recovered``: all of them) are whole zstd files, and never change again."""
-        paths = history_files.segments(self._lives.directory, RUN)
+        paths = history_files.segments(self._gateway.directory, RUN)
         paths = paths if recovered else paths[:-1]
         history_files.whole(*paths)
         for path in paths[:-1]:
@@ -170,9 +170,9 @@ class Play:
 
     async def _look_at_history(self, seen: int, lagged: bool) -> None:
         """History is every tick up to a tip, and no client has ``seen`` one beyond it."""
-        health = await ask(self._lives.port, "/healthz")
+        health = await ask(self._gateway.port, "/healthz")
         assert health["status"] == "ok", health
-        have, gap = await range_of(self._lives.port, RUN)
+        have, gap = await range_of(self._gateway.port, RUN)
         wanted = self._feeder.lines[: len(have)]
         assert have == wanted and gap is None, (difference(have, wanted), gap)
         kept = json.loads(have[-1])["t"]
@@ -180,21 +180,21 @@ class Play:
         assert not lost or lagged, f"ticks {lost[:10]} were seen by a client, and history has none after {kept}"
         self.figures.lost += len(lost)
 
-    async def _end(self, registry: ReaderRegistry) -> None:
+    async def _end(self, readers: ReconnectingReaders) -> None:
         """The simulation is over: the publisher ends well, everybody comes to the last tick, and so did history."""
         code = await asyncio.to_thread(self._publisher.wait)
         assert code == 0, self._publisher.report()
         ledger, wanted = self._feeder.ledger, self._feeder.lines
-        await registry.reach(ledger.tip[1])
-        have, gap = await range_of(self._lives.port, RUN)
+        await readers.reach(ledger.tip[1])
+        have, gap = await range_of(self._gateway.port, RUN)
         assert have == wanted and gap is None, (difference(have, wanted), gap)
-        for name, notices in registry.check(ledger).items():
+        for name, notices in readers.check(ledger).items():
             assert not notices, f"{name} was told {notices[:5]}"
-        self.figures.visits = {client.name: client.visits for client in registry.clients}
-        registry.up.clear()
-        await self._lives.stop()
+        self.figures.visits = {client.name: client.visits for client in readers.clients}
+        readers.up.clear()
+        await self._gateway.stop()
         self._look_at_files(recovered=True)
-        have = history_files.lines(self._lives.directory, RUN)
+        have = history_files.lines(self._gateway.directory, RUN)
         assert have == wanted, difference(have, wanted)
         self.figures.ticks = len(wanted)
 

@@ -24,7 +24,7 @@ from pathlib import Path
 import orjson
 import zstandard
 
-from tests.support.sockets import free_port
+from tests.support.process import free_port
 from tick_gateway.history.local.directory import segment_paths
 
 RUN = "made"

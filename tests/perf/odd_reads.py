@@ -21,8 +21,8 @@ from urllib.parse import parse_qs, quote, urlsplit
 
 import zstandard
 
-from tests.support.house import House
-from tests.support.raw import Response, request
+from tests.support.async_client import Response, request
+from tests.support.harness import Harness
 
 READERS = 8
 ARGUMENTS = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -71,9 +71,9 @@ class Attack:
         answers: how many came, by path and status.
     """
 
-    def __init__(self, house: House, random: Random) -> None:
+    def __init__(self, harness: Harness, random: Random) -> None:
         self.answers: Counter[str] = Counter()
-        self._house = house
+        self._harness = harness
         self._random = random
         self._tags: list[str] = []
         self._files: list[str] = ["/segments/A/0000000000000000.jsonl.zst"]
@@ -86,24 +86,24 @@ class Attack:
         readers = [asyncio.ensure_future(self._read(left)) for _ in range(READERS)]
         while not all(reader.done() for reader in readers):
             await self._publish(self._random.randint(1, 20))
-            listed = (await self._house.json("/segments"))["segments"]
+            listed = (await self._harness.json("/segments"))["segments"]
             self._files = ["/" + one["path"] for one in listed]
         await asyncio.gather(*readers)
 
     async def _publish(self, count: int) -> None:
         for t in range(self._t, self._t + count):
             own = {f"k{t % 5}": t, "a": [{"b": t, "c": [1, {"b": 2}]}, 3], "é": None, "s": f"n{t * 7919 % 1000}"}
-            self._house.gateway.publish({"t": t, "x": t / 2} | own, run="A")
+            self._harness.gateway.publish({"t": t, "x": t / 2} | own, run="A")
         self._t += count
-        await self._house.runtime.settled()
-        await self._house.settle()
+        await self._harness.runtime.settled()
+        await self._harness.settle()
 
     async def _read(self, left: Any) -> None:
         for _ in left:
             target, headers = self._made_up()
             method = self._random.choice(["GET"] * 6 + ["HEAD"])
             told = f"{method} {target} {headers}"
-            response = await request(self._house.port, target, method=method, headers=headers)
+            response = await request(self._harness.port, target, method=method, headers=headers)
             path = urlsplit(target).path
             self.answers[f"{path.rpartition('/')[0] or path} {response.status}"] += 1
             assert response.status < 500, told
@@ -199,8 +199,8 @@ def zlib_whole(body: bytes) -> bytes:
 async def main() -> None:
     args = ARGUMENTS.parse_args()
     with tempfile.TemporaryDirectory() as directory:
-        async with House(data=directory, **SETTINGS) as house:
-            attack = Attack(house, Random(args.seed))
+        async with Harness(data=directory, **SETTINGS) as harness:
+            attack = Attack(harness, Random(args.seed))
             await attack.run(args.requests)
     for answer, count in sorted(attack.answers.items()):
         print(f"{count:6} {answer}")

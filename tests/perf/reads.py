@@ -18,7 +18,7 @@ from random import Random
 
 from tests.simulation.reads_cases import some
 from tests.simulation.reads_worlds import PLACES, place
-from tests.support.raw import close_all
+from tests.support.async_client import close_all
 
 
 async def world(name: str, seed: int, count: int) -> list[str]:

@@ -16,9 +16,9 @@ import time
 from pathlib import Path
 
 from tests.support.backend import Writer
-from tests.support.clients import reader
 from tests.support.events import Tick
 from tests.support.process import LISTENING, Running
+from tests.support.reconnecting import reader
 
 KINDS = ("websocket", "sse", "ndjson", "longpoll")
 

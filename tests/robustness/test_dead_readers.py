@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from tests.support.clients import PATIENCE
-from tests.support.house import House
-from tests.support.raw import WebSocket
-from tests.support.sockets import Peer, request
+from tests.support.async_client import WebSocket
+from tests.support.blocking_client import Peer, request
+from tests.support.harness import Harness
+from tests.support.reconnecting import PATIENCE
 from tick_gateway.history.local.limits import Limits
 from tick_gateway.model import projection, view
 from tick_gateway.wire import framing as wire
@@ -153,36 +153,36 @@ def test_who_waits_for_the_disk_gets_signs_of_life() -> None:
 
 async def test_a_websocket_that_reads_nothing() -> None:
     """Real sockets: what the peer's system has not taken is seen, too."""
-    house = House(small=True)
-    house.set_flush_policy(sweep_interval=0.05)
-    house.set_patience(stall_seconds=0.5, missed_beats=0)
-    async with house:
-        await house.publish_all(range(3))
-        await WebSocket.connect(house.port, "/ws/stream?tail=0&heartbeat=1", small=True)
-        await house.until(lambda: bool(house.sessions))
+    harness = Harness(small=True)
+    harness.set_flush_policy(sweep_interval=0.05)
+    harness.set_patience(stall_seconds=0.5, missed_beats=0)
+    async with harness:
+        await harness.publish_all(range(3))
+        await WebSocket.connect(harness.port, "/ws/stream?tail=0&heartbeat=1", small=True)
+        await harness.until(lambda: bool(harness.sessions))
         t = 3
-        while not all(one.blocked for one in house.sessions):
-            await house.publish_all([t], size=50_000)
+        while not all(one.blocked for one in harness.sessions):
+            await harness.publish_all([t], size=50_000)
             t += 1
-        await house.until(lambda: not house.sessions)
-        assert house.runtime.fanout.registry.dropped == 1
+        await harness.until(lambda: not harness.sessions)
+        assert harness.runtime.fanout.registry.dropped == 1
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="TCP_USER_TIMEOUT is Linux's")
 async def test_a_pull_that_is_not_read_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tick_gateway.http.listen.UNREAD_MS", 300)
-    async with House(small=True) as house:
-        await house.publish_all(range(60), size=100_000)
-        assert house._server is not None
-        server = house._server._runner.server
+    async with Harness(small=True) as harness:
+        await harness.publish_all(range(60), size=100_000)
+        assert harness._server is not None
+        server = harness._server._runner.server
         assert server is not None
-        with await asyncio.to_thread(Peer, house.port, receive_buffer=4096) as peer:
+        with await asyncio.to_thread(Peer, harness.port, receive_buffer=4096) as peer:
             peer.send(request("GET", "/incremental"))
-            await house.until(lambda: house.asked == 1 and bool(server.connections))
-            await house.until(lambda: not server.connections)
-        await WebSocket.connect(house.port, "/ws/stream?tail=1")
-        await house.until(lambda: bool(house.sessions))
-        (one,) = house.sessions
+            await harness.until(lambda: harness.asked == 1 and bool(server.connections))
+            await harness.until(lambda: not server.connections)
+        await WebSocket.connect(harness.port, "/ws/stream?tail=1")
+        await harness.until(lambda: bool(harness.sessions))
+        (one,) = harness.sessions
         assert one.transport is not None
         sock = one.transport.get_extra_info("socket")
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 0, "streams decide for themselves"
@@ -191,21 +191,21 @@ async def test_a_pull_that_is_not_read_is_dropped(monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize("target", ["/incremental?from_t=A:{}", "/poll?limit=999&last_t=A:{}"])
 async def test_large_answers_that_nobody_reads_are_bounded_together(target: str) -> None:
     """Each is another one, of megabytes; those who read are served meanwhile."""
-    async with House(small=True) as house:
-        await house.publish_all(range(100), size=50_000)
-        unsent = house.runtime.response_cache.unsent
+    async with Harness(small=True) as harness:
+        await harness.publish_all(range(100), size=50_000)
+        unsent = harness.runtime.response_cache.unsent
         unsent._max_bytes = 8 << 20
         with ExitStack() as stack:
             for number in range(12):
-                peer = await asyncio.to_thread(Peer, house.port, receive_buffer=4096)
+                peer = await asyncio.to_thread(Peer, harness.port, receive_buffer=4096)
                 stack.enter_context(peer)
                 peer.send(request("GET", target.format(number % 6)))
-            await house.until(lambda: house.asked == 12)
+            await harness.until(lambda: harness.asked == 12)
             assert 0 < unsent.bytes <= unsent._max_bytes
-            response = await house.get(target.format(20))
+            response = await harness.get(target.format(20))
             assert response.status == 200
             assert (await response.read()).count(b'"run_of"') == 79
-        await house.until(lambda: not unsent.bytes)
+        await harness.until(lambda: not unsent.bytes)
 
 
 # ---- ticks of which no bytes can be made ----
@@ -352,10 +352,10 @@ def test_a_reader_that_cannot_be_told_what_it_has_to_know_is_dropped_alone(
 
 
 async def test_what_a_history_command_cannot_show_is_logged(faulty: set[int], caplog: pytest.LogCaptureFixture) -> None:
-    async with House() as house:
-        await house.publish_all(range(4))
+    async with Harness() as harness:
+        await harness.publish_all(range(4))
         faulty.add(2)
-        reader = await WebSocket.connect(house.port, "/ws/stream?tail=0&fields=x")
+        reader = await WebSocket.connect(harness.port, "/ws/stream?tail=0&fields=x")
         reader.send(json.dumps({"op": "history", "id": 1, "t0": 1, "t1": 3}).encode())
         messages = [json.loads(await asyncio.wait_for(reader.message(), PATIENCE)) for _ in range(2)]
         assert [one["t"] for one in messages[0]["ticks"]] == [1, 3]
@@ -365,20 +365,20 @@ async def test_what_a_history_command_cannot_show_is_logged(faulty: set[int], ca
 
 
 async def test_pulls_go_on_behind_it(faulty: set[int]) -> None:
-    async with House() as house:
-        await house.publish_all(range(8))
+    async with Harness() as harness:
+        await harness.publish_all(range(8))
         faulty |= {3, 5}
-        response = await house.get("/incremental?from_t=A:1&fields=x")
+        response = await harness.get("/incremental?from_t=A:1&fields=x")
         assert [one["t"] for one in await response.json()] == [2, 4, 6, 7]
         assert response.headers["Tick-Gap"] == "after=2;next=4, after=4;next=6"
         assert response.headers["Tick-Next"] == "A:7"
-        response = await house.get("/poll?from_t=A:2&fields=x")
+        response = await harness.get("/poll?from_t=A:2&fields=x")
         answer = await response.json()
         assert (answer["t"], answer["gap"], answer["position"]) == (4, [{"after": 2, "next": 4}], "A:4")
-        reader = await WebSocket.connect(house.port, "/ws/stream?tail=0&fields=x")
+        reader = await WebSocket.connect(harness.port, "/ws/stream?tail=0&fields=x")
         reader.send(json.dumps({"op": "history", "id": 1, "t0": 2, "t1": 6}).encode())
         messages = [json.loads(await asyncio.wait_for(reader.message(), PATIENCE)) for _ in range(2)]
         assert [one["t"] for one in messages[0]["ticks"]] == [2, 4, 6]
         assert messages[1] == {"history": 1, "done": True, "gap": {"after": 2, "next": 6}}
-        house.publish([8])
+        harness.publish([8])
         assert json.loads(await asyncio.wait_for(reader.message(), PATIENCE))["t"] == 8

@@ -15,11 +15,11 @@ import pytest
 
 from tests.perf.descriptors import play
 from tests.support import needs
-from tests.support.clients import PATIENCE
-from tests.support.house import House
+from tests.support.async_client import Closed, WebSocket
+from tests.support.blocking_client import Peer, ask, request
+from tests.support.harness import Harness
 from tests.support.process import LISTENING, GatewayProcess, Running, publish
-from tests.support.raw import Closed, WebSocket
-from tests.support.sockets import Peer, ask, request
+from tests.support.reconnecting import PATIENCE
 from tick_gateway.access import descriptors
 from tick_gateway.access.descriptors import Descriptors
 from tick_gateway.http import acceptor
@@ -98,14 +98,14 @@ def test_a_limit_that_is_too_low_for_any_reader_is_told(files: int) -> None:
 
 
 @pytest.fixture
-async def scarce() -> AsyncIterator[House]:
-    async with House() as house:
-        await house.publish_all(range(5))
-        house.runtime.descriptors.readers = 0
-        yield house
+async def scarce() -> AsyncIterator[Harness]:
+    async with Harness() as harness:
+        await harness.publish_all(range(5))
+        harness.runtime.descriptors.readers = 0
+        yield harness
 
 
-async def test_what_a_late_connection_is_answered(scarce: House, caplog: pytest.LogCaptureFixture) -> None:
+async def test_what_a_late_connection_is_answered(scarce: Harness, caplog: pytest.LogCaptureFixture) -> None:
     response = await scarce.get("/ndjson")
     assert response.status == 503 and "ulimit" in (await response.json())["message"]
     assert response.headers["Connection"] == "close" and "Retry-After" in response.headers
@@ -130,19 +130,19 @@ async def test_what_a_late_connection_is_answered(scarce: House, caplog: pytest.
 @pytest.mark.skipif(sys.platform != "linux", reason="TCP_USER_TIMEOUT is Linux's")
 async def test_a_late_connection_that_does_not_read_is_dropped_soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(acceptor, "_LATE_UNREAD_MS", 500)
-    async with House(small=True) as house:
-        await house.publish_all(range(100), size=10_000)
-        house.runtime.descriptors.readers = 0
-        assert house._server is not None
-        server = house._server._runner.server
+    async with Harness(small=True) as harness:
+        await harness.publish_all(range(100), size=10_000)
+        harness.runtime.descriptors.readers = 0
+        assert harness._server is not None
+        server = harness._server._runner.server
         assert server is not None
-        with await asyncio.to_thread(Peer, house.port, receive_buffer=4096) as peer:
+        with await asyncio.to_thread(Peer, harness.port, receive_buffer=4096) as peer:
             peer.send(request("GET", "/range"))
-            await house.until(lambda: house.asked == 1)
-            await house.until(lambda: not server.connections)
+            await harness.until(lambda: harness.asked == 1)
+            await harness.until(lambda: not server.connections)
 
 
-async def test_a_refused_websocket_that_does_not_answer_is_let_go(scarce: House) -> None:
+async def test_a_refused_websocket_that_does_not_answer_is_let_go(scarce: Harness) -> None:
     websocket = await WebSocket.connect(scarce.port, "/ws/stream?tail=1")
     assert (await websocket.frame()).opcode == 8
     async with asyncio.timeout(PATIENCE):
@@ -150,39 +150,39 @@ async def test_a_refused_websocket_that_does_not_answer_is_let_go(scarce: House)
 
 
 async def test_other_refusals_are_counted_and_told(caplog: pytest.LogCaptureFixture) -> None:
-    async with House(max_connections=1, max_views=1) as house:
-        await house.publish_all(range(5))
-        await house.read("ndjson", tail=1, fields="x")
-        await house.until(lambda: bool(house.sessions))
-        assert (await house.get("/ndjson")).status == 503
+    async with Harness(max_connections=1, max_views=1) as harness:
+        await harness.publish_all(range(5))
+        await harness.read("ndjson", tail=1, fields="x")
+        await harness.until(lambda: bool(harness.sessions))
+        assert (await harness.get("/ndjson")).status == 503
         assert "readers are refused: there are 1 (setting max_connections)" in caplog.messages
-        assert house.runtime.fanout.registry.refused == 1
-    async with House(max_views=1) as house:
-        await house.publish_all(range(5))
-        await house.read("ndjson", tail=1, fields="x")
-        await house.until(lambda: bool(house.sessions))
-        assert (await house.get("/ndjson?fields=s")).status == 503
+        assert harness.runtime.fanout.registry.refused == 1
+    async with Harness(max_views=1) as harness:
+        await harness.publish_all(range(5))
+        await harness.read("ndjson", tail=1, fields="x")
+        await harness.until(lambda: bool(harness.sessions))
+        assert (await harness.get("/ndjson?fields=s")).status == 503
         assert "readers are refused: they have 1 different views (setting max_views)" in caplog.messages
-        assert house.runtime.fanout.registry.refused == 1
+        assert harness.runtime.fanout.registry.refused == 1
 
 
 # ---- accepting ----
 
 
 async def test_connections_wait_while_what_is_left_is_for_files(caplog: pytest.LogCaptureFixture) -> None:
-    async with House() as house:
-        await house.publish_all(range(5))
-        limits = house.runtime.descriptors
+    async with Harness() as harness:
+        await harness.publish_all(range(5))
+        limits = harness.runtime.descriptors
         enough, limits.answers = limits.answers, 0
-        assert (await house.get("/healthz")).status == 200, "the first one tells that they are scarce"
-        peers = [await asyncio.to_thread(Peer, house.port) for _ in range(5)]
+        assert (await harness.get("/healthz")).status == 200, "the first one tells that they are scarce"
+        peers = [await asyncio.to_thread(Peer, harness.port) for _ in range(5)]
         for peer in peers:
             peer.send(request("GET", "/healthz"))
-        await house.until(lambda: "connections wait to be accepted" in caplog.text)
-        asked = house.asked
+        await harness.until(lambda: "connections wait to be accepted" in caplog.text)
+        asked = harness.asked
         for _ in range(20):  # turns of the loop in which nobody is accepted
             await asyncio.sleep(0)
-        assert house.asked == asked
+        assert harness.asked == asked
         limits.answers = enough
         for peer in peers:
             assert (await asyncio.to_thread(peer.response)).status == 200
@@ -220,8 +220,8 @@ async def test_accepting_neither_spins_nor_dies(
             super().__init__(runner, sock, *args)
 
     monkeypatch.setattr("tick_gateway.http.listen.Acceptor", Limited)
-    async with House() as house:
-        assert (await house.get("/healthz")).status == 200
+    async with Harness() as harness:
+        assert (await harness.get("/healthz")).status == 200
         (sock,) = listening
         assert not sock.failures and sock.asked < 20, "it is not tried in each turn of the loop"
         assert sum("connections wait to be accepted" in message for message in caplog.messages) == 1
@@ -269,10 +269,10 @@ def test_a_program_that_takes_every_descriptor_for_itself() -> None:
 
 
 async def test_a_connection_that_is_gone_before_it_was_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with House() as house:
+    async with Harness() as harness:
         for _ in range(5):
-            (await asyncio.to_thread(Peer, house.port)).reset()
-        assert (await house.get("/healthz")).status == 200
+            (await asyncio.to_thread(Peer, harness.port)).reset()
+        assert (await harness.get("/healthz")).status == 200
 
 
 # ---- the plan ----

@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 
 from tests.support import needs
+from tests.support.blocking_client import CLOSE, Follower, Frame, Peer, ask, frame, port_of, request
 from tests.support.history_files import lines as stored_lines
 from tests.support.process import LISTENING, PATIENCE, GatewayProcess, Running, publish
-from tests.support.sockets import CLOSE, Follower, Frame, Peer, ask, frame, port_of, request
 from tick_gateway import Gateway
 from tick_gateway.model.notices import REASONS, End
 from tick_gateway.model.tick import Position

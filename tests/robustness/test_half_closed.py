@@ -13,8 +13,8 @@ import pytest
 from aiohttp import web
 
 from tests.support import tls
+from tests.support.blocking_client import UPGRADE, Peer, chunk, frame, request
 from tests.support.process import PATIENCE, GatewayProcess
-from tests.support.sockets import UPGRADE, Peer, chunk, frame, request
 from tick_gateway import Gateway
 
 TICKS = b"".join(b'{"t":%d}\n' % t for t in range(5))

@@ -17,32 +17,33 @@ from zlib import crc32
 import pytest
 
 from tests.support import history_files
-from tests.support.clients import CLIENTS, PATIENCE, ask, metric, range_of, reader
 from tests.support.events import notices, ticks
-from tests.support.history_scene import (
+from tests.support.history_scenario import (
     RUN,
-    Scene,
+    Scenario,
     flip,
-    lives,
+    in_own_process,
+    in_process,
     refused,
-    scene,
     t_of,
     told,
 )
+from tests.support.reconnecting import CLIENTS, PATIENCE, reader
+from tests.support.requests import ask, metric, range_of
 from tick_gateway.history.archive import Archive
 from tick_gateway.history.block_index import Block, Entry
 from tick_gateway.history.local import commit as pipeline
 from tick_gateway.history.local import retention, writer
+from tick_gateway.history.local.run import LocalRun
 from tick_gateway.history.local.segment_file import Segment
 from tick_gateway.history.local.verify import verify
-from tick_gateway.history.stored_run import StoredRun
 
 pytestmark = pytest.mark.usefixtures("patient", "no_traceback")
 
 
 async def test_a_deleted_segment(tmp_path: Path) -> None:
     """Who needs it is told of the gap, and everybody else goes on."""
-    async with scene(tmp_path / "history") as (s, gateway):
+    async with in_process(tmp_path / "history") as (s, gateway):
         assert await s.publish(200)
         gone = history_files.segments(s.directory, RUN)[1]
         lost = [t_of(line) for line in history_files.lines_of(gone)]
@@ -60,7 +61,7 @@ async def test_a_deleted_segment(tmp_path: Path) -> None:
         await _misses_nothing(s, lost[-1])
 
 
-async def _misses_nothing(s: Scene, t: int) -> None:
+async def _misses_nothing(s: Scenario, t: int) -> None:
     """Who has the last one of what is gone is told no gap."""
     for name in CLIENTS:
         one = await reader(name, s.port, from_t=f"{RUN}:{t}").connect()
@@ -71,7 +72,7 @@ async def _misses_nothing(s: Scene, t: int) -> None:
 
 async def test_the_active_file_is_deleted(tmp_path: Path) -> None:
     """What was in it is gone once memory has let it go; writing goes on in another file."""
-    async with scene(tmp_path / "history") as (s, gateway):
+    async with in_process(tmp_path / "history") as (s, gateway):
         assert await s.publish(90)
         before = history_files.segments(s.directory, RUN)
         before[-1].unlink()
@@ -92,7 +93,7 @@ async def test_the_active_file_is_deleted(tmp_path: Path) -> None:
 
 async def test_the_directory_is_removed(tmp_path: Path) -> None:
     """By somebody who cleans up: what is missing is counted, be it read or not; and who comes later finds the lock."""
-    async with scene(tmp_path / "history") as (s, _):
+    async with in_process(tmp_path / "history") as (s, _):
         assert await s.publish(200)
         shutil.rmtree(s.directory)
         async with asyncio.timeout(PATIENCE):
@@ -115,7 +116,7 @@ async def test_files_that_nobody_reads_are_missed(tmp_path: Path, monkeypatch: p
     """Without a reader, and without a tick that is published."""
     monkeypatch.setattr(writer, "MAINTAIN_SECONDS", 0.01)
     monkeypatch.setattr(pipeline, "MAINTAIN_SECONDS", 0.01)
-    async with scene(tmp_path / "history") as (s, gateway):
+    async with in_process(tmp_path / "history") as (s, gateway):
         assert await s.publish(200)
         await s.restart(gateway)
         path = history_files.segments(s.directory, RUN)[1]
@@ -135,7 +136,7 @@ async def test_files_that_nobody_reads_are_missed(tmp_path: Path, monkeypatch: p
 async def test_a_damaged_block(tmp_path: Path, part: str) -> None:
     """A byte of it was changed while nobody looked: it is never served, and is a gap. Where that is a footer, its ticks
     are found again."""
-    async with scene(tmp_path / "history") as (s, gateway):
+    async with in_process(tmp_path / "history") as (s, gateway):
         assert await s.publish(200)
         async with s.away(gateway):
             path = history_files.segments(s.directory, RUN)[1]
@@ -158,7 +159,7 @@ async def test_a_damaged_block(tmp_path: Path, part: str) -> None:
 
 async def test_damage_behind_what_was_sent_already(tmp_path: Path) -> None:
     """The answer under way ends in a broken connection, not as if it were whole; the next one tells of the gap."""
-    async with scene(tmp_path / "history") as (s, gateway):
+    async with in_process(tmp_path / "history") as (s, gateway):
         assert await s.publish(200)
         async with s.away(gateway):
             for path in history_files.segments(s.directory, RUN)[2:4]:
@@ -169,7 +170,7 @@ async def test_damage_behind_what_was_sent_already(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("how", ["missing", "empty", "stale", "flipped", "of another run"])
 async def test_an_index_that_is_of_no_use(tmp_path: Path, how: str) -> None:
-    async with scene(tmp_path / "history") as (s, gateway):
+    async with in_process(tmp_path / "history") as (s, gateway):
         assert await s.publish(90)
         index = s.directory / RUN / "index"
         old = index.read_bytes()
@@ -197,7 +198,7 @@ async def test_an_index_that_is_of_no_use(tmp_path: Path, how: str) -> None:
 
 async def test_a_torn_tail(tmp_path: Path) -> None:
     """Bytes behind what a crash left, and a journal that is not its own: what was stored stays, the rest is cut off."""
-    async with lives(tmp_path / "history") as (s, gateway):
+    async with in_own_process(tmp_path / "history") as (s, gateway):
         assert await s.publish(90)
         async with s.away(gateway):
             with history_files.segments(s.directory, RUN)[-1].open("ab") as file:
@@ -226,7 +227,7 @@ async def test_retention_under_a_reader(
             assert gone.wait(PATIENCE)
         return read(segment, entry)
 
-    def slow_delete(run: StoredRun, segment: Segment) -> None:
+    def slow_delete(run: LocalRun, segment: Segment) -> None:
         delete(run, segment)
         if segment in under_way:  # before anyone is told that it is gone
             gone.set()
@@ -236,7 +237,7 @@ async def test_retention_under_a_reader(
         fail(*args)
         noticed.set()
 
-    async with scene(tmp_path / "history", retain_bytes=8000, history_cache=0) as (s, _):
+    async with in_process(tmp_path / "history", retain_bytes=8000, history_cache=0) as (s, _):
         assert await s.publish(60)
         monkeypatch.setattr(Segment, "read", slow_read)
         monkeypatch.setattr("tick_gateway.history.local.recorder.delete", slow_delete)

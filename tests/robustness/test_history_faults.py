@@ -16,16 +16,17 @@ from pathlib import Path
 import pytest
 
 from tests.support import history_files, needs
-from tests.support.clients import PATIENCE, ask, metric, range_of
 from tests.support.faulty_disk import Disk
-from tests.support.history_scene import (
+from tests.support.history_scenario import (
     RUN,
-    lives,
+    in_own_process,
+    in_process,
     refused,
-    scene,
     told,
 )
 from tests.support.mounts import fill, mounted, remount
+from tests.support.reconnecting import PATIENCE
+from tests.support.requests import ask, metric, range_of
 from tick_gateway.history.local import commit as pipeline
 from tick_gateway.history.local import writer
 
@@ -40,7 +41,7 @@ async def test_a_disk_that_takes_nothing(
     tmp_path: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: int
 ) -> None:
     monkeypatch.setattr(writer, "RETRY_SECONDS", 0.05)
-    async with scene(tmp_path / "history") as (s, _):
+    async with in_process(tmp_path / "history") as (s, _):
         assert await s.publish(90)
         disk.break_(error)
         for _ in range(3):
@@ -71,7 +72,7 @@ async def test_what_comes_back_when_the_disk_works_again_is_not_counted_as_unsto
 ) -> None:
     """Ticks are written and vouched for, and then the disk does not let them be forced to it."""
     monkeypatch.setattr(writer, "RETRY_SECONDS", 0.05)
-    async with scene(tmp_path / "history", fsync="interval", fsync_interval=0.001, block_bytes=1 << 20) as (s, _):
+    async with in_process(tmp_path / "history", fsync="interval", fsync_interval=0.001, block_bytes=1 << 20) as (s, _):
         assert await s.publish(90)
         disk.break_(errno.EIO)
         disk.fails = lambda call: disk.names[call - 1] == "fsync"
@@ -88,7 +89,7 @@ async def test_what_comes_back_when_the_disk_works_again_is_not_counted_as_unsto
 async def test_a_disk_that_takes_nothing_at_a_process(tmp_path: Path) -> None:
     """The same from outside, with the system's own refusal: no file may grow (RLIMIT_FSIZE)."""
     resource = needs.module("resource")
-    async with lives(tmp_path / "history") as (s, gateway):
+    async with in_own_process(tmp_path / "history") as (s, gateway):
         assert await s.publish(90)
         assert gateway.process is not None
         pid = gateway.process.process.pid
@@ -108,7 +109,7 @@ async def test_a_disk_that_takes_nothing_at_a_process(tmp_path: Path) -> None:
 async def test_a_full_disk(tmp_path: Path, stays: bool) -> None:
     """A disk of 1 MB that somebody fills; the gateway is killed on it, and started on it, while it is full."""
     with mounted(tmp_path / "disk", "size=1m") as disk:
-        async with lives(disk / "history") as (s, gateway):
+        async with in_own_process(disk / "history") as (s, gateway):
             assert await s.publish(90)
             ballast = fill(disk)
             assert not await s.publish(20)
@@ -138,7 +139,7 @@ async def test_a_slow_disk(
 ) -> None:
     """Every write takes longer than the disk may take. All that is published is stored in the end."""
     monkeypatch.setattr(pipeline, "LAG_SECONDS", 0.1)
-    async with scene(tmp_path / "history") as (s, _):
+    async with in_process(tmp_path / "history") as (s, _):
         disk.delay = lambda: time.sleep(0.12)
         for _ in range(3):
             assert await s.publish(5), "an answer waits until its ticks are stored, if that does not take for ever"
@@ -157,7 +158,7 @@ async def test_a_slow_disk(
 async def test_a_disk_that_stands_still(tmp_path: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not one call returns: live goes on, and all is stored when they do."""
     monkeypatch.setattr(pipeline, "LAG_SECONDS", 0.05)
-    async with scene(tmp_path / "history") as (s, _):
+    async with in_process(tmp_path / "history") as (s, _):
         assert await s.publish(90)
         monkeypatch.setattr(pipeline, "VERDICT_SECONDS", 0.1)
         disk.gate.clear()
@@ -181,7 +182,7 @@ async def test_a_disk_that_stands_still_for_too_long(
 ) -> None:
     """What may wait for it is bounded; beyond that, ticks are left out, and that is an error."""
     monkeypatch.setattr(pipeline, "LAG_SECONDS", 0.05)
-    async with scene(tmp_path / "history", history_queue=4096) as (s, _):
+    async with in_process(tmp_path / "history", history_queue=4096) as (s, _):
         assert await s.publish(90)
         monkeypatch.setattr(pipeline, "VERDICT_SECONDS", 0.1)
         disk.gate.clear()
@@ -208,7 +209,7 @@ async def test_a_directory_that_cannot_be_written_to_at_the_start(tmp_path: Path
     """A file system that is read-only, with a history on it whose gateway was killed: it is served as it is, with what
     the crash left, and written to as soon as it can be."""
     with mounted(tmp_path / "disk", "size=4m") as disk:
-        async with lives(disk / "history") as (s, gateway):
+        async with in_own_process(disk / "history") as (s, gateway):
             assert await s.publish(90)
             async with s.away(gateway):
                 remount(disk, "ro")
@@ -228,7 +229,7 @@ async def test_a_directory_that_cannot_be_written_to_at_the_start(tmp_path: Path
 
 
 async def test_a_file_in_the_place_of_the_runs_directory(tmp_path: Path) -> None:
-    async with scene(tmp_path / "history") as (s, _):
+    async with in_process(tmp_path / "history") as (s, _):
         assert await s.publish(90)
         (s.directory / RUN).rename(tmp_path / "aside")
         (s.directory / RUN).write_bytes(b"")
@@ -256,7 +257,7 @@ async def test_a_file_in_the_place_of_the_directory(tmp_path: Path) -> None:
 
 async def test_two_gateways_on_one_directory(tmp_path: Path) -> None:
     """The second is refused, as long as the first lives: a lock that was left behind keeps nobody out."""
-    async with lives(tmp_path / "history") as (s, gateway):
+    async with in_own_process(tmp_path / "history") as (s, gateway):
         assert await s.publish(90)
         assert gateway.process is not None
         await refused(s.directory, f"is in use by process {gateway.process.process.pid}: one gateway a directory")

@@ -13,7 +13,7 @@ import pytest
 
 from tests.perf.history_kill import SMALL, play
 from tests.support import needs
-from tests.support.clients import CLIENTS
+from tests.support.reconnecting import CLIENTS
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="sends SIGSTOP and SIGKILL")
 

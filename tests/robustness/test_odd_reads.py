@@ -8,19 +8,19 @@ from random import Random
 
 import pytest
 
-from tests.conformance.conftest import OpenHouse, open_house
+from tests.conformance.conftest import OpenHarness, open_harness
 from tests.perf.odd_reads import SETTINGS, Attack
 
-__all__ = ["open_house"]
+__all__ = ["open_harness"]
 
 
 @pytest.mark.parametrize("seed", [1, 2])
 async def test_odd_reads_of_a_history_that_grows_and_is_retained_away(
-    open_house: OpenHouse, tmp_path: Path, seed: int, caplog: pytest.LogCaptureFixture
+    open_harness: OpenHarness, tmp_path: Path, seed: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     pytest.importorskip("pyarrow")
-    house = await open_house(data=str(tmp_path), **SETTINGS)
-    attack = Attack(house, Random(seed))
+    harness = await open_harness(data=str(tmp_path), **SETTINGS)
+    attack = Attack(harness, Random(seed))
     await attack.run(250)
     assert {"/range 200", "/range 400", "/segments/A 200"} <= set(attack.answers)
     assert not [one for one in caplog.records if one.levelno >= logging.ERROR]

@@ -21,9 +21,9 @@ import pytest
 from tick_gateway import Gateway, errors
 from tick_gateway.errors import GatewayError, Locked, WrongProcess
 
+from ..support.blocking_client import Follower, port_of
 from ..support.markdown import DOCS, Block, blocks
 from ..support.process import PATIENCE, ROOT, Running
-from ..support.sockets import Follower, port_of
 
 forking = pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing forks here")
 

@@ -23,10 +23,10 @@ from tick_gateway.history.local.commit import CommitPipeline
 from tick_gateway.history.local.events import BlockClosed, SegmentSealed, StorageEvent
 from tick_gateway.history.local.index import save_index
 from tick_gateway.history.local.limits import Limits
+from tick_gateway.history.local.run import LocalRun
 from tick_gateway.history.local.segment_file import Segment
 from tick_gateway.history.local.store import Store
 from tick_gateway.history.local.writer import MAINTAIN_SECONDS, Group, Wrote
-from tick_gateway.history.stored_run import StoredRun
 
 from .loop import START, SteppedLoop
 
@@ -154,7 +154,7 @@ class Disk:
         self.left -= taken
         return taken
 
-    def _save_index(self, run: StoredRun) -> None:
+    def _save_index(self, run: LocalRun) -> None:
         self.take(1)
         save_index(run)
 

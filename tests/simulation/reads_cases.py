@@ -20,9 +20,9 @@ from urllib.parse import urlencode
 from tests.simulation.reads_model import Ask, Change, Expected, Over, Pull, Shown, Tick, Told, World, shown
 from tests.simulation.reads_worlds import START, Place
 from tests.support import events
-from tests.support.raw import Refused, Response, elements, members, request
-from tests.support.readers import FLAVOURS
-from tests.support.streams import DeflatedReader
+from tests.support.async_client import Refused, Response, elements, members, request
+from tests.support.readers.registry import FLAVOURS
+from tests.support.readers.streams import DeflatedReader
 
 PATIENCE: Final = 20.0  # seconds that an answer may take
 CODINGS: Final = ("", "gzip", "zstd", "identity", "gzip;q=0.5, zstd;q=0.4", "*")
@@ -235,14 +235,14 @@ async def _get(place: Place, case: Case, target: str | None = None) -> Response:
     headers = {"Accept-Encoding": case.flavour} if case.flavour and case.flavour not in FLAVOURS else {}
     if target is None:
         target = f"{case.route}?{urlencode(case.parameters)}" if case.parameters else case.route
-    return await request(place.house.port, target, headers=headers)
+    return await request(place.harness.port, target, headers=headers)
 
 
 async def _refused(place: Place, case: Case) -> None:
     if case.route == "/ws/stream":
         target = f"{case.route}?{urlencode(case.parameters)}"
         opening = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13"}
-        response = await request(place.house.port, target, headers=opening | {"Sec-WebSocket-Key": "0" * 22 + "=="})
+        response = await request(place.harness.port, target, headers=opening | {"Sec-WebSocket-Key": "0" * 22 + "=="})
     else:
         response = await _get(place, case)
     body = await response.read()
@@ -262,7 +262,7 @@ async def _stream(place: Place, case: Case) -> None:
         case = replace(case, ask=ask, parameters=case.parameters | {"limit": str(ticks)})
         expected, ends = place.world.stream(ask)
     kind = FLAVOURS[case.flavour]
-    reader = kind(place.house.port, case.route, case.parameters)
+    reader = kind(place.harness.port, case.route, case.parameters)
     try:
         await reader.connect()
         if ends:
@@ -413,14 +413,14 @@ async def _bytes(place: Place, case: Case, tag: str, body: bytes) -> None:
     """What never changes tells its length, and gives any part of itself."""
     target, random = f"{case.route}?{urlencode(case.parameters)}", Random(str(case))
     coding = {"Accept-Encoding": case.flavour} if case.flavour else {}
-    head = await request(place.house.port, target, method="HEAD", headers=coding)
+    head = await request(place.harness.port, target, method="HEAD", headers=coding)
     _same(head.headers["Content-Length"], str(len(body)), "length by HEAD")
     head.close()
     first, last = sorted((random.randint(0, len(body) + 3), random.randint(0, len(body) + 3)))
     texts = {f"{first}-{last}": body[first : last + 1], f"{first}-": body[first:], f"-{last + 1}": body[-last - 1 :]}
     text, expected = random.choice(list(texts.items()))
     headers = {"Range": f"bytes={text}", "If-Range": tag} | coding
-    part = await request(place.house.port, target, headers=headers)
+    part = await request(place.harness.port, target, headers=headers)
     found = await part.read()
     if expected:
         _same((part.status, found), (206, expected), f"bytes {text} of {len(body)}")

@@ -14,7 +14,7 @@ from typing import Any, Final
 from unittest.mock import patch
 
 from tests.simulation.reads_model import Run, Tick, World
-from tests.support.house import House
+from tests.support.harness import Harness
 from tick_gateway.errors import InboxFull
 
 PLACES: Final[dict[str, dict[str, Any]]] = {
@@ -43,7 +43,7 @@ class Place:
             self.settings |= {"data": str(directory), "fsync": "never"}
         self.random = Random(f"{name} {seed}")
         self.world = World()
-        self.house = self._new_house()
+        self.harness = self._new_house()
         self.ms = START
         self.size = 2500 if name == "large blocks" else 0
 
@@ -63,9 +63,9 @@ class Place:
                 list(self.world.runs.values())[-2].over = True
             await self._publish(run, random.choice((1, 7, 40, 90, 200)), random.choice((0, 0, 1, 17)))
         if random.random() < 0.5:
-            self.house.runtime.bus.end_run(run.id)
+            self.harness.runtime.bus.end_run(run.id)
             run.over = True
-            await self.house.settle()
+            await self.harness.settle()
 
     async def _publish(self, run: Run, count: int, t: int) -> None:
         random, step = self.random, self.random.choice((1, 1, 3, 0))
@@ -79,7 +79,7 @@ class Place:
                 ticks.append(Tick(t, tick_of(random, t, self.size), self.ms))
                 t += 1 if dropping else step or random.randint(1, 9)
             self._hand_over(run, ticks, drop=dropping)
-            await self.house.settle()
+            await self.harness.settle()
             if run.ticks[-1].dropped:  # those behind would tell that a hole is a gap
                 t = run.ticks[-1].t + 1
             self.ms += random.choice((0, 1, 400, 70_000))
@@ -88,7 +88,7 @@ class Place:
         def publish() -> None:
             for tick in ticks:
                 try:
-                    self.house.gateway.publish(tick.data, run=run.id)
+                    self.harness.gateway.publish(tick.data, run=run.id)
                 except InboxFull:
                     tick.gone = tick.dropped = True
 
@@ -100,25 +100,25 @@ class Place:
         else:
             publish()
 
-    def _new_house(self) -> House:
-        house = House(**self.settings)
-        house.wait_beyond_tip(0.01)
-        return house
+    def _new_house(self) -> Harness:
+        harness = Harness(**self.settings)
+        harness.wait_beyond_tip(0.01)
+        return harness
 
     async def restart(self) -> None:
         """Shut the gateway down, take a file away where the place is so named, and begin anew."""
         taken = await self._chosen() if self.name == "deleted" else []
-        await self.house.stop()
+        await self.harness.stop()
         for path in taken:
             path.unlink()
-        self.house = self._new_house()
-        await self.house.__aenter__()
+        self.harness = self._new_house()
+        await self.harness.__aenter__()
         if self.random.random() < 0.7 and not self.world.newest.over:
             await self._publish(self.world.newest, 30, self.world.newest.ticks[-1].t + 1)
 
     async def _chosen(self) -> list[Path]:
         """Some files that are not the last of their runs, whose ticks are gone from now on."""
-        listed = (await self.house.json("/segments"))["segments"]
+        listed = (await self.harness.json("/segments"))["segments"]
         found: list[Path] = []
         for run in self.world.runs.values():
             mine = [one for one in listed if one["run"] == run.id and one["sealed"]][:-1]
@@ -146,9 +146,9 @@ async def place(name: str, seed: int, directory: Path) -> AsyncIterator[Place]:
         patch("tick_gateway.server.bodies._BETWEEN", 700),
         patch("tick_gateway.server.bodies._SEEK_POINTS", 9),
         patch("tick_gateway.history.block_index._PAGE", 3),
-        patch("tick_gateway.history.block_index._PAGES", 4),
+        patch("tick_gateway.history.block_index._UNPACKED", 4),
     ):
-        await found.house.__aenter__()
+        await found.harness.__aenter__()
         try:
             await found.fill()
             if name in ("restarted", "deleted"):
@@ -156,7 +156,7 @@ async def place(name: str, seed: int, directory: Path) -> AsyncIterator[Place]:
             found.forget()
             yield found
         finally:
-            await found.house.__aexit__()
+            await found.harness.__aexit__()
 
 
 def tick_of(random: Random, t: int, size: int) -> bytes:

@@ -21,7 +21,7 @@ from tick_gateway.history.local import recorder as module
 from tick_gateway.history.local.events import BlockClosed, SegmentSealed
 from tick_gateway.history.local.limits import Limits
 from tick_gateway.history.local.recorder import Recorder
-from tick_gateway.history.stored_run import StoredRun
+from tick_gateway.history.local.run import LocalRun
 from tick_gateway.model.tick import Tick
 
 
@@ -171,7 +171,7 @@ class Machine(RuleBasedStateMachine):
             shutil.rmtree(copy)
             self.disk.error, self.disk.calls = error, calls
 
-    def check(self, runs: list[StoredRun]) -> None:
+    def check(self, runs: list[LocalRun]) -> None:
         there = {run.id: run for run in runs}
         for name, acknowledged in self.acknowledged.items():
             published, tip, least = self.published[name], -1, 0

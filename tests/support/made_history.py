@@ -1,13 +1,21 @@
-"""Histories that were not published but written: ticks with receive times of the test's choice."""
+"""Histories that were not published but written: ticks with receive times of the test's choice.
+
+``made`` serves one in this process: two runs, of which memory has the end of the second.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Iterable, Mapping
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
+from tests.support.async_client import Response
 from tests.support.events import Ledger
-from tests.support.house import tick
+from tests.support.harness import Harness, tick
+from tests.support.requests import post
 from tick_gateway.bus.ring import Batch, Run
 from tick_gateway.history.local.limits import Limits
 from tick_gateway.history.local.recorder import Recorder
@@ -54,3 +62,55 @@ def write(
             recorder.end(run)
     recorder.close()
     return ledger
+
+
+# ---- and a gateway on one ----
+
+STEP = 5  # what looks like a hole to who counts by one is none
+A, B = range(3, 3 + 200 * STEP, STEP), range(0, 150 * STEP, STEP)
+RING = 20
+SMALL: dict[str, Any] = {"ring": RING, "block_bytes": 1024, "segment_bytes": 4096, "fsync": "never"}
+
+
+class Served:
+    """A gateway on a history of two runs, A and B, of which memory has the last of B."""
+
+    def __init__(self, harness: Harness, ledger: Ledger) -> None:
+        self.harness = harness
+        self.port = harness.port
+        self.ledger = ledger
+
+    async def publish(self, count: int) -> None:
+        """Publish on in run B."""
+        first = self.ledger.tip[1] + STEP
+        more = range(first, first + count * STEP, STEP)
+        answer = await post(self.port, (tick_of("B", t) for t in more), "B")
+        assert (answer["accepted"], answer["stored"]) == (count, True), answer
+        for t in more:
+            self.ledger.note("B", t, tick_of("B", t))
+
+    async def get(self, target: str, **headers: str) -> Response:
+        return await self.harness.get(target, **headers)
+
+    def lines(self, run: str, low: int = 0, high: int = 1 << 60) -> list[bytes]:
+        return [data for t, data in self.ledger.runs[run].items() if low <= t <= high]
+
+
+@contextlib.asynccontextmanager
+async def opened(directory: Path, ledger: Ledger, **settings: Any) -> AsyncIterator[Served]:
+    async with Harness(**{"data": str(directory)} | SMALL | settings) as harness:
+        yield Served(harness, ledger)
+
+
+async def turns() -> None:
+    """Let everything happen that can without the disk."""
+    for _ in range(50):
+        await asyncio.sleep(0)
+
+
+@contextlib.asynccontextmanager
+async def made(directory: Path) -> AsyncIterator[Served]:
+    """A gateway on two runs that were stored before it, and some ticks that are stored by itself."""
+    async with opened(directory, write(directory, {"A": A, "B": B})) as found:
+        await found.publish(30)
+        yield found

@@ -4,11 +4,16 @@ Every wait is on a condition: a line that was printed, a pipe that was closed, a
 only there so that a failure ends. A process is ended by its own id.
 """
 
+from __future__ import annotations
+
+import asyncio
 import contextlib
 import http.client
 import json
 import os
 import re
+import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -16,7 +21,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import IO, Any, Self, TypeVar
 from urllib.parse import urlsplit
 
 ROOT = Path(__file__).parents[2]
@@ -24,7 +29,23 @@ ROOT = Path(__file__).parents[2]
 PATIENCE = 60.0
 """Seconds that a wait may last. Generous: what is slow on a busy machine is not wrong."""
 
+Line = TypeVar("Line", str, bytes)
+
 LISTENING = re.compile(r"http://(?:127\.0\.0\.1|localhost):(\d+)/")
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of loopback that nobody has now; all different."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports: list[int] = [sock.getsockname()[1] for sock in sockets]
+    for sock in sockets:
+        sock.close()
+    return ports
+
+
+def free_port() -> int:
+    """A port of loopback that nobody has now."""
+    return free_ports(1)[0]
 
 
 class Lines:
@@ -229,6 +250,89 @@ class GatewayProcess(Running):
         assert "Traceback" not in self.stderr.text, self.report()
 
 
+class RestartableGateway:
+    """``tick-gateway serve --data DIR``: processes one after another, on one port and one directory of history.
+
+    Args:
+        directory: DIR; None: no ``--data``.
+        module: what is run in place of ``tick_gateway``.
+
+    Attributes:
+        port: that of all of them.
+        process: the present one, or the last.
+        told: what they said on standard error, life by life, the present one left out.
+    """
+
+    def __init__(self, directory: Path | None, *options: str, module: str = "tick_gateway") -> None:
+        self.directory = directory if directory is not None else Path()
+        self.port = free_port()
+        self.told: list[str] = []
+        self._command = [
+            sys.executable, "-m", module, "serve", "--host", "127.0.0.1", "--port", str(self.port),
+            *(["--data", str(directory)] if directory is not None else []), *options,
+        ]  # fmt: skip
+        self.process: Running | None = None
+
+    def begin(self) -> Running:
+        """Start one, and do not wait for it."""
+        self.process = Running(self._command)
+        return self.process
+
+    async def start(self) -> None:
+        """Start one, and wait until it listens."""
+        self.begin()
+        await self.listening()
+
+    async def listening(self) -> None:
+        assert self.process is not None
+        found = await asyncio.to_thread(self.process.stderr.find, LISTENING)
+        assert found is not None, self.process.report()
+
+    @property
+    def said(self) -> str:
+        """What the present one has said so far."""
+        assert self.process is not None
+        return self.process.stderr.text
+
+    def signal(self, number: int) -> None:
+        assert self.process is not None
+        self.process.process.send_signal(number)
+
+    async def kill(self) -> str:
+        """``kill -9``; returns what it had said."""
+        self.signal(signal.SIGKILL)
+        return await self.buried()
+
+    async def buried(self) -> str:
+        """Wait until it is gone, however it ends; returns what it had said, which is no traceback."""
+        assert self.process is not None
+        await asyncio.to_thread(self.process.wait)
+        told = self.process.stderr.text
+        self.told.append(told)
+        assert "Traceback" not in told, told
+        return told
+
+    async def stop(self) -> str:
+        """SIGTERM, which it has to answer well; returns what it had said."""
+        assert self.process is not None
+        code = await asyncio.to_thread(self.process.terminate)
+        assert code == 0, self.process.report()
+        return await self.buried()
+
+    async def __aenter__(self) -> RestartableGateway:
+        await self.start()
+        return self
+
+    async def __aexit__(self, kind: object, error: BaseException | None, at: object) -> None:
+        if self.process is None:
+            return
+        if error is not None:
+            error.add_note(f"the gateway:\n{self.process.report()}")
+            self.process.kill()
+        elif self.process.process.poll() is None:
+            await self.stop()
+
+
 def publish(url: str, ndjson_lines: Iterable[str], *, run: str | None = None) -> dict[str, Any]:
     """Publishes ticks with one POST and gives the gateway's counts; a refusal is an `AssertionError`.
 
@@ -264,12 +368,12 @@ class Publisher:
         self._connection.close()
 
 
-def difference(got: Sequence[str], wanted: Sequence[str]) -> str:
+def difference(got: Sequence[Line], wanted: Sequence[Line]) -> str:
     """Says in a few words where rows of lines part: pytest's own account of long ones fills a log. Empty: nowhere."""
     if got == wanted:
         return ""
     at = next((i for i, (one, other) in enumerate(zip(got, wanted, strict=False)) if one != other), None)
     if at is None:
         at = min(len(got), len(wanted))
-    pairs = ((f"{line:.120}" for line in lines[at : at + 3]) for lines in (got, wanted))
-    return "line {} of {} (wanted {}): got {}, wanted {}".format(at, len(got), len(wanted), *map(list, pairs))
+    pairs = ([line[:120] for line in lines[at : at + 3]] for lines in (got, wanted))
+    return "line {} of {} (wanted {}): got {}, wanted {}".format(at, len(got), len(wanted), *pairs)

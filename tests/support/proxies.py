@@ -10,8 +10,7 @@ import pytest
 
 from tests.support import needs
 from tests.support.markdown import DOCS, Block, blocks
-from tests.support.process import Running
-from tests.support.sockets import free_port
+from tests.support.process import Running, free_port
 
 PAGE = DOCS / "how-to" / "proxy.md"
 

@@ -11,9 +11,9 @@ from tick_gateway.errors import Damaged
 from tick_gateway.history.block_index import Entry
 from tick_gateway.history.local.directory import read_directory
 from tick_gateway.history.local.limits import Limits
+from tick_gateway.history.local.opening import Debt, recover
 from tick_gateway.history.local.recorder import Recorder
-from tick_gateway.history.restoring import Debt, recover
-from tick_gateway.history.stored_run import StoredRun
+from tick_gateway.history.local.run import LocalRun
 from tick_gateway.model.tick import Tick
 
 AT = 1_700_000_000_000
@@ -113,7 +113,7 @@ class Opened(NamedTuple):
         damage: everything that was told to be wrong.
     """
 
-    runs: list[StoredRun]
+    runs: list[LocalRun]
     ticks: dict[str, dict[int, bytes]]
     ats: dict[str, dict[int, int]]
     damage: list[str]

@@ -29,8 +29,8 @@ from tick_gateway.errors import Conflict, InboxFull, Locked, NotServing, RunClos
 from tick_gateway.http.listen import loop_factory
 
 from ..support import history_files
+from ..support.blocking_client import Follower, port_of
 from ..support.process import PATIENCE, Running
-from ..support.sockets import Follower, port_of
 
 
 def here(**settings: Any) -> Gateway:

@@ -1,12 +1,16 @@
-"""The plan of the house, held against what the packages import: one way, no cycle, and pure ones stay pure.
+"""The layers of the package, held against what is imported: one way, no cycle, and pure packages stay pure.
 
-Imports are read from the source, those for the type checker and those inside functions included.
+Beside them, names and sizes: no class name twice, no long function without its reason. Everything is read from the
+source, so that imports for the type checker and inside functions count.
+
 ``python -m tests.unit.test_layers`` prints the graph of packages.
 """
 
 from __future__ import annotations
 
 import ast
+import re
+from collections import Counter
 from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Final
@@ -14,6 +18,7 @@ from typing import Final
 import pytest
 
 import tick_gateway
+from tests.support.markdown import DOCS
 
 ROOT: Final = Path(tick_gateway.__file__).parent
 
@@ -49,6 +54,31 @@ DOING: Final = {
 
 CLIENT: Final = {"client", "errors", "logs", "model", "settings", "version", "wire"}
 """What a client may stand on: it is installed beside no server."""
+
+TWICE: Final = {
+    "Bar",
+    "Block",
+    "Body",
+    "Coding",
+    "Connection",
+    "Entry",
+    "Frames",
+    "Group",
+    "Head",
+    "Lines",
+    "Load",
+    "NotAllowed",
+    "Place",
+    "Plan",
+    "Publisher",
+    "Scan",
+    "Tally",
+    "Tick",
+}
+"""Class names that stand twice still. A name that does not any more is deleted here."""
+
+LONGEST: Final = 60
+"""Lines from ``def`` to the end; a longer function is named with its reason in docs/explanation/design.md."""
 
 
 def resolve(node: ast.ImportFrom, name: str, known: set[str]) -> set[str]:
@@ -118,14 +148,18 @@ def test_no_module_imports_itself_by_way_of_others() -> None:
     TopologicalSorter(INSIDE).prepare()  # raises CycleError with the way round
 
 
-def test_the_kinds_of_history_know_nothing_of_each_other() -> None:
+def test_history_has_layers_of_its_own() -> None:
+    """The formats; what all engines have in common; segments on disk; files of other programs, which can be imported
+    into segments."""
     for name in MODULES:
-        package = name.rpartition(".")[0]
         for other in INSIDE[name]:
-            if package == "history.format":
-                assert top(other) != "history" or other.startswith("history.format"), f"{name} imports {other}"
-            if package == "history.local":
-                assert not other.startswith("history.external"), f"{name} imports {other}"
+            if top(name) == top(other) == "history":
+                assert _floor(other) <= _floor(name), f"{name} imports {other}"
+
+
+def _floor(name: str) -> int:
+    package = name.removeprefix("history.").partition(".")[0]
+    return {"format": 0, "local": 2, "external": 3}.get(package, 1)
 
 
 def test_nothing_imports_the_front_door() -> None:
@@ -142,6 +176,32 @@ def test_clients_stand_on_no_server() -> None:
     for name in MODULES:
         if top(name) == "client":
             assert {top(other) for other in INSIDE[name]} <= CLIENT, name
+
+
+def test_no_class_name_stands_twice() -> None:
+    """A leading underscore tells two names apart for nobody who reads."""
+    count = Counter(
+        node.name.lstrip("_")
+        for path in FILES.values()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ClassDef)
+    )
+    twice = {name for name, times in count.items() if times > 1}
+    assert twice - TWICE == set(), "another class has this name"
+    assert TWICE - twice == set(), "delete these names from TWICE"
+
+
+def test_a_long_function_is_named_with_its_reason() -> None:
+    long = {
+        f"{name}.{node.name}"
+        for name, path in FILES.items()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and (node.end_lineno or 0) - node.lineno >= LONGEST
+    }
+    page = (DOCS / "explanation" / "design.md").read_text("utf-8")
+    section = re.search(r"^### Long functions$(.*?)(?=^##|\Z)", page, re.MULTILINE | re.DOTALL)
+    told = re.findall(r"^- `([\w.]+)`: \S", section[1], re.MULTILINE) if section else []
+    assert set(told) == long
 
 
 def graph() -> str:

@@ -9,7 +9,7 @@ import click
 
 from ..errors import SettingError
 from ..history.external.directory import has_files, passed_over
-from ..history.importing import bring
+from ..history.external.importing import bring
 from ..history.local.directory import run_directories
 from ..history.local.limits import Limits
 from .bar import Bar

@@ -106,7 +106,10 @@ class RunHistory:
         if isinstance(stored, Batch) and (index := bisect_left(self.open, stored.first, key=_first)):
             before = self.open[index - 1]
             return stored.ordinal != before.ordinal + len(before.ticks)
-        return stored.ordinal != self.entries.end_before(at) if at else stored.ordinal > 0
+        if at == 0:
+            return stored.ordinal > 0
+        closed = self.entries[at - 1]
+        return stored.ordinal != closed.ordinal + closed.count
 
     def back(self, upto: int, count: int, every: int) -> tuple[int, int, int | None]:
         """See ``Blocks.back``."""
@@ -135,14 +138,12 @@ class RunHistory:
     @property
     def first(self) -> int | None:
         """The lowest ``t`` that is stored, or None."""
-        bounds = self.entries.bounds
-        return bounds[0].first if bounds else self.open[0].first if self.open else None
+        return self.entries[0].first if self.entries else self.open[0].first if self.open else None
 
     @property
     def last(self) -> int | None:
         """The highest ``t`` that is stored, or None."""
-        bounds = self.entries.bounds
-        return self.open[-1].last if self.open else bounds[1].last if bounds else None
+        return self.open[-1].last if self.open else self.entries[-1].last if self.entries else None
 
     def close(self, entry: Entry) -> None:
         """The open block was closed (or what was stored of it was found again); it stands on disk alone now."""

@@ -23,9 +23,9 @@ from typing import Any, Final
 from ..bus.tick_bus import TickBus
 from ..errors import GatewayError, NotServing, RunClosed, SettingError
 from ..history.external.directory import Directory, Event, Gone, has_files, passed_over
+from ..history.external.importing import bring, write_note
 from ..history.external.in_place import InPlace, Scan, Volumes
 from ..history.external.run_splitter import Stretch
-from ..history.importing import bring, write_note
 from ..history.local.directory import LOCK, Progress, run_directories
 from ..history.local.limits import Limits
 from ..history.restoring import restore

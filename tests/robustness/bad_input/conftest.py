@@ -8,26 +8,26 @@ import pytest
 
 from tests.support.process import GatewayProcess
 
-from ...support.hostile import Truth
+from ...support.bad_input import Bystander
 
 
 @pytest.fixture(scope="package")
-def process() -> Iterator[Truth]:
+def process() -> Iterator[Bystander]:
     with GatewayProcess("serve") as gateway:
         banner = gateway.stderr.find("history is off")
         assert banner is not None
         start = gateway.stderr.lines
-        truth = Truth(gateway)
-        truth.new_run()
-        yield truth
-        truth.check()
+        bystander = Bystander(gateway)
+        bystander.new_run()
+        yield bystander
+        bystander.check()
         assert gateway.stderr.lines == start
-        truth.follower.close()
+        bystander.follower.close()
     told = gateway.stderr.lines[len(start) :]
     assert len(told) <= 1 and all(line.startswith("stopping: ") for line in told)
 
 
 @pytest.fixture
-def truth(process: Truth) -> Iterator[Truth]:
+def bystander(process: Bystander) -> Iterator[Bystander]:
     yield process
     process.check()

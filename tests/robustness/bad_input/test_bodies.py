@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.support.sockets import BINARY, CONT, PING, PONG, TEXT, Peer, chunk, frame, request, resident
+from tests.support.blocking_client import BINARY, CONT, PING, PONG, TEXT, Peer, chunk, frame, request, resident
 from tick_gateway.wire.websocket import Reader
 
-from ...support.hostile import HANDSHAKES, STEAL, Truth, fall_silent, hang_up, vanish
+from ...support.bad_input import HANDSHAKES, STEAL, Bystander, fall_silent, hang_up, vanish
 
 MB = 1 << 20
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -27,41 +27,43 @@ def prefixes(data: bytes) -> Iterator[bytes]:
 @pytest.mark.parametrize("leave", [vanish, hang_up, fall_silent])
 @pytest.mark.parametrize("name", HANDSHAKES)
 def test_a_client_that_goes_in_the_middle_of_its_handshake(
-    truth: Truth, name: str, leave: Callable[[Peer], None]
+    bystander: Bystander, name: str, leave: Callable[[Peer], None]
 ) -> None:
     for prefix in prefixes(HANDSHAKES[name]):
-        leave(Peer(truth.port).send(prefix))
+        leave(Peer(bystander.port).send(prefix))
 
 
 @pytest.mark.parametrize("leave", [vanish, hang_up])
 @pytest.mark.parametrize("name", ["ndjson", "sse", "websocket", "poll", "publish by websocket"])
-def test_a_client_that_goes_right_after_it(truth: Truth, name: str, leave: Callable[[Peer], None]) -> None:
+def test_a_client_that_goes_right_after_it(bystander: Bystander, name: str, leave: Callable[[Peer], None]) -> None:
     for _ in range(30):
-        leave(Peer(truth.port).send(HANDSHAKES[name]))
+        leave(Peer(bystander.port).send(HANDSHAKES[name]))
 
 
 @pytest.mark.parametrize("leave", [vanish, hang_up, fall_silent])
-def test_a_body_that_breaks_off_keeps_its_whole_lines(truth: Truth, leave: Callable[[Peer], None]) -> None:
+def test_a_body_that_breaks_off_keeps_its_whole_lines(bystander: Bystander, leave: Callable[[Peer], None]) -> None:
     for cut in (b"", b"{", b'{"t":123', b'{"t":9007199254740991}'):
         for chunked in (True, False):
             length = {"Transfer-Encoding": "chunked"} if chunked else {"Content-Length": "100000"}
-            body = truth.lines(3) + cut
+            body = bystander.lines(3) + cut
             if chunked:
                 middle = len(body) // 2
                 body = chunk(body[:middle]) + b"%x\r\n" % (len(body) + 1000) + body[middle:]
-            peer = Peer(truth.port).send(request("POST", "/publish", length) + body)
-            truth.follower.wait_for(truth.expected)  # they are out before the body is over
+            peer = Peer(bystander.port).send(request("POST", "/publish", length) + body)
+            bystander.follower.wait_for(bystander.expected)  # they are out before the body is over
             leave(peer)
 
 
-def test_chunks_that_break_off_are_answered(truth: Truth) -> None:
+def test_chunks_that_break_off_are_answered(bystander: Bystander) -> None:
     """The fault comes behind chunks that were taken; aiohttp's parser does not tell the body's reader of it."""
     faults = (b"zz\r\n", b"-1\r\n", b"\r\n", b"8;" + b"x" * 20_000 + b"\r\n", b"f" * 17 + b"\r\n", b"3\r\n{}\n\n")
     peers = []
     for _ in faults:
-        peer = Peer(truth.port)
-        peers.append(peer.send(request("POST", "/publish", {"Transfer-Encoding": "chunked"}) + chunk(truth.lines(2))))
-        truth.follower.wait_for(truth.expected)
+        peer = Peer(bystander.port)
+        peers.append(
+            peer.send(request("POST", "/publish", {"Transfer-Encoding": "chunked"}) + chunk(bystander.lines(2)))
+        )
+        bystander.follower.wait_for(bystander.expected)
     for peer, fault in zip(peers, faults, strict=True):
         peer.send(fault, chunk(STEAL.encode() + b"\n"), b"0\r\n\r\n")
     for peer in peers:
@@ -72,10 +74,10 @@ def test_chunks_that_break_off_are_answered(truth: Truth) -> None:
         peer.close()
 
 
-def test_half_open_connections_hold_nobody_up(truth: Truth) -> None:
+def test_half_open_connections_hold_nobody_up(bystander: Bystander) -> None:
     starts = (b"", b"G", b"GET /ndjson HTTP/1.1\r\nHost:", HANDSHAKES["websocket"][:60], b"\x16\x03\x01")
-    peers = [Peer(truth.port).send(start) for start in starts for _ in range(20)]
-    truth.check()
+    peers = [Peer(bystander.port).send(start) for start in starts for _ in range(20)]
+    bystander.check()
     for peer in peers:
         peer.close()
 
@@ -84,15 +86,17 @@ def test_half_open_connections_hold_nobody_up(truth: Truth) -> None:
 
 
 @LINUX
-def test_a_line_of_100_mb(truth: Truth) -> None:
-    before = peak = resident(truth.pid)
-    with Peer(truth.port) as peer:
-        peer.send(request("POST", "/publish", {"Transfer-Encoding": "chunked"}), chunk(truth.lines() + b'{"t":5,"x":"'))
+def test_a_line_of_100_mb(bystander: Bystander) -> None:
+    before = peak = resident(bystander.pid)
+    with Peer(bystander.port) as peer:
+        peer.send(
+            request("POST", "/publish", {"Transfer-Encoding": "chunked"}), chunk(bystander.lines() + b'{"t":5,"x":"')
+        )
         piece = chunk(b"x" * MB)
         for _ in range(100):
             peer.send(piece)
-            peak = max(peak, resident(truth.pid))
-        peer.send(chunk(b'"}\n' + truth.lines()), b"0\r\n\r\n")
+            peak = max(peak, resident(bystander.pid))
+        peer.send(chunk(b'"}\n' + bystander.lines()), b"0\r\n\r\n")
         answer = peer.response()
     assert answer.status == 413, answer
     told = answer.json()
@@ -101,16 +105,16 @@ def test_a_line_of_100_mb(truth: Truth) -> None:
 
 
 @LINUX
-def test_json_of_100_mb(truth: Truth) -> None:
-    before = resident(truth.pid)
-    with Peer(truth.port) as peer:
+def test_json_of_100_mb(bystander: Bystander) -> None:
+    before = resident(bystander.pid)
+    with Peer(bystander.port) as peer:
         headers = {"Content-Length": str(100 * MB), "Content-Type": "application/json"}
         peer.send(request("POST", "/publish", headers))
         peak = before
         try:
             for _ in range(100):
                 peer.send(b"[" * MB)
-                peak = max(peak, resident(truth.pid))
+                peak = max(peak, resident(bystander.pid))
         except ConnectionError:
             pass  # the answer came first: who refuses need not listen to the end
         assert peer.head().status == 413
@@ -119,22 +123,22 @@ def test_json_of_100_mb(truth: Truth) -> None:
 
 @LINUX
 @pytest.mark.parametrize("path", ["/ws/stream?hello=1", "/ws/publish"])
-def test_messages_of_100_mb(truth: Truth, path: str) -> None:
-    before = resident(truth.pid)
+def test_messages_of_100_mb(bystander: Bystander, path: str) -> None:
+    before = resident(bystander.pid)
     announced = b"\x82\xff" + struct.pack("!Q", 100 * MB) + os.urandom(4)
     pieces = [frame(BINARY if index == 0 else CONT, b"x" * MB, fin=False) for index in range(100)]
     for sent in ([announced], [announced, b"x" * MB], pieces):
-        with Peer(truth.port) as peer:
+        with Peer(bystander.port) as peer:
             peer.open(path)
             try:
                 peer.send(*sent)
             except ConnectionError:
                 continue  # closed while this side was still sending: the code may be lost with the connection
             assert peer.close_frame().code == 1009
-    assert resident(truth.pid) - before < 60 * MB
+    assert resident(bystander.pid) - before < 60 * MB
 
 
-def test_empty_fragments_are_not_kept(truth: Truth) -> None:
+def test_empty_fragments_are_not_kept(bystander: Bystander) -> None:
     reader = Reader()
     reader.feed(frame(TEXT, fin=False))
     flood = frame(CONT, fin=False) * 1000
@@ -142,7 +146,7 @@ def test_empty_fragments_are_not_kept(truth: Truth) -> None:
         assert reader.feed(flood).messages == []
     assert len(reader._parts) == 0
     for path in ("/ws/stream?hello=1", "/ws/publish"):
-        with Peer(truth.port) as peer:
+        with Peer(bystander.port) as peer:
             peer.open(path).send(frame(TEXT, fin=False), *[flood] * 20, frame(PING, b"still there?"))
             while (found := peer.frame()).opcode != PONG:
                 continue
@@ -160,9 +164,9 @@ def test_empty_fragments_are_not_kept(truth: Truth) -> None:
     ],
     ids=["pings", "commands", "pings to a publisher", "lines"],
 )
-def test_who_asks_and_does_not_read_the_answers(truth: Truth, path: str, sent: bytes) -> None:
-    before = resident(truth.pid)
-    with Peer(truth.port, receive_buffer=4096) as peer:
+def test_who_asks_and_does_not_read_the_answers(bystander: Bystander, path: str, sent: bytes) -> None:
+    before = resident(bystander.pid)
+    with Peer(bystander.port, receive_buffer=4096) as peer:
         peer.open(path)
         peer.socket.settimeout(1.0)
         flood, total = sent * (MB // len(sent)), 0
@@ -171,5 +175,5 @@ def test_who_asks_and_does_not_read_the_answers(truth: Truth, path: str, sent: b
                 total += peer.socket.send(flood)
         except (TimeoutError, ConnectionError):
             pass  # the gateway does not read on, or has closed: either bounds it
-        truth.check()
-        assert resident(truth.pid) - before < 25 * MB
+        bystander.check()
+        assert resident(bystander.pid) - before < 25 * MB

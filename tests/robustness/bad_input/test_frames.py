@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.sockets import BINARY, CLOSE, CONT, PING, PONG, TEXT, UPGRADE, Peer, ask, frame, request
+from tests.support.blocking_client import BINARY, CLOSE, CONT, PING, PONG, TEXT, UPGRADE, Peer, ask, frame, request
 
-from ...support.hostile import Truth
+from ...support.bad_input import Bystander
 
 # ---- nonsense on a WebSocket ----
 
@@ -32,10 +32,10 @@ FRAMES: dict[str, tuple[bytes, set[int]]] = {
 
 @pytest.mark.parametrize("path", ["/ws/stream?hello=1", "/ws/stream", "/ws/publish"])
 @pytest.mark.parametrize("name", FRAMES)
-def test_frames_that_are_none(truth: Truth, name: str, path: str) -> None:
+def test_frames_that_are_none(bystander: Bystander, name: str, path: str) -> None:
     data, codes = FRAMES[name]
     for pieces in ([data], [data[i : i + 1] for i in range(len(data))]):
-        with Peer(truth.port) as peer:
+        with Peer(bystander.port) as peer:
             peer.open(path).send(*pieces)
             assert peer.close_frame().code in codes
             peer.send(frame(CLOSE, b"\x03\xe8"))
@@ -43,15 +43,15 @@ def test_frames_that_are_none(truth: Truth, name: str, path: str) -> None:
 
 
 @pytest.mark.parametrize("path", ["/ws/stream?hello=1", "/ws/stream"])
-def test_frames_without_a_mask(truth: Truth, path: str) -> None:
+def test_frames_without_a_mask(bystander: Bystander, path: str) -> None:
     for data in (frame(TEXT, b'{"op":"ping"}', mask=False), frame(PING, b"x", mask=False), frame(PONG, mask=False)):
-        with Peer(truth.port) as peer:
+        with Peer(bystander.port) as peer:
             peer.open(path).send(data)
             assert peer.close_frame().code == PROTOCOL_ERROR
 
 
-def test_nonsense_without_a_mask_is_no_tick(truth: Truth) -> None:
-    with Peer(truth.port) as peer:
+def test_nonsense_without_a_mask_is_no_tick(bystander: Bystander) -> None:
+    with Peer(bystander.port) as peer:
         peer.open("/ws/publish").send(frame(TEXT, b"nonsense", mask=False))
         answer = peer.frame()
         assert answer.code == PROTOCOL_ERROR if answer.opcode == CLOSE else answer.json()["error"] == "malformed"
@@ -70,23 +70,23 @@ COMMANDS = [
 
 
 @pytest.mark.parametrize("opcode", [TEXT, BINARY])
-def test_bad_commands_are_told_and_the_stream_goes_on(truth: Truth, opcode: int) -> None:
+def test_bad_commands_are_told_and_the_stream_goes_on(bystander: Bystander, opcode: int) -> None:
     for begin in range(0, len(COMMANDS), 9):  # ten of them end it
-        with Peer(truth.port) as peer:
+        with Peer(bystander.port) as peer:
             peer.open("/ws/stream?hello=1&tail=0").send(*(frame(opcode, text) for text in COMMANDS[begin : begin + 9]))
             told = 0
             while told < len(COMMANDS[begin : begin + 9]):
                 message = peer.frame().json()
                 told += "error" in message
                 assert "notice" in message or message["message"], message
-            (tick,) = truth.ticks()
-            ask(truth.port, truth.post(tick))
+            (tick,) = bystander.ticks()
+            ask(bystander.port, bystander.post(tick))
             while (last := peer.frame().payload) != tick:
                 assert b"notice" in last
 
 
-def test_ten_bad_commands_end_it(truth: Truth) -> None:
-    with Peer(truth.port) as peer:
+def test_ten_bad_commands_end_it(bystander: Bystander) -> None:
+    with Peer(bystander.port) as peer:
         peer.open("/ws/stream?hello=1").send(*[frame(TEXT, b"nonsense")] * 20)
         closing = peer.close_frame()
         assert closing.code == 1008 and b"10 bad commands" in closing.payload
@@ -112,12 +112,12 @@ def test_ten_bad_commands_end_it(truth: Truth) -> None:
     ],
     ids=lambda headers: " ".join(map(ascii, *headers.items())),
 )
-def test_handshakes_that_are_none(truth: Truth, path: str, headers: dict[str, str]) -> None:
-    with Peer(truth.port) as peer:
+def test_handshakes_that_are_none(bystander: Bystander, path: str, headers: dict[str, str]) -> None:
+    with Peer(bystander.port) as peer:
         answer = peer.send(request("GET", path, UPGRADE | headers)).response()
         assert answer.status in (400, 426), answer
         assert answer.json()["error"] == "not_a_websocket"
 
 
-def test_a_handshake_of_http_1_0(truth: Truth) -> None:
-    assert ask(truth.port, request("GET", "/ws/stream", UPGRADE, version="1.0")).status == 426
+def test_a_handshake_of_http_1_0(bystander: Bystander) -> None:
+    assert ask(bystander.port, request("GET", "/ws/stream", UPGRADE, version="1.0")).status == 426

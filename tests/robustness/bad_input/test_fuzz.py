@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import random
 
-from tests.support.sockets import BINARY, CLOSE, CONT, PING, TEXT, UPGRADE, Peer, ask, chunk, frame, request
+from tests.support.blocking_client import BINARY, CLOSE, CONT, PING, TEXT, UPGRADE, Peer, ask, chunk, frame, request
 
-from ...support.hostile import HANDSHAKES, Truth
+from ...support.bad_input import HANDSHAKES, Bystander
 
 # ---- anything at all ----
 
@@ -15,7 +15,7 @@ BYE = frame(CLOSE, b"\x03\xe8")
 SEEDS = [
     *HANDSHAKES.values(),
     request("GET", "/range?t0=0&t1=5&format=json", {"Accept": "application/json", "If-None-Match": '"x"'}),
-    request("GET", "/incremental?from_t=truth-1:3&limit=5&fields=good"),
+    request("GET", "/incremental?from_t=bystander-1:3&limit=5&fields=good"),
     request("GET", "/ticks/3", {"Connection": "keep-alive"}) + request("GET", "/meta", {"Connection": "close"}),
     request("POST", "/publish?run=fuzz", CHUNKED) + chunk(b'{"t":1}\n{"t":2') + chunk(b"}\n") + b"0\r\n\r\n",
     request("POST", "/publish", {"Content-Type": "application/json"}, b'[{"t":1},{"t":2,"x":[1,2,{"y":null}]}]'),
@@ -50,12 +50,12 @@ def mutated(data: bytes, chance: random.Random) -> bytes:
     return bytes(found)
 
 
-def test_anything_at_all(truth: Truth) -> None:
+def test_anything_at_all(bystander: Bystander) -> None:
     """300 requests with faults. Whatever they come to, the reader has what the gateway took in."""
     chance = random.Random(20_260_101)
     for number in range(300):
         data = mutated(chance.choice(SEEDS), chance)
-        peer = Peer(truth.port)
+        peer = Peer(bystander.port)
         try:
             if chance.random() < 0.3 and data:
                 cut = chance.randrange(len(data))
@@ -71,13 +71,13 @@ def test_anything_at_all(truth: Truth) -> None:
         answer = said(peer)
         peer.close()
         assert not answer.startswith(b"HTTP/1.1 5") or answer.startswith(b"HTTP/1.1 505"), (number, data, answer)
-    truth.new_run()
-    runs = [run["run"] for run in ask(truth.port, request("GET", "/runs")).json()["runs"]]
+    bystander.new_run()
+    runs = [run["run"] for run in ask(bystander.port, request("GET", "/runs")).json()["runs"]]
     taken: list[bytes] = []
     for run in runs:
-        taken += ask_range(truth.port, run)
-    assert [tick for tick in taken if b'"good":true' in tick] == truth.expected
-    truth.expected = taken
+        taken += ask_range(bystander.port, run)
+    assert [tick for tick in taken if b'"good":true' in tick] == bystander.expected
+    bystander.expected = taken
 
 
 def said(peer: Peer) -> bytes:

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.sockets import UPGRADE, Peer, Response, ask, request
+from tests.support.blocking_client import UPGRADE, Peer, Response, ask, request
 
-from ...support.hostile import STEAL, Truth
+from ...support.bad_input import STEAL, Bystander
 
 ODD = (
     b"\x92", b"\xff\xfe", b"\xe2\x28\xa1", b"a:b:c", b"", b",", b";;=,;", b"[::1", b"]:80", b"[", b"http://", b"%00%ff",
@@ -33,11 +33,11 @@ ENDING = "limit=1&tail=1&timeout=0"  # so that streams end at once
 ACCEPTS = ("*/*", "application/json", "text/html", "text/event-stream")
 
 
-def routes(truth: Truth) -> list[tuple[str, str]]:
+def routes(bystander: Bystander) -> list[tuple[str, str]]:
     """Every method and path that there is, and one that there is not."""
-    paths = ask(truth.port, request("GET", "/openapi.json")).json()["paths"]
+    paths = ask(bystander.port, request("GET", "/openapi.json")).json()["paths"]
     found = [
-        (method.upper(), path.replace("{t}", "0").replace("{run}", "truth-1"))
+        (method.upper(), path.replace("{t}", "0").replace("{run}", "bystander-1"))
         for path in paths
         for method in paths[path]
     ]
@@ -61,9 +61,9 @@ def head(method: str, path: str, fields: list[tuple[str, bytes]]) -> bytes:
     )
 
 
-def answer(truth: Truth, data: bytes) -> Response:
+def answer(bystander: Bystander, data: bytes) -> Response:
     """The answer's head and what comes behind it to the end of the connection, or of the time that matters here."""
-    with Peer(truth.port) as peer:
+    with Peer(bystander.port) as peer:
         peer.send(data)
         found = peer.head()
         while found.status == 100:
@@ -84,10 +84,10 @@ def check(data: bytes, found: Response) -> None:
         assert set(told) >= {"error", "message"} and told["message"] and len(found.body) < 2000, (data, found)
 
 
-def cases(truth: Truth) -> Iterator[bytes]:
+def cases(bystander: Bystander) -> Iterator[bytes]:
     """Each header with each odd value on some routes, and each route with each header."""
     chance = random.Random(22)
-    there = routes(truth)
+    there = routes(bystander)
     for name in HEADERS:
         for value in ODD:
             method, path = chance.choice(there)
@@ -100,19 +100,19 @@ def cases(truth: Truth) -> Iterator[bytes]:
                 yield head(method, path, [(name, value), ("Accept", b"application/json")])
 
 
-def test_odd_bytes_in_every_header_of_every_route(truth: Truth) -> None:
-    for data in cases(truth):
-        check(data, answer(truth, data))
+def test_odd_bytes_in_every_header_of_every_route(bystander: Bystander) -> None:
+    for data in cases(bystander):
+        check(data, answer(bystander, data))
 
 
-def test_heads_put_together_at_random(truth: Truth) -> None:
-    chance, there = random.Random(2222), routes(truth)
+def test_heads_put_together_at_random(bystander: Bystander) -> None:
+    chance, there = random.Random(2222), routes(bystander)
     for _ in range(300):
         method, path = chance.choice(there)
         fields = [(chance.choice(HEADERS), chance.choice(ODD) if chance.random() < 0.5 else chance.randbytes(5)
                    .translate(None, b"\r\n\0")) for _ in range(chance.randint(1, 6))]  # fmt: skip
         data = head(method, path, fields)
-        check(data, answer(truth, data))
+        check(data, answer(bystander, data))
 
 
 # ---- what aiohttp would answer by itself ----
@@ -120,14 +120,14 @@ def test_heads_put_together_at_random(truth: Truth) -> None:
 
 @pytest.mark.parametrize("path", ["/latest", "/", "/publish", "/ws/stream", "/nowhere"])
 @pytest.mark.parametrize("expect", [b"\x92", b"200-maybe", b"100-continue, x", b"\xff" * 1000])
-def test_what_cannot_be_expected(truth: Truth, path: str, expect: bytes) -> None:
-    found = answer(truth, head("GET", path, [("Expect", expect)]))
+def test_what_cannot_be_expected(bystander: Bystander, path: str, expect: bytes) -> None:
+    found = answer(bystander, head("GET", path, [("Expect", expect)]))
     assert (found.status, found.json()["error"]) == (417, "expectation_failed")
 
 
-def test_continue(truth: Truth) -> None:
-    with Peer(truth.port) as peer:
-        body = truth.lines()
+def test_continue(bystander: Bystander) -> None:
+    with Peer(bystander.port) as peer:
+        body = bystander.lines()
         peer.send(request("POST", "/publish", {"Expect": "100-Continue", "Content-Length": str(len(body))}))
         assert peer.head().status == 100
         assert peer.send(body).response().json()["accepted"] == 1
@@ -143,11 +143,11 @@ def test_continue(truth: Truth) -> None:
         (["gzip", "chunked"], 400),
     ],
 )
-def test_transfer_codings_that_are_not_there(truth: Truth, codings: list[str], status: int) -> None:
+def test_transfer_codings_that_are_not_there(bystander: Bystander, codings: list[str], status: int) -> None:
     fields = b"".join(b"Transfer-Encoding: %s\r\n" % coding.encode() for coding in codings)
     body = b"%x\r\n%s\r\n0\r\n\r\n" % (len(STEAL), STEAL.encode())
     for path in (b"/publish", b"/nowhere"):
-        with Peer(truth.port) as peer:
+        with Peer(bystander.port) as peer:
             peer.send(b"POST %s HTTP/1.1\r\nHost: localhost\r\n%s\r\n" % (path, fields), body)
             found = peer.response()
             assert (found.status, found.json()["error"]) == (
@@ -169,8 +169,8 @@ def test_transfer_codings_that_are_not_there(truth: Truth, codings: list[str], s
     ],
     ids=["text", "NUL", "TLS", "a long header", "a long address", "no length"],
 )
-def test_what_is_no_http_is_told_so_in_json(truth: Truth, data: bytes) -> None:
-    found = answer(truth, data)
+def test_what_is_no_http_is_told_so_in_json(bystander: Bystander, data: bytes) -> None:
+    found = answer(bystander, data)
     check(data, found)
     assert (found.status, found.json()["error"]) == (400, "bad_request")
     assert "\n" not in found.json()["message"]

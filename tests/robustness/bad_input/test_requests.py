@@ -6,10 +6,10 @@ import re
 
 import pytest
 
-from tests.support.sockets import BINARY, TEXT, UPGRADE, Peer, ask, frame, request
+from tests.support.blocking_client import BINARY, TEXT, UPGRADE, Peer, ask, frame, request
 
+from ...support.bad_input import STEAL, Bystander
 from ...support.bad_lines import REFUSED
-from ...support.hostile import STEAL, Truth
 
 # ---- queries ----
 
@@ -33,9 +33,9 @@ BAD_QUERIES = [
 
 
 @pytest.mark.parametrize("path", READING)
-def test_bad_parameters(truth: Truth, path: str) -> None:
+def test_bad_parameters(bystander: Bystander, path: str) -> None:
     headers = UPGRADE if path == "/ws/stream" else {}
-    with Peer(truth.port) as peer:
+    with Peer(bystander.port) as peer:
         for query in BAD_QUERIES:
             answer = peer.send(request("GET", f"{path}?{query}", headers)).response()
             assert answer.status == 400, (query, answer)
@@ -70,8 +70,8 @@ def test_bad_parameters(truth: Truth, path: str) -> None:
         ("/client.js/../../x", 404),
     ],
 )
-def test_paths(truth: Truth, path: str, status: int) -> None:
-    answer = ask(truth.port, request("GET", path))
+def test_paths(bystander: Bystander, path: str, status: int) -> None:
+    answer = ask(bystander.port, request("GET", path))
     assert answer.status == status, answer
     assert answer.json()["message"] and "Traceback" not in answer.body.decode()
 
@@ -79,17 +79,17 @@ def test_paths(truth: Truth, path: str, status: int) -> None:
 @pytest.mark.parametrize(
     "method", ["PUT", "DELETE", "PATCH", "TRACE", "POST", "CONNECT", "PROPFIND", "get", "NONSENSE"]
 )
-def test_methods(truth: Truth, method: str) -> None:
+def test_methods(bystander: Bystander, method: str) -> None:
     for path in ("/latest", "/ndjson", "/ws/stream", "/"):
-        answer = ask(truth.port, request(method, path))
+        answer = ask(bystander.port, request(method, path))
         assert answer.status in (400, 404, 405), answer
         if answer.status == 405:
             assert answer.headers["allow"]
 
 
-def test_a_position_that_an_event_source_brings_is_never_refused(truth: Truth) -> None:
+def test_a_position_that_an_event_source_brings_is_never_refused(bystander: Bystander) -> None:
     for value in ("abc", "1.5", "run:", "\udcff\udcfe", ":", "9" * 100, "a b", '"'):
-        with Peer(truth.port) as peer:
+        with Peer(bystander.port) as peer:
             peer.send(request("GET", "/sse", {"Last-Event-ID": value}))
             assert peer.head().status == 200
             assert b"event: reset" in peer.until(b"\n\n") + peer.until(b"\n\n")
@@ -146,9 +146,9 @@ NOT_HTTP: dict[str, str | bytes] = {
 
 
 @pytest.mark.parametrize("name", NOT_HTTP)
-def test_requests_that_are_no_http(truth: Truth, name: str) -> None:
+def test_requests_that_are_no_http(bystander: Bystander, name: str) -> None:
     data = NOT_HTTP[name]
-    with Peer(truth.port) as peer:
+    with Peer(bystander.port) as peer:
         peer.send(data if isinstance(data, bytes) else data.encode("latin-1"))
         answer = peer.head()
         assert 400 <= answer.status < 500, answer
@@ -158,37 +158,37 @@ def test_requests_that_are_no_http(truth: Truth, name: str) -> None:
 
 
 @pytest.mark.parametrize("version", ["0.9", "2.0", "3.0"])
-def test_versions_that_are_not_spoken(truth: Truth, version: str) -> None:
-    with Peer(truth.port) as peer:
+def test_versions_that_are_not_spoken(bystander: Bystander, version: str) -> None:
+    with Peer(bystander.port) as peer:
         peer.send(request("GET", "/latest", version=version))
         assert peer.head().status in (400, 505)
 
 
-def test_without_a_version_nothing_is_served(truth: Truth) -> None:
-    with Peer(truth.port) as peer:
+def test_without_a_version_nothing_is_served(bystander: Bystander) -> None:
+    with Peer(bystander.port) as peer:
         peer.send(b"GET /latest\r\n\r\n")
         assert peer.head().status in (400, 505)
 
 
-def test_what_follows_a_stream_is_no_request(truth: Truth) -> None:
+def test_what_follows_a_stream_is_no_request(bystander: Bystander) -> None:
     """Neither a request nor anything else that comes behind one that is answered by a stream is carried out."""
     stolen = request("POST", "/publish", {}, STEAL.encode())
     for path in ("/ndjson", "/sse", "/stream", "/"):
-        with Peer(truth.port) as peer:
+        with Peer(bystander.port) as peer:
             peer.send(request("GET", path) + stolen, stolen)
             assert peer.head().status == 200
             peer.until(b'"good":true}')
             peer.send(stolen)
-            truth.check()
+            bystander.check()
 
 
-def test_a_body_of_a_get_is_passed_over(truth: Truth) -> None:
-    with Peer(truth.port) as peer:
+def test_a_body_of_a_get_is_passed_over(bystander: Bystander) -> None:
+    with Peer(bystander.port) as peer:
         for _ in range(3):
             assert peer.send(request("GET", "/latest", {}, b"POST /publish HTTP/1.1\r\n\r\n")).response().status == 200
 
 
-def test_headers_that_are_odd_and_allowed(truth: Truth) -> None:
+def test_headers_that_are_odd_and_allowed(bystander: Bystander) -> None:
     odd = {
         "Accept": "\udcff,;q=x,*/*;q=7,text/\0".replace("\0", ""),
         "Accept-Encoding": "gzip;q=nan, zstd;;;, \udcfe",
@@ -200,9 +200,9 @@ def test_headers_that_are_odd_and_allowed(truth: Truth) -> None:
         "X-Empty": "",
     }
     for path in ("/latest", "/meta", "/range", "/incremental", "/runs", "/openapi.json", "/metrics", "/healthz"):
-        with Peer(truth.port) as peer:
+        with Peer(bystander.port) as peer:
             assert peer.send(request("GET", path, odd)).head().status == 200
-    answer = ask(truth.port, request("POST", "/publish", {"Content-Type": "\udcff; a=\udcfe"}, truth.lines()))
+    answer = ask(bystander.port, request("POST", "/publish", {"Content-Type": "\udcff; a=\udcfe"}, bystander.lines()))
     assert answer.json()["accepted"] == 1
 
 
@@ -219,32 +219,32 @@ def test_headers_that_are_odd_and_allowed(truth: Truth) -> None:
         ({"Tick-Run": "a" * 65}, 400),
     ],
 )
-def test_headers_of_a_publisher(truth: Truth, headers: dict[str, str], status: int) -> None:
-    assert ask(truth.port, request("POST", "/publish", headers, STEAL.encode())).status == status
+def test_headers_of_a_publisher(bystander: Bystander, headers: dict[str, str], status: int) -> None:
+    assert ask(bystander.port, request("POST", "/publish", headers, STEAL.encode())).status == status
 
 
 # ---- lines ----
 
 
 @pytest.mark.parametrize(("line", "reason"), REFUSED, ids=[repr(line[:30]) for line, _ in REFUSED])
-def test_lines_that_are_no_tick(truth: Truth, line: bytes, reason: str) -> None:
+def test_lines_that_are_no_tick(bystander: Bystander, line: bytes, reason: str) -> None:
     if reason == "at most":
         line = line.replace(b"xxx", b"x" * 15_000)  # more than the default of max_tick
     status = 413 if reason == "at most" else 422
-    answer = ask(truth.port, truth.post(truth.lines() + line + b"\n" + truth.lines()))
+    answer = ask(bystander.port, bystander.post(bystander.lines() + line + b"\n" + bystander.lines()))
     assert answer.status == status, answer
     told = answer.json()
     assert (told["accepted"], told["refused"], told["errors"][0]["line"]) == (2, 1, 2) and reason in told["message"]
-    with Peer(truth.port) as peer:
+    with Peer(bystander.port) as peer:
         peer.open("/ws/publish")
         kind = BINARY if reason == "UTF-8" else TEXT
-        peer.send(frame(kind, truth.ticks()[0]))
+        peer.send(frame(kind, bystander.ticks()[0]))
         if reason == "at most":
             peer.send(frame(BINARY, line)[:100])  # its length says enough
             assert peer.close_frame().code == 1009
             return
         peer.send(frame(kind, line))
-        peer.send(frame(TEXT, truth.ticks()[0]))
+        peer.send(frame(TEXT, bystander.ticks()[0]))
         messages = [peer.frame().json()]
         while "error" not in messages[-1]:
             messages.append(peer.frame().json())

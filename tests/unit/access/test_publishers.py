@@ -11,7 +11,7 @@ import pytest
 from aiohttp import HttpVersion, HttpVersion10, HttpVersion11, web
 from aiohttp.test_utils import make_mocked_request
 
-from tests.support.sockets import UPGRADE, Peer, ask, request
+from tests.support.blocking_client import UPGRADE, Peer, ask, request
 from tick_gateway import Gateway, Settings
 from tick_gateway.access.publishers import host_name, is_loopback, is_near
 from tick_gateway.errors import NotAllowed, OwnSource, Tailing

@@ -24,7 +24,7 @@ from tick_gateway.errors import (
 )
 from tick_gateway.model.tick import MAX_T
 
-from ...support.on_bus import ticks_of
+from ...support.bus import ticks_of
 
 
 @dataclass

@@ -16,7 +16,7 @@ from tick_gateway.errors import (
     RunClosed,
 )
 
-from ...support.on_bus import data_of, gaps, offer, seen, ticks_of
+from ...support.bus import data_of, gaps, offer, seen, ticks_of
 
 SECONDS = 30.0  # how long a thread may take on a busy machine
 

@@ -17,7 +17,7 @@ from tick_gateway.errors import (
 )
 from tick_gateway.model.tick import MAX_T, RUN_ID, Position
 
-from ...support.on_bus import data_of, offer, seen, ticks_of
+from ...support.bus import data_of, offer, seen, ticks_of
 
 # ---- runs ----
 

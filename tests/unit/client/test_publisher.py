@@ -31,10 +31,10 @@ from tick_gateway.http import handover as takeover
 from tick_gateway.sources import websocket
 
 from ...conftest import Command
+from ...support.blocking_client import port_of
 from ...support.cutting_proxy import Network
 from ...support.process import PATIENCE, GatewayProcess, Running
 from ...support.serving import serving as in_process
-from ...support.sockets import port_of
 
 
 @pytest.fixture(autouse=True, scope="module")

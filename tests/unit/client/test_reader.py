@@ -29,9 +29,9 @@ from tick_gateway.client.reader import Item, Track
 
 from ...conftest import Command
 from ...support import tls
+from ...support.blocking_client import port_of
 from ...support.cutting_proxy import Network
-from ...support.process import PATIENCE, ROOT, GatewayProcess, Running, publish
-from ...support.sockets import free_port, port_of
+from ...support.process import PATIENCE, ROOT, GatewayProcess, Running, free_port, publish
 
 NDJSON = {"Content-Type": "application/x-ndjson"}
 

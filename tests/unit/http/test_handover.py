@@ -22,8 +22,8 @@ from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
 from tests.support import tls
+from tests.support.blocking_client import UPGRADE, request
 from tests.support.process import PATIENCE
-from tests.support.sockets import UPGRADE, request
 from tick_gateway.http.handover import hang_up, take_over
 
 try:

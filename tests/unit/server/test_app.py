@@ -8,7 +8,7 @@ from typing import NoReturn
 import pytest
 from aiohttp import web
 
-from tests.support.house import House
+from tests.support.harness import Harness
 from tick_gateway.errors import Damaged
 from tick_gateway.server import status
 
@@ -19,11 +19,11 @@ def fail(_: object) -> NoReturn:
 
 async def test_a_route_that_fails(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     monkeypatch.setattr(status, "rate", fail)
-    async with House() as house:
+    async with Harness() as harness:
         for _ in range(5):
-            response = await house.get("/meta")
+            response = await harness.get("/meta")
             assert (response.status, (await response.json())["error"]) == (500, "internal")
-        house.answered.clear()  # no description tells of it
+        harness.answered.clear()  # no description tells of it
     (record,) = caplog.records
     assert record.getMessage() == "GET /meta failed" and record.exc_info
 
@@ -36,14 +36,14 @@ async def test_an_answer_that_breaks_off(kind: type[Exception], told: str, caplo
         await response.write(b"half")
         raise kind("block 7 is damaged")
 
-    house = House()
-    house.gateway.app.router.add_get("/half", break_off)
-    async with house:
+    harness = Harness()
+    harness.gateway.app.router.add_get("/half", break_off)
+    async with harness:
         for _ in range(5):
-            response = await house.get("/half")
+            response = await harness.get("/half")
             with pytest.raises(EOFError):
                 await response.read()
-        house.answered.clear()
+        harness.answered.clear()
     (record,) = caplog.records
     assert record.getMessage() == (told or "a request from 127.0.0.1 failed") and bool(record.exc_info) is not bool(
         told

@@ -25,9 +25,9 @@ from tick_gateway.server.asgi import AsgiApp, Message, Scope
 
 from ...interop.test_mesa import READERS
 from ...support import needs
+from ...support.blocking_client import Peer, request
 from ...support.markdown import DOCS, blocks
 from ...support.process import PATIENCE, ROOT, Running
-from ...support.sockets import Peer, request
 
 APP = """
 from fastapi import FastAPI

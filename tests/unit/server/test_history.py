@@ -14,15 +14,15 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
 from tests.support import history_files
-from tests.support.clients import CLIENTS, PATIENCE, ask, metric, post, reader
+from tests.support.async_client import WebSocket
+from tests.support.blocking_client import port_of
 from tests.support.events import Event, Gap, Ledger, Reset, Tick, notices, ticks
 from tests.support.faulty_disk import Disk
-from tests.support.house import House
-from tests.support.made_history import BEGAN, tick_of, write
+from tests.support.harness import Harness
+from tests.support.made_history import BEGAN, RING, STEP, A, B, Served, made, opened, tick_of, turns, write
 from tests.support.process import GatewayProcess, Running
-from tests.support.raw import WebSocket
-from tests.support.served_history import RING, STEP, A, B, Served, made, opened, turns
-from tests.support.sockets import port_of
+from tests.support.reconnecting import CLIENTS, PATIENCE, reader
+from tests.support.requests import ask, metric, post
 from tick_gateway import Gateway
 
 PYTHON = (sys.executable, "-m", "tick_gateway")
@@ -44,7 +44,7 @@ async def test_a_post_is_answered_when_its_ticks_are_stored(tmp_path: Path, disk
         disk.gate.clear()
         posting = asyncio.create_task(post(s.port, [tick_of("A", 1)], "A"))
         reading = asyncio.create_task(client.next())
-        await s.house.until(lambda: disk.waiting)
+        await s.harness.until(lambda: disk.waiting)
         await turns()
         assert not posting.done() and not reading.done(), "before it is stored, nobody is told of it"
         assert (await ask(s.port, "/meta"))["tip"] is None
@@ -85,9 +85,9 @@ async def test_stored_is_said_of_a_body_as_a_whole(tmp_path: Path, disk: Disk) -
         writer.write(f"{head}Transfer-Encoding: chunked\r\n\r\n".encode())
         disk.break_()
         send(tick_of("A", 1) + b"\n")
-        assert s.house.runtime.store is not None
-        pipeline = s.house.runtime.store.pipeline
-        await s.house.until(lambda: pipeline.unstored == 1)
+        assert s.harness.runtime.store is not None
+        pipeline = s.harness.runtime.store.pipeline
+        await s.harness.until(lambda: pipeline.unstored == 1)
         disk.mend()
         async with asyncio.timeout(PATIENCE):
             t = 2
@@ -110,7 +110,7 @@ async def test_an_ack_stands_for_what_is_stored(tmp_path: Path, disk: Disk) -> N
         disk.gate.clear()
         publisher.send(tick_of("A", 2))
         answering = asyncio.create_task(publisher.message())
-        await s.house.until(lambda: disk.waiting)
+        await s.harness.until(lambda: disk.waiting)
         await turns()
         assert not answering.done()
         disk.gate.set()
@@ -121,8 +121,8 @@ async def test_an_ack_stands_for_what_is_stored(tmp_path: Path, disk: Disk) -> N
 
 
 async def test_without_history_an_ack_says_nothing_of_it() -> None:
-    async with House() as house:
-        publisher = await WebSocket.connect(house.port, "/ws/publish?run=A")
+    async with Harness() as harness:
+        publisher = await WebSocket.connect(harness.port, "/ws/publish?run=A")
         publisher.send(tick_of("A", 1))
         assert json.loads(await publisher.message()) == {"ack": 1}
 
@@ -210,7 +210,7 @@ async def test_tail(scene: Served, name: str, tail: int) -> None:
     one = await reader(name, scene.port, tail=tail).connect()
     events = await one.take(tail)
     if one.kind == "stream":
-        await scene.house.until(lambda: len(scene.house.sessions) == 1)
+        await scene.harness.until(lambda: len(scene.harness.sessions) == 1)
         await scene.publish(2)
         want += scene.ledger.numbers["B"][-2:]
         events += await one.take(2)

@@ -13,10 +13,9 @@ import zstandard
 from aiohttp import ClientSession
 
 from tests.support import history_files
-from tests.support.made_history import write
+from tests.support.async_client import request
+from tests.support.made_history import STEP, A, B, Served, made, opened, write
 from tests.support.process import GatewayProcess
-from tests.support.raw import request
-from tests.support.served_history import STEP, A, B, Served, made, opened
 
 pytestmark = pytest.mark.usefixtures("patient")
 
@@ -78,7 +77,7 @@ async def test_ranges(scene: Served, run: str | None, t0: int | None, t1: int | 
 @pytest.mark.parametrize("coding", ["identity", "zstd"])
 async def test_ranges_whose_edges_are_those_of_blocks(scene: Served, coding: str) -> None:
     """Or lie just beside them, in the holes of ``t``."""
-    path = history_files.segments(Path(scene.house.gateway.settings.data), "A")[0]
+    path = history_files.segments(Path(scene.harness.gateway.settings.data), "A")[0]
     ends = [
         json.loads(history_files.decoded(path, frame)[-1])["t"]
         for frame in history_files.frames(path)
@@ -95,7 +94,7 @@ async def test_ranges_whose_edges_are_those_of_blocks(scene: Served, coding: str
 async def test_whole_blocks_go_out_as_they_lie_on_disk(scene: Served) -> None:
     """And the two at the edges are cut."""
     first, *middle, last = await frames_of(scene.port, "/range?run=A&t0=43&t1=644")
-    directory = Path(scene.house.gateway.settings.data)
+    directory = Path(scene.harness.gateway.settings.data)
     on_disk = [
         path.read_bytes()[frame.at : frame.at + frame.size]
         for path in history_files.segments(directory, "A")

@@ -6,7 +6,7 @@ import asyncio
 import os
 import shutil
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,11 @@ import pytest
 import zstandard
 
 from tests.support import history_files
-from tests.support.clients import PATIENCE, ask
-from tests.support.made_history import tick_of
-from tests.support.served_history import STEP, Served, made
-from tick_gateway.history.block_index import BlockRange, Entry
+from tests.support.made_history import STEP, Served, made, tick_of
+from tests.support.reconnecting import PATIENCE
+from tests.support.requests import ask
+from tick_gateway.history import block_index as blocks
+from tick_gateway.history.block_index import Entry, Page
 from tick_gateway.history.local.sealed import Opened, open_sealed
 from tick_gateway.history.local.segment_file import Segment
 from tick_gateway.history.local.writer import Wrote
@@ -34,12 +35,12 @@ async def scene(tmp_path: Path) -> AsyncIterator[Served]:
 
 def second(scene: Served) -> tuple[Path, str]:
     """A sealed file of run A, and its path on the network."""
-    path = history_files.segments(Path(scene.house.gateway.settings.data), "A")[1]
+    path = history_files.segments(Path(scene.harness.gateway.settings.data), "A")[1]
     return path, f"/segments/A/{path.name}"
 
 
 async def test_all_of_history_can_be_mirrored(scene: Served) -> None:
-    directory = Path(scene.house.gateway.settings.data)
+    directory = Path(scene.harness.gateway.settings.data)
     listed: list[dict[str, Any]] = (await ask(scene.port, "/segments"))["segments"]
     assert {one["run"] for one in listed} == {"A", "B"} and len(listed) > 5
     described = (await ask(scene.port, "/openapi.json"))["components"]["schemas"]["Segments"]
@@ -170,13 +171,14 @@ async def test_what_is_known_of_a_files_blocks_is_looked_at_by_threads_alone(
 ) -> None:
     """And once: of a file that was found to be sound, and has not changed, nothing is looked at again."""
     looked: list[str] = []
-    entries = BlockRange.entries
+    entries = Page.entries
 
-    def look(some: BlockRange) -> Iterator[Entry]:
+    def look(page: Page) -> Sequence[Entry]:
         looked.append(threading.current_thread().name)
-        return entries(some)
+        return entries(page)
 
-    monkeypatch.setattr(BlockRange, "entries", look)
+    monkeypatch.setattr(blocks, "_unpacked", blocks._Unpacked())
+    monkeypatch.setattr(Page, "entries", look)
     _, target = second(scene)
     assert (await scene.get(target)).status == 200
     assert looked and all(name.startswith("tick-gateway-work") for name in looked)
@@ -265,7 +267,7 @@ async def test_blocks_of_a_file_that_was_swapped_after_they_were_checked(
 
 async def test_a_file_that_was_sealed_a_moment_ago(scene: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     """The thread that writes has sealed a file, and the loop was not told yet of the last block in it."""
-    runtime = scene.house.runtime
+    runtime = scene.harness.runtime
     assert runtime.store is not None
     pipeline, history = runtime.store.pipeline, runtime.feed.archive.histories["B"]
     newest = history.entries.files[-1].volume

@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.conformance.conftest import OpenHouse, open_house
-from tests.support.house import House
+from tests.conformance.conftest import OpenHarness, open_harness
+from tests.support.harness import Harness
 from tick_gateway.bus.ring import Batch, Run
 from tick_gateway.errors import TickError
 from tick_gateway.model.tick import Tick, parse
@@ -24,7 +24,7 @@ from tick_gateway.reading.cursor import Span
 from tick_gateway.server import tables
 from tick_gateway.server.tables import TABLE_FORMATS, Columns, Rows, note
 
-__all__ = ["open_house"]
+__all__ = ["open_harness"]
 
 PLAIN = View()
 FORMS = ["csv", "arrow", "json", "ndjson"]
@@ -62,14 +62,14 @@ def read_csv(body: bytes) -> list[dict[str, str]]:
 @pytest.mark.parametrize("kind", ["array", "object", "both"])
 @pytest.mark.parametrize("stored", [False, True], ids=["memory", "disk"])
 async def test_ticks_as_deep_as_they_may_be_can_be_read_in_every_way(
-    open_house: OpenHouse, tmp_path: Path, kind: str, stored: bool
+    open_harness: OpenHarness, tmp_path: Path, kind: str, stored: bool
 ) -> None:
-    house = await open_house(**({"data": str(tmp_path), "ring": 1} if stored else {}))
+    harness = await open_harness(**({"data": str(tmp_path), "ring": 1} if stored else {}))
     deep = nested(509, '{"b":1}', kind)
     for t in range(3):
-        house.gateway.publish(f'{{"t":{t},"a":{deep}}}'.encode(), run="R")
-    await house.runtime.settled()
-    await house.settle()
+        harness.gateway.publish(f'{{"t":{t},"a":{deep}}}'.encode(), run="R")
+    await harness.runtime.settled()
+    await harness.settle()
     reads = [
         f"/range?run=R&t1=2&format={form}{more}"
         for form in FORMS
@@ -78,9 +78,9 @@ async def test_ticks_as_deep_as_they_may_be_can_be_read_in_every_way(
     reads += [f"/{route}?run=R{more}" for route in ("ticks/1", "latest", "incremental") for more in ("", "&fields=a.b")]
     reads += ["/poll?last_t=R:0&fields=a.b&timeout=0", "/poll?last_t=R:-1&limit=2&timeout=0"]
     for target in reads:
-        response = await house.get(target)
+        response = await harness.get(target)
         assert (response.status, bool(await response.read())) == (200, True), target
-    body = await (await house.get("/range?run=R&t1=2&format=csv&fields=a.b")).read()
+    body = await (await harness.get("/range?run=R&t1=2&format=csv&fields=a.b")).read()
     led_to = [json.loads(row["a.b"]) for row in read_csv(body)]
     assert len(led_to) == 3
     while isinstance(led_to[0], list) and led_to[0] and kind == "array":
@@ -173,11 +173,11 @@ def test_cells_are_what_was_published() -> None:
     assert body.decode() == 't,x,y,z,o,s,big\n1,1.50,1e2,-0,"{""a"" : 1.0}",é,9223372036854775808\n'
 
 
-async def test_no_two_columns_have_one_name(open_house: OpenHouse) -> None:
-    house = await open_house()
-    house.gateway.publish({"t": 0, "run": 1, "data.run": 2, "data.data.run": 3, "data.x": 4}, run="R")
-    await house.settle()
-    (row,) = read_csv(await (await house.get("/range?format=csv&stamp=1")).read())
+async def test_no_two_columns_have_one_name(open_harness: OpenHarness) -> None:
+    harness = await open_harness()
+    harness.gateway.publish({"t": 0, "run": 1, "data.run": 2, "data.data.run": 3, "data.x": 4}, run="R")
+    await harness.settle()
+    (row,) = read_csv(await (await harness.get("/range?format=csv&stamp=1")).read())
     assert {name: row[name] for name in row if name != "at"} == {
         "t": "0", "run": "R", "data.run": "1", "data.data.run": "2", "data.data.data.run": "3", "data.x": "4"
     }  # fmt: skip
@@ -189,38 +189,38 @@ async def test_no_two_columns_have_one_name(open_house: OpenHouse) -> None:
 @pytest.mark.parametrize("form", TABLE_FORMATS)
 @pytest.mark.parametrize("wide", ["one tick", "all ticks together", "long names"])
 async def test_a_table_of_too_many_columns(
-    open_house: OpenHouse, tmp_path: Path, form: str, wide: str, monkeypatch: pytest.MonkeyPatch
+    open_harness: OpenHarness, tmp_path: Path, form: str, wide: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("pyarrow")
     monkeypatch.setattr(tables, "MAX_COLUMNS", 100)
-    house = await open_house(data=str(tmp_path))
+    harness = await open_harness(data=str(tmp_path))
     records: dict[str, list[dict[str, int]]] = {
         "one tick": [{f"k{n}": n for n in range(20_000)}],
         "all ticks together": [{f"k{t}": t} for t in range(tables.MAX_COLUMNS)],
         "long names": [{f"k{t}" + "x" * 50_000: t} for t in range(6)],
     }
     for t, record in enumerate(records[wide]):
-        house.gateway.publish({"t": t} | record, run="R")
+        harness.gateway.publish({"t": t} | record, run="R")
     last = len(records[wide]) - 1
-    await house.runtime.settled()
-    await house.settle()
+    await harness.runtime.settled()
+    await harness.settle()
     for target in (f"/range?format={form}", f"/range?run=R&t1={last}&format={form}"):
-        told = await house.json(target, 400)
+        told = await harness.json(target, 400)
         assert told["parameter"] == "format" and f"{tables.MAX_COLUMNS} different members" in told["message"]
         assert "fields" in told["message"]
-    named = await house.get(f"/range?run=R&t1={last}&format={form}&fields=k0")
+    named = await harness.get(f"/range?run=R&t1={last}&format={form}&fields=k0")
     assert named.status == 200 and await named.read()
     if wide == "all ticks together":
-        fits = await house.get(f"/range?run=R&t1={last - 1}&format={form}")
+        fits = await harness.get(f"/range?run=R&t1={last - 1}&format={form}")
         assert (fits.status, int(fits.headers["Content-Length"])) == (200, len(await fits.read()))
 
 
-async def test_others_have_their_turn_while_a_wide_table_is_made(open_house: OpenHouse) -> None:
+async def test_others_have_their_turn_while_a_wide_table_is_made(open_harness: OpenHarness) -> None:
     """Its work comes in small portions, whatever lies together in memory."""
-    house: House = await open_house()
+    harness: Harness = await open_harness()
     for t in range(400):
-        house.gateway.publish({"t": t, f"k{t}": t}, run="R")
-    await house.settle()
+        harness.gateway.publish({"t": t, f"k{t}": t}, run="R")
+    await harness.settle()
     turns = 0
 
     async def count() -> None:
@@ -230,7 +230,7 @@ async def test_others_have_their_turn_while_a_wide_table_is_made(open_house: Ope
             await asyncio.sleep(0)
 
     counting = asyncio.ensure_future(count())
-    response = await house.get("/range?format=csv")
+    response = await harness.get("/range?format=csv")
     body = await response.read()
     counting.cancel()
     assert len(body.splitlines()) == 401

@@ -14,9 +14,9 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
+from tests.support.blocking_client import Follower, Peer, ask, chunk, request
 from tests.support.process import GatewayProcess
 from tests.support.serving import Serving, serving
-from tests.support.sockets import Follower, Peer, ask, chunk, request
 from tests.unit.wire.test_decoding import CODINGS, bomb_of_blocks, encoded, encoded_open
 from tick_gateway import Gateway
 from tick_gateway.wire.decoding import MAX_STEP

@@ -14,11 +14,10 @@ from typing import Any, cast
 import pytest
 
 from tests.support import history_files
-from tests.support.clients import post
+from tests.support.async_client import WebSocket, request
 from tests.support.events import Ledger
-from tests.support.made_history import tick_of
-from tests.support.raw import WebSocket, request
-from tests.support.served_history import STEP, A, Served, made, opened, turns
+from tests.support.made_history import STEP, A, Served, made, opened, tick_of, turns
+from tests.support.requests import post
 from tick_gateway import Gateway
 from tick_gateway.bus import tick_bus as bus
 from tick_gateway.errors import Conflict, NotServing, TickError
@@ -46,7 +45,7 @@ async def said(s: Served, way: str, run: str, line: bytes) -> str:
     """What the gateway says of a tick: ``duplicate``, or the code of an error."""
     if way == "in process":
         try:
-            taken = await asyncio.to_thread(s.house.runtime.bus.publish, line, run=run)
+            taken = await asyncio.to_thread(s.harness.runtime.bus.publish, line, run=run)
         except TickError as error:
             return error.code
         assert not taken
@@ -74,7 +73,7 @@ async def test_the_same_bytes_are_a_duplicate_and_others_a_conflict(scene: Serve
 async def test_a_number_that_was_left_out_is_told_from_one_that_is_gone(scene: Served, way: str) -> None:
     assert await said(scene, way, "A", tick_of("A", A[50] + 1)) == "run_closed"
     assert await said(scene, way, "B", tick_of("B", scene.ledger.numbers["B"][3] + 1)) == "out_of_order"
-    directory = Path(scene.house.runtime.settings.data)
+    directory = Path(scene.harness.runtime.settings.data)
     history_files.segments(directory, "A")[0].unlink()
     assert await said(scene, way, "A", b'{"t":%d,"other":1}' % A[0]) == "duplicate", "nobody knows any more"
     answer = await post(scene.port, [b'{"t":%d,"other":1}' % A[0]], "A")
@@ -82,11 +81,11 @@ async def test_a_number_that_was_left_out_is_told_from_one_that_is_gone(scene: S
 
 
 async def test_it_is_looked_up_once_for_many(scene: Served) -> None:
-    archive = scene.house.runtime.feed.archive
+    archive = scene.harness.runtime.feed.archive
     before = archive.loaded
     answer = await post(scene.port, [tick_of("A", t) for t in A], "A")
     assert (answer["duplicates"], answer["stored"]) == (len(A), True)
-    assert archive.loaded - before <= len(archive.history(scene.house.runtime.bus.runs["A"]).entries)
+    assert archive.loaded - before <= len(archive.history(scene.harness.runtime.bus.runs["A"]).entries)
     lines = [tick_of("A", t) if t != A[77] else b'{"t":%d}' % t for t in A]
     answer = await answered(scene, "A", *lines)
     assert (answer["duplicates"], answer["refused"]) == (len(A) - 1, 1)
@@ -103,7 +102,7 @@ async def test_the_block_that_is_still_written(tmp_path: Path) -> None:
 
 
 async def test_on_the_loop_s_own_thread_it_is_logged(scene: Served, caplog: pytest.LogCaptureFixture) -> None:
-    publish = scene.house.runtime.bus.publish
+    publish = scene.harness.runtime.bus.publish
     assert publish(tick_of("A", A[0]), run="A") is False
     with caplog.at_level(logging.ERROR, "tick_gateway"):
         assert publish(b'{"t":%d,"other":1}' % A[0], run="A") is False
@@ -142,7 +141,7 @@ async def test_a_disk_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.M
     """The tick is refused for now: nobody is told that it is stored, nor that it differs."""
     monkeypatch.setattr(resent, "_PATIENCE", 0.05)
     async with made(tmp_path / "history") as s:
-        archive = s.house.runtime.feed.archive
+        archive = s.harness.runtime.feed.archive
         monkeypatch.setattr(archive, "_elsewhere", lambda job, done: None)
         answer = await answered(s, "A", tick_of("A", A[0]))
         assert answer["error"] == "unreadable" and answer["duplicates"] == 0

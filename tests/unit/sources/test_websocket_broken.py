@@ -13,9 +13,9 @@ from urllib.request import urlopen
 
 import pytest
 
+from tests.support.blocking_client import BINARY, CLOSE, CONT, PING, TEXT, UPGRADE, Peer, ask, frame, request
 from tests.support.process import PATIENCE, GatewayProcess
 from tests.support.serving import serving
-from tests.support.sockets import BINARY, CLOSE, CONT, PING, TEXT, UPGRADE, Peer, ask, frame, request
 from tests.unit.sources.test_http_compressed import peak
 from tick_gateway.sources import websocket
 

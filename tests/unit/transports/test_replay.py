@@ -7,11 +7,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from tests.support.clients import reader
+from tests.support.command_client import CommandClient
 from tests.support.events import notices, ticks
-from tests.support.made_history import write
-from tests.support.served_history import A, B, Served, opened, turns
-from tests.support.talk import Talk
+from tests.support.made_history import A, B, Served, opened, turns, write
+from tests.support.reconnecting import reader
 
 STREAMS = ("websocket", "sse", "ndjson", "ndjson-zstd")
 pytestmark = pytest.mark.usefixtures("patient")
@@ -34,12 +33,12 @@ async def stands(scene: Served, t: int) -> None:
     """Wait until the one stream stands at a tick, and make sure that it stays there."""
 
     def there() -> bool:
-        position = scene.house.sessions[0].position
+        position = scene.harness.sessions[0].position
         return position is not None and position.t >= t
 
-    await scene.house.until(there)
-    await scene.house.until(lambda: not scene.house.sessions[0].queued)
-    position = scene.house.sessions[0].position
+    await scene.harness.until(there)
+    await scene.harness.until(lambda: not scene.harness.sessions[0].queued)
+    position = scene.harness.sessions[0].position
     assert position is not None and position.t == t
 
 
@@ -57,7 +56,7 @@ async def test_replay_at_the_recorded_pace(tmp_path: Path, clock: Clock, name: s
             await stands(s, B[due])
         clock.now += 10.0
         events += await one.until(B[-1])
-        await s.house.until(lambda: s.house.sessions[0].live)
+        await s.harness.until(lambda: s.harness.sessions[0].live)
         await s.publish(3)
         events += await one.until(s.ledger.tip[1])
         s.ledger.check(events, after=("B", -1))
@@ -68,38 +67,38 @@ async def test_replay_at_the_recorded_pace(tmp_path: Path, clock: Clock, name: s
 async def test_replay_with_pause_resume_and_seek(tmp_path: Path, clock: Clock) -> None:
     ledger = write(tmp_path / "history", {"A": A, "B": B})
     async with opened(tmp_path / "history", ledger) as s:
-        talk = await Talk.open(s.house, "from_t=A:-1&speed=1&hello=1")
-        await talk.tick(A[0])
+        client = await CommandClient.open(s.harness, "from_t=A:-1&speed=1&hello=1")
+        await client.tick(A[0])
         clock.now += 0.1001
-        await talk.tick(A[10])
-        talk.say(op="pause", id=1)
-        assert (await talk.reply(ok=1))["at"] == f"A:{A[10]}"
+        await client.tick(A[10])
+        client.say(op="pause", id=1)
+        assert (await client.reply(ok=1))["at"] == f"A:{A[10]}"
         clock.now += 60
         await turns()
-        talk.say(op="resume", id=2)
-        resumed = await talk.reply(ok=2)
+        client.say(op="resume", id=2)
+        resumed = await client.reply(ok=2)
         assert resumed["at"] == f"A:{A[10]}"
         await turns()
         await stands(s, A[10])
         clock.now += 0.0101  # what was left of its time
-        await talk.tick(A[11])
+        await client.tick(A[11])
         await stands(s, A[11])
         clock.now += 0.0501
-        await talk.tick(A[16])
+        await client.tick(A[16])
         await stands(s, A[16])
-        talk.say(op="seek", id=3, from_t=f"A:{A[150]}", speed=10)
-        await talk.reply(ok=3)
-        await talk.tick(A[151])
+        client.say(op="seek", id=3, from_t=f"A:{A[150]}", speed=10)
+        await client.reply(ok=3)
+        await client.tick(A[151])
         clock.now += 0.0101
-        await talk.tick(A[161])
+        await client.tick(A[161])
         await stands(s, A[161])
-        talk.say(op="seek", id=4, from_t=f"B:{B[20]}")
-        sought = await talk.reply(ok=4)
+        client.say(op="seek", id=4, from_t=f"B:{B[20]}")
+        sought = await client.reply(ok=4)
         assert sought["at"] == f"B:{B[20]}"
-        await talk.tick(B[-1])
+        await client.tick(B[-1])
         await s.publish(1)
-        await talk.tick(s.ledger.tip[1])
-        assert ticks(talk.behind(sought)) == s.ledger.numbers["B"][21:]
-        first = talk.before(resumed)
+        await client.tick(s.ledger.tip[1])
+        assert ticks(client.behind(sought)) == s.ledger.numbers["B"][21:]
+        first = client.before(resumed)
         assert ticks(first) == list(A[:11]), "the pause is not made up for"
-        talk.socket.close()
+        client.socket.close()

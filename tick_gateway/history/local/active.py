@@ -25,8 +25,8 @@ from ..block_index import Entry
 from ..format.block import compressor, finish, flush
 from ..format.journal import JOURNAL, Flush, Head
 from ..format.segment import Footer
-from ..stored_run import StoredRun
 from .disk import write_at
+from .run import LocalRun
 from .segment_file import Segment
 
 
@@ -82,7 +82,7 @@ class Active:
         OSError: the files cannot be opened.
     """
 
-    def __init__(self, run: StoredRun, segment: Segment, level: int) -> None:
+    def __init__(self, run: LocalRun, segment: Segment, level: int) -> None:
         self.run = run
         self.segment = segment
         self.block: _Block | None = None

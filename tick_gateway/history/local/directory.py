@@ -22,9 +22,9 @@ from ...errors import Damaged, HistoryError, Locked
 from ..block_index import Blocks, Entry
 from ..format.journal import JOURNAL, Journal, unpack_journal
 from ..format.segment import SUFFIX
-from ..stored_run import StoredRun
 from .folders import run_of
 from .index import INDEX, Index, edges_of, entries_of, fits, load_index
+from .run import LocalRun
 from .salvage import adopt
 from .segment_file import Segment, walk
 
@@ -137,7 +137,7 @@ def segment_paths(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob(f"*{SUFFIX}") if path.name.removesuffix(SUFFIX).isdecimal())
 
 
-def read_directory(directory: Path, progress: Progress | None = None) -> tuple[list[StoredRun], list[str]]:
+def read_directory(directory: Path, progress: Progress | None = None) -> tuple[list[LocalRun], list[str]]:
     """Every run of a directory, in the order in which they began, and what is damaged.
 
     Raises:
@@ -155,7 +155,7 @@ def read_directory(directory: Path, progress: Progress | None = None) -> tuple[l
         if progress is not None:
             progress(done, total)
 
-    runs: list[StoredRun] = []
+    runs: list[LocalRun] = []
     known: set[str] = set()
     damage: list[str] = []
     for folder in folders:
@@ -171,7 +171,7 @@ def read_directory(directory: Path, progress: Progress | None = None) -> tuple[l
     return runs, damage
 
 
-def _place_strangers(runs: list[StoredRun]) -> None:
+def _place_strangers(runs: list[LocalRun]) -> None:
     """Runs of which no footer and no journal is left come behind those that had begun when they were written."""
     written = {id(run): run.segments[0].path.stat().st_mtime * 1000 for run in runs if not run.started}
     for run in sorted((run for run in runs if id(run) in written), key=lambda run: written[id(run)]):
@@ -193,7 +193,7 @@ def read_journal(folder: Path) -> Journal | None:
         return None
 
 
-def read_run(folder: Path, progress: Callable[[int], None], *, by_footers: bool = False) -> tuple[StoredRun, list[str]]:
+def read_run(folder: Path, progress: Callable[[int], None], *, by_footers: bool = False) -> tuple[LocalRun, list[str]]:
     """Learn what a run's folder holds, by its index where that fits the files, else by their footers.
 
     Args:
@@ -207,7 +207,7 @@ def read_run(folder: Path, progress: Callable[[int], None], *, by_footers: bool 
         OSError: a file cannot be read.
         HistoryError: a file is of a format that this program does not know.
     """
-    run = StoredRun(run_of(folder.name) or folder.name, folder=folder)
+    run = LocalRun(run_of(folder.name) or folder.name, folder=folder)
     damage: list[str] = []
     try:
         index = load_index(folder)
@@ -245,7 +245,7 @@ def read_run(folder: Path, progress: Callable[[int], None], *, by_footers: bool 
     return run, damage
 
 
-def _segments_of(run: StoredRun, index: Index, paths: list[Path]) -> dict[Path, Segment]:
+def _segments_of(run: LocalRun, index: Index, paths: list[Path]) -> dict[Path, Segment]:
     """Take in what an index says of files that are as it says."""
     there = {path.name: path for path in paths}
     segments: dict[Path, Segment] = {}
@@ -253,12 +253,12 @@ def _segments_of(run: StoredRun, index: Index, paths: list[Path]) -> dict[Path, 
         path = there.get(listed.name)  # None: deleted meanwhile; its blocks are missing from here on
         if path is not None and path.stat().st_size >= listed.size and fits(listed, path):
             segment = segments[path] = Segment(path, listed.size, sealed=listed.sealed)
-            run.entries.extend(entries_of(listed, segment))
+            run.entries += entries_of(listed, segment)
     return segments
 
 
 def _edges_of(index: Index, paths: list[Path]) -> dict[int, int]:
-    """Where blocks ended that were deleted, by an index and since; see ``StoredRun.edges``."""
+    """Where blocks ended that were deleted, by an index and since; see ``LocalRun.edges``."""
     there, edges = {path.name for path in paths}, dict(index.edges)
     for listed in index.segments:
         if listed.name not in there:
@@ -266,7 +266,7 @@ def _edges_of(index: Index, paths: list[Path]) -> dict[int, int]:
     return edges
 
 
-def _walk(run: StoredRun, segment: Segment, strays: list[tuple[Segment, int, int]]) -> Iterator[str]:
+def _walk(run: LocalRun, segment: Segment, strays: list[tuple[Segment, int, int]]) -> Iterator[str]:
     """Take in the footers of a segment from where it is accounted for; yields what is wrong, and adds to ``strays``
     where bytes belong to no block."""
     found = walk(segment.path, segment.size)
@@ -279,7 +279,7 @@ def _walk(run: StoredRun, segment: Segment, strays: list[tuple[Segment, int, int
     segment.size = found.end
 
 
-def _drop_doubles(run: StoredRun) -> Iterator[str]:
+def _drop_doubles(run: LocalRun) -> Iterator[str]:
     """Leave out blocks with numbers that others have: every tick once, whatever files were put there."""
     last, doubles = -1, False
     kept = Blocks()

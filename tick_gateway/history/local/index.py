@@ -25,8 +25,8 @@ import orjson
 from ...errors import Damaged
 from ..block_index import Entry
 from ..format.segment import TAIL_BYTES, footer_crc
-from ..stored_run import StoredRun
 from .folders import run_of
+from .run import LocalRun
 from .segment_file import Place, Segment
 
 INDEX: Final = "index"
@@ -61,7 +61,7 @@ class Listed(NamedTuple):
 
 
 class Index(NamedTuple):
-    """What an index says of a run; see ``StoredRun``."""
+    """What an index says of a run; see ``LocalRun``."""
 
     run: str
     seq: int
@@ -111,7 +111,7 @@ def unpack_index(data: bytes) -> Index | None:
     return Index(**index, segments=segments, edges=edges)
 
 
-def save_index(run: StoredRun) -> None:
+def save_index(run: LocalRun) -> None:
     """Write the index of a run that has segments, one segment after another: what it said of those that have not
     changed is copied, so that a long history takes no more memory than a short one, and little more time.
 
@@ -149,7 +149,7 @@ def save_index(run: StoredRun) -> None:
         segment.listed = place
 
 
-def _listed(run: StoredRun, segment: Segment) -> Listed:
+def _listed(run: LocalRun, segment: Segment) -> Listed:
     rows = list(map(row_of, run.entries.of(segment)))
     return Listed(segment.name, segment.size, _end(segment.path, segment.size) or 0, segment.sealed, rows)
 
@@ -204,7 +204,7 @@ def entries_of(listed: Listed, segment: Segment) -> list[Entry]:
 
 
 def edges_of(listed: Listed) -> dict[int, int]:
-    """Where the blocks of a segment end, which is gone; see ``StoredRun.edges``."""
+    """Where the blocks of a segment end, which is gone; see ``LocalRun.edges``."""
     ordinal, last, count = (FIELDS.index(name) for name in ("ordinal", "last", "count"))
     return {row[ordinal] + row[count]: row[last] for row in listed.blocks}
 

@@ -14,7 +14,7 @@ from itertools import islice
 from typing import Final
 
 from ..block_index import Entry
-from ..stored_run import StoredRun
+from .run import LocalRun
 from .segment_file import Segment
 
 SOME: Final = 64  # looked at each time
@@ -24,9 +24,9 @@ class Inventory:
     """Whose turn it is."""
 
     def __init__(self) -> None:
-        self._left: Iterator[tuple[StoredRun, Segment]] = iter(())
+        self._left: Iterator[tuple[LocalRun, Segment]] = iter(())
 
-    def some(self, runs: Iterable[StoredRun]) -> list[tuple[StoredRun, Segment]]:
+    def some(self, runs: Iterable[LocalRun]) -> list[tuple[LocalRun, Segment]]:
         """The next segments to be looked at; after the last one, the first ones again."""
         if not (found := list(islice(self._left, SOME))):
             self._left = iter([(run, segment) for run in runs for segment in run.segments])

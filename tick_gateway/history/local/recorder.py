@@ -16,13 +16,13 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from ...bus.ring import Batch, Run
-from ..stored_run import StoredRun
 from .events import BlockClosed, SegmentRemoved, SegmentSealed, StorageEvent, TicksMissing
 from .index import save_index
 from .inventory import Inventory, cut_blocks, size_now, why_missing
 from .limits import Limits
 from .retention import delete, too_much
 from .rotation import Rotation
+from .run import LocalRun
 from .segment_file import Segment
 
 log = logging.getLogger("tick_gateway.history")
@@ -49,7 +49,7 @@ class Recorder:
         self,
         directory: Path,
         limits: Limits,
-        runs: Sequence[StoredRun] = (),
+        runs: Sequence[LocalRun] = (),
         prepare: Callable[[list[StorageEvent]], None] | None = None,
         relock: Callable[[], bool] | None = None,
     ) -> None:
@@ -59,9 +59,9 @@ class Recorder:
         self._directory = directory
         self._limits = limits
         self._rotation = Rotation(directory, limits, self._tell, time.monotonic())
-        self._run: StoredRun | None = None  # which is written to
+        self._run: LocalRun | None = None  # which is written to
         self._live: Run | None = None  # the same, as the bus has it
-        self._torn: tuple[StoredRun, Segment] | None = None  # its end is to be recovered first
+        self._torn: tuple[LocalRun, Segment] | None = None  # its end is to be recovered first
         self._open_block = (0, 0)  # of the torn one: the ordinals where it begins, and behind what was vouched for
         self._prepare = prepare
         self._relock = relock
@@ -199,13 +199,13 @@ class Recorder:
             self._close_block()
             self._seal_if_due()
 
-    def _stored(self, run: Run) -> StoredRun:
+    def _stored(self, run: Run) -> LocalRun:
         stored = self.runs.get(run.id)
         if stored is None:
-            stored = self.runs[run.id] = StoredRun(run.id, run.seq, run.started, run.first)
+            stored = self.runs[run.id] = LocalRun(run.id, run.seq, run.started, run.first)
         return stored
 
-    def _switch(self, run: StoredRun) -> None:
+    def _switch(self, run: LocalRun) -> None:
         """Go over to another run; the one before it has no more ticks to come."""
         before, live = self._run, self._live
         if before is not None:
@@ -231,7 +231,7 @@ class Recorder:
 
     # ---- segments ----
 
-    def _open(self, run: StoredRun, first: int, *, full: bool = False) -> None:
+    def _open(self, run: LocalRun, first: int, *, full: bool = False) -> None:
         """Have a segment of a run open in which there is room, or though it is ``full``."""
         if self._rotation.active is not None:
             return
@@ -247,10 +247,10 @@ class Recorder:
         self._seal(active.run)
         return True
 
-    def _seal(self, run: StoredRun, *, ended: bool = False, lost_tail: bool = False) -> None:
+    def _seal(self, run: LocalRun, *, ended: bool = False, lost_tail: bool = False) -> None:
         """No block will be added to the active segment."""
         segment = self.segment
-        self._rotation.seal(run.mark(ended=ended, lost_tail=lost_tail), time.monotonic())
+        self._rotation.seal(run.seal_footer(ended=ended, lost_tail=lost_tail), time.monotonic())
         if segment is not None:
             self.events.append(SegmentSealed(run.id, segment))
         if ended:
@@ -259,7 +259,7 @@ class Recorder:
         self._save_index(run)
         self._retire()
 
-    def _end(self, stored: StoredRun, run: Run) -> None:
+    def _end(self, stored: LocalRun, run: Run) -> None:
         active = self._rotation.active
         if active is None or active.run is stored:
             self._close_block()
@@ -269,12 +269,12 @@ class Recorder:
                 self._mark_end(stored, run)
             self._account()
 
-    def _mark_end(self, stored: StoredRun, run: Run) -> None:
+    def _mark_end(self, stored: LocalRun, run: Run) -> None:
         if stored.tip >= 0:  # a run of which nothing came to disk never was
             self._open(stored, stored.tip + 1, full=True)
             self._seal(stored, ended=True, lost_tail=run.lost_tail or stored.tip < run.tip)
 
-    def _save_index(self, run: StoredRun) -> None:
+    def _save_index(self, run: LocalRun) -> None:
         try:
             save_index(run)
         except OSError as error:  # a cache: where it does not fit the files, they are asked
@@ -287,7 +287,7 @@ class Recorder:
         if not limits.retain_bytes and not limits.retain_age:
             return
         oldest = (time.time() - limits.retain_age) * 1000 if limits.retain_age else 0
-        changed: dict[str, StoredRun] = {}
+        changed: dict[str, LocalRun] = {}
         for run, segment in too_much(self.runs.values(), self.segment, self.size, limits.retain_bytes, oldest):
             try:
                 delete(run, segment)
@@ -306,7 +306,7 @@ class Recorder:
 
     # ---- faults ----
 
-    def _mend(self, run: StoredRun, segment: Segment) -> None:
+    def _mend(self, run: LocalRun, segment: Segment) -> None:
         """Recover what was written to when something failed; what of it was vouched for and is not there is missing."""
         if segment.path.exists():
             self._rotation.recover(run, segment)
@@ -318,12 +318,12 @@ class Recorder:
         if segment in run.segments and not segment.path.exists() and not run.entries.of(segment):
             run.segments.remove(segment)
 
-    def _everything(self) -> list[tuple[StoredRun, Segment]]:
+    def _everything(self) -> list[tuple[LocalRun, Segment]]:
         return [(run, segment) for run in self.runs.values() for segment in run.segments]
 
-    def _take_inventory(self, some: Iterable[tuple[StoredRun, Segment]]) -> None:
+    def _take_inventory(self, some: Iterable[tuple[LocalRun, Segment]]) -> None:
         """Find out what of some segments is not there any more."""
-        changed: dict[str, StoredRun] = {}
+        changed: dict[str, LocalRun] = {}
         for run, segment in some:
             if segment is self.segment or segment.retired or (size := size_now(segment)) >= segment.size:
                 continue

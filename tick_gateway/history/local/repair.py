@@ -26,10 +26,10 @@ from zlib import crc32
 from ...errors import Damaged
 from ..block_index import Blocks, Entry
 from ..format.journal import JOURNAL, Ending
-from ..stored_run import StoredRun
 from .directory import Progress, read_journal, read_run, run_directories, segment_paths
 from .disk import set_aside, sync_directory
 from .index import load_index, save_index
+from .run import LocalRun
 from .segment_file import Found, Segment, segment_name, walk
 from .tail_recovery import Recovered, recover_tail
 from .verify import check, is_misnamed
@@ -65,7 +65,7 @@ def repair(directory: Path, progress: Progress | None = None) -> Iterator[str]:
         yield from _mend_index(folder, run)
 
 
-def _close_ends(folder: Path, run: StoredRun) -> Iterator[str]:
+def _close_ends(folder: Path, run: LocalRun) -> Iterator[str]:
     for left in folder.glob("*.new"):  # by something that was interrupted
         left.unlink()
     for segment in run.segments:
@@ -83,7 +83,7 @@ def _close_ends(folder: Path, run: StoredRun) -> Iterator[str]:
 # ---- a segment ----
 
 
-def _mend(run: StoredRun, segment: Segment) -> Iterator[str]:
+def _mend(run: LocalRun, segment: Segment) -> Iterator[str]:
     """Write a segment anew where anything in it is not as it should be."""
     entries = run.entries.of(segment)
     problems = {entry: check(entry) for entry in entries}
@@ -109,7 +109,7 @@ def _mend(run: StoredRun, segment: Segment) -> Iterator[str]:
     yield from _rename(run, segment, sound)
 
 
-def _pieces(run: StoredRun, segment: Segment, sound: list[Entry], marks: list[Found]) -> list[Piece]:
+def _pieces(run: LocalRun, segment: Segment, sound: list[Entry], marks: list[Found]) -> list[Piece]:
     """What is kept of a segment, in order."""
     pieces = [Piece(found.at, found.end) for found in marks]
     for entry in sound:
@@ -141,14 +141,14 @@ def _between(pieces: list[Piece], size: int) -> Iterator[tuple[int, int]]:
         yield at, size
 
 
-def _last_mark(run: StoredRun, segment: Segment, marks: list[Found], lost: list[Entry]) -> bytes:
+def _last_mark(run: LocalRun, segment: Segment, marks: list[Found], lost: list[Entry]) -> bytes:
     """The mark that a run's last segment needs, where it has none: if the run is over, or if what it published last is
     lost. Empty: none."""
     kept = max((entry.last for entry in run.entries if entry not in lost), default=-1)
     needed = run.ended or (lost and lost[-1].last > kept)
     if segment is not run.segments[-1] or marks or not needed:
         return b""
-    return run.mark(ended=run.ended, lost_tail=run.lost_tail).pack()
+    return run.seal_footer(ended=run.ended, lost_tail=run.lost_tail).pack()
 
 
 def _write_anew(segment: Segment, pieces: list[Piece], mark: bytes) -> None:
@@ -172,7 +172,7 @@ def _copy(old: IO[bytes], new: IO[bytes], piece: Piece) -> None:
     new.write(data)
 
 
-def _rename(run: StoredRun, segment: Segment, entries: list[Entry]) -> Iterator[str]:
+def _rename(run: LocalRun, segment: Segment, entries: list[Entry]) -> Iterator[str]:
     """Give a segment the name of its first tick, unless another file has it."""
     if not is_misnamed(segment, entries):
         return
@@ -197,7 +197,7 @@ def _told(cuts: list[tuple[int, int]], lost: list[Entry], bare: int) -> str:
 # ---- the index ----
 
 
-def _mend_index(folder: Path, run: StoredRun) -> Iterator[str]:
+def _mend_index(folder: Path, run: LocalRun) -> Iterator[str]:
     """Make a run's index anew, by the files as they are now, and what was known to have been published."""
     anew, _ = read_run(folder, lambda size: None, by_footers=True)
     anew.know(run.total, run.tip)

@@ -12,14 +12,14 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from ..format.journal import JOURNAL
-from ..stored_run import StoredRun
 from .index import INDEX
+from .run import LocalRun
 from .segment_file import Segment
 
 
 def too_much(
-    runs: Iterable[StoredRun], writing: Segment | None, size: int, max_size: int, oldest: float
-) -> Iterator[tuple[StoredRun, Segment]]:
+    runs: Iterable[LocalRun], writing: Segment | None, size: int, max_size: int, oldest: float
+) -> Iterator[tuple[LocalRun, Segment]]:
     """The segments to delete, one after another.
 
     Args:
@@ -42,7 +42,7 @@ def too_much(
             yield run, segment
 
 
-def newest_at(run: StoredRun, segment: Segment) -> float:
+def newest_at(run: LocalRun, segment: Segment) -> float:
     """When the last tick of a run's oldest segment was received, ms since the epoch; without ticks, when it was written
     to."""
     if (entries := run.entries.of(segment)) and entries[-1].last_at:
@@ -53,7 +53,7 @@ def newest_at(run: StoredRun, segment: Segment) -> float:
         return 0
 
 
-def delete(run: StoredRun, segment: Segment) -> None:
+def delete(run: LocalRun, segment: Segment) -> None:
     """Delete a segment; with a run's last one, its folder.
 
     Raises:

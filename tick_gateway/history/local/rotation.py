@@ -16,12 +16,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..format.segment import Footer
-from ..stored_run import StoredRun
 from .active import Active
 from .disk import free_name, sync_directory
 from .events import BlockClosed, SegmentRemoved, StorageEvent
 from .folders import folder_of
 from .limits import Limits
+from .run import LocalRun
 from .segment_file import Segment, segment_name
 from .tail_recovery import recover_tail
 
@@ -47,7 +47,7 @@ class Rotation:
         self._began_at = 0.0  # when the first tick in it was received, ms since the epoch; 0: none yet
         self._synced = now
 
-    def open(self, run: StoredRun, first: int, now: float) -> Active:
+    def open(self, run: LocalRun, first: int, now: float) -> Active:
         """Have a segment of a run open; a new one begins with tick ``first``.
 
         Raises:
@@ -127,7 +127,7 @@ class Rotation:
             self.drop()
             self.active, self._opened, self._began_at = kept
 
-    def recover(self, run: StoredRun, segment: Segment) -> None:
+    def recover(self, run: LocalRun, segment: Segment) -> None:
         """Close what a failure left open at a segment's end.
 
         Raises:
@@ -141,7 +141,7 @@ class Rotation:
 
     # ---- which one ----
 
-    def _last(self, run: StoredRun) -> Segment | None:
+    def _last(self, run: LocalRun) -> Segment | None:
         """A run's last segment, sealed if it is damaged at its end; None: it has none, or somebody deleted it."""
         segment = run.segments[-1] if run.segments else None
         if segment is None or not segment.path.exists():
@@ -154,7 +154,7 @@ class Rotation:
             segment.sealed = size != segment.size
         return segment
 
-    def _new(self, run: StoredRun, path: Path) -> Segment:
+    def _new(self, run: LocalRun, path: Path) -> Segment:
         if path.exists() and path.stat().st_size:  # of blocks that are so damaged that their numbers are not known
             path.replace(free_name(path, 0))
         for segment in [segment for segment in run.segments if segment.path == path]:

@@ -9,6 +9,7 @@ Everything here that reads files waits for the disk; none of it is called on the
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 from zlib import crc32
@@ -18,7 +19,7 @@ from ...wire.zstd_frame import MAGIC
 from ..block_index import Entry
 from ..format.block import State, closing, proven, scan, whole_lines
 from ..format.segment import SIGNATURE, TAIL_BYTES, footer_begins, footer_length, numbers, spread, step_of
-from ..stored_run import StoredRun
+from .run import LocalRun
 from .segment_file import Segment
 
 
@@ -89,7 +90,7 @@ def blocks_in(data: bytes) -> Iterator[tuple[int, Rescued]]:
         at = data.find(MAGIC, at + (found.there if found is not None else 1))
 
 
-def adopt(run: StoredRun, segment: Segment, begin: int, end: int) -> str:
+def adopt(run: LocalRun, segment: Segment, begin: int, end: int) -> str:
     """Let a run have what is whole in bytes of a segment that belong to no block; returns what is wrong with them.
 
     Raises:
@@ -97,7 +98,7 @@ def adopt(run: StoredRun, segment: Segment, begin: int, end: int) -> str:
     """
     count = 0
     for at, block in blocks_in(segment.load(begin, end)):
-        place = placement_of(run, block.ts)
+        place = place_of(run, block.ts)
         if place is None:
             continue
         ats = spread(len(block.ts), *place.between(segment))
@@ -106,7 +107,7 @@ def adopt(run: StoredRun, segment: Segment, begin: int, end: int) -> str:
             last_at=ats[-1], count=len(block.ts), step=step_of(block.ts), size=len(block.lines),
             frame=len(block.frame), crc=crc32(block.frame),
         )  # fmt: skip
-        run.entries.put(entry)
+        insort(run.entries, entry, key=_first)
         run.know(entry.ordinal + entry.count, entry.last)
         count += entry.count
     return f"bytes {begin} to {end} belong to no block" + (f", but for {count} ticks" if count else "")
@@ -115,7 +116,7 @@ def adopt(run: StoredRun, segment: Segment, begin: int, end: int) -> str:
 # ---- where it belongs ----
 
 
-class Placement(NamedTuple):
+class Place(NamedTuple):
     """Where a block belongs in its run.
 
     Attributes:
@@ -134,13 +135,13 @@ class Placement(NamedTuple):
         return self.after_at or before_at, before_at
 
 
-def placement_of(run: StoredRun, ts: Sequence[int]) -> Placement | None:
+def place_of(run: LocalRun, ts: Sequence[int]) -> Place | None:
     """Where a block of these numbers belongs among those of its run; None: some of them are there already.
 
     How many ticks are missing just before it is lost with its footer. Where it cannot be told otherwise, one is
     counted: readers are told of a gap where there may be one.
     """
-    at = run.entries.below(ts[0])
+    at = bisect_left(run.entries, ts[0], key=_first)
     before = run.entries[at - 1] if at else None
     behind = run.entries[at] if at < len(run.entries) else None
     if (before is not None and before.last >= ts[0]) or (behind is not None and behind.first <= ts[-1]):
@@ -153,4 +154,8 @@ def placement_of(run: StoredRun, ts: Sequence[int]) -> Placement | None:
     fits = behind is not None and behind.ordinal <= least + len(ts)
     ordinal = least if follows or fits else least + 1
     after_at = before.last_at if before is not None else run.started
-    return Placement(ordinal, after_at, behind.first_at if behind is not None else 0)
+    return Place(ordinal, after_at, behind.first_at if behind is not None else 0)
+
+
+def _first(entry: Entry) -> int:
+    return entry.first

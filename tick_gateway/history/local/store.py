@@ -12,14 +12,15 @@ from typing import IO
 from ...bus.tick_bus import TickBus
 from ...errors import HistoryError, Locked
 from ..archive import Archive
-from ..restoring import Debt, recover, restore
-from ..stored_run import StoredRun
+from ..restoring import restore
 from ..threads import ReadingThreads
 from .commit import CommitPipeline
 from .directory import LOCK, Progress, lock, read_directory
 from .events import StorageEvent
 from .limits import Limits
+from .opening import Debt, recover
 from .recorder import Recorder
+from .run import LocalRun
 
 log = logging.getLogger("tick_gateway.history")
 
@@ -60,6 +61,8 @@ class Store:
         runs = self._open(progress)
         recorder = Recorder(directory, limits, runs, self._prepare if self._debt.trouble else None, self._relock)
         restore(bus, self.archive, runs, self._debt.torn)
+        for segment in (one for run in runs for one in run.segments):
+            segment.known = segment.sealed
         self.pipeline = CommitPipeline(bus, self.archive, recorder, queue_bytes)
         if self._debt.trouble:
             self.pipeline.fail_from_the_start(self._debt.trouble)
@@ -86,7 +89,7 @@ class Store:
 
     # ---- opening ----
 
-    def _open(self, progress: Progress | None) -> list[StoredRun]:
+    def _open(self, progress: Progress | None) -> list[LocalRun]:
         try:
             self._lock = lock(self.directory)
         except OSError as error:

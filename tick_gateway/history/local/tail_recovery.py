@@ -16,6 +16,7 @@ Everything here waits for the disk; none of it is called on the event loop.
 from __future__ import annotations
 
 import os
+from bisect import insort
 from collections.abc import Sequence
 from typing import NamedTuple
 from zlib import crc32
@@ -25,10 +26,11 @@ from ..block_index import Block, Entry
 from ..format.block import State, closing, scan, whole_lines
 from ..format.journal import Ending, Flush, Head, Journal, vouched
 from ..format.segment import MAX_MARK, MIN_FOOTER, spread
-from ..stored_run import StoredRun
+from ..stored_run import UnclosedBlock
 from .directory import read_journal
 from .disk import set_aside, write_at
-from .salvage import NOTHING, Rescued, adopt, begins_footer, cut_off, is_footer, placement_of, whole
+from .run import LocalRun
+from .salvage import NOTHING, Rescued, adopt, begins_footer, cut_off, is_footer, place_of, whole
 from .segment_file import Segment
 
 
@@ -44,13 +46,6 @@ class Recovered(NamedTuple):
     entry: Entry | None = None
     cut: int = 0
     damage: str = ""
-
-
-class Torn(NamedTuple):
-    """A block that has no footer yet, and how many ticks its run published before it."""
-
-    ordinal: int
-    block: Block
 
 
 class Plan(NamedTuple):
@@ -77,7 +72,7 @@ class Plan(NamedTuple):
     damage: str = ""
 
 
-def recover_tail(run: StoredRun, segment: Segment) -> Recovered:
+def recover_tail(run: LocalRun, segment: Segment) -> Recovered:
     """Close the block behind the last footer of a segment, if there is one, and add it to its run.
 
     Afterwards ``segment.size`` is the file's size, unless what is behind it is damaged.
@@ -90,7 +85,7 @@ def recover_tail(run: StoredRun, segment: Segment) -> Recovered:
     return _carry_out(run, segment, plan) if plan is not None else Recovered()
 
 
-def peek_tail(run: StoredRun, segment: Segment) -> Torn | None:
+def peek_tail(run: LocalRun, segment: Segment) -> UnclosedBlock | None:
     """What ``recover_tail`` will bring back once the disk can be written to.
 
     Raises:
@@ -101,10 +96,10 @@ def peek_tail(run: StoredRun, segment: Segment) -> Torn | None:
     if plan is None or not plan.rescued.ts:
         return None
     _introduce(run, plan.rescued)
-    return Torn(plan.ordinal, Block(plan.rescued.lines, plan.rescued.ts, plan.rescued.ats))
+    return UnclosedBlock(plan.ordinal, Block(plan.rescued.lines, plan.rescued.ts, plan.rescued.ats))
 
 
-def is_open(run: StoredRun, segment: Segment) -> bool:
+def is_open(run: LocalRun, segment: Segment) -> bool:
     """Whether what is behind the last footer of a segment is no more than an open block, as a crash leaves it, or a
     copy that is made beside a gateway: ``recover_tail`` closes it, and nothing is damaged.
 
@@ -118,7 +113,7 @@ def is_open(run: StoredRun, segment: Segment) -> bool:
 # ---- what is to be done ----
 
 
-def _plan(run: StoredRun, segment: Segment) -> Plan | None:
+def _plan(run: LocalRun, segment: Segment) -> Plan | None:
     """What is to be done about a segment's tail; None: it has none. What its journal says of the run is taken in."""
     journal = read_journal(segment.path.parent)
     head = journal.head if journal is not None else None
@@ -147,13 +142,13 @@ def _plan(run: StoredRun, segment: Segment) -> Plan | None:
     return _plan_unvouched(run, segment, data, cut=forgotten or shortened, last=last)
 
 
-def _learn(run: StoredRun, head: Head, journal: Journal) -> None:
+def _learn(run: LocalRun, head: Head, journal: Journal) -> None:
     """Take from a journal how much was published, whatever is left of it. (Not the tip: what was not acknowledged will
     be sent again, and has to find room.)"""
     run.know(head.ordinal + sum(len(flush.ts) for flush in journal.flushes), -1)
 
 
-def _plan_vouched(run: StoredRun, segment: Segment, data: bytes, head: Head, journal: Journal) -> Plan:
+def _plan_vouched(run: LocalRun, segment: Segment, data: bytes, head: Head, journal: Journal) -> Plan:
     """For the block that the journal is of."""
     flushes = vouched(data, journal.flushes)
     rescued = _flushed(data, flushes)
@@ -161,7 +156,7 @@ def _plan_vouched(run: StoredRun, segment: Segment, data: bytes, head: Head, jou
     aside: tuple[int, bytes] | None = None
     damage = ""
     if unbroken is not None and unbroken.ts[: len(rescued.ts)] == rescued.ts:
-        place = placement_of(run, unbroken.ts) if not rescued.ats else None  # it was closed before it was flushed
+        place = place_of(run, unbroken.ts) if not rescued.ats else None  # it was closed before it was flushed
         ats = unbroken.ats if place is None else spread(len(unbroken.ts), *place.between(segment))
         rescued = unbroken._replace(ats=ats)  # it lacks its footer alone
     elif rescued.there < len(data) and _is_damaged(data, journal, len(flushes)):
@@ -179,7 +174,7 @@ def _is_damaged(data: bytes, journal: Journal, sound: int) -> bool:
     return journal.ending is Ending.DAMAGED
 
 
-def _plan_unvouched(run: StoredRun, segment: Segment, data: bytes, *, cut: bool, last: bool) -> Plan:
+def _plan_unvouched(run: LocalRun, segment: Segment, data: bytes, *, cut: bool, last: bool) -> Plan:
     """For a block that the journal is not of.
 
     Args:
@@ -199,7 +194,7 @@ def _plan_unvouched(run: StoredRun, segment: Segment, data: bytes, *, cut: bool,
             rescued = None  # there is more behind it: see ``adopt``
     if rescued is None and cut:
         rescued = cut_off(data)
-    place = placement_of(run, rescued.ts) if rescued is not None else None
+    place = place_of(run, rescued.ts) if rescued is not None else None
     if rescued is not None and place is not None:
         rescued = rescued._replace(ats=spread(len(rescued.ts), *place.between(segment)))
         return nothing._replace(
@@ -223,10 +218,14 @@ def _flushed(data: bytes, flushes: Sequence[Flush]) -> Rescued:
     return Rescued(end, data[:end] + closing(data[:end], content), content, ts, ats)
 
 
+def _first(entry: Entry) -> int:
+    return entry.first
+
+
 # ---- doing it ----
 
 
-def _carry_out(run: StoredRun, segment: Segment, plan: Plan) -> Recovered:
+def _carry_out(run: LocalRun, segment: Segment, plan: Plan) -> Recovered:
     begin, damage, entry = segment.size, plan.damage, None
     if plan.keep is None:
         damage = adopt(run, segment, begin, plan.size)
@@ -238,7 +237,7 @@ def _carry_out(run: StoredRun, segment: Segment, plan: Plan) -> Recovered:
         entry = _rewrite_tail(run, segment, plan, plan.keep)
     if entry is not None:
         segment.size = entry.offset + entry.frame + entry.footer
-        run.entries.put(entry)
+        insort(run.entries, entry, key=_first)
         run.know(entry.ordinal + entry.count, entry.last)
     strays = plan.begin if entry is not None else plan.keep or begin
     if begin < strays:
@@ -248,7 +247,7 @@ def _carry_out(run: StoredRun, segment: Segment, plan: Plan) -> Recovered:
     return Recovered(entry, 0 if plan.keep is None else plan.size - plan.keep, damage)
 
 
-def _rewrite_tail(run: StoredRun, segment: Segment, plan: Plan, keep: int) -> Entry | None:
+def _rewrite_tail(run: LocalRun, segment: Segment, plan: Plan, keep: int) -> Entry | None:
     """Cut a segment, and write what is missing of the block behind it, with its footer."""
     rescued, entry = plan.rescued, None
     with segment.path.open("r+b") as file:
@@ -269,7 +268,7 @@ def _both(one: str, other: str) -> str:
     return "; ".join(filter(None, (one, other)))
 
 
-def _introduce(run: StoredRun, rescued: Rescued) -> None:
+def _introduce(run: LocalRun, rescued: Rescued) -> None:
     """What is not known of a run of which no footer and no journal is left."""
     if not run.started:
         run.started, run.origin = rescued.ats[0], rescued.ts[0]

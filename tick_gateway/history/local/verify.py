@@ -18,9 +18,9 @@ from ...errors import Damaged, HistoryError
 from ..block_index import Entry
 from ..format.journal import JOURNAL, Ending
 from ..format.segment import numbers
-from ..stored_run import StoredRun
 from .directory import LOCK, Progress, check_directory, read_journal, read_run, run_directories, segment_paths
 from .index import FIELDS, INDEX, Index, Listed, load_index, row_of
+from .run import LocalRun
 from .segment_file import Segment
 from .tail_recovery import is_open, peek_tail
 
@@ -141,7 +141,7 @@ def _check_run(folder: Path, report: Report, step: Callable[[int], None], *, liv
         report.findings += _check_journal(folder)
 
 
-def _check_segment(run: StoredRun, segment: Segment, report: Report, *, live: bool) -> None:
+def _check_segment(run: LocalRun, segment: Segment, report: Report, *, live: bool) -> None:
     place = f"{run.id}/{segment.name}"
     report.segments += 1
     entries = run.entries.of(segment)
@@ -168,7 +168,7 @@ def _check_segment(run: StoredRun, segment: Segment, report: Report, *, live: bo
         report.findings.append(Finding(place, f"{told}, is not closed"))
 
 
-def _holes(run: StoredRun) -> Iterator[str]:
+def _holes(run: LocalRun) -> Iterator[str]:
     before: Entry | None = None
     for entry in run.entries:
         least = before.ordinal + before.count if before is not None else 0
@@ -196,7 +196,7 @@ def _load_index(folder: Path, report: Report) -> Index | None:
     return index
 
 
-def _check_index(run: StoredRun, index: Index) -> Iterator[Finding]:
+def _check_index(run: LocalRun, index: Index) -> Iterator[Finding]:
     """Where an index says something else than the footers do."""
     there = {segment.name: segment for segment in run.segments}
     for listed in index.segments:

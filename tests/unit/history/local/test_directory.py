@@ -36,8 +36,8 @@ from tick_gateway.history.local.index import (
 )
 from tick_gateway.history.local.limits import Limits
 from tick_gateway.history.local.recorder import Recorder
+from tick_gateway.history.local.run import LocalRun
 from tick_gateway.history.local.verify import verify
-from tick_gateway.history.stored_run import StoredRun
 
 SMALL = Limits(block_ticks=3, block_age=1e12, segment_bytes=400, segment_age=0, fsync="never")
 HOLD = """
@@ -62,7 +62,7 @@ def run(tmp_path: Path) -> Writer:
     return writer
 
 
-def everything(stored: StoredRun) -> list[object]:
+def everything(stored: LocalRun) -> list[object]:
     return [
         stored.id, stored.seq, stored.started, stored.origin, stored.total, stored.tip, stored.ended, stored.lost_tail,
         [(one.name, one.size, one.sealed) for one in stored.segments],
@@ -421,10 +421,10 @@ def test_a_run_without_a_footer_is_known_by_its_journal(tmp_path: Path) -> None:
 
 
 def test_what_a_footer_says_of_its_run() -> None:
-    run = StoredRun("R")
+    run = LocalRun("R")
     assert (run.stored, run.total, run.tip) == (0, 0, -1)
     run.know(5, 9)
     run.know(3, 2)
     assert (run.total, run.tip) == (5, 9), "what was known stands"
-    mark = run.mark(ended=True)
+    mark = run.seal_footer(ended=True)
     assert isinstance(mark, Footer) and (mark.ordinal, mark.last, mark.sealed, mark.ended) == (5, 9, True, True)

@@ -20,8 +20,8 @@ from tests.support.faulty_disk import Disk
 from tests.support.recorded import AT, FOREVER, Clock, Writer, data_of, opened
 from tick_gateway.bus.tick_bus import TickBus
 from tick_gateway.history.archive import Archive
+from tick_gateway.history.external.importing import NOTE, write_note
 from tick_gateway.history.format.segment import Footer
-from tick_gateway.history.importing import NOTE, write_note
 from tick_gateway.history.local import recorder as module
 from tick_gateway.history.local.directory import LOCK
 from tick_gateway.history.local.events import BlockClosed, SegmentRemoved

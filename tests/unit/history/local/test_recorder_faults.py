@@ -17,8 +17,8 @@ from tests.support.faulty_disk import Disk
 from tick_gateway.bus.ring import Batch, Run
 from tick_gateway.history.local.directory import read_directory
 from tick_gateway.history.local.limits import Limits
+from tick_gateway.history.local.opening import Debt, recover
 from tick_gateway.history.local.recorder import Recorder
-from tick_gateway.history.restoring import Debt, recover
 from tick_gateway.history.run_history import RunHistory
 from tick_gateway.model.tick import Tick
 

@@ -17,9 +17,9 @@ from tick_gateway.history.block_index import Entry
 from tick_gateway.history.format.segment import MAX_MARK, MIN_FOOTER, Footer
 from tick_gateway.history.local import segment_file as volume
 from tick_gateway.history.local.limits import Limits
-from tick_gateway.history.local.salvage import begins_footer, blocks_in, is_footer, placement_of
+from tick_gateway.history.local.run import LocalRun
+from tick_gateway.history.local.salvage import begins_footer, blocks_in, is_footer, place_of
 from tick_gateway.history.local.segment_file import Found, Segment, segment_name, walk
-from tick_gateway.history.stored_run import StoredRun
 
 THREES = Limits(block_ticks=3, block_age=1e12, segment_age=0, fsync="never")
 
@@ -246,9 +246,9 @@ def test_blocks_are_found_among_anything(segment: Segment) -> None:
     assert all(mixed[at : at + block.there] == block.frame for at, block in found)
 
 
-def placed(*blocks: tuple[int, list[int]], origin: int = 0) -> StoredRun:
+def placed(*blocks: tuple[int, list[int]], origin: int = 0) -> LocalRun:
     """A run with blocks of these ordinals and numbers."""
-    run, segment = StoredRun("R", 0, AT, origin), Segment(Path("x"))
+    run, segment = LocalRun("R", 0, AT, origin), Segment(Path("x"))
     for ordinal, ts in blocks:
         footer = run.footer(ordinal, ts, [AT + t for t in ts], size=1, frame=1, crc=0)
         run.take(segment, Found(1, 1, footer))
@@ -270,7 +270,7 @@ def placed(*blocks: tuple[int, list[int]], origin: int = 0) -> StoredRun:
     ],
 )
 def test_where_a_block_belongs(blocks: list[tuple[int, list[int]]], ts: list[int], ordinal: int | None) -> None:
-    place = placement_of(placed(*blocks), ts)
+    place = place_of(placed(*blocks), ts)
     assert (place.ordinal if place is not None else None) == ordinal
 
 

@@ -7,16 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
-import re
-from collections.abc import Iterable, Sequence
 from typing import Any
-from urllib.parse import urlencode
 
+from tests.support.async_client import Closed
 from tests.support.events import End, Event, Gap, Ledger, Reset, Tick
-from tests.support.raw import Closed, request
-from tests.support.reader import Reader
-from tests.support.readers import FLAVOURS
+from tests.support.readers.base import Reader
+from tests.support.readers.registry import FLAVOURS
 
 PATIENCE = 60.0  # seconds that a wait may last, so that a failure ends
 CLIENTS = ("websocket", "websocket-browser", "sse", "ndjson", "ndjson-zstd", "longpoll", "incremental")
@@ -29,7 +25,7 @@ def reader(name: str, port: int, **parameters: object) -> Reader:
     return kind(port, _PATHS.get(kind.transport, f"/{kind.transport}"), parameters)
 
 
-class Client:
+class ReconnectingReader:
     """A reader of one run, from its beginning, that comes back for as long as it takes.
 
     Attributes:
@@ -88,19 +84,19 @@ class Client:
         return [event for event in events if isinstance(event, Gap | Reset)]
 
 
-class ReaderRegistry:
-    """A client of each kind, reading along in the background: ``async with ReaderRegistry(port, run) as crowd``.
+class ReconnectingReaders:
+    """A client of each kind, reading along in the background: ``async with ReconnectingReaders(port, run) as crowd``.
 
     Attributes:
         up: whether the gateway is there to be read.
     """
 
     def __init__(self, port: int, run: str, names: tuple[str, ...] = CLIENTS) -> None:
-        self.clients = [Client(name, port, run) for name in names]
+        self.clients = [ReconnectingReader(name, port, run) for name in names]
         self.up = asyncio.Event()
         self._following: list[asyncio.Task[None]] = []
 
-    async def __aenter__(self) -> ReaderRegistry:
+    async def __aenter__(self) -> ReconnectingReaders:
         self.up.set()
         self._following = [asyncio.create_task(client.follow(self.up)) for client in self.clients]
         return self
@@ -143,48 +139,5 @@ class ReaderRegistry:
         return max(client.newest for client in self.clients)
 
     def check(self, ledger: Ledger) -> dict[str, list[Event]]:
-        """As ``Client.check``, of all of them, by name."""
+        """As ``ReconnectingReader.check``, of all of them, by name."""
         return {client.name: client.check(ledger) for client in self.clients}
-
-
-# ---- what a gateway answers ----
-
-
-async def ask(port: int, target: str) -> Any:
-    """The JSON body of a GET that succeeds."""
-    response = await request(port, target)
-    answer = await response.json()
-    assert response.status == 200, answer
-    return answer
-
-
-async def post(port: int, lines: Iterable[bytes], run: str) -> dict[str, Any]:
-    """POST ticks; returns the gateway's counts."""
-    body = b"".join(line + b"\n" for line in lines)
-    media_type = {"Content-Type": "application/x-ndjson"}
-    response = await request(port, f"/publish?run={run}", method="POST", headers=media_type, body=body)
-    answer: dict[str, Any] = json.loads(await response.read())
-    assert response.status == 200, answer
-    return answer
-
-
-async def range_of(port: int, run: str, **parameters: object) -> tuple[list[bytes], str | None]:
-    """A run's ticks, and the header ``Tick-Gap``."""
-    response = await request(port, f"/range?{urlencode({'run': run} | parameters)}")
-    assert response.status == 200
-    return (await response.read()).splitlines(), response.headers.get("Tick-Gap")
-
-
-async def metric(port: int, name: str) -> float:
-    """A metric without labels."""
-    text = (await (await request(port, "/metrics")).read()).decode()
-    found = re.search(rf"^{name} (\S+)$", text, re.MULTILINE)
-    assert found is not None, text
-    return float(found[1])
-
-
-def difference(have: Sequence[bytes], wanted: Sequence[bytes]) -> str:
-    """Where two rows of ticks part."""
-    at = next((i for i, (one, other) in enumerate(zip(have, wanted, strict=False)) if one != other), None)
-    at = min(len(have), len(wanted)) if at is None else at
-    return f"{len(have)} ticks, {len(wanted)} were wanted; they part at {at}: {have[at : at + 2]!r:.300}"

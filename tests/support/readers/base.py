@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping
 from typing import ClassVar, Self
 from urllib.parse import urlencode
 
-from .events import End, Event, Gap, Hello, Reset, Tick
-from .raw import Closed, Response, elements
+from ..async_client import Closed, Response, elements
+from ..events import End, Event, Gap, Hello, Reset, Tick
 
 PATIENCE = 30.0  # seconds that a wait may last, so that a failure ends
 _STARTS = ("from_t", "last_t", "tail", "since", "Last-Event-ID", "lastEventId")

@@ -14,10 +14,10 @@ import pytest
 
 from tests.conftest import Command
 from tests.support.backend import Writer, line_of, run_of
+from tests.support.blocking_client import ask, request
 from tests.support.process import GatewayProcess, Running, publish
-from tests.support.sockets import ask, request
 from tick_gateway.errors import HistoryError
-from tick_gateway.history import importing
+from tick_gateway.history.external import importing
 from tick_gateway.history.external.directory import Directory
 from tick_gateway.history.local.active import Active
 from tick_gateway.history.local.directory import locked, read_directory

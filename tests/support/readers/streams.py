@@ -8,9 +8,9 @@ import json
 from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import ClassVar, Self
 
-from .events import End, Event, Gap, Hello, Reset, notice
-from .raw import Closed, Refused, Response, WebSocket, request
-from .reader import PATIENCE, Reader
+from ..async_client import Closed, Refused, Response, WebSocket, request
+from ..events import End, Event, Gap, Hello, Reset, notice
+from .base import PATIENCE, Reader
 
 
 class Streamed(Reader):

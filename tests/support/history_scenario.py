@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from tests.support.clients import CLIENTS, PATIENCE, ReaderRegistry, ask, metric, post, range_of, reader
+from tests.support.async_client import request
 from tests.support.events import Gap, Ledger, notices
-from tests.support.house import House, tick
-from tests.support.lives import Lives
-from tests.support.process import Running
-from tests.support.raw import request
+from tests.support.harness import Harness, tick
+from tests.support.process import RestartableGateway, Running
+from tests.support.reconnecting import CLIENTS, PATIENCE, ReconnectingReaders, reader
+from tests.support.requests import ask, metric, post, range_of
 
 RUN = "A"
 RING = 40
@@ -25,7 +25,7 @@ PORTION = 5  # ticks that are published at once: no block is smaller
 SMALL: dict[str, Any] = {"ring": RING, "block_bytes": 1024, "segment_bytes": 1024, "fsync": "never"}
 
 
-class Scene:
+class Scenario:
     """A gateway, the readers that are attached to it, and what was published.
 
     Ticks are numbered in steps of five: what looks like a hole to who counts by one is none.
@@ -34,7 +34,7 @@ class Scene:
     def __init__(self, port: int, directory: Path) -> None:
         self.port = port
         self.directory = directory
-        self.registry = ReaderRegistry(port, RUN)
+        self.readers = ReconnectingReaders(port, RUN)
         self.ledger = Ledger()
         self.unstored: list[int] = []  # of which the gateway said that they are not stored
         self._next = 3
@@ -53,8 +53,8 @@ class Scene:
             if not answer["stored"]:
                 self.unstored += some
                 stored = False
-        if self.registry.up.is_set():
-            await self.registry.reach(numbers[-1])
+        if self.readers.up.is_set():
+            await self.readers.reach(numbers[-1])
         return stored
 
     async def until_stored(self, status: str = "ok") -> None:
@@ -86,20 +86,20 @@ class Scene:
                 else:
                     return broken
 
-    async def restart(self, gateway: Lives | Rooms) -> None:
+    async def restart(self, gateway: RestartableGateway | RestartableHarness) -> None:
         """End the gateway (a process by ``kill -9``), and start the next one."""
         async with self.away(gateway):
             pass
 
     @asynccontextmanager
-    async def away(self, gateway: Lives | Rooms) -> AsyncIterator[None]:
+    async def away(self, gateway: RestartableGateway | RestartableHarness) -> AsyncIterator[None]:
         """The same; the next one is started behind what is done meanwhile."""
-        self.registry.up.clear()
-        await (gateway.leave() if isinstance(gateway, Rooms) else gateway.kill())
-        await self.registry.away()
+        self.readers.up.clear()
+        await (gateway.leave() if isinstance(gateway, RestartableHarness) else gateway.kill())
+        await self.readers.away()
         yield
         await gateway.start()
-        self.registry.up.set()
+        self.readers.up.set()
 
     async def forget(self) -> None:
         """Publish until memory has nothing of what was before."""
@@ -147,54 +147,53 @@ def gaps(published: list[int], have: set[int]) -> list[Gap]:
     return found
 
 
-class Rooms:
-    """Gateways in this process, one after another, on one port and directory; what ``Lives`` are of processes, but
-    that each ends well."""
+class RestartableHarness:
+    """As ``RestartableGateway``, in this process: gateways one after another, of which each ends well."""
 
     def __init__(self, directory: Path, settings: dict[str, Any]) -> None:
         self._settings = {"data": str(directory)} | SMALL | settings
-        self._house: House | None = None
+        self._harness: Harness | None = None
         self.port = 0
 
     async def start(self) -> None:
-        house = self._house = House(**self._settings, port=self.port)
-        await house.__aenter__()
-        self.port = house.port
+        harness = self._harness = Harness(**self._settings, port=self.port)
+        await harness.__aenter__()
+        self.port = harness.port
 
     async def leave(self) -> None:
-        assert self._house is not None
-        await self._house.stop()
+        assert self._harness is not None
+        await self._harness.stop()
 
-    async def __aenter__(self) -> Rooms:
+    async def __aenter__(self) -> RestartableHarness:
         await self.start()
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        if self._house is not None:
-            await self._house.__aexit__()
+        if self._harness is not None:
+            await self._harness.__aexit__()
 
 
 @asynccontextmanager
-async def scene(directory: Path, **settings: Any) -> AsyncIterator[tuple[Scene, Rooms]]:
+async def in_process(directory: Path, **settings: Any) -> AsyncIterator[tuple[Scenario, RestartableHarness]]:
     """A gateway in this process, with readers."""
-    async with Rooms(directory, settings) as rooms:
-        found = Scene(rooms.port, directory)
+    async with RestartableHarness(directory, settings) as gateway:
+        found = Scenario(gateway.port, directory)
         await found.publish(1)
-        async with found.registry:
-            yield found, rooms
-            found.registry.check(found.ledger)
+        async with found.readers:
+            yield found, gateway
+            found.readers.check(found.ledger)
 
 
 @asynccontextmanager
-async def lives(directory: Path) -> AsyncIterator[tuple[Scene, Lives]]:
+async def in_own_process(directory: Path) -> AsyncIterator[tuple[Scenario, RestartableGateway]]:
     """A gateway in a process of its own, with readers."""
     options = [text for name, value in SMALL.items() for text in (f"--{name.replace('_', '-')}", str(value))]
-    async with Lives(directory, *options, module="tests.perf.patient") as gateway:
-        found = Scene(gateway.port, directory)
+    async with RestartableGateway(directory, *options, module="tests.perf.patient") as gateway:
+        found = Scenario(gateway.port, directory)
         await found.publish(1)
-        async with found.registry:
+        async with found.readers:
             yield found, gateway
-            found.registry.check(found.ledger)
+            found.readers.check(found.ledger)
 
 
 async def refused(directory: Path, words: str) -> None:

@@ -44,20 +44,6 @@ def chunk(data: bytes) -> bytes:
     return b"%x\r\n%s\r\n" % (len(data), data)
 
 
-def free_ports(count: int) -> list[int]:
-    """Ports of loopback that nobody has now; all different."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports: list[int] = [sock.getsockname()[1] for sock in sockets]
-    for sock in sockets:
-        sock.close()
-    return ports
-
-
-def free_port() -> int:
-    """A port of loopback that nobody has now."""
-    return free_ports(1)[0]
-
-
 def port_of(gateway: Gateway) -> int:
     """The port of a gateway that listens in this process."""
     return int((gateway.url or "").rstrip("/").rpartition(":")[2])

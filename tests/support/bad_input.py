@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from tests.support.blocking_client import PING, UPGRADE, Follower, Peer, ask, frame, request
 from tests.support.process import GatewayProcess
-from tests.support.sockets import PING, UPGRADE, Follower, Peer, ask, frame, request
 
 STEAL = '{"t":9007199254740991,"stolen":true}'
 """A tick that nobody may get to read: it comes in where none may come in."""
 
 
-class Truth:
+class Bystander:
     """The gateway, the reader that is connected all along, and the good ticks that it has to have."""
 
     def __init__(self, gateway: GatewayProcess) -> None:
@@ -45,7 +45,7 @@ class Truth:
         self.run += 1
         self._t = -1
         tick = self.ticks()[0]
-        answer = ask(self.port, request("POST", "/publish", {"Tick-Run": f"truth-{self.run}"}, tick))
+        answer = ask(self.port, request("POST", "/publish", {"Tick-Run": f"bystander-{self.run}"}, tick))
         assert answer.json()["accepted"] == 1, answer
 
 
@@ -65,7 +65,7 @@ def fall_silent(peer: Peer) -> None:
 
 HANDSHAKES = {
     "ndjson": request("GET", "/ndjson?tail=1"),
-    "sse": request("GET", "/sse", {"Last-Event-ID": "truth:1"}),
+    "sse": request("GET", "/sse", {"Last-Event-ID": "bystander:1"}),
     "websocket": request("GET", "/ws/stream?hello=1", UPGRADE) + frame(PING, b"x"),
     "poll": request("GET", "/poll?timeout=5"),
     "publish": request("POST", "/publish", {"Tick-Run": "x"}, b'{"t":5}\n'),

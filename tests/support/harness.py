@@ -24,10 +24,10 @@ from tick_gateway.server.openapi import description
 from tick_gateway.server.status import ROUTES_KEY
 from tick_gateway.transports import TRANSPORTS
 
+from .async_client import Refused, Response, WebSocket, close_all, request
 from .events import Event, Ledger
-from .raw import Refused, Response, WebSocket, close_all, request
-from .reader import PATIENCE, Reader
-from .readers import FLAVOURS
+from .readers.base import PATIENCE, Reader
+from .readers.registry import FLAVOURS
 
 T = TypeVar("T")
 
@@ -51,7 +51,7 @@ def tick(run: str, t: int, size: int = 0) -> bytes:
     return f'{{"t":{t}, "run_of" :"{run}","x":1.50,"s":"\\u00e9/\u2027"{pad}}}'.encode()
 
 
-class House:
+class Harness:
     """A gateway that is served, the ledger of what it was published, and its readers.
 
     Everything that is opened here is closed with it.

@@ -5,9 +5,9 @@ A transport may have several flavours, ways of reading it that differ in what th
 
 from __future__ import annotations
 
-from .events import Reset
+from ..events import Reset
+from .base import Reader
 from .pulls import IncrementalReader, LongPollReader, SinglePollReader
-from .reader import Reader
 from .streams import (
     AloneReader,
     BrowserReader,
@@ -49,7 +49,7 @@ def flavours_of(transport: str) -> list[str]:
     found = [name for name, reader in FLAVOURS.items() if reader.transport == transport]
     if not found:
         raise LookupError(
-            f"the transport {transport!r} is registered, but tests/support/readers.py has no reader for it: "
+            f"the transport {transport!r} is registered, but tests/support/readers/registry.py has no reader for it: "
             "write one and name it in FLAVOURS, so that every promise of the protocol is tried on it"
         )
     return found

@@ -7,15 +7,15 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+from .async_client import WebSocket, elements
 from .events import Event, Position, Tick, notice
-from .house import House
-from .raw import WebSocket, elements
-from .reader import PATIENCE
+from .harness import Harness
+from .readers.base import PATIENCE
 
 Message = Event | dict[str, Any]
 
 
-class Talk:
+class CommandClient:
     """Attributes: ``messages``, all that came so far, ticks and notices as events, all else as it came."""
 
     def __init__(self, socket: WebSocket) -> None:
@@ -24,8 +24,8 @@ class Talk:
         self.run = socket.response.headers.get("Tick-Run")
 
     @classmethod
-    async def open(cls, house: House, query: str = "", **kw: Any) -> Talk:
-        return cls(await WebSocket.connect(house.port, f"/ws/stream?{query}" if query else "/ws/stream", **kw))
+    async def open(cls, harness: Harness, query: str = "", **kw: Any) -> CommandClient:
+        return cls(await WebSocket.connect(harness.port, f"/ws/stream?{query}" if query else "/ws/stream", **kw))
 
     def say(self, **command: Any) -> None:
         self.socket.command(**command)

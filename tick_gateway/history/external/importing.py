@@ -17,17 +17,17 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any, Final
 
-from ..bus.ring import BATCH_TICKS, Batch, Run, split
-from ..errors import HistoryError, SettingError
-from ..model.tick import Tick
-from .external.directory import NOTE_VERSION, Directory, Event, Gone
-from .external.lines import Unread
-from .external.run_splitter import Stretch
-from .local.directory import Progress, locked, read_directory
-from .local.limits import Limits
-from .local.recorder import Recorder
-from .restoring import Debt, recover
-from .stored_run import StoredRun
+from ...bus.ring import BATCH_TICKS, Batch, Run, split
+from ...errors import HistoryError, SettingError
+from ...model.tick import Tick
+from ..local.directory import Progress, locked, read_directory
+from ..local.limits import Limits
+from ..local.opening import Debt, recover
+from ..local.recorder import Recorder
+from ..local.run import LocalRun
+from .directory import NOTE_VERSION, Directory, Event, Gone
+from .lines import Unread
+from .run_splitter import Stretch
 
 NOTE: Final = ".tail.json"  # begins as no run does
 _NOTE_SECONDS: Final = 1.0
@@ -60,7 +60,7 @@ def _count(number: int, what: str) -> str:
 # ---- the note ----
 
 
-def load_note(data: Path, source: Path, stored: Sequence[StoredRun]) -> dict[str, Any] | None:
+def load_note(data: Path, source: Path, stored: Sequence[LocalRun]) -> dict[str, Any] | None:
     """How far a directory was read into a history, or None: that is not known, or the history has less than the note
     says, as after a loss of power."""
     try:
@@ -99,7 +99,7 @@ class Bringing:
     """
 
     def __init__(
-        self, directory: Directory, data: Path, limits: Limits, runs: Sequence[StoredRun], *, anew: bool
+        self, directory: Directory, data: Path, limits: Limits, runs: Sequence[LocalRun], *, anew: bool
     ) -> None:
         self.brought = Brought()
         self._anew = anew
@@ -162,7 +162,7 @@ class Bringing:
         self.brought.runs.add(life.id)
         self._recorder.write(self._batches(stretch, begin, stored))
 
-    def _batches(self, stretch: Stretch, begin: int, stored: StoredRun | None) -> list[Batch]:
+    def _batches(self, stretch: Stretch, begin: int, stored: LocalRun | None) -> list[Batch]:
         ticks = ticks_of(stretch, begin, stored.entries[-1].last_at if stored is not None and stored.entries else 0)
         if stored is not None:
             run, ordinal = Run(stored.id, stored.seq, stored.origin, stored.started), stored.total
@@ -173,7 +173,7 @@ class Bringing:
         return split(run, ticks, sum(len(tick.data) for tick in ticks), ordinal, BATCH_TICKS)
 
 
-def _run_with(stretch: Stretch, runs: Collection[StoredRun]) -> StoredRun | None:
+def _run_with(stretch: Stretch, runs: Collection[LocalRun]) -> LocalRun | None:
     """The stored run in whose midst the first tick of a stretch stands, with the same bytes; the newest one."""
     t, line = stretch.ts[0], stretch.lines[0]
     for run in reversed(list(runs)):

@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from typing import ClassVar, Self
 from urllib.parse import urljoin
 
-from .events import End, Event, Gap, Reset, Tick
-from .raw import Closed, Refused, Response, elements, members, request
-from .reader import PATIENCE, Reader
+from ..async_client import Closed, Refused, Response, elements, members, request
+from ..events import End, Event, Gap, Reset, Tick
+from .base import PATIENCE, Reader
 
 
 class Pulled(Reader):

@@ -1,0 +1,70 @@
+"""A run whose blocks lie in segments of a directory.
+
+Pure: no I/O, no clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..block_index import Entry
+from ..format.segment import Footer, pack_columns, step_of
+from ..stored_run import StoredRun
+from .segment_file import Found, Segment
+
+
+@dataclass(slots=True)
+class LocalRun(StoredRun):
+    """What a directory of history knows of one run.
+
+    Attributes:
+        folder: where its files lie; None: it was not made yet.
+        segments: oldest first.
+        told_by_footers: some of it, since there is no index that says all of it.
+    """
+
+    folder: Path | None = None
+    segments: list[Segment] = field(default_factory=list)
+    told_by_footers: bool = False
+
+    def take(self, segment: Segment, found: Found) -> None:
+        """Take a footer in, the next one of its segment."""
+        footer = found.footer
+        self.seq, self.started, self.origin = footer.seq, footer.started, footer.origin
+        self.know(footer.ordinal + footer.count, footer.last)
+        if footer.frame:
+            self.entries.append(Entry.of(segment, found.begin, footer, found.length))
+        segment.sealed = segment.sealed or footer.sealed
+        if footer.ended:
+            self.ended, self.lost_tail = True, footer.lost_tail
+
+    def forget(self, segment: Segment) -> None:
+        """A segment is gone, and its blocks with it."""
+        gone = self.entries.of(segment)
+        self.segments.remove(segment)
+        self.entries.drop(segment)
+        self.edges |= {entry.ordinal + entry.count: entry.last for entry in gone}
+        self.prune()
+
+    def prune(self) -> None:
+        """Forget edges behind which no block follows, nor may one."""
+        newest = max(self.edges, default=0)
+        self.edges = {
+            number: t for number, t in self.edges.items() if self.entries.has(number) or self.stored <= number == newest
+        }
+
+    def footer(self, ordinal: int, ts: Sequence[int], ats: Sequence[int], *, size: int, frame: int, crc: int) -> Footer:
+        """The footer of a block of this run; see ``Footer`` for what is named there."""
+        return Footer(
+            self.id, self.seq, self.started, self.origin, ordinal, ts[0], ts[-1], ats[0], ats[-1], size, frame,
+            len(ts), step_of(ts), crc, pack_columns(ts, ats),
+        )  # fmt: skip
+
+    def seal_footer(self, *, ended: bool = False, lost_tail: bool = False) -> Footer:
+        """The footer that seals a segment of this run."""
+        return Footer(
+            self.id, self.seq, self.started, self.origin, self.total, self.tip, self.tip, 0, 0,
+            sealed=True, ended=ended, lost_tail=lost_tail,
+        )  # fmt: skip
