@@ -146,7 +146,7 @@ async def place(name: str, seed: int, directory: Path) -> AsyncIterator[Place]:
         patch("tick_gateway.server.bodies._BETWEEN", 700),
         patch("tick_gateway.server.bodies._SEEK_POINTS", 9),
         patch("tick_gateway.history.block_index._PAGE", 3),
-        patch("tick_gateway.history.block_index._UNPACKED", 4),
+        patch("tick_gateway.history.block_index._PAGES", 4),
     ):
         await found.harness.__aenter__()
         try:

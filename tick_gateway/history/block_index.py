@@ -1,33 +1,47 @@
-"""The block index: what is known of a run's stored blocks, in little memory, found by bisection.
+"""The block index: what is known of a run's stored blocks, found by bisection.
 
-    index := page* tail
-    page  := up to 64 blocks of one file, packed: some twenty bytes a block, and the page's own bounds
-    tail  := the newest blocks, as they are
+    index   := range*
+    range   := blocks of one file that follow each other: their bounds, and where their records are
+    records := in an index file; in memory, for those that are in none yet
 
-A block that is asked for is unpacked together with its page; a few pages stay unpacked for whoever asks next, so an
-``Entry`` is a value: equal ones are the same block. Bounds of files and pages answer most questions without unpacking
-any.
+So memory holds a range for each file, and nothing for each block but those that were written last. Bounds answer most
+questions. What they do not answer is looked up in a page of records, and a few pages stay in memory for whoever asks
+next; an ``Entry`` is made of a record when it is asked for, and is a value: equal ones are the same block.
 
-Pure: no I/O, no clock. An index belongs to one thread; the unpacked pages are shared by all.
+No I/O of its own and no clock: an index file is a ``RecordSource``, and reads a page at a time. An index belongs to one
+thread; the pages in memory are shared by all.
 """
 
 from __future__ import annotations
 
-import sys
-import zlib
 from array import array
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, MutableSequence, Sequence
-from itertools import accumulate, islice, pairwise, takewhile
-from operator import add, sub
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import pairwise
 from typing import Any, Final, NamedTuple, Protocol, overload
 
+from ..errors import HistoryError
+from .format.block_record import (
+    BEFORE,
+    COUNT,
+    FIRST,
+    FIRST_AT,
+    LAST,
+    LAST_AT,
+    OFFSET,
+    ORDINAL,
+    RECORD_BYTES,
+    BlockRecord,
+    Buffer,
+    RecordField,
+    unpack_record,
+)
 from .format.segment import Footer
 
-_PAGE: Final = 64  # blocks
-_UNPACKED: Final = 256  # pages that stay unpacked, of all runs
-_COLUMNS: Final = 12
+_PAGE: Final = 64  # records
+_PAGES: Final = 256  # that stay in memory, of all runs
+_VERIFIED: Final = 8192  # pages of which it is remembered which blocks were verified, though they do not stay
 
 
 class Block(NamedTuple):
@@ -114,6 +128,22 @@ class Entry:
             frame=footer.frame, crc=footer.crc,
         )  # fmt: skip
 
+    @classmethod
+    def of_record(cls, volume: Volume, record: BlockRecord) -> Entry:
+        """The entry of a block that has this record."""
+        return cls(
+            volume, record.offset, record.footer, ordinal=record.ordinal, first=record.first, last=record.last,
+            first_at=record.first_at, last_at=record.last_at, count=record.count, step=record.step, size=record.size,
+            frame=record.frame, crc=record.crc,
+        )  # fmt: skip
+
+    def record(self, before: int = 0) -> BlockRecord:
+        """Its record, where its file has so many ticks before it."""
+        return BlockRecord(
+            self.offset, self.ordinal, self.first, self.last, self.first_at, self.last_at, self.size, self.frame,
+            before, self.count, self.step, self.footer, self.crc,
+        )  # fmt: skip
+
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Entry):
             return NotImplemented
@@ -136,239 +166,380 @@ class Entry:
         return None
 
 
-class FileOf(NamedTuple):
-    """What a file holds, or several blocks of it that follow each other.
+class UnreadableIndex(HistoryError):
+    """What is known of a file's blocks cannot be read, neither from its index nor from the file.
 
     Attributes:
-        first, last, ordinal, end, ticks, whole: as in ``Page``.
+        volume: the file.
+    """
+
+    def __init__(self, volume: Volume, problem: str) -> None:
+        self.volume = volume
+        super().__init__(problem)
+
+
+# ---- records, and where they are ----
+
+
+class Page(Protocol):
+    """Some records of a file that follow each other.
+
+    Attributes:
+        verified: whose blocks were verified, a bit each.
+    """
+
+    @property
+    def verified(self) -> int: ...
+
+    @verified.setter
+    def verified(self, value: int) -> None: ...
+
+    def value(self, number: int, field: RecordField) -> int:
+        """A number of one of them, without the rest of it."""
+        ...
+
+    def entry(self, number: int) -> Entry:
+        """One of them, as an entry."""
+        ...
+
+
+class RecordSource(Protocol):
+    """Where the records of a file's blocks are, in the order of their ticks."""
+
+    def __len__(self) -> int:
+        """How many."""
+        ...
+
+    def page(self, begin: int, end: int, volume: Volume) -> Page:
+        """Some of them, of the blocks of ``volume``.
+
+        Raises:
+            Damaged, OSError: they cannot be had.
+        """
+        ...
+
+
+class RecordPage:
+    """RecordSource as bytes; an entry is made when it is asked for."""
+
+    __slots__ = ("_begin", "_data", "_made", "_verified", "_volume")
+
+    def __init__(self, data: Buffer, begin: int, volume: Volume) -> None:
+        self._data = data
+        self._begin = begin  # where in the data
+        self._volume = volume
+        self._made: dict[int, Entry] = {}
+        self._verified = 0
+
+    @property
+    def verified(self) -> int:
+        """See ``Page``."""
+        return self._verified | sum(entry.verified << number for number, entry in self._made.copy().items())
+
+    @verified.setter
+    def verified(self, value: int) -> None:
+        self._verified = value
+
+    def value(self, number: int, field: RecordField) -> int:
+        """See ``Page.value``."""
+        return field.of(self._data, self._begin + number * RECORD_BYTES)
+
+    def entry(self, number: int) -> Entry:
+        """See ``Page.entry``."""
+        found = self._made.get(number)
+        if found is None:
+            record = unpack_record(self._data, self._begin + number * RECORD_BYTES)
+            entry = Entry.of_record(self._volume, record)
+            entry.verified = bool(self._verified >> number & 1)
+            found = self._made.setdefault(number, entry)  # one for all threads
+        return found
+
+
+class HeldRecords:
+    """RecordSource in memory, of blocks that are in no index file yet."""
+
+    __slots__ = ("_data", "_ticks")
+
+    def __init__(self, entries: Iterable[Entry] = ()) -> None:
+        self._data = bytearray()
+        self._ticks = 0
+        for entry in entries:
+            self.add(entry)
+
+    def add(self, entry: Entry) -> None:
+        """Add a block's record behind all others."""
+        self._data += entry.record(self._ticks).pack()
+        self._ticks += entry.count
+
+    @property
+    def data(self) -> bytes:
+        """All of them."""
+        return bytes(self._data)
+
+    def copy(self) -> HeldRecords:
+        """Others, with the same in them."""
+        other = HeldRecords()
+        other._data, other._ticks = self._data[:], self._ticks
+        return other
+
+    def __len__(self) -> int:
+        return len(self._data) // RECORD_BYTES
+
+    def page(self, begin: int, end: int, volume: Volume) -> Page:
+        """See ``RecordSource.page``; those that are added later are in it, too."""
+        return RecordPage(self._data, begin * RECORD_BYTES, volume)
+
+
+class HeldEntries:
+    """Entries in memory that know more than a record holds: those of files of other programs."""
+
+    __slots__ = ("_before", "_entries")
+
+    def __init__(self) -> None:
+        self._entries: list[Entry] = []
+        self._before = array("q")  # ticks before each
+
+    def add(self, entry: Entry) -> None:
+        """Add an entry behind all others."""
+        before = self._before[-1] + self._entries[-1].count if self._entries else 0
+        self._before.append(before)
+        self._entries.append(entry)
+
+    def copy(self) -> HeldEntries:
+        """Others, with the same in them."""
+        other = HeldEntries()
+        other._entries, other._before = self._entries[:], self._before[:]
+        return other
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def page(self, begin: int, end: int, volume: Volume) -> Page:
+        """See ``RecordSource.page``; those that are added later are in it, too."""
+        return _EntryPage(self._entries, self._before, begin)
+
+
+class _EntryPage:
+    """Entries of ``HeldEntries`` from one on; they know themselves whether they were verified."""
+
+    __slots__ = ("_before", "_begin", "_entries", "verified")
+
+    def __init__(self, entries: list[Entry], before: array[int], begin: int) -> None:
+        self._entries = entries
+        self._before = before
+        self._begin = begin
+        self.verified = 0
+
+    def value(self, number: int, field: RecordField) -> int:
+        """See ``Page.value``."""
+        at = self._begin + number
+        return self._before[at] if field is BEFORE else int(getattr(self._entries[at], field.name))
+
+    def entry(self, number: int) -> Entry:
+        """See ``Page.entry``."""
+        return self._entries[self._begin + number]
+
+
+class _PageCache:
+    """The pages that were asked for last, and of those before them, which blocks were verified. For any thread: each
+    step is one of a dict's."""
+
+    def __init__(self) -> None:
+        self._pages: OrderedDict[tuple[RecordSource, int], Page] = OrderedDict()
+        self._verified: OrderedDict[tuple[RecordSource, int], int] = OrderedDict()
+
+    def get(self, block_range: BlockRange, number: int) -> Page:
+        key = block_range.records, number
+        found = self._pages.pop(key, None)
+        if found is None:
+            found = self._load(block_range, number)
+        self._pages[key] = found
+        if len(self._pages) > _PAGES:
+            old, page = self._pages.popitem(last=False)
+            if verified := page.verified:
+                self._verified[old] = verified
+                if len(self._verified) > _VERIFIED:
+                    self._verified.popitem(last=False)
+        return found
+
+    def peek(self, block_range: BlockRange, number: int) -> Page:
+        """The same, for one who goes through all of them: nothing is kept for that."""
+        return self._pages.get((block_range.records, number)) or self._load(block_range, number)
+
+    def _load(self, block_range: BlockRange, number: int) -> Page:
+        page = _load(block_range, number)
+        page.verified = self._verified.get((block_range.records, number), 0)
+        return page
+
+    def forget(self, gone: Iterable[RecordSource]) -> None:
+        """Let go of what is kept of records that are not asked for any more."""
+        some = {id(records) for records in gone}
+        for key in [key for key in self._pages.copy() if id(key[0]) in some]:
+            self._pages.pop(key, None)
+        for key in [key for key in self._verified.copy() if id(key[0]) in some]:
+            self._verified.pop(key, None)
+
+
+def _load(block_range: BlockRange, number: int) -> Page:
+    """A page of a range's records.
+
+    Raises:
+        UnreadableIndex: it cannot be had.
+    """
+    begin = number * _PAGE
+    try:
+        return block_range.records.page(begin, min(begin + _PAGE, len(block_range.records)), block_range.volume)
+    except OSError as error:
+        raise UnreadableIndex(block_range.volume, error.strerror or str(error)) from error
+    except HistoryError as error:
+        raise UnreadableIndex(block_range.volume, str(error)) from error
+
+
+_cache: Final = _PageCache()
+
+
+# ---- ranges ----
+
+
+class BlockRange(NamedTuple):
+    """Blocks of one file that follow each other.
+
+    Attributes:
+        records: where the records of its file's blocks are.
+        begin: the number of its first block's record there.
         blocks: how many.
-        page, pages: the number of the first page that they are in, and how many these are.
+        first, last, first_at, last_at, ordinal: of the first and the last of them.
+        end: how many ticks the run published up to the end of the last one.
+        ticks: in all of them.
     """
 
     volume: Volume
+    records: RecordSource
+    begin: int
+    blocks: int
     first: int
     last: int
+    first_at: int
+    last_at: int
     ordinal: int
     end: int
     ticks: int
-    blocks: int = 1
-    whole: bool = True
-    page: int = 0
-    pages: int = 0
 
-    def joined(self, more: FileOf) -> FileOf:
-        """With what follows in the same file."""
-        return self._replace(
-            last=more.last, end=more.end, ticks=self.ticks + more.ticks, blocks=self.blocks + more.blocks,
-            whole=self.whole and more.whole and self.end == more.ordinal, pages=self.pages + more.pages,
+    @classmethod
+    def of(cls, entry: Entry, records: RecordSource, begin: int) -> BlockRange:
+        """Of one block, whose record has this number."""
+        end = entry.ordinal + entry.count
+        return cls(
+            entry.volume, records, begin, 1, entry.first, entry.last, entry.first_at, entry.last_at, entry.ordinal,
+            end, entry.count,
         )  # fmt: skip
-
-
-class Page:
-    """Some blocks of one file that follow each other.
-
-    Attributes:
-        blocks: how many.
-        first, last, first_at, last_at, ordinal: of the first and the last of them.
-        ticks: in all of them.
-        end: how many ticks the run published up to the end of the last one.
-        whole: no published tick is missing between them.
-    """
-
-    __slots__ = (
-        "_data", "_kept", "_verified", "blocks", "end", "first", "first_at", "last", "last_at", "ordinal", "ticks",
-        "volume", "whole",
-    )  # fmt: skip
-
-    def __init__(self, entries: Sequence[Entry]) -> None:
-        first, last = entries[0], entries[-1]
-        self.volume = first.volume
-        self.blocks = len(entries)
-        self.first, self.first_at, self.ordinal = first.first, first.first_at, first.ordinal
-        self.last, self.last_at, self.end = last.last, last.last_at, last.ordinal + last.count
-        self.ticks = sum(entry.count for entry in entries)
-        self.whole = self.ticks == self.end - self.ordinal
-        plain = all(type(entry) is Entry and entry.raw for entry in entries)
-        self._kept = None if plain else list(entries)  # those of files of other programs know more than fits here
-        self._data = _pack(entries) if plain else b""
-        self._verified = _verified(entries)
-
-    def file(self, number: int) -> FileOf:
-        """What its file holds in it, the page of that number."""
-        return FileOf(
-            self.volume, self.first, self.last, self.ordinal, self.end, self.ticks, self.blocks, self.whole, number, 1
-        )
-
-    def entries(self) -> Sequence[Entry]:
-        """The blocks, unpacked for this one time."""
-        if self._kept is not None:
-            return self._kept
-        return _PageEntries(_unpack(self._data, self.blocks), self.volume, self._verified)
-
-    def note(self, entries: Sequence[Entry]) -> None:
-        """Remember which of them were verified."""
-        self._verified = _verified(entries)
-
-
-def _verified(entries: Sequence[Entry]) -> bytes:
-    """One byte a block; none at all where none was verified."""
-    if isinstance(entries, _PageEntries):
-        return entries.verified
-    found = bytes(entry.verified for entry in entries)
-    return found if any(found) else b""
-
-
-def _passing(one: FileOf | Page, every: int) -> int | None:
-    """See ``Entry.passing``."""
-    if every == 1:
-        return one.ticks
-    dense = one.last - one.first + 1 == one.ticks
-    return one.last // every - (one.first - 1) // every if dense else None
-
-
-class _PageEntries(Sequence[Entry]):
-    """The blocks of a page, each made when it is asked for."""
-
-    __slots__ = ("_columns", "_made", "_verified", "_volume")
-
-    def __init__(self, columns: list[array[int]], volume: Volume, verified: bytes) -> None:
-        self._columns = columns
-        self._volume = volume
-        self._verified = verified
-        self._made: dict[int, Entry] = {}
-
-    def __len__(self) -> int:
-        return len(self._columns[0])
-
-    @overload
-    def __getitem__(self, index: int) -> Entry: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> list[Entry]: ...
-
-    def __getitem__(self, index: int | slice) -> Entry | list[Entry]:
-        if isinstance(index, slice):
-            return [self[at] for at in range(*index.indices(len(self)))]
-        found = self._made.get(index)
-        return found if found is not None else self._made.setdefault(index, self._make(index))  # one for all threads
-
-    def _make(self, at: int) -> Entry:
-        offset, ordinal, first, last, first_at, last_at, count, step, size, frame, footer, crc = (
-            column[at] for column in self._columns
-        )
-        entry = Entry(
-            self._volume, offset, footer, ordinal=ordinal, first=first, last=last, first_at=first_at, last_at=last_at,
-            count=count, step=step, size=size, frame=frame, crc=crc,
-        )  # fmt: skip
-        entry.verified = bool(self._verified and self._verified[at])
-        return entry
 
     @property
-    def verified(self) -> bytes:
-        """See ``_verified``."""
-        made = self._made.copy()
-        if not any(entry.verified for entry in made.values()):
-            return self._verified
-        found = bytearray(self._verified or bytes(len(self)))
-        for at, entry in made.items():
-            found[at] = entry.verified
-        return bytes(found)
+    def whole(self) -> bool:
+        """Whether no published tick is missing between its blocks."""
+        return self.ticks == self.end - self.ordinal
 
+    def joined(self, more: BlockRange) -> BlockRange:
+        """With what follows in the same file."""
+        return self._replace(
+            blocks=self.blocks + more.blocks, last=more.last, last_at=more.last_at, end=more.end,
+            ticks=self.ticks + more.ticks,
+        )  # fmt: skip
 
-def _pack(entries: Sequence[Entry]) -> bytes:
-    """Columns of differences from what is to be expected, so that most of them are small or 0."""
-    rows: list[tuple[int, ...]] = []
-    offset = ordinal = last = last_at = 0
-    for one in entries:
-        rows.append((
-            one.offset - offset, one.ordinal - ordinal, one.first - last, one.last - one.first, one.first_at - last_at,
-            one.last_at - one.first_at, one.count, one.step, one.size, one.frame, one.footer, one.crc,
-        ))  # fmt: skip
-        offset, ordinal = one.offset + one.frame + one.footer, one.ordinal + one.count
-        last, last_at = one.last, one.last_at
-    columns = array("q", [value for column in zip(*rows, strict=True) for value in column])
-    data = columns.tobytes()
-    # Byte planes: the high bytes of small numbers are all alike, and lie together.
-    return zlib.compress(b"".join([data[plane::8] for plane in range(8)]), 6)
+    def value(self, at: int, field: RecordField) -> int:
+        """A number of one of its blocks."""
+        number, within = divmod(self.begin + at, _PAGE)
+        return _cache.get(self, number).value(within, field)
 
+    def entry(self, at: int) -> Entry:
+        """One of its blocks."""
+        number, within = divmod(self.begin + at, _PAGE)
+        return _cache.get(self, number).entry(within)
 
-def _unpack(data: bytes, blocks: int) -> list[array[int]]:
-    """The columns, each as the fields of blocks are: offset, ordinal, first, last, first_at, last_at, and the rest."""
-    planes = zlib.decompress(data)
-    size = blocks * _COLUMNS
-    joined = bytearray(8 * size)
-    for plane in range(8):
-        joined[plane::8] = planes[plane * size : (plane + 1) * size]
-    values = array("q", bytes(joined))
-    columns = [values[column * blocks : (column + 1) * blocks] for column in range(_COLUMNS)]
-    offset, ordinal, first, last, first_at, last_at, count, _, _, frame, footer, _ = columns
-    columns[0] = array("q", accumulate(map(sum, zip(offset, [0, *frame], [0, *footer], strict=False))))
-    columns[1] = array("q", accumulate(map(add, ordinal, [0, *count])))
-    columns[3] = array("q", accumulate(map(add, first, last)))
-    columns[2] = array("q", map(sub, columns[3], last))
-    columns[5] = array("q", accumulate(map(add, first_at, last_at)))
-    columns[4] = array("q", map(sub, columns[5], last_at))
-    return columns
+    def entries(self) -> Iterator[Entry]:
+        """All of them, for one who goes through them."""
+        page, held = None, -1
+        for row in range(self.begin, self.begin + self.blocks):
+            number, within = divmod(row, _PAGE)
+            if page is None or number != held:
+                page, held = _cache.peek(self, number), number
+            yield page.entry(within)
 
+    def find(self, bisect: _Bisect, value: int, field: RecordField, begin: int = 0) -> int:
+        """Bisect its blocks, from one on, by a number that rises from each to the next."""
+        return bisect(range(self.blocks), value, begin, key=lambda at: self.value(at, field))
 
-class _Unpacked:
-    """Pages that stay unpacked, those that were asked for last; for any thread: each step is one of the dict's."""
+    def part(self, begin: int, end: int) -> BlockRange:
+        """Some of its blocks, at least one."""
+        if begin == 0 and end == self.blocks:
+            return self
+        last = end - 1
+        before, count = self.value(last, BEFORE), self.value(last, COUNT)
+        return self._replace(
+            begin=self.begin + begin, blocks=end - begin, first=self.value(begin, FIRST), last=self.value(last, LAST),
+            first_at=self.value(begin, FIRST_AT), last_at=self.value(last, LAST_AT),
+            ordinal=self.value(begin, ORDINAL), end=self.value(last, ORDINAL) + count,
+            ticks=before + count - self.value(begin, BEFORE),
+        )  # fmt: skip
 
-    def __init__(self) -> None:
-        self._pages: OrderedDict[Page, Sequence[Entry]] = OrderedDict()
+    def unbroken(self, at: int) -> int:
+        """How many of its blocks, from the one at ``at`` on, follow each other with no published tick missing."""
+        if self.whole:
+            return self.blocks - at
 
-    def get(self, page: Page) -> Sequence[Entry]:
-        found = self._pages.pop(page, None)
-        if found is None:
-            found = page.entries()
-        self._pages[page] = found
-        if len(self._pages) > _UNPACKED:
-            old, entries = self._pages.popitem(last=False)
-            old.note(entries)
-        return found
+        def missing(number: int) -> int:
+            return self.value(number, ORDINAL) - self.value(number, BEFORE)
 
-    def peek(self, page: Page) -> Sequence[Entry]:
-        """The same, for one who goes through all of them: nothing is kept for that."""
-        return self._pages.get(page) or page.entries()
+        return bisect_right(range(self.blocks), missing(at), at, key=missing) - at
 
-
-_unpacked: Final = _Unpacked()
+    def passing(self, every: int) -> int | None:
+        """See ``Entry.passing``."""
+        if every == 1:
+            return self.ticks
+        if self.last - self.first + 1 == self.ticks:
+            return self.last // every - (self.first - 1) // every
+        return self.entry(0).passing(every) if self.blocks == 1 else None
 
 
 class _Bisect(Protocol):
     """``bisect_left`` or ``bisect_right``."""
 
-    def __call__(self, a: Any, x: int, *, key: Callable[[Any], int]) -> int: ...
+    def __call__(self, a: Any, x: int, lo: int = 0, *, key: Callable[[Any], int]) -> int: ...
 
 
-class Blocks(MutableSequence[Entry]):
-    """The blocks of one run, in order."""
+# ---- the index ----
+
+
+class Blocks(Sequence[Entry]):
+    """The blocks of one run, in order.
+
+    Raises ``UnreadableIndex`` wherever the record of a block is asked for that cannot be had.
+    """
 
     def __init__(self, entries: Iterable[Entry] = ()) -> None:
-        self._pages: list[Page] = []
-        self._starts: list[int] = []  # the number of each page's first block
-        self._files: list[FileOf] = []  # what the pages hold by files
-        self._tail: list[Entry] = []
-        if isinstance(entries, Blocks):  # pages never change, so two indexes may have the same
-            self._pages, self._starts, self._tail = [*entries._pages], [*entries._starts], [*entries._tail]
-            self._files = [*entries._files]
+        self._ranges: list[BlockRange] = []
+        self._starts: list[int] = []  # the number of each block_range's first block
+        self._count = 0
+        if isinstance(entries, Blocks):  # what is added to records in memory later is each one's own
+            held = {id(one.records): one.records for one in entries._ranges if isinstance(one.records, _HELD)}
+            copies = {number: records.copy() for number, records in held.items()}
+            self._set([one._replace(records=copies.get(id(one.records), one.records)) for one in entries._ranges])
         else:
-            self._fill(entries)
+            self.extend(entries)
 
     # ---- as a sequence ----
 
     def __len__(self) -> int:
-        return self._packed + len(self._tail)
+        return self._count
 
     def __iter__(self) -> Iterator[Entry]:
-        for page in list(self._pages):
-            yield from _unpacked.peek(page)
-        yield from list(self._tail)
+        for block_range in list(self._ranges):
+            yield from block_range.entries()
 
     def __reversed__(self) -> Iterator[Entry]:
-        yield from self._tail[::-1]
-        for page in self._pages[::-1]:
-            yield from _unpacked.peek(page)[::-1]
+        for block_range in self._ranges[::-1]:
+            for at in range(block_range.blocks - 1, -1, -1):
+                yield block_range.entry(at)
 
     @overload
     def __getitem__(self, index: int) -> Entry: ...
@@ -382,20 +553,8 @@ class Blocks(MutableSequence[Entry]):
         at = index + len(self) if index < 0 else index
         if not 0 <= at < len(self):
             raise IndexError(index)
-        if at >= self._packed:
-            return self._tail[at - self._packed]
-        number = bisect_right(self._starts, at) - 1
-        return _unpacked.get(self._pages[number])[at - self._starts[number]]
-
-    def __setitem__(self, index: Any, value: Any) -> None:
-        entries = list(self)
-        entries[index] = value
-        self._fill(entries)
-
-    def __delitem__(self, index: int | slice) -> None:
-        entries = list(self)
-        del entries[index]
-        self._fill(entries)
+        number = self._number_of(at)
+        return self._ranges[number].entry(at - self._starts[number])
 
     def __eq__(self, other: object) -> bool:
         return list(self) == list(other) if isinstance(other, Sequence) else NotImplemented
@@ -408,14 +567,52 @@ class Blocks(MutableSequence[Entry]):
         at = self.below(value.first)
         return at < len(self) and self[at] == value
 
+    # ---- what changes ----
+
     def append(self, value: Entry) -> None:
         """Add a block behind all others."""
-        if self._tail and (len(self._tail) >= _PAGE or self._tail[-1].volume is not value.volume):
-            self._pack_tail()
-        self._tail.append(value)
+        kind = HeldRecords if type(value) is Entry and value.raw else HeldEntries
+        last = self._ranges[-1] if self._ranges else None
+        if (
+            last is not None
+            and last.volume is value.volume
+            and isinstance(last.records, kind)
+            and last.begin + last.blocks == len(last.records)
+            and last.last < value.first
+            and last.end <= value.ordinal
+        ):
+            last.records.add(value)
+            self._ranges[-1] = last.joined(BlockRange.of(value, last.records, 0))
+        else:
+            records = kind()
+            records.add(value)
+            self._starts.append(self._count)
+            self._ranges.append(BlockRange.of(value, records, 0))
+        self._count += 1
+
+    def extend(self, values: Iterable[Entry]) -> None:
+        """Add blocks behind all others."""
+        for value in values:
+            self.append(value)
+
+    def add(self, block_range: BlockRange) -> None:
+        """Add the blocks of a file behind all others."""
+        self._set([*self._ranges, block_range])
+
+    def put(self, value: Entry) -> None:
+        """Put a block where it belongs: seldom, after a crash."""
+        at = self.upto(value.first)
+        if at == len(self):
+            self.append(value)
+            return
+        number = self._number_of(at)
+        block_range, at = self._ranges[number], at - self._starts[number]
+        one = Blocks([value])._ranges
+        parts = [block_range.part(0, at), *one, block_range.part(at, block_range.blocks)] if at else [*one, block_range]
+        self._set([*self._ranges[:number], *parts, *self._ranges[number + 1 :]])
 
     def remove(self, value: Entry) -> None:
-        """Take a block away. Its page alone is packed anew: others are damaged while readers are served.
+        """Take a block away.
 
         Raises:
             ValueError: it is not there.
@@ -423,127 +620,147 @@ class Blocks(MutableSequence[Entry]):
         at = self.below(value.first)
         if at >= len(self) or self[at] != value:
             raise ValueError(f"there is no block that begins with tick {value.first}")
-        if at >= self._packed:
-            del self._tail[at - self._packed]
-            return
-        number = bisect_right(self._starts, at) - 1
-        left = [entry for entry in _unpacked.peek(self._pages[number]) if entry != value]
-        self._pages[number : number + 1] = [Page(left)] if left else []
-        self._number_from(number)
+        number = self._number_of(at)
+        block_range, at = self._ranges[number], at - self._starts[number]
+        parts = [block_range.part(0, at)] if at else []
+        parts += [block_range.part(at + 1, block_range.blocks)] if at + 1 < block_range.blocks else []
+        self._set([*self._ranges[:number], *parts, *self._ranges[number + 1 :]])
 
-    def insert(self, index: int, value: Entry) -> None:
-        """Put a block where it belongs: seldom, after a crash."""
-        if index >= len(self):
-            self.append(value)
-            return
-        entries = list(self)
-        entries.insert(index, value)
-        self._fill(entries)
+    def drop(self, volume: Volume) -> None:
+        """Take the blocks of one file away."""
+        _cache.forget(one.records for one in self._ranges if one.volume is volume)
+        self._set([one for one in self._ranges if one.volume is not volume])
 
     def sort(self) -> None:
         """Bring them into the order of their ticks."""
-        entries = list(self)
-        if any(a.first > b.first for a, b in pairwise(entries)):
-            self._fill(sorted(entries, key=_first))
+        if not self._in_order():
+            self._set(sorted(self._ranges, key=_first))
+        if not self._in_order() or not self.disjoint:
+            entries = sorted(self, key=_first)
+            self._set([])
+            self.extend(entries)
 
-    def _fill(self, entries: Iterable[Entry]) -> None:
-        self._pages, self._starts, self._files, self._tail = [], [], [], []
-        for entry in entries:
-            self.append(entry)
+    def settle(self, volume: Volume, records: RecordSource) -> None:
+        """The records of one file are elsewhere from now on; what cannot be found there stays where it is."""
+        for number, block_range in enumerate(self._ranges):
+            if block_range.volume is volume and block_range.records is not records:
+                at = _place_in(block_range, records)
+                if at is not None:
+                    _cache.forget([block_range.records])
+                    self._ranges[number] = block_range._replace(records=records, begin=at)
+        joined: list[BlockRange] = []
+        for block_range in self._ranges:
+            before = joined[-1] if joined else None
+            if before and before.records is block_range.records and before.begin + before.blocks == block_range.begin:
+                joined[-1] = before.joined(block_range)
+            else:
+                joined.append(block_range)
+        self._set(joined)
 
-    def _pack_tail(self) -> None:
-        self._starts.append(self._packed)
-        self._pages.append(Page(self._tail))
-        _note(self._files, self._pages[-1].file(len(self._pages) - 1))
-        self._tail = []
+    def _set(self, ranges: list[BlockRange]) -> None:
+        self._ranges, self._starts, self._count = ranges, [], 0
+        for block_range in ranges:
+            self._starts.append(self._count)
+            self._count += block_range.blocks
 
-    def _number_from(self, number: int) -> None:
-        """Count the blocks anew from a page on."""
-        start = self._starts[number - 1] + self._pages[number - 1].blocks if number else 0
-        del self._starts[number:]
-        for page in self._pages[number:]:
-            self._starts.append(start)
-            start += page.blocks
-        self._files = []
-        for at, page in enumerate(self._pages):
-            _note(self._files, page.file(at))
+    def _in_order(self) -> bool:
+        return all(a.first <= b.first for a, b in pairwise(self._ranges))
 
-    @property
-    def _packed(self) -> int:
-        return self._starts[-1] + self._pages[-1].blocks if self._pages else 0
+    def _number_of(self, at: int) -> int:
+        """The number of the range that a block is in."""
+        return bisect_right(self._starts, at) - 1
 
-    # ---- found by bisection ----
+    # ---- bisection ----
 
     def after(self, t: int) -> int:
-        """The number of the first block that ends behind ``t``."""
-        return self._find(bisect_right, t, _last)
+        """The number of the first block that holds a tick after ``t``."""
+        return self._find(bisect_right(self._ranges, t, key=_last), bisect_right, t, LAST)
 
     def below(self, t: int) -> int:
         """How many blocks begin before ``t``."""
-        return self._find(bisect_left, t, _first)
+        return self._find(bisect_left(self._ranges, t, key=_first) - 1, bisect_left, t, FIRST)
 
     def upto(self, t: int) -> int:
-        """How many blocks begin at ``t`` or before."""
-        return self._find(bisect_right, t, _first)
+        """How many blocks begin at ``t`` or before it."""
+        return self._find(bisect_right(self._ranges, t, key=_first) - 1, bisect_right, t, FIRST)
 
     def since(self, at: int) -> int:
         """The number of the first block whose last tick was received at a time or after it."""
-        return self._find(bisect_left, at, _last_at)
+        return self._find(bisect_left(self._ranges, at, key=_last_at), bisect_left, at, LAST_AT)
 
-    def _find(self, bisect: _Bisect, value: int, key: Callable[[Entry | Page], int]) -> int:
-        """Bisect over all: by the bounds of pages, then in one page. What pages are bisected by need not be what their
-        first blocks are: a page that begins before a value may hold the place."""
-        number = bisect(self._pages, value, key=key)
-        if key is _first and number:
-            number -= 1
-        for at in range(number, len(self._pages)):
-            found = bisect(_unpacked.get(self._pages[at]), value, key=key)
-            if found < self._pages[at].blocks:
-                return self._starts[at] + found
-        return self._packed + bisect(self._tail, value, key=key)
+    def _find(self, number: int, bisect: _Bisect, value: int, field: RecordField) -> int:
+        """The number of a block by bisection, in the range that holds it."""
+        if number < 0:
+            return 0
+        if number == len(self._ranges):
+            return self._count
+        return self._starts[number] + self._ranges[number].find(bisect, value, field)
 
     def has(self, ordinal: int) -> bool:
         """Whether a block begins behind so many published ticks."""
-        number = bisect_right(self._pages, ordinal, key=_ordinal) - 1
-        if number >= 0:
-            entries = _unpacked.get(self._pages[number])
-            at = bisect_left(entries, ordinal, key=_ordinal)
-            if at < len(entries) and entries[at].ordinal == ordinal:
-                return True
-        return any(entry.ordinal == ordinal for entry in self._tail)
+        number = bisect_right(self._ranges, ordinal, key=_ordinal) - 1
+        if number < 0 or ordinal >= self._ranges[number].end:
+            return False
+        block_range = self._ranges[number]
+        at = block_range.find(bisect_left, ordinal, ORDINAL)
+        return at < block_range.blocks and block_range.value(at, ORDINAL) == ordinal
 
-    # ---- all of them, by pages ----
+    # ---- by bounds ----
 
     @property
     def ticks(self) -> int:
         """How many there are in all blocks."""
-        return sum(file.ticks for file in self._files) + sum(entry.count for entry in self._tail)
+        return sum(block_range.ticks for block_range in self._ranges)
 
     @property
-    def files(self) -> list[FileOf]:
+    def bounds(self) -> tuple[BlockRange, BlockRange] | None:
+        """The first and the last range; None: there is no block."""
+        return (self._ranges[0], self._ranges[-1]) if self._ranges else None
+
+    @property
+    def files(self) -> list[BlockRange]:
         """What each file holds that has blocks, in order."""
-        found = [*self._files]
-        for entry in self._tail:
-            end = entry.ordinal + entry.count
-            _note(found, FileOf(entry.volume, entry.first, entry.last, entry.ordinal, end, entry.count))
+        found: list[BlockRange] = []
+        for block_range in self._ranges:
+            if found and found[-1].volume is block_range.volume:
+                found[-1] = found[-1].joined(block_range)
+            else:
+                found.append(block_range)
         return found
+
+    @property
+    def disjoint(self) -> bool:
+        """Whether no tick can be in two blocks. Those of a range never overlap."""
+        return all(a.last < b.first for a, b in pairwise(self._ranges))
+
+    def ranges(self, volume: Volume) -> list[BlockRange]:
+        """The blocks of one file by their bounds."""
+        return [block_range for block_range in self._ranges if block_range.volume is volume]
+
+    def end_before(self, at: int) -> int:
+        """How many ticks the run published up to the end of the block before one; 0: there is none."""
+        if at == 0:
+            return 0
+        number = self._number_of(at - 1)
+        block_range, at = self._ranges[number], at - 1 - self._starts[number]
+        return (
+            block_range.end
+            if at + 1 == block_range.blocks
+            else block_range.value(at, ORDINAL) + block_range.value(at, COUNT)
+        )
+
+    # ---- those of a file ----
 
     def of(self, volume: Volume) -> list[Entry]:
         """The blocks of one file."""
         return self.later(volume)()
 
     def later(self, volume: Volume) -> Callable[[], list[Entry]]:
-        """What gives the blocks that one file has now, on any thread: many take some milliseconds."""
-        tail = [entry for entry in self._tail if entry.volume is volume]
-        files = [file for file in self._files if file.volume is volume]
-        pages = [page for file in files for page in self._pages[file.page : file.page + file.pages]]
-        return lambda: [entry for page in pages for entry in _unpacked.peek(page)] + tail
+        """What gives the blocks that one file has now, on any thread: it reads all their records."""
+        ranges = self.ranges(volume)
+        return lambda: [entry for block_range in ranges for entry in block_range.entries()]
 
-    def drop(self, volume: Volume) -> None:
-        """Take the blocks of one file away."""
-        self._tail = [entry for entry in self._tail if entry.volume is not volume]
-        self._pages = [page for page in self._pages if page.volume is not volume]
-        self._number_from(0)
+    # ---- where nothing is missing ----
 
     def unbroken(self, at: int, high: int) -> int:
         """Up to which ``t``, ``high`` or before, no published tick is missing from a block on: the last one of a block.
@@ -551,94 +768,87 @@ class Blocks(MutableSequence[Entry]):
         Args:
             at: the number of that block.
         """
-        entry = self[at]
-        end, last = entry.ordinal + entry.count, entry.last
-        at += 1
-        while at < len(self) and last < high:
-            number = bisect_right(self._starts, at) - 1 if at < self._packed else len(self._pages)
-            begin = at
-            if number < len(self._pages) and self._starts[number] == at:
-                for one in self._from(number, high):
-                    if one.ordinal != end:
-                        return last
-                    end, last, at = one.end, one.last, at + one.blocks
-            if at > begin:
-                continue
-            entry = self[at]
-            if entry.ordinal != end or entry.last > high:
-                break
-            end, last, at = entry.ordinal + entry.count, entry.last, at + 1
-        return last
-
-    def _file(self, number: int) -> FileOf:
-        """The file that a page is in."""
-        return self._files[bisect_right(self._files, number, key=_page) - 1]
-
-    def _from(self, number: int, high: int) -> Iterator[FileOf | Page]:
-        """The files from a page on, else the page, in which nothing is missing, and which end at ``high`` or before."""
-        at, page = bisect_left(self._files, number, key=_page), self._pages[number]
-        if at < len(self._files) and self._files[at].page == number and self._files[at].whole:
-            if self._files[at].last <= high:
-                yield from takewhile(lambda file: file.whole and file.last <= high, islice(self._files, at, None))
-                return
-        if page.whole and page.last <= high:
-            yield page
+        number = self._number_of(at)
+        block_range, at = self._ranges[number], at - self._starts[number]
+        end, least = block_range.value(at, ORDINAL), 1  # the block itself, whatever ``high`` is
+        last = -1
+        while True:
+            if at == 0 and block_range.ordinal != end:
+                return last
+            if at == 0 and block_range.whole and block_range.last <= high:
+                upto = block_range.blocks
+            else:
+                beyond = at + block_range.unbroken(at)
+                upto = bisect_right(range(beyond), high, at, key=lambda row, one=block_range: one.value(row, LAST))  # type: ignore[misc]
+                upto = max(upto, at + least)
+            if upto == at:
+                return last
+            last = block_range.last if upto == block_range.blocks else block_range.value(upto - 1, LAST)
+            if upto < block_range.blocks or number + 1 == len(self._ranges):
+                return last
+            end, least = block_range.end, 0
+            number, at = number + 1, 0
+            block_range = self._ranges[number]
 
     def back(self, upto: int, count: int, every: int) -> tuple[int, int, int | None]:
-        """Pass over whole files and pages, from the one that ends at ``upto`` on: those of which all ticks that
-        ``every`` divides are among the last ``count``, as far as that can be told by their bounds.
+        """Pass over blocks, from those that end at ``upto`` on: those of which all ticks that ``every`` divides are
+        among the last ``count``, as far as that can be told by their bounds.
 
         Returns:
             What is left of ``count``; up to which ``t`` there is more; and the ``t`` before the first tick that was
             counted, or None.
         """
         before: int | None = None
-        number = bisect_right(self._pages, upto, key=_first) if not self._tail or self._tail[0].first > upto else 0
-        while number:
-            file = self._file(number - 1)
-            some: FileOf | Page = file if file.page + file.pages == number else self._pages[number - 1]
-            passing = _passing(some, every)
-            if some is file and (passing is None or passing > count or file.last > upto):
-                some = self._pages[number - 1]
-                passing = _passing(some, every)
-            if some.last > upto or passing is None or passing > count:
+        number = bisect_right(self._ranges, upto, key=_first)
+        while number and count:
+            block_range = self._ranges[number - 1]
+            rows = block_range.blocks if block_range.last <= upto else block_range.find(bisect_right, upto, LAST)
+            if rows < block_range.blocks and block_range.value(rows, FIRST) <= upto:
+                break  # it ends within a block
+            step = rows
+            while rows and step and count:
+                part = block_range.part(max(rows - step, 0), rows)
+                passing = part.passing(every)
+                if passing is None or passing > count:
+                    step //= 2
+                    continue
+                count, upto = count - passing, part.first - 1
+                before = upto + -part.first % every if passing else before
+                rows, step = rows - part.blocks, step * 2
+            if rows:
                 break
-            count, upto = count - passing, some.first - 1
-            before = upto + -some.first % every if passing else before
-            number -= file.pages if some is file else 1
+            number -= 1
         return count, upto, before
 
-    def __sizeof__(self) -> int:
-        """Bytes of what is kept for good."""
-        pages = sum(sys.getsizeof(page) + sys.getsizeof(page._data) + sys.getsizeof(page._verified)
-                    for page in self._pages)  # fmt: skip
-        lists = sys.getsizeof(self._pages) + sys.getsizeof(self._starts) + sys.getsizeof(self._tail)
-        return pages + lists + sum(map(sys.getsizeof, self._tail))
+
+_HELD: Final = (HeldRecords, HeldEntries)
 
 
-def _note(files: list[FileOf], more: FileOf) -> None:
-    """Add what follows in the last file, or a file behind it."""
-    if files and files[-1].volume is more.volume:
-        files[-1] = files[-1].joined(more)
-    else:
-        files.append(more)
+def _place_in(block_range: BlockRange, records: RecordSource) -> int | None:
+    """The number that the first of a range's blocks has among other records of its file; None: not all are there."""
+    there = block_range._replace(records=records, begin=0, blocks=len(records))
+    try:
+        offset = block_range.value(0, OFFSET)
+        at = there.find(bisect_left, offset, OFFSET)
+        last = at + block_range.blocks - 1
+        if last >= there.blocks or there.value(at, OFFSET) != offset:
+            return None
+        return at if there.value(last, OFFSET) == block_range.value(block_range.blocks - 1, OFFSET) else None
+    except UnreadableIndex:
+        return None
 
 
-def _first(one: Entry | Page) -> int:
+def _first(one: Entry | BlockRange) -> int:
     return one.first
 
 
-def _last(one: Entry | Page) -> int:
+def _last(one: Entry | BlockRange) -> int:
     return one.last
 
 
-def _last_at(one: Entry | Page) -> int:
+def _last_at(one: Entry | BlockRange) -> int:
     return one.last_at
 
 
-def _ordinal(one: Entry | Page) -> int:
+def _ordinal(one: Entry | BlockRange) -> int:
     return one.ordinal
-
-
-def _page(file: FileOf) -> int:
-    return file.page

@@ -106,10 +106,7 @@ class RunHistory:
         if isinstance(stored, Batch) and (index := bisect_left(self.open, stored.first, key=_first)):
             before = self.open[index - 1]
             return stored.ordinal != before.ordinal + len(before.ticks)
-        if at == 0:
-            return stored.ordinal > 0
-        closed = self.entries[at - 1]
-        return stored.ordinal != closed.ordinal + closed.count
+        return stored.ordinal != self.entries.end_before(at) if at else stored.ordinal > 0
 
     def back(self, upto: int, count: int, every: int) -> tuple[int, int, int | None]:
         """See ``Blocks.back``."""
@@ -138,12 +135,14 @@ class RunHistory:
     @property
     def first(self) -> int | None:
         """The lowest ``t`` that is stored, or None."""
-        return self.entries[0].first if self.entries else self.open[0].first if self.open else None
+        bounds = self.entries.bounds
+        return bounds[0].first if bounds else self.open[0].first if self.open else None
 
     @property
     def last(self) -> int | None:
         """The highest ``t`` that is stored, or None."""
-        return self.open[-1].last if self.open else self.entries[-1].last if self.entries else None
+        bounds = self.entries.bounds
+        return self.open[-1].last if self.open else bounds[1].last if bounds else None
 
     def close(self, entry: Entry) -> None:
         """The open block was closed (or what was stored of it was found again); it stands on disk alone now."""

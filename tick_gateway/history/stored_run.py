@@ -43,7 +43,8 @@ class StoredRun:
     @property
     def stored(self) -> int:
         """How many ticks were published up to the last one that is stored."""
-        return self.entries[-1].ordinal + self.entries[-1].count if self.entries else 0
+        bounds = self.entries.bounds
+        return bounds[1].end if bounds else 0
 
 
 class UnclosedBlock(NamedTuple):

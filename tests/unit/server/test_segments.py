@@ -6,7 +6,7 @@ import asyncio
 import os
 import shutil
 import threading
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,7 @@ from tests.support import history_files
 from tests.support.made_history import STEP, Served, made, tick_of
 from tests.support.reconnecting import PATIENCE
 from tests.support.requests import ask
-from tick_gateway.history import block_index as blocks
-from tick_gateway.history.block_index import Entry, Page
+from tick_gateway.history.block_index import BlockRange, Entry
 from tick_gateway.history.local.sealed import Opened, open_sealed
 from tick_gateway.history.local.segment_file import Segment
 from tick_gateway.history.local.writer import Wrote
@@ -171,14 +170,13 @@ async def test_what_is_known_of_a_files_blocks_is_looked_at_by_threads_alone(
 ) -> None:
     """And once: of a file that was found to be sound, and has not changed, nothing is looked at again."""
     looked: list[str] = []
-    entries = Page.entries
+    entries = BlockRange.entries
 
-    def look(page: Page) -> Sequence[Entry]:
+    def look(some: BlockRange) -> Iterator[Entry]:
         looked.append(threading.current_thread().name)
-        return entries(page)
+        return entries(some)
 
-    monkeypatch.setattr(blocks, "_unpacked", blocks._Unpacked())
-    monkeypatch.setattr(Page, "entries", look)
+    monkeypatch.setattr(BlockRange, "entries", look)
     _, target = second(scene)
     assert (await scene.get(target)).status == 200
     assert looked and all(name.startswith("tick-gateway-work") for name in looked)

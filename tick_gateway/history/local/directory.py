@@ -253,7 +253,7 @@ def _segments_of(run: LocalRun, index: Index, paths: list[Path]) -> dict[Path, S
         path = there.get(listed.name)  # None: deleted meanwhile; its blocks are missing from here on
         if path is not None and path.stat().st_size >= listed.size and fits(listed, path):
             segment = segments[path] = Segment(path, listed.size, sealed=listed.sealed)
-            run.entries += entries_of(listed, segment)
+            run.entries.extend(entries_of(listed, segment))
     return segments
 
 

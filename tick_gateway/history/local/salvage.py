@@ -9,7 +9,6 @@ Everything here that reads files waits for the disk; none of it is called on the
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 from zlib import crc32
@@ -98,7 +97,7 @@ def adopt(run: LocalRun, segment: Segment, begin: int, end: int) -> str:
     """
     count = 0
     for at, block in blocks_in(segment.load(begin, end)):
-        place = place_of(run, block.ts)
+        place = placement_of(run, block.ts)
         if place is None:
             continue
         ats = spread(len(block.ts), *place.between(segment))
@@ -107,7 +106,7 @@ def adopt(run: LocalRun, segment: Segment, begin: int, end: int) -> str:
             last_at=ats[-1], count=len(block.ts), step=step_of(block.ts), size=len(block.lines),
             frame=len(block.frame), crc=crc32(block.frame),
         )  # fmt: skip
-        insort(run.entries, entry, key=_first)
+        run.entries.put(entry)
         run.know(entry.ordinal + entry.count, entry.last)
         count += entry.count
     return f"bytes {begin} to {end} belong to no block" + (f", but for {count} ticks" if count else "")
@@ -116,7 +115,7 @@ def adopt(run: LocalRun, segment: Segment, begin: int, end: int) -> str:
 # ---- where it belongs ----
 
 
-class Place(NamedTuple):
+class Placement(NamedTuple):
     """Where a block belongs in its run.
 
     Attributes:
@@ -135,13 +134,13 @@ class Place(NamedTuple):
         return self.after_at or before_at, before_at
 
 
-def place_of(run: LocalRun, ts: Sequence[int]) -> Place | None:
+def placement_of(run: LocalRun, ts: Sequence[int]) -> Placement | None:
     """Where a block of these numbers belongs among those of its run; None: some of them are there already.
 
     How many ticks are missing just before it is lost with its footer. Where it cannot be told otherwise, one is
     counted: readers are told of a gap where there may be one.
     """
-    at = bisect_left(run.entries, ts[0], key=_first)
+    at = run.entries.below(ts[0])
     before = run.entries[at - 1] if at else None
     behind = run.entries[at] if at < len(run.entries) else None
     if (before is not None and before.last >= ts[0]) or (behind is not None and behind.first <= ts[-1]):
@@ -154,8 +153,4 @@ def place_of(run: LocalRun, ts: Sequence[int]) -> Place | None:
     fits = behind is not None and behind.ordinal <= least + len(ts)
     ordinal = least if follows or fits else least + 1
     after_at = before.last_at if before is not None else run.started
-    return Place(ordinal, after_at, behind.first_at if behind is not None else 0)
-
-
-def _first(entry: Entry) -> int:
-    return entry.first
+    return Placement(ordinal, after_at, behind.first_at if behind is not None else 0)

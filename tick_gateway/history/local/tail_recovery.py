@@ -16,7 +16,6 @@ Everything here waits for the disk; none of it is called on the event loop.
 from __future__ import annotations
 
 import os
-from bisect import insort
 from collections.abc import Sequence
 from typing import NamedTuple
 from zlib import crc32
@@ -30,7 +29,7 @@ from ..stored_run import UnclosedBlock
 from .directory import read_journal
 from .disk import set_aside, write_at
 from .run import LocalRun
-from .salvage import NOTHING, Rescued, adopt, begins_footer, cut_off, is_footer, place_of, whole
+from .salvage import NOTHING, Rescued, adopt, begins_footer, cut_off, is_footer, placement_of, whole
 from .segment_file import Segment
 
 
@@ -156,7 +155,7 @@ def _plan_vouched(run: LocalRun, segment: Segment, data: bytes, head: Head, jour
     aside: tuple[int, bytes] | None = None
     damage = ""
     if unbroken is not None and unbroken.ts[: len(rescued.ts)] == rescued.ts:
-        place = place_of(run, unbroken.ts) if not rescued.ats else None  # it was closed before it was flushed
+        place = placement_of(run, unbroken.ts) if not rescued.ats else None  # it was closed before it was flushed
         ats = unbroken.ats if place is None else spread(len(unbroken.ts), *place.between(segment))
         rescued = unbroken._replace(ats=ats)  # it lacks its footer alone
     elif rescued.there < len(data) and _is_damaged(data, journal, len(flushes)):
@@ -194,7 +193,7 @@ def _plan_unvouched(run: LocalRun, segment: Segment, data: bytes, *, cut: bool, 
             rescued = None  # there is more behind it: see ``adopt``
     if rescued is None and cut:
         rescued = cut_off(data)
-    place = place_of(run, rescued.ts) if rescued is not None else None
+    place = placement_of(run, rescued.ts) if rescued is not None else None
     if rescued is not None and place is not None:
         rescued = rescued._replace(ats=spread(len(rescued.ts), *place.between(segment)))
         return nothing._replace(
@@ -218,10 +217,6 @@ def _flushed(data: bytes, flushes: Sequence[Flush]) -> Rescued:
     return Rescued(end, data[:end] + closing(data[:end], content), content, ts, ats)
 
 
-def _first(entry: Entry) -> int:
-    return entry.first
-
-
 # ---- doing it ----
 
 
@@ -237,7 +232,7 @@ def _carry_out(run: LocalRun, segment: Segment, plan: Plan) -> Recovered:
         entry = _rewrite_tail(run, segment, plan, plan.keep)
     if entry is not None:
         segment.size = entry.offset + entry.frame + entry.footer
-        insort(run.entries, entry, key=_first)
+        run.entries.put(entry)
         run.know(entry.ordinal + entry.count, entry.last)
     strays = plan.begin if entry is not None else plan.keep or begin
     if begin < strays:

@@ -18,7 +18,7 @@ from tick_gateway.history.format.segment import MAX_MARK, MIN_FOOTER, Footer
 from tick_gateway.history.local import segment_file as volume
 from tick_gateway.history.local.limits import Limits
 from tick_gateway.history.local.run import LocalRun
-from tick_gateway.history.local.salvage import begins_footer, blocks_in, is_footer, place_of
+from tick_gateway.history.local.salvage import begins_footer, blocks_in, is_footer, placement_of
 from tick_gateway.history.local.segment_file import Found, Segment, segment_name, walk
 
 THREES = Limits(block_ticks=3, block_age=1e12, segment_age=0, fsync="never")
@@ -270,7 +270,7 @@ def placed(*blocks: tuple[int, list[int]], origin: int = 0) -> LocalRun:
     ],
 )
 def test_where_a_block_belongs(blocks: list[tuple[int, list[int]]], ts: list[int], ordinal: int | None) -> None:
-    place = place_of(placed(*blocks), ts)
+    place = placement_of(placed(*blocks), ts)
     assert (place.ordinal if place is not None else None) == ordinal
 
 
