@@ -61,7 +61,6 @@ TWICE: Final = {
     "Body",
     "Coding",
     "Connection",
-    "Entry",
     "Frames",
     "Group",
     "Head",

@@ -19,7 +19,8 @@ from typing import Any, Final, NoReturn
 
 import click
 
-from ..client.common import BadUsage, Failure, Status
+from ..client.connection import Status
+from ..client.errors import BadUsage, Failure
 from ..client.publisher import Publisher
 from ..client.reader import Item, Notice, Tick, read_batches
 from ..client.tls import TrustError, tls_options, trust
@@ -162,18 +163,18 @@ async def _publish(make: Callable[[], Publisher], url: str, file: str | None, st
     fd = _input(file)
     if os.isatty(fd):
         status("ticks are read from this terminal, a JSON object a line; Ctrl-D ends them")
-    tally = publisher.tally
+    summary = publisher.summary
     try:
         async with aclosing(chunks(fd)) as input_chunks:
             await publisher.publish(input_chunks)
     except BaseException as error:
-        if tally.published or tally.refused:
-            status(str(tally))
+        if summary.published or summary.refused:
+            status(str(summary))
         if isinstance(error, Failure) and error.status == 401:
             raise Failure(f"{error}: give it with --token, or in TICK_GATEWAY_PUBLISH_TOKEN", 401) from None
         raise
-    status(str(tally))
-    return 1 if tally.refused else 0
+    status(str(summary))
+    return 1 if summary.refused else 0
 
 
 def _no_file(url: str) -> None:

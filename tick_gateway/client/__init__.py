@@ -6,9 +6,9 @@
 They speak the wire contract over plain aiohttp and know nothing of the server's rooms.
 """
 
-from .common import Failure
+from .errors import Failure
 from .publisher import Publisher
 from .reader import Notice, Tick, read, read_batches
-from .window import Tally
+from .window import PublishSummary
 
-__all__ = ["Failure", "Notice", "Publisher", "Tally", "Tick", "read", "read_batches"]
+__all__ = ["Failure", "Notice", "PublishSummary", "Publisher", "Tick", "read", "read_batches"]

@@ -22,27 +22,23 @@ from ..errors import BodyError, TickError
 from ..model.tick import RUN_ID, parse
 from ..wire.pipe import Pipe
 from ..wire.records import Line
-from .common import (
+from .connection import (
+    CONNECT_SECONDS,
     HEAD_SECONDS,
     MAX_LINE,
-    Backoff,
-    BadUsage,
-    Failure,
-    Lost,
+    NETWORK_ERRORS,
+    Reconnect,
     Status,
     below,
     connector,
     endpoint,
-    lost_to,
-    message_of,
-    retry_after,
     where,
 )
-from .window import Entry, Tally, Window
+from .errors import BadUsage, Failure, Lost, message_of, retry_after
+from .window import PendingTick, PublishSummary, Window
 
 ACK_SECONDS: Final = 60.0
 _HEARTBEAT: Final = 20.0
-_CONNECT_SECONDS: Final = 10.0
 _CLOSE_SECONDS: Final = 2.0
 _POLICY, _TOO_BIG = 1008, 1009  # close codes
 _CLOSED: Final = (aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSING, aiohttp.WSMsgType.CLOSED)
@@ -86,19 +82,19 @@ class Publisher:
         self._address = endpoint(url, "/ws/publish")
         self._base = run or f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{secrets.token_hex(3)}"
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
-        self._retry, self._connected = retry, False
+        self._reconnect = Reconnect(self._address, retry, status)
         self._tls = tls
         self._window_bits = 15 if compress else 0  # 0: no offer
         self._ack_seconds = ack_seconds
         self._window = Window() if window is None else window
-        self._status, self._refused = status, refused
+        self._refused = refused
         self._changed = asyncio.Event()
         self._tip: int | None = None  # the last t of the input
         self._ended = False  # the input is read to its end
         self._owed_since = 0.0  # since when the gateway owes an answer; 0: it owes none
-        self.tally = Tally(runs=[self._base])
+        self.summary = PublishSummary(runs=[self._base])
 
-    async def publish(self, chunks: AsyncIterator[bytes]) -> Tally:
+    async def publish(self, chunks: AsyncIterator[bytes]) -> PublishSummary:
         """Publish the records in ``chunks`` (cut anywhere; see ``Pipe``), and return once the gateway has answered for
         each of them.
 
@@ -107,7 +103,7 @@ class Publisher:
                 or for its certificate).
         """
         begun = time.monotonic()
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS)
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS)
         async with aiohttp.ClientSession(
             timeout=timeout, headers=self._headers, connector=connector(self._tls)
         ) as session:
@@ -120,9 +116,9 @@ class Publisher:
                 await connecting
             finally:
                 await _end(feeding, connecting)
-                self.tally.resent = self._window.resent
-                self.tally.seconds = time.monotonic() - begun
-        return self.tally
+                self.summary.resent = self._window.resent
+                self.summary.seconds = time.monotonic() - begun
+        return self.summary
 
     # ---- the input ----
 
@@ -152,7 +148,7 @@ class Publisher:
             await self._until(lambda: not len(self._window))
         self._tip = t
         await self._until(lambda: not self._window.full)
-        self._window.add(Entry(t, data, line.number))
+        self._window.add(PendingTick(t, data, line.number))
         self._changed.set()
 
     async def _turn(self) -> None:
@@ -161,11 +157,11 @@ class Publisher:
         Settle its run, then begin another. ``_send`` sees the name and ends its connection.
         """
         await self._until(lambda: not len(self._window))
-        suffix = f"-{len(self.tally.runs) + 1}"
-        self.tally.runs.append(self._base[: 64 - len(suffix)] + suffix)
+        suffix = f"-{len(self.summary.runs) + 1}"
+        self.summary.runs.append(self._base[: 64 - len(suffix)] + suffix)
 
     def _refuse(self, line: int | None, reason: str) -> None:
-        self.tally.refused += 1
+        self.summary.refused += 1
         self._refused(reason if line is None else f"line {line}: {reason}")
 
     async def _until(self, true: Callable[[], bool]) -> None:
@@ -177,25 +173,18 @@ class Publisher:
 
     async def _connect(self, session: aiohttp.ClientSession) -> None:
         """Connection after connection, until all is settled."""
-        backoff = Backoff()
         while not (self._ended and not len(self._window)):
-            published = self.tally.published
+            published = self.summary.published
             try:
                 await self._connection(session)
-                continue
-            except Lost as error:
-                lost = error
-            except (aiohttp.ClientError, OSError, TimeoutError) as error:
-                lost = lost_to(self._address, error, self._connected)
-            if not (self._retry or self._connected):
-                raise Failure(f"cannot reach {lost}")
-            if self.tally.published > published:
-                backoff.reset()
-            await backoff.wait(lost, self._status)
+            except NETWORK_ERRORS as error:
+                if self.summary.published > published:
+                    self._reconnect.works()
+                await self._reconnect.after(error)
 
     async def _connection(self, session: aiohttp.ClientSession) -> None:
         """One connection, to the end of the input or of the run, or until it is lost."""
-        run = self.tally.runs[-1]
+        run = self.summary.runs[-1]
         try:
             async with asyncio.timeout(HEAD_SECONDS):
                 ws = await session.ws_connect(
@@ -207,7 +196,7 @@ class Publisher:
                 )
         except aiohttp.WSServerHandshakeError as error:
             raise await self._no_handshake(session, error) from None
-        self._connected = True
+        self._reconnect.connected = True
         self._window.connected()
         self._owed_since = 0.0
         sending = asyncio.create_task(self._send(ws, run))
@@ -227,7 +216,7 @@ class Publisher:
         """Why a handshake was refused. aiohttp drops the answer's body, so ask again without the upgrade."""
         reason, place = "", where(self._address)
         with contextlib.suppress(aiohttp.ClientError, OSError, TimeoutError):
-            async with session.get(self._address, timeout=aiohttp.ClientTimeout(total=_CONNECT_SECONDS)) as response:
+            async with session.get(self._address, timeout=aiohttp.ClientTimeout(total=CONNECT_SECONDS)) as response:
                 reason = message_of(await response.content.read(1 << 16)) if response.status == error.status else ""
         answered = f"answered {error.status}: {reason}" if reason else f"answered {error.status}"
         told = f"{place} {answered}" + (below(self._address, "/ws/publish") if error.status == 404 else "")
@@ -237,7 +226,7 @@ class Publisher:
 
     async def _send(self, ws: aiohttp.ClientWebSocketResponse, run: str) -> None:
         """Send what the window holds, until the input or the run is settled."""
-        while run == self.tally.runs[-1] and not (self._ended and not len(self._window)):
+        while run == self.summary.runs[-1] and not (self._ended and not len(self._window)):
             entry = self._window.next()
             if entry is None:
                 self._changed.clear()
@@ -268,7 +257,7 @@ class Publisher:
         except (ValueError, AttributeError):
             raise Failure(f"{where(self._address)} sent an answer that is none: {text!r:.80}") from None
         if isinstance(ack, int):
-            self.tally.published += self._window.acknowledged(ack)
+            self.summary.published += self._window.acknowledged(ack)
         elif error is not None:
             reason = str(answer.get("message") or error)
             entry = self._window.refused(answer.get("t"), answer.get("number"))

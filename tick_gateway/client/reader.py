@@ -19,26 +19,22 @@ from yarl import URL
 
 from ..model.query import EVENT_IDS
 from ..wire.records import LineSplitter
-from .common import (
+from .connection import (
+    CONNECT_SECONDS,
     HEAD_SECONDS,
     MAX_LINE,
-    Backoff,
-    BadUsage,
-    Failure,
-    Lost,
+    NETWORK_ERRORS,
+    Reconnect,
     Status,
     below,
     connector,
     endpoint,
-    lost_to,
-    message_of,
-    retry_after,
     where,
 )
+from .errors import BadUsage, Failure, Lost, message_of, retry_after
 
 HEARTBEAT: Final = 15.0  # seconds between signs of life that the gateway is asked for
 _DEAD_AFTER: Final = 3  # heartbeats without one after which a connection is given up
-_CONNECT_SECONDS: Final = 10.0
 _REFUSAL_BYTES: Final = 1 << 16  # of a refusal's body are looked at
 _STARTS: Final = ("from_t", "last_t", "tail", "since", *EVENT_IDS)
 
@@ -204,37 +200,31 @@ async def read_batches(
         if start is not None and name in asked:
             raise BadUsage(f"{name} contradicts the position {start}; give one of them")
     address = endpoint(url, "/ndjson")
-    track, backoff = Track(start), Backoff()
+    track, reconnect = Track(start), Reconnect(address, retry, status)
     headers = {"Accept-Encoding": "identity"} | ({"Authorization": f"Bearer {token}"} if token else {})
-    timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS, sock_read=_DEAD_AFTER * heartbeat)
-    connected = False
+    timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=_DEAD_AFTER * heartbeat)
     async with aiohttp.ClientSession(timeout=timeout, headers=headers, connector=connector(tls)) as session:
         while True:
             query = _query(asked, track.position if track.t is not None else start, limit, heartbeat)
-            lost = Lost(f"{where(address)} ended the connection")
             try:
                 async with asyncio.timeout(HEAD_SECONDS):
                     response = await session.get(address.update_query(query))
                 async with response:
-                    await _check(response, address, "run" in asked and (retry or connected))
-                    connected = True
+                    await _check(response, address, "run" in asked and (retry or reconnect.connected))
+                    reconnect.connected = True
                     track.connected(response.headers.get("Tick-Run"))
                     async for items in _items(response, track, asked.get("tail") == "0"):
                         ticks = sum(isinstance(item, Tick) for item in items)
                         if ticks:
-                            backoff.reset()
+                            reconnect.works()
                         yield items
                         if limit is not None:
                             limit -= ticks
                         if track.over or limit == 0:
                             return
-            except Lost as error:
-                lost = error
-            except (aiohttp.ClientError, OSError, TimeoutError) as error:
-                lost = lost_to(address, error, connected)
-            if not (retry or connected):
-                raise Failure(f"cannot reach {lost}")
-            await backoff.wait(lost, status)
+                raise Lost(f"{where(address)} ended the connection")
+            except NETWORK_ERRORS as error:
+                await reconnect.after(error)
 
 
 def _query(asked: Mapping[str, str], position: str | None, limit: int | None, heartbeat: float) -> dict[str, str]:

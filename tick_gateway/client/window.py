@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 
 @dataclass(slots=True)
-class Entry:
+class PendingTick:
     """A tick on its way.
 
     Attributes:
@@ -37,7 +37,7 @@ class Window:
 
     def __init__(self, max_ticks: int = 10_000, max_bytes: int = 1 << 25) -> None:
         self._max_ticks, self._max_bytes = max_ticks, max_bytes
-        self._entries: deque[Entry] = deque()
+        self._entries: deque[PendingTick] = deque()
         self._bytes = 0
         self._sent = 0  # how many of the entries, from the left, the present connection carried
         self._messages = 0
@@ -55,7 +55,7 @@ class Window:
         """Whether the gateway still has to answer for something that this connection carried."""
         return self._sent > 0
 
-    def add(self, entry: Entry) -> None:
+    def add(self, entry: PendingTick) -> None:
         self._entries.append(entry)
         self._bytes += len(entry.data)
 
@@ -63,7 +63,7 @@ class Window:
         """A new connection: all that is left has to go out on it."""
         self._sent = self._messages = 0
 
-    def next(self) -> Entry | None:
+    def next(self) -> PendingTick | None:
         """The next to send, which counts as sent with this call; None: all were."""
         if self._sent == len(self._entries):
             return None
@@ -83,19 +83,19 @@ class Window:
             count += 1
         return count
 
-    def refused(self, t: object, message: object) -> Entry | None:
+    def refused(self, t: object, message: object) -> PendingTick | None:
         """Take out the entry that a refusal names, by the number of its message or else its ``t``; None: no such."""
         for entry in [self._entries[i] for i in range(self._sent)]:
             if entry.message == message or (message is None and entry.t == t):
                 return self._take_out(entry)
         return None
 
-    def largest_sent(self) -> Entry | None:
+    def largest_sent(self) -> PendingTick | None:
         """The largest of those sent, taken out: where the gateway found one too big, this one was."""
         sent = [self._entries[i] for i in range(self._sent)]
         return self._take_out(max(sent, key=lambda entry: len(entry.data))) if sent else None
 
-    def _take_out(self, entry: Entry) -> Entry:
+    def _take_out(self, entry: PendingTick) -> PendingTick:
         self._entries.remove(entry)
         self._sent -= 1
         self._bytes -= len(entry.data)
@@ -103,7 +103,7 @@ class Window:
 
 
 @dataclass(slots=True)
-class Tally:
+class PublishSummary:
     """What became of the input: ticks, and the names of the runs they went to."""
 
     published: int = 0

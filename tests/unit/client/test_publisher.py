@@ -23,10 +23,11 @@ from hypothesis import strategies as st
 
 from tick_gateway import Gateway
 from tick_gateway.cli.pipes import chunks
-from tick_gateway.client import Failure, Publisher, Tally
+from tick_gateway.client import Failure, Publisher, PublishSummary
 from tick_gateway.client import publisher as publisher_module
-from tick_gateway.client.common import Backoff, BadUsage
-from tick_gateway.client.window import Entry, Window
+from tick_gateway.client.connection import Backoff
+from tick_gateway.client.errors import BadUsage
+from tick_gateway.client.window import PendingTick, Window
 from tick_gateway.http import handover as takeover
 from tick_gateway.sources import websocket
 
@@ -41,7 +42,7 @@ from ...support.serving import serving as in_process
 def no_waiting() -> Iterator[None]:
     """Come back at once: how long to wait is ``Backoff``'s affair."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(publisher_module, "Backoff", lambda: Backoff(0.0, 0.0))
+        patch.setattr("tick_gateway.client.connection.Backoff", lambda: Backoff(0.0, 0.0))
         yield
 
 
@@ -133,7 +134,7 @@ def joined(lines: Iterable[str]) -> bytes:
     return "\n".join(lines).encode()
 
 
-async def publish_all(publisher: Publisher, data: bytes) -> Tally:
+async def publish_all(publisher: Publisher, data: bytes) -> PublishSummary:
     return await asyncio.wait_for(publisher.publish(pieces(data)), PATIENCE)
 
 
@@ -161,20 +162,20 @@ def test_every_line_once_over_broken_connections(
     numbers = [t for i, t in enumerate(numbers) if i == 0 or t != numbers[i - 1]]
     fake = FakeGateway(breaks, group=min(group, window))
 
-    async def go() -> Tally:
+    async def go() -> PublishSummary:
         async with serving(fake.handle) as url:
             publisher = Publisher(url, run="a", retry=True, compress=compress, window=Window(max_ticks=window))
             return await publish_all(publisher, joined(map(tick, numbers)))
 
-    tally = asyncio.run(go())
+    summary = asyncio.run(go())
     expected = cut_into_runs(numbers)
     names = ["a", *[f"a-{i}" for i in range(2, len(expected) + 1)]]
     assert {name: list(run.values()) for name, run in fake.runs.items()} == {
         name: [tick(t) for t in run] for name, run in zip(names, expected, strict=True)
     }
     assert all(list(run) == sorted(run) for run in fake.runs.values())
-    assert (tally.published, tally.refused, tally.runs) == (len(numbers), 0, names)
-    assert tally.resent >= fake.doubles
+    assert (summary.published, summary.refused, summary.runs) == (len(numbers), 0, names)
+    assert summary.resent >= fake.doubles
     assert fake.most <= window
     for sent in fake.sent:  # within a connection nothing is sent twice, and all in order
         order = [json.loads(message)["t"] for message in sent]
@@ -224,8 +225,8 @@ async def test_a_gateway_that_acknowledges_nothing_counts_as_dead() -> None:
     fake, told = Recovers(), list[str]()
     async with serving(fake.handle) as url:
         publisher = Publisher(url, ack_seconds=0.1, status=told.append)
-        tally = await publish_all(publisher, joined(map(tick, range(3))))
-    assert len(fake.sent) == 3 and tally.published == 3 and tally.resent == 6
+        summary = await publish_all(publisher, joined(map(tick, range(3))))
+    assert len(fake.sent) == 3 and summary.published == 3 and summary.resent == 6
     assert len(told) == 2 and "acknowledged nothing for 0.1 s; trying again" in told[0]
 
 
@@ -242,8 +243,8 @@ async def test_a_quiet_input_is_no_dead_gateway() -> None:
         publisher = Publisher(url, ack_seconds=0.02, status=told.append)
         publishing = asyncio.create_task(publisher.publish(slow()))
         asyncio.get_running_loop().call_later(0.2, go_on.set)  # ten times the patience
-        tally = await asyncio.wait_for(publishing, PATIENCE)
-    assert tally.published == 2 and len(fake.sent) == 1 and told == []
+        summary = await asyncio.wait_for(publishing, PATIENCE)
+    assert summary.published == 2 and len(fake.sent) == 1 and told == []
 
 
 async def test_bad_lines_are_told_and_passed_over() -> None:
@@ -252,9 +253,9 @@ async def test_bad_lines_are_told_and_passed_over() -> None:
     data = joined(lines).replace(b"\xc3\xbf", b"\xff") + b"\n"
     fake = FakeGateway()
     async with serving(fake.handle) as url:
-        tally = await publish_all(Publisher(url, run="a", refused=told.append), data)
+        summary = await publish_all(Publisher(url, run="a", refused=told.append), data)
     assert list(fake.runs["a"].values()) == [tick(0), '{"t":1}']
-    assert tally.published == 2 and tally.refused == 7
+    assert summary.published == 2 and summary.refused == 7
     assert [line.partition(":")[0] for line in told] == [f"line {n}" for n in (2, 4, 5, 6, 7, 8, 9)]
     assert "NaN and Infinity are no JSON" in told[3]
 
@@ -264,31 +265,31 @@ async def test_what_the_gateway_refuses_is_told_with_its_line_and_reason() -> No
     fake = FakeGateway()
     fake.runs["a"] = {1: '{"t":1,"other":true}'}
     async with serving(fake.handle) as url:
-        tally = await publish_all(Publisher(url, run="a", refused=told.append), joined(map(tick, range(4))))
+        summary = await publish_all(Publisher(url, run="a", refused=told.append), joined(map(tick, range(4))))
     assert told == ["line 2: tick 1 differs"]
-    assert (tally.published, tally.refused) == (3, 1)
+    assert (summary.published, summary.refused) == (3, 1)
 
 
 async def test_the_same_t_again_is_the_gateways_to_judge() -> None:
     fake, told = FakeGateway(), list[str]()
     data = joined([tick(0), tick(0), '{"t":0,"other":true}', tick(1)])
     async with serving(fake.handle) as url:
-        tally = await publish_all(Publisher(url, run="a", refused=told.append), data)
+        summary = await publish_all(Publisher(url, run="a", refused=told.append), data)
     assert fake.runs == {"a": {0: tick(0), 1: tick(1)}} and fake.doubles == 1
-    assert told == ["line 3: tick 0 differs"] and tally.runs == ["a"]
+    assert told == ["line 3: tick 0 differs"] and summary.runs == ["a"]
 
 
 async def test_nothing_to_publish() -> None:
     async with serving(FakeGateway().handle) as url:
-        tally = await publish_all(Publisher(url, run="a"), b"\n\n")
-    assert str(tally).startswith("0 ticks published to a in ") and str(tally).endswith(" s, 0 refused")
+        summary = await publish_all(Publisher(url, run="a"), b"\n\n")
+    assert str(summary).startswith("0 ticks published to a in ") and str(summary).endswith(" s, 0 refused")
 
 
 async def test_names_stay_within_64_characters() -> None:
     fake = FakeGateway()
     async with serving(fake.handle) as url:
-        tally = await publish_all(Publisher(url, run="r" * 64), joined(map(tick, [5, 4, 3])))
-    assert tally.runs == ["r" * 64, "r" * 62 + "-2", "r" * 62 + "-3"]
+        summary = await publish_all(Publisher(url, run="r" * 64), joined(map(tick, [5, 4, 3])))
+    assert summary.runs == ["r" * 64, "r" * 62 + "-2", "r" * 62 + "-3"]
 
 
 async def test_a_tick_that_is_too_big_does_not_stop_the_others() -> None:
@@ -305,10 +306,10 @@ async def test_a_tick_that_is_too_big_does_not_stop_the_others() -> None:
     big = json.dumps({"t": 2, "pad": "x" * 200})
     lines = [tick(0), tick(1), big, tick(3)]
     async with serving(fake.handle) as url:
-        tally = await publish_all(Publisher(url, run="a", refused=told.append), joined(lines))
+        summary = await publish_all(Publisher(url, run="a", refused=told.append), joined(lines))
     assert list(fake.runs["a"].values()) == [tick(0), tick(1), tick(3)]
     assert told == [f"line 3: its {len(big)} bytes are more than the gateway accepts"]
-    assert (tally.published, tally.refused) == (3, 1)
+    assert (summary.published, summary.refused) == (3, 1)
 
 
 async def test_policy_ends_it() -> None:
@@ -321,8 +322,8 @@ async def test_policy_ends_it() -> None:
 async def test_other_closes_do_not(code: int) -> None:
     fake, told = FakeGateway([1], group=5, code=code), list[str]()
     async with serving(fake.handle) as url:
-        tally = await publish_all(Publisher(url, status=told.append), joined(map(tick, range(3))))
-    assert tally.published == 3 and fake.breaks == 1
+        summary = await publish_all(Publisher(url, status=told.append), joined(map(tick, range(3))))
+    assert summary.published == 3 and fake.breaks == 1
     assert f"({code} because); trying again" in told[0]
 
 
@@ -365,9 +366,9 @@ async def test_a_gateway_may_take_compressed_lines_or_not(near: bool, monkeypatc
     lines = [json.dumps({"t": t, "x": str(t) * (10_000 if t % 10 == 0 else 5)}) for t in range(300)]  # in a thread, too
     async with in_process() as gateway:
         publisher = Publisher(f"127.0.0.1:{gateway.port}", run="a", compress=True)
-        tally = await publish_all(publisher, joined(lines))
+        summary = await publish_all(publisher, joined(lines))
         assert await gateway.ticks("a") == [line.encode() for line in lines]
-    assert (tally.published, tally.refused, tally.resent) == (300, 0, 0)
+    assert (summary.published, summary.refused, summary.resent) == (300, 0, 0)
     assert taken == [not near]
 
 
@@ -415,7 +416,7 @@ def test_what_is_no_run_id(run: str) -> None:
 
 def test_the_window_is_bounded_by_bytes_too() -> None:
     window = Window(max_ticks=100, max_bytes=10)
-    window.add(Entry(0, b"x" * 20, 1))
+    window.add(PendingTick(0, b"x" * 20, 1))
     assert window.full and window.next() is not None
     assert window.acknowledged(0) == 1
     assert not window.full and not window.waiting and len(window) == 0

@@ -24,7 +24,8 @@ from hypothesis import strategies as st
 from tick_gateway import Gateway
 from tick_gateway.client import Failure, Notice, Tick, read
 from tick_gateway.client import reader as reader_module
-from tick_gateway.client.common import Backoff, BadUsage, endpoint, lost_to, message_of
+from tick_gateway.client.connection import Backoff, endpoint, lost_to
+from tick_gateway.client.errors import BadUsage, message_of
 from tick_gateway.client.reader import Item, Track
 
 from ...conftest import Command
@@ -40,7 +41,7 @@ NDJSON = {"Content-Type": "application/x-ndjson"}
 def no_waiting() -> Iterator[None]:
     """Come back at once: how long to wait is ``Backoff``'s affair, and tested there."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reader_module, "Backoff", lambda: Backoff(0.0, 0.0))
+        patch.setattr("tick_gateway.client.connection.Backoff", lambda: Backoff(0.0, 0.0))
         yield
 
 
