@@ -41,10 +41,10 @@ from aiohttp import web
 
 from .delivery.session import Session
 from .errors import GatewayError, Locked, NotServing, SettingError, WrongProcess
-from .history.local.directory import Progress
+from .history.engine import Progress
 from .http.listen import Server, loop_factory, open_socket, url
 from .model.notices import EndReason
-from .runtime import Runtime
+from .runtime import AttachedSource, Runtime
 from .server.app import make_app, redirect_to_slash
 from .server.asgi import AsgiApp
 from .settings import SettingKeywords, Settings, keyword_settings
@@ -81,16 +81,18 @@ class Gateway:
         self._set_up(parsed)
 
     @classmethod
-    def of(cls, settings: Settings, progress: Progress | None = None) -> Self:
-        """A gateway with settings that were parsed already; ``progress`` is told how far its history was read."""
+    def of(cls, settings: Settings, progress: Progress | None = None, source: AttachedSource | None = None) -> Self:
+        """A gateway with settings that were parsed already; see ``Runtime``."""
         gateway = cls.__new__(cls)
-        gateway._set_up(settings, progress)
+        gateway._set_up(settings, progress, source)
         return gateway
 
-    def _set_up(self, settings: Settings, progress: Progress | None = None) -> None:
+    def _set_up(
+        self, settings: Settings, progress: Progress | None = None, source: AttachedSource | None = None
+    ) -> None:
         self.settings = settings
         try:
-            self.runtime = Runtime(self.settings, progress)
+            self.runtime = Runtime(self.settings, progress, source)
         except Locked as error:
             raise self._holder_named(error) from None
         self._app = make_app(self.runtime)
@@ -276,7 +278,7 @@ class Gateway:
                     self.runtime.refuse(NotServing("the gateway is closed: nobody could read this tick"))
                     self.runtime.close()
                 return
-            self.runtime.end_reason = reason
+            self.runtime.set_end_reason(reason)
             if self._loop is not None and self._stop is not None:
                 with contextlib.suppress(RuntimeError):  # the loop is closed already: its thread failed, and said why
                     self._loop.call_soon_threadsafe(self._stop.set)
@@ -354,8 +356,7 @@ class Gateway:
     def _holder_named(self, error: Locked) -> Locked:
         """A history that is kept by another gateway of this process."""
         for other in list(_GATEWAYS):
-            store = other.runtime.store
-            if store is not None and store.holds(error.directory):
+            if other.runtime.history.holds(error.directory):
                 return Locked(
                     error.directory, error.holder, f"{other!r} of this process has it; close() that one first"
                 )
@@ -381,7 +382,7 @@ class Gateway:
             try:
                 await self._stop.wait()
             except BaseException:
-                self.runtime.end_reason = "failed"
+                self.runtime.set_end_reason("failed")
                 raise
             finally:
                 await self._server.stop()
@@ -427,15 +428,14 @@ class Gateway:
 
     def _in_child(self) -> None:
         """In a forked child: it has none of the threads, and must not hold what is the parent's."""
-        if self.runtime.fanout.idle and self.runtime.store is None:
+        if self.runtime.fanout.idle and not self.runtime.history.writes:
             return  # not begun: each process may serve its own
         self._elsewhere, self._turn = True, threading.RLock()
         self.runtime.bus.abandon(lambda: WrongProcess(self._forked_sentence()))
         if self._server is not None:
             sessions = [one for one in self.runtime.fanout.registry.sessions if isinstance(one, Session)]
             self._server.abandon(one.transport for one in sessions if one.transport is not None)
-        if self.runtime.store is not None:
-            self.runtime.store.release()
+        self.runtime.history.release()
 
 
 def _inner(settings: Settings) -> Settings:

@@ -1,13 +1,18 @@
-"""The runtime: what every transport and source is handed. It holds the pieces and knows none of their routes."""
+"""The runtime: what every transport and source is handed. It holds the pieces and knows none of their routes.
+
+It is the one place that wires: what a piece has to know of another one is given to it here, and nobody else assigns to
+a runtime or to what it holds.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import InitVar, dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from .access.descriptors import Descriptors
 from .bus.tick_bus import TickBus
@@ -15,60 +20,84 @@ from .delivery.fanout import FanOut
 from .delivery.flush import FlushPolicy
 from .delivery.patience import Patience
 from .delivery.response_cache import ResponseCache
-from .errors import NotServing
-from .history.archive import Archive
+from .errors import NotServing, OwnSource
+from .history import open_history
+from .history.engine import HistoryEngine, Progress
 from .history.external.lines import Unread
-from .history.local.directory import Progress
-from .history.local.limits import Limits
-from .history.local.store import Store
+from .history.resent import ResentTicks
 from .history.threads import ReadingThreads
 from .model.notices import EndReason
 from .reading.feed import Feed
 from .settings import Settings
 
+PUBLISHER_SECONDS: Final = 2.5  # how long a shutdown waits for publishers to take their last answers
 _WORKERS: Final = min(8, (os.cpu_count() or 1) + 2)
 
 
-def _workers() -> ReadingThreads:
-    return ReadingThreads(_WORKERS, "tick-gateway-work")
+class AttachedSource(Protocol):
+    """What a runtime has to know of a source that publishes in its own process; see ``sources.base.SourceTask``."""
+
+    @property
+    def followed(self) -> Path | None:
+        """The directory of another program that it follows."""
+        ...
+
+    @property
+    def unread(self) -> Unread | None:
+        """What of its input cannot be read."""
+        ...
+
+    @property
+    def skipped(self) -> int:
+        """Lines of its input that were no ticks."""
+        ...
+
+    def prepare(self, progress: Progress | None) -> None:
+        """Called before history is opened."""
+        ...
+
+    def attach(self, runtime: Runtime) -> None:
+        """Called when everything is wired, and nothing has started."""
+        ...
+
+    def refusal(self) -> OwnSource | None:
+        """What other publishers are told; None: they may publish."""
+        ...
 
 
-@dataclass(slots=True)
 class Runtime:
     """One gateway's bus, history, feed and fan-out, wired from its settings.
 
+    Args:
+        progress: is told how far reading the history has come.
+        source: what publishes in this process; None: whoever embeds the gateway, or nobody.
+
     Attributes:
-        progress: is told how far reading the history has come, while the runtime is made.
-        store: the history; None: ticks are kept in memory alone.
+        history: keeps the ticks, be it in memory alone.
+        workers: threads for answers: compressing, files as they lie.
+        response_cache: bodies of pulls.
+        started: seconds since the epoch.
+        publishers: how to end each for shutdown.
+        draining: shutting down: long requests end, new ones are refused.
+        closed: its life is over.
 
     Raises:
         HistoryError: the history cannot be opened.
+        SettingError: the source cannot begin as it was asked for.
     """
 
-    settings: Settings
-    progress: InitVar[Progress | None] = None
-    bus: TickBus = field(init=False)
-    store: Store | None = field(init=False, default=None)
-    in_place: bool = field(init=False, default=False)  # without a store, files of another program are the history
-    tailing: bool = field(init=False, default=False)  # a directory is followed: nobody else may publish
-    reading: ReadingThreads = field(init=False, default_factory=ReadingThreads)  # for history without a store
-    workers: ReadingThreads = field(init=False, default_factory=_workers)  # for answers: compressing, files as they lie
-    response_cache: ResponseCache = field(init=False)  # bodies of pulls
-    descriptors: Descriptors = field(init=False, default_factory=Descriptors)
-    feed: Feed = field(init=False)
-    fanout: FanOut = field(init=False)
-    started: float = field(default_factory=time.time)  # seconds since the epoch
-    own_source: str = ""  # what runs here and publishes, for OwnSource: meanwhile nobody else may
-    passed_over: int = 0  # lines of the files that are followed that were no ticks
-    unread: Unread = field(default_factory=Unread)  # what of those files cannot be read
-    publishers: set[Callable[[], Awaitable[None]]] = field(default_factory=set)  # how to end each for shutdown
-    closed: bool = False  # its life is over
-    end_reason: EndReason = "shutdown"  # what readers are told when it drains
-    draining: bool = False  # shutting down: long requests end, new ones are refused
-
-    def __post_init__(self, progress: Progress | None) -> None:
-        s = self.settings
+    def __init__(
+        self, settings: Settings, progress: Progress | None = None, source: AttachedSource | None = None
+    ) -> None:
+        s = self.settings = settings
+        self.source = source
+        self.workers = ReadingThreads(_WORKERS, "tick-gateway-work")
         self.response_cache = ResponseCache(self.workers)
+        self.descriptors = Descriptors()
+        self.started = time.time()
+        self.publishers: set[Callable[[], Awaitable[None]]] = set()
+        self.draining = self.closed = False
+        self._end_reason: EndReason = "shutdown"
         self.bus = TickBus(
             ring=s.ring,
             ring_bytes=s.ring_bytes,
@@ -78,18 +107,23 @@ class Runtime:
             nan=s.nan_policy,
             publish_timeout=s.publish_timeout,
         )
-        if s.data:
-            self.store = Store(
-                Path(s.data), self.bus, Limits.of(s), cache_bytes=s.history_cache, queue_bytes=s.history_queue,
-                progress=progress,
-            )  # fmt: skip
-        archive = self.store.archive if self.store is not None else Archive(self.reading, s.history_cache)
-        self.bus.keeps = archive.histories.__contains__
+        if source is not None:
+            source.prepare(progress)
+        followed = source.followed if source is not None else None
+        self.history: HistoryEngine = open_history(s, self.bus, followed=followed, progress=progress)
+        archive = self.history.archive
+        self.resent = ResentTicks(self.bus, archive)
+        compare = self.resent.compare if self.history.writes else None
+        self.bus.use_history(archive.histories.__contains__, compare)
         self.feed = Feed(self.bus, archive)
         self.fanout = FanOut(
             self.bus, self.feed, FlushPolicy.of(s), Patience(), encoded_bytes=s.encoded_bytes,
             max_views=s.max_views,
         )  # fmt: skip
+        if source is not None:
+            source.attach(self)
+
+    # ---- life ----
 
     def start(self) -> None:
         """Take this thread's running loop, and ticks from now on.
@@ -102,46 +136,40 @@ class Runtime:
         self.bus.open()
         self.fanout.start()
         self.workers.start()
-        if self.store is not None:
-            self.store.start(self.fanout.news)
-        else:
-            self.reading.start()
+        self.history.start(self.fanout.news)
+        self.resent.start()
 
     def refuse(self, why: NotServing) -> None:
         """Take no more ticks: whoever publishes is told why."""
         self.bus.close(lambda: type(why)(str(why)))  # each its own, with its own traceback
+
+    def set_end_reason(self, reason: EndReason) -> None:
+        """What readers are told when it drains."""
+        self._end_reason = reason
+
+    async def drain(self) -> None:
+        """End every publisher and reader for shutdown, and store and show what was published; done once, however often
+        it is called."""
+        if self.draining:
+            return
+        self.draining = True
+        with contextlib.suppress(TimeoutError):  # publishers first: what they were told was published goes out too
+            async with asyncio.timeout(PUBLISHER_SECONDS):
+                await asyncio.gather(*(leave() for leave in list(self.publishers)), return_exceptions=True)
+        self.refuse(NotServing("the gateway is closed: nobody could read this tick"))
+        self.fanout.stop()
+        await self.history.drain(self.settings.drain_timeout)
+        await self.fanout.drain(self.settings.drain_timeout, self._end_reason)
+
+    def close(self) -> None:
+        """Let history go, once nothing is answered any more."""
+        self.closed = True
+        self.resent.close()
+        self.workers.close()
+        self.history.close()
 
     def refresh(self) -> None:
         """Let pulls see what was published, without waiting for a flush; what history has to store first they see
         when it is stored, some milliseconds later."""
         if self.bus.sink is None:
             self.bus.collect()
-
-    def mark(self) -> int:
-        """Where the ticks begin that are published from now on; for ``settled``."""
-        return self.store.pipeline.mark() if self.store is not None else 0
-
-    async def settled(self, since: int = 0) -> bool:
-        """Wait until what was published so far can be read; returns whether what was published behind the mark
-        ``since`` outlives this process."""
-        if self.store is None:
-            self.bus.collect()
-            return False
-        return await self.store.pipeline.settled(since)
-
-    async def drain(self) -> None:
-        """Take no more ticks, store what was published, show it, and end every reader, for shutdown."""
-        self.refuse(NotServing("the gateway is closed: nobody could read this tick"))
-        self.fanout.stop()
-        if self.store is not None:
-            await self.store.pipeline.close(self.settings.drain_timeout)
-        await self.fanout.drain(self.settings.drain_timeout, self.end_reason)
-
-    def close(self) -> None:
-        """Let history go, once nothing is answered any more."""
-        self.closed = True
-        self.workers.close()
-        if self.store is not None:
-            self.store.close()
-        else:
-            self.reading.close()

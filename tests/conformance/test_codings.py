@@ -429,8 +429,8 @@ async def test_a_fault_of_the_writer_does_not_end_it(
     monkeypatch.setattr(Active, "add", add)
     await harness.publish_all([3])
     await reader.until(3)
-    store = harness.runtime.store
-    assert store is not None and "the writer failed" in store.pipeline.reason
+    store = harness.store
+    assert "the writer failed" in store.pipeline.reason
     assert "a fault of our own" in caplog.text
     t = 4
     async with asyncio.timeout(PATIENCE):

@@ -20,6 +20,7 @@ from tick_gateway.server.metrics import render
 from tick_gateway.server.routes import routes
 from tick_gateway.settings import TABLE as SETTINGS
 from tick_gateway.settings import Row
+from tick_gateway.sources import SOURCES, Source
 from tick_gateway.transports import TRANSPORTS
 from tick_gateway.transports.commands import COMMANDS
 
@@ -125,6 +126,17 @@ def test_transports(transport: object) -> None:
     path = getattr(transport, "path")  # noqa: B009
     assert f"`GET {path}`" in PROTOCOL
     assert f"`{path}`" in (ROOT / "README.md").read_text("utf-8"), "the README's table lacks it"
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.name)
+def test_sources(source: Source) -> None:
+    """Flags and routes stand in the reference, as all do; the how-to for publishers has them, too."""
+    text = (ROOT / "docs" / "how-to" / "publish.md").read_text("utf-8")
+    for route in source.routes:
+        assert re.search(re.sub(r"\\{\w+\\}", "[^/]+", re.escape(route.path)), text), f"{route.path} is not told"
+    if source.command:
+        told = source.flag if source.command == "serve" else f"`{source.command}`"
+        assert told in text, f"{told} is not told"
 
 
 def test_metrics() -> None:

@@ -95,7 +95,7 @@ class Attack:
             own = {f"k{t % 5}": t, "a": [{"b": t, "c": [1, {"b": 2}]}, 3], "é": None, "s": f"n{t * 7919 % 1000}"}
             self._harness.gateway.publish({"t": t, "x": t / 2} | own, run="A")
         self._t += count
-        await self._harness.runtime.settled()
+        await self._harness.runtime.history.settled()
         await self._harness.settle()
 
     async def _read(self, left: Any) -> None:

@@ -98,7 +98,7 @@ def failing(took: list[float], directory: Path) -> Iterator[tuple[Gateway, int, 
         resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
         try:
             yield found
-            assert found[0].runtime.store is not None and found[0].runtime.store.pipeline.state == "failing"
+            assert not found[0].runtime.history.status().writing
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
@@ -108,16 +108,15 @@ def tailed(took: list[float], directory: Path) -> Iterator[tuple[Gateway, int, P
     """A gateway that follows the file that this thread writes."""
     settings = Settings(port=0, host="127.0.0.1")
     with Writer(directory / "a.jsonl.zst") as writer:
-        tail = Tail(directory, settings)
-        gateway = Gateway.of(settings)
-        tail.attach(gateway.runtime, lambda *_: None)
+        tail = Tail(settings, tail=directory)
+        gateway = Gateway.of(settings, source=tail)
         gateway.runtime.bus.offer = timed(gateway.runtime.bus.offer, took)  # type: ignore[method-assign]
         sock, stop = open_socket(settings), threading.Event()
 
         async def serve() -> None:
             server = Server(gateway.app, settings, gateway.runtime.descriptors)
             await server.start(sock)
-            following = asyncio.ensure_future(tail.source(gateway.runtime))
+            following = asyncio.ensure_future(tail.run(gateway.runtime))
             await asyncio.to_thread(stop.wait)
             following.cancel()
             await asyncio.wait((following,))

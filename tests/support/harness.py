@@ -19,6 +19,7 @@ from aiohttp.typedefs import Handler
 from tick_gateway import Gateway
 from tick_gateway.delivery.session import Session
 from tick_gateway.errors import InboxFull
+from tick_gateway.history.local.store import Store
 from tick_gateway.http.listen import Server, open_socket
 from tick_gateway.server.openapi import description
 from tick_gateway.server.status import ROUTES_KEY
@@ -145,7 +146,13 @@ class Harness:
     @property
     def _storing(self) -> bool:
         """Whether something is on its way to history, and not shown yet."""
-        return self.runtime.store is not None and not self.runtime.store.pipeline.idle
+        return not self.runtime.history.idle
+
+    @property
+    def store(self) -> Store:
+        """Its history on disk."""
+        assert isinstance(self.runtime.history, Store)
+        return self.runtime.history
 
     async def publish_all(self, numbers: Iterable[int], run: str = "A", *, size: int = 0) -> None:
         """Publish ticks, and return when they are offered to every reader."""

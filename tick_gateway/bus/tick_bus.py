@@ -79,13 +79,9 @@ class TickBus:
         self._inbox_limit = inbox
         self._max_inbox, self._max_inbox_bytes = inbox, inbox_bytes  # the former is 0 while no ticks are taken
         self._closed: Callable[[], GatewayError] | None = None  # makes what publishers are told; None: ticks are taken
-        self.sink: Callable[[list[Batch], list[Run]], None] | None = (
-            None  # takes what is to be stored before it is shown
-        )
-        self.compare: Callable[[str | None, int, bytes], None] | None = (
-            None  # holds an in-process duplicate that memory has not against what is stored
-        )
-        self.keeps: Callable[[str], bool] = lambda run: False  # whether history has something of a run
+        self.sink: Callable[[list[Batch], list[Run]], None] | None = None  # see ``divert``
+        self._keeps: Callable[[str], bool] = lambda run: False  # see ``use_history``
+        self._compare: Callable[[str | None, int, bytes], None] | None = None
         self._lock = threading.RLock()  # guards all that follows, and the ring while it changes
         self._room = threading.Condition(self._lock)  # notified when the inbox was emptied
         self._inbox: list[Batch] = []
@@ -132,8 +128,8 @@ class TickBus:
         else:
             t, data = self._door(record)
         taken = self.offer(t, data, run, timeout=_FOREVER if wait else self._publish_timeout)
-        if not taken and self.compare is not None:
-            self.compare(run, t, data)
+        if not taken and self._compare is not None:
+            self._compare(run, t, data)
         return taken
 
     def offer(
@@ -266,7 +262,7 @@ class TickBus:
         self.runs[name] = self.current = run
         if len(self.runs) > _MAX_RUNS:
             forgotten = next(iter(self.runs.values()))
-            if forgotten.over and self.ring.first_of(forgotten) is None and not self.keeps(forgotten.id):
+            if forgotten.over and self.ring.first_of(forgotten) is None and not self._keeps(forgotten.id):
                 del self.runs[forgotten.id]
         return run
 
@@ -368,6 +364,23 @@ class TickBus:
             self._collector = None
             self.wake = None
             self._room.notify_all()  # who waits for room makes it now
+
+    def divert(self, sink: Callable[[list[Batch], list[Run]], None]) -> None:
+        """From now on ``sink`` is handed what is collected, and runs that were ended behind it: it lets readers have
+        the ticks (``show``), once they are stored."""
+        self.sink = sink
+
+    def use_history(
+        self, keeps: Callable[[str], bool], compare: Callable[[str | None, int, bytes], None] | None = None
+    ) -> None:
+        """Ask history what memory does not know.
+
+        Args:
+            keeps: whether it has something of a run: such a run is not forgotten.
+            compare: holds an in-process duplicate against what is stored, and raises where that differs; None: nothing
+                that memory let go of is stored.
+        """
+        self._keeps, self._compare = keeps, compare
 
     @property
     def pending(self) -> bool:

@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import signal
 import socket
 import sys
-from collections.abc import Awaitable, Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any, Final, NoReturn
 
 import click
@@ -22,19 +20,15 @@ from ..bench.command import bench
 from ..errors import GatewayError, SettingError
 from ..gateway import Gateway
 from ..http.listen import ANYWHERE, Server, loop_factory, open_socket, tune_memory, tune_process, url
-from ..runtime import Runtime
 from ..settings import Settings
-from ..sources.demo import DEMO, demo_source
-from ..sources.stdin import STDIN, stdin_source
-from ..sources.tail import Tail
+from ..sources import SOURCES, Source
+from ..sources.base import SourceTask
 from ..version import __version__
 from .bar import Bar
 from .clients import cat, publish
 from .flags import read_settings, setting_options, usage_errors
 from .import_ import import_
 from .verify import verify_
-
-Source = Callable[[Runtime], Awaitable[None]]
 
 _INTERRUPTED: Final = 130  # what shells give for a command that Ctrl-C ended
 
@@ -85,52 +79,62 @@ main.add_command(verify_)
 
 @main.command()
 @setting_options()
-@click.option("--stdin", "from_stdin", is_flag=True, help="read ticks from standard input, one JSON object a line")
-@click.option("--tail", "tailed", type=click.Path(path_type=Path), metavar="DIR",
-              help="follow the *.jsonl.zst and *.jsonl that another program writes into DIR")  # fmt: skip
-def serve(from_stdin: bool, tailed: Path | None, **flags: str | None) -> None:
+def serve(**flags: Any) -> None:
     """Start a gateway. Ticks come by POST /publish, /ws/publish, --stdin or --tail.
 
     Bytes may be written as 64k, 64M or 64G, seconds as 20ms, 90s, 15m, 12h or 7d.
     """
-    if from_stdin and tailed is not None:
-        raise click.UsageError("--stdin and --tail: one source at a time")
+    known = _sources_of("serve")
+    values = _take_options(known, flags)
+    asked = [source for source in known if values[str(source.options[0].name)]]
+    if len(asked) > 1:
+        raise click.UsageError(f"{' and '.join(source.flag for source in asked)}: one source at a time")
     with usage_errors(flags):
         settings = read_settings(flags)
-        if not settings.publish_network and tailed is None and not from_stdin:
-            raise SettingError("publish_network", "is off, and nobody else publishes here; give --stdin or --tail")
+        if not settings.publish_network and not asked:
+            others = " or ".join(source.flag for source in known)
+            raise SettingError("publish_network", f"is off, and nobody else publishes here; give {others}")
         tune_memory()
-        tail = Tail(tailed, settings) if tailed is not None else None
-        if from_stdin:
-            run(settings, stdin_source, own=STDIN)
-        else:
-            run(settings, tail.source if tail is not None else None, tail)
+        run(settings, asked[0].begin(settings, values) if asked else None)
 
 
 @main.command()
 @setting_options()
-@click.option("--rate", type=click.FloatRange(0.01, 10_000), default=20.0, show_default=True, help="ticks per second")
-@click.option("--agents", type=click.IntRange(1, 10_000), default=50, show_default=True, help="how many boids fly")
-@click.option(
-    "--bytes", "size", type=click.IntRange(0, 1 << 22), default=0, show_default=True, help="pad ticks to so many bytes"
-)
-@click.option("--seed", type=int, default=1, show_default=True, help="the same seed, the same flight")
-def demo(rate: float, agents: int, size: int, seed: int, **flags: str | None) -> None:
+def demo(**flags: Any) -> None:
     """Start a gateway with a built-in flocking simulation.
 
     Bytes may be written as 64k, 64M or 64G, seconds as 20ms, 90s, 15m, 12h or 7d.
     """
+    (source,) = _sources_of("demo")
+    values = _take_options([source], flags)
     with usage_errors(flags):
-        run(read_settings(flags), demo_source(rate=rate, agents=agents, size=size, seed=seed), own=DEMO)
+        settings = read_settings(flags)
+        run(settings, source.begin(settings, values))
 
 
-def run(settings: Settings, source: Source | None, tail: Tail | None = None, own: str = "") -> None:
-    """Serve until SIGTERM or SIGINT, then drain and return; what ``tail`` finds is there before the port opens.
+def _sources_of(command: str) -> list[Source]:
+    """The sources that a command starts."""
+    return [source for source in SOURCES if source.command == command]
 
-    While ``source`` runs, other publishers are refused with the sentence ``own``; empty: they are not.
+
+def _take_options(sources: Sequence[Source], flags: dict[str, Any]) -> dict[str, object]:
+    """The values of sources' options, taken out of all that a command was given: what is left are settings."""
+    names = [str(option.name) for source in sources for option in source.options]
+    return {name: flags.pop(name) for name in names}
+
+
+for _command in (serve, demo):
+    _command.params += [option for source in _sources_of(str(_command.name)) for option in source.options]
+
+
+def run(settings: Settings, source: SourceTask | None) -> None:
+    """Serve until SIGTERM or SIGINT, then drain and return; what is there already is read before the port opens.
+
+    Args:
+        source: publishes beside the server; None: others do.
 
     Raises:
-        SettingError: the address cannot be had.
+        SettingError: the address cannot be had, or the source cannot begin as it was asked for.
         HistoryError: the history cannot be opened.
         click.ClickException: the source gave up; or this process may have too few file descriptors.
     """
@@ -140,12 +144,7 @@ def run(settings: Settings, source: Source | None, tail: Tail | None = None, own
     _outlive_terminal()
     bar = Bar("reading history")
     try:
-        if tail is not None:
-            tail.prepare(bar.to)
-        gateway = Gateway.of(settings, bar.to)
-        if tail is not None:
-            tail.attach(gateway.runtime, bar.to)
-        gateway.runtime.own_source = own
+        gateway = Gateway.of(settings, bar.to, source)
     finally:
         bar.end()
     sock = open_socket(settings)
@@ -153,7 +152,7 @@ def run(settings: Settings, source: Source | None, tail: Tail | None = None, own
         runner.run(_run(gateway, sock, source))
 
 
-async def _run(gateway: Gateway, sock: socket.socket, source: Source | None) -> None:
+async def _run(gateway: Gateway, sock: socket.socket, source: SourceTask | None) -> None:
     stop = asyncio.Event()
     _stop_on_signals(stop, gateway.settings.drain_timeout)
     server = Server(gateway.app, gateway.settings, gateway.runtime.descriptors)
@@ -163,11 +162,10 @@ async def _run(gateway: Gateway, sock: socket.socket, source: Source | None) -> 
     banner(gateway.settings, server.port, gateway, publish=publish)
 
     def over(task: asyncio.Future[None]) -> None:
-        gateway.runtime.own_source = ""
         if not task.cancelled() and task.exception():
             stop.set()
 
-    feeding = asyncio.ensure_future(source(gateway.runtime)) if source is not None else None
+    feeding = asyncio.ensure_future(source.run(gateway.runtime)) if source is not None else None
     if feeding is not None:
         feeding.add_done_callback(over)
     await stop.wait()
@@ -175,7 +173,7 @@ async def _run(gateway: Gateway, sock: socket.socket, source: Source | None) -> 
         feeding.cancel()
         await asyncio.wait((feeding,))
     error = feeding.exception() if feeding is not None and not feeding.cancelled() else None
-    gateway.runtime.end_reason = "failed" if error is not None else "shutdown"
+    gateway.runtime.set_end_reason("failed" if error is not None else "shutdown")
     await server.stop()
     if error is not None:
         raise click.ClickException(str(error)) if isinstance(error, GatewayError) else error
@@ -228,23 +226,9 @@ def banner(settings: Settings, port: int, gateway: Gateway, *, publish: bool) ->
         f"  as server-sent events  curl -N {address}sse",
         f"  the newest one         curl {address}latest",
         *([f"  publish                echo '{{\"t\":1}}' | curl --data-binary @- {address}publish"] if publish else []),
-        f"  {_kept(settings, gateway)}",
+        f"  {gateway.runtime.history.describe()}",
     ]
     _say("\n".join(lines))
-
-
-def _kept(settings: Settings, gateway: Gateway) -> str:
-    """Where ticks are kept, as one line of the banner."""
-    store = gateway.runtime.store
-    if store is None:
-        followed = "history is read from the files that are followed"
-        return followed if gateway.runtime.in_place else "history is off: ticks are kept in memory alone"
-    kept_in = os.path.join(settings.data, "")
-    if store.pipeline.state != "ok":
-        return f"history in {kept_in} cannot be written: {store.pipeline.reason}; ticks are kept in memory until it can"
-    runs = len(gateway.runtime.bus.runs)
-    found = f" ({runs} {'run' if runs == 1 else 'runs'} there already)" if runs else ""
-    return f"every tick is kept in {kept_in}{found}"
 
 
 if __name__ == "__main__":

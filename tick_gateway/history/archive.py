@@ -27,7 +27,7 @@ log = logging.getLogger("tick_gateway.history")
 
 Form = Literal["ticks", "frames", "lines"]
 
-_MAX_DAMAGE = 20  # sentences
+MAX_DAMAGE = 20  # sentences
 _TICK_BYTES = 200  # Python's own for each decoded tick
 
 
@@ -268,7 +268,7 @@ class Archive:
         if damage in self.damage:
             return
         log.error("history: %s", damage, exc_info=error)
-        if len(self.damage) < _MAX_DAMAGE:
+        if len(self.damage) < MAX_DAMAGE:
             self.damage.append(damage)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Final
@@ -14,16 +13,15 @@ from aiohttp.http import SERVER_SOFTWARE
 from ..errors import ClientError, GatewayError, HTTPVersion, NotFound, TransferCoding
 from ..http.connection import expect
 from ..http.responses import SERVER, error_reply, header_list
+from ..http.route import Route
 from ..logs import ThrottledLog
 from ..model.suggestion import did_you_mean
 from ..runtime import Runtime
-from ..sources.resent import in_process
 from ..transports import TRANSPORTS
 from ..transports.base import Transport, acceptable
 from .active_segment import SNAPSHOTS_KEY, SegmentSnapshots
 from .bodies import BodyIndexCache
 from .reads import BODY_INDEXES_KEY
-from .route import Route
 from .routes import routes
 from .status import ROUTES_KEY, TRANSPORTS_KEY
 
@@ -33,7 +31,6 @@ ALLOWED_HEADERS: Final = "Last-Event-ID, Authorization, If-None-Match, Cache-Con
 EXPOSED_HEADERS: Final = (
     "Tick-Run, Tick-Next, Tick-Gap, Tick-Reset, Link, ETag, Retry-After, Accept-Ranges, Content-Range"
 )
-PUBLISHER_SECONDS: Final = 2.5  # how long a shutdown waits for publishers to take their last answers
 
 _SENDING: Final = ("POST", "PUT")
 _PUBLISH: Final = "; ticks are published by POST /publish"
@@ -72,14 +69,12 @@ def make_app(runtime: Runtime, transports: tuple[Transport, ...] = TRANSPORTS) -
 
     async def life(_: web.Application) -> AsyncIterator[None]:
         runtime.start()
-        if runtime.store is not None:
-            runtime.bus.compare = in_process(runtime)
         yield
-        await drain(runtime)
+        await runtime.drain()
         runtime.close()
 
     async def shut(_: web.Application) -> None:
-        await drain(runtime)
+        await runtime.drain()
 
     app.on_shutdown.append(shut)
     app.cleanup_ctx.append(life)
@@ -99,17 +94,6 @@ def redirect_to_slash(path: str) -> web.PlainResource:
     for method in ("GET", "HEAD"):
         resource.add_route(method, redirect)
     return resource
-
-
-async def drain(runtime: Runtime) -> None:
-    """End every reader and publisher for shutdown; done once, however often it is called."""
-    if runtime.draining:
-        return
-    runtime.draining = True
-    with contextlib.suppress(TimeoutError):  # publishers first: what they were told was published goes out too
-        async with asyncio.timeout(PUBLISHER_SECONDS):
-            await asyncio.gather(*(leave() for leave in list(runtime.publishers)), return_exceptions=True)
-    await runtime.drain()
 
 
 def _bind(route: Route, runtime: Runtime) -> _Next:

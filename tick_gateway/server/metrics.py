@@ -61,13 +61,14 @@ class _Collector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         bus, fanout, archive = self._runtime.bus, self._runtime.fanout, self._runtime.feed.archive
-        pipeline = self._runtime.store.pipeline if self._runtime.store is not None else None
+        history, source = self._runtime.history.status(), self._runtime.source
+        unread = source.unread if source is not None else None
         values = {
             "tick_gateway_ticks_published": bus.published,
             "tick_gateway_ticks_dropped": bus.dropped,
-            "tick_gateway_lines_passed_over": self._runtime.passed_over,
-            "tick_gateway_unread_bytes": self._runtime.unread.bytes,
-            "tick_gateway_unread_files": self._runtime.unread.files,
+            "tick_gateway_lines_passed_over": source.skipped if source is not None else 0,
+            "tick_gateway_unread_bytes": unread.bytes if unread is not None else 0,
+            "tick_gateway_unread_files": unread.files if unread is not None else 0,
             "tick_gateway_ring_ticks": bus.ring.count,
             "tick_gateway_ring_bytes": bus.ring.size,
             "tick_gateway_connections": len(fanout.registry.sessions),
@@ -82,9 +83,9 @@ class _Collector(Collector):
             "tick_gateway_answers_made": self._runtime.response_cache.made,
             "tick_gateway_answers_compressed": self._runtime.response_cache.compressed,
             "tick_gateway_longest_round_seconds": fanout.longest_round,
-            "tick_gateway_history_bytes": pipeline.bytes if pipeline else 0,
-            "tick_gateway_history_unstored": pipeline.unstored if pipeline else 0,
-            "tick_gateway_history_ok": int(pipeline is not None and pipeline.state == "ok"),
+            "tick_gateway_history_bytes": history.bytes,
+            "tick_gateway_history_unstored": history.unstored,
+            "tick_gateway_history_ok": int(history.writing),
             "tick_gateway_history_damaged": archive.damaged,
             "tick_gateway_history_loads": archive.loaded,
             "tick_gateway_history_cached_bytes": archive.cached_bytes,

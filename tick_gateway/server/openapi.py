@@ -22,10 +22,10 @@ from ..errors import (
     NotAcceptable,
     TransferCoding,
 )
+from ..http.route import Route
 from ..model.query import TABLE
 from ..model.tick import MAX_T, RUN_ID
 from ..version import __version__
-from .route import Route
 
 Schema = dict[str, Any]
 

@@ -4,46 +4,24 @@ from __future__ import annotations
 
 from typing import Final
 
-from ..errors import (
-    BodyError,
-    Conflict,
-    Damaged,
-    InboxFull,
-    Malformed,
-    NotAllowed,
-    NotAWebSocket,
-    NotFound,
-    OutOfOrder,
-    Overloaded,
-    OwnSource,
-    ParameterError,
-    RunClosed,
-    Tailing,
-    TooBig,
-    TooManyViews,
-)
-from ..sources import http, websocket
+from ..errors import Damaged, NotFound, Overloaded, ParameterError, TooManyViews
+from ..http.route import Handler, Route
+from ..sources import SOURCES
 from ..transports import TRANSPORTS, sse
-from ..transports.base import Handler, Transport
+from ..transports.base import Transport
 from . import reads, root, segments, status
 from .ranges import MEDIA_TYPES
-from .route import Route
 
 _READ: Final = (ParameterError, NotFound)
 _FULL: Final = (*_READ, Overloaded, TooManyViews)
 _PULLED: Final = ("Tick-Run", "Tick-Next", "Tick-Gap", "Tick-Reset", "Link")
-_PUBLISH: Final = (ParameterError, NotAllowed, OwnSource, Tailing)
 _SSE_TYPE: Final = sse.MEDIA_TYPE
-_TICK: Final = {"$ref": "#/components/schemas/Tick"}
-_BODY: Final = {
-    "application/x-ndjson": {"type": "string", "description": "a tick a line, published as it arrives, without end"},
-    "application/json": {"anyOf": [_TICK, {"type": "array", "items": _TICK}]},
-}
 
 
 def routes(transports: tuple[Transport, ...] = TRANSPORTS) -> tuple[Route, ...]:
     """Every route of a gateway with these transports."""
-    return (*map(_of_transport, transports), *_FIXED)
+    of_sources = [route for source in SOURCES for route in source.routes]
+    return (*map(_of_transport, transports), *_FIXED, *of_sources)
 
 
 def _of_transport(t: Transport) -> Route:
@@ -183,39 +161,4 @@ _FIXED: Final = (
     ),
     Route("GET", "/metrics", status.metrics, "metrics", "Prometheus metrics", media_type="text/plain"),
     Route("GET", "/openapi.json", status.openapi, "openapi", "this description", schema="OpenAPI"),
-    Route(
-        "POST",
-        "/publish",
-        http.publish,
-        "publish",
-        "publish ticks: NDJSON, a JSON object or an array",
-        schema="Published",
-        refuses=(*_PUBLISH, BodyError, Malformed, Conflict, OutOfOrder, TooBig, RunClosed, InboxFull),
-        takes=("Tick-Run", "Content-Encoding"),
-        body=_BODY,
-        publishes=True,
-    ),
-    Route(
-        "GET",
-        "/ws/publish",
-        websocket.publish_ws,
-        "publish_websocket",
-        "publish a tick a WebSocket message, acknowledged",
-        statuses=(101,),
-        refuses=(*_PUBLISH, NotAWebSocket),
-        takes=("Tick-Run",),
-        publishes=True,
-        stream=True,
-        websocket=True,
-    ),
-    Route(
-        "POST",
-        "/runs/{run}/end",
-        http.end_run,
-        "end_run",
-        "end a run",
-        schema="Ended",
-        refuses=(*_PUBLISH, NotFound),
-        publishes=True,
-    ),
 )

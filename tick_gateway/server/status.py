@@ -17,7 +17,6 @@ from .metrics import render
 from .openapi import description
 
 _NO_STORE = {"Cache-Control": "no-store"}
-MAX_DAMAGE = 20  # sentences about what was found to be damaged
 _RATE_SECONDS = 10.0  # the rate in /meta is taken over so long
 
 
@@ -75,22 +74,14 @@ def _run(run: Run, first: int) -> dict[str, object]:
 
 async def healthz(request: web.Request, runtime: Runtime) -> web.StreamResponse:
     """Whether the gateway works. It does while it streams: trouble with history is told, but is no failure of it."""
-    body: dict[str, object] = {"status": "ok", "history": "off: ticks are kept in memory alone"}
-    if runtime.in_place:
-        damaged = runtime.feed.archive.damaged
-        body |= {"history": "read in place, from files of another program", "damaged": damaged}
-        body["status"] = "degraded" if damaged else "ok"
-    if runtime.store is not None:
-        pipeline, damaged = runtime.store.pipeline, runtime.feed.archive.damaged
-        damage = runtime.store.damage + runtime.feed.archive.damage
-        body["history"] = "ok" if pipeline.state == "ok" else f"{pipeline.state}: {pipeline.reason}"
-        if pipeline.state != "ok" or damage:
-            body["status"] = "degraded"
-        body |= {"unstored": pipeline.unstored, "damaged": damaged, "damage": damage[:MAX_DAMAGE]}
-    if runtime.tailing:
-        body["unread"] = runtime.unread._asdict()
-        body["status"] = "degraded" if runtime.unread.files else body["status"]
-    return json_reply(body | {"dropped": runtime.bus.dropped, "passed_over": runtime.passed_over}, headers=_NO_STORE)
+    told, source = runtime.history.status(), runtime.source
+    unread = source.unread if source is not None else None
+    degraded = told.degraded or (unread is not None and unread.files > 0)
+    body = {"status": "degraded" if degraded else "ok", "history": told.history, **told.details}
+    if unread is not None:
+        body["unread"] = unread._asdict()
+    body |= {"dropped": runtime.bus.dropped, "passed_over": source.skipped if source is not None else 0}
+    return json_reply(body, headers=_NO_STORE)
 
 
 async def readyz(request: web.Request, runtime: Runtime) -> web.StreamResponse:

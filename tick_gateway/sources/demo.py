@@ -3,30 +3,59 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import ClassVar, Final
+
+import click
 
 from ..runtime import Runtime
-
-DEMO: Final = (
-    "runs a simulation of its own (demo) and takes no other ticks: they would come to lie between its own; publish to "
-    "one without a simulation (tick-gateway serve)"
-)
+from ..settings import Settings
+from .base import Source, SourceTask
 
 
-def demo_source(*, rate: float, agents: int, size: int, seed: int) -> Callable[[Runtime], Awaitable[None]]:
-    """A source that publishes ``rate`` ticks per second of ``agents`` boids, padded to ``size`` bytes."""
+class Demo(SourceTask):
+    """Publishes ``rate`` ticks per second of ``agents`` boids, padded to ``size`` bytes."""
 
-    async def source(runtime: Runtime) -> None:
+    alone: ClassVar[str] = (
+        "runs a simulation of its own (demo) and takes no other ticks: they would come to lie between its own; publish "
+        "to one without a simulation (tick-gateway serve)"
+    )
+
+    def __init__(self, settings: Settings, *, rate: float, agents: int, size: int, seed: int) -> None:
+        super().__init__()
+        self._rate, self._agents, self._size, self._seed = rate, agents, size, seed
+
+    async def publish(self, runtime: Runtime) -> None:
+        """See ``SourceTask.publish``; without end."""
         from .flock import Flock, padded
 
-        flock = Flock(agents=agents, seed=seed)
+        flock = Flock(agents=self._agents, seed=self._seed)
         loop = asyncio.get_running_loop()
         due = loop.time()
         while True:
             record = flock.step()
-            runtime.bus.publish(padded(record, size) if size else record)
-            due = max(due + 1 / rate, loop.time() - 1.0)  # after a stall, catch up at most a second
+            runtime.bus.publish(padded(record, self._size) if self._size else record)
+            due = max(due + 1 / self._rate, loop.time() - 1.0)  # after a stall, catch up at most a second
             await asyncio.sleep(max(due - loop.time(), 0))
 
-    return source
+
+SOURCE: Final = Source(
+    "demo",
+    command="demo",
+    options=(
+        click.Option(
+            ["--rate"], type=click.FloatRange(0.01, 10_000), default=20.0, show_default=True, help="ticks per second"
+        ),
+        click.Option(
+            ["--agents"], type=click.IntRange(1, 10_000), default=50, show_default=True, help="how many boids fly"
+        ),
+        click.Option(
+            ["--bytes", "size"],
+            type=click.IntRange(0, 1 << 22),
+            default=0,
+            show_default=True,
+            help="pad ticks to so many bytes",
+        ),
+        click.Option(["--seed"], type=int, default=1, show_default=True, help="the same seed, the same flight"),
+    ),
+    make=Demo,
+)

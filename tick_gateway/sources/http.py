@@ -11,17 +11,29 @@ from typing import Final
 from aiohttp import web
 from aiohttp.http import HttpProcessingError
 
-from ..access.publishers import authorize
 from ..delivery.fanout import FanOut
-from ..errors import BodyError, GatewayError, InboxFull, NotServing, OwnSource, ParameterError, Tailing, TickError
+from ..errors import (
+    BodyError,
+    Conflict,
+    GatewayError,
+    InboxFull,
+    Malformed,
+    NotFound,
+    NotServing,
+    OutOfOrder,
+    ParameterError,
+    RunClosed,
+    TickError,
+    TooBig,
+)
 from ..http.handover import body_is_broken, body_is_cut, body_is_decoded
 from ..http.responses import json_reply
-from ..model.query import run_id
+from ..http.route import Route
 from ..model.tick import parse
 from ..runtime import Runtime
 from ..wire.decoding import ACCEPTED, Decoder, DecodingError, IdentityDecoder, decoder
 from ..wire.records import EMPTY, Line, Records
-from .resent import check_resent
+from .base import PUBLISHING, Source, admit, run_of
 
 MAX_ERRORS: Final = 10  # reported of one body
 _SLICE_SECONDS: Final = 0.005  # spent on one body between two turns of the loop
@@ -37,24 +49,6 @@ _PARTS: Final = (
     "(curl: --data-binary @FILE in the place of -F)"
 )
 _SHUTDOWN: Final = "the gateway is shutting down; what is counted here was published"
-
-
-def run_of(request: web.Request) -> str | None:
-    """The run that the publisher names, by the header ``Tick-Run`` or the parameter ``run``.
-
-    Raises:
-        ParameterError: another parameter, a name that is no run id, or two that differ.
-    """
-    for name in request.query:
-        if name != "run":
-            raise ParameterError(name[:80], "unknown; accepted: run", "unknown_parameter")
-    named = [*request.headers.getall("Tick-Run", ()), *request.query.getall("run", ())]
-    if len(set(named)) > 1:
-        raise ParameterError("run", "two names are given; the header Tick-Run and the parameter run are the same thing")
-    try:
-        return run_id(named[0]) if named else None
-    except ValueError as error:
-        raise ParameterError("run", str(error)) from None
 
 
 @dataclass(slots=True)
@@ -87,7 +81,7 @@ class Tally:
     async def answer(self, runtime: Runtime, run: str | None, fault: GatewayError | None) -> web.Response:
         """The counts; ``fault`` is what ended the body before its end. What was counted can be read from here on, and
         is stored where history is kept."""
-        stored = await runtime.settled(self.mark) and not self.refused == self.seen > 0
+        stored = await runtime.history.settled(self.mark) and not self.refused == self.seen > 0
         current = runtime.bus.runs.get(run) if run else runtime.bus.current
         if stored and self.again is not None and current is not None:
             stored = runtime.feed.archive.holds(current, *self.again)
@@ -121,7 +115,7 @@ class Publisher:
     def __init__(self, runtime: Runtime, run: str | None) -> None:
         self.runtime = runtime
         self.run = run
-        self.tally = Tally(mark=runtime.mark())
+        self.tally = Tally(mark=runtime.history.mark())
         self._until = 0.0  # when others are to have their turn
 
     def begin(self) -> None:
@@ -143,7 +137,7 @@ class Publisher:
                 if bus.offer(t, data, run, resends=True):
                     tally.accepted += 1
                 else:
-                    await check_resent(self.runtime, run, t, data)
+                    await self.runtime.resent.check(run, t, data)
                     tally.repeat(t)
             except (TickError, InboxFull, NotServing) as error:
                 tally.refuse(number, error)
@@ -223,20 +217,6 @@ class _Shutdown(GatewayError):
     code = "shutdown"
 
 
-def admit(request: web.Request, runtime: Runtime) -> None:
-    """Let a publisher in.
-
-    Raises:
-        NotAllowed: see ``authorize``.
-        OwnSource, Tailing: the gateway's ticks come from a source of its own.
-    """
-    authorize(request, runtime.settings)
-    if runtime.tailing:  # who may not publish anyway is not told where ticks come from
-        raise Tailing
-    if runtime.own_source:
-        raise OwnSource(runtime.own_source)
-
-
 async def publish(request: web.Request, runtime: Runtime) -> web.StreamResponse:
     """``POST /publish``: NDJSON line by line as it arrives, or JSON as a whole; plain, gzip or zstd."""
     admit(request, runtime)
@@ -300,5 +280,42 @@ async def end_run(request: web.Request, runtime: Runtime) -> web.StreamResponse:
         raise ParameterError(name[:80], "unknown; this route takes none", "unknown_parameter")
     run = request.match_info["run"]
     runtime.bus.end_run(run)
-    await runtime.settled()
+    await runtime.history.settled()
     return json_reply({"run": run, "ended": True, "tip": runtime.bus.run(run).tip})
+
+
+_TICK: Final = {"$ref": "#/components/schemas/Tick"}
+
+SOURCE: Final = Source(
+    "http",
+    routes=(
+        Route(
+            "POST",
+            "/publish",
+            publish,
+            "publish",
+            "publish ticks: NDJSON, a JSON object or an array",
+            schema="Published",
+            refuses=(*PUBLISHING, BodyError, Malformed, Conflict, OutOfOrder, TooBig, RunClosed, InboxFull),
+            takes=("Tick-Run", "Content-Encoding"),
+            body={
+                "application/x-ndjson": {
+                    "type": "string",
+                    "description": "a tick a line, published as it arrives, without end",
+                },
+                "application/json": {"anyOf": [_TICK, {"type": "array", "items": _TICK}]},
+            },
+            publishes=True,
+        ),
+        Route(
+            "POST",
+            "/runs/{run}/end",
+            end_run,
+            "end_run",
+            "end a run",
+            schema="Ended",
+            refuses=(*PUBLISHING, NotFound),
+            publishes=True,
+        ),
+    ),
+)

@@ -11,40 +11,49 @@ import contextlib
 import os
 import sys
 import threading
-from typing import Final
+from typing import ClassVar, Final
 
 import click
 
 from ..errors import BodyError, GatewayError, NotServing
 from ..runtime import Runtime
+from ..settings import Settings
 from ..wire.pipe import Pipe
 from ..wire.records import Line
+from .base import Source, SourceTask
 
 _READ_BYTES: Final = 1 << 16
-STDIN: Final = (
-    "reads its ticks from standard input (--stdin), and takes no others until that has ended: they would come to lie "
-    "between these; write them there, or publish to a gateway without --stdin"
-)
 
 
-async def stdin_source(runtime: Runtime) -> None:
-    """Publish standard input to its end, and end its run; the gateway goes on serving after it."""
-    if sys.stdin is None:
-        click.echo("standard input is closed: nothing is read from it", err=True)
-        return
-    loop, fd, done = asyncio.get_running_loop(), sys.stdin.fileno(), asyncio.Event()
+class Stdin(SourceTask):
+    """Publishes standard input to its end, and ends its run."""
 
-    def read() -> None:
-        try:
-            with contextlib.suppress(NotServing):  # the gateway has ended before its input
-                _publish_all(runtime, fd)
-        finally:
-            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-                loop.call_soon_threadsafe(done.set)
+    alone: ClassVar[str] = (
+        "reads its ticks from standard input (--stdin), and takes no others until that has ended: they would come to "
+        "lie between these; write them there, or publish to a gateway without --stdin"
+    )
 
-    # A daemon: a read that never returns must not keep the process from ending.
-    threading.Thread(target=read, name="tick-gateway-stdin", daemon=True).start()
-    await done.wait()
+    def __init__(self, settings: Settings, *, stdin: bool) -> None:
+        super().__init__()
+
+    async def publish(self, runtime: Runtime) -> None:
+        """See ``SourceTask.publish``; the gateway goes on serving after it."""
+        if sys.stdin is None:
+            click.echo("standard input is closed: nothing is read from it", err=True)
+            return
+        loop, fd, done = asyncio.get_running_loop(), sys.stdin.fileno(), asyncio.Event()
+
+        def read() -> None:
+            try:
+                with contextlib.suppress(NotServing):  # the gateway has ended before its input
+                    _publish_all(runtime, fd)
+            finally:
+                with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                    loop.call_soon_threadsafe(done.set)
+
+        # A daemon: a read that never returns must not keep the process from ending.
+        threading.Thread(target=read, name="tick-gateway-stdin", daemon=True).start()
+        await done.wait()
 
 
 def _publish_all(runtime: Runtime, fd: int) -> None:
@@ -80,3 +89,11 @@ def _publish(runtime: Runtime, line: Line) -> bool:
     except GatewayError as error:
         click.echo(f"standard input, line {line.number}: {error}", err=True)
         return False
+
+
+SOURCE: Final = Source(
+    "stdin",
+    command="serve",
+    options=(click.Option(["--stdin"], is_flag=True, help="read ticks from standard input, one JSON object a line"),),
+    make=Stdin,
+)

@@ -18,19 +18,23 @@ import time
 from bisect import bisect_right
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, ClassVar, Final
+
+import click
 
 from ..bus.tick_bus import TickBus
-from ..errors import GatewayError, NotServing, RunClosed, SettingError
+from ..errors import GatewayError, NotServing, OwnSource, RunClosed, SettingError, Tailing
+from ..history.engine import HistoryEngine, Progress
 from ..history.external.directory import Directory, Event, Gone, has_files, passed_over
 from ..history.external.importing import bring, write_note
-from ..history.external.in_place import InPlace, Scan, Volumes
+from ..history.external.in_place import InPlace
+from ..history.external.lines import Unread
 from ..history.external.run_splitter import Stretch
-from ..history.local.directory import LOCK, Progress, run_directories
+from ..history.local.directory import LOCK, run_directories
 from ..history.local.limits import Limits
-from ..history.restoring import restore
 from ..runtime import Runtime
 from ..settings import Settings
+from .base import Source, SourceTask
 
 log = logging.getLogger("tick_gateway.files")
 
@@ -52,33 +56,51 @@ def _is_history(path: Path) -> bool:
         return False
 
 
-class Tail:
-    """Follows a directory for one gateway: ``prepare``, then ``attach``, then ``source``.
+class Tail(SourceTask):
+    """Follows a directory for one gateway.
 
     Args:
-        path: the directory; it need not be there yet.
+        tail: the directory; it need not be there yet.
 
     Raises:
         SettingError: there is something else, or a gateway's own history.
     """
 
-    def __init__(self, path: Path, settings: Settings) -> None:
-        if path.exists() and not path.is_dir():
-            raise SettingError("--tail", f"{path} is no directory")
-        if _is_history(path):
-            raise SettingError("--tail", f"{path} is a history already: a gateway serves it with --data {path}")
-        self._path = path
+    alone: ClassVar[str] = str(Tailing())
+
+    def __init__(self, settings: Settings, *, tail: Path) -> None:
+        super().__init__()
+        if tail.exists() and not tail.is_dir():
+            raise SettingError("--tail", f"{tail} is no directory")
+        if _is_history(tail):
+            raise SettingError("--tail", f"{tail} is a history already: a gateway serves it with --data {tail}")
+        self._path = tail
         self._settings = settings
         self._data = Path(settings.data) if settings.data else None
-        self._directory = Directory(path, settings.max_tick)
-        self._live: InPlace | None = None
+        self._directory: Directory  # which is read on; from ``prepare`` on with ``--data``, else from ``attach`` on
+        self._live: InPlace | None = None  # the history, where that is the directory itself
+        self._unread = Unread()
         self._notes: _Notes | None = None  # with ``--data``
         self._stop = threading.Event()
         self._whole = True  # all that was read was published
         self._told: set[str] = set()
         self._ahead = 0  # bytes that were published since the loop was waited for
 
-    def prepare(self, progress: Progress) -> None:
+    @property
+    def followed(self) -> Path:
+        """See ``SourceTask.followed``."""
+        return self._path
+
+    @property
+    def unread(self) -> Unread:
+        """See ``SourceTask.unread``."""
+        return self._unread
+
+    def refusal(self) -> OwnSource:
+        """See ``SourceTask.refusal``: it ends with the gateway."""
+        return Tailing()
+
+    def prepare(self, progress: Progress | None) -> None:
         """With ``--data``: bring what is there into history.
 
         Raises:
@@ -88,31 +110,24 @@ class Tail:
         if self._data is not None:
             settings = self._settings
             self._directory, _ = bring(self._path, self._data, Limits.of(settings), settings.max_tick, progress)
-
-    def attach(self, runtime: Runtime, progress: Progress) -> None:
-        """Let nobody else publish to a runtime that was not started; without ``--data``, the files are its history."""
-        runtime.tailing = True
         if not self._path.exists():
             log.warning("%s is not there yet; its files are read as soon as it is", self._path)
         with contextlib.suppress(OSError):  # told where its files are looked for
             if not has_files(self._path) and (more := passed_over(self._path)):
                 log.warning("%s has no files of ticks yet; %s", self._path, more)
-        if self._data is not None:
-            runtime.unread = self._directory.unread()
-            return
-        volumes = Volumes(self._settings.max_tick)
-        found = Scan(self._directory, volumes, progress).runs
-        runtime.unread = self._directory.unread()  # of what was read just now: told from the first answer on
-        restore(runtime.bus, runtime.feed.archive, [run for run in found.values() if run.entries], {})
-        runtime.feed.restored()
-        self._live = InPlace(runtime.bus, runtime.feed.archive, volumes, runtime.fanout.news)
-        runtime.bus.sink, runtime.in_place = self._live.take, True
 
-    async def source(self, runtime: Runtime) -> None:
-        """Publish what is written, until it is cancelled."""
+    def attach(self, runtime: Runtime) -> None:
+        """Without ``--data``, history has read the directory up to here: go on behind that."""
+        if isinstance(runtime.history, InPlace):
+            self._live = runtime.history
+            self._directory = self._live.directory
+        self._unread = self._directory.unread()  # of what was read just now: told from the first answer on
+
+    async def publish(self, runtime: Runtime) -> None:
+        """See ``SourceTask.publish``; until it is cancelled."""
         loop = asyncio.get_running_loop()
         failed: asyncio.Future[None] = loop.create_future()
-        self._notes = _Notes(self._data, runtime, loop) if self._data is not None else None
+        self._notes = _Notes(self._data, runtime.history, loop) if self._data is not None else None
 
         def work() -> None:
             try:
@@ -142,9 +157,9 @@ class Tail:
             for event in events:
                 self._deal_with(runtime.bus, loop, event)
                 self._hold(runtime, loop)
-            runtime.passed_over = self._directory.runs.bad
+            self.skipped = self._directory.runs.bad
             if (now := time.monotonic()) >= unread_at:
-                runtime.unread = self._directory.unread()
+                self._unread = self._directory.unread()
                 took = time.monotonic() - now
                 unread_at = now + max(_UNREAD_SECONDS, took / _SHARE)
             if self._notes is not None:
@@ -174,7 +189,7 @@ class Tail:
         if self._ahead < _AHEAD_BYTES:
             return
         self._ahead = 0
-        settled = asyncio.run_coroutine_threadsafe(runtime.settled(), loop)
+        settled = asyncio.run_coroutine_threadsafe(runtime.history.settled(), loop)
         while not self._stop.is_set():
             with contextlib.suppress(TimeoutError):
                 settled.result(_STOP_SECONDS)
@@ -195,7 +210,7 @@ class Tail:
             self._whole = False
             return
         if self._live is not None:
-            self._live.mark(stretch, index)
+            self._live.announce(stretch, index)
         try:
             taken = bus.offer(stretch.ts[index], stretch.lines[index], stretch.life.id, timeout=_FOREVER)
         except GatewayError as error:
@@ -211,15 +226,15 @@ class Tail:
         finally:
             self._ahead += len(stretch.lines[index])
             if self._live is not None and not taken:
-                self._live.unmark(stretch, index)
+                self._live.retract(stretch, index)
 
 
 class _Notes:
     """Writes how far a directory was read, after what that covers was stored: now and then, and not waiting for it."""
 
-    def __init__(self, data: Path, runtime: Runtime, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, data: Path, history: HistoryEngine, loop: asyncio.AbstractEventLoop) -> None:
         self._data = data
-        self._runtime = runtime
+        self._history = history
         self._loop = loop
         self._due = time.monotonic() + _NOTE_SECONDS
         self._news = False  # something was read since the last note
@@ -231,8 +246,8 @@ class _Notes:
     async def stored(self) -> bool:
         """Whether all that was published since this was asked last is stored. What the disk did not take before that is
         a hole that no note mends; but the newest ticks have to be there, or the note says more than history has."""
-        since, self._mark = self._mark, self._runtime.mark()
-        settled = await self._runtime.settled(since)
+        since, self._mark = self._mark, self._history.mark()
+        settled = await self._history.settled(since)
         self._sound = settled and (self._sound or self._mark > since)
         return self._sound
 
@@ -267,3 +282,18 @@ class _Notes:
 def _fail(future: asyncio.Future[None], error: Exception) -> None:
     if not future.done():
         future.set_exception(error)
+
+
+SOURCE: Final = Source(
+    "tail",
+    command="serve",
+    options=(
+        click.Option(
+            ["--tail"],
+            type=click.Path(path_type=Path),
+            metavar="DIR",
+            help="follow the *.jsonl.zst and *.jsonl that another program writes into DIR",
+        ),
+    ),
+    make=Tail,
+)

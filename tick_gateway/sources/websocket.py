@@ -13,13 +13,13 @@ from aiohttp import web
 from websockets.frames import CloseCode
 
 from ..access.publishers import is_near
-from ..errors import GatewayError, InboxFull, NotServing, TickError
+from ..errors import GatewayError, InboxFull, NotAWebSocket, NotServing, TickError
 from ..http.handover import answer_plainly, check_handshake, hang_up
+from ..http.route import Route
 from ..model.tick import parse
 from ..runtime import Runtime
 from ..wire.websocket import close_frame
-from .http import admit, run_of
-from .resent import check_resent
+from .base import PUBLISHING, Source, admit, run_of
 
 MAX_WAITING_ANSWERS: Final = 1000
 _HEARTBEAT: Final = 30.0  # seconds between pings
@@ -93,7 +93,7 @@ class Acks:
         self._texts: list[str] = []  # errors, in order
         self._ack: int | None = None  # the newest, which stands for all before it
         self._task: asyncio.Task[None] | None = None
-        self._mark = runtime.mark()  # where what was not acknowledged yet begins, as history counts
+        self._mark = runtime.history.mark()  # where what was not acknowledged yet begins, as history counts
         self._sending = asyncio.Lock()
 
     def ack(self, t: int) -> None:
@@ -118,10 +118,10 @@ class Acks:
                 while self._texts or self._ack is not None:
                     texts, self._texts = self._texts, []
                     ack, self._ack = self._ack, None
-                    since, self._mark = self._mark, self._runtime.mark()
-                    stored = await self._runtime.settled(since)
+                    since, self._mark = self._mark, self._runtime.history.mark()
+                    stored = await self._runtime.history.settled(since)
                     if ack is not None:
-                        lost = "" if stored or self._runtime.store is None else ',"stored":false'
+                        lost = "" if stored or not self._runtime.history.writes else ',"stored":false'
                         texts.append(f'{{"ack":{ack}{lost}}}')
                     for text in texts:
                         await self._ws.send_str(text)
@@ -141,9 +141,29 @@ async def _acknowledge(ws: web.WebSocketResponse, answers: Acks, runtime: Runtim
         try:
             t, data = parse(data, bus.max_tick)
             if not bus.offer(t, data, run, resends=True):
-                await check_resent(runtime, run, t, data)
+                await runtime.resent.check(run, t, data)
             answers.ack(t)
         except (TickError, InboxFull, NotServing) as error:
             answers.error(error, error.t, number)
         if answers.many:
             await answers.send()
+
+
+SOURCE: Final = Source(
+    "websocket",
+    routes=(
+        Route(
+            "GET",
+            "/ws/publish",
+            publish_ws,
+            "publish_websocket",
+            "publish a tick a WebSocket message, acknowledged",
+            statuses=(101,),
+            refuses=(*PUBLISHING, NotAWebSocket),
+            takes=("Tick-Run",),
+            publishes=True,
+            stream=True,
+            websocket=True,
+        ),
+    ),
+)

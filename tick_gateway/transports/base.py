@@ -7,7 +7,6 @@ registry drives routing, /meta, /openapi.json, the conformance tests and the doc
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -19,13 +18,12 @@ from ..errors import GatewayError, NotAcceptable, Overloaded, ParameterError, To
 from ..http.handover import take_over
 from ..http.negotiation import choose, reads_one_frame, refuses_plain
 from ..http.responses import header_list
+from ..http.route import Handler
 from ..model.query import Query, parse_query
 from ..reading.waiting import placed
 from ..runtime import Runtime
 from ..wire.body import BodyFraming
 from ..wire.compression import CODINGS, Coding
-
-Handler = Callable[[web.Request, Runtime], Awaitable[web.StreamResponse]]
 
 STREAM_HEADERS: Final = {
     "Cache-Control": "no-store, no-transform",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from unittest import mock
 
 import pytest
@@ -16,8 +17,9 @@ from tick_gateway import Gateway, Settings
 from tick_gateway.access.publishers import host_name, is_loopback, is_near
 from tick_gateway.errors import NotAllowed, OwnSource, Tailing
 from tick_gateway.runtime import Runtime
-from tick_gateway.sources.demo import DEMO
-from tick_gateway.sources.http import admit
+from tick_gateway.sources.base import admit
+from tick_gateway.sources.demo import Demo
+from tick_gateway.sources.tail import Tail
 
 TICK = b'{"t":1}'
 
@@ -170,9 +172,9 @@ def test_with_the_token_it_matters_not_from_where() -> None:
     assert refusal(asking(headers, "10.0.0.1", HttpVersion10), publish_token="x") is None
 
 
-def test_where_a_directory_is_followed_nobody_may_and_strangers_are_not_told_why() -> None:
-    runtime = Runtime(Settings(publish_token="x"))
-    runtime.tailing = True
+def test_where_a_directory_is_followed_nobody_may_and_strangers_are_not_told_why(tmp_path: Path) -> None:
+    settings = Settings(publish_token="x")
+    runtime = Runtime(settings, source=Tail(settings, tail=tmp_path))
     with pytest.raises(Tailing):
         admit(asking({"Authorization": "Bearer x"}), runtime)
     with pytest.raises(NotAllowed):
@@ -180,8 +182,8 @@ def test_where_a_directory_is_followed_nobody_may_and_strangers_are_not_told_why
 
 
 def test_where_a_source_runs_nobody_else_publishes() -> None:
-    runtime = Runtime(Settings(publish_token="x"))
-    runtime.own_source = DEMO
+    settings = Settings(publish_token="x")
+    runtime = Runtime(settings, source=Demo(settings, rate=1.0, agents=1, size=0, seed=1))
     with pytest.raises(OwnSource, match="simulation of its own .* publish to one without a simulation") as caught:
         admit(asking({"Authorization": "Bearer x"}), runtime)
     assert (caught.value.status, caught.value.code) == (409, "own_source")

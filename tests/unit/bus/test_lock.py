@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tick_gateway.bus.tick_bus import TickBus
 from tick_gateway.delivery.session import Session
-from tick_gateway.history.external.in_place import InPlace, Volumes
+from tick_gateway.history.external.directory import Directory
+from tick_gateway.history.external.in_place import InPlace
 from tick_gateway.history.local.limits import Limits
 
 from ...simulation.client import Client
@@ -95,8 +97,10 @@ def on_the_loop(room: Room) -> None:
 
 
 def tailing(room: Room) -> Room:
-    """Files of another program are followed, and are the history."""
-    room.bus.sink = InPlace(room.bus, room.feed.archive, Volumes(1 << 20), room.fanout.news).take
+    """Files of another program are followed, and are the history; there are none as yet."""
+    history = InPlace(room.bus, Directory(Path("nowhere"), 1 << 20), 1 << 20)
+    history._shown = room.fanout.news
+    room.bus.divert(history.take)
     return room
 
 

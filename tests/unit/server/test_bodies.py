@@ -44,7 +44,7 @@ async def fill(harness: Harness, numbers: Iterable[int]) -> None:
         harness.gateway.publish(record(t), run="A")
         if t % 50 == 0:
             await harness.settle()
-    await harness.runtime.settled()
+    await harness.runtime.history.settled()
     await harness.settle()
 
 
@@ -337,7 +337,7 @@ async def mixed(request: pytest.FixtureRequest, open_harness: OpenHarness, tmp_p
     harness = await open_harness(**({"data": str(tmp_path), "ring": 2} if request.param == "disk" else {}))
     for one in MIXED:
         harness.gateway.publish(one, run="A")
-    await harness.runtime.settled()
+    await harness.runtime.history.settled()
     await harness.settle()
     return harness
 

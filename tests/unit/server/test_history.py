@@ -85,8 +85,7 @@ async def test_stored_is_said_of_a_body_as_a_whole(tmp_path: Path, disk: Disk) -
         writer.write(f"{head}Transfer-Encoding: chunked\r\n\r\n".encode())
         disk.break_()
         send(tick_of("A", 1) + b"\n")
-        assert s.harness.runtime.store is not None
-        pipeline = s.harness.runtime.store.pipeline
+        pipeline = s.harness.store.pipeline
         await s.harness.until(lambda: pipeline.unstored == 1)
         disk.mend()
         async with asyncio.timeout(PATIENCE):

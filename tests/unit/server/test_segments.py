@@ -266,8 +266,7 @@ async def test_blocks_of_a_file_that_was_swapped_after_they_were_checked(
 async def test_a_file_that_was_sealed_a_moment_ago(scene: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     """The thread that writes has sealed a file, and the loop was not told yet of the last block in it."""
     runtime = scene.harness.runtime
-    assert runtime.store is not None
-    pipeline, history = runtime.store.pipeline, runtime.feed.archive.histories["B"]
+    pipeline, history = scene.harness.store.pipeline, runtime.feed.archive.histories["B"]
     newest = history.entries.files[-1].volume
     assert isinstance(newest, Segment)
     while newest.sealed or not history.open:

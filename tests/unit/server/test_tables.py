@@ -68,7 +68,7 @@ async def test_ticks_as_deep_as_they_may_be_can_be_read_in_every_way(
     deep = nested(509, '{"b":1}', kind)
     for t in range(3):
         harness.gateway.publish(f'{{"t":{t},"a":{deep}}}'.encode(), run="R")
-    await harness.runtime.settled()
+    await harness.runtime.history.settled()
     await harness.settle()
     reads = [
         f"/range?run=R&t1=2&format={form}{more}"
@@ -202,7 +202,7 @@ async def test_a_table_of_too_many_columns(
     for t, record in enumerate(records[wide]):
         harness.gateway.publish({"t": t} | record, run="R")
     last = len(records[wide]) - 1
-    await harness.runtime.settled()
+    await harness.runtime.history.settled()
     await harness.settle()
     for target in (f"/range?format={form}", f"/range?run=R&t1={last}&format={form}"):
         told = await harness.json(target, 400)

@@ -20,7 +20,8 @@ from typing import Any, Final
 from ...bus.ring import BATCH_TICKS, Batch, Run, split
 from ...errors import HistoryError, SettingError
 from ...model.tick import Tick
-from ..local.directory import Progress, locked, read_directory
+from ..engine import Progress
+from ..local.directory import locked, read_directory
 from ..local.limits import Limits
 from ..local.opening import Debt, recover
 from ..local.recorder import Recorder

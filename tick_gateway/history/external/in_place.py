@@ -1,23 +1,27 @@
 """A directory of another program as history, read where it lies.
 
-    at the start    scan: every file once, before anyone reads
+    at the start    Scan: every file once, before anyone reads
     later on        take: what is published of the tailed file, shown at once, shelved when it fills a portion
 
-``scan`` waits for the disk; ``mark`` and ``unmark`` are called by the thread that publishes, the rest on the loop.
+``Scan`` waits for the disk; ``announce`` and ``retract`` are called by the thread that publishes, the rest on the loop.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
-from typing import Final, NamedTuple
+from pathlib import Path
+from typing import Final, NamedTuple, Self
 
 from ...bus.ring import Batch, Run
 from ...bus.tick_bus import TickBus
+from ...settings import Settings
 from ..archive import Archive
+from ..engine import EngineStatus, HistoryEngine, Progress
 from ..format.segment import pack_columns
-from ..local.directory import Progress
+from ..restoring import restore
 from ..stored_run import StoredRun
+from ..threads import ReadingThreads
 from .directory import Directory, Gone
 from .lines import File
 from .portions import FileVolume, OpenFiles, Portion
@@ -133,7 +137,7 @@ class Scan:
                 run.entries.drop(volume)
 
 
-class _Mark(NamedTuple):
+class _Location(NamedTuple):
     """Where a tick's line lies, and whether it is ``apart`` from what came before it (see ``Stretch``)."""
 
     file: File
@@ -142,48 +146,96 @@ class _Mark(NamedTuple):
     apart: bool
 
 
-class InPlace:
-    """The live side: what is published of a directory's files.
+class InPlace(HistoryEngine):
+    """The history of one bus that is a directory of another program.
 
     Args:
-        archive: whose histories are filled.
-        shown: called when readers can have more.
+        directory: of which nothing was read yet.
+        max_tick: the largest tick, bytes.
+        cache_bytes: as for ``Archive``.
+        progress: is told how far reading the directory has come.
+
+    Attributes:
+        directory: to be read on from here, by the one who publishes what comes.
     """
 
-    def __init__(self, bus: TickBus, archive: Archive, volumes: Volumes, shown: Callable[[], None]) -> None:
-        self._bus = bus
-        self._archive = archive
-        self._volumes = volumes
-        self._shown = shown
+    def __init__(
+        self,
+        bus: TickBus,
+        directory: Directory,
+        max_tick: int,
+        *,
+        cache_bytes: int = 64 << 20,
+        progress: Progress | None = None,
+    ) -> None:
+        self._reading = ReadingThreads()
+        super().__init__(bus, Archive(self._reading, cache_bytes))
+        self.directory = directory
+        self._volumes = Volumes(max_tick)
+        self._shown: Callable[[], None] = lambda: None
         self._filling: _Filling | None = None
         self._run: Run | None = None  # of what is being filled
-        self._marks: dict[tuple[str, int], _Mark] = {}  # of ticks that are on their way through the bus
+        self._locations: dict[tuple[str, int], _Location] = {}  # of ticks that are on their way through the bus
+        found = Scan(directory, self._volumes, progress).runs
+        restore(bus, self.archive, [run for run in found.values() if run.entries], {})
+
+    @classmethod
+    def fits(cls, settings: Settings, followed: Path | None) -> bool:
+        """See ``HistoryEngine.fits``."""
+        return followed is not None and not settings.data
+
+    @classmethod
+    def open(cls, settings: Settings, followed: Path | None, bus: TickBus, progress: Progress | None) -> Self:
+        """See ``HistoryEngine.open``."""
+        assert followed is not None
+        directory = Directory(followed, settings.max_tick)
+        return cls(bus, directory, settings.max_tick, cache_bytes=settings.history_cache, progress=progress)
+
+    def start(self, shown: Callable[[], None]) -> None:
+        """See ``HistoryEngine.start``."""
+        self._shown = shown
+        self._reading.start()
+        self.bus.divert(self.take)
+
+    def close(self) -> None:
+        """See ``HistoryEngine.close``."""
+        self._reading.close()
+
+    def status(self) -> EngineStatus:
+        """See ``HistoryEngine.status``."""
+        damaged = self.archive.damaged
+        told = "read in place, from files of another program"
+        return EngineStatus(told, degraded=damaged > 0, details={"damaged": damaged})
+
+    def describe(self) -> str:
+        """See ``HistoryEngine.describe``."""
+        return "history is read from the files that are followed"
 
     # ---- the thread that publishes ----
 
-    def mark(self, stretch: Stretch, index: int) -> None:
+    def announce(self, stretch: Stretch, index: int) -> None:
         """Say where a tick lies, before it is published."""
         begin = stretch.ends[index - 1] if index else stretch.begin
         apart = stretch.apart and not index
-        self._marks[stretch.life.id, stretch.ts[index]] = _Mark(stretch.file, begin, stretch.ends[index], apart)
+        self._locations[stretch.life.id, stretch.ts[index]] = _Location(stretch.file, begin, stretch.ends[index], apart)
 
-    def unmark(self, stretch: Stretch, index: int) -> None:
+    def retract(self, stretch: Stretch, index: int) -> None:
         """It was not taken in."""
-        self._marks.pop((stretch.life.id, stretch.ts[index]), None)
+        self._locations.pop((stretch.life.id, stretch.ts[index]), None)
 
     # ---- the loop ----
 
     def take(self, batches: Sequence[Batch], ended: Sequence[Run]) -> None:
-        """Take what was published since the last time, and the runs that were ended; the bus's ``sink``."""
+        """Take what was published since the last time, and the runs that were ended; see ``TickBus.divert``."""
         found = [part for batch in batches for part in self._split(batch)]
-        for batch, marks in found:
-            if not marks or not self._is_next(batch, marks[0]):
+        for batch, locations in found:
+            if not locations or not self._is_next(batch, locations[0]):
                 self._shelve()
-            if marks:
-                self._fill(batch, marks)
+            if locations:
+                self._fill(batch, locations)
         if self._run in ended:
             self._shelve()
-        self._bus.show([batch for batch, _ in found])
+        self.bus.show([batch for batch, _ in found])
         self._shown()
 
     def gone(self, file: File) -> None:
@@ -192,43 +244,36 @@ class InPlace:
             self._shelve()
         volume = self._volumes.pop(file)
         if volume is not None:
-            for run in list(self._archive.histories):
-                self._archive.removed(run, volume)
+            for run in list(self.archive.histories):
+                self.archive.removed(run, volume)
 
-    def _split(self, batch: Batch) -> Iterator[tuple[Batch, list[_Mark]]]:
-        """A batch in parts that lie in one piece of a file each; no marks: it is not known where it lies."""
-        marks = [self._marks.pop((batch.run.id, tick.t), None) for tick in batch.ticks]
-        files = [mark.file if mark is not None else None for mark in marks]
+    def _split(self, batch: Batch) -> Iterator[tuple[Batch, list[_Location]]]:
+        """A batch in parts that lie in one piece of a file each; no locations: it is not known where it lies."""
+        places = [self._locations.pop((batch.run.id, tick.t), None) for tick in batch.ticks]
         begin = 0
-        for index in range(1, len(marks) + 1):
-            mark = marks[index] if index < len(marks) else None
-            if index < len(marks) and files[index] is files[begin] and not (mark is not None and mark.apart):
-                continue
-            part = batch
-            if index - begin < len(marks):
-                ticks = batch.ticks[begin:index]
-                size = sum(len(tick.data) for tick in ticks)
-                part = Batch(batch.run, ticks, size, batch.lost_before and begin == 0, batch.ordinal + begin)
-            yield part, [mark for mark in marks[begin:index] if mark is not None]
-            begin = index
+        for index in range(1, len(places)):
+            if not _goes_on(places[begin], places[index]):
+                yield _part(batch, begin, index), [place for place in places[begin:index] if place is not None]
+                begin = index
+        yield _part(batch, begin, len(places)), [place for place in places[begin:] if place is not None]
 
-    def _is_next(self, batch: Batch, mark: _Mark) -> bool:
+    def _is_next(self, batch: Batch, location: _Location) -> bool:
         """Whether a batch goes on where the portion ends."""
         filling = self._filling
-        if filling is None or self._run is not batch.run or filling.file is not mark.file or mark.apart:
+        if filling is None or self._run is not batch.run or filling.file is not location.file or location.apart:
             return False
-        return filling.end <= mark.begin and batch.ordinal == filling.ordinal + len(filling.ts)
+        return filling.end <= location.begin and batch.ordinal == filling.ordinal + len(filling.ts)
 
-    def _fill(self, batch: Batch, marks: list[_Mark]) -> None:
+    def _fill(self, batch: Batch, locations: list[_Location]) -> None:
         filling = self._filling
         if filling is None:
-            filling = self._filling = _Filling(marks[0].file, batch.run.id, marks[0].begin, batch.ordinal)
+            filling = self._filling = _Filling(locations[0].file, batch.run.id, locations[0].begin, batch.ordinal)
             self._run = batch.run
-        filling.end = marks[-1].end
+        filling.end = locations[-1].end
         filling.ts += [tick.t for tick in batch.ticks]
         filling.lines += [tick.data for tick in batch.ticks]
         filling.ats += [tick.at for tick in batch.ticks]
-        self._archive.wrote([batch])
+        self.archive.wrote([batch])
         if filling.full:
             self._shelve()
 
@@ -238,4 +283,20 @@ class InPlace:
         self._filling = self._run = None
         if filling is not None and run is not None:
             columns = pack_columns(filling.ts, filling.ats)
-            self._archive.closed(run, filling.portion(self._volumes.of(filling.file), columns))
+            self.archive.closed(run, filling.portion(self._volumes.of(filling.file), columns))
+
+
+def _goes_on(first: _Location | None, next_: _Location | None) -> bool:
+    """Whether a tick lies in the same piece of a file as those from ``first`` on; or none of them lies anywhere."""
+    if first is None or next_ is None:
+        return first is next_
+    return first.file is next_.file and not next_.apart
+
+
+def _part(batch: Batch, begin: int, end: int) -> Batch:
+    """Some of a batch's ticks."""
+    if end - begin == len(batch.ticks):
+        return batch
+    ticks = batch.ticks[begin:end]
+    size = sum(len(tick.data) for tick in ticks)
+    return Batch(batch.run, ticks, size, batch.lost_before and begin == 0, batch.ordinal + begin)

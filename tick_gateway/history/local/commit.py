@@ -82,7 +82,7 @@ class CommitPipeline:
         self._loop = asyncio.get_running_loop()
         self._shown = shown
         self._begin()
-        self.bus.sink = self.take
+        self.bus.divert(self.take)
 
     def _begin(self) -> None:
         threading.Thread(target=self._work, name="tick-gateway-history", daemon=True).start()
@@ -124,7 +124,7 @@ class CommitPipeline:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self.settled(0)
-        self.bus.sink = _too_late
+        self.bus.divert(_too_late)
         self._show_all()
         with self._changed:
             self._closing = True

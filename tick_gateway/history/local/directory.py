@@ -20,6 +20,7 @@ from typing import IO, Final
 
 from ...errors import Damaged, HistoryError, Locked
 from ..block_index import Blocks, Entry
+from ..engine import Progress
 from ..format.journal import JOURNAL, Journal, unpack_journal
 from ..format.segment import SUFFIX
 from .folders import run_of
@@ -38,9 +39,6 @@ log = logging.getLogger("tick_gateway.history")
 LOCK: Final = ".lock"  # begins as no run does
 _LOCK_TRIES: Final = 5  # in_use() holds it for a moment
 _LOCK_SECONDS: Final = 0.02
-
-Progress = Callable[[int, int], None]
-"""Told while footers are read: bytes of segments done, and of all."""
 
 
 # ---- the lock ----

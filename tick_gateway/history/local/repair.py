@@ -25,8 +25,9 @@ from zlib import crc32
 
 from ...errors import Damaged
 from ..block_index import Blocks, Entry
+from ..engine import Progress
 from ..format.journal import JOURNAL, Ending
-from .directory import Progress, read_journal, read_run, run_directories, segment_paths
+from .directory import read_journal, read_run, run_directories, segment_paths
 from .disk import set_aside, sync_directory
 from .index import load_index, save_index
 from .run import LocalRun

@@ -7,15 +7,17 @@ import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO
+from typing import IO, ClassVar, Self
 
 from ...bus.tick_bus import TickBus
 from ...errors import HistoryError, Locked
-from ..archive import Archive
+from ...settings import Settings
+from ..archive import MAX_DAMAGE, Archive
+from ..engine import EngineStatus, HistoryEngine, Progress
 from ..restoring import restore
 from ..threads import ReadingThreads
 from .commit import CommitPipeline
-from .directory import LOCK, Progress, lock, read_directory
+from .directory import LOCK, lock, read_directory
 from .events import StorageEvent
 from .limits import Limits
 from .opening import Debt, recover
@@ -25,7 +27,7 @@ from .run import LocalRun
 log = logging.getLogger("tick_gateway.history")
 
 
-class Store:
+class Store(HistoryEngine):
     """The history of one bus.
 
     Args:
@@ -42,6 +44,8 @@ class Store:
         HistoryError: the directory cannot be read.
     """
 
+    writes: ClassVar[bool] = True
+
     def __init__(
         self,
         directory: Path,
@@ -56,7 +60,7 @@ class Store:
         self.damage: list[str] = []
         self._lock: IO[str] | None = None
         self._reading = ReadingThreads()
-        self.archive = Archive(self._reading, cache_bytes)
+        super().__init__(bus, Archive(self._reading, cache_bytes))
         self._debt = Debt()
         runs = self._open(progress)
         recorder = Recorder(directory, limits, runs, self._prepare if self._debt.trouble else None, self._relock)
@@ -67,13 +71,69 @@ class Store:
         if self._debt.trouble:
             self.pipeline.fail_from_the_start(self._debt.trouble)
 
+    @classmethod
+    def fits(cls, settings: Settings, followed: Path | None) -> bool:
+        """See ``HistoryEngine.fits``."""
+        return bool(settings.data)
+
+    @classmethod
+    def open(cls, settings: Settings, followed: Path | None, bus: TickBus, progress: Progress | None) -> Self:
+        """See ``HistoryEngine.open``."""
+        return cls(
+            Path(settings.data), bus, Limits.of(settings), cache_bytes=settings.history_cache,
+            queue_bytes=settings.history_queue, progress=progress,
+        )  # fmt: skip
+
     def start(self, shown: Callable[[], None]) -> None:
-        """Take this thread's running loop; see ``CommitPipeline.start``."""
+        """See ``HistoryEngine.start``."""
         self._reading.start()
         self.pipeline.start(shown)
 
+    def mark(self) -> int:
+        """See ``HistoryEngine.mark``."""
+        return self.pipeline.mark()
+
+    async def settled(self, since: int = 0) -> bool:
+        """See ``HistoryEngine.settled``; a disk that takes nothing, or is slow for long, is not waited for."""
+        return await self.pipeline.settled(since)
+
+    @property
+    def idle(self) -> bool:
+        """See ``HistoryEngine.idle``."""
+        return self.pipeline.idle
+
+    def status(self) -> EngineStatus:
+        """See ``HistoryEngine.status``."""
+        pipeline, archive = self.pipeline, self.archive
+        ok, damage = pipeline.state == "ok", self.damage + archive.damage
+        return EngineStatus(
+            "ok" if ok else f"{pipeline.state}: {pipeline.reason}",
+            degraded=not ok or bool(damage),
+            details={
+                "unstored": pipeline.unstored, "damaged": archive.damaged, "damage": damage[:MAX_DAMAGE],
+            },
+            writing=ok,
+            bytes=pipeline.bytes,
+            unstored=pipeline.unstored,
+        )  # fmt: skip
+
+    def describe(self) -> str:
+        """See ``HistoryEngine.describe``."""
+        place = os.path.join(self.directory, "")
+        if self.pipeline.state != "ok":
+            return (
+                f"history in {place} cannot be written: {self.pipeline.reason}; ticks are kept in memory until it can"
+            )
+        runs = len(self.bus.runs)
+        found = f" ({runs} {'run' if runs == 1 else 'runs'} there already)" if runs else ""
+        return f"every tick is kept in {place}{found}"
+
+    async def drain(self, seconds: float) -> None:
+        """See ``HistoryEngine.drain``."""
+        await self.pipeline.close(seconds)
+
     def close(self) -> None:
-        """Let the directory go, once the pipeline is closed and nobody reads any more."""
+        """See ``HistoryEngine.close``; the directory is let go, too."""
         self._reading.close()
         self.release()
 

@@ -16,9 +16,10 @@ from typing import Final, NamedTuple
 
 from ...errors import Damaged, HistoryError
 from ..block_index import Entry
+from ..engine import Progress
 from ..format.journal import JOURNAL, Ending
 from ..format.segment import numbers
-from .directory import LOCK, Progress, check_directory, read_journal, read_run, run_directories, segment_paths
+from .directory import LOCK, check_directory, read_journal, read_run, run_directories, segment_paths
 from .index import FIELDS, INDEX, Index, Listed, load_index, row_of
 from .run import LocalRun
 from .segment_file import Segment

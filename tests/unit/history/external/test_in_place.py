@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from tests.support.backend import Writer, frame, line_of
 from tick_gateway.bus.tick_bus import TickBus
 from tick_gateway.errors import Damaged
-from tick_gateway.history.archive import Archive
 from tick_gateway.history.block_index import Entry
 from tick_gateway.history.external import in_place as inplace
 from tick_gateway.history.external import portions as open_files
@@ -23,7 +22,6 @@ from tick_gateway.history.external.directory import Directory, Gone
 from tick_gateway.history.external.in_place import InPlace, Scan, Volumes
 from tick_gateway.history.external.lines import File
 from tick_gateway.history.external.run_splitter import Stretch
-from tick_gateway.history.restoring import restore
 from tick_gateway.history.run_history import batches_of
 from tick_gateway.history.stored_run import StoredRun
 
@@ -211,15 +209,9 @@ class House:
     def __init__(self, folder: Path, ring: int = 1000) -> None:
         self.directory = Directory(folder, MAX_TICK, look_seconds=0)
         self.bus = TickBus(ring=ring)
-        self.archive = Archive()
-        volumes = Volumes(MAX_TICK)
-        restore(self.bus, self.archive, list(Scan(self.directory, volumes).runs.values()), {})
-        self.shown = 0
-        self.live = InPlace(self.bus, self.archive, volumes, self._show)
-        self.bus.sink = self.live.take
-
-    def _show(self) -> None:
-        self.shown += 1
+        self.live = InPlace(self.bus, self.directory, MAX_TICK)
+        self.archive = self.live.archive
+        self.bus.divert(self.live.take)
 
     def follow(self, turns: random.Random | None = None) -> Found:
         """Publish what came, as the tail does; the loop collects now and then."""
@@ -231,7 +223,7 @@ class House:
                     self.live.gone(event.file)
                     continue
                 for index, (t, line) in enumerate(zip(event.ts, event.lines, strict=True)):
-                    self.live.mark(event, index)
+                    self.live.announce(event, index)
                     assert self.bus.offer(t, line, event.life.id)
                     found.append((event.life.id, t, line))
                     if turns is not None and turns.randrange(9) == 0:
@@ -344,12 +336,12 @@ def test_a_file_that_is_gone_leaves_its_history(tmp_path: Path) -> None:
     assert ts[:100] == [*range(100)] and ts[-1] == 0 and len(ts) < 110
 
 
-def test_a_tick_that_was_refused_leaves_no_mark(tmp_path: Path) -> None:
+def test_a_tick_that_was_refused_leaves_no_location(tmp_path: Path) -> None:
     house = House(tmp_path)
     stretch = Stretch(
         File(tmp_path / "a.jsonl", MAX_TICK), house.directory.runs._begin(File(tmp_path / "a", 1), b"x"), 0
     )
     stretch.ts, stretch.lines, stretch.ends = [1], [b'{"t":1}'], [8]
-    house.live.mark(stretch, 0)
-    house.live.unmark(stretch, 0)
-    assert not house.live._marks
+    house.live.announce(stretch, 0)
+    house.live.retract(stretch, 0)
+    assert not house.live._locations

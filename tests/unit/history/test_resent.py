@@ -8,8 +8,7 @@ import logging
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
@@ -19,10 +18,11 @@ from tests.support.events import Ledger
 from tests.support.made_history import STEP, A, Served, made, opened, tick_of, turns
 from tests.support.requests import post
 from tick_gateway import Gateway
-from tick_gateway.bus import tick_bus as bus
+from tick_gateway.bus import tick_bus
+from tick_gateway.bus.tick_bus import TickBus
 from tick_gateway.errors import Conflict, NotServing, TickError
-from tick_gateway.runtime import Runtime
-from tick_gateway.sources import resent
+from tick_gateway.history import resent
+from tick_gateway.history.archive import Archive
 
 pytestmark = pytest.mark.usefixtures("patient")
 WAYS = pytest.mark.parametrize("way", ["http", "websocket", "in process"])
@@ -149,7 +149,7 @@ async def test_a_disk_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.M
 
 async def test_runs_that_history_has_are_not_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A name that comes again after many others is the old run's, and no new one's."""
-    monkeypatch.setattr(bus, "_MAX_RUNS", 3)
+    monkeypatch.setattr(tick_bus, "_MAX_RUNS", 3)
     async with opened(tmp_path / "history", Ledger()) as s:
         for number in range(8):
             await post(s.port, [tick_of(f"R{number}", t) for t in range(30)], f"R{number}")
@@ -160,12 +160,15 @@ async def test_runs_that_history_has_are_not_forgotten(tmp_path: Path, monkeypat
 
 
 def test_a_gateway_that_is_closed_before_it_can_look() -> None:
-    run = SimpleNamespace(evicted=10)
-    runtime = SimpleNamespace(bus=SimpleNamespace(current=run, runs={}), closed=False)
+    bus = TickBus()
+    bus.offer(3, b"")
+    assert bus.current is not None
+    bus.current.evicted = 10
+    ticks = resent.ResentTicks(bus, Archive())
 
-    async def made_on_the_loop() -> Any:
-        return resent.in_process(cast(Runtime, runtime))
+    async def start_on_the_loop() -> None:
+        ticks.start()
 
-    check = asyncio.run(made_on_the_loop())
+    asyncio.run(start_on_the_loop())
     with ThreadPoolExecutor(1) as another, pytest.raises(NotServing, match="closed before"):
-        another.submit(check, None, 3, b"").result()
+        another.submit(ticks.compare, None, 3, b"").result()

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
+from aiohttp import web
+
 from ..errors import GatewayError
-from ..transports.base import Handler
+from ..runtime import Runtime
+
+Handler = Callable[[web.Request, Runtime], Awaitable[web.StreamResponse]]
 
 
 @dataclass(frozen=True, slots=True)
