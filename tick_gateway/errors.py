@@ -2,12 +2,16 @@
 
     GatewayError
     ├── ClientError              the client's fault: 4xx, said in one sentence
-    │   ├── ParameterError       400  a query parameter that is unknown, malformed or contradicts another
+    │   ├── ParameterError       400  a query parameter that is malformed or contradicts another
+    │   │   └── UnknownParameter 400  … or does not exist
     │   ├── NotFound             404  a tick, a run or a path that is not there
     │   ├── NotAllowed           401/403  publishing without the right
     │   ├── OwnSource            409  publishing to a gateway that has a source of its own
     │   │   └── Tailing          409  … which is a directory that it follows
     │   ├── BodyError            400/413/415  a request body that cannot be taken as a whole
+    │   │   ├── BodyTooBig       413  … more bytes of JSON than ``max_body``
+    │   │   └── BadEncoding      415  … in a content coding that is not accepted
+    │   ├── LinesRefused         422  published lines that are refused for several reasons
     │   ├── NotAcceptable        406  no content coding is left that the client takes
     │   ├── Expectation          417  a request that expects what is not there
     │   └── NotAWebSocket        426  a request without a WebSocket's opening handshake
@@ -20,6 +24,7 @@
     │   ├── Malformed            no JSON object with a proper ``t``
     │   ├── TooBig               more bytes than ``max_tick``
     │   ├── Conflict             another tick of that number stands already
+    │   ├── Unreadable           503  a tick sent again that cannot be compared with the stored one
     │   ├── OutOfOrder           a number that was skipped before
     │   └── RunClosed            409  the named run is over
     ├── InboxFull                the gateway cannot keep up with this publisher
@@ -78,13 +83,18 @@ class ParameterError(ClientError):
 
     code = "bad_parameter"
 
-    def __init__(self, parameter: str, problem: str, code: str = "bad_parameter") -> None:
+    def __init__(self, parameter: str, problem: str) -> None:
         self.parameter = parameter
-        self.code = code
         super().__init__(f"{parameter}: {problem}")
 
     def as_dict(self) -> dict[str, object]:
         return {**super().as_dict(), "parameter": self.parameter}
+
+
+class UnknownParameter(ParameterError):
+    """A query parameter that does not exist."""
+
+    code = "unknown_parameter"
 
 
 class NotFound(ClientError):
@@ -134,10 +144,36 @@ class BodyError(ClientError):
     statuses = (400, 413, 415)
     code = "bad_body"
 
-    def __init__(self, message: str, status: int = 400, code: str = "bad_body") -> None:
+    def __init__(self, message: str, status: int = 400) -> None:
         self.status = status
-        self.code = code
         super().__init__(message)
+
+
+class BodyTooBig(BodyError):
+    """More bytes of JSON than ``max_body``; ``cure`` says what else to do, where something is known."""
+
+    code = "too_big"
+
+    def __init__(self, limit: int, cure: str = "") -> None:
+        problem = f"the JSON has more than {limit} bytes (setting max_body); NDJSON may be of any length"
+        super().__init__(problem + cure, 413)
+
+
+class BadEncoding(BodyError):
+    """A body in a content coding that is not accepted, or in several."""
+
+    code = "bad_encoding"
+
+    def __init__(self, encoding: str, accepted: Sequence[str]) -> None:
+        told = " or ".join(accepted)
+        super().__init__(f"Content-Encoding {encoding!r:.80} is not accepted; accepted: {told}, once", 415)
+
+
+class LinesRefused(ClientError):
+    """Published lines that are refused, and not all for one reason."""
+
+    status = 422
+    code = "refused"
 
 
 class NotAcceptable(ClientError):

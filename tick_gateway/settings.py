@@ -243,8 +243,12 @@ class SettingKeywords(TypedDict, total=False):
     backlog: int
 
 
+DEFAULTS: Final = Settings()
+"""What holds where nothing is set: whoever has a default of its own takes it from here."""
+
+
 @dataclass(frozen=True, slots=True)
-class Row:
+class SettingRow:
     """A setting as the command line and the docs tell it."""
 
     name: str
@@ -272,7 +276,8 @@ class Row:
 
 
 TABLE: Final = tuple(
-    Row(row.name, row.default, row.metadata["unit"], row.metadata["help"]) for row in dataclasses.fields(Settings)
+    SettingRow(row.name, row.default, row.metadata["unit"], row.metadata["help"])
+    for row in dataclasses.fields(Settings)
 )
 
 
@@ -298,7 +303,7 @@ def _no_such(name: str, accepted: list[str]) -> SettingError:
     return SettingError(name, f"no such setting; accepted: {', '.join(accepted)}{did_you_mean(name, accepted)}")
 
 
-def _parse(row: Row, text: str, given: str) -> Any:
+def _parse(row: SettingRow, text: str, given: str) -> Any:
     try:
         return _PARSERS[row.unit](text)
     except ValueError as error:

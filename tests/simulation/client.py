@@ -10,14 +10,15 @@ from tick_gateway.delivery.encoder import Variant
 from tick_gateway.delivery.session import Session
 from tick_gateway.model.query import Query, parse_query
 from tick_gateway.model.tick import Position
+from tick_gateway.settings import DEFAULTS
 from tick_gateway.transports.commands import MAX_HISTORIES, CommandSession
-from tick_gateway.wire.compression import CODINGS
+from tick_gateway.wire.codings import CODINGS
 from tick_gateway.wire.framing import Framing
 from tick_gateway.wire.ndjson import NDJSONFraming
 from tick_gateway.wire.sse import SSEFraming
 from tick_gateway.wire.websocket import PONG, DeflateParameters, WebSocketFraming
 
-from ..support.decoders import Chunked, EventStream, Frames, Gunzip, Lines, Message, Plain, ZstdFrames, command, masked
+from ..support.decoders import DECODERS, Chunked, EventStream, Frames, Lines, Message, Plain, command, masked
 from .room import Room
 from .talk import Asked, Past
 from .wire import Wire
@@ -52,7 +53,7 @@ class Client:
 
     def _open(self, query: Query) -> None:
         self.query = query
-        coding = CODINGS[self.coding]() if self.coding in CODINGS else None
+        coding = CODINGS.make(self.coding, DEFAULTS.compression) if self.coding in CODINGS else None
         deflated = DeflateParameters(takeover=self.coding == "deflate") if self.coding in ("deflate", "alone") else None
         framings: dict[str, Framing] = {
             "sse": SSEFraming(True, coding, query.event),
@@ -65,8 +66,7 @@ class Client:
         self.session: Session = make(self.room.fanout, variant, query)
         self.witness.connect(query)
         self.chunked = Chunked()
-        decompressors: dict[str, type[Gunzip | ZstdFrames | Plain]] = {"gzip": Gunzip, "zstd": ZstdFrames}
-        self.decompress = decompressors.get(self.coding, Plain)()
+        self.decompress = DECODERS.get(self.coding, Plain)()
         self.raw = bytearray()
         self.decoder: EventStream | Lines | Frames = (
             EventStream() if self.kind == "sse" else Lines() if self.kind == "ndjson" else Frames(self.coding)

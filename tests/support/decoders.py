@@ -111,6 +111,10 @@ class Plain:
         return data
 
 
+DECODERS: dict[str, type[Gunzip | ZstdFrames]] = {"gzip": Gunzip, "zstd": ZstdFrames}
+"""By the name of the content coding; a test asserts that each coding of the gateway has one."""
+
+
 class EventStream:
     """Server-Sent Events (WHATWG HTML, section 9.2.6)."""
 

@@ -7,6 +7,7 @@ Pure: text in, a name out.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Final
 
 from ..errors import NotAcceptable
@@ -32,7 +33,7 @@ def qualities(header: str) -> dict[str, float]:
     return found
 
 
-def choose(header: str, *codings: str) -> str:
+def choose(header: str, codings: Sequence[str]) -> str:
     """The coding to answer in, of those that there are, the best first; empty: the bytes as they are.
 
     Raises:

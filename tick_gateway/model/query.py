@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, Literal
 
-from ..errors import ParameterError
+from ..errors import ParameterError, UnknownParameter
 from .suggestion import did_you_mean
 from .tick import MAX_T, RUN_ID, Position, parse_position
 from .view import MAX_PARTS, MAX_PATHS, View
@@ -216,11 +216,8 @@ def parse_query(pairs: Iterable[tuple[str, str]], last_event_id: str | None = No
     for name, text in pairs:
         row = _BY_NAME.get(name)
         if row is None:
-            raise ParameterError(
-                name[:80],
-                f"unknown; accepted: {', '.join(_BY_NAME)}{did_you_mean(name, _BY_NAME)}",
-                "unknown_parameter",
-            )
+            accepted = f"accepted: {', '.join(_BY_NAME)}{did_you_mean(name, _BY_NAME)}"
+            raise UnknownParameter(name[:80], f"unknown; {accepted}")
         if name in EVENT_IDS:
             event_ids += [text] if text else []
             given += 1

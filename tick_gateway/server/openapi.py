@@ -26,6 +26,7 @@ from ..http.route import Route
 from ..model.query import TABLE
 from ..model.tick import MAX_T, RUN_ID
 from ..version import __version__
+from ..wire.codings import CODINGS
 
 Schema = dict[str, Any]
 
@@ -129,7 +130,7 @@ _REQUEST_HEADERS: Final[dict[str, str]] = {
     "If-None-Match": "entity tags that the client has: 304 where one of them is the answer's",
     "Range": "bytes: a part of them, where the answer never changes",
     "Tick-Run": "the run that the ticks belong to; a new name begins a new run",
-    "Content-Encoding": "gzip or zstd",
+    "Content-Encoding": " or ".join(CODINGS),
 }
 
 

@@ -19,7 +19,8 @@ from ..runtime import Runtime
 from ..transports import pull
 from ..transports.base import first_frame_only, pull_coding, query_of
 from ..transports.pull import PULL_HEADERS, gap_header, wants_ndjson
-from ..wire.compression import Coding
+from ..wire.codings import CODINGS
+from ..wire.compression import Coding, ZstdCoding
 from .bodies import (
     IMMUTABLE,
     BodyIndex,
@@ -60,7 +61,7 @@ async def _range(request: web.Request, runtime: Runtime) -> web.StreamResponse:
         return web.Response(body=nothing, headers=headers)
     run = runtime.bus.run(_run_name(query))
     # Stored blocks are compressed already, whatever the settings say of compression.
-    wants_zstd = choose(header_list(request, "Accept-Encoding"), "zstd", "gzip") == "zstd"
+    wants_zstd = choose(header_list(request, "Accept-Encoding"), CODINGS.for_pulls()) == ZstdCoding.name
     # They are frames in a row. Who names a format gets one.
     private = first_frame_only(request)
     wants_zstd = wants_zstd and query.format is None and not private
@@ -68,7 +69,7 @@ async def _range(request: web.Request, runtime: Runtime) -> web.StreamResponse:
     wanted = Range(runtime.feed, runtime.fanout.encoder, run, query, low, zstd=wants_zstd, format=format)
     headers["Tick-Run"] = run.id
     coding = None if wanted.zstd else pull_coding(request, runtime)
-    if name := "zstd" if wanted.zstd else _name(coding):
+    if name := ZstdCoding.name if wanted.zstd else _name(coding):
         headers["Content-Encoding"] = name
     if wanted.gaps:
         headers["Tick-Gap"] = gap_header(wanted.gaps)

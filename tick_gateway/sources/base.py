@@ -22,7 +22,7 @@ import click
 from aiohttp import web
 
 from ..access.publishers import authorize
-from ..errors import NotAllowed, OwnSource, ParameterError, Tailing
+from ..errors import NotAllowed, OwnSource, ParameterError, Tailing, UnknownParameter
 from ..history.engine import Progress
 from ..history.external.lines import Unread
 from ..http.route import Route
@@ -148,7 +148,7 @@ def run_of(request: web.Request) -> str | None:
     """
     for name in request.query:
         if name != "run":
-            raise ParameterError(name[:80], "unknown; accepted: run", "unknown_parameter")
+            raise UnknownParameter(name[:80], "unknown; accepted: run")
     named = [*request.headers.getall("Tick-Run", ()), *request.query.getall("run", ())]
     if len(set(named)) > 1:
         raise ParameterError("run", "two names are given; the header Tick-Run and the parameter run are the same thing")

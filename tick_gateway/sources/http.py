@@ -17,21 +17,23 @@ from ..errors import (
     Conflict,
     GatewayError,
     InboxFull,
+    LinesRefused,
     Malformed,
     NotFound,
     NotServing,
     OutOfOrder,
-    ParameterError,
     RunClosed,
     TickError,
     TooBig,
+    UnknownParameter,
 )
 from ..http.handover import body_is_broken, body_is_cut, body_is_decoded
 from ..http.responses import json_reply
 from ..http.route import Route
 from ..model.tick import parse
 from ..runtime import Runtime
-from ..wire.decoding import ACCEPTED, Decoder, DecodingError, IdentityDecoder, decoder
+from ..wire.codings import CODINGS
+from ..wire.decoding import Decoder, DecodingError, IdentityDecoder
 from ..wire.records import EMPTY, Line, Records
 from .base import PUBLISHING, Source, admit, run_of
 
@@ -97,7 +99,7 @@ class Tally:
             # One reason for all of them has its own status: run_closed 409, too_big 413.
             status = min(self.statuses) if len(self.statuses) == 1 else 422
             first = self.errors[0]
-            code = str(first["error"]) if status != 422 else "refused"
+            code = str(first["error"]) if status != 422 else LinesRefused.code
             body |= {"error": code, "message": f"{self.refused} refused; line {first['line']}: {first['reason']}"}
             body |= {"refused": self.refused, "errors": self.errors}
         if fault is not None:
@@ -218,15 +220,15 @@ class _Shutdown(GatewayError):
 
 
 async def publish(request: web.Request, runtime: Runtime) -> web.StreamResponse:
-    """``POST /publish``: NDJSON line by line as it arrives, or JSON as a whole; plain, gzip or zstd."""
+    """``POST /publish``: NDJSON line by line as it arrives, or JSON as a whole; plain, or in a content coding."""
     admit(request, runtime)
     if request.content_type.startswith("multipart/"):
         raise BodyError(_PARTS.format(request.content_type), 415)
     publisher = Publisher(runtime, run_of(request))
     try:
-        coding = decoder(request.headers.getall("Content-Encoding", ()))
+        coding = CODINGS.decoder_of(request.headers.getall("Content-Encoding", ()))
     except BodyError as error:  # which codings would do stands in its head (RFC 7694)
-        headers = {"Accept-Encoding": ACCEPTED, "Cache-Control": "no-store"}
+        headers = {"Accept-Encoding": CODINGS.accepted, "Cache-Control": "no-store"}
         return json_reply(error.as_dict(), status=error.status, headers=headers)
     body = Body(request, runtime.fanout)
     runtime.publishers.add(body.leave)
@@ -277,7 +279,7 @@ async def end_run(request: web.Request, runtime: Runtime) -> web.StreamResponse:
     """``POST /runs/{run}/end``: the publisher's word that a run is over."""
     admit(request, runtime)
     for name in request.query:
-        raise ParameterError(name[:80], "unknown; this route takes none", "unknown_parameter")
+        raise UnknownParameter(name[:80], "unknown; this route takes none")
     run = request.match_info["run"]
     runtime.bus.end_run(run)
     await runtime.history.settled()

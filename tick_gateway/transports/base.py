@@ -7,6 +7,7 @@ registry drives routing, /meta, /openapi.json, the conformance tests and the doc
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -23,7 +24,8 @@ from ..model.query import Query, parse_query
 from ..reading.waiting import placed
 from ..runtime import Runtime
 from ..wire.body import BodyFraming
-from ..wire.compression import CODINGS, Coding
+from ..wire.codings import CODINGS
+from ..wire.compression import Coding
 
 STREAM_HEADERS: Final = {
     "Cache-Control": "no-store, no-transform",
@@ -111,12 +113,12 @@ def no_descriptor(runtime: Runtime) -> Overloaded:
 
 
 def live_coding(request: web.Request, runtime: Runtime) -> Coding | None:
-    """The content coding of a stream; None: none. In zstd it is a row of frames, of which some clients read one.
+    """The content coding of a stream; None: none. Clients that read a single frame of a body get none that has many.
 
     Raises:
         NotAcceptable: see ``negotiation.choose``.
     """
-    return _coding(request, runtime, *(("gzip",) if first_frame_only(request) else ("gzip", "zstd")))
+    return _coding(request, runtime, CODINGS.for_streams(one_frame=first_frame_only(request)))
 
 
 def first_frame_only(request: web.Request) -> bool:
@@ -130,13 +132,13 @@ def pull_coding(request: web.Request, runtime: Runtime) -> Coding | None:
     Raises:
         NotAcceptable: see ``negotiation.choose``.
     """
-    return _coding(request, runtime, "zstd", "gzip")
+    return _coding(request, runtime, CODINGS.for_pulls())
 
 
-def _coding(request: web.Request, runtime: Runtime, *names: str) -> Coding | None:
+def _coding(request: web.Request, runtime: Runtime, names: Sequence[str]) -> Coding | None:
     level = runtime.settings.compression
-    name = choose(header_list(request, "Accept-Encoding"), *(names if level else ()))
-    return CODINGS[name](level) if name else None
+    name = choose(header_list(request, "Accept-Encoding"), names if level else ())
+    return CODINGS.make(name, level) if name else None
 
 
 def acceptable(request: web.Request, runtime: Runtime, response: web.StreamResponse) -> web.StreamResponse:

@@ -22,6 +22,7 @@ from typing import Final, Protocol
 
 import zstandard
 
+from ..settings import DEFAULTS
 from .checksum import NOTHING, Checksum
 from .zstd_frame import MAGIC
 
@@ -134,7 +135,7 @@ class GzipCoding:
     """One member for the whole body. Its trailer has the checksum of all that one reader was told, which is put
     together from those of the pieces."""
 
-    level: int = 3
+    level: int = DEFAULTS.compression
     name = "gzip"
     opening = _GZIP_HEAD
     rest = b""
@@ -167,7 +168,7 @@ class ZstdCoding:
     with the first bytes, the magic number, of the frame to come.
     """
 
-    level: int = 3
+    level: int = DEFAULTS.compression
     name = "zstd"
     opening = MAGIC
     rest = _LAST_BLOCK + MAGIC
@@ -193,6 +194,3 @@ class ZstdCoding:
     def stored(self, frames: bytes | bytearray) -> bytes:
         """Frames that were made elsewhere, as standalone bytes."""
         return bytes(frames[len(MAGIC) :]) + MAGIC
-
-
-CODINGS: Final[dict[str, type[GzipCoding] | type[ZstdCoding]]] = {"gzip": GzipCoding, "zstd": ZstdCoding}

@@ -10,7 +10,7 @@ Pure: no I/O, no asyncio. Whoever takes the steps lets others have their turn be
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Final, Protocol
 
 import zstandard
@@ -30,7 +30,6 @@ from .zstd_frame import (
 
 MAX_STEP: Final = LARGEST_BLOCK  # bytes that one step gives out at most; no block of zstd holds more
 MAX_WINDOW: Final = 8 << 20  # bytes that a frame of zstd may look back: what RFC 9659 allows for HTTP
-ACCEPTED: Final = "gzip, zstd"  # as Accept-Encoding says it
 _SLICE: Final = 16 * 1024  # bytes of input that are looked at together
 _GZIP: Final = 16 + zlib.MAX_WBITS  # gzip, and not zlib's own format
 
@@ -59,24 +58,6 @@ class Decoder(Protocol):
             Broken: in the middle of its coding.
         """
         ...
-
-
-def decoder(codings: Iterable[str]) -> Decoder:
-    """The decoder for what a request's ``Content-Encoding`` says, field by field.
-
-    Raises:
-        BodyError: 415, a coding that is not accepted, or more than one.
-    """
-    names = [name.strip().lower() for field in codings for name in field.split(",")]
-    named = [name for name in names if name not in ("", "identity")]
-    if not named:
-        return IdentityDecoder()
-    if named in (["gzip"], ["x-gzip"]):  # RFC 9110, section 8.4.1.3: the two are the same
-        return GzipDecoder()
-    if named == ["zstd"]:
-        return ZstdDecoder()
-    told = ", ".join(named)
-    raise BodyError(f"Content-Encoding {told!r:.80} is not accepted; accepted: gzip or zstd, once", 415, "bad_encoding")
 
 
 class IdentityDecoder:

@@ -16,7 +16,7 @@ import re
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-from ..errors import BodyError
+from ..errors import BodyError, BodyTooBig
 from ..model.invalid_json import BOM, other_encoding, web_form
 from ..model.large_json import parts
 from ..model.tick import MAX_NESTING, WHITE_SPACE, PartialLine, shorten
@@ -126,9 +126,7 @@ class Records:
             held, self._parts = b"".join(self._parts), []
             return self._lines.feed(held)
         if self._size > self._max_body and (self._decided or self._is_form):
-            problem = f"the JSON has more than {self._max_body} bytes (setting max_body); NDJSON may be of any length"
-            cure = " (curl: --data-binary leaves its lines whole)" if self._is_form else ""
-            raise BodyError(problem + cure, 413, "too_big")
+            raise BodyTooBig(self._max_body, " (curl: --data-binary leaves its lines whole)" if self._is_form else "")
         return []
 
     def end(self) -> Iterator[Line]:

@@ -25,6 +25,7 @@ from websockets.protocol import Protocol, Side, State
 from ..errors import NotAWebSocket
 from ..model.notices import End, Gap, Notice
 from ..model.view import Payload
+from ..settings import DEFAULTS
 from .checksum import NOTHING, Checksum
 from .compression import FLUSHED, DeflateCompressor
 from .framing import Framed, notice_json
@@ -97,7 +98,7 @@ class DeflateParameters:
         takeover: messages may refer to earlier ones (the client did not demand ``server_no_context_takeover``).
     """
 
-    level: int = 3
+    level: int = DEFAULTS.compression
     takeover: bool = True
 
 

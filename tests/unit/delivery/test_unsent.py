@@ -9,7 +9,7 @@ from typing import Any, cast
 from tick_gateway.delivery.response_cache import ResponseCache
 from tick_gateway.delivery.unsent import Sending, Unsent
 from tick_gateway.history.threads import ReadingThreads
-from tick_gateway.wire.compression import CODINGS
+from tick_gateway.wire.codings import CODINGS
 
 
 def test_a_body_is_held_once_and_as_long_as_somebody_takes_it() -> None:
@@ -58,7 +58,7 @@ async def test_large_bodies_are_not_made_before_it_is_their_turn_to_be_compresse
     def make() -> bytes:
         return b"x" * 100_000
 
-    answers, go_on, gzip = ResponseCache(cast(ReadingThreads, Held())), asyncio.Event(), CODINGS["gzip"](6)
+    answers, go_on, gzip = ResponseCache(cast(ReadingThreads, Held())), asyncio.Event(), CODINGS.make("gzip", 6)
     asked = [asyncio.create_task(answers.get(number % 20, make, gzip, 100_000)) for number in range(40)]
     for _ in asked:
         await asyncio.sleep(0)

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from tick_gateway.errors import BodyError, Malformed, TickError, TooBig
 from tick_gateway.model.tick import parse
 from tick_gateway.wire import records as body_module
-from tick_gateway.wire.decoding import DecodingError, decoder
+from tick_gateway.wire.codings import CODINGS
+from tick_gateway.wire.decoding import DecodingError
 from tick_gateway.wire.records import Line, LineSplitter, Records, values
 
 MAX_LINE = 64
@@ -319,7 +320,7 @@ def test_nor_in_a_coding_on_the_pieces_of_that(
         packed[flip % len(packed)] ^= 1 << flip % 8
 
     def told(pieces: list[bytes]) -> tuple[tuple[list[str], str], str]:
-        decoding, fault = decoder([coding]), ""
+        decoding, fault = CODINGS.decoder_of([coding]), ""
 
         def steps() -> Iterator[bytes]:
             nonlocal fault
