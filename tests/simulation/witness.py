@@ -8,8 +8,8 @@ import json
 from dataclasses import replace
 from typing import Any
 
-from tick_gateway.model.query import UNKNOWN_RUN, Query
-from tick_gateway.model.tick import Position
+from tick_gateway.model.query import Query
+from tick_gateway.model.tick import UNKNOWN_RUN, Position
 from tick_gateway.model.view import View
 
 from ..support.decoders import Message

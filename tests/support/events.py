@@ -48,22 +48,15 @@ class Hello(NamedTuple):
 
 Event = Tick | Gap | Reset | End | Hello
 
-_MEMBERS = {
-    "gap": {"run", "after", "next"},
-    "reset": {"run", "old", "complete"},
-    "end": {"reason", "position"},
-    "hello": {"run", "first", "tip"},
-}
+NOTICES: dict[str, type[Gap | Reset | End | Hello]] = {"gap": Gap, "reset": Reset, "end": End, "hello": Hello}
 
 
 def notice(members: Mapping[str, Any]) -> Gap | Reset | End | Hello:
     """A notice's JSON object as an event; it has to be of the exact shape that the protocol gives it."""
     name = members["notice"]
-    assert set(members) == _MEMBERS[name] | {"notice"}, f"the members of {members}"
+    assert set(members) == {*NOTICES[name]._fields, "notice"}, f"the members of {members}"
     values = {key: value for key, value in members.items() if key != "notice"}
-    kinds: dict[str, type[Any]] = {"gap": Gap, "reset": Reset, "end": End, "hello": Hello}
-    event: Gap | Reset | End | Hello = kinds[name](**values)
-    return event
+    return NOTICES[name](**values)
 
 
 def ticks(events: Iterable[Event]) -> list[int]:

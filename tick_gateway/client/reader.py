@@ -17,7 +17,7 @@ import aiohttp
 import orjson
 from yarl import URL
 
-from ..model.query import EVENT_IDS
+from ..model.query import START_PARAMETERS
 from ..wire.records import LineSplitter
 from .connection import (
     CONNECT_SECONDS,
@@ -36,7 +36,6 @@ from .errors import BadUsage, Failure, Lost, message_of, retry_after
 HEARTBEAT: Final = 15.0  # seconds between signs of life that the gateway is asked for
 _DEAD_AFTER: Final = 3  # heartbeats without one after which a connection is given up
 _REFUSAL_BYTES: Final = 1 << 16  # of a refusal's body are looked at
-_STARTS: Final = ("from_t", "last_t", "tail", "since", *EVENT_IDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +195,7 @@ async def read_batches(
     asked = dict(params or {})
     if "batch" in asked:
         raise BadUsage("batch is not read by this client; leave it out")
-    for name in _STARTS:
+    for name in START_PARAMETERS:
         if start is not None and name in asked:
             raise BadUsage(f"{name} contradicts the position {start}; give one of them")
     address = endpoint(url, "/ndjson")
@@ -229,7 +228,7 @@ async def read_batches(
 
 def _query(asked: Mapping[str, str], position: str | None, limit: int | None, heartbeat: float) -> dict[str, str]:
     """The parameters of the next connection: once there is a position, it takes the place of any other start."""
-    query = {name: text for name, text in asked.items() if position is None or name not in _STARTS}
+    query = {name: text for name, text in asked.items() if position is None or name not in START_PARAMETERS}
     query |= {"hello": "1", "heartbeat": f"{heartbeat:g}"}
     if position is not None:
         query["from_t"] = position

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Hashable, Sequence
+from dataclasses import replace
 from typing import Final, NamedTuple
 from weakref import ReferenceType, ref
 
@@ -191,7 +192,7 @@ class Encoder:
         lacking: set[str] = set()  # runs that the reader has not all of
         for item in items:
             if isinstance(item, Reset) and item.old in lacking:
-                found.append(item._replace(complete=False))
+                found.append(replace(item, complete=False))
             elif not isinstance(item, Span):
                 found.append(item)
             else:

@@ -1,52 +1,54 @@
 """What a stream says beside its ticks. A notice never has a member ``t``, so that readers can tell the two apart.
 
+A notice is one class here, a member of ``Notice`` where streams say it. Its ``name`` is what the wire calls it, as
+member ``notice`` and as the event of Server-Sent Events; no reader may call its ticks so (parameter ``event``).
+
 Pure values; ``event_id`` is the id under which Server-Sent Events carry a notice, the position a client has after it.
 """
 
 from __future__ import annotations
 
-from typing import Final, Literal, NamedTuple
+from dataclasses import dataclass
+from typing import ClassVar, Final, Literal, get_args
 
-from .query import FINAL_EVENT_ID, UNKNOWN_RUN
-from .tick import Position
+from ..errors import Overloaded
+from .tick import UNKNOWN_RUN, Position
+
+FINAL_EVENT_ID: Final = "end"  # the id of an end that is final
 
 
-class Gap(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Gap:
     """Published ticks after ``after`` are gone, or it cannot be known whether any were; ``next`` comes next.
 
     ``next`` None: the rest of that run cannot be read.
     """
 
+    name: ClassVar[str] = "gap"
     run: str
     after: int
     next: int | None
-
-    @property
-    def name(self) -> str:
-        return "gap"
 
     @property
     def position(self) -> Position:
         return Position(self.run, self.after if self.next is None else self.next - 1)
 
     def as_dict(self) -> dict[str, object]:
-        return {"notice": "gap", "run": self.run, "after": self.after, "next": self.next}
+        return {"notice": self.name, "run": self.run, "after": self.after, "next": self.next}
 
     @property
     def event_id(self) -> str:
         return str(self.position)
 
 
-class Reset(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Reset:
     """The stream goes over to run ``run``; ``complete`` tells whether the rest of ``old`` was delivered whole."""
 
+    name: ClassVar[str] = "reset"
     run: str
     old: str
     complete: bool
-
-    @property
-    def name(self) -> str:
-        return "reset"
 
     @property
     def position(self) -> Position:
@@ -54,7 +56,7 @@ class Reset(NamedTuple):
 
     def as_dict(self) -> dict[str, object]:
         old = None if self.old == UNKNOWN_RUN else self.old
-        return {"notice": "reset", "run": self.run, "old": old, "complete": self.complete}
+        return {"notice": self.name, "run": self.run, "old": old, "complete": self.complete}
 
     @property
     def event_id(self) -> str:
@@ -72,41 +74,53 @@ EndReason = Literal["finished", "shutdown", "failed"]
 """Why a gateway ends all streams."""
 
 
-class End(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class End:
     """The stream ends, and ``reason`` says why (``REASONS``). After limit and run that is final for the client."""
 
+    name: ClassVar[str] = "end"
     reason: str
     position: Position | None
-
-    @property
-    def name(self) -> str:
-        return "end"
 
     @property
     def final(self) -> bool:
         return self.reason in ("limit", "run")
 
     def as_dict(self) -> dict[str, object]:
-        return {"notice": "end", "reason": self.reason, "position": str(self.position) if self.position else None}
+        return {"notice": self.name, "reason": self.reason, "position": str(self.position) if self.position else None}
 
     @property
     def event_id(self) -> str | None:
         return FINAL_EVENT_ID if self.final else str(self.position) if self.position else None
 
 
-class Hello(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Hello:
     """The stream begins: the current run, its oldest readable tick and its tip; all None before the first tick ever."""
 
+    name: ClassVar[str] = "hello"
     run: str | None
     first: int | None
     tip: int | None
 
+    def as_dict(self) -> dict[str, object]:
+        return {"notice": self.name, "run": self.run, "first": self.first, "tip": self.tip}
+
     @property
-    def name(self) -> str:
-        return "hello"
+    def event_id(self) -> str | None:
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """There is no room for this reader. It is said on Server-Sent Events alone, in the place of a stream: EventSource
+    cannot read an error status, and gives up on it."""
+
+    name: ClassVar[str] = "overloaded"
+    error: Overloaded
 
     def as_dict(self) -> dict[str, object]:
-        return {"notice": "hello", "run": self.run, "first": self.first, "tip": self.tip}
+        return {"notice": self.name} | self.error.as_dict()
 
     @property
     def event_id(self) -> str | None:
@@ -114,3 +128,8 @@ class Hello(NamedTuple):
 
 
 Notice = Gap | Reset | End | Hello
+"""What a stream says."""
+
+_KINDS: Final[tuple[type[Notice | Refusal], ...]] = (*get_args(Notice), Refusal)
+NAMES: Final = frozenset(kind.name for kind in _KINDS)
+"""What the wire calls them."""

@@ -13,17 +13,15 @@ from datetime import datetime
 from typing import Any, Final, Literal
 
 from ..errors import ParameterError, UnknownParameter
+from .notices import FINAL_EVENT_ID, NAMES
 from .suggestion import did_you_mean
-from .tick import MAX_T, RUN_ID, Position, parse_position
+from .tick import MAX_T, RUN_ID, UNKNOWN_RUN, Position, parse_position
 from .view import MAX_PARTS, MAX_PATHS, View
-
-UNKNOWN_RUN: Final = "-"  # no run can have this id: a Last-Event-ID that does not parse counts as an unknown run
-FINAL_EVENT_ID: Final = "end"  # the id of an end that is final
 
 _DIGITS: Final = re.compile(r"[0-9]{1,16}")
 _DECIMAL: Final = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})?")
 _RFC3339: Final = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:[Zz]|[+ -]\d\d:\d\d)", re.ASCII)
-_RESERVED_EVENTS: Final = {"hello", "gap", "reset", "end", "overloaded", "error", "open"}
+_RESERVED_EVENTS: Final = NAMES | {"error", "open"}  # those two are EventSource's own
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +58,24 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """A row of the table: ``schema`` is its OpenAPI schema, ``help`` its line in the docs, ``on`` the kinds of reading
-    that it has a meaning for; on all others it is parsed and ignored."""
+    """A row of the table. A new parameter is a row of it, and a field of ``Query`` of its name.
+
+    Attributes:
+        parse: gives its value, or raises ValueError.
+        schema: its OpenAPI schema.
+        help: its line in the docs.
+        on: the kinds of reading that it has a meaning for; on all others it is parsed and ignored.
+        starts: it says where reading starts; a request has one of those.
+        event_id: it is a ``Last-Event-ID``, which outranks those.
+    """
 
     name: str
     parse: Callable[[str], Any]
     schema: dict[str, Any]
     help: str
     on: tuple[str, ...]
+    starts: bool = False
+    event_id: bool = False
 
 
 def whole(low: int, high: int = MAX_T) -> Callable[[str], int]:
@@ -101,6 +109,14 @@ def choice(*accepted: str) -> Callable[[str], str]:
         return text
 
     return parse
+
+
+def flag(text: str) -> bool:
+    """A parser of 0 and 1."""
+    return _ZERO_OR_ONE(text) == "1"
+
+
+_ZERO_OR_ONE: Final = choice("0", "1")
 
 
 def instant(text: str) -> int:
@@ -148,7 +164,6 @@ def event_name(text: str) -> str:
 _INT: Final = {"type": "integer"}
 _NUM: Final = {"type": "number"}
 _STR: Final = {"type": "string"}
-_FLAG: Final = choice("0", "1")
 _STREAMS: Final = ("stream", "sse")
 _PULLS: Final = ("poll", "incremental")
 _MANY: Final = (*_STREAMS, *_PULLS, "range")
@@ -161,11 +176,12 @@ def _enum(*accepted: str) -> dict[str, Any]:
 
 TABLE: Final = (
     Parameter("from_t", parse_position, _STR,
-              "the position the client has, RUN:T or T; ticks after it are delivered", _READS),
-    Parameter("last_t", parse_position, _STR, "the same, as /poll calls it", _READS),
-    Parameter("tail", whole(0), _INT | {"minimum": 0}, "the last N ticks, then live; 0: only new ones", _READS),
+              "the position the client has, RUN:T or T; ticks after it are delivered", _READS, starts=True),
+    Parameter("last_t", parse_position, _STR, "the same, as /poll calls it", _READS, starts=True),
+    Parameter("tail", whole(0), _INT | {"minimum": 0}, "the last N ticks, then live; 0: only new ones", _READS,
+              starts=True),
     Parameter("since", instant, _STR | {"format": "date-time"},
-              "from the first tick received at or after this time", _READS),
+              "from the first tick received at or after this time", _READS, starts=True),
     Parameter("run", run_id, _STR | {"pattern": f"^{RUN_ID.pattern}$"}, "that run to its end, then an end notice",
               (*_READS, "tick", "segments")),
     Parameter("fields", paths, _STR,
@@ -173,7 +189,7 @@ TABLE: Final = (
     Parameter("every", whole(1), _INT | {"minimum": 1}, "only ticks with t divisible by N", _READS),
     Parameter("batch", whole(1, 1000), _INT | {"minimum": 1, "maximum": 1000},
               "up to N ticks a message, as an array", _MANY),
-    Parameter("stamp", _FLAG, _enum("0", "1"), "1: each tick as {t, run, at, data}", (*_READS, "tick")),
+    Parameter("stamp", flag, _enum("0", "1"), "1: each tick as {t, run, at, data}", (*_READS, "tick")),
     Parameter("lag", choice("wait", "skip"), _enum("wait", "skip"),
               "a slow client gets every tick, or the newest", _STREAMS),
     Parameter("backlog", whole(0), _INT | {"minimum": 0},
@@ -182,7 +198,7 @@ TABLE: Final = (
               "end after N ticks; on pulls the most that an answer holds", _MANY),
     Parameter("speed", decimal(0.001, 1e6, "speed"), _NUM,
               "the past at X times the pace at which it was received", _STREAMS),
-    Parameter("hello", _FLAG, _enum("0", "1"), "1: begin with a hello notice", _STREAMS),
+    Parameter("hello", flag, _enum("0", "1"), "1: begin with a hello notice", _STREAMS),
     Parameter("event", event_name, _STR, "SSE: ticks come as events of this name", ("sse",)),
     Parameter("format", choice("json", "ndjson", "csv", "arrow"), _enum("json", "ndjson", "csv", "arrow"),
               "/incremental and /range: outranks Accept; csv and arrow are for /range alone", ("incremental", "range")),
@@ -191,12 +207,14 @@ TABLE: Final = (
               "seconds of quiet before a sign of life", _STREAMS),
     Parameter("t0", whole(0), _INT | {"minimum": 0}, "/range: the first t wanted", ("range",)),
     Parameter("t1", whole(0), _INT | {"minimum": 0}, "/range: the last t wanted", ("range",)),
-    Parameter("Last-Event-ID", str, _STR, "the SSE header of that name, as a parameter", _READS),
-    Parameter("lastEventId", str, _STR, "the same, as polyfills of EventSource call it", _READS),
+    Parameter("Last-Event-ID", str, _STR, "the SSE header of that name, as a parameter", _READS, event_id=True),
+    Parameter("lastEventId", str, _STR, "the same, as polyfills of EventSource call it", _READS, event_id=True),
 )  # fmt: skip
 _BY_NAME: Final = {row.name: row for row in TABLE}
-_STARTS: Final = ("from_t", "last_t", "tail", "since")
-EVENT_IDS: Final = ("Last-Event-ID", "lastEventId")
+_STARTS: Final = tuple(row.name for row in TABLE if row.starts)
+EVENT_IDS: Final = tuple(row.name for row in TABLE if row.event_id)
+START_PARAMETERS: Final = (*_STARTS, *EVENT_IDS)
+"""All that say where reading starts: whoever goes on from a position leaves them out."""
 
 
 def parse_query(pairs: Iterable[tuple[str, str]], last_event_id: str | None = None) -> Query:
@@ -264,8 +282,6 @@ def _assemble(values: dict[str, Any], start: Position | int | None, given: int, 
     t0, t1 = values.get("t0"), values.get("t1")
     if t0 is not None and t1 is not None and t0 > t1:
         raise ParameterError("t0", f"{t0} is beyond t1={t1}")
-    view = View(
-        values.pop("fields", ()), values.pop("every", 1), values.pop("batch", 0), values.pop("stamp", "0") == "1"
-    )
-    flags = {"skip": values.pop("lag", "wait") == "skip", "hello": values.pop("hello", "0") == "1"}
-    return Query(start=start, view=view, given=given, finished=finished, **flags, **values)
+    view = View(values.pop("fields", ()), values.pop("every", 1), values.pop("batch", 0), values.pop("stamp", False))
+    skip = values.pop("lag", "wait") == "skip"
+    return Query(start=start, view=view, skip=skip, given=given, finished=finished, **values)

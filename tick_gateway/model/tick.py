@@ -21,6 +21,7 @@ MAX_T: Final = 2**53 - 1  # the largest integer that every JSON reader keeps exa
 MAX_NESTING: Final = 512
 WHITE_SPACE: Final = b" \t\r\n"  # as JSON has it
 RUN_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+UNKNOWN_RUN: Final = "-"  # the run of a position that is none: no run can have this id
 _INTEGER: Final = re.compile(r"-1|0|[1-9][0-9]{0,15}")
 _HINTS: Final[dict[type, str]] = {
     list: "; several ticks come one by one (jq -c '.[]')",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 
 from ..bus.ring import Batch, Run
 from ..delivery.fanout import FanOut
@@ -115,7 +116,7 @@ class HistoryQuery:
 
     def _tell(self, gap: Gap) -> None:
         """One gap covers all: from the first that is gone to what is there behind the last."""
-        self.gap = gap if self.gap is None else self.gap._replace(next=gap.next)
+        self.gap = gap if self.gap is None else replace(self.gap, next=gap.next)
 
 
 def _places(batches: list[Batch], t: int) -> Iterator[tuple[Batch, int]]:

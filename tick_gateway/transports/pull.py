@@ -18,7 +18,7 @@ from aiohttp import web
 from ..delivery.unsent import Sending, Unsent
 from ..http.responses import header_list
 from ..model.notices import End, Gap, Reset
-from ..model.query import EVENT_IDS, Query
+from ..model.query import START_PARAMETERS, Query
 from ..model.tick import Position
 from ..model.view import Payload, View, arrays
 from ..reading.cursor import Cursor, Item, Span
@@ -28,7 +28,6 @@ from ..wire.ndjson import lines
 from .base import pull_coding
 
 PULL_HEADERS: Final = {"Cache-Control": "no-store", "Vary": "Accept, Accept-Encoding"}
-_STARTS: Final = {"from_t", "last_t", "tail", "since", *EVENT_IDS}
 _PORTION: Final = 128 << 10  # bytes of a body that go to the transport at once
 PULL_BYTES: Final = 8 << 20  # an answer ends here, whatever its limit
 
@@ -58,7 +57,7 @@ class Pulled:
             headers["Tick-Run"] = self.run
         if self.position is not None:
             headers["Tick-Next"] = str(self.position)
-            rest = [(key, value) for key, value in request.query.items() if key not in _STARTS]
+            rest = [(key, value) for key, value in request.query.items() if key not in START_PARAMETERS]
             more = f"&{urlencode(rest)}" if rest else ""
             # Relative to the request, so that it holds behind a proxy that takes a prefix off the path.
             headers["Link"] = f'<?from_t={self.position}{more}>; rel="next"'

@@ -6,7 +6,7 @@ from aiohttp import web
 
 from ..errors import NotFound, Overloaded, ParameterError
 from ..runtime import Runtime
-from ..wire.sse import SSEFraming, overloaded
+from ..wire.sse import SSEFraming, refusal
 from .base import STREAM_HEADERS, Transport, check_run, live_coding, query_of, stream
 
 MEDIA_TYPE = "text/event-stream; charset=utf-8"  # some clients (requests) take text without it for Latin-1
@@ -19,7 +19,7 @@ async def handle(request: web.Request, runtime: Runtime) -> web.StreamResponse:
     try:
         return await stream(request, runtime, query, framing, MEDIA_TYPE)
     except Overloaded as error:  # EventSource cannot read an error status and gives up on it
-        return web.Response(body=overloaded(error), headers=STREAM_HEADERS | {"Content-Type": MEDIA_TYPE})
+        return web.Response(body=refusal(error), headers=STREAM_HEADERS | {"Content-Type": MEDIA_TYPE})
 
 
 TRANSPORT = Transport(

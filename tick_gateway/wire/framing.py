@@ -9,7 +9,7 @@ import json
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
-from ..model.notices import Notice
+from ..model.notices import Notice, Refusal
 from ..model.view import Payload
 from .checksum import NOTHING, Checksum
 
@@ -97,7 +97,7 @@ class Shared(Protocol):
         ...
 
 
-def notice_json(notice: Notice) -> bytes:
+def notice_json(notice: Notice | Refusal) -> bytes:
     """A notice's JSON object in UTF-8."""
     return json.dumps(notice.as_dict(), separators=(",", ":")).encode()
 

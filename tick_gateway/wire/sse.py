@@ -7,13 +7,12 @@ it when they read it, and would pass over a tick whose data was cut off behind i
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from ..errors import Overloaded
-from ..model.notices import Notice
+from ..model.notices import Notice, Refusal
 from ..model.view import Payload
 from .body import BodyFraming
 from .framing import notice_json
@@ -36,12 +35,15 @@ class SSEFraming(BodyFraming):
         return b"".join([b"%s%s%s%d\n\n" % (head, p.data, position, p.t) for p in payloads])
 
     def content_of(self, notice: Notice) -> bytes:
-        event_id = notice.event_id
-        id_line = b"" if event_id is None else b"id: %s\n" % event_id.encode()
-        return b"event: %s\ndata: %s\n%s\n" % (notice.name.encode(), notice_json(notice), id_line)
+        return _event(notice)
 
 
-def overloaded(error: Overloaded) -> bytes:
+def _event(notice: Notice | Refusal) -> bytes:
+    event_id = notice.event_id
+    id_line = b"" if event_id is None else b"id: %s\n" % event_id.encode()
+    return b"event: %s\ndata: %s\n%s\n" % (notice.name.encode(), notice_json(notice), id_line)
+
+
+def refusal(error: Overloaded) -> bytes:
     """The whole body for a reader that there is no room for: it comes back later."""
-    notice = json.dumps({"notice": "overloaded"} | error.as_dict(), separators=(",", ":")).encode()
-    return b"retry: %d\nevent: overloaded\ndata: %s\n\n" % (_OVERLOADED_RETRY_MS, notice)
+    return b"retry: %d\n%s" % (_OVERLOADED_RETRY_MS, _event(Refusal(error)))

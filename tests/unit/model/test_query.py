@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tick_gateway.errors import ParameterError
-from tick_gateway.model.query import EVENT_IDS, FINAL_EVENT_ID, TABLE, UNKNOWN_RUN, Query, instant, parse_query
-from tick_gateway.model.tick import MAX_T, RUN_ID, Position
+from tick_gateway.model.notices import FINAL_EVENT_ID
+from tick_gateway.model.query import EVENT_IDS, TABLE, Query, instant, parse_query
+from tick_gateway.model.tick import MAX_T, RUN_ID, UNKNOWN_RUN, Position
 from tick_gateway.model.view import View
 
 BIG = str(MAX_T + 1)

@@ -13,13 +13,12 @@ from hypothesis import strategies as st
 
 from tick_gateway.errors import Overloaded
 from tick_gateway.model.notices import End, Gap, Hello, Notice, Reset
-from tick_gateway.model.query import UNKNOWN_RUN
-from tick_gateway.model.tick import Position
+from tick_gateway.model.tick import UNKNOWN_RUN, Position
 from tick_gateway.model.view import Payload
 from tick_gateway.wire.checksum import NOTHING
 from tick_gateway.wire.framing import LAST_CHUNK, Framing, chunk, joined
 from tick_gateway.wire.ndjson import NDJSONFraming, lines
-from tick_gateway.wire.sse import SSEFraming, overloaded
+from tick_gateway.wire.sse import SSEFraming, refusal
 from tick_gateway.wire.websocket import WebSocketFraming, close_frame, frame
 
 from ...support.decoders import Chunked, EventStream, Frames, Lines, Message
@@ -155,7 +154,7 @@ def test_no_payloads_are_no_bytes(framing: Framing) -> None:
 
 def test_no_room_on_sse_is_an_event_with_a_long_retry() -> None:
     stream = EventStream()
-    assert stream.feed(overloaded(Overloaded())) == [
+    assert stream.feed(refusal(Overloaded())) == [
         Message(
             "overloaded", b'{"notice":"overloaded","error":"overloaded","message":"%s"}' % str(Overloaded()).encode()
         )
