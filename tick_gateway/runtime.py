@@ -98,15 +98,7 @@ class Runtime:
         self.publishers: set[Callable[[], Awaitable[None]]] = set()
         self.draining = self.closed = False
         self._end_reason: EndReason = "shutdown"
-        self.bus = TickBus(
-            ring=s.ring,
-            ring_bytes=s.ring_bytes,
-            inbox=s.inbox,
-            inbox_bytes=s.inbox_bytes,
-            max_tick=s.max_tick,
-            nan=s.nan_policy,
-            publish_timeout=s.publish_timeout,
-        )
+        self.bus = TickBus(s)
         if source is not None:
             source.prepare(progress)
         followed = source.followed if source is not None else None

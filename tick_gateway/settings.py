@@ -15,14 +15,14 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, TypedDict
+from typing import Any, Final, Literal, NamedTuple, TypedDict
 
 from .errors import SettingError
 from .model.suggestion import did_you_mean
 
 ENV_PREFIX: Final = "TICK_GATEWAY_"
 _SIZE: Final = re.compile(r"([0-9]{1,15})\s*(?:([kKmMgG])(?:i?[bB])?)?")
-_UNITS: Final = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
+_PREFIXES: Final = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 _TIME: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)\s*(ms|[smhd])?")
 _SECONDS: Final = {None: 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
@@ -36,7 +36,7 @@ def _count(text: str) -> int:
 def _size(text: str) -> int:
     if not (match := _SIZE.fullmatch(text)):
         raise ValueError("a number of bytes, such as 65536, 64k or 64M")
-    return int(match[1]) * _UNITS[(match[2] or "").lower()]
+    return int(match[1]) * _PREFIXES[(match[2] or "").lower()]
 
 
 def _seconds(text: str) -> float:
@@ -51,17 +51,20 @@ def _switch(text: str) -> bool:
     return text.lower() == "on"
 
 
-_PARSERS: Final[dict[str, Callable[[str], Any]]] = {
-    "count": _count, "bytes": _size, "seconds": _seconds, "text": str, "switch": _switch,
-}  # fmt: skip
+class _Unit(NamedTuple):
+    """What a setting is counted in: how its text is parsed, and what its keyword takes, for a sentence."""
+
+    parse: Callable[[str], Any]
+    takes: str
 
 
-_KINDS: Final = {
-    "count": "a whole number", "bytes": "a whole number of bytes, such as 64 << 20", "seconds": "a number of seconds",
-    "text": "a string", "switch": "True or False",
-}  # fmt: skip
-
-_ABOUT: Final = {"data": " or a path", "host": " (empty: all addresses)"}
+_UNITS: Final = {
+    "count": _Unit(_count, "a whole number"),
+    "bytes": _Unit(_size, "a whole number of bytes, such as 64 << 20"),
+    "seconds": _Unit(_seconds, "a number of seconds"),
+    "text": _Unit(str, "a string"),
+    "switch": _Unit(_switch, "True or False"),
+}
 
 _FROM_OUTSIDE: Final = re.compile(
     r"TICK_GATEWAY(_[A-Z0-9_]+)?_(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|"
@@ -72,17 +75,28 @@ a link of that name. ``…_PORT`` is theirs where its value is an address."""
 
 _ADDRESS: Final = re.compile(r"(tcp|udp|sctp)://")
 
-_OF_DATA: Final = (
-    "fsync", "fsync_interval", "block_bytes", "block_age", "segment_bytes", "segment_age", "retain_bytes",
-    "retain_age", "history_level", "history_queue",
-)  # fmt: skip
-"""What means something only where history is kept in ``data``."""
-
 
 def _row(
-    default: Any, unit: str, help: str, low: float | None = None, high: float | None = None, words: tuple[str, ...] = ()
+    default: Any,
+    unit: str,
+    help: str,
+    low: float | None = None,
+    high: float | None = None,
+    *,
+    words: tuple[str, ...] = (),
+    also: str = "",
+    needs_data: bool = False,
 ) -> Any:
-    return field(default=default, metadata={"unit": unit, "help": help, "low": low, "high": high, "words": words})
+    """A field of ``Settings``.
+
+    Args:
+        low, high: the bounds of a number.
+        words: the values that are accepted; none: any.
+        also: what its keyword takes beside its unit, for a sentence.
+        needs_data: it has no effect where no history is kept (setting ``data``).
+    """
+    metadata = {"unit": unit, "help": help, "low": low, "high": high}
+    return field(default=default, metadata=metadata | {"words": words, "also": also, "needs_data": needs_data})
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +107,9 @@ class Settings:
         SettingError: a value of another type or out of its range.
     """
 
-    host: str = _row("", "text", "address to listen on; empty: all of them, IPv4 and IPv6")
+    host: str = _row(
+        "", "text", "address to listen on; empty: all of them, IPv4 and IPv6", also=" (empty: all addresses)"
+    )
     port: int = _row(8000, "count", "TCP port to listen on; 0: a free one", 0, 65535)
     ring: int = _row(10_000, "count", "ticks that memory holds at most", 1)
     ring_bytes: int = _row(64 << 20, "bytes", "bytes that they may take", 1 << 10)
@@ -127,25 +143,34 @@ class Settings:
     max_views: int = _row(64, "count", "different views that streams may have at once; each costs work a tick", 1)
     max_connections: int = _row(20_000, "count", "streaming connections at once; the next one is told to come back", 1)
     data: str | os.PathLike[str] = _row(  # noqa: RUF009 - it is a str in the end
-        "", "text", "directory in which every tick is kept; empty: ticks are kept in memory alone"
+        "", "text", "directory in which every tick is kept; empty: ticks are kept in memory alone", also=" or a path"
     )
     fsync: str = _row(
-        "interval", "text", "when history is forced to the disk: never, interval, or block",
+        "interval",
+        "text",
+        "when history is forced to the disk: never, interval, or block",
         words=("never", "interval", "block"),
-    )  # fmt: skip
-    fsync_interval: float = _row(1.0, "seconds", "how often, where fsync is interval", 0.001, 3600)
-    block_bytes: int = _row(512 << 10, "bytes", "ticks that one block of history holds, about", 1 << 10, 64 << 20)
-    block_age: float = _row(60.0, "seconds", "after which a block is closed, however little it holds", 0.1)
-    segment_bytes: int = _row(64 << 20, "bytes", "after which a file of history is sealed", 1 << 10)
-    segment_age: float = _row(86400.0, "seconds", "after which a file of history is sealed; 0: by its size alone", 0)
-    retain_bytes: int = _row(
-        0, "bytes", "what history may take; beyond it the oldest files are deleted; 0: no bound", 0
+        needs_data=True,
     )
-    retain_age: float = _row(0.0, "seconds", "after which files of history are deleted; 0: never", 0)
-    history_level: int = _row(3, "count", "zstd's compression level for history", 1, 19)
+    fsync_interval: float = _row(1.0, "seconds", "how often, where fsync is interval", 0.001, 3600, needs_data=True)
+    block_bytes: int = _row(
+        512 << 10, "bytes", "ticks that one block of history holds, about", 1 << 10, 64 << 20, needs_data=True
+    )
+    block_age: float = _row(
+        60.0, "seconds", "after which a block is closed, however little it holds", 0.1, needs_data=True
+    )
+    segment_bytes: int = _row(64 << 20, "bytes", "after which a file of history is sealed", 1 << 10, needs_data=True)
+    segment_age: float = _row(
+        86400.0, "seconds", "after which a file of history is sealed; 0: by its size alone", 0, needs_data=True
+    )
+    retain_bytes: int = _row(
+        0, "bytes", "what history may take; beyond it the oldest files are deleted; 0: no bound", 0, needs_data=True
+    )
+    retain_age: float = _row(0.0, "seconds", "after which files of history are deleted; 0: never", 0, needs_data=True)
+    history_level: int = _row(3, "count", "zstd's compression level for history", 1, 19, needs_data=True)
     history_cache: int = _row(64 << 20, "bytes", "decoded blocks that are kept for readers of the past", 0)
     history_queue: int = _row(
-        64 << 20, "bytes", "ticks that may wait for the disk; beyond it they leave a hole", 1 << 10
+        64 << 20, "bytes", "ticks that may wait for the disk; beyond it they leave a hole", 1 << 10, needs_data=True
     )
     drain_timeout: float = _row(5.0, "seconds", "how long a shutdown waits for connections to close", 0, 600)
     backlog: int = _row(4096, "count", "connections that may wait to be accepted", 1, 65535)
@@ -157,7 +182,7 @@ class Settings:
             words = row.metadata["words"]
             bounds = "" if low is None else f"at least {low:g}" if high is None else f"from {low:g} to {high:g}"
             if not _is_of(value, row.default):
-                asked = _KINDS[row.metadata["unit"]] + _ABOUT.get(row.name, "")
+                asked = _UNITS[row.metadata["unit"]].takes + row.metadata["also"]
                 finite = not isinstance(value, float) or math.isfinite(value)
                 why = f"it is of type {type(value).__name__}" if finite else "it is not finite"
                 accepted = "; accepted: " + (", ".join(words) or bounds) if words or bounds else ""
@@ -171,7 +196,7 @@ class Settings:
     def idle(self) -> list[str]:
         """What was set and has no effect, since no history is kept in ``data``."""
         rows = () if self.data else dataclasses.fields(self)
-        return [row.name for row in rows if row.name in _OF_DATA and getattr(self, row.name) != row.default]
+        return [row.name for row in rows if row.metadata["needs_data"] and getattr(self, row.name) != row.default]
 
     @property
     def nan_policy(self) -> Literal["refuse", "null"]:
@@ -270,8 +295,8 @@ class SettingRow:
         if isinstance(self.default, bool):
             return "on" if self.default else "off"
         if self.unit == "bytes" and self.default:
-            unit = next(unit for unit in "GMk" if not self.default % _UNITS[unit.lower()])
-            return f"{self.default // _UNITS[unit.lower()]}{unit}"
+            unit = next(unit for unit in "GMk" if not self.default % _PREFIXES[unit.lower()])
+            return f"{self.default // _PREFIXES[unit.lower()]}{unit}"
         return f"{self.default:g}" if isinstance(self.default, float) else str(self.default) or "empty"
 
 
@@ -305,7 +330,7 @@ def _no_such(name: str, accepted: list[str]) -> SettingError:
 
 def _parse(row: SettingRow, text: str, given: str) -> Any:
     try:
-        return _PARSERS[row.unit](text)
+        return _UNITS[row.unit].parse(text)
     except ValueError as error:
         raise SettingError(given, f"{text!r:.60} is not {error}") from None
 

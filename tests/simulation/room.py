@@ -18,6 +18,7 @@ from tick_gateway.delivery.patience import Patience
 from tick_gateway.errors import InboxFull
 from tick_gateway.history.local.store import Store
 from tick_gateway.reading.feed import Feed
+from tick_gateway.settings import Settings
 
 from .disk import Disk
 from .ledger import Ledger
@@ -101,7 +102,7 @@ class Room:
         for name, value in (SMALL | (disk.patches() if disk is not None else {})).items():
             self.patches.setattr(name, value)
         self.patches.setattr("tick_gateway.bus.tick_bus.new_run_id", self._new_run_id)
-        self._new_bus = partial(TickBus, ring=ring, ring_bytes=ring_bytes, inbox=inbox)
+        self._new_bus = partial(TickBus, Settings(ring=ring, ring_bytes=ring_bytes, inbox=inbox))
         self._policy = SLICED if sliced else POLICY
         self._encoded_bytes = encoded_bytes
         self.disk = disk

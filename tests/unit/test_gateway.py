@@ -27,6 +27,7 @@ from tick_gateway import Gateway, GatewayError
 from tick_gateway.bus.tick_bus import TickBus
 from tick_gateway.errors import Conflict, InboxFull, Locked, NotServing, RunClosed, SettingError
 from tick_gateway.http.listen import loop_factory
+from tick_gateway.settings import Settings
 
 from ..support import history_files
 from ..support.blocking_client import Follower, port_of
@@ -335,7 +336,7 @@ def test_a_loop_that_was_closed_under_a_mounted_one(make: Callable[[], asyncio.A
 
 
 def test_a_bus_that_is_closed_wakes_who_waits_for_room() -> None:
-    bus = TickBus(inbox=1, publish_timeout=PATIENCE)
+    bus = TickBus(Settings(inbox=1, publish_timeout=PATIENCE))
     bus.open()  # for a loop that is still to come
     bus.publish({"t": 1})
     failed = list[Exception]()

@@ -289,15 +289,11 @@ def test_a_gateway_reads_its_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     ("typed", "meant"),
     [("prot", "port"), ("ring_byte", "ring_bytes"), ("Port", "port"), ("publish_tokn", "publish_token"), ("zzz", "")],
 )
-def test_a_name_with_a_typing_mistake_gets_the_likely_one(typed: str, did_you_mean: str) -> None:
+def test_a_name_with_a_typing_mistake_gets_the_likely_one(typed: str, meant: str) -> None:
     keywords: dict[str, Any] = {typed: 1}
     with pytest.raises(SettingError) as refusal:
         Gateway(**keywords)
-    assert (
-        str(refusal.value).endswith(f"; did you mean {did_you_mean}?")
-        if did_you_mean
-        else "mean" not in str(refusal.value)
-    )
+    assert str(refusal.value).endswith(f"; did you mean {meant}?") if meant else "mean" not in str(refusal.value)
 
 
 def test_a_variable_with_a_typing_mistake_gets_the_likely_one(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from ..errors import (
     Conflict,
@@ -27,6 +27,7 @@ from ..errors import (
     TooBig,
 )
 from ..model.tick import MAX_T, RUN_ID, Position, Tick, parse
+from ..settings import DEFAULTS, Settings
 from . import record as records
 from .conversion import is_dataclass
 from .ring import BATCH_BYTES, BATCH_TICKS, Batch, Ring, Run, find_in
@@ -47,37 +48,22 @@ class TickBus:
     """A bounded, ordered record of the newest ticks of all runs.
 
     Args:
-        ring: how many ticks memory holds at most.
-        ring_bytes: how many bytes they may take.
-        inbox: how many ticks may wait for the loop.
-        inbox_bytes: how many bytes may wait.
-        max_tick: the largest tick, in bytes.
-        nan: what becomes of NaN and Infinity in in-process records.
-        publish_timeout: how long in-process ``publish`` waits for room in the inbox, seconds.
+        settings: ring, inbox, max_tick, nan and publish_timeout among them.
     """
 
-    def __init__(
-        self,
-        *,
-        ring: int = 10_000,
-        ring_bytes: int = 64 << 20,
-        inbox: int = 10_000,
-        inbox_bytes: int = 64 << 20,
-        max_tick: int = 8 << 20,
-        nan: Literal["refuse", "null"] = "refuse",
-        publish_timeout: float = 0.0,
-    ) -> None:
-        self.ring = Ring(ring, ring_bytes)
+    def __init__(self, settings: Settings = DEFAULTS) -> None:
+        self.ring = Ring(settings.ring, settings.ring_bytes)
         self.runs: dict[str, Run] = {}  # in the order in which they began
         self.current: Run | None = None
-        self.max_tick = max_tick
+        self.max_tick = settings.max_tick
         self.published = 0  # ticks taken in
         self.dropped = 0  # ticks lost to a full inbox
         self.wake: Callable[[], None] | None = None  # set by the reader's loop; called from any thread
-        self._nan: Final = nan
-        self._publish_timeout = publish_timeout
-        self._inbox_limit = inbox
-        self._max_inbox, self._max_inbox_bytes = inbox, inbox_bytes  # the former is 0 while no ticks are taken
+        self._nan: Final = settings.nan_policy
+        self._publish_timeout = settings.publish_timeout
+        self._inbox_limit = settings.inbox
+        self._max_inbox = settings.inbox  # 0 while no ticks are taken
+        self._max_inbox_bytes = settings.inbox_bytes
         self._closed: Callable[[], GatewayError] | None = None  # makes what publishers are told; None: ticks are taken
         self.sink: Callable[[list[Batch], list[Run]], None] | None = None  # see ``divert``
         self._keeps: Callable[[str], bool] = lambda run: False  # see ``use_history``

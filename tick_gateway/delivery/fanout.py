@@ -27,6 +27,7 @@ from ..errors import NotServing
 from ..logs import ThrottledLog
 from ..model.notices import EndReason
 from ..reading.feed import Feed
+from ..settings import DEFAULTS
 from .encoder import Encoder, Variant
 from .flush import FlushPolicy
 from .group import Group, Member, Round
@@ -57,8 +58,8 @@ class FanOut:
         policy: FlushPolicy,
         patience: Patience,
         *,
-        encoded_bytes: int = 32 << 20,
-        max_views: int = 64,
+        encoded_bytes: int = DEFAULTS.encoded_bytes,
+        max_views: int = DEFAULTS.max_views,
     ) -> None:
         self.bus = bus
         self.feed = feed

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..settings import Settings
+from ..settings import DEFAULTS, Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ class FlushPolicy:
     waiters: int = 16
     gather_seconds: float = 0.03
     batch_seconds: float = 1.0
-    section_ticks: int = 64
+    section_ticks: int = DEFAULTS.compression_section
     section_seconds: float = 5.0
 
     @classmethod

@@ -20,6 +20,7 @@ from ..bus.ring import Batch, Run
 from ..errors import Damaged, HistoryError
 from ..model.cache import ByteBoundedCache
 from ..model.tick import Position
+from ..settings import DEFAULTS
 from .block_index import Entry, Volume
 from .run_history import RunHistory, Stored, batches_of
 
@@ -91,7 +92,7 @@ class Archive:
         loaded: blocks that were read from disk since the start.
     """
 
-    def __init__(self, elsewhere: Elsewhere | None = None, cache_bytes: int = 64 << 20) -> None:
+    def __init__(self, elsewhere: Elsewhere | None = None, cache_bytes: int = DEFAULTS.history_cache) -> None:
         self.histories: dict[str, RunHistory] = {}
         self.damaged = 0
         self.damage: list[str] = []

@@ -23,6 +23,7 @@ from tick_gateway.errors import (
     TooBig,
 )
 from tick_gateway.model.tick import MAX_T
+from tick_gateway.settings import Settings
 
 from ...support.bus import ticks_of
 
@@ -123,7 +124,7 @@ REFUSED: dict[str, tuple[Any, type[TickError], str]] = {
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_is_no_tick_is_refused_and_the_next_one_taken(name: str) -> None:
     record, error, reason = REFUSED[name]
-    bus = TickBus(max_tick=500)
+    bus = TickBus(Settings(max_tick=500))
     with pytest.raises(error) as refusal:
         bus.publish(record)
     assert reason in str(refusal.value)
@@ -147,7 +148,7 @@ def test_readers_get_one_line_whatever_its_strings_hold(form: Callable[..., obje
 
 
 def test_nan_becomes_null_where_the_setting_says_so() -> None:
-    bus = TickBus(nan="null")
+    bus = TickBus(Settings(nan="null"))
     bus.publish({"t": 1, "x": [float("nan"), np.float32("inf")]})
     bus.collect()
     assert json.loads(bus.ring[0].ticks[0].data) == {"t": 1, "x": [None, None]}

@@ -15,6 +15,7 @@ from tick_gateway.errors import (
     OutOfOrder,
     RunClosed,
 )
+from tick_gateway.settings import Settings
 
 from ...support.bus import data_of, gaps, offer, seen, ticks_of
 
@@ -32,7 +33,7 @@ def read_elsewhere(bus: TickBus) -> TickBus:
 
 
 def test_where_the_inbox_is_full_a_tick_is_dropped_and_becomes_a_gap() -> None:
-    bus = read_elsewhere(TickBus(inbox=2))
+    bus = read_elsewhere(TickBus(Settings(inbox=2)))
     for t in (1, 2):
         bus.publish({"t": t})
     for t in (3, 4):
@@ -48,7 +49,7 @@ def test_where_the_inbox_is_full_a_tick_is_dropped_and_becomes_a_gap() -> None:
 
 
 def test_a_dropped_tick_may_be_sent_again_and_leaves_no_gap() -> None:
-    bus = read_elsewhere(TickBus(inbox=1))
+    bus = read_elsewhere(TickBus(Settings(inbox=1)))
     offer(bus, 1, run="a")
     for t in (2, 3):
         with pytest.raises(InboxFull):
@@ -61,7 +62,7 @@ def test_a_dropped_tick_may_be_sent_again_and_leaves_no_gap() -> None:
 
 
 def test_what_was_dropped_at_the_end_of_a_run_is_remembered_with_it() -> None:
-    bus = read_elsewhere(TickBus(inbox=1))
+    bus = read_elsewhere(TickBus(Settings(inbox=1)))
     offer(bus, 1, run="a")
     with pytest.raises(InboxFull):
         offer(bus, 2, run="a")
@@ -72,7 +73,7 @@ def test_what_was_dropped_at_the_end_of_a_run_is_remembered_with_it() -> None:
 
 
 def test_what_was_dropped_before_another_thread_s_tick_is_told_behind_it() -> None:
-    bus = read_elsewhere(TickBus(inbox=1))
+    bus = read_elsewhere(TickBus(Settings(inbox=1)))
     offer(bus, 1, run="a")
     with pytest.raises(InboxFull):
         offer(bus, 5, run="a")
@@ -84,7 +85,7 @@ def test_what_was_dropped_before_another_thread_s_tick_is_told_behind_it() -> No
 
 
 def test_what_a_new_run_lost_before_it_began_is_its_own() -> None:
-    bus = read_elsewhere(TickBus(inbox=1))
+    bus = read_elsewhere(TickBus(Settings(inbox=1)))
     offer(bus, 9, run="a")
     for t in (0, 1):
         with pytest.raises(InboxFull):
@@ -98,7 +99,7 @@ def test_what_a_new_run_lost_before_it_began_is_its_own() -> None:
 
 
 def test_a_run_that_is_ended_remembers_what_was_dropped_at_its_end() -> None:
-    bus = read_elsewhere(TickBus(inbox=1))
+    bus = read_elsewhere(TickBus(Settings(inbox=1)))
     offer(bus, 1, run="a")
     with pytest.raises(InboxFull):
         offer(bus, 2, run="a")
@@ -114,7 +115,7 @@ def test_a_run_is_not_forgotten_while_its_ticks_wait_in_the_inbox() -> None:
 
 
 def test_the_inbox_is_bounded_by_bytes() -> None:
-    bus = read_elsewhere(TickBus(inbox_bytes=2000))
+    bus = read_elsewhere(TickBus(Settings(inbox_bytes=2000)))
     bus.publish({"t": 1, "x": "x" * 2000})
     with pytest.raises(InboxFull):
         bus.publish({"t": 2})
@@ -123,7 +124,7 @@ def test_the_inbox_is_bounded_by_bytes() -> None:
 
 
 def test_duplicates_need_no_room() -> None:
-    bus = read_elsewhere(TickBus(inbox=1))
+    bus = read_elsewhere(TickBus(Settings(inbox=1)))
     offer(bus, 1, run="a")
     assert offer(bus, 1, run="a") == [False]
     assert bus.dropped == 0
@@ -131,7 +132,7 @@ def test_duplicates_need_no_room() -> None:
 
 @pytest.mark.parametrize("attached", [False, True])
 def test_without_a_loop_or_on_the_loop_itself_the_inbox_empties_itself(attached: bool) -> None:
-    bus = TickBus(inbox=1, ring=100)
+    bus = TickBus(Settings(inbox=1, ring=100))
     if attached:
         bus.attach(lambda: None)
     for t in range(50):
@@ -165,7 +166,7 @@ def waiting(bus: TickBus, pool: ThreadPoolExecutor, record: object, **kw: Any) -
 def test_a_publisher_that_may_wait_goes_on_once_there_is_room(
     pool: ThreadPoolExecutor, timeout: float, wait: bool
 ) -> None:
-    bus = read_elsewhere(TickBus(inbox=1, publish_timeout=timeout))
+    bus = read_elsewhere(TickBus(Settings(inbox=1, publish_timeout=timeout)))
     bus.publish({"t": 1})
     result = waiting(bus, pool, {"t": 2}, wait=wait)
     assert not result.done()
@@ -176,7 +177,7 @@ def test_a_publisher_that_may_wait_goes_on_once_there_is_room(
 
 
 def test_a_publisher_waits_no_longer_than_publish_timeout(pool: ThreadPoolExecutor) -> None:
-    bus = read_elsewhere(TickBus(inbox=1, publish_timeout=0.02))
+    bus = read_elsewhere(TickBus(Settings(inbox=1, publish_timeout=0.02)))
     bus.publish({"t": 1})
     with pytest.raises(InboxFull) as refusal:
         waiting(bus, pool, {"t": 2}).result(SECONDS)
@@ -185,7 +186,7 @@ def test_a_publisher_waits_no_longer_than_publish_timeout(pool: ThreadPoolExecut
 
 
 def test_a_run_that_ends_while_its_publisher_waits_gets_no_more(pool: ThreadPoolExecutor) -> None:
-    bus = read_elsewhere(TickBus(inbox=1))
+    bus = read_elsewhere(TickBus(Settings(inbox=1)))
     bus.publish({"t": 1}, run="a")
     result = waiting(bus, pool, {"t": 2}, run="a", wait=True)
     bus.end_run("a")
@@ -197,7 +198,7 @@ def test_a_run_that_ends_while_its_publisher_waits_gets_no_more(pool: ThreadPool
 
 
 def test_a_waiting_publisher_goes_on_where_the_reader_leaves(pool: ThreadPoolExecutor) -> None:
-    bus = read_elsewhere(TickBus(inbox=1))
+    bus = read_elsewhere(TickBus(Settings(inbox=1)))
     bus.publish({"t": 1})
     result = waiting(bus, pool, {"t": 2}, wait=True)
     bus.detach()
@@ -236,7 +237,7 @@ def test_what_came_before_the_reader_wakes_it() -> None:
 
 
 def test_many_threads_publish_and_every_tick_comes_out_once(pool: ThreadPoolExecutor) -> None:
-    bus = TickBus(inbox=50)
+    bus = TickBus(Settings(inbox=50))
     woken = threading.Event()
     bus.attach(woken.set)
     counter = iter(range(3000))

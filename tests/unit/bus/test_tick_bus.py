@@ -16,6 +16,7 @@ from tick_gateway.errors import (
     RunClosed,
 )
 from tick_gateway.model.tick import MAX_T, RUN_ID, Position
+from tick_gateway.settings import Settings
 
 from ...support.bus import data_of, offer, seen, ticks_of
 
@@ -118,7 +119,7 @@ def test_a_number_that_was_skipped_is_out_of_order(run: str | None, t: int) -> N
 
 
 def test_a_tick_that_is_no_longer_stored_counts_as_a_duplicate() -> None:
-    bus = TickBus(ring=2)
+    bus = TickBus(Settings(ring=2))
     offer(bus, 1, 2, 3, 4, run="a")
     bus.collect()
     assert offer(bus, 2, 1, run="a", note="whatever") == [False, False]
@@ -171,7 +172,7 @@ def test_a_run_is_over_for_readers_once_they_have_its_last_tick() -> None:
 
 
 def test_old_runs_are_forgotten_once_nothing_of_them_is_left() -> None:
-    bus = TickBus(ring=5)
+    bus = TickBus(Settings(ring=5))
     for number in range(1200):
         offer(bus, 1, run=f"r{number}")
         bus.collect()

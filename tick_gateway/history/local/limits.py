@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ...settings import Settings
+from ...settings import DEFAULTS, Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,16 +20,16 @@ class Limits:
         fsync_interval: seconds.
     """
 
-    block_bytes: int = 1 << 20
+    block_bytes: int = DEFAULTS.block_bytes
     block_ticks: int = 8192
-    block_age: float = 60.0
-    segment_bytes: int = 64 << 20
-    segment_age: float = 86400.0
-    retain_bytes: int = 0
-    retain_age: float = 0.0
-    level: int = 3
-    fsync: str = "interval"
-    fsync_interval: float = 1.0
+    block_age: float = DEFAULTS.block_age
+    segment_bytes: int = DEFAULTS.segment_bytes
+    segment_age: float = DEFAULTS.segment_age
+    retain_bytes: int = DEFAULTS.retain_bytes
+    retain_age: float = DEFAULTS.retain_age
+    level: int = DEFAULTS.history_level
+    fsync: str = DEFAULTS.fsync
+    fsync_interval: float = DEFAULTS.fsync_interval
 
     @classmethod
     def of(cls, s: Settings) -> Limits:

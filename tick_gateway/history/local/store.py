@@ -11,7 +11,7 @@ from typing import IO, ClassVar, Self
 
 from ...bus.tick_bus import TickBus
 from ...errors import HistoryError, Locked
-from ...settings import Settings
+from ...settings import DEFAULTS, Settings
 from ..archive import MAX_DAMAGE, Archive
 from ..engine import EngineStatus, HistoryEngine, Progress
 from ..restoring import restore
@@ -52,8 +52,8 @@ class Store(HistoryEngine):
         bus: TickBus,
         limits: Limits,
         *,
-        cache_bytes: int = 64 << 20,
-        queue_bytes: int = 64 << 20,
+        cache_bytes: int = DEFAULTS.history_cache,
+        queue_bytes: int = DEFAULTS.history_queue,
         progress: Progress | None = None,
     ) -> None:
         self.directory = directory

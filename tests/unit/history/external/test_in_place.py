@@ -24,6 +24,7 @@ from tick_gateway.history.external.lines import File
 from tick_gateway.history.external.run_splitter import Stretch
 from tick_gateway.history.run_history import batches_of
 from tick_gateway.history.stored_run import StoredRun
+from tick_gateway.settings import Settings
 
 MAX_TICK = 1 << 20
 Found = list[tuple[str, int, bytes]]
@@ -208,7 +209,7 @@ class House:
 
     def __init__(self, folder: Path, ring: int = 1000) -> None:
         self.directory = Directory(folder, MAX_TICK, look_seconds=0)
-        self.bus = TickBus(ring=ring)
+        self.bus = TickBus(Settings(ring=ring))
         self.live = InPlace(self.bus, self.directory, MAX_TICK)
         self.archive = self.live.archive
         self.bus.divert(self.live.take)
