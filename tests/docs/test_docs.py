@@ -14,10 +14,13 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.markdown import DOCS, Block, anchors, blocks, links, pages, prose
 from tests.support.process import ROOT
-from tick_gateway import Gateway, errors
+from tick_gateway import Gateway, errors, history, settings, sources, transports
 from tick_gateway.cli import main as cli
+from tick_gateway.model import notices, query
 from tick_gateway.model.notices import NAMES
 from tick_gateway.model.query import TABLE as PARAMETERS
+from tick_gateway.server import metrics, openapi
+from tick_gateway.server import routes as table_of_routes
 from tick_gateway.server.metrics import render
 from tick_gateway.server.routes import routes
 from tick_gateway.settings import TABLE as SETTINGS
@@ -25,6 +28,7 @@ from tick_gateway.settings import SettingRow
 from tick_gateway.sources import SOURCES, Source
 from tick_gateway.transports import TRANSPORTS
 from tick_gateway.transports.commands import COMMANDS
+from tick_gateway.wire import codings
 
 REFERENCE = DOCS / "reference"
 PROTOCOL = (REFERENCE / "protocol.md").read_text("utf-8")
@@ -240,6 +244,34 @@ def test_the_map_of_the_code_names_what_is_there() -> None:
     named = re.findall(r"`(tick_gateway/[\w/.]+)`", (DOCS / "explanation" / "design.md").read_text("utf-8"))
     assert len(named) > 30
     assert [path for path in named if not (ROOT / path).exists()] == []
+
+
+REGISTRIES = {
+    "query parameter": (query, PARAMETERS),
+    "notice": (notices, NAMES),
+    "transport": (transports, TRANSPORTS),
+    "source of ticks": (sources, SOURCES),
+    "history engine": (history, history.ENGINES),
+    "content coding": (codings, codings.TABLE),
+    "setting": (settings, SETTINGS),
+    "error code": (errors, errors.GatewayError),
+    "metric": (metrics, metrics.TABLE),
+    "route": (table_of_routes, table_of_routes.routes),
+    "header of answers": (openapi, openapi.HEADERS),
+}
+"""What there is of each kind, and the module that it is listed in."""
+
+
+@pytest.mark.parametrize("kind", REGISTRIES)
+def test_what_to_touch_is_where_it_is_listed(kind: str) -> None:
+    """And there alone: no other module says a second time what there is."""
+    module, listed = REGISTRIES[kind]
+    page = (DOCS / "explanation" / "design.md").read_text("utf-8")
+    row = re.search(rf"^\| {kind} \| (.*) \|$", page, re.MULTILINE)
+    assert row is not None, f"the table does not say how to add a {kind}"
+    assert module.__file__ is not None
+    assert f"`{Path(module.__file__).relative_to(ROOT)}`" in row[1]
+    assert any(value is listed for value in vars(module).values())
 
 
 def test_each_invariant_names_the_tests_that_attack_it() -> None:

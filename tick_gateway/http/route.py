@@ -31,6 +31,7 @@ class Route:
         publishes: it is for publishers alone, and not open to web pages of other origins.
         stream: its answer goes on.
         websocket: it is an opening handshake.
+        linked: the service's description links to it.
     """
 
     method: str
@@ -49,6 +50,7 @@ class Route:
     publishes: bool = False
     stream: bool = False
     websocket: bool = False
+    linked: bool = False
 
     @property
     def open(self) -> bool:

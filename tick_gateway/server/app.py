@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Final
+from typing import Any, Final
 
 from aiohttp import HttpVersion11, web
 from aiohttp.http import SERVER_SOFTWARE
@@ -21,6 +21,7 @@ from ..transports import TRANSPORTS
 from ..transports.base import Transport, acceptable
 from .active_segment import SNAPSHOTS_KEY, SegmentSnapshots
 from .bodies import BodyIndexCache
+from .openapi import HEADERS
 from .reads import BODY_INDEXES_KEY
 from .routes import routes
 from .status import ROUTES_KEY, TRANSPORTS_KEY
@@ -28,15 +29,15 @@ from .status import ROUTES_KEY, TRANSPORTS_KEY
 log = logging.getLogger("tick_gateway")
 
 ALLOWED_HEADERS: Final = "Last-Event-ID, Authorization, If-None-Match, Cache-Control, Content-Type, X-Requested-With"
-EXPOSED_HEADERS: Final = (
-    "Tick-Run, Tick-Next, Tick-Gap, Tick-Reset, Link, ETag, Retry-After, Accept-Ranges, Content-Range"
-)
+EXPOSED_HEADERS: Final = ", ".join([*HEADERS, "Accept-Ranges", "Content-Range"])
 
 _SENDING: Final = ("POST", "PUT")
 _PUBLISH: Final = "; ticks are published by POST /publish"
 
-_FAULTS_KEY: web.AppKey[ThrottledLog] = web.AppKey("tick_gateway.faults", ThrottledLog)
 _Next = Callable[[web.Request], Awaitable[web.StreamResponse]]
+_FAULTS_KEY: web.AppKey[ThrottledLog] = web.AppKey("tick_gateway.faults", ThrottledLog)
+_OPEN_KEY: web.AppKey[set[Any]] = web.AppKey("tick_gateway.open", set)
+"""The handlers of routes that web pages of every origin may read."""
 
 
 def make_app(runtime: Runtime, transports: tuple[Transport, ...] = TRANSPORTS) -> web.Application:
@@ -51,11 +52,14 @@ def make_app(runtime: Runtime, transports: tuple[Transport, ...] = TRANSPORTS) -
     app[BODY_INDEXES_KEY] = BodyIndexCache()
     app[SNAPSHOTS_KEY] = SegmentSnapshots()
     app[_FAULTS_KEY] = ThrottledLog(log)
+    app[_OPEN_KEY] = {_preflight}
     for route in table:
-        app.router.add_route(route.method, route.path, _bind(route, runtime), expect_handler=expect)
+        handler = _bind(route, runtime)
+        app.router.add_route(route.method, route.path, handler, expect_handler=expect)
         if route.method == "GET":
-            app.router.add_route("HEAD", route.path, _bind(route, runtime), expect_handler=expect)
+            app.router.add_route("HEAD", route.path, handler, expect_handler=expect)
         if route.open:
+            app[_OPEN_KEY].add(handler)
             app.router.add_route("OPTIONS", route.path, _preflight, expect_handler=expect)
     app.on_response_prepare.append(_finish_head)
 
@@ -102,7 +106,6 @@ def _bind(route: Route, runtime: Runtime) -> _Next:
             raise ClientError(f"{route.path} does not speak WebSocket; accepted: {_websockets(request)}")
         return acceptable(request, runtime, await route.handler(request, runtime))
 
-    handle.open = route.open  # type: ignore[attr-defined]  # read by _is_open
     return handle
 
 
@@ -228,16 +231,12 @@ async def _preflight(request: web.Request) -> web.StreamResponse:
     return web.Response(status=204, headers=headers)
 
 
-_preflight.open = True  # type: ignore[attr-defined]
-
-
 def _is_open(request: web.Request) -> bool:
     """Whether web pages of every origin may have the answer: reading is open to them, publishing is not."""
-    found: bool | None = getattr(request.match_info.handler, "open", None)
-    if found is None:  # no such path, or no such method on it
-        failed = request.match_info.http_exception
-        return not isinstance(failed, web.HTTPMethodNotAllowed) or "OPTIONS" in failed.allowed_methods
-    return found
+    failed = request.match_info.http_exception
+    if failed is None:
+        return request.match_info.handler in request.app[_OPEN_KEY]
+    return not isinstance(failed, web.HTTPMethodNotAllowed) or "OPTIONS" in failed.allowed_methods
 
 
 async def _finish_head(request: web.Request, response: web.StreamResponse) -> None:

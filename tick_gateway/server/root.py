@@ -11,7 +11,7 @@ from ..http.responses import header_list, json_reply
 from ..runtime import Runtime
 from ..transports import ndjson, sse
 from ..version import __version__
-from .status import BASE_KEY, TRANSPORTS_KEY
+from .status import BASE_KEY, ROUTES_KEY, TRANSPORTS_KEY
 
 
 async def root(request: web.Request, runtime: Runtime) -> web.StreamResponse:
@@ -40,7 +40,7 @@ def _describe(request: web.Request) -> dict[str, object]:
         base = request.path.rstrip("/")
     base = request.headers.get(request.app.get(BASE_KEY, ""), base)
     transports = {t.name: {"path": t.path, "kind": t.kind, "summary": t.summary} for t in request.app[TRANSPORTS_KEY]}
-    links = {name: f"{base}/{name}" for name in ("meta", "runs", "range", "latest", "openapi.json")}
+    links = {route.path[1:]: base + route.path for route in request.app[ROUTES_KEY] if route.linked}
     return {"service": "tick-gateway", "version": __version__, "transports": transports, "links": links}
 
 

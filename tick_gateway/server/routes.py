@@ -81,6 +81,7 @@ _FIXED: Final = (
         refuses=_READ,
         takes=("If-None-Match", "Range"),
         headers=("Tick-Run", "Tick-Gap", "ETag"),
+        linked=True,
     ),
     Route(
         "GET",
@@ -92,6 +93,7 @@ _FIXED: Final = (
         schema="Tick",
         refuses=_READ,
         headers=("Tick-Run", "Tick-Next"),
+        linked=True,
     ),
     Route(
         "GET",
@@ -115,6 +117,7 @@ _FIXED: Final = (
         reads="meta",
         schema="Meta",
         refuses=(ParameterError,),
+        linked=True,
     ),
     Route(
         "GET",
@@ -125,6 +128,7 @@ _FIXED: Final = (
         reads="meta",
         schema="Runs",
         refuses=(ParameterError,),
+        linked=True,
     ),
     Route(
         "GET",
@@ -160,5 +164,5 @@ _FIXED: Final = (
         statuses=(200, 503),
     ),
     Route("GET", "/metrics", status.metrics, "metrics", "Prometheus metrics", media_type="text/plain"),
-    Route("GET", "/openapi.json", status.openapi, "openapi", "this description", schema="OpenAPI"),
+    Route("GET", "/openapi.json", status.openapi, "openapi", "this description", schema="OpenAPI", linked=True),
 )

@@ -24,10 +24,9 @@ import zstandard
 
 from ..settings import DEFAULTS
 from .checksum import NOTHING, Checksum
-from .zstd_frame import MAGIC
+from .zstd_frame import LAST_BLOCK, MAGIC
 
 _EMPTY_FRAME: Final = MAGIC + b"\x20\x00\x01\x00\x00"
-_LAST_BLOCK: Final = b"\x01\x00\x00"  # an empty one, which ends a frame
 _GZIP_HEAD: Final = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"  # no name, no time, no system
 _WINDOW_LOG: Final = 18  # of zstd, 256 KiB: browsers refuse more than 8 MB, and each reader pays for it
 FLUSHED: Final = b"\x00\x00\xff\xff"  # how what deflate has flushed ends
@@ -171,7 +170,7 @@ class ZstdCoding:
     level: int = DEFAULTS.compression
     name = "zstd"
     opening = MAGIC
-    rest = _LAST_BLOCK + MAGIC
+    rest = LAST_BLOCK + MAGIC
 
     def count(self, before: Checksum, content: bytes) -> Checksum:
         return NOTHING

@@ -17,12 +17,13 @@ import zstandard
 
 from ..errors import BodyError
 from .zstd_frame import (
+    BLOCK_HEADER,
     LARGEST_BLOCK,
     MAGIC,
     RESERVED,
-    RLE,
     SKIPPABLE_HEADER,
     ReservedBit,
+    block_header,
     frame_header,
     header_size,
     is_skippable,
@@ -161,12 +162,12 @@ class ZstdDecoder:
         """How long the head is that comes next or is held in part: a block's, or a frame's, as far as that shows."""
         held = self._held
         if self._frame is not None:
-            return 3
-        if len(held) < 4:
-            return 4
+            return BLOCK_HEADER
+        if len(held) < len(MAGIC):
+            return len(MAGIC)
         if is_skippable(held):
             return SKIPPABLE_HEADER
-        if held[:4] != MAGIC:
+        if held[: len(MAGIC)] != MAGIC:
             if self._frames:
                 raise DecodingError("something that is no zstd follows the zstd data")
             raise DecodingError("the zstd data is broken: it does not begin as a frame")
@@ -175,11 +176,10 @@ class ZstdDecoder:
     def _begin(self, head: bytes) -> None:
         """A head is complete."""
         if self._frame is not None:
-            word = int.from_bytes(head, "little")
-            kind, size = word >> 1 & 3, word >> 3
-            if size > MAX_STEP or kind == RESERVED:
+            block = block_header(head)
+            if block.size > MAX_STEP or block.kind == RESERVED:
                 raise DecodingError("the zstd data is broken: a block that cannot be")
-            self._last, self._left = bool(word & 1), 1 if kind == RLE else size
+            self._last, self._left = block.last, block.length
             self._body += head
             return
         self._frames += 1

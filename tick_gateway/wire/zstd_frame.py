@@ -1,7 +1,7 @@
-"""What zstd data begins with (RFC 8878, section 3.1): magic numbers, and the header of a frame.
+"""The outline of zstd data (RFC 8878, section 3.1): magic numbers, headers of frames, headers of blocks.
 
-The library reads headers. It says alike of one that is not there as a whole and of one that is wrong that it cannot,
-so that is told apart here. Pure: bytes in, values out.
+The library reads headers of frames. It says alike of one that is not there as a whole and of one that is wrong that it
+cannot, so that is told apart here. Headers of blocks it reads for itself alone. Pure: bytes in, values out.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import zstandard
 
 MAGIC: Final = b"\x28\xb5\x2f\xfd"  # never part of UTF-8 text
 LARGEST_BLOCK: Final = zstandard.BLOCKSIZE_MAX  # bytes of content in one
+BLOCK_HEADER: Final = 3  # bytes
+LAST_BLOCK: Final = b"\x01\x00\x00"  # an empty one, which ends a frame
 RLE, COMPRESSED, RESERVED = 1, 2, 3  # types of blocks
 SKIPPABLE_HEADER: Final = 8  # bytes: a magic number, and how many bytes follow
 _SKIPPABLE: Final = b"\x2a\x4d\x18"  # behind one byte 0x50 to 0x5f
@@ -39,6 +41,31 @@ class FrameHeader(NamedTuple):
     window: int
     dictionary: int
     checksum: bool
+
+
+class BlockHeader(NamedTuple):
+    """What a block's header says.
+
+    Attributes:
+        last: it is the frame's last block.
+        kind: 0 (bytes as they are), ``RLE``, ``COMPRESSED`` or ``RESERVED``.
+        size: bytes of the block's content, or where that is compressed, of the block.
+    """
+
+    last: bool
+    kind: int
+    size: int
+
+    @property
+    def length(self) -> int:
+        """Bytes of the block behind its header."""
+        return 1 if self.kind == RLE else self.size
+
+
+def block_header(data: bytes | bytearray | memoryview, at: int = 0) -> BlockHeader:
+    """The header of the block that begins at ``at``: ``BLOCK_HEADER`` bytes, which have to be there."""
+    word = data[at] | data[at + 1] << 8 | data[at + 2] << 16
+    return BlockHeader(bool(word & 1), word >> 1 & 3, word >> 3)
 
 
 def is_skippable(data: bytes) -> bool:

@@ -10,10 +10,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tick_gateway.wire.zstd_frame import (
+    BLOCK_HEADER,
+    COMPRESSED,
+    LARGEST_BLOCK,
+    LAST_BLOCK,
     MAGIC,
+    RESERVED,
+    RLE,
     SKIPPABLE_HEADER,
+    BlockHeader,
     FrameHeader,
     ReservedBit,
+    block_header,
     frame_header,
     has_checksum,
     header_size,
@@ -73,3 +81,32 @@ def test_which_frames_are_passed_over(magic: int) -> None:
     assert is_skippable(head) is (0x184D2A50 <= magic <= 0x184D2A5F)
     assert all(is_skippable(struct.pack("<I", 0x184D2A50 + kind)) for kind in range(16))
     assert not is_skippable(MAGIC) and not is_skippable(b"\x50\x2a\x4d") and not is_skippable(b"")
+
+
+@pytest.mark.parametrize(
+    ("header", "says", "length"),
+    [
+        (LAST_BLOCK, BlockHeader(True, 0, 0), 0),
+        (b"\x08\x00\x00", BlockHeader(False, 0, 1), 1),
+        (b"\x02\x00\x10", BlockHeader(False, RLE, LARGEST_BLOCK), 1),
+        (b"\x05\x01\x00", BlockHeader(True, COMPRESSED, 32), 32),
+        (b"\xff\xff\xff", BlockHeader(True, RESERVED, (1 << 21) - 1), (1 << 21) - 1),
+    ],
+)
+def test_what_a_header_of_a_block_says(header: bytes, says: BlockHeader, length: int) -> None:
+    assert block_header(header) == block_header(b"before" + header + b"behind", 6) == says
+    assert block_header(memoryview(header)) == block_header(bytearray(header)) == says
+    assert says.length == length
+
+
+@given(st.binary(max_size=1000), st.integers(0, 400_000))
+def test_the_blocks_of_what_a_compressor_makes_end_where_it_does(data: bytes, zeros: int) -> None:
+    frame = zstandard.ZstdCompressor(write_checksum=False).compress(data + bytes(zeros))
+    header = frame_header(frame)
+    assert header is not None
+    at, last = header.size, False
+    while not last:
+        block = block_header(frame, at)
+        assert block.kind != RESERVED and block.size <= LARGEST_BLOCK
+        at, last = at + BLOCK_HEADER + block.length, block.last
+    assert at == len(frame)

@@ -21,13 +21,14 @@ from typing import Final, NamedTuple
 import zstandard
 
 from ...wire.zstd_frame import (
+    BLOCK_HEADER,
     COMPRESSED,
     LARGEST_BLOCK,
     MAGIC,
     RESERVED,
-    RLE,
     SKIPPABLE_HEADER,
     ReservedBit,
+    block_header,
     frame_header,
     header_size,
     is_skippable,
@@ -248,14 +249,14 @@ class Frames:
         assert reader is not None
         at, end, last = start, len(data), False
         magic = data.find(MAGIC, max(at + (1 if header else -_LOOK_BACK), 0))
-        while not last and self._room > 0 and end - at >= header + 3:
+        while not last and self._room > 0 and end - at >= header + BLOCK_HEADER:
             begin = at + header
-            head = data[begin] | data[begin + 1] << 8 | data[begin + 2] << 16
-            last, kind, size = bool(head & 1), head >> 1 & 3, head >> 3
+            block = block_header(data, begin)
+            last, kind = block.last, block.kind
             behind = 1 if header else -_LOOK_BACK
-            if kind == RESERVED or size > self._largest:
+            if kind == RESERVED or block.size > self._largest:
                 return self._lose(at, behind)
-            stop = begin + (4 if kind == RLE else 3 + size)
+            stop = begin + BLOCK_HEADER + block.length
             if 0 <= magic < at + behind:
                 magic = data.find(MAGIC, at + behind)
             new = self._new_frame(magic, stop, kind, certain=magic > at) if 0 <= magic < stop else -1
@@ -287,7 +288,7 @@ class Frames:
         first block, too."""
         while 0 <= magic <= stop - len(MAGIC):
             begins = (certain and kind != COMPRESSED) or _begins_frame(
-                self._data[magic : magic + _LARGEST_HEADER + 3 + LARGEST_BLOCK]
+                self._data[magic : magic + _LARGEST_HEADER + BLOCK_HEADER + LARGEST_BLOCK]
             )
             if begins is not False:
                 return magic if begins else None
@@ -366,12 +367,11 @@ def _shows_block(data: bytes) -> bool | None:
     header = _header(data)
     if header.problem:
         return False
-    if len(data) < header.size + 3:
+    if len(data) < header.size + BLOCK_HEADER:
         return None
-    head = int.from_bytes(data[header.size : header.size + 3], "little")
-    kind, size = head >> 1 & 3, head >> 3
-    stop = header.size + (4 if kind == RLE else 3 + size)
-    if kind == RESERVED or size > header.largest:
+    block = block_header(data, header.size)
+    stop = header.size + BLOCK_HEADER + block.length
+    if block.kind == RESERVED or block.size > header.largest:
         return False
     if stop > len(data):
         return None

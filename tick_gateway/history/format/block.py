@@ -15,10 +15,8 @@ from typing import Final, NamedTuple
 import zstandard
 
 from ...errors import Damaged
-from ...wire.zstd_frame import MAGIC, RESERVED, RLE, has_checksum, header_size
+from ...wire.zstd_frame import BLOCK_HEADER, LAST_BLOCK, MAGIC, RESERVED, block_header, has_checksum, header_size
 
-_LAST_PART: Final = b"\x01\x00\x00"  # an empty one
-_LAST: Final = 1
 _MOST_BYTES: Final = 1 << 31  # of a cut frame's content: damage must not fill the memory
 
 
@@ -44,7 +42,7 @@ def closing(data: bytes, content: bytes) -> bytes:
     """What makes a frame of flushed bytes, which hold this content: an empty last part if there is no last one yet, and
     the checksum if the frame is to have one."""
     found = scan(data)
-    end = b"" if found.closed else _LAST_PART
+    end = b"" if found.closed else LAST_BLOCK
     return end + (checksum(content) if found.checked else b"")
 
 
@@ -112,17 +110,16 @@ def scan(data: bytes) -> Scan:
     checked = has_checksum(data)
     at = header_size(data)
     ends: list[int] = []
-    while len(data) - at >= 3:
-        head = int.from_bytes(data[at : at + 3], "little")
-        kind = head >> 1 & 3
-        if kind == RESERVED:
+    while len(data) - at >= BLOCK_HEADER:
+        header = block_header(data, at)
+        if header.kind == RESERVED:
             return Scan(State.NONE, 0, [], False, checked)
-        stop = at + 3 + (1 if kind == RLE else head >> 3)
+        stop = at + BLOCK_HEADER + header.length
         if stop > len(data):
             break
         ends.append(stop)
         at = stop
-        if head & _LAST:
+        if header.last:
             whole = at + 4 * checked
             state = State.WHOLE if whole <= len(data) else State.CUT
             return Scan(state, whole if state is State.WHOLE else at, ends, True, checked)
