@@ -23,7 +23,7 @@ from .delivery.response_cache import ResponseCache
 from .errors import NotServing, OwnSource
 from .history import open_history
 from .history.engine import HistoryEngine, Progress
-from .history.external.lines import Unread
+from .history.external.source_file import Unread
 from .history.resent import ResentTicks
 from .history.threads import ReadingThreads
 from .model.notices import EndReason

@@ -58,20 +58,15 @@ CLIENT: Final = {"client", "errors", "logs", "model", "settings", "version", "wi
 TWICE: Final = {
     "Bar",
     "Block",
-    "Body",
     "Coding",
     "Connection",
-    "Frames",
     "Group",
     "Head",
-    "Lines",
     "Load",
     "NotAllowed",
     "Place",
     "Plan",
     "Publisher",
-    "Scan",
-    "Tally",
     "Tick",
 }
 """Class names that stand twice still. A name that does not any more is deleted here."""

@@ -8,8 +8,8 @@ from typing import Final
 import click
 
 from ..errors import SettingError
-from ..history.external.directory import has_files, passed_over
-from ..history.external.importing import bring
+from ..history.external.directory import has_files, skipped_names
+from ..history.external.importing import import_files
 from ..history.local.directory import run_directories
 from ..history.local.limits import Limits
 from .bar import Bar
@@ -34,15 +34,16 @@ def import_(directory: Path, **flags: str | None) -> None:
         _check_source(directory)
         bar = Bar("importing")
         try:
-            opened, brought = bring(directory, Path(settings.data), Limits.of(settings), settings.max_tick, bar.to)
+            data, limits = Path(settings.data), Limits.of(settings)
+            opened, result = import_files(directory, data, limits, settings.max_tick, bar.to)
         finally:
             bar.end()
     opened.tell_unread()
     opened.close()
-    if more := passed_over(directory):
+    if more := skipped_names(directory):
         click.echo(more, err=True)
-    click.echo(f"{brought}, in {settings.data}", err=True)
-    if brought.unread.files:
+    click.echo(f"{result}, in {settings.data}", err=True)
+    if result.unread.files:
         raise SystemExit(_MISSING)
 
 
@@ -53,7 +54,7 @@ def _check_source(directory: Path) -> None:
         if not has_files(directory):
             if run_directories(directory):
                 raise click.UsageError(f"{directory} is a history already: a gateway serves it with --data {directory}")
-            more = passed_over(directory)
+            more = skipped_names(directory)
             raise click.UsageError(f"{directory} has no *.jsonl.zst and no *.jsonl at its top{more and '; '}{more}")
     except OSError as error:
         raise click.UsageError(f"{directory} cannot be read: {error.strerror or error}") from None

@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from ..history.external.lines import Unread
+from ..history.external.source_file import Unread
 from ..runtime import Runtime
 
 Family = type[CounterMetricFamily] | type[GaugeMetricFamily]
@@ -48,9 +48,9 @@ def _unread(runtime: Runtime) -> Unread:
 TABLE: Final = (
     _counter("ticks_published", "ticks taken in", lambda r: r.bus.published),
     _counter("ticks_dropped", "ticks lost to a full inbox", lambda r: r.bus.dropped),
-    _counter("lines_passed_over", "lines of the files that are followed that were no ticks", _skipped),
-    _gauge("unread_bytes", "bytes of the files that are followed that cannot be read", lambda r: _unread(r).bytes),
-    _gauge("unread_files", "files that are followed of which something cannot be read", lambda r: _unread(r).files),
+    _counter("lines_passed_over", "skipped lines of tailed files: they were no ticks", _skipped),
+    _gauge("unread_bytes", "bytes of tailed files that cannot be read", lambda r: _unread(r).bytes),
+    _gauge("unread_files", "tailed files of which something cannot be read", lambda r: _unread(r).files),
     _gauge("ring_ticks", "ticks in memory", lambda r: r.bus.ring.count),
     _gauge("ring_bytes", "bytes they take", lambda r: r.bus.ring.size),
     _gauge("connections", "streaming connections open", lambda r: len(r.fanout.registry.sessions)),

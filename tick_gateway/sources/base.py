@@ -24,7 +24,7 @@ from aiohttp import web
 from ..access.publishers import authorize
 from ..errors import NotAllowed, OwnSource, ParameterError, Tailing, UnknownParameter
 from ..history.engine import Progress
-from ..history.external.lines import Unread
+from ..history.external.source_file import Unread
 from ..http.route import Route
 from ..model.query import run_id
 from ..runtime import Runtime

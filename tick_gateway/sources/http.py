@@ -54,7 +54,7 @@ _SHUTDOWN: Final = "the gateway is shutting down; what is counted here was publi
 
 
 @dataclass(slots=True)
-class Tally:
+class PublishResult:
     """What became of a body's records."""
 
     accepted: int = 0
@@ -111,13 +111,13 @@ class Tally:
         return response
 
 
-class Publisher:
+class Ingest:
     """One publisher's records on their way to the bus."""
 
     def __init__(self, runtime: Runtime, run: str | None) -> None:
         self.runtime = runtime
         self.run = run
-        self.tally = Tally(mark=runtime.history.mark())
+        self.result = PublishResult(mark=runtime.history.mark())
         self._until = 0.0  # when others are to have their turn
 
     def begin(self) -> None:
@@ -132,22 +132,22 @@ class Publisher:
 
     async def take(self, lines: Iterable[Line]) -> None:
         """Publish records; a long row of them lets others have their turn in between."""
-        bus, run, tally, max_tick = self.runtime.bus, self.run, self.tally, self.runtime.bus.max_tick
+        bus, run, result, max_tick = self.runtime.bus, self.run, self.result, self.runtime.bus.max_tick
         for count, (number, line) in enumerate(lines, 1):
             try:
                 t, data = parse(line, max_tick)
                 if bus.offer(t, data, run, resends=True):
-                    tally.accepted += 1
+                    result.accepted += 1
                 else:
                     await self.runtime.resent.check(run, t, data)
-                    tally.repeat(t)
+                    result.repeat(t)
             except (TickError, InboxFull, NotServing) as error:
-                tally.refuse(number, error)
+                result.refuse(number, error)
             if not count % _SLICE_LINES or len(line) > _GATHER_BYTES:
                 await self.rest()
 
 
-class Body:
+class BodyReader:
     """A request's body, read as it comes, and what can end it early.
 
     Attributes:
@@ -224,50 +224,50 @@ async def publish(request: web.Request, runtime: Runtime) -> web.StreamResponse:
     admit(request, runtime)
     if request.content_type.startswith("multipart/"):
         raise BodyError(_PARTS.format(request.content_type), 415)
-    publisher = Publisher(runtime, run_of(request))
+    ingest = Ingest(runtime, run_of(request))
     try:
         coding = CODINGS.decoder_of(request.headers.getall("Content-Encoding", ()))
     except BodyError as error:  # which codings would do stands in its head (RFC 7694)
         headers = {"Accept-Encoding": CODINGS.accepted, "Cache-Control": "no-store"}
         return json_reply(error.as_dict(), status=error.status, headers=headers)
-    body = Body(request, runtime.fanout)
+    body = BodyReader(request, runtime.fanout)
     runtime.publishers.add(body.leave)
     try:
-        await _take_body(request, publisher, body, IdentityDecoder() if body_is_decoded(request) else coding)
-        return await publisher.tally.answer(runtime, publisher.run, body.fault)
+        await _take_body(request, ingest, body, IdentityDecoder() if body_is_decoded(request) else coding)
+        return await ingest.result.answer(runtime, ingest.run, body.fault)
     finally:
         runtime.publishers.discard(body.leave)
         body.close()
 
 
-async def _take_body(request: web.Request, publisher: Publisher, body: Body, coding: Decoder) -> None:
-    settings, tally = publisher.runtime.settings, publisher.tally
+async def _take_body(request: web.Request, ingest: Ingest, body: BodyReader, coding: Decoder) -> None:
+    settings, result = ingest.runtime.settings, ingest.result
     records = Records(request.content_type, settings.max_tick + 2, settings.max_body)
     try:
-        empty = await _take_pieces(publisher, body, coding, records)
+        empty = await _take_pieces(ingest, body, coding, records)
         if body.fault is not None:
             return  # what is left was cut off
         if empty:
             raise BodyError(EMPTY)
-        publisher.begin()
-        await publisher.take(records.end())
+        ingest.begin()
+        await ingest.take(records.end())
     except BodyError as error:
-        if not tally.seen:
+        if not result.seen:
             raise
-        tally.refuse(tally.seen + 1, TickError(str(error)))
+        result.refuse(result.seen + 1, TickError(str(error)))
 
 
-async def _take_pieces(publisher: Publisher, body: Body, coding: Decoder, records: Records) -> bool:
+async def _take_pieces(ingest: Ingest, body: BodyReader, coding: Decoder, records: Records) -> bool:
     """Publish what is complete as it comes in; returns whether the body was empty. It may explode on the way out of its
     coding: others have their turn between the steps, whether these bring records or not."""
     empty = True
     try:
         while data := await body.read():
-            publisher.begin()
+            ingest.begin()
             for piece in coding.feed(data):
                 empty = empty and not piece
-                await publisher.take(records.feed(piece))
-                await publisher.rest()
+                await ingest.take(records.feed(piece))
+                await ingest.rest()
         if body.fault is None:
             coding.end()
     except DecodingError as error:

@@ -1,6 +1,6 @@
 """Standard input as a source: one JSON object a line, or what ``Pipe`` takes beside that, published as it arrives.
 
-Reading blocks, so it has a thread of its own. A line that is no tick is told on standard error and passed over. Where
+Reading blocks, so it has a thread of its own. A line that is no tick is told on standard error and skipped. Where
 the input ends, its run is over: who reads that run comes to its end, and the gateway goes on serving.
 """
 

@@ -25,11 +25,11 @@ import click
 from ..bus.tick_bus import TickBus
 from ..errors import GatewayError, NotServing, OwnSource, RunClosed, SettingError, Tailing
 from ..history.engine import HistoryEngine, Progress
-from ..history.external.directory import Directory, Event, Gone, has_files, passed_over
-from ..history.external.importing import bring, write_note
+from ..history.external.directory import DirectoryEvent, FileGone, SourceDirectory, has_files, skipped_names
+from ..history.external.importing import import_files, write_note
 from ..history.external.in_place import InPlace
-from ..history.external.lines import Unread
-from ..history.external.run_splitter import Stretch
+from ..history.external.run_splitter import TickSequence
+from ..history.external.source_file import Unread
 from ..history.local.directory import LOCK, run_directories
 from ..history.local.limits import Limits
 from ..runtime import Runtime
@@ -77,7 +77,7 @@ class Tail(SourceTask):
         self._path = tail
         self._settings = settings
         self._data = Path(settings.data) if settings.data else None
-        self._directory: Directory  # which is read on; from ``prepare`` on with ``--data``, else from ``attach`` on
+        self._directory: SourceDirectory  # there from ``prepare`` on with ``--data``, else from ``attach`` on
         self._live: InPlace | None = None  # the history, where that is the directory itself
         self._unread = Unread()
         self._notes: _Notes | None = None  # with ``--data``
@@ -109,11 +109,11 @@ class Tail(SourceTask):
         """
         if self._data is not None:
             settings = self._settings
-            self._directory, _ = bring(self._path, self._data, Limits.of(settings), settings.max_tick, progress)
+            self._directory, _ = import_files(self._path, self._data, Limits.of(settings), settings.max_tick, progress)
         if not self._path.exists():
             log.warning("%s is not there yet; its files are read as soon as it is", self._path)
         with contextlib.suppress(OSError):  # told where its files are looked for
-            if not has_files(self._path) and (more := passed_over(self._path)):
+            if not has_files(self._path) and (more := skipped_names(self._path)):
                 log.warning("%s has no files of ticks yet; %s", self._path, more)
 
     def attach(self, runtime: Runtime) -> None:
@@ -157,7 +157,7 @@ class Tail(SourceTask):
             for event in events:
                 self._deal_with(runtime.bus, loop, event)
                 self._hold(runtime, loop)
-            self.skipped = self._directory.runs.bad
+            self.skipped = self._directory.splitter.skipped
             if (now := time.monotonic()) >= unread_at:
                 self._unread = self._directory.unread()
                 took = time.monotonic() - now
@@ -167,8 +167,8 @@ class Tail(SourceTask):
             if not events:
                 self._stop.wait(POLL_SECONDS)
 
-    def _deal_with(self, bus: TickBus, loop: asyncio.AbstractEventLoop, event: Event) -> None:
-        if isinstance(event, Gone):
+    def _deal_with(self, bus: TickBus, loop: asyncio.AbstractEventLoop, event: DirectoryEvent) -> None:
+        if isinstance(event, FileGone):
             log.info("%s is gone, or was begun anew", event.file.name)
             if self._live is not None:
                 loop.call_soon_threadsafe(self._live.gone, event.file)
@@ -181,7 +181,7 @@ class Tail(SourceTask):
                     self._publish(bus, event, index)
                     index += 1
             except RunClosed:  # others publish, too: what comes now is another run
-                self._directory.runs.go_on(event.life)
+                self._directory.splitter.go_on(event.run)
 
     def _hold(self, runtime: Runtime, loop: asyncio.AbstractEventLoop) -> None:
         """Let the loop, and the disk, come up with what was published: files can wait, and memory is bounded. A disk
@@ -195,24 +195,24 @@ class Tail(SourceTask):
                 settled.result(_STOP_SECONDS)
                 return
 
-    def _new_from(self, bus: TickBus, stretch: Stretch, index: int) -> int:
+    def _new_from(self, bus: TickBus, sequence: TickSequence, index: int) -> int:
         """The first tick at or after an index that its run has not got: after a crash, history may have more than the
         note says. Where others were published since, the run goes on under another name."""
-        while (known := bus.runs.get(stretch.life.id)) is not None:
-            index = bisect_right(stretch.ts, known.tip, index)
-            if index == len(stretch.ts) or (known is bus.current and not known.ended):
+        while (known := bus.runs.get(sequence.run.id)) is not None:
+            index = bisect_right(sequence.ts, known.tip, index)
+            if index == len(sequence.ts) or (known is bus.current and not known.ended):
                 break
-            self._directory.runs.go_on(stretch.life)
+            self._directory.splitter.go_on(sequence.run)
         return index
 
-    def _publish(self, bus: TickBus, stretch: Stretch, index: int) -> None:
+    def _publish(self, bus: TickBus, sequence: TickSequence, index: int) -> None:
         if self._stop.is_set():
             self._whole = False
             return
         if self._live is not None:
-            self._live.announce(stretch, index)
+            self._live.announce(sequence, index)
         try:
-            taken = bus.offer(stretch.ts[index], stretch.lines[index], stretch.life.id, timeout=_FOREVER)
+            taken = bus.offer(sequence.ts[index], sequence.lines[index], sequence.run.id, timeout=_FOREVER)
         except GatewayError as error:
             taken = False
             if isinstance(error, RunClosed):
@@ -220,13 +220,13 @@ class Tail(SourceTask):
             if isinstance(error, NotServing):  # it was shut down meanwhile
                 self._whole = False
                 return
-            if stretch.life.id not in self._told:
-                self._told.add(stretch.life.id)
-                log.warning("%s: %s; others like it are passed over, too", stretch.file.name, error)
+            if sequence.run.id not in self._told:
+                self._told.add(sequence.run.id)
+                log.warning("%s: %s; others like it are passed over, too", sequence.file.name, error)
         finally:
-            self._ahead += len(stretch.lines[index])
+            self._ahead += len(sequence.lines[index])
             if self._live is not None and not taken:
-                self._live.retract(stretch, index)
+                self._live.retract(sequence, index)
 
 
 class _Notes:
@@ -251,7 +251,7 @@ class _Notes:
         self._sound = settled and (self._sound or self._mark > since)
         return self._sound
 
-    def turn(self, directory: Directory, news: bool) -> None:
+    def turn(self, directory: SourceDirectory, news: bool) -> None:
         """Called after everything that was read was published."""
         self._news = self._news or news
         now = time.monotonic()

@@ -14,7 +14,7 @@ import pytest
 
 from tick_gateway.bus.tick_bus import TickBus
 from tick_gateway.delivery.session import Session
-from tick_gateway.history.external.directory import Directory
+from tick_gateway.history.external.directory import SourceDirectory
 from tick_gateway.history.external.in_place import InPlace
 from tick_gateway.history.local.limits import Limits
 
@@ -98,7 +98,7 @@ def on_the_loop(room: Room) -> None:
 
 def tailing(room: Room) -> Room:
     """Files of another program are followed, and are the history; there are none as yet."""
-    history = InPlace(room.bus, Directory(Path("nowhere"), 1 << 20), 1 << 20)
+    history = InPlace(room.bus, SourceDirectory(Path("nowhere"), 1 << 20), 1 << 20)
     history._shown = room.fanout.news
     room.bus.divert(history.take)
     return room

@@ -26,7 +26,7 @@ from tests.support.events import Gap, Ledger, Reset, Tick
 from tests.support.process import ROOT, RestartableGateway, Running
 from tests.support.reconnecting import CLIENTS, ReconnectingReaders, reader
 from tests.support.requests import ask, metric, post, range_of
-from tick_gateway.history.external.directory import Directory, Gone
+from tick_gateway.history.external.directory import FileGone, SourceDirectory
 
 ORIGINAL = ROOT / "examples" / "original_backend.py"
 PATIENCE = 60.0
@@ -50,10 +50,10 @@ def written(folder: Path) -> list[bytes]:
 
 def readable(folder: Path) -> list[bytes]:
     """The lines of a directory whose files may be torn."""
-    directory = Directory(folder, 1 << 20)
+    directory = SourceDirectory(folder, 1 << 20)
     found: list[bytes] = []
     while events := directory.read():
-        found += [line for event in events if not isinstance(event, Gone) for line in event.lines]
+        found += [line for event in events if not isinstance(event, FileGone) for line in event.lines]
     directory.close()
     return found
 

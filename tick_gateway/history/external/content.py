@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import Final
 
-from .frames import Cut, Frames, Refuted, kind_of
+from .frames import Cut, FrameDecoder, Refuted, kind_of
 
 SUFFIXES: Final = (".jsonl.zst", ".jsonl")
 READ_BYTES: Final = 256 * 1024
@@ -56,7 +56,7 @@ class Content:
         read: bytes of the file that were read.
         seen: its size and time of change when there was nothing more to be read.
         refuted: which content, from and to, checksums say is not what was written; it is given like any other.
-        passed: bytes of the file that were passed over so far: damaged, or refuted.
+        skipped: bytes of the file that were skipped so far: damaged, or refuted.
         faults: what was wrong, in order, for the caller to take away.
 
     Raises:
@@ -66,13 +66,13 @@ class Content:
     def __init__(self, path: Path, begin: tuple[int, int] = (0, 0), *, checked: int | None = None) -> None:
         self.path = path
         self._fd = os.open(path, os.O_RDONLY)
-        self._frames = Frames(begin[0]) if path.name.endswith(".zst") else None
+        self._frames = FrameDecoder(begin[0]) if path.name.endswith(".zst") else None
         self.given = self._begin = begin[1]
         self.read = begin[0]
         self._guard = b""
         self.seen = (-1, -1)
         self.refuted: list[tuple[int, int]] = []
-        self.passed = 0
+        self.skipped = 0
         self.faults: list[Cut | Refuted] = []
         self._checked = checked
         self._foretold: tuple[int, bool] = (-1, False)  # the frame that was looked at ahead, and whether it is refuted
@@ -148,10 +148,10 @@ class Content:
 
     # ---- what is wrong with it ----
 
-    def _blame(self, frames: Frames) -> None:
+    def _blame(self, frames: FrameDecoder) -> None:
         """Take in what was found to be wrong, and what will be where the frame ends that is open."""
         for cut in frames.cuts:
-            self.passed += cut.end - cut.begin
+            self.skipped += cut.end - cut.begin
             self.faults.append(cut)
         frames.cuts = []
         for one in frames.refuted:
@@ -169,12 +169,12 @@ class Content:
 
     def _refute(self, one: Refuted) -> None:
         self.refuted.append((self._begin + one.first, self._begin + one.last))
-        self.passed += one.end - one.begin
+        self.skipped += one.end - one.begin
         self.faults.append(one)
 
     def _look_ahead(self, at: int) -> Refuted | None:
         """Decompress the frame that begins there as far as it is there; what its checksum refutes, or None."""
-        ahead, place = Frames(at), at
+        ahead, place = FrameDecoder(at), at
         while not (ahead.ended or ahead.cuts or ahead.lost is not None or ahead.refuted):
             data = b""
             if not ahead.unfinished:

@@ -29,9 +29,9 @@ from typing import Any, Final, NamedTuple
 
 from .content import SUFFIXES, Replaced, compare, natural, shown, stem_of
 from .file_registry import FileRegistry
-from .lines import File, Lines, Unread
-from .run_splitter import Runs, Stretch
-from .times import Times
+from .run_splitter import RunSplitter, TickSequence
+from .source_file import LineBatch, SourceFile, Unread
+from .times import ReceiveTimes
 
 log = logging.getLogger("tick_gateway.files")
 
@@ -48,16 +48,16 @@ _NAMED: Final = 5  # of the names that are not accepted
 _STATS: Final = 200  # files that were read to their end, of which one look takes the sizes
 
 
-class Gone(NamedTuple):
+class FileGone(NamedTuple):
     """What was read of a file is not on disk any more."""
 
-    file: File
+    file: SourceFile
 
 
-Event = Stretch | Gone
+DirectoryEvent = TickSequence | FileGone
 
 
-class Directory:
+class SourceDirectory:
     """Reads a directory, from its beginning or from where a note says.
 
     Args:
@@ -67,7 +67,7 @@ class Directory:
         look_seconds: how often it is looked at which files there are, at least.
 
     Attributes:
-        runs: sorts what is read, and counts what is passed over.
+        splitter: sorts what is read, and counts what is skipped.
     """
 
     def __init__(
@@ -75,24 +75,24 @@ class Directory:
     ) -> None:
         self.path = path
         self._look_seconds = look_seconds
-        self.runs = Runs(max_tick)
+        self.splitter = RunSplitter(max_tick)
         self._registry = FileRegistry(path, max_tick)
-        self._times = Times()
+        self._times = ReceiveTimes()
         self._max_tick = max_tick
-        self._waiting: list[File] = []  # with lines that were not read, as far as is known
-        self._events: list[Event] = []
+        self._waiting: list[SourceFile] = []  # with lines that were not read, as far as is known
+        self._events: list[DirectoryEvent] = []
         self._stamp = -2  # the directory's time of change
         self._look_at = 0.0
         self._inodes: dict[str, int] = {}  # by name, as they were at the last look
         self._vanished: set[str] = set()  # names of files that were taken away before anything of them was read
-        self._compared: set[File] = set()  # copies that were held against the files beside which they stand
+        self._compared: set[SourceFile] = set()  # copies that were held against the files beside which they stand
         self._turn = 0  # which of the files' sizes are taken next
         self._told: set[str] = set()
         self._unreadable: dict[str, int] = {}  # names that cannot be read now, and the bytes that are known to be there
         self._done = self._total = 0  # bytes of files
         if note is not None:
             self._registry.recall(note)
-            self.runs.recall(note["runs"])
+            self.splitter.recall(note["runs"])
             self._times.at = note["at"]
             self._done = sum(file.size for file in self._registry.files)
 
@@ -100,7 +100,7 @@ class Directory:
         """How far it was read, as JSON."""
         return {
             "version": NOTE_VERSION, "directory": str(self.path.resolve()), "at": self._times.at,
-            "runs": self.runs.note(), **self._registry.note(),
+            "runs": self.splitter.note(), **self._registry.note(),
         }  # fmt: skip
 
     def progress(self) -> tuple[int, int]:
@@ -134,13 +134,13 @@ class Directory:
                 told = shown(file.name)
                 log.warning("%s: %s; %d bytes behind what was read were not read", told, file.why, file.left)
 
-    def read(self) -> list[Event]:
+    def read(self) -> list[DirectoryEvent]:
         """What comes next, some of it; none: there is nothing more now."""
         self._look()
         while not self._events:
             current = self._registry.newest
             if current is not None and self._read_on(current):
-                continue  # without an event where all of it was passed over
+                continue  # without an event where all of it was skipped
             following = self._following()
             if following is None:
                 break
@@ -152,7 +152,7 @@ class Directory:
         events, self._events = self._events, []
         return events
 
-    def finish(self) -> list[Event]:
+    def finish(self) -> list[DirectoryEvent]:
         """What is left where nobody writes the files any more: last lines that are ticks and were never ended, copies
         that have more than the files beside which they stand. To be called again until nothing comes."""
         if (newest := self._registry.newest) is not None:
@@ -167,7 +167,7 @@ class Directory:
         events, self._events = self._events, []
         return events
 
-    def _finish_waiting(self, file: File) -> None:
+    def _finish_waiting(self, file: SourceFile) -> None:
         """Take a file that has one line and no end of it."""
         if self._pull(file, again=True) or (found := file.take_last()) is None:
             file.close()
@@ -175,7 +175,7 @@ class Directory:
         self._go_over(file)
         self._sort(file, found)
 
-    def _finish_copy(self, copy: File, original: File) -> None:
+    def _finish_copy(self, copy: SourceFile, original: SourceFile) -> None:
         """Go on in a copy, where it has more; one that goes on otherwise is told, and counted as not read."""
         if copy in self._compared:
             return
@@ -196,7 +196,7 @@ class Directory:
                 self._go_over(original)
                 self._sort(original, original.take())
 
-    def _go_over(self, file: File) -> None:
+    def _go_over(self, file: SourceFile) -> None:
         """Let a file be the one that is read, and leave the one before."""
         if (newest := self._registry.newest) is not None and newest is not file:
             self._leave(newest)
@@ -212,7 +212,7 @@ class Directory:
 
     # ---- from file to file ----
 
-    def _read_on(self, file: File) -> bool:
+    def _read_on(self, file: SourceFile) -> bool:
         """Take the next lines of a file; whether anything came of it."""
         more = (file not in self._registry.missing or file.opened) and self._pull(file)
         if more:
@@ -221,27 +221,27 @@ class Directory:
             self._drop(file)
         return more or bool(self._events)
 
-    def _sort(self, file: File, found: Lines) -> None:
+    def _sort(self, file: SourceFile, found: LineBatch) -> None:
         begin, end = found.read
         self._done += end - begin
-        self._events += self.runs.sort(file, found, self._times.of(file.path, begin, end))
+        self._events += self.splitter.sort(file, found, self._times.of(file.path, begin, end))
 
-    def _take_last(self, file: File) -> None:
+    def _take_last(self, file: SourceFile) -> None:
         if (found := file.take_last()) is not None:
             self._sort(file, found)
 
-    def _leave(self, file: File) -> None:
+    def _leave(self, file: SourceFile) -> None:
         """A newer file is read from here on."""
         self._take_last(file)
         if file.torn:
-            self.runs.pass_over(file, file.number + 1, "the line was never ended")
+            self.splitter.skip_line(file, file.number + 1, "the line was never ended")
         self._times.leave(file.path)
         file.close()
 
-    def _following(self) -> File | None:
+    def _following(self) -> SourceFile | None:
         """The next file with a line that was not read: the newest one itself, where it was found at another place."""
         newest = self._registry.newest
-        looked: set[File] = set()
+        looked: set[SourceFile] = set()
         while left := self._next_waiting(looked):
             for file in left:
                 looked.add(file)
@@ -258,7 +258,7 @@ class Directory:
                         return newest
         return None
 
-    def _next_waiting(self, looked: set[File]) -> list[File]:
+    def _next_waiting(self, looked: set[SourceFile]) -> list[SourceFile]:
         """Some of the files that wait, in order, without those that were looked at: there may be very many."""
         left = (file for file in self._waiting if file not in looked)
         newest = self._registry.newest
@@ -266,14 +266,14 @@ class Directory:
             return sorted(left, key=lambda file: file.stem != newest.stem)
         return list(islice(left, len(looked) + 1))  # ever more of them
 
-    def _shows_line(self, file: File) -> bool:
+    def _shows_line(self, file: SourceFile) -> bool:
         """Whether a file has a line that was not read."""
         if self._pull(file):
             return True
         file.close()
         return False
 
-    def _pull(self, file: File, *, again: bool = False) -> bool:
+    def _pull(self, file: SourceFile, *, again: bool = False) -> bool:
         """Read on in a file if need be; whether it has a line that was not taken; ``again``: though it has not
         changed."""
         try:
@@ -290,7 +290,7 @@ class Directory:
 
     # ---- what became of files ----
 
-    def _known(self, new: File) -> bool:
+    def _known(self, new: SourceFile) -> bool:
         """Whether a file has the content of another one, whose copy it is or whose place it took; else what it
         replaced is gone."""
         if self._registry.is_copy(new):
@@ -307,27 +307,27 @@ class Directory:
             self._waiting.append(file)
         return True
 
-    def _may_come_back(self, file: File) -> bool:
+    def _may_come_back(self, file: SourceFile) -> bool:
         """Whether a file is there whose first line may show that it has the content of a missing one."""
         return any(one.stem == file.stem for one in self._waiting)
 
-    def _miss(self, file: File) -> None:
+    def _miss(self, file: SourceFile) -> None:
         """What was read of a file is not where it was; what is there now may show what became of it."""
         file.close()
         if file in self._registry:
             self._registry.missing.add(file)
         if not any(one.path == file.path for one in self._waiting if one is not file):
-            self._waiting.append(File(file.path, self._max_tick))
+            self._waiting.append(SourceFile(file.path, self._max_tick))
 
-    def _drop(self, file: File, *, replaced: bool = False) -> None:
+    def _drop(self, file: SourceFile, *, replaced: bool = False) -> None:
         if file.opened:
             self._take_last(file)
         self._registry.drop(file, replaced=replaced)
         if file in self._waiting:
             self._waiting.remove(file)
-        self._events.append(Gone(file))
+        self._events.append(FileGone(file))
 
-    def _cannot_read(self, file: File, error: OSError) -> None:
+    def _cannot_read(self, file: SourceFile, error: OSError) -> None:
         if isinstance(error, FileNotFoundError):  # the next look sees to that
             return
         self._unreadable[file.name] = max(_size(file.path) - file.size, 0)
@@ -376,7 +376,7 @@ class Directory:
         self._inodes = names
         self._waiting = [file for file in self._waiting if file in self._registry or file.name in names]
         new = sorted(set(names) - taken - here, key=natural)
-        self._waiting += [File(self.path / name, self._max_tick) for name in new]
+        self._waiting += [SourceFile(self.path / name, self._max_tick) for name in new]
         for file in [one for one in self._registry.missing if one is not self._registry.newest]:
             if not self._may_come_back(file):
                 self._drop(file)
@@ -439,7 +439,7 @@ def is_accepted(name: str) -> bool:
     return bool(stem_of(name)) and not name.startswith(".")
 
 
-def passed_over(path: Path) -> str:
+def skipped_names(path: Path) -> str:
     """What lies at the top of a directory and is not taken for files of ticks, as a sentence; empty: nothing.
 
     Raises:

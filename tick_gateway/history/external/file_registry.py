@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from .content import Replaced
-from .lines import File
+from .source_file import SourceFile
 
 _MOST_GONE: Final = 256  # files that are remembered after they were taken away
 
@@ -28,23 +28,23 @@ class FileRegistry:
     """
 
     def __init__(self, path: Path, max_tick: int) -> None:
-        self.files: list[File] = []
-        self.missing: set[File] = set()
+        self.files: list[SourceFile] = []
+        self.missing: set[SourceFile] = set()
         self._path = path
         self._max_tick = max_tick
-        self._known: set[File] = set()  # what is in ``files``
-        self._heads: dict[str, list[File]] = {}  # the same, by first lines
-        self._gone: deque[File] = deque(maxlen=_MOST_GONE)
+        self._known: set[SourceFile] = set()  # what is in ``files``
+        self._heads: dict[str, list[SourceFile]] = {}  # the same, by first lines
+        self._gone: deque[SourceFile] = deque(maxlen=_MOST_GONE)
 
     @property
-    def newest(self) -> File | None:
+    def newest(self) -> SourceFile | None:
         """The file that is being read."""
         return self.files[-1] if self.files else None
 
-    def __contains__(self, file: File) -> bool:
+    def __contains__(self, file: SourceFile) -> bool:
         return file in self._known
 
-    def begin(self, file: File) -> bool:
+    def begin(self, file: SourceFile) -> bool:
         """Let a file be the newest; whether it is read for the first time."""
         first = file not in self._known
         if not first:
@@ -52,13 +52,13 @@ class FileRegistry:
         self._add(file, len(self.files))
         return first
 
-    def _add(self, file: File, at: int) -> None:
+    def _add(self, file: SourceFile, at: int) -> None:
         self.files.insert(at, file)
         if file not in self._known:
             self._known.add(file)
             self._heads.setdefault(file.head, []).append(file)
 
-    def drop(self, file: File, *, replaced: bool) -> None:
+    def drop(self, file: SourceFile, *, replaced: bool) -> None:
         """What was read of a file is not on disk any more; where nothing is in its place, it may come back."""
         file.close()
         file.gone = True
@@ -88,16 +88,16 @@ class FileRegistry:
                 self.missing.add(file)
         return taken
 
-    def is_copy(self, new: File) -> bool:
+    def is_copy(self, new: SourceFile) -> bool:
         """Whether a file that was read stands beside this one, with the same name but for its ending, and content."""
         return self.original(new) is not None
 
-    def original(self, copy: File) -> File | None:
+    def original(self, copy: SourceFile) -> SourceFile | None:
         """That file."""
         beside = (one for one in self._heads.get(copy.head, ()) if one is not copy and one not in self.missing)
         return next((one for one in beside if one.stem == copy.stem), None) if copy.head else None
 
-    def recognize(self, new: File) -> File | None:
+    def recognize(self, new: SourceFile) -> SourceFile | None:
         """The file that was read and is this one, which took its place or came back; it lies here from now on."""
         for file in [*self.missing, *self._gone]:
             if file.stem != new.stem or file.head != new.head:
@@ -112,9 +112,9 @@ class FileRegistry:
                 return file
         return None
 
-    def has(self, file: File, name: str) -> bool:
+    def has(self, file: SourceFile, name: str) -> bool:
         """Whether what was read of a file stands in the one of that name, too."""
-        probe = File.of(self._path, file.note() | {"name": name}, self._max_tick)
+        probe = SourceFile.of(self._path, file.note() | {"name": name}, self._max_tick)
         try:
             probe.open()
         except (Replaced, OSError):
@@ -123,7 +123,7 @@ class FileRegistry:
             probe.close()
         return True
 
-    def _cut(self, file: File, new: File) -> bool:
+    def _cut(self, file: SourceFile, new: SourceFile) -> bool:
         """Whether a file is what was left of one that was read."""
         try:
             return file.shrink(new.path)
@@ -139,7 +139,7 @@ class FileRegistry:
     def recall(self, note: dict[str, Any]) -> None:
         """Know what a note says; for a registry that knows nothing yet."""
         for one in note["files"]:
-            self._add(File.of(self._path, one, self._max_tick), len(self.files))
-        self._gone.extend(File.of(self._path, one, self._max_tick) for one in note.get("gone", ()))
+            self._add(SourceFile.of(self._path, one, self._max_tick), len(self.files))
+        self._gone.extend(SourceFile.of(self._path, one, self._max_tick) for one in note.get("gone", ()))
         for file in self._gone:
             file.gone = True

@@ -79,7 +79,7 @@ class Refuted(NamedTuple):
         return f"bytes {self.begin} to {self.end - 1} are a zstd frame whose checksum does not match its content"
 
 
-class Open(NamedTuple):
+class OpenFrame(NamedTuple):
     """A frame that was begun: where in the file, what content came before it, whether a checksum is to end it, and how
     many bytes of content are kept to read on in it."""
 
@@ -100,7 +100,7 @@ class _Header(NamedTuple):
     problem: str = ""
 
 
-class Frames:
+class FrameDecoder:
     """Decompresses what it is fed, block by block.
 
     Args:
@@ -113,7 +113,7 @@ class Frames:
             ``given`` were there.
         lost: where it lost its way, while it looks for the next magic; else None.
         why: what is wrong there, as far as that is known.
-        cuts: what was passed over, for the caller to take away.
+        cuts: what was skipped, for the caller to take away.
         refuted: frames with a wrong checksum, for the caller to take away.
         frame: the one that is open; None: it is between frames, or lost.
         ended: frames that came to their end, with a checksum that is right or none.
@@ -126,7 +126,7 @@ class Frames:
         self.boundary = (at, 0)
         self.cuts: list[Cut] = []
         self.refuted: list[Refuted] = []
-        self.frame: Open | None = None
+        self.frame: OpenFrame | None = None
         self.ended = 0
         self.unfinished = False
         self.why = ""
@@ -171,7 +171,7 @@ class Frames:
         if self._skip:
             size = min(self._skip, len(self._data) - self._from)
             self._skip -= size
-            return self._pass(size)
+            return self._advance(size)
         if self.lost is not None:
             return self._look_for_magic()
         if self._ending:
@@ -180,7 +180,7 @@ class Frames:
             return self._begin_frame()
         return self._blocks(0)
 
-    def _pass(self, size: int) -> bool:
+    def _advance(self, size: int) -> bool:
         self._from += size
         self.at += size
         return size > 0
@@ -213,7 +213,7 @@ class Frames:
         if header.size > len(start):
             return False
         self._reader = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW).decompressobj()
-        self._largest, self.frame = header.largest, Open(self.at, self.given, header.checksum, header.window)
+        self._largest, self.frame = header.largest, OpenFrame(self.at, self.given, header.checksum, header.window)
         if not self._blocks(header.size):  # the frame has not begun before its first block is whole and sound
             self._reader = self.frame = None
             return False
@@ -222,9 +222,9 @@ class Frames:
     def _look_for_magic(self) -> bool:
         found = self._data.find(MAGIC, self._from)
         if found < 0:
-            self._pass(max(len(self._data) - len(MAGIC) + 1 - self._from, 0))
+            self._advance(max(len(self._data) - len(MAGIC) + 1 - self._from, 0))
             return False
-        self._pass(found - self._from)
+        self._advance(found - self._from)
         assert self.lost is not None
         self.cuts.append(Cut(min(self.lost, self.at), self.at))
         self.lost = None
@@ -237,7 +237,7 @@ class Frames:
         behind that."""
         self.lost, self.why = self.at + at - self._from, why
         self._reader, self._ending, self.frame = None, False, None
-        self._pass(max(at + search, 0) - self._from)
+        self._advance(max(at + search, 0) - self._from)
         return True
 
     # ---- in a frame ----
@@ -276,7 +276,7 @@ class Frames:
                     self._ending = True
                 else:
                     self._close_frame()
-        return self._pass(at - start)
+        return self._advance(at - start)
 
     def _close_frame(self) -> None:
         self._reader, self._ending, self.frame = None, False, None
@@ -310,7 +310,7 @@ class Frames:
                 self._mismatch = True
             else:
                 self._close_frame()
-                return self._pass(_CHECKSUM_BYTES)
+                return self._advance(_CHECKSUM_BYTES)
         if data.find(MAGIC, max(start - _LOOK_BACK, 0), stop + _LOOK_BACK) >= 0:  # it was cut off, and another begins
             self._mismatch = False
             return self._lose(start)
@@ -320,7 +320,7 @@ class Frames:
         frame = self.frame
         self.refuted.append(Refuted(frame.at, self.at + _CHECKSUM_BYTES, frame.given, self.given))
         self._reader, self._ending, self.frame = None, False, None
-        return self._pass(_CHECKSUM_BYTES)
+        return self._advance(_CHECKSUM_BYTES)
 
 
 def _looks_like(data: bytes) -> str:

@@ -1,7 +1,7 @@
 """Bringing what another program wrote into history: ``tick-gateway import``, and what ``serve --tail`` begins with.
 
 How far a directory was read stands beside the history that it was read into, in a note that is written after what it
-covers was stored. What an interruption leaves between the two is read again, and passed over by the numbers that the
+covers was stored. What an interruption leaves between the two is read again, and skipped by the numbers that the
 run has already: no tick is stored twice, and none is missed. Where the note is lost, all is read again in this way.
 """
 
@@ -26,9 +26,9 @@ from ..local.limits import Limits
 from ..local.opening import Debt, recover
 from ..local.recorder import Recorder
 from ..local.run import LocalRun
-from .directory import NOTE_VERSION, Directory, Event, Gone
-from .lines import Unread
-from .run_splitter import Stretch
+from .directory import NOTE_VERSION, DirectoryEvent, FileGone, SourceDirectory
+from .run_splitter import TickSequence
+from .source_file import Unread
 
 NOTE: Final = ".tail.json"  # begins as no run does
 _NOTE_SECONDS: Final = 1.0
@@ -37,21 +37,21 @@ _BAR_SECONDS: Final = 0.1
 
 
 @dataclass(slots=True)
-class Brought:
+class ImportResult:
     """What was brought into history: ticks, the runs that they are of, ticks that it had already, lines that are no
     ticks, and what of the files was not read."""
 
     ticks: int = 0
     runs: set[str] = field(default_factory=set)
     known: int = 0
-    bad: int = 0
+    skipped: int = 0
     unread: Unread = field(default_factory=Unread)
 
     def __str__(self) -> str:
         known = f", {self.known} were there already" if self.known else ""
         unread = f"; {self.unread}" if self.unread.files else ""
-        brought = f"{_count(self.ticks, 'tick')} of {_count(len(self.runs), 'run')}{known}"
-        return f"{brought}; {_count(self.bad, 'bad line')}{unread}"
+        result = f"{_count(self.ticks, 'tick')} of {_count(len(self.runs), 'run')}{known}"
+        return f"{result}; {_count(self.skipped, 'bad line')}{unread}"
 
 
 def _count(number: int, what: str) -> str:
@@ -91,7 +91,7 @@ def write_note(data: Path, note: dict[str, Any]) -> None:
 # ---- bringing ----
 
 
-class Bringing:
+class Importer:
     """Writes what is found in a directory into a history whose lock the caller holds.
 
     Args:
@@ -100,16 +100,16 @@ class Bringing:
     """
 
     def __init__(
-        self, directory: Directory, data: Path, limits: Limits, runs: Sequence[LocalRun], *, anew: bool
+        self, directory: SourceDirectory, data: Path, limits: Limits, runs: Sequence[LocalRun], *, anew: bool
     ) -> None:
-        self.brought = Brought()
+        self.result = ImportResult()
         self._anew = anew
         self._directory = directory
         self._data = data
         self._recorder = Recorder(data, limits, runs)
         self._note_at = time.monotonic() + _NOTE_SECONDS
 
-    def bring(self, progress: Progress | None) -> Brought:
+    def import_files(self, progress: Progress | None) -> ImportResult:
         """Bring everything that is there.
 
         Raises:
@@ -131,52 +131,52 @@ class Bringing:
         finally:
             self._recorder.close()
         write_note(self._data, directory.note())
-        self.brought.bad = directory.runs.bad
-        self.brought.unread = directory.unread(ended=True)
-        return self.brought
+        self.result.skipped = directory.splitter.skipped
+        self.result.unread = directory.unread(ended=True)
+        return self.result
 
-    def _write(self, events: Sequence[Event]) -> None:
+    def _write(self, events: Sequence[DirectoryEvent]) -> None:
         for event in events:
-            if not isinstance(event, Gone):
-                self._write_stretch(event)
+            if not isinstance(event, FileGone):
+                self._write_sequence(event)
         self._recorder.events.clear()
 
-    def _write_stretch(self, stretch: Stretch) -> None:
-        runs, life = self._recorder.runs, stretch.life
+    def _write_sequence(self, sequence: TickSequence) -> None:
+        runs, run = self._recorder.runs, sequence.run
         begin = 0
-        if self._anew and life.id not in runs and (whole := _run_with(stretch, runs.values())) is not None:
-            life.id = whole.id  # the files in which it begins were deleted, and would have told its name
+        if self._anew and run.id not in runs and (whole := _run_with(sequence, runs.values())) is not None:
+            run.id = whole.id  # the files in which it begins were deleted, and would have told its name
         self._anew = False
-        while (stored := runs.get(life.id)) is not None:
-            begin = bisect_right(stretch.ts, stored.tip, begin)
-            if begin == len(stretch.ts):
-                self.brought.known += begin
+        while (stored := runs.get(run.id)) is not None:
+            begin = bisect_right(sequence.ts, stored.tip, begin)
+            if begin == len(sequence.ts):
+                self.result.known += begin
                 return
             if not stored.ended and stored is next(reversed(runs.values())):
                 break
-            self._directory.runs.go_on(life)  # others were published since: what comes now is another run
+            self._directory.splitter.go_on(run)  # others were published since: what comes now is another run
         else:
             for newest in list(runs.values())[-1:]:
                 self._recorder.end(Run(newest.id, newest.seq, newest.origin, newest.started))
-        self.brought.known += begin
-        self.brought.ticks += len(stretch.ts) - begin
-        self.brought.runs.add(life.id)
-        self._recorder.write(self._batches(stretch, begin, stored))
+        self.result.known += begin
+        self.result.ticks += len(sequence.ts) - begin
+        self.result.runs.add(run.id)
+        self._recorder.write(self._batches(sequence, begin, stored))
 
-    def _batches(self, stretch: Stretch, begin: int, stored: LocalRun | None) -> list[Batch]:
-        ticks = ticks_of(stretch, begin, stored.entries[-1].last_at if stored is not None and stored.entries else 0)
+    def _batches(self, sequence: TickSequence, begin: int, stored: LocalRun | None) -> list[Batch]:
+        ticks = ticks_of(sequence, begin, stored.entries[-1].last_at if stored is not None and stored.entries else 0)
         if stored is not None:
             run, ordinal = Run(stored.id, stored.seq, stored.origin, stored.started), stored.total
         else:
             newest = next(reversed(self._recorder.runs.values()), None)
             seq = newest.seq + 1 if newest is not None else 0
-            run, ordinal = Run(stretch.life.id, seq, ticks[0].t, ticks[0].at), 0
+            run, ordinal = Run(sequence.run.id, seq, ticks[0].t, ticks[0].at), 0
         return split(run, ticks, sum(len(tick.data) for tick in ticks), ordinal, BATCH_TICKS)
 
 
-def _run_with(stretch: Stretch, runs: Collection[LocalRun]) -> LocalRun | None:
-    """The stored run in whose midst the first tick of a stretch stands, with the same bytes; the newest one."""
-    t, line = stretch.ts[0], stretch.lines[0]
+def _run_with(sequence: TickSequence, runs: Collection[LocalRun]) -> LocalRun | None:
+    """The stored run in whose midst the first tick of a sequence stands, with the same bytes; the newest one."""
+    t, line = sequence.ts[0], sequence.lines[0]
     for run in reversed(list(runs)):
         at = bisect_left(run.entries, t, key=attrgetter("last"))
         if at == len(run.entries) or not run.entries[at].first <= t or t == run.origin:
@@ -190,12 +190,12 @@ def _run_with(stretch: Stretch, runs: Collection[LocalRun]) -> LocalRun | None:
     return None
 
 
-def ticks_of(stretch: Stretch, begin: int, not_before: int) -> list[Tick]:
-    """A stretch's ticks from the one at an index on, their receive times spread evenly."""
-    first, last = (max(at, not_before) for at in stretch.ats)
-    steps = max(len(stretch.ts) - 1, 1)
-    ats = [first + (last - first) * index // steps for index in range(begin, len(stretch.ts))]
-    return list(map(Tick._make, zip(stretch.ts[begin:], stretch.lines[begin:], ats, strict=True)))
+def ticks_of(sequence: TickSequence, begin: int, not_before: int) -> list[Tick]:
+    """A sequence's ticks from the one at an index on, their receive times spread evenly."""
+    first, last = (max(at, not_before) for at in sequence.ats)
+    steps = max(len(sequence.ts) - 1, 1)
+    ats = [first + (last - first) * index // steps for index in range(begin, len(sequence.ts))]
+    return list(map(Tick._make, zip(sequence.ts[begin:], sequence.lines[begin:], ats, strict=True)))
 
 
 def check_apart(source: Path, data: Path) -> None:
@@ -208,9 +208,9 @@ def check_apart(source: Path, data: Path) -> None:
         raise SettingError("data", f"{source} is (in) the directory that history is kept in")
 
 
-def bring(
+def import_files(
     source: Path, data: Path, limits: Limits, max_tick: int, progress: Progress | None = None
-) -> tuple[Directory, Brought]:
+) -> tuple[SourceDirectory, ImportResult]:
     """Bring everything that a directory holds into a history; returns the directory, to be read on.
 
     Raises:
@@ -228,7 +228,7 @@ def bring(
                 raise HistoryError(f"the history in {data} cannot be written: {debt.trouble}")
             runs = [run for run in runs if run.segments]
             note = load_note(data, source, runs)
-            directory = Directory(source, max_tick, note)
-            return directory, Bringing(directory, data, limits, runs, anew=note is None).bring(progress)
+            directory = SourceDirectory(source, max_tick, note)
+            return directory, Importer(directory, data, limits, runs, anew=note is None).import_files(progress)
     except OSError as error:
         raise HistoryError(f"the history in {data} cannot be written: {error.strerror or error}") from None

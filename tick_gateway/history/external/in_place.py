@@ -1,9 +1,10 @@
 """A directory of another program as history, read where it lies.
 
     at the start    Scan: every file once, before anyone reads
-    later on        take: what is published of the tailed file, shown at once, shelved when it fills a portion
+    later on        take: what is published of the tailed file, shown at once, added to its run when it fills a chunk
 
-``Scan`` waits for the disk; ``announce`` and ``retract`` are called by the thread that publishes, the rest on the loop.
+``DirectoryScan`` waits for the disk; ``announce`` and ``retract`` are called by the thread that publishes, the rest on
+the loop.
 """
 
 from __future__ import annotations
@@ -22,19 +23,19 @@ from ..format.segment import pack_columns
 from ..restoring import restore
 from ..stored_run import StoredRun
 from ..threads import ReadingThreads
-from .directory import Directory, Gone
-from .lines import File
-from .portions import FileVolume, OpenFiles, Portion
-from .run_splitter import Stretch
+from .chunks import FileChunk, FileVolume, OpenFiles
+from .directory import FileGone, SourceDirectory
+from .run_splitter import TickSequence
+from .source_file import SourceFile
 
-PORTION_BYTES: Final = 512 * 1024
-PORTION_TICKS: Final = 8192
+CHUNK_BYTES: Final = 512 * 1024
+CHUNK_TICKS: Final = 8192
 
 
-class _Filling:
-    """A portion that is being filled: where in its file it lies so far, and its ticks."""
+class _ChunkBuilder:
+    """A chunk that is being filled: where in its file it lies so far, and its ticks."""
 
-    def __init__(self, file: File, run: str, begin: int, ordinal: int) -> None:
+    def __init__(self, file: SourceFile, run: str, begin: int, ordinal: int) -> None:
         self.file = file
         self.run = run
         self.begin = self.end = begin
@@ -45,13 +46,13 @@ class _Filling:
 
     @property
     def full(self) -> bool:
-        """Whether it is as large as a portion is to be."""
-        return self.end - self.begin >= PORTION_BYTES or len(self.ts) >= PORTION_TICKS
+        """Whether it is as large as a chunk is to be."""
+        return self.end - self.begin >= CHUNK_BYTES or len(self.ts) >= CHUNK_TICKS
 
-    def portion(self, volume: FileVolume, columns: bytes = b"") -> Portion:
-        """What was filled, to be added to its run's history; ``columns`` as in ``Portion``."""
+    def chunk(self, volume: FileVolume, columns: bytes = b"") -> FileChunk:
+        """What was filled, to be added to its run's history; ``columns`` as in ``FileChunk``."""
         ats = self.ats[0], self.ats[-1]
-        return Portion(volume, self.begin, self.end, self.ordinal, self.ts, self.lines, ats, columns)
+        return FileChunk(volume, self.begin, self.end, self.ordinal, self.ts, self.lines, ats, columns)
 
 
 class Volumes:
@@ -60,34 +61,34 @@ class Volumes:
     def __init__(self, max_tick: int) -> None:
         self._open_files = OpenFiles()
         self._max_tick = max_tick
-        self._volumes: dict[File, FileVolume] = {}
+        self._volumes: dict[SourceFile, FileVolume] = {}
 
-    def of(self, file: File) -> FileVolume:
+    def of(self, file: SourceFile) -> FileVolume:
         """A file's volume, made if there is none."""
         volume = self._volumes.get(file)
         if volume is None:
             volume = self._volumes[file] = FileVolume(file, self._open_files, self._max_tick)
         return volume
 
-    def pop(self, file: File) -> FileVolume | None:
+    def pop(self, file: SourceFile) -> FileVolume | None:
         """Forget a file's volume; returns it, or None."""
         return self._volumes.pop(file, None)
 
 
-class Scan:
-    """Everything that is in a directory, as portions.
+class DirectoryScan:
+    """Everything that is in a directory, as chunks.
 
     Attributes:
         runs: what was found, oldest first.
     """
 
-    def __init__(self, directory: Directory, volumes: Volumes, progress: Progress | None = None) -> None:
+    def __init__(self, directory: SourceDirectory, volumes: Volumes, progress: Progress | None = None) -> None:
         self.runs: dict[str, StoredRun] = {}
         self._volumes = volumes
-        self._filling: _Filling | None = None
+        self._builder: _ChunkBuilder | None = None
         while events := directory.read():
             for event in events:
-                if isinstance(event, Gone):
+                if isinstance(event, FileGone):
                     self._forget(event.file)
                 else:
                     self._add(event)
@@ -95,42 +96,42 @@ class Scan:
                 progress(*directory.progress())
         self._close()
 
-    def _add(self, stretch: Stretch) -> None:
-        filling = self._filling
-        if filling is not None and (stretch.apart or (filling.file, filling.run) != (stretch.file, stretch.life.id)):
+    def _add(self, sequence: TickSequence) -> None:
+        builder = self._builder
+        if builder is not None and (sequence.apart or (builder.file, builder.run) != (sequence.file, sequence.run.id)):
             self._close()
-        count = len(stretch.ts)
-        first, passed, steps = stretch.ats[0], stretch.ats[1] - stretch.ats[0], max(count - 1, 1)
+        count = len(sequence.ts)
+        first, passed, steps = sequence.ats[0], sequence.ats[1] - sequence.ats[0], max(count - 1, 1)
         begin = 0
         while begin < count:
-            filling = self._filling
-            if filling is None:
-                at = stretch.ends[begin - 1] if begin else stretch.begin
-                filling = self._filling = _Filling(stretch.file, stretch.life.id, at, 0)
-            stop = bisect_left(stretch.ends, filling.begin + PORTION_BYTES, begin) + 1
-            stop = min(stop, begin + PORTION_TICKS - len(filling.ts), count)
-            filling.ts += stretch.ts[begin:stop]
-            filling.lines += stretch.lines[begin:stop]
-            filling.ats += [first + passed * begin // steps, first + passed * (stop - 1) // steps]
-            filling.end = stretch.ends[stop - 1]
-            if filling.full:
+            builder = self._builder
+            if builder is None:
+                at = sequence.ends[begin - 1] if begin else sequence.begin
+                builder = self._builder = _ChunkBuilder(sequence.file, sequence.run.id, at, 0)
+            stop = bisect_left(sequence.ends, builder.begin + CHUNK_BYTES, begin) + 1
+            stop = min(stop, begin + CHUNK_TICKS - len(builder.ts), count)
+            builder.ts += sequence.ts[begin:stop]
+            builder.lines += sequence.lines[begin:stop]
+            builder.ats += [first + passed * begin // steps, first + passed * (stop - 1) // steps]
+            builder.end = sequence.ends[stop - 1]
+            if builder.full:
                 self._close()
             begin = stop
 
     def _close(self) -> None:
-        filling, self._filling = self._filling, None
-        if filling is None:
+        builder, self._builder = self._builder, None
+        if builder is None:
             return
-        run = self.runs.get(filling.run)
+        run = self.runs.get(builder.run)
         if run is None:
-            run = StoredRun(filling.run, len(self.runs), filling.ats[0], filling.ts[0])
-            self.runs[filling.run] = run
-        filling.ordinal = run.total
-        run.entries.append(filling.portion(self._volumes.of(filling.file)))
-        run.total += len(filling.ts)
-        run.tip = filling.ts[-1]
+            run = StoredRun(builder.run, len(self.runs), builder.ats[0], builder.ts[0])
+            self.runs[builder.run] = run
+        builder.ordinal = run.total
+        run.entries.append(builder.chunk(self._volumes.of(builder.file)))
+        run.total += len(builder.ts)
+        run.tip = builder.ts[-1]
 
-    def _forget(self, file: File) -> None:
+    def _forget(self, file: SourceFile) -> None:
         self._close()
         if (volume := self._volumes.pop(file)) is not None:
             for run in self.runs.values():
@@ -138,9 +139,9 @@ class Scan:
 
 
 class _Location(NamedTuple):
-    """Where a tick's line lies, and whether it is ``apart`` from what came before it (see ``Stretch``)."""
+    """Where a tick's line lies, and whether it is ``apart`` from what came before it (see ``TickSequence``)."""
 
-    file: File
+    file: SourceFile
     begin: int
     end: int
     apart: bool
@@ -162,7 +163,7 @@ class InPlace(HistoryEngine):
     def __init__(
         self,
         bus: TickBus,
-        directory: Directory,
+        directory: SourceDirectory,
         max_tick: int,
         *,
         cache_bytes: int = 64 << 20,
@@ -173,10 +174,10 @@ class InPlace(HistoryEngine):
         self.directory = directory
         self._volumes = Volumes(max_tick)
         self._shown: Callable[[], None] = lambda: None
-        self._filling: _Filling | None = None
+        self._builder: _ChunkBuilder | None = None
         self._run: Run | None = None  # of what is being filled
         self._locations: dict[tuple[str, int], _Location] = {}  # of ticks that are on their way through the bus
-        found = Scan(directory, self._volumes, progress).runs
+        found = DirectoryScan(directory, self._volumes, progress).runs
         restore(bus, self.archive, [run for run in found.values() if run.entries], {})
 
     @classmethod
@@ -188,7 +189,7 @@ class InPlace(HistoryEngine):
     def open(cls, settings: Settings, followed: Path | None, bus: TickBus, progress: Progress | None) -> Self:
         """See ``HistoryEngine.open``."""
         assert followed is not None
-        directory = Directory(followed, settings.max_tick)
+        directory = SourceDirectory(followed, settings.max_tick)
         return cls(bus, directory, settings.max_tick, cache_bytes=settings.history_cache, progress=progress)
 
     def start(self, shown: Callable[[], None]) -> None:
@@ -213,15 +214,17 @@ class InPlace(HistoryEngine):
 
     # ---- the thread that publishes ----
 
-    def announce(self, stretch: Stretch, index: int) -> None:
+    def announce(self, sequence: TickSequence, index: int) -> None:
         """Say where a tick lies, before it is published."""
-        begin = stretch.ends[index - 1] if index else stretch.begin
-        apart = stretch.apart and not index
-        self._locations[stretch.life.id, stretch.ts[index]] = _Location(stretch.file, begin, stretch.ends[index], apart)
+        begin = sequence.ends[index - 1] if index else sequence.begin
+        apart = sequence.apart and not index
+        self._locations[sequence.run.id, sequence.ts[index]] = _Location(
+            sequence.file, begin, sequence.ends[index], apart
+        )
 
-    def retract(self, stretch: Stretch, index: int) -> None:
+    def retract(self, sequence: TickSequence, index: int) -> None:
         """It was not taken in."""
-        self._locations.pop((stretch.life.id, stretch.ts[index]), None)
+        self._locations.pop((sequence.run.id, sequence.ts[index]), None)
 
     # ---- the loop ----
 
@@ -230,18 +233,18 @@ class InPlace(HistoryEngine):
         found = [part for batch in batches for part in self._split(batch)]
         for batch, locations in found:
             if not locations or not self._is_next(batch, locations[0]):
-                self._shelve()
+                self._finish_chunk()
             if locations:
                 self._fill(batch, locations)
         if self._run in ended:
-            self._shelve()
+            self._finish_chunk()
         self.bus.show([batch for batch, _ in found])
         self._shown()
 
-    def gone(self, file: File) -> None:
+    def gone(self, file: SourceFile) -> None:
         """What was read of a file is not there any more."""
-        if self._filling is not None and self._filling.file is file:
-            self._shelve()
+        if self._builder is not None and self._builder.file is file:
+            self._finish_chunk()
         volume = self._volumes.pop(file)
         if volume is not None:
             for run in list(self.archive.histories):
@@ -258,32 +261,32 @@ class InPlace(HistoryEngine):
         yield _part(batch, begin, len(places)), [place for place in places[begin:] if place is not None]
 
     def _is_next(self, batch: Batch, location: _Location) -> bool:
-        """Whether a batch goes on where the portion ends."""
-        filling = self._filling
-        if filling is None or self._run is not batch.run or filling.file is not location.file or location.apart:
+        """Whether a batch goes on where the chunk ends."""
+        builder = self._builder
+        if builder is None or self._run is not batch.run or builder.file is not location.file or location.apart:
             return False
-        return filling.end <= location.begin and batch.ordinal == filling.ordinal + len(filling.ts)
+        return builder.end <= location.begin and batch.ordinal == builder.ordinal + len(builder.ts)
 
     def _fill(self, batch: Batch, locations: list[_Location]) -> None:
-        filling = self._filling
-        if filling is None:
-            filling = self._filling = _Filling(locations[0].file, batch.run.id, locations[0].begin, batch.ordinal)
+        builder = self._builder
+        if builder is None:
+            builder = self._builder = _ChunkBuilder(locations[0].file, batch.run.id, locations[0].begin, batch.ordinal)
             self._run = batch.run
-        filling.end = locations[-1].end
-        filling.ts += [tick.t for tick in batch.ticks]
-        filling.lines += [tick.data for tick in batch.ticks]
-        filling.ats += [tick.at for tick in batch.ticks]
+        builder.end = locations[-1].end
+        builder.ts += [tick.t for tick in batch.ticks]
+        builder.lines += [tick.data for tick in batch.ticks]
+        builder.ats += [tick.at for tick in batch.ticks]
         self.archive.wrote([batch])
-        if filling.full:
-            self._shelve()
+        if builder.full:
+            self._finish_chunk()
 
-    def _shelve(self) -> None:
+    def _finish_chunk(self) -> None:
         """Add what was filled to its run's history, where memory may let go of it."""
-        filling, run = self._filling, self._run
-        self._filling = self._run = None
-        if filling is not None and run is not None:
-            columns = pack_columns(filling.ts, filling.ats)
-            self.archive.closed(run, filling.portion(self._volumes.of(filling.file), columns))
+        builder, run = self._builder, self._run
+        self._builder = self._run = None
+        if builder is not None and run is not None:
+            columns = pack_columns(builder.ts, builder.ats)
+            self.archive.closed(run, builder.chunk(self._volumes.of(builder.file), columns))
 
 
 def _goes_on(first: _Location | None, next_: _Location | None) -> bool:

@@ -13,7 +13,7 @@ from zlib import crc32
 
 from ...errors import TickError
 from ...model.tick import parse
-from .lines import File, Lines
+from .source_file import LineBatch, SourceFile
 
 _NO_NAME: Final = re.compile(r"[^A-Za-z0-9._-]+")
 _LONGEST_STEM: Final = 46  # with the hash and a number of six digits, it makes a run's name
@@ -21,7 +21,7 @@ _MOST_NAMES: Final = 10_000
 _LARGEST_HOLE: Final = 256 * 1024  # bytes of content without a tick, between two that are read together
 
 
-class Life:
+class FileRun:
     """One run of the simulation, as it was found in files.
 
     Attributes:
@@ -36,7 +36,7 @@ class Life:
         self.id = id
 
 
-class Stretch:
+class TickSequence:
     """Ticks of one run that follow each other in one file.
 
     Attributes:
@@ -48,11 +48,11 @@ class Stretch:
             it: refuted by a checksum, or much of it.
     """
 
-    __slots__ = ("apart", "ats", "begin", "ends", "file", "life", "lines", "ts")
+    __slots__ = ("apart", "ats", "begin", "ends", "file", "lines", "run", "ts")
 
-    def __init__(self, file: File, life: Life, begin: int, *, apart: bool = False) -> None:
+    def __init__(self, file: SourceFile, run: FileRun, begin: int, *, apart: bool = False) -> None:
         self.file = file
-        self.life = life
+        self.run = run
         self.begin = begin
         self.apart = apart
         self.ts: list[int] = []
@@ -61,19 +61,19 @@ class Stretch:
         self.ats = (0, 0)
 
 
-class Runs:
+class RunSplitter:
     """Sorts lines into runs: where ``t`` falls, another one begins.
 
     Attributes:
-        life: the run of the last tick; None before the first.
+        run: the run of the last tick; None before the first.
         tip: that tick's ``t``.
-        bad: lines that were no ticks, or ticks of a number that the run has with other content; they are passed over.
+        bad: lines that were no ticks, or ticks of a number that the run has with other content; they are skipped.
     """
 
     def __init__(self, max_tick: int) -> None:
-        self.life: Life | None = None
+        self.run: FileRun | None = None
         self.tip = -1
-        self.bad = 0
+        self.skipped = 0
         self._first = -1  # the run's first ``t``
         self._names: dict[str, int] = {}  # how many runs have begun under each name
         self._max_tick = max_tick
@@ -82,11 +82,11 @@ class Runs:
         self._end = 0  # where the last tick's line ends in its file
         self._apart = False  # what comes next is apart from that
 
-    def sort(self, file: File, found: Lines, ats: tuple[int, int]) -> list[Stretch]:
+    def sort(self, file: SourceFile, found: LineBatch, ats: tuple[int, int]) -> list[TickSequence]:
         """The ticks of a file's next lines, of which the first is taken to have been received at ``ats[0]``, and the
         last at ``ats[1]``."""
-        stretches: list[Stretch] = []
-        current: Stretch | None = None
+        sequences: list[TickSequence] = []
+        current: TickSequence | None = None
         tip, newest, limit = self.tip, self._newest, self._max_tick
         end, beyond = found.begin, found.beyond
         for index, line in enumerate(found.lines):
@@ -98,59 +98,59 @@ class Runs:
                 t, data = parse(line, limit)
             except TickError as error:
                 if line and not line.isspace():
-                    self.pass_over(file, found.number + index + 1, error)
+                    self.skip_line(file, found.number + index + 1, error)
                 continue
-            if t <= tip or self.life is None:
+            if t <= tip or self.run is None:
                 if (t == tip and newest == data) or (newest is None and t == tip and crc32(data) == self._crc):
                     continue
                 if t == tip != self._first:
-                    self.pass_over(file, found.number + index + 1, f"tick {t} comes twice, with other content")
+                    self.skip_line(file, found.number + index + 1, f"tick {t} comes twice, with other content")
                     continue
-                self.life, self._first, current = self._begin(file, data), t, None
+                self.run, self._first, current = self._begin(file, data), t, None
             if current is None:
-                assert self.life is not None
+                assert self.run is not None
                 apart = self._apart or begin - self._end > _LARGEST_HOLE
-                current, self._apart = Stretch(file, self.life, begin, apart=apart), False
-                stretches.append(current)
+                current, self._apart = TickSequence(file, self.run, begin, apart=apart), False
+                sequences.append(current)
             current.ts.append(t)
             current.lines.append(data)
             current.ends.append(end if found.ended or index + 1 < len(found.lines) else end - 1)
             tip, newest, self._end = t, data, end
         self.tip, self._newest = tip, newest
         size = max(end - found.begin, 1)
-        for one in stretches:
+        for one in sequences:
             first, last = one.begin - found.begin, one.ends[-1] - found.begin
             one.ats = ats[0] + (ats[1] - ats[0]) * first // size, ats[0] + (ats[1] - ats[0]) * last // size
-        return stretches
+        return sequences
 
-    def pass_over(self, file: File, number: int, problem: object) -> None:
+    def skip_line(self, file: SourceFile, number: int, problem: object) -> None:
         """Count a line that is no tick."""
-        self.bad += 1
+        self.skipped += 1
         file.tell(number, problem)
 
-    def _begin(self, file: File, data: bytes) -> Life:
+    def _begin(self, file: SourceFile, data: bytes) -> FileRun:
         stem = _NO_NAME.sub("_", file.stem).lstrip("._-")[:_LONGEST_STEM] or "run"
-        life = Life(f"{stem}-{hashlib.sha256(data).hexdigest()[:8]}", "")
-        self.go_on(life)
-        return life
+        run = FileRun(f"{stem}-{hashlib.sha256(data).hexdigest()[:8]}", "")
+        self.go_on(run)
+        return run
 
-    def go_on(self, life: Life) -> None:
+    def go_on(self, run: FileRun) -> None:
         """Give a run the next name that no other has: its own is taken, or may not be published to any more."""
-        count = self._names[life.base] = self._names.get(life.base, 0) + 1
+        count = self._names[run.base] = self._names.get(run.base, 0) + 1
         if len(self._names) > _MOST_NAMES:
             del self._names[next(iter(self._names))]
-        life.id = life.base if count == 1 else f"{life.base}-{count}"
+        run.id = run.base if count == 1 else f"{run.base}-{count}"
 
     # ---- remembering ----
 
     def note(self) -> dict[str, Any]:
         """Where it stands, as JSON."""
-        run, base = (self.life.id, self.life.base) if self.life is not None else ("", "")
+        run, base = (self.run.id, self.run.base) if self.run is not None else ("", "")
         crc = self._crc if self._newest is None else crc32(self._newest)
         return {"run": run, "base": base, "tip": self.tip, "first": self._first, "crc": crc, "names": self._names}
 
     def recall(self, note: dict[str, Any]) -> None:
         """Stand where a note says."""
-        self.life = Life(note["base"], note["run"]) if note["run"] else None
+        self.run = FileRun(note["base"], note["run"]) if note["run"] else None
         self.tip, self._first, self._crc, self._names = note["tip"], note["first"], note["crc"], dict(note["names"])
         self._newest = None

@@ -15,7 +15,7 @@ from pathlib import Path
 from .birth import born
 
 
-class Times:
+class ReceiveTimes:
     """Estimates for one directory, as it is read.
 
     Attributes:

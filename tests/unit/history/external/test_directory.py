@@ -23,10 +23,10 @@ from tick_gateway.history.external import file_registry as registry
 from tick_gateway.history.external import times
 from tick_gateway.history.external.birth import born
 from tick_gateway.history.external.content import natural
-from tick_gateway.history.external.directory import Directory, Gone
-from tick_gateway.history.external.frames import Cut, Frames
-from tick_gateway.history.external.lines import File
-from tick_gateway.history.external.run_splitter import Stretch
+from tick_gateway.history.external.directory import FileGone, SourceDirectory
+from tick_gateway.history.external.frames import Cut, FrameDecoder
+from tick_gateway.history.external.run_splitter import TickSequence
+from tick_gateway.history.external.source_file import SourceFile
 from tick_gateway.model.tick import RUN_ID
 from tick_gateway.wire.zstd_frame import MAGIC
 
@@ -36,11 +36,11 @@ MAX_TICK = 4096
 
 
 def decoded(data: bytes, at: int = 0) -> bytes:
-    return Frames(at).feed(data)
+    return FrameDecoder(at).feed(data)
 
 
-def in_pieces(data: bytes, sizes: Iterator[int]) -> tuple[bytes, Frames]:
-    frames, content, at = Frames(), b"", 0
+def in_pieces(data: bytes, sizes: Iterator[int]) -> tuple[bytes, FrameDecoder]:
+    frames, content, at = FrameDecoder(), b"", 0
     while at < len(data):
         size = next(sizes)
         content += frames.feed(data[at : at + size])
@@ -118,7 +118,7 @@ def test_frames_in_any_pieces(shape: list[tuple[str, object, object]], seed: int
     assert again == content and is_within(sound, lines_of(again + b"\n"))
     assert frames.given == len(content)
     at, given_ = frames.boundary
-    assert Frames(at).feed(data[at:]) == content[given_:], "content can be read on from a boundary"
+    assert FrameDecoder(at).feed(data[at:]) == content[given_:], "content can be read on from a boundary"
 
 
 KINDS = {
@@ -137,7 +137,7 @@ def test_a_frame_that_is_cut_at_any_byte_completes_later(kind: str, checksum: bo
     assert decoded(data) == whole
     seen = 0
     for cut in range(len(data)):
-        frames = Frames()
+        frames = FrameDecoder()
         before = frames.feed(data[:cut])
         assert whole.startswith(before) and len(before) >= seen, cut
         seen = len(before)
@@ -164,7 +164,7 @@ def test_the_new_frame_is_read_at_once_though_the_old_block_is_not_full() -> Non
     """What is missing of the old block would be more than the new frame has: it is not waited for."""
     old = frame(line_of(1, 1, 3000, noise=True))
     data = old[:50] + frame(line_of(2, 2), end=False)
-    frames = Frames()
+    frames = FrameDecoder()
     assert lines_of(frames.feed(data)) == [line_of(2, 2)]
     assert frames.cuts == [Cut(0, 50)]
 
@@ -186,7 +186,7 @@ def test_damage_is_passed_over() -> None:
     data = bytearray(frame(*lines[:3]) + frame(*lines[3:6]) + frame(*lines[6:]))
     begin = len(frame(*lines[:3]))
     data[begin + 2] ^= 0xFF  # in the magic
-    frames = Frames()
+    frames = FrameDecoder()
     assert lines_of(frames.feed(bytes(data))) == lines[:3] + lines[6:]
     assert frames.cuts == [Cut(begin, begin + len(frame(*lines[3:6])))]
 
@@ -213,21 +213,21 @@ class Reading:
 
     def __init__(self, path: Path, **options: float) -> None:
         self.path = path
-        self.directory = Directory(path, MAX_TICK, look_seconds=0)
+        self.directory = SourceDirectory(path, MAX_TICK, look_seconds=0)
         self.ticks: list[tuple[str, int, bytes]] = []
         self.gone: list[str] = []
-        self.stretches: list[Stretch] = []
+        self.sequences: list[TickSequence] = []
 
     def read(self) -> list[tuple[str, int]]:
         """What came since the last time: runs and numbers."""
         before = len(self.ticks)
         while events := self.directory.read():
             for event in events:
-                if isinstance(event, Gone):
+                if isinstance(event, FileGone):
                     self.gone.append(event.file.name)
                 else:
-                    self.stretches.append(event)
-                    self.ticks += zip([event.life.id] * len(event.ts), event.ts, event.lines, strict=True)
+                    self.sequences.append(event)
+                    self.ticks += zip([event.run.id] * len(event.ts), event.ts, event.lines, strict=True)
         return [(run, t) for run, t, _ in self.ticks[before:]]
 
     def ts(self) -> list[int]:
@@ -237,7 +237,7 @@ class Reading:
         """Go on as another process would."""
         note = json.loads(json.dumps(self.directory.note()))
         self.directory.close()
-        self.directory = Directory(self.path, MAX_TICK, note, look_seconds=0)
+        self.directory = SourceDirectory(self.path, MAX_TICK, note, look_seconds=0)
 
 
 @pytest.fixture
@@ -325,7 +325,7 @@ def test_the_same_tick_again(reading: Reading, caplog: pytest.LogCaptureFixture)
         reading.reopen()
         writer.write(line_of(6), line_of(7))
     assert reading.ts() == [7]
-    assert reading.directory.runs.bad == 0
+    assert reading.directory.splitter.skipped == 0
     assert "a.jsonl, line 5: tick 5 comes twice" in caplog.text
 
 
@@ -341,7 +341,7 @@ def test_bad_lines_are_told_once_a_file(reading: Reading, caplog: pytest.LogCapt
         with Writer(reading.path / name) as writer:
             writer.write(line_of(ord(name[0])), b"", b"  ", *bad, line_of(ord(name[0]) + 10))
     assert reading.ts() == [97, 107, 98, 108]
-    assert reading.directory.runs.bad == 2 * len(bad)
+    assert reading.directory.splitter.skipped == 2 * len(bad)
     told = [record.getMessage() for record in caplog.records]
     assert [text.partition(":")[0] for text in told] == ["a.jsonl, line 4", "b.jsonl.zst, line 4"]
 
@@ -358,7 +358,7 @@ def test_a_line_that_is_not_ended(reading: Reading) -> None:
     assert reading.ts() == [1]
     (reading.path / "b.jsonl").write_bytes(b'{"t":3}\n{"t":4}')
     assert reading.ts() == [2, 3]
-    assert [event.ts for event in reading.directory.finish() if isinstance(event, Stretch)] == [[4]]
+    assert [event.ts for event in reading.directory.finish() if isinstance(event, TickSequence)] == [[4]]
     with (reading.path / "b.jsonl").open("ab") as file:
         file.write(b'\n{"t":5}\n')
     assert reading.ts() == [5]
@@ -414,7 +414,7 @@ def test_lines_without_end_do_not_fill_memory(reading: Reading) -> None:
             file.write(b"x" * (1 << 20))
         file.write(b'\n{"t":2}\n')
     peak = 0
-    file_ = File(path, MAX_TICK)
+    file_ = SourceFile(path, MAX_TICK)
     while file_.pull():
         found = file_.take()
         peak = max(peak, sum(map(len, found.lines)))
@@ -616,7 +616,7 @@ def test_times_are_spread_from_the_birth_of_a_file(reading: Reading, monkeypatch
             writer.write(*(line_of(number * 300 + t, 0, 3000) for t in range(300)))
         os.utime(path, (0, 2000 + number * 1000))
         reading.read()
-    ats = {stretch.ts[0]: stretch.ats for stretch in reading.stretches}
+    ats = {sequence.ts[0]: sequence.ats for sequence in reading.sequences}
     assert (min(ats.values())[0], max(ats.values())[1]) == (1_000_000, 3_000_000)
     for t in (t for t in ats if t % 300):
         assert abs(ats[t][0] - (1_000_000 + t * 1_000_000 / 300)) < 50_000
@@ -628,7 +628,7 @@ def test_the_birth_of_a_copy_says_nothing(reading: Reading) -> None:
         writer.write(*map(line_of, range(3)))
     os.utime(path, (0, 2000))
     reading.read()
-    assert [stretch.ats for stretch in reading.stretches] == [(2_000_000, 2_000_000)]
+    assert [sequence.ats for sequence in reading.sequences] == [(2_000_000, 2_000_000)]
 
 
 def test_a_clock_that_is_ahead_does_not_move_time_forward(reading: Reading) -> None:
@@ -637,7 +637,7 @@ def test_a_clock_that_is_ahead_does_not_move_time_forward(reading: Reading) -> N
         writer.write(line_of(1))
     os.utime(path, (0, time.time() + 1000))
     reading.read()
-    assert reading.stretches[0].ats[1] <= time.time() * 1000
+    assert reading.sequences[0].ats[1] <= time.time() * 1000
 
 
 def test_the_birth_of_a_file(tmp_path: Path) -> None:
@@ -655,10 +655,10 @@ def test_times_are_spread_between_those_of_files(reading: Reading) -> None:
             writer.write(*(line_of(number * 100 + t, 0, 3000) for t in range(100)))
         os.utime(path, (0, 1000 + number * 10))
     reading.read()
-    ats = [at for stretch in reading.stretches for at in stretch.ats]
+    ats = [at for sequence in reading.sequences for at in sequence.ats]
     assert ats == sorted(ats)
     assert (ats[0], ats[-1]) == (1_000_000, 1_020_000)
-    third = [at for stretch in reading.stretches if stretch.ts[0] >= 200 for at in stretch.ats]
+    third = [at for sequence in reading.sequences if sequence.ts[0] >= 200 for at in sequence.ats]
     assert third[0] <= 1_010_200 and len(set(third)) > 2
 
 

@@ -18,7 +18,7 @@ from tests.support.blocking_client import ask, request
 from tests.support.process import GatewayProcess, Running, publish
 from tick_gateway.errors import HistoryError
 from tick_gateway.history.external import importing
-from tick_gateway.history.external.directory import Directory
+from tick_gateway.history.external.directory import SourceDirectory
 from tick_gateway.history.local.active import Active
 from tick_gateway.history.local.directory import locked, read_directory
 from tick_gateway.history.local.limits import Limits
@@ -81,19 +81,19 @@ def data(tmp_path: Path) -> Path:
     return tmp_path / "history"
 
 
-def bring(backend: Backend, data: Path) -> importing.Brought:
-    directory, brought = importing.bring(backend.folder, data, SMALL, MAX_TICK)
+def import_files(backend: Backend, data: Path) -> importing.ImportResult:
+    directory, result = importing.import_files(backend.folder, data, SMALL, MAX_TICK)
     directory.close()
-    return brought
+    return result
 
 
 def test_everything_is_brought_once(backend: Backend, data: Path) -> None:
     backend.lives()
-    assert str(bring(backend, data)) == f"{len(backend.wanted)} ticks of 3 runs; 0 bad lines"
+    assert str(import_files(backend, data)) == f"{len(backend.wanted)} ticks of 3 runs; 0 bad lines"
     assert stored(data) == backend.wanted
-    assert str(bring(backend, data)) == "0 ticks of 0 runs; 0 bad lines"
+    assert str(import_files(backend, data)) == "0 ticks of 0 runs; 0 bad lines"
     (data / importing.NOTE).unlink()
-    again = bring(backend, data)
+    again = import_files(backend, data)
     assert (again.ticks, again.known) == (0, len(backend.wanted))
     assert stored(data) == backend.wanted
 
@@ -101,7 +101,7 @@ def test_everything_is_brought_once(backend: Backend, data: Path) -> None:
 def test_a_run_that_goes_on_is_continued(backend: Backend, data: Path) -> None:
     for numbers in (range(10), range(10, 20), range(20, 30)):
         backend.write("a.jsonl.zst", numbers)
-        assert bring(backend, data).ticks == 10
+        assert import_files(backend, data).ticks == 10
         if numbers.start == 10:
             (data / importing.NOTE).unlink()
     assert stored(data) == backend.wanted
@@ -111,17 +111,17 @@ def test_a_run_that_goes_on_is_continued(backend: Backend, data: Path) -> None:
 def test_what_came_behind_a_run_closes_it(backend: Backend, data: Path) -> None:
     """Others published in between: runs never open again, so that the rest is another run."""
     backend.write("a.jsonl", range(10))
-    bring(backend, data)
+    import_files(backend, data)
     other = Backend(data.with_name("other"))
     other.write("b.jsonl", range(5))
-    bring(other, data)
+    import_files(other, data)
     first = backend.wanted[0][0]
     backend.write("a.jsonl", range(10, 15))
-    assert bring(backend, data).ticks == 5
+    assert import_files(backend, data).ticks == 5
     found = stored(data)
     assert [(run, t) for run, t, _ in found[-5:]] == [(f"{first}-2", t) for t in range(10, 15)]
     (data / importing.NOTE).unlink()
-    assert bring(backend, data).ticks == 0
+    assert import_files(backend, data).ticks == 0
     assert stored(data) == found
 
 
@@ -155,7 +155,7 @@ def dying(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
         around(Recorder, name, after=True)
     around(Active, "flush", after=True)
     around(importing, "write_note", after=True)
-    around(Directory, "read", after=True)
+    around(SourceDirectory, "read", after=True)
     monkeypatch.setattr(importing, "_NOTE_SECONDS", 0.0)
     monkeypatch.setattr(importing, "_NOTE_SHARE", float("inf"))  # however long a note takes
     close = Recorder.close
@@ -173,16 +173,16 @@ def dying(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
 def test_it_may_die_at_any_step(backend: Backend, data: Path, dying: list[int]) -> None:
     backend.lives()
     before = dying[0]
-    bring(backend, data)
+    import_files(backend, data)
     steps = before - dying[0]
     assert steps > 30
     for at in range(1, steps + 1):
         shutil.rmtree(data)
         dying[0] = at
         with pytest.raises(Stopped):
-            bring(backend, data)
+            import_files(backend, data)
         dying[0] = 1 << 60
-        bring(backend, data)
+        import_files(backend, data)
         assert stored(data) == backend.wanted, f"it died at step {at}"
 
 
@@ -193,7 +193,7 @@ def test_it_may_die_again_and_again(backend: Backend, data: Path, dying: list[in
     while True:
         dying[0] = turns.randrange(12, 22)
         try:
-            bring(backend, data)
+            import_files(backend, data)
             break
         except Stopped:
             deaths += 1
@@ -205,14 +205,14 @@ def test_it_may_die_again_and_again(backend: Backend, data: Path, dying: list[in
 def test_a_note_that_says_more_than_history_has(backend: Backend, data: Path) -> None:
     """As after a loss of power: what is missing is read again."""
     backend.write("a.jsonl", range(3000))
-    bring(backend, data)
+    import_files(backend, data)
     (run,) = [path for path in data.iterdir() if path.is_dir()]
     sealed = sorted(run.glob("*.zst"))
     for path in sealed[len(sealed) // 2 :]:
         path.unlink()
     (run / "index").unlink()
     assert 0 < len(stored(data)) < 3000
-    bring(backend, data)
+    import_files(backend, data)
     assert stored(data) == backend.wanted
 
 
@@ -220,28 +220,28 @@ def test_a_note_that_is_lost_and_files_that_were_deleted(backend: Backend, data:
     """The files in which a run begins name it: what is left of it is known by its ticks."""
     for number in range(4):
         backend.write(f"s{number}.jsonl.zst", range(number * 10, number * 10 + 10))
-    bring(backend, data)
+    import_files(backend, data)
     before = stored(data)
     for number in range(2):
         (backend.folder / f"s{number}.jsonl.zst").unlink()
     (data / importing.NOTE).write_bytes(b"")
-    again = bring(backend, data)
+    again = import_files(backend, data)
     assert (again.ticks, again.known) == (0, 20) and stored(data) == before
     (data / importing.NOTE).unlink()
     backend.write("s3.jsonl.zst", range(40, 45))
-    assert bring(backend, data).ticks == 5
+    assert import_files(backend, data).ticks == 5
     assert [t for _, t, _ in stored(data)] == list(range(45)) and len({run for run, _, _ in stored(data)}) == 1
 
 
 def test_a_note_of_another_directory_and_one_that_is_none(backend: Backend, data: Path) -> None:
     backend.write("a.jsonl", range(5))
-    bring(backend, data)
+    import_files(backend, data)
     other = Backend(data.with_name("other"))
     other.write("b.jsonl", range(5))
-    bring(other, data)
+    import_files(other, data)
     for note in ("", "[]", "{", '{"version":1}', json.dumps({"version": 99, "directory": str(backend.folder)})):
         (data / importing.NOTE).write_text(note)
-        assert bring(other, data).ticks == 0
+        assert import_files(other, data).ticks == 0
     assert stored(data) == backend.wanted + other.wanted
 
 
@@ -324,4 +324,4 @@ def test_what_cannot_be_done_is_said_in_one_line(
 
 def test_a_locked_history_in_python(backend: Backend, data: Path) -> None:
     with locked(data), pytest.raises(HistoryError, match="in use"):
-        bring(backend, data)
+        import_files(backend, data)

@@ -1,4 +1,4 @@
-"""A directory of another program as history: portions of files on histories, read where they lie."""
+"""A directory of another program as history: chunks of files on histories, read where they lie."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from tests.support.backend import Writer, frame, line_of
 from tick_gateway.bus.tick_bus import TickBus
 from tick_gateway.errors import Damaged
 from tick_gateway.history.block_index import Entry
+from tick_gateway.history.external import chunks
 from tick_gateway.history.external import in_place as inplace
-from tick_gateway.history.external import portions as open_files
 from tick_gateway.history.external.content import Content
-from tick_gateway.history.external.directory import Directory, Gone
-from tick_gateway.history.external.in_place import InPlace, Scan, Volumes
-from tick_gateway.history.external.lines import File
-from tick_gateway.history.external.run_splitter import Stretch
+from tick_gateway.history.external.directory import FileGone, SourceDirectory
+from tick_gateway.history.external.in_place import DirectoryScan, InPlace, Volumes
+from tick_gateway.history.external.run_splitter import TickSequence
+from tick_gateway.history.external.source_file import SourceFile
 from tick_gateway.history.run_history import batches_of
 from tick_gateway.history.stored_run import StoredRun
 from tick_gateway.settings import Settings
@@ -37,8 +37,8 @@ def small_portions(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def scanned(folder: Path) -> list[StoredRun]:
-    directory = Directory(folder, MAX_TICK)
-    runs = list(Scan(directory, Volumes(MAX_TICK)).runs.values())
+    directory = SourceDirectory(folder, MAX_TICK)
+    runs = list(DirectoryScan(directory, Volumes(MAX_TICK)).runs.values())
     directory.close()
     return runs
 
@@ -48,7 +48,7 @@ def entries(runs: list[StoredRun]) -> list[Entry]:
 
 
 def read(runs: list[StoredRun]) -> Found:
-    """Everything, and each portion holds what its entry says."""
+    """Everything, and each chunk holds what its entry says."""
     found: Found = []
     for run in runs:
         ordinal = 0
@@ -69,11 +69,11 @@ def read(runs: list[StoredRun]) -> Found:
 
 
 def wanted(folder: Path) -> Found:
-    directory, found = Directory(folder, MAX_TICK), []
+    directory, found = SourceDirectory(folder, MAX_TICK), []
     while events := directory.read():
         for event in events:
-            assert not isinstance(event, Gone)
-            found += [(event.life.id, t, line) for t, line in zip(event.ts, event.lines, strict=True)]
+            assert not isinstance(event, FileGone)
+            found += [(event.run.id, t, line) for t, line in zip(event.ts, event.lines, strict=True)]
     directory.close()
     return found
 
@@ -120,7 +120,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
             begun.append(begin)
             super().__init__(path, begin)
 
-    monkeypatch.setattr(open_files, "Content", Watched)
+    monkeypatch.setattr(chunks, "Content", Watched)
     return begun
 
 
@@ -188,16 +188,16 @@ def test_content_that_is_not_there_any_more(tmp_path: Path) -> None:
             path.write_bytes(path.read_bytes().replace(b'"u":199', b'"u":991'))
         else:
             path.unlink()
-            assert isinstance(last.volume, open_files.FileVolume)
+            assert isinstance(last.volume, chunks.FileVolume)
             last.volume.file.gone = True
         with pytest.raises(FileNotFoundError if damage == "deleted" else Damaged):
             last.volume.read(unopened(last))
 
 
 def unopened(entry: Entry) -> Entry:
-    """The same portion of a file that no open file has open."""
-    assert isinstance(entry, open_files.Portion) and isinstance(entry.volume, open_files.FileVolume)
-    entry.volume = open_files.FileVolume(entry.volume.file, open_files.OpenFiles(), MAX_TICK)
+    """The same chunk of a file that no open file has open."""
+    assert isinstance(entry, chunks.FileChunk) and isinstance(entry.volume, chunks.FileVolume)
+    entry.volume = chunks.FileVolume(entry.volume.file, chunks.OpenFiles(), MAX_TICK)
     return entry
 
 
@@ -208,7 +208,7 @@ class House:
     """A bus without a loop whose history is a directory."""
 
     def __init__(self, folder: Path, ring: int = 1000) -> None:
-        self.directory = Directory(folder, MAX_TICK, look_seconds=0)
+        self.directory = SourceDirectory(folder, MAX_TICK, look_seconds=0)
         self.bus = TickBus(Settings(ring=ring))
         self.live = InPlace(self.bus, self.directory, MAX_TICK)
         self.archive = self.live.archive
@@ -219,14 +219,14 @@ class House:
         found: Found = []
         while events := self.directory.read():
             for event in events:
-                if isinstance(event, Gone):
+                if isinstance(event, FileGone):
                     self.bus.collect()
                     self.live.gone(event.file)
                     continue
                 for index, (t, line) in enumerate(zip(event.ts, event.lines, strict=True)):
                     self.live.announce(event, index)
-                    assert self.bus.offer(t, line, event.life.id)
-                    found.append((event.life.id, t, line))
+                    assert self.bus.offer(t, line, event.run.id)
+                    found.append((event.run.id, t, line))
                     if turns is not None and turns.randrange(9) == 0:
                         self.bus.collect()
         self.bus.collect()
@@ -285,7 +285,7 @@ def test_what_memory_lets_go_of_stands_on_histories(tmp_path_factory: pytest.Tem
     before += house.follow(turns)
     assert house.readable() == before
     histories = house.archive.histories.values()
-    assert sum(len(batch.ticks) for history in histories for batch in history.open) < inplace.PORTION_TICKS + 512
+    assert sum(len(batch.ticks) for history in histories for batch in history.open) < inplace.CHUNK_TICKS + 512
     assert sum(bool(history.open) for history in histories) <= 1, "the history of a run that is over holds no memory"
     again = House(folder)
     assert again.readable() == before, "and a restart finds the same"
@@ -339,10 +339,9 @@ def test_a_file_that_is_gone_leaves_its_history(tmp_path: Path) -> None:
 
 def test_a_tick_that_was_refused_leaves_no_location(tmp_path: Path) -> None:
     house = House(tmp_path)
-    stretch = Stretch(
-        File(tmp_path / "a.jsonl", MAX_TICK), house.directory.runs._begin(File(tmp_path / "a", 1), b"x"), 0
-    )
-    stretch.ts, stretch.lines, stretch.ends = [1], [b'{"t":1}'], [8]
-    house.live.announce(stretch, 0)
-    house.live.retract(stretch, 0)
+    file = SourceFile(tmp_path / "a.jsonl", MAX_TICK)
+    sequence = TickSequence(file, house.directory.splitter._begin(file, b"x"), 0)
+    sequence.ts, sequence.lines, sequence.ends = [1], [b'{"t":1}'], [8]
+    house.live.announce(sequence, 0)
+    house.live.retract(sequence, 0)
     assert not house.live._locations

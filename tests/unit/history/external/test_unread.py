@@ -16,28 +16,28 @@ from tests.conftest import Command
 from tests.support.backend import frame, line_of, run_of
 from tests.support.process import GatewayProcess
 from tests.unit.history.external.test_importing import stored
-from tick_gateway.history.external.directory import Directory, Gone
-from tick_gateway.history.external.in_place import Scan, Volumes
-from tick_gateway.history.external.lines import File, Unread
+from tick_gateway.history.external.directory import FileGone, SourceDirectory
+from tick_gateway.history.external.in_place import DirectoryScan, Volumes
+from tick_gateway.history.external.source_file import SourceFile, Unread
 
 MAX_TICK = 1 << 20
 LINES = [line_of(t, t, 100, noise=True) for t in range(60)]
 TEXT = b"\n".join([*LINES, b""])
 
 
-def brought(folder: Path, *, again: bool = False) -> tuple[list[int], Unread]:
+def result(folder: Path, *, again: bool = False) -> tuple[list[int], Unread]:
     """The numbers that an import of a directory finds, and what it does not read; ``again``: where it is interrupted at
     every step."""
-    directory = Directory(folder, MAX_TICK)
+    directory = SourceDirectory(folder, MAX_TICK)
     ts: list[int] = []
     while events := directory.read() or directory.finish():
         for event in events:
-            assert not isinstance(event, Gone)
+            assert not isinstance(event, FileGone)
             ts += event.ts
         if again:
             note = directory.note()
             directory.close()
-            directory = Directory(folder, MAX_TICK, note)
+            directory = SourceDirectory(folder, MAX_TICK, note)
     directory.close()
     return ts, directory.unread(ended=True)
 
@@ -101,7 +101,7 @@ def test_what_is_not_read_is_counted(tmp_path: Path, what: str, again: bool) -> 
     name, data, ts, size = FILES[what]
     (tmp_path / name).write_bytes(data)
     (tmp_path / "b.jsonl").write_bytes(line_of(100) + b"\n")
-    found, unread = brought(tmp_path, again=again)
+    found, unread = result(tmp_path, again=again)
     broken = what == "cut in a frame"
     assert (found, unread) == ([*ts, 100], Unread(int(size > 0 or broken), size))
 
@@ -111,8 +111,8 @@ def test_what_is_found_is_read_again_in_place(tmp_path: Path, what: str) -> None
     name, data, ts, _ = FILES[what]
     (tmp_path / name).write_bytes(data)
     (tmp_path / "b.jsonl").write_bytes(line_of(100) + b"\n")
-    directory = Directory(tmp_path, MAX_TICK)
-    runs = Scan(directory, Volumes(MAX_TICK)).runs
+    directory = SourceDirectory(tmp_path, MAX_TICK)
+    runs = DirectoryScan(directory, Volumes(MAX_TICK)).runs
     directory.close()
     assert [t for run in runs.values() for entry in run.entries for t in entry.volume.read(entry).ts] == [*ts, 100]
 
@@ -173,10 +173,10 @@ def test_a_frame_that_its_checksum_refutes_is_left_out_whole(tmp_path: Path, dam
     (tmp_path / "a.jsonl.zst").write_bytes(data)
     wanted = [t for at in range(3) for t in range(at * 30, at * 30 + 30) if at != damaged]
     for again in (False, True):
-        ts, unread = brought(tmp_path, again=again)
+        ts, unread = result(tmp_path, again=again)
         assert (ts, unread) == (wanted, Unread(1, len(frame(*rows[damaged], checksum=True, flush=False))))
-    directory = Directory(tmp_path, MAX_TICK)
-    (run,) = Scan(directory, Volumes(MAX_TICK)).runs.values()
+    directory = SourceDirectory(tmp_path, MAX_TICK)
+    (run,) = DirectoryScan(directory, Volumes(MAX_TICK)).runs.values()
     directory.close()
     found: list[int] = []
     for entry in run.entries:
@@ -197,7 +197,7 @@ def test_a_line_over_two_frames_of_which_one_is_refuted(tmp_path: Path) -> None:
         (first + flipped(second, -1), [*range(count)]),
     ):
         (tmp_path / "a.jsonl.zst").write_bytes(data)
-        assert brought(tmp_path)[0] == wanted
+        assert result(tmp_path)[0] == wanted
 
 
 @pytest.mark.parametrize("cut", range(1, 8))
@@ -205,7 +205,7 @@ def test_a_frame_that_is_cut_off_in_its_checksum_is_not_refuted(tmp_path: Path, 
     """A backend that was killed there, and began another frame behind it."""
     first = frame(*LINES[:30], checksum=True)
     (tmp_path / "a.jsonl.zst").write_bytes(first[:-cut] + frame(*LINES[30:], checksum=True))
-    assert brought(tmp_path)[0] == [*range(60)]
+    assert result(tmp_path)[0] == [*range(60)]
 
 
 def test_what_a_backend_flushed_is_read_before_its_frame_ends(tmp_path: Path) -> None:
@@ -213,11 +213,11 @@ def test_what_a_backend_flushed_is_read_before_its_frame_ends(tmp_path: Path) ->
     data = frame(*LINES[:10], checksum=True)
     path = tmp_path / "a.jsonl.zst"
     path.write_bytes(frame(*LINES[:10], end=False, checksum=True))
-    directory = Directory(tmp_path, MAX_TICK, look_seconds=0)
-    ts = [t for event in directory.read() if not isinstance(event, Gone) for t in event.ts]
+    directory = SourceDirectory(tmp_path, MAX_TICK, look_seconds=0)
+    ts = [t for event in directory.read() if not isinstance(event, FileGone) for t in event.ts]
     assert ts == [*range(10)] and directory.unread() == Unread()
     path.write_bytes(flipped(data, -1) + frame(*LINES[10:20]))
-    ts = [t for event in directory.read() if not isinstance(event, Gone) for t in event.ts]
+    ts = [t for event in directory.read() if not isinstance(event, FileGone) for t in event.ts]
     assert ts == [*range(10, 20)] and directory.unread() == Unread(1, len(data))
     directory.close()
 
@@ -226,7 +226,7 @@ def test_lines_that_are_no_ticks_do_not_end_an_import(tmp_path: Path) -> None:
     """However many of them follow each other."""
     (tmp_path / "a.jsonl").write_bytes(LINES[0] + b"\n" + b"no tick at all\n" * 100_000 + LINES[1] + b"\n")
     (tmp_path / "b.jsonl").write_bytes(LINES[2] + b"\n")
-    assert brought(tmp_path) == ([0, 1, 2], Unread())
+    assert result(tmp_path) == ([0, 1, 2], Unread())
 
 
 # ---- which files there are ----
@@ -284,7 +284,7 @@ def test_what_cannot_be_looked_at_hides_nothing_else(
     (folder / "a-link.jsonl").symlink_to(tmp_path / "b.jsonl")
     (tmp_path / "b.jsonl").write_bytes(line_of(100) + b"\n")
     spoil(folder)
-    assert brought(folder) == ([100, *range(60)], Unread(1, 0))
+    assert result(folder) == ([100, *range(60)], Unread(1, 0))
     done = command("import", folder, "--data", tmp_path / "history")
     assert done.code == 1 and "Traceback" not in done.err
     warning, summary = done.err.splitlines()
@@ -306,12 +306,12 @@ def test_a_file_that_cannot_be_opened(tmp_path: Path, monkeypatch: pytest.Monkey
             raise OSError(fault, os.strerror(fault))
         return really(path, flags, mode)
 
-    directory = Directory(tmp_path, MAX_TICK, look_seconds=0)
+    directory = SourceDirectory(tmp_path, MAX_TICK, look_seconds=0)
     with monkeypatch.context() as broken:
         broken.setattr(os, "open", open_)
-        ts = [t for event in directory.read() if not isinstance(event, Gone) for t in event.ts]
+        ts = [t for event in directory.read() if not isinstance(event, FileGone) for t in event.ts]
         assert (ts, directory.unread()) == ([100], Unread(1, len(TEXT)))
-    ts = [t for event in directory.read() if not isinstance(event, Gone) for t in event.ts]
+    ts = [t for event in directory.read() if not isinstance(event, FileGone) for t in event.ts]
     assert (ts, directory.unread()) == ([*range(60)], Unread())
     directory.close()
 
@@ -325,7 +325,7 @@ def test_a_directory_that_cannot_be_read(command: Command, tmp_path: Path, monke
     (tmp_path / "a.jsonl").write_bytes(TEXT)
     with monkeypatch.context() as broken:
         broken.setattr(os, "scandir", scandir)
-        directory = Directory(tmp_path, MAX_TICK, look_seconds=0)
+        directory = SourceDirectory(tmp_path, MAX_TICK, look_seconds=0)
         assert (directory.read(), directory.unread()) == ([], Unread(1, 0))
     assert directory.read() and directory.unread() == Unread()
     directory.close()
@@ -336,19 +336,19 @@ def test_a_directory_that_cannot_be_read(command: Command, tmp_path: Path, monke
 def test_hidden_files_are_not_read(tmp_path: Path) -> None:
     """What is being written, and takes its place by a name; and what an archive of another system has beside files."""
     folder = tmp_path
-    directory = Directory(folder, MAX_TICK, look_seconds=0)
+    directory = SourceDirectory(folder, MAX_TICK, look_seconds=0)
     (folder / "._a.jsonl").write_bytes(b"\0\5\x16\7\0\2\0\0Mac OS X        ")
     (folder / ".#a.jsonl").symlink_to("somebody@somewhere.1234")
-    stretches: list[tuple[str, int]] = []
+    sequences: list[tuple[str, int]] = []
     for count in range(10, 70, 10):
         (folder / ".a.jsonl").write_bytes(b"\n".join([*LINES[:count], b""]))
         while events := directory.read():
-            stretches += [(event.life.id, t) for event in events if not isinstance(event, Gone) for t in event.ts]
+            sequences += [(event.run.id, t) for event in events if not isinstance(event, FileGone) for t in event.ts]
         (folder / ".a.jsonl").rename(folder / "a.jsonl")
         while events := directory.read():
-            stretches += [(event.life.id, t) for event in events if not isinstance(event, Gone) for t in event.ts]
-    assert stretches == [(run_of("a", LINES[0]), t) for t in range(60)]
-    assert directory.unread() == Unread() and directory.runs.bad == 0
+            sequences += [(event.run.id, t) for event in events if not isinstance(event, FileGone) for t in event.ts]
+    assert sequences == [(run_of("a", LINES[0]), t) for t in range(60)]
+    assert directory.unread() == Unread() and directory.splitter.skipped == 0
     directory.close()
 
 
@@ -391,7 +391,7 @@ def test_names_cannot_forge_messages(tmp_path: Path, caplog: pytest.LogCaptureFi
     for name in ("a\n2026 all is well.jsonl", "b\x1b[2J.jsonl.zst", "c\u2028.jsonl"):
         (tmp_path / name).write_bytes(b"no tick\n" * 10)
     (tmp_path / "d\r.jsonl").symlink_to("nothing")
-    brought(tmp_path)
+    result(tmp_path)
     assert len(caplog.messages) == 4
     assert all(message.isprintable() for message in caplog.messages)
     assert any("a\\n2026" in message for message in caplog.messages)
@@ -400,15 +400,15 @@ def test_names_cannot_forge_messages(tmp_path: Path, caplog: pytest.LogCaptureFi
 def test_very_many_files_cost_no_more_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     count, looks = 400, 0
 
-    def counting(file: File) -> int:
+    def counting(file: SourceFile) -> int:
         nonlocal looks
         looks += 1
         return id(file) >> 4
 
     for number in range(count):
         (tmp_path / f"s{number}.jsonl").write_bytes(line_of(number) + b"\n")
-    monkeypatch.setattr(File, "__hash__", counting)
-    ts, _ = brought(tmp_path)
+    monkeypatch.setattr(SourceFile, "__hash__", counting)
+    ts, _ = result(tmp_path)
     assert ts == [*range(count)]
     assert looks < 60 * count  # each file held against all others would be 400 looks
 
@@ -419,10 +419,10 @@ def test_much_white_space_in_a_line_hides_nothing(tmp_path: Path) -> None:
     gap = b" " * (MAX_TICK + 5000)
     lines = [LINES[0] + gap + LINES[1], gap + LINES[2], LINES[3] + gap, gap + LINES[4] + gap, LINES[5]]
     (tmp_path / "a.jsonl").write_bytes(b"\n".join([*lines, b""]))
-    assert brought(tmp_path) == ([2, 3, 4, 5], Unread())
-    directory = Directory(tmp_path, MAX_TICK)
-    (run,) = Scan(directory, Volumes(MAX_TICK)).runs.values()
-    assert directory.runs.bad == 1
+    assert result(tmp_path) == ([2, 3, 4, 5], Unread())
+    directory = SourceDirectory(tmp_path, MAX_TICK)
+    (run,) = DirectoryScan(directory, Volumes(MAX_TICK)).runs.values()
+    assert directory.splitter.skipped == 1
     directory.close()
     blocks = [entry.volume.read(entry) for entry in run.entries]
     assert [t for block in blocks for t in block.ts] == [2, 3, 4, 5]
@@ -449,33 +449,33 @@ def test_of_a_file_and_a_half_copy_the_whole_one_is_read(
     (tmp_path / "a.jsonl").write_bytes(plain)
     (tmp_path / "a.jsonl.zst").write_bytes(zstandard.compress(packed))
     (tmp_path / "b.jsonl").write_bytes(line_of(100) + b"\n")
-    found, left = brought(tmp_path)
+    found, left = result(tmp_path)
     assert sorted(found) == [*range(ts), 100]
     assert left.files == unread.files
-    assert brought(tmp_path, again=True) == (found, left)
+    assert result(tmp_path, again=True) == (found, left)
 
 
 def test_a_file_that_looks_like_a_copy_and_is_none(tmp_path: Path) -> None:
     other = b"\n".join([LINES[0], *(line_of(t, 1000 + t) for t in range(1, 60)), b""])
     (tmp_path / "a.jsonl").write_bytes(TEXT)
     (tmp_path / "a.jsonl.zst").write_bytes(data := zstandard.compress(other))
-    assert brought(tmp_path) == ([*range(60)], Unread(1, len(data)))
+    assert result(tmp_path) == ([*range(60)], Unread(1, len(data)))
 
 
 def test_files_of_one_line_without_an_end(tmp_path: Path) -> None:
     for number in range(4):
         (tmp_path / f"s{number}.jsonl").write_bytes(LINES[number])
-    assert brought(tmp_path) == ([0, 1, 2, 3], Unread())
+    assert result(tmp_path) == ([0, 1, 2, 3], Unread())
 
 
 def test_a_file_that_is_removed_while_it_is_read_is_read_to_its_end(tmp_path: Path) -> None:
     lines = [line_of(t, t, 20_000, noise=True) for t in range(100)]
     (tmp_path / "a.jsonl").write_bytes(b"\n".join(lines))  # its last line has no end
     (tmp_path / "b.jsonl").write_bytes(line_of(200) + b"\n")
-    directory = Directory(tmp_path, MAX_TICK, look_seconds=0)
+    directory = SourceDirectory(tmp_path, MAX_TICK, look_seconds=0)
     ts: list[int] = []
     while events := directory.read() or directory.finish():
-        ts += [t for event in events if not isinstance(event, Gone) for t in event.ts]
+        ts += [t for event in events if not isinstance(event, FileGone) for t in event.ts]
         (tmp_path / "a.jsonl").unlink(missing_ok=True)
     assert ts == [*range(100), 200]
     assert directory.unread(ended=True) == Unread()
@@ -485,10 +485,10 @@ def test_a_file_that_is_removed_while_it_is_read_is_read_to_its_end(tmp_path: Pa
 def test_files_that_are_taken_away_before_they_are_read_are_missed(tmp_path: Path) -> None:
     for number in range(4):
         (tmp_path / f"s{number}.jsonl").write_bytes(line_of(number) + b"\n")
-    directory = Directory(tmp_path, MAX_TICK, look_seconds=0)
+    directory = SourceDirectory(tmp_path, MAX_TICK, look_seconds=0)
     ts: list[int] = []
     while events := directory.read() or directory.finish():
-        ts += [t for event in events if not isinstance(event, Gone) for t in event.ts]
+        ts += [t for event in events if not isinstance(event, FileGone) for t in event.ts]
         if ts == [0]:
             (tmp_path / "s1.jsonl").rename(tmp_path / "s9.jsonl")
             (tmp_path / "s2.jsonl").unlink()

@@ -30,7 +30,7 @@ _BOUNDARY_BYTES: Final = 1 << 20  # of content between two places at which readi
 _SLACK: Final = 1024  # white space around a tick that may be longer than a tick itself
 
 
-class Lines(NamedTuple):
+class LineBatch(NamedTuple):
     """Whole lines that follow each other in a file.
 
     Attributes:
@@ -67,7 +67,7 @@ class Unread(NamedTuple):
         return f"{self.bytes} byte{'s' * (self.bytes != 1)} of {self.files} file{'s' * (self.files != 1)} not read"
 
 
-class File:
+class SourceFile:
     """One file, read line by line.
 
     Attributes:
@@ -81,8 +81,8 @@ class File:
         gone: its content is not on disk any more.
         checkpoints: they vouch for what a cut leaves of it.
         boundaries: places at which reading can begin, as (content before it, bytes of the file before it).
-        passed: bytes of the file that were passed over, since they are damaged or no frame.
-        faulty: something of it was passed over, or a frame of it breaks off.
+        skipped: bytes of the file that were skipped, since they are damaged or no frame.
+        faulty: something of it was skipped, or a frame of it breaks off.
         left: bytes behind the last line, of which nothing could be made, when it was closed last.
         why: what is missing there, as a sentence; empty: nothing, as far as can be told.
         stuck: nothing can be made of it whatever is still written there, unless that begins a new frame.
@@ -97,7 +97,7 @@ class File:
         self.number = 0
         self.size = 0
         self.gone = False
-        self.passed = self.left = 0
+        self.skipped = self.left = 0
         self.faulty = self.stuck = False
         self.why = ""
         self._told_line = self._told_cut = False
@@ -177,11 +177,11 @@ class File:
             self.head = hashlib.sha256(self._ready[0]).hexdigest()[:16]
         return bool(self._ready)
 
-    def take(self) -> Lines:
+    def take(self) -> LineBatch:
         """The lines that are there."""
         used = self._content.used if self._content is not None else self._taken
         refuted = frozenset(self._refuted)
-        found = Lines(self.offset, self._ready, self._beyond, self.number, (self._taken, used), refuted)
+        found = LineBatch(self.offset, self._ready, self._beyond, self.number, (self._taken, used), refuted)
         self._taken = used
         self.offset += sum(map(len, found.lines)) + len(found.lines) + found.beyond
         self.number += len(found.lines)
@@ -191,7 +191,7 @@ class File:
             self._keep_boundary(self._content)
         return found
 
-    def take_last(self) -> Lines | None:
+    def take_last(self) -> LineBatch | None:
         """What is behind the last whole line, where that is a tick whose line was never ended."""
         line = bytes(self._carry)
         if len(line) != self._carry.size or self._carry_refuted:
@@ -206,7 +206,7 @@ class File:
         self.number += 1
         self._carry.end()
         self.crc = self._crc_read
-        return Lines(begin, [line], 0, number, (self._taken, self._taken), ended=False)
+        return LineBatch(begin, [line], 0, number, (self._taken, self._taken), ended=False)
 
     def changed(self) -> bool:
         """Whether there may be more than when it was closed.
@@ -333,7 +333,7 @@ class File:
 
     def _tell_faults(self, content: Content) -> None:
         """Take in what of a file cannot be read, and say so; once a file."""
-        self.passed = content.passed
+        self.skipped = content.skipped
         faults, content.faults = content.faults, []
         problem = ""
         if faults:
@@ -369,7 +369,7 @@ class File:
             left: what is behind its last line counts: a newer file is read.
             ended: that, and frames that break off where nothing can be seen to be missing.
         """
-        size = self.passed + (self.left if left or ended or self.stuck else 0)
+        size = self.skipped + (self.left if left or ended or self.stuck else 0)
         return Unread(int(size > 0 or (ended and (self.faulty or self.why != ""))), size)
 
     # ---- remembering ----
@@ -379,15 +379,15 @@ class File:
         return {
             "name": self.name, "inode": self.inode, "size": self.size, "head": self.head, "offset": self.offset,
             "line": self.number, "crc": self.crc, "waymarks": self.checkpoints.upto(self.offset),
-            "unread": [self.passed, self.faulty, self.left, self.why, self.stuck],
+            "unread": [self.skipped, self.faulty, self.left, self.why, self.stuck],
         }  # fmt: skip
 
     @classmethod
-    def of(cls, folder: Path, note: dict[str, Any], max_line: int) -> File:
+    def of(cls, folder: Path, note: dict[str, Any], max_line: int) -> SourceFile:
         """The file that a note is of."""
         file = cls(folder / note["name"], max_line)
         file.inode, file.size, file.head = note["inode"], note["size"], note["head"]
         file.offset, file.number, file.crc = note["offset"], note["line"], note["crc"]
         file.checkpoints = Checkpoints(note.get("waymarks", ()))
-        file.passed, file.faulty, file.left, file.why, file.stuck = note["unread"]
+        file.skipped, file.faulty, file.left, file.why, file.stuck = note["unread"]
         return file

@@ -1,6 +1,6 @@
-"""Portions of another program's files: reading them where they lie.
+"""Chunks of another program's files: reading them where they lie.
 
-A run's history knows where in a file's content a portion begins and ends, and what ticks it holds. To read
+A run's history knows where in a file's content a chunk begins and ends, and what ticks it holds. To read
 one, the file is decompressed from the nearest place on at which a frame begins, which may be its start; so a few files
 are kept open where they were read last, and reading on costs no more than it has to.
 
@@ -22,17 +22,17 @@ from ...model.tick import parse
 from ..block_index import Block, Entry
 from ..format.segment import step_of, unpack_columns
 from .content import Content, Replaced
-from .lines import File
+from .source_file import SourceFile
 
-_MOST_REELS: Final = 4
+_MOST_FILES: Final = 4
 _MOST_HELD: Final = 16 << 20  # bytes of content that they keep to read on, except for the one that was used last
 _JOINED_BYTES: Final = 1 << 20  # lines up to that are joined to take their CRC
 _RENAME_SECONDS: Final = 2.0
 _RENAME_POLL_SECONDS: Final = 0.02
 
 
-class Portion(Entry):
-    """A portion of a file; ``offset`` and ``frame`` are where it begins in the content and how long it is there.
+class FileChunk(Entry):
+    """A chunk of a file; ``offset`` and ``frame`` are where it begins in the content and how long it is there.
 
     Attributes:
         columns: numbers and receive times of its ticks, packed; empty: they were received at even intervals.
@@ -60,7 +60,7 @@ class Portion(Entry):
 class OpenFile:
     """A file that is open for reading, and the content that lies next."""
 
-    def __init__(self, file: File, offset: int) -> None:
+    def __init__(self, file: SourceFile, offset: int) -> None:
         self.file = file
         self.content = Content(file.path, file.boundary_before(offset))
         self.at = self.content.given  # where what is kept begins
@@ -90,7 +90,7 @@ class OpenFiles:
         self._lock = threading.Lock()
         self._open_files: list[OpenFile] = []  # the one that was used last comes last
 
-    def read(self, file: File, offset: int, size: int) -> bytes:
+    def read(self, file: SourceFile, offset: int, size: int) -> bytes:
         """A part of a file's content.
 
         Raises:
@@ -115,13 +115,13 @@ class OpenFiles:
             held, kept = 0, 0
             for one in reversed(self._open_files):
                 held += one.content.held
-                if kept and (kept == _MOST_REELS or held > _MOST_HELD):
+                if kept and (kept == _MOST_FILES or held > _MOST_HELD):
                     break
                 kept += 1
             old, self._open_files = self._open_files[:-kept], self._open_files[-kept:]
             return old
 
-    def _take(self, file: File, offset: int) -> OpenFile | None:
+    def _take(self, file: SourceFile, offset: int) -> OpenFile | None:
         """The open file that is nearest before an offset; None: beginning anew is no farther."""
         with self._lock:
             mine = [open_file for open_file in self._open_files if open_file.file is file and open_file.at <= offset]
@@ -151,7 +151,7 @@ def _read(open_file: OpenFile, offset: int, size: int) -> bytes | None:
         raise
 
 
-def _open(file: File, offset: int) -> OpenFile:
+def _open(file: SourceFile, offset: int) -> OpenFile:
     """Open a file, be it under its new name: that becomes known a moment after it was renamed or compressed."""
     stop = time.monotonic() + _RENAME_SECONDS
     while True:
@@ -164,21 +164,21 @@ def _open(file: File, offset: int) -> OpenFile:
 
 
 class FileVolume:
-    """One file's portions (see ``block_index.Volume``)."""
+    """One file's chunks (see ``block_index.Volume``)."""
 
     retired = False
 
-    def __init__(self, file: File, open_files: OpenFiles, max_tick: int) -> None:
+    def __init__(self, file: SourceFile, open_files: OpenFiles, max_tick: int) -> None:
         self.file = file
         self._open_files = open_files
         self._max_tick = max_tick
 
     def read(self, entry: Entry) -> Block:
         """See ``Volume.read``."""
-        assert isinstance(entry, Portion)
+        assert isinstance(entry, FileChunk)
         ts: list[int] = []
         lines: list[bytes] = []
-        tip = entry.first - 1  # what comes before it was passed over
+        tip = entry.first - 1  # what comes before it was skipped
         for line in self._open_files.read(self.file, entry.offset, entry.frame).split(b"\n"):
             try:
                 t, data = parse(line, self._max_tick)
@@ -201,7 +201,7 @@ class FileVolume:
         return self.read(entry).lines
 
     def frames(self, row: Sequence[Entry], *, wait: bool = True) -> bytearray | None:
-        """See ``Volume.frames``; made anew, since no frame of the file is a portion."""
+        """See ``Volume.frames``; made anew, since no frame of the file is a chunk."""
         if not wait:
             return None
         return bytearray(b"".join([zstandard.ZstdCompressor().compress(self.lines(entry)) for entry in row]))
