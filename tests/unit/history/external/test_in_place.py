@@ -31,9 +31,9 @@ Found = list[tuple[str, int, bytes]]
 
 
 @pytest.fixture(autouse=True)
-def small_portions(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inplace, "PORTION_BYTES", 2000)
-    monkeypatch.setattr(inplace, "PORTION_TICKS", 50)
+def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inplace, "CHUNK_BYTES", 2000)
+    monkeypatch.setattr(inplace, "CHUNK_TICKS", 50)
 
 
 def scanned(folder: Path) -> list[StoredRun]:
@@ -98,7 +98,7 @@ def fill(folder: Path, seed: int) -> None:
 
 @settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 1 << 32))
-def test_every_portion_reads_back(tmp_path_factory: pytest.TempPathFactory, seed: int) -> None:
+def test_every_chunk_reads_back(tmp_path_factory: pytest.TempPathFactory, seed: int) -> None:
     folder = tmp_path_factory.mktemp("segments")
     fill(folder, seed)
     runs = scanned(folder)
