@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from tick_gateway.history.local.active import Active
-from tick_gateway.reading.waiting import placed as original
+from tick_gateway.reading.cursor import Cursor
+from tick_gateway.transports.base import find_start as original
 
 from ..support.async_client import TEXT, Closed, Refused, Response, WebSocket, request
 from ..support.events import Tick
@@ -391,19 +392,21 @@ async def test_a_projection_is_made_once_whoever_asks_for_it(open_harness: OpenH
     assert encoder.projections - before == 32 * 10
 
 
-async def test_limits_hold_while_readers_are_placed(open_harness: OpenHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_limits_hold_while_positions_are_sought(
+    open_harness: OpenHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Finding where to begin may wait for the disk: who came meanwhile counts."""
     harness = await open_harness(max_views=3)
     await harness.publish_all(range(3))
     gate, held = asyncio.Event(), 0
 
-    async def placed(*args: Any) -> None:
+    async def find_start(*args: Any) -> Cursor:
         nonlocal held
         held += 1
         await gate.wait()
-        await original(*args)
+        return await original(*args)
 
-    monkeypatch.setattr("tick_gateway.transports.base.placed", placed)
+    monkeypatch.setattr("tick_gateway.transports.base.find_start", find_start)
     asked = [asyncio.create_task(get(harness, f"/ndjson?every={n}")) for n in range(2, 12)]
     await harness.until(lambda: held == len(asked))
     gate.set()

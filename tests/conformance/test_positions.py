@@ -89,7 +89,7 @@ async def test_a_pull_beyond_the_tip_answers_soon(harness: Harness, pull: str, b
     body = await response.json()
     assert body == [] or body["status"] == "timeout"
     assert response.headers["Tick-Next"] == "A:60"
-    harness.runtime.feed.placing._beyond._until.update({Position("A", 60): 0.0})  # the hour is over
+    harness.runtime.feed.starts._beyond._until.update({Position("A", 60): 0.0})  # the hour is over
     reader = await harness.read(pull, from_t="A:60", timeout=60)
     events = await reader.until(49)
     assert only_reset(events) == as_told(pull, Reset("A", "A", False))

@@ -23,7 +23,7 @@ from tick_gateway.history.local.segment_file import Segment
 from tick_gateway.history.run_history import RunHistory
 from tick_gateway.model.view import View
 from tick_gateway.reading.extents import Extents
-from tick_gateway.reading.start_position import Placing
+from tick_gateway.reading.start_position import BackwardSearch
 
 TICKS = 512  # a block
 AT = 1_700_000_000_000  # ms since the epoch
@@ -75,13 +75,20 @@ def main() -> None:
     bus, archive = TickBus(), Archive()
     bus.restore([run], [])
     archive.histories[run.id] = history
-    extents, placing = Extents(bus, archive), Placing(bus, archive, 10.0)
+    extents = Extents(bus, archive)
+
+    def back(count: int, view: View) -> object:
+        return BackwardSearch(bus, archive, count, view, run).next_block()
+
     numbers = [random.randrange(run.tip) for _ in range(LOOKS)]
     looks: dict[str, tuple[Callable[[int], object], list[int]]] = {
         "from_t": (lambda t: history.after(t), numbers),
-        "since": (lambda t: next(placing.since(AT + t, run, True), None), numbers),
-        "tail": (lambda t: next(placing.back(t, View(), run), None), numbers),
-        "tail, every=1000": (lambda t: next(placing.back(t // 1000, View(every=1000), run), None), numbers),
+        "since": (lambda t: history.received_since(AT + t), numbers),
+        "tail": (lambda t: back(t, View()), numbers),
+        "tail, every=1000": (
+            lambda t: back(t // 1000, View(every=1000)),
+            numbers,
+        ),
         "range over all": (lambda t: extents.gaps(run, -1, run.tip), numbers[:20]),
         "next block": (lambda t: extents.next(run, t, high=run.tip, stored=True), numbers),
     }

@@ -28,6 +28,7 @@ from tick_gateway.delivery.encoder import Variant
 from tick_gateway.delivery.session import Session
 from tick_gateway.model.query import parse_query
 from tick_gateway.model.view import Payload, View
+from tick_gateway.reading.cursor import Cursor
 from tick_gateway.runtime import Runtime
 from tick_gateway.server.app import make_app
 from tick_gateway.settings import Settings
@@ -157,7 +158,7 @@ class ReaderRegistry:
             wire.full = self._one
             query = parse_query([("heartbeat", "3600")])
             variant = Variant(WebSocketFraming(), View())  # no chunks around what came together
-            Session(runtime.fanout, variant, query).connection_made(wire)
+            Session(runtime.fanout, variant, query, Cursor.of(query)).connection_made(wire)
 
     def _one(self) -> None:
         self._missing -= 1

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from functools import partial
 from typing import Any
 
 from tick_gateway.delivery.encoder import Variant
 from tick_gateway.delivery.session import Session
 from tick_gateway.model.query import Query, parse_query
 from tick_gateway.model.tick import Position
+from tick_gateway.reading.cursor import Cursor
 from tick_gateway.settings import DEFAULTS
 from tick_gateway.transports.commands import MAX_HISTORIES, CommandSession
 from tick_gateway.wire.codings import CODINGS
@@ -63,7 +63,7 @@ class Client:
         }
         variant = Variant(framings[self.kind], query.view, query.run)
         make = CommandSession if self.kind in ("ws", "bare") else Session
-        self.session: Session = make(self.room.fanout, variant, query)
+        self.session: Session = make(self.room.fanout, variant, query, Cursor.of(query))
         self.witness.connect(query)
         self.chunked = Chunked()
         self.decompress = DECODERS.get(self.coding, Plain)()
@@ -74,24 +74,19 @@ class Client:
         self.messages: list[Message] = []
         self.wire = Wire(self.room.loop, self.session, lazy=self.lazy)
         self.opening = True  # the head of the answer waits until it is known where to begin
-        self._place(self.session)
+        self.room.loop.run_at_once(self._begin(self.session, Cursor.of(query)))
 
-    def _place(self, session: Session) -> None:
+    async def _begin(self, session: Session, cursor: Cursor) -> None:
         """Find where to begin, however often the disk has to be asked; then the session takes the connection over."""
-        cursor = session.cursor
+        cursor = session.cursor = await self.room.feed.starts.find(cursor, self.room.clock.monotonic())
         if session is not self.session or not self.opening:
             return  # it hung up meanwhile
-        assert cursor is not None
-        if not self.room.feed.place(cursor, self.room.clock.monotonic()):
-            assert cursor.awaits is not None
-            cursor.awaits.then(partial(self._place, session))
-            return
         self.opening = False
         run = self.room.feed.run_of(cursor)
         self.witness.named(run.id if run else None)  # by the head's Tick-Run
         if session.position is not None and not cursor.notices:
             self.room.broken = True
-            self.witness.placed(session.position, cursor.not_before)
+            self.witness.started(session.position, cursor.not_before)
             self.room.broken = False
         session.connection_made(self.wire)
 

@@ -6,9 +6,9 @@ import asyncio
 import heapq
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextvars import Context
-from typing import TypeVarTuple, Unpack
+from typing import Any, TypeVarTuple, Unpack
 
 Ts = TypeVarTuple("Ts")
 
@@ -102,6 +102,19 @@ class SteppedLoop(asyncio.BaseEventLoop):
                     handle._run()
         finally:
             asyncio._set_running_loop(outer)
+
+    def run_at_once(self, job: Coroutine[Any, None, None]) -> None:
+        """Run a coroutine to where it has to wait, as the handler of a request is run; it goes on in later turns."""
+        outer = asyncio._get_running_loop()
+        asyncio._set_running_loop(self)
+        try:
+            future = job.send(None)
+        except StopIteration:
+            return
+        finally:
+            asyncio._set_running_loop(outer)
+        future._asyncio_future_blocking = False
+        future.add_done_callback(lambda _: self.run_at_once(job))
 
     def settle(self) -> None:
         """Turn until nothing is left to do at this moment."""

@@ -158,6 +158,8 @@ class Room:
     def _leave(self) -> None:
         """The process is no more; what it held open is closed."""
         self.loop.halt()
+        for task in asyncio.all_tasks(self.loop):
+            task._log_destroy_pending = False  # type: ignore[attr-defined]  # it was killed with the process
         self.loop.close()
         if self.store is not None:
             self.store.pipeline._writer._recorder._drop_files()

@@ -177,10 +177,10 @@ class GatewayWithHistory(Gateway):
         opened = sum(batch.size for history in archive.histories.values() for batch in history.open)
         assert opened <= disk.limits.block_bytes + disk.queue_bytes + 12 * LARGEST_TICK
         for client in self.room.clients:
-            session, cursor = client.session, client.session.cursor
+            session = client.session
             idle = session.blocked and not session.queued and not session.closing
-            if cursor is not None and cursor.steps is None and idle:
-                assert cursor.awaits is None or not cursor.awaits.done, "a block that waits for a client to read"
+            if idle:
+                assert session.load is None or not session.load.done, "a block that waits for a client to read"
 
     def _finish(self) -> None:
         self.disk.heal()

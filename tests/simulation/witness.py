@@ -71,13 +71,13 @@ class Witness:
         """What the client knows of where it stands."""
         return None if self.start is not None or self.run is None else Position(self.run, self.t)
 
-    def placed(self, position: Position, not_before: int | None) -> None:
+    def started(self, position: Position, not_before: int | None) -> None:
         """Nothing came yet, and the gateway stands here: all after it must come that was received at ``not_before`` or
         later."""
         start = self.start
         if start is None or (start.bare is not None and position.t != start.bare):  # then a reset is under way
             return
-        told = f"told run {self.run}, placed in {position.run}"
+        told = f"told run {self.run}, begins in {position.run}"
         assert self.run in (None, position.run) or self.query.since is not None, told
         start.check(self.truth, self.view.every, self.query, position, not_before)
         self.start, self.not_before = None, not_before or 0

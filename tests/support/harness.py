@@ -82,7 +82,7 @@ class Harness:
 
     def wait_beyond_tip(self, seconds: float) -> None:
         """Let positions beyond the tip wait so long for it."""
-        self.runtime.feed.placing.beyond_tip_seconds = seconds
+        self.runtime.feed.starts.beyond_tip_seconds = seconds
 
     async def __aenter__(self) -> Self:
         sock = open_socket(self.gateway.settings)

@@ -171,7 +171,7 @@ class FanOut:
             try:
                 session.pump()
             except Exception as error:
-                self._give_up(session, error)
+                self.give_up(session, error)
         for session in list(self._falling):
             session.fall_back()
         self._falling.update(session for session in self.registry.sessions if not session.rests)  # they catch up
@@ -223,7 +223,7 @@ class FanOut:
             try:
                 session.pump()
             except Exception as error:
-                self._give_up(session, error)
+                self.give_up(session, error)
             if session in self._falling and session.rests:
                 self._through(session)
             if time.monotonic() >= stop:
@@ -232,7 +232,7 @@ class FanOut:
         if self._pumping:
             loop.call_soon(self._pump)
 
-    def _give_up(self, session: Member, error: Exception) -> None:
+    def give_up(self, session: Member, error: Exception) -> None:
         """Drop a reader that the gateway failed on, so that all others go on; it may come back at its position."""
         self._complain("a reader's stream failed; its connection is dropped", error)
         session.abort()
@@ -389,7 +389,7 @@ class FanOut:
                     elif own:
                         session.write(own)
                 except Exception as error:
-                    self._give_up(session, error)
+                    self.give_up(session, error)
                 written += weight
                 if written >= slice_bytes:
                     written = 0

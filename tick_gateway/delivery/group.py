@@ -74,6 +74,7 @@ class Group:
         position: the last tick that the live ones were given.
         previous: the same before the round under way, for those that it has not come to.
         cursor: how far the group has read; ahead of ``position`` by what is ``gathered``.
+        behind: the live sessions would have to wait for the disk.
         gathered: payloads of a batch message that is not full yet.
         gathered_run: the run they belong to.
         flush_at: when they go out all the same, or None.
@@ -83,9 +84,9 @@ class Group:
     """
 
     __slots__ = (
-        "_before_complete", "_began", "_inside", "_previous_content", "_shared", "_ticks",
-        "_was_inside", "apart", "cursor", "flush_at", "gathered", "gathered_run", "key", "late", "live", "position",
-        "previous", "quiet_since", "round", "variant", "waiting",
+        "_before_complete", "_began", "_inside", "_previous_content", "_shared", "_ticks", "_was_inside", "apart",
+        "behind", "cursor", "flush_at", "gathered", "gathered_run", "key", "late", "live", "position", "previous",
+        "quiet_since", "round", "variant", "waiting",
     )  # fmt: skip
 
     def __init__(self, variant: Variant, now: float) -> None:
@@ -97,6 +98,7 @@ class Group:
         self.position: Position | None = None
         self.previous: Position | None = None
         self.cursor = Cursor()
+        self.behind = False
         self._before_complete = True  # the cursor's, before the round under way
         self.gathered: list[Payload] = []
         self.gathered_run = ""
@@ -115,11 +117,6 @@ class Group:
     def empty(self) -> bool:
         return not self.live and not self.waiting
 
-    @property
-    def behind(self) -> bool:
-        """Whether the live sessions would have to wait for the disk."""
-        return self.cursor.waits
-
     def join(self, session: Member, position: Position | None, offered: Position | None, complete: bool = True) -> bool:
         """Make a session live where it stands as far as the group has read; returns whether it does.
 
@@ -129,8 +126,9 @@ class Group:
         if not self.live:
             if position != offered:
                 return False
-            self.cursor = Cursor(position=position, until_run=self.variant.until_run)
-            self.cursor.complete = self._before_complete = complete
+            self.cursor = Cursor(position, self.variant.until_run, complete)
+            self._before_complete = complete
+            self.behind = False
             self.position = position
             self.gathered = []
             self.flush_at = None
@@ -205,35 +203,35 @@ class Group:
         The caller writes them to every live session whose value is not ``round`` yet, and sets it. Where this raises,
         all of them have to leave: what they share cannot be gone on with.
         """
-        complete, content = self.cursor.complete, self.content
-        stood = self.cursor.position
+        content = self.content
         try:
             return self._advance(feed, encoder, policy, now, end)
         except Exception:
-            # Whoever leaves now stands where it stood, and has been told what it had been told.
-            self.cursor.position, self.cursor.complete, self.cursor.over = stood, complete, False
             if self._shared is not None:
-                self._shared.content = content
+                self._shared.content = content  # whoever leaves now has been told what it had been told
             raise
 
     def _advance(self, feed: Feed, encoder: Encoder, policy: FlushPolicy, now: float, end: str | None) -> Round | None:
-        complete, content = self.cursor.complete, self.content
-        items: list[Item | End] = list(feed.read(self.cursor, now, _ALL))
+        before, content = self.cursor, self.content
+        portion = feed.read(before, now, _ALL)
+        self.behind = portion.waits
         if self.behind:
             return None
+        cursor, items = portion.cursor, list[Item | End](portion.items)
         if end is not None:
-            items.append(End(end, self.cursor.position))
-        elif self.cursor.over:
-            items.append(End("run", self.cursor.position))
+            items.append(End(end, cursor.position))
+        elif cursor.over:
+            items.append(End("run", cursor.position))
         self._join_up()
         if self.variant.view.batch:
-            made, position = self._gather(items, now, encoder, policy)
+            made, position = self._gather(cursor, items, now, encoder, policy)
         else:
-            made, position = self._make(items, encoder), self.cursor.position
+            made, position = self._make(items, encoder), cursor.position
+        self.cursor = cursor
         if not made.data and made.end is None:
             self.position = position
             return None
-        self.previous, self.position, self._before_complete = self.position, position, complete
+        self.previous, self.position, self._before_complete = self.position, position, before.complete
         self._previous_content = content
         self.round += 1
         self.quiet_since = now
@@ -272,10 +270,10 @@ class Group:
         return Round(encoded.piece.data, encoded.end, None, apart)
 
     def _gather(
-        self, items: Sequence[Item | End], now: float, encoder: Encoder, policy: FlushPolicy
+        self, cursor: Cursor, items: Sequence[Item | End], now: float, encoder: Encoder, policy: FlushPolicy
     ) -> tuple[Round, Position | None]:
-        """Gather payloads to messages whose cuts are common to all; a partial one goes out in time or before a
-        notice."""
+        """Gather payloads up to a cursor to messages whose cuts are common to all; a partial one goes out in time or
+        before a notice."""
         framing, view = self.variant.framing, self.variant.view
         told = BatchMessages(framing)
         position = self.position
@@ -306,7 +304,7 @@ class Group:
             message(self.gathered)
             self.gathered = []
         if not self.gathered:
-            self.flush_at, position = None, self.cursor.position
+            self.flush_at, position = None, cursor.position
         elif self.flush_at is None or told.parts:
             self.flush_at = now + policy.batch_seconds
         data = told.data() if self._shared is None else told.shared_data(self._shared)

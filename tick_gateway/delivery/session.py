@@ -20,10 +20,11 @@ from typing import cast
 
 from ..access.descriptors import number
 from ..bus.ring import Run
-from ..model.notices import End, Gap, Notice, Reset
+from ..history.archive import Load
+from ..model.notices import End, Notice
 from ..model.query import Query
 from ..model.tick import Position
-from ..reading.cursor import Cursor, Item, Span
+from ..reading.cursor import Cursor, Item, Portion, Span
 from ..wire.checksum import NOTHING, Checksum
 from ..wire.framing import Framed, joined
 from .encoder import Encoded, Variant
@@ -44,15 +45,16 @@ class Session(asyncio.Protocol):
     Args:
         variant: what it is written.
         query: what it asked for.
+        cursor: where it stands. A start position that is not known yet is found once the connection is made.
     """
 
     __slots__ = (
-        "blocked", "caught_up", "closing", "counted", "cursor", "fanout", "greeting", "group", "lagged", "missed",
-        "moved_at", "pace", "partial_until", "paused", "query", "queued", "quiet_since", "remaining", "skip", "timer",
-        "told", "transport", "unsent", "variant",
+        "blocked", "caught_up", "closing", "counted", "cursor", "fanout", "greeting", "group", "lagged", "load",
+        "missed", "moved_at", "pace", "partial_until", "paused", "query", "queued", "quiet_since", "remaining", "skip",
+        "starting", "timer", "told", "transport", "unsent", "variant",
     )  # fmt: skip
 
-    def __init__(self, fanout: FanOut, variant: Variant, query: Query) -> None:
+    def __init__(self, fanout: FanOut, variant: Variant, query: Query, cursor: Cursor) -> None:
         self.fanout = fanout
         self.variant = variant
         self.query = query
@@ -61,9 +63,9 @@ class Session(asyncio.Protocol):
         self.remaining = query.limit  # ticks until the end, None: no limit
         self.pace = Pace(query.speed, time.monotonic()) if query.speed else None
         self.skip: Skip | None = None  # it goes on at the newest tick that is due, and has not come there
-        # None while it is live: its group knows where it stands
-        self.cursor: Cursor | None = Cursor(query, frames=self._takes_frames)
-        self.cursor.holds = self.pace is not None
+        self.cursor: Cursor | None = cursor  # None while it is live: its group knows where it stands
+        self.load: Load | None = None  # the block that it waits for, or comes back to (a replay)
+        self.starting: asyncio.Task[None] | None = None  # finds its start position
         self.greeting = query.hello  # a hello that names the run is still owed
         self.timer: asyncio.TimerHandle | None = None  # wakes it when its time comes
         self.blocked = False  # the transport's buffer is full
@@ -98,6 +100,7 @@ class Session(asyncio.Protocol):
         self.closing = True
         if self.timer is not None:
             self.timer.cancel()
+        self.stop_starting()
         self._leave()
         self.fanout.gone(self)
         self.transport = None
@@ -277,10 +280,6 @@ class Session(asyncio.Protocol):
         return self.cursor is None
 
     @property
-    def _takes_frames(self) -> bool:
-        return self.variant.takes_frames and self.remaining is None and self.pace is None
-
-    @property
     def rests(self) -> bool:
         """Whether it has nothing to read now, or nowhere to write it to."""
         if self.cursor is None or self.blocked or self.closing or self.paused:
@@ -288,12 +287,33 @@ class Session(asyncio.Protocol):
         return self.group is not None and self in self.group.waiting
 
     def begin(self) -> None:
-        """Tell what placing the cursor found out, so that the position is the reader's own, and read on."""
+        """Tell what finding the start position found out, so that the position is the reader's own, and read on."""
         cursor = self.cursor
-        if cursor is not None and cursor.notices:
-            notices, cursor.notices = cursor.notices, None
-            self._deliver(cursor, [*notices])
+        if cursor is not None and cursor.notices and cursor.query is None:
+            self.cursor = cursor.told(cursor.notices)
+            self._deliver([*cursor.notices])
         self.wake()
+
+    def _start(self, cursor: Cursor) -> None:
+        """Find the start position; the disk may have to be asked. The session reads on when it is known."""
+        self.starting = self.fanout.loop.create_task(self._find_start(cursor))
+
+    async def _find_start(self, cursor: Cursor) -> None:
+        try:
+            found = await self.fanout.feed.starts.find(cursor, time.monotonic())
+        except Exception as error:
+            self.starting = None
+            self.fanout.give_up(self, error)
+        else:
+            self.starting = None
+            self.cursor = found
+            self.wake()
+
+    def stop_starting(self) -> None:
+        """What it asked for does not count any more."""
+        if self.starting is not None:
+            self.starting.cancel()
+            self.starting = None
 
     def wake(self) -> None:
         """Read on soon, if there is anything to do."""
@@ -312,67 +332,80 @@ class Session(asyncio.Protocol):
         if self.closing or self.cursor is None:
             return
         if self.blocked:
-            self.cursor.let_go()
+            self.load = None  # nobody reads it: it is looked up again
             return
         if self.paused:
             self._wait()
             return
+        if self.starting is not None:
+            return
         if self.group is not None:
             self.group.waiting.discard(self)
-        cursor, now = self.cursor, time.monotonic()
-        before, complete, not_before = cursor.position, cursor.complete, cursor.not_before
-        items: list[Item | End] = []
+        feed, now = self.fanout.feed, time.monotonic()
+        cursor = self.cursor = feed.starts.find_at_once(self.cursor, now)
+        skipped: Sequence[Item] = ()
         if self.lagged and self.query.skip:
             if self.pace is None:
-                items += self.fanout.feed.skip(cursor, self.variant.view)
+                skipped, cursor, _ = feed.starts.skip(cursor, self.variant.view)
             elif self.skip is None:
                 self.skip = Skip(cursor.position)
         self.lagged = False
-        feed = self.fanout.feed
-        # At a pace, no further than one block: what is read beyond what is due is read again.
-        items += feed.read(cursor, now, self.fanout.policy.portion_bytes if self.pace is None else 1)
-        if cursor.awaits is not None:
-            cursor.awaits.then(self.wake)
-        if self._gathers(items, now):
-            cursor.position, cursor.complete, cursor.not_before, cursor.over = before, complete, not_before, False
+        portion = self._read(cursor, now)
+        items: list[Item | End] = [*skipped, *portion.items]
+        if portion.cursor.query is not None and not feed.empty:
+            self._start(portion.cursor)
+        elif self._gathers(items, portion, now):
             self._wait(self.partial_until - now)
-            return
-        due: float | None = None
+        else:
+            self._go_on(cursor, portion, items, now)
+
+    def _read(self, cursor: Cursor, now: float) -> Portion:
+        """What comes next. At a pace, no further than one block: what is read beyond what is due is read again."""
+        size = self.fanout.policy.portion_bytes if self.pace is None else 1
+        raw = self.variant.takes_frames and self.remaining is None and self.pace is None
+        portion = self.fanout.feed.read(cursor, now, size, load=self.load, raw=raw)
+        self.load = portion.load if portion.waits or self.pace is not None else None
+        if self.load is not None and portion.waits:
+            self.load.then(self.wake)
+        return portion
+
+    def _go_on(self, cursor: Cursor, portion: Portion, items: list[Item | End], now: float) -> None:
+        """Write what is due of what was read from a cursor on, and go on behind it."""
+        after, due = portion.cursor, None
         if self.pace is not None:
             items, due = self.pace.take(items, now)
             if due is not None:
-                cursor.over = False
-                cursor.position = items[-1].position if items else before
-                cursor.complete = _complete(complete, items)
-                cursor.not_before = cursor.not_before if items else not_before
+                after = cursor.behind(items)
         if self.skip is not None:
             self.skip.add(items, self.variant.view)
-            if due is None and (cursor.waits or (items and not cursor.over)):
+            if due is None and (portion.waits or (items and not after.over)):
+                self.cursor = after
                 if items:
                     self.wake()
                 return  # it is not through
             items, self.skip = self.skip.told(), None
-            cursor.complete = _complete(complete, items)
-        if cursor.over:
-            items.append(End("run", cursor.position))
+            after = after.told(items)
+        self.cursor = after
+        if after.over:
+            items.append(End("run", after.position))
         if items:
-            self._deliver(cursor, items)
+            self._deliver(items)
             if self.closing:
                 return
         if due is not None:
             self._wait(due - now)
         elif items:
             self.wake()
-        elif not cursor.waits:
-            self._rest(cursor, now)
+        elif not portion.waits:
+            self._rest(after, now)
 
-    def _gathers(self, items: list[Item | End], now: float) -> bool:
+    def _gathers(self, items: list[Item | End], portion: Portion, now: float) -> bool:
         """Whether a reader of batch messages that reads by itself to its ``limit`` waits for its message to be full: it
         reads the same again when more has come, or the time is up."""
         batch, left = self.variant.view.batch, self.remaining
         if not batch or left is None or self.pace is not None or not self.caught_up or not items:
             return False
-        if self.cursor is None or self.cursor.awaits is not None:  # more is on its way from disk: nothing is read twice
+        if portion.waits:  # more is on its way from disk: nothing is read twice
             return False
         try:
             count = sum(
@@ -389,7 +422,8 @@ class Session(asyncio.Protocol):
         self.partial_until = 0.0
         return False
 
-    def _deliver(self, cursor: Cursor, items: list[Item | End]) -> None:
+    def _deliver(self, items: list[Item | End]) -> None:
+        """Write what comes before the cursor."""
         if self.greeting and (first := items[0].position):
             self._greet(self.fanout.bus.runs.get(first.run))
         encoder = self.fanout.encoder
@@ -397,12 +431,11 @@ class Session(asyncio.Protocol):
             made = self._encode(items)
         except Exception:
             items = encoder.servable(self.variant, items, lambda span: encoder.encode(self.variant, [span]))
-            cursor.complete = _complete(cursor.complete, items)
+            self.cursor = self.cursor.told(items) if self.cursor is not None else None
             made = self._encode(items)
         if self.remaining is not None:
             self.remaining -= made.ticks
             if self.remaining == 0 and made.end is None:
-                cursor.position = made.position
                 end = End("limit", made.position)
                 made = made._replace(piece=joined([made.piece, self.variant.framing.notice(end)]), end=end)
         if made.end is not None:
@@ -420,8 +453,7 @@ class Session(asyncio.Protocol):
 
     def _rest(self, cursor: Cursor, now: float) -> None:
         """There is nothing to read: go live, or wait for what is missing."""
-        self.pace = cursor.held = None
-        cursor.holds = False
+        self.pace = self.load = None
         if cursor.deadline is not None:
             self._wait(cursor.deadline - now)
             return
@@ -463,21 +495,13 @@ class Session(asyncio.Protocol):
         if rest:
             self.write(rest)
         if self.cursor is None:
-            self.cursor = Cursor(position=position, until_run=self.query.run, frames=self._takes_frames)
-            self.cursor.complete = complete
+            self.cursor = Cursor(position, self.query.run, complete)
         self.fanout.forget(group)
 
     def _greet(self, run: Run | None) -> None:
         hello = self.fanout.feed.hello(run)
         self.greeting = run is None
         self.say(self.variant.framing.notice(hello))
-
-
-def _complete(before: bool, items: list[Item | End]) -> bool:
-    """Whether nothing of its run was skipped for a reader that was given these."""
-    for item in items:
-        before = isinstance(item, Reset) or (before and not isinstance(item, Gap))
-    return before
 
 
 def _unsent(transport: asyncio.WriteTransport) -> int:

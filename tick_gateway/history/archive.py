@@ -61,6 +61,13 @@ class Load:
         self.lines: list[bytes] | None = None
         self._waiting: dict[Callable[[], None], None] = {}
 
+    @classmethod
+    def of(cls, entry: Entry, batches: list[Batch]) -> Load:
+        """A load that is done: of a block whose ticks are here."""
+        load = cls([entry], "ticks")
+        load.batches, load.done = batches, True
+        return load
+
     @property
     def entry(self) -> Entry:
         """The first block of the row."""

@@ -1,44 +1,31 @@
-"""Placing: from what a request asked for to the position that it begins at, in memory or in history.
+"""Start positions: from what a request asked for to the position that it begins at, in memory or in history.
 
-What is asked for by time or by count may lie in a block that is on disk. So placing is a generator: it yields each
-block that it has to look into and is sent its ticks; ``Feed.place`` drives it, and waits where a block is not there
-yet.
+What is asked for by time or by count may lie in a block on disk, so finding it is a coroutine, which waits for each
+block that it has to look into. What the request names itself, and the newest tick for a slow reader that skips
+(``skip``), are found at once.
 
-No asyncio and no clock. Called on the loop only.
+No clock: callers pass ``now``. Called on the loop only.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from ..bus.ring import Batch, Run
 from ..bus.tick_bus import TickBus
 from ..history.archive import Archive
 from ..history.block_index import Entry
-from ..history.run_history import Stored
-from ..model.notices import Gap, Reset
+from ..history.run_history import RunHistory, Stored
 from ..model.query import Query
 from ..model.tick import Position, Tick
 from ..model.view import View
-from .cursor import BlockRef, Cursor, Item, Steps
+from .cursor import BlockRef, Cursor, Portion, PortionBuilder
+from .waiting import load_batches
 
 _MOST_BEYOND: Final = 1000  # positions beyond the tip that are remembered
-
-
-def pass_gap(cursor: Cursor, run: Run, gap: Gap, items: list[Item]) -> None:
-    """Say that ticks are gone, and move the cursor past them."""
-    items.append(gap)
-    cursor.complete = False
-    cursor.position = gap.position if gap.next is not None else Position(gap.run, run.shown)
-
-
-def next_run(cursor: Cursor, old: Run, new: Run, items: list[Item]) -> Run:
-    """Say that a run is over, and move the cursor before the next one."""
-    items.append(Reset(new.id, old.id, cursor.complete))
-    cursor.position, cursor.complete = Position(new.id, -1), True
-    return new
+_NOWHERE: Final = Position("", -1)
 
 
 class Beyond:
@@ -60,8 +47,8 @@ class Beyond:
         return until
 
 
-class Placing:
-    """Finds positions in a bus and its history.
+class StartPositions:
+    """Finds start positions in a bus and its history.
 
     Attributes:
         beyond_tip_seconds: how long a position beyond the tip waits for it.
@@ -74,58 +61,96 @@ class Placing:
         self._archive = archive
         self._beyond = Beyond()
 
-    def place(self, cursor: Cursor, query: Query, now: float) -> Steps:
-        """Turn what a request asked for into the cursor's position and its first notices. Something was published."""
-        newest = self._ring.newest
-        assert newest is not None
-        home = self._bus.runs.get(query.run or "", newest)
-        items = [*(cursor.notices or ())]  # of a position that was waited for
-        start, not_before = query.start, None
-        if isinstance(start, Position):
-            position = start
-        elif start is not None:
-            position = Position(home.id, start)
-            if start > home.shown:  # at once: the simulation has started over since the client's last visit
-                items.append(Reset(home.id, home.id, False))
-                position = Position(home.id, -1)
-        elif query.since is not None:
-            found = yield from self.since(query.since, home, query.run is not None)
-            position = found or Position(home.id, home.shown)
-            not_before = query.since if found is None else None
-        elif query.run is not None and query.tail is None:
-            position = Position(home.id, -1)
-        elif cursor.oldest and query.tail is None:
-            position = Position(home.id, self._before_first(home))
-        else:
-            position = yield from self.back(1 if query.tail is None else query.tail, query.view, home)
-        run = self._bus.runs.get(position.run)
-        cursor.position, cursor.not_before = position, not_before
-        if query.skip and position.run != home.id and query.run is None:
-            items.append(Reset(home.id, position.run, False))
-            cursor.position = yield from self.back(1, query.view, home)
-        elif run is not None and position.t > run.shown and not run.over:
-            cursor.deadline = self._beyond.deadline(position, now, self.beyond_tip_seconds)
-        else:
-            if run is None or position.t > run.shown:
-                new = home if run is None or query.run is not None else run.following or run
-                items.append(Reset(new.id, position.run, False))
-                cursor.position = Position(new.id, -1)
-            if query.backlog is not None:
-                target = yield from self.back(query.backlog, query.view, home if query.run else None)
-                yield from self._skip_to(cursor, cursor.position, target, items)
-        cursor.query, cursor.notices = None, items
-        return cursor.position
+    # ---- of requests ----
 
-    def skip(self, cursor: Cursor, home: Run, view: View, items: list[Item]) -> None:
-        """Move a cursor before the newest tick of ``home`` that memory holds, and say what it leaves out."""
-        position = cursor.position
-        assert position is not None
-        target = _at_once(self.back(1, view, home))
-        if position.run == home.id:
-            _at_once(self._skip_to(cursor, position, target, items))
-        else:
-            items.append(Reset(home.id, position.run, False))
-            cursor.position, cursor.complete = target, True
+    async def find(self, cursor: Cursor, now: float) -> Cursor:
+        """The cursor with its start position, however often the disk has to be asked. The same cursor comes back where
+        that is known already, and where nothing was published yet, so that a position waits to be judged."""
+        cursor = self.find_at_once(cursor, now)
+        query = cursor.query
+        if query is None or self._ring.newest is None:
+            return cursor
+        home = self._home(query)
+        at = PortionBuilder(cursor, _NOWHERE)
+        at.position = position = self._named(cursor, query, home, at) or await self._sought(query, home, at)
+        if query.skip and position.run != home.id and query.run is None:
+            at.reset(home, position.run, await self._back(1, query.view, home))
+            return _found(at)
+        if (until := self._deadline(position, now)) is not None:
+            return _found(at, until, query)
+        self._judge(query, home, at)
+        if query.backlog is not None:
+            target = await self._back(query.backlog, query.view, home if query.run else None)
+            if (run := self._pass_runs(at, target)) is not None:
+                if await self._published_between(run, at.position.t, target.t):
+                    at.gap(run, at.position.t, target.t + 1)
+        return _found(at)
+
+    def find_at_once(self, cursor: Cursor, now: float) -> Cursor:
+        """The same, where no tick has to be looked for; else the cursor as it is, for ``find``."""
+        query = cursor.query
+        if query is None:
+            return cursor
+        if self._ring.newest is None:
+            if query.start is None and query.run is None:  # everything to come is new
+                return cursor._replace(query=None, not_before=query.since)
+            return cursor
+        home = self._home(query)
+        at = PortionBuilder(cursor, _NOWHERE)
+        position = self._named(cursor, query, home, at)
+        if position is None or (query.skip and position.run != home.id and query.run is None):
+            return cursor
+        at.position = position
+        if (until := self._deadline(position, now)) is not None:
+            return _found(at, until, query)
+        if query.backlog is not None:
+            return cursor
+        self._judge(query, home, at)
+        return _found(at)
+
+    def _home(self, query: Query) -> Run:
+        """The run that a request is about; something was published."""
+        newest = self._ring.newest
+        assert newest is not None, "nothing was published yet"
+        return self._bus.runs.get(query.run or "", newest)
+
+    def _named(self, cursor: Cursor, query: Query, home: Run, at: PortionBuilder) -> Position | None:
+        """The position that a request names itself; None: it has to be looked for."""
+        start = query.start
+        if isinstance(start, Position):
+            return start
+        if start is not None:
+            if start > home.shown:  # at once: the simulation has started over since the client's last visit
+                at.reset(home, home.id)
+                return at.position
+            return Position(home.id, start)
+        if query.since is not None or query.tail is not None:
+            return None
+        if query.run is not None:
+            return Position(home.id, -1)
+        return Position(home.id, self._before_first(home)) if cursor.oldest else None
+
+    async def _sought(self, query: Query, home: Run, at: PortionBuilder) -> Position:
+        """The position that a request describes by time or by count."""
+        if query.since is None:
+            return await self._back(1 if query.tail is None else query.tail, query.view, home)
+        found = await self._since(query.since, home, query.run is not None)
+        if found is None:
+            at.not_before = query.since
+        return found or Position(home.id, home.shown)
+
+    def _deadline(self, position: Position, now: float) -> float | None:
+        """When a position beyond the tip stops waiting for it; None: it does not."""
+        run = self._bus.runs.get(position.run)
+        if run is None or position.t <= run.shown or run.over:
+            return None
+        return self._beyond.deadline(position, now, self.beyond_tip_seconds)
+
+    def _judge(self, query: Query, home: Run, at: PortionBuilder) -> None:
+        """Reset a position that there is not, and will not be."""
+        run = self._bus.runs.get(at.position.run)
+        if run is None or at.position.t > run.shown:
+            at.reset(home if run is None or query.run is not None else run.following or run, at.position.run)
 
     def _before_first(self, run: Run) -> int:
         """The ``t`` before the oldest tick that can be read; where all before it was deleted, that is no gap here."""
@@ -135,99 +160,98 @@ class Placing:
             return stored - 1
         return run.evicted
 
+    async def before(self, query: Query, run: Run, high: int) -> Position | None:
+        """The position in a run before what ``tail`` or ``since`` asks for of its ticks up to ``high``; None: it asks
+        for neither. Where nothing was received since, the position is ``high``."""
+        if query.tail is not None:
+            return await self._back(query.tail, query.view, run, high)
+        if query.since is None:
+            return None
+        return await self._since(query.since, run, within=True) or Position(run.id, high)
+
+    # ---- of slow readers ----
+
+    def skip(self, cursor: Cursor, view: View) -> Portion:
+        """Move a slow reader with ``lag=skip`` before the newest tick, and say what it missed. No block is looked into:
+        what may lie there is passed over."""
+        home = self._ring.newest
+        position = cursor.position
+        if position is None or home is None or cursor.deadline is not None or cursor.until_run not in (None, home.id):
+            return Portion([], cursor)
+        at = PortionBuilder(cursor, position)
+        search = BackwardSearch(self._bus, self._archive, 1, view, home)
+        while search.next_block() is not None:
+            search.passed(())
+        if position.run != home.id:
+            at.reset(home, position.run, search.position)
+        elif self._between(home, position.t, search.position.t) is not False:
+            at.gap(home, position.t, search.position.t + 1)
+        return at.portion()
+
     # ---- by time ----
 
-    def since(self, since: int, home: Run, within: bool) -> Generator[BlockRef, list[Batch] | None, Position | None]:
-        """The position before the first tick received at or after ``since``, in whichever run; None: not yet."""
+    async def _since(self, since: int, home: Run, within: bool) -> Position | None:
+        """The position before the first tick received at or after ``since``, in whichever run (``within``: in this one
+        alone); None: not yet."""
         for run in list(self._bus.runs.values()):  # a publisher may begin another meanwhile
             if within and run is not home:
                 continue
             history = self._archive.histories.get(run.id)
             stored = history.received_since(since) if history is not None else None
             if stored is not None and history is not None and stored.first <= run.evicted:
-                before = next((one.last for one in history.upto(stored.first - 1)), -1)
-                first_at = stored.first_at if isinstance(stored, Entry) else stored.ticks[0].at
-                if first_at >= since and history.missing_before(stored, before):
-                    return Position(run.id, before)  # what is missing may have been asked for: a gap will say so
-                for batch in (yield from self._look(run, stored)) or ():
-                    if batch.ticks[-1].at >= since:
-                        return Position(run.id, batch.ticks[bisect_left(batch.ticks, since, key=_at)].t - 1)
-                return Position(run.id, before)  # it is gone since
+                return await self._since_in(since, run, history, stored)
             # Of missing ticks it may be known only that they came before the next run.
             latest = run.evicted_at if run.following is None else min(run.evicted_at, run.following.started)
             if run.evicted >= 0 and latest >= since:  # some of what was asked for is gone: a gap will say so
                 return Position(run.id, next((one.last for one in history.upto(run.evicted)), -1) if history else -1)
             begin, end = self._ring.after(run, -1), self._ring.after(run, run.shown)
-            at = bisect_left(self._ring, since, begin, end, key=_last_at)
-            if at < end:
-                ticks = self._ring[at].ticks
-                return Position(run.id, ticks[bisect_left(ticks, since, key=_at)].t - 1)
+            index = bisect_left(self._ring, since, begin, end, key=_last_at)
+            if index < end:
+                return _before(self._ring[index], since)
         return None
+
+    async def _since_in(self, since: int, run: Run, history: RunHistory, stored: Stored) -> Position:
+        """The same, in the first stored block that holds a tick received since."""
+        before = next((one.last for one in history.upto(stored.first - 1)), -1)
+        first_at = stored.first_at if isinstance(stored, Entry) else stored.ticks[0].at
+        if first_at >= since and history.missing_before(stored, before):
+            return Position(run.id, before)  # what is missing may have been asked for: a gap will say so
+        for batch in await self._ticks(run, stored) or ():
+            if batch.ticks[-1].at >= since:
+                return _before(batch, since)
+        return Position(run.id, before)  # it is gone since
 
     # ---- by count ----
 
-    def back(self, count: int, view: View, run: Run | None, high: int | None = None) -> Steps:
-        """The position before the last ``count`` ticks that pass the view, as far back as can be read; in ``run``
-        alone if given, and up to ``high`` alone."""
-        newest = run if run is not None else self._ring.newest
-        assert newest is not None
-        high = newest.shown if high is None else min(high, newest.shown)
-        position = Position(newest.id, high)
-        for home in [newest] if run is not None else reversed(list(self._bus.runs.values())):
-            if home.seq > newest.seq:
-                continue
-            upto = high if home is newest else home.shown
-            end = self._ring.after(home, upto)
-            end += end < len(self._ring) and self._ring[end].run is home and self._ring[end].first <= upto
-            for index in range(end - 1, -1, -1):
-                batch = self._ring[index]
-                if count == 0 or batch.run is not home:
-                    break
-                count, position = _counted([batch], view, count, position, upto)
-                upto = batch.first - 1
-            history = self._archive.histories.get(home.id)
-            while history is not None and count:
-                count, upto, before = history.back(upto, count, view.every)
-                if before is not None:
-                    position = Position(home.id, before)
-                    continue
-                if (stored := next(history.upto(upto), None)) is None:
-                    break
-                passing = stored.passing(view.every) if isinstance(stored, Entry) and stored.last <= upto else None
-                if passing is not None and passing <= count:
-                    if passing:
-                        # Where that can be told from outside, each ``t`` that ``every`` divides is there.
-                        first = stored.first + -stored.first % view.every
-                        count, position = count - passing, Position(home.id, first - 1)
-                else:
-                    batches = (yield from self._look(home, stored)) or ()
-                    count, position = _counted(batches, view, count, position, upto)
-                upto = stored.first - 1
-            if count == 0:
-                break
-        return position
+    async def _back(self, count: int, view: View, run: Run | None, high: int | None = None) -> Position:
+        """The position before the last ``count`` ticks that pass the view; see ``BackwardSearch``."""
+        search = BackwardSearch(self._bus, self._archive, count, view, run, high)
+        while (block := search.next_block()) is not None:
+            search.passed(await load_batches(self._archive, block) or ())
+        return search.position
 
-    def _look(self, run: Run, stored: Stored) -> Generator[BlockRef, list[Batch] | None, list[Batch] | None]:
-        """A stored block's ticks, or None where they are gone."""
-        if isinstance(stored, Batch):
-            return [stored]
-        return (yield BlockRef(run, stored))
+    # ---- what lies between ----
 
-    def _skip_to(self, cursor: Cursor, position: Position, target: Position, items: list[Item]) -> Steps:
-        """Move a cursor forward to ``target``, and say what it leaves out."""
-        run, goal = self._bus.runs[position.run], self._bus.runs[target.run]
+    def _pass_runs(self, at: PortionBuilder, target: Position) -> Run | None:
+        """Go over to a later position's run, and say what is left out of those before it; returns the run, or None
+        where the position is no later one."""
+        run, goal = self._bus.runs[at.position.run], self._bus.runs[target.run]
         while run.seq < goal.seq and run.following is not None:
-            assert cursor.position is not None
-            if run.shown > cursor.position.t or run.lost_tail:
-                pass_gap(cursor, run, Gap(run.id, cursor.position.t, None), items)
-            run = next_run(cursor, run, run.following, items)
-        assert cursor.position is not None
-        if run is goal and (yield from self.any_between(run, cursor.position.t, target.t)):
-            pass_gap(cursor, run, Gap(run.id, cursor.position.t, target.t + 1), items)
-        return cursor.position
+            if run.shown > at.position.t or run.lost_tail:
+                at.gap(run, at.position.t, None)
+            run = at.next_run(run)
+        return run if run is goal else None
 
-    def any_between(self, run: Run, after: int, upto: int) -> Generator[BlockRef, list[Batch] | None, bool]:
+    async def _published_between(self, run: Run, after: int, upto: int) -> bool:
         """Whether ticks with after < t <= upto were published."""
+        found = self._between(run, after, upto)
+        if not isinstance(found, BlockRef):
+            return found
+        batches = await load_batches(self._archive, found)
+        return batches is None or any(after < tick.t <= upto for batch in batches for tick in batch.ticks)
+
+    def _between(self, run: Run, after: int, upto: int) -> bool | BlockRef:
+        """The same, as far as it can be told without the disk; else the block that tells it."""
         if after >= upto:
             return False
         if after < run.evicted:
@@ -238,38 +262,131 @@ class Placing:
                 return True
             if after < stored.first:
                 return False
-            batches = yield from self._look(run, stored)
-            if batches is None:
-                return True
-            return any(after < tick.t <= upto for batch in batches for tick in batch.ticks)
+            if isinstance(stored, Entry):
+                return BlockRef(run, stored)
+            return any(after < tick.t <= upto for tick in stored.ticks)
         index = self._ring.after(run, after)
         if index == len(self._ring) or (batch := self._ring[index]).run is not run:
             return False
         return batch.ticks[batch.index_after(after)].t <= upto
 
-
-def _counted(
-    batches: Sequence[Batch], view: View, count: int, position: Position, upto: int | None = None
-) -> tuple[int, Position]:
-    """What is left of ``count`` after the ticks of these batches that pass the view, and the position before them."""
-    passing = [
-        tick.t for batch in batches for tick in batch.ticks if (upto is None or tick.t <= upto) and view.passes(tick.t)
-    ]
-    if not passing or not count:
-        return count, position
-    some = min(count, len(passing))
-    return count - some, Position(batches[0].run.id, passing[-some] - 1)
+    async def _ticks(self, run: Run, stored: Stored) -> Sequence[Batch] | None:
+        """What a stored block holds, or None where it is gone."""
+        return await load_batches(self._archive, BlockRef(run, stored)) if isinstance(stored, Entry) else [stored]
 
 
-def _at_once(steps: Steps) -> Position:
-    """Go through the steps without a look at the disk."""
-    try:
-        next(steps)
-        while True:
-            steps.send(None)
-    except StopIteration as stop:
-        position: Position = stop.value
-        return position
+class BackwardSearch:
+    """Goes back from the newest ticks of a run, or of all runs, until so many have passed a view.
+
+    Memory and what is known of blocks are searched at once; where the ticks of a block have to be counted one by one,
+    ``next_block`` names it, and goes on behind ``passed``.
+
+    Args:
+        run: the only one to be searched; None: all, up to the newest that readers can have ticks of.
+        high: the newest ``t`` of the newest run that counts; None: what readers can have.
+
+    Attributes:
+        count: how many ticks are still to be found.
+        position: before those that were.
+    """
+
+    def __init__(
+        self, bus: TickBus, archive: Archive, count: int, view: View, run: Run | None, high: int | None = None
+    ) -> None:
+        newest = run if run is not None else bus.ring.newest
+        assert newest is not None, "nothing was published yet"
+        self._ring = bus.ring
+        self._archive = archive
+        self._view = view
+        self._newest = newest
+        self._high = newest.shown if high is None else min(high, newest.shown)
+        self._runs = [newest] if run is not None else [one for one in bus.runs.values() if one.seq <= newest.seq]
+        self._history: RunHistory | None = None  # where it is searched now
+        self._block: BlockRef | None = None  # that was named
+        self._upto = -1  # the newest ``t`` that was not counted
+        self.count = count
+        self.position = Position(newest.id, self._high)
+
+    def next_block(self) -> BlockRef | None:
+        """Go back as far as that can be told without the disk; returns the block whose ticks have to be counted next,
+        or None where the search is over."""
+        while self.count and (self._history is not None or self._runs):
+            if self._history is None:
+                self._search_memory(self._runs.pop())
+            elif (block := self._search_history(self._history)) is not None:
+                return block
+            else:
+                self._history = None
+        return None
+
+    def passed(self, batches: Sequence[Batch]) -> None:
+        """Count the ticks of the block that was named; none where they are gone, or not asked for."""
+        assert self._block is not None, "next_block() names it"
+        self._count(batches)
+        self._upto = self._block.first - 1
+
+    def _search_memory(self, run: Run) -> None:
+        upto = self._high if run is self._newest else run.shown
+        end = self._ring.after(run, upto)
+        end += end < len(self._ring) and self._ring[end].run is run and self._ring[end].first <= upto
+        self._upto = upto
+        for index in range(end - 1, -1, -1):
+            batch = self._ring[index]
+            if self.count == 0 or batch.run is not run:
+                break
+            self._count([batch])
+            self._upto = batch.first - 1
+        self._history = self._archive.histories.get(run.id)
+
+    def _search_history(self, history: RunHistory) -> BlockRef | None:
+        every = self._view.every
+        while self.count:
+            self.count, self._upto, before = history.back(self._upto, self.count, every)
+            if before is not None:
+                self.position = Position(history.run.id, before)
+                continue
+            stored = next(history.upto(self._upto), None)
+            if stored is None:
+                break
+            if not isinstance(stored, Entry):
+                self._count([stored])
+            elif stored.last > self._upto or (passing := stored.passing(every)) is None or passing > self.count:
+                self._block = BlockRef(history.run, stored)
+                return self._block
+            elif passing:
+                # Where that can be told from outside, each ``t`` that ``every`` divides is there.
+                first = stored.first + -stored.first % every
+                self.count, self.position = self.count - passing, Position(history.run.id, first - 1)
+            self._upto = stored.first - 1
+        return None
+
+    def _count(self, batches: Sequence[Batch]) -> None:
+        """Count the ticks of these batches up to ``_upto`` that pass the view."""
+        passing = [
+            tick.t for batch in batches for tick in batch.ticks if tick.t <= self._upto and self._view.passes(tick.t)
+        ]
+        if passing and self.count:
+            some = min(self.count, len(passing))
+            self.count, self.position = self.count - some, Position(batches[0].run.id, passing[-some] - 1)
+
+
+def _found(at: PortionBuilder, deadline: float | None = None, query: Query | None = None) -> Cursor:
+    """The cursor whose start position was found; ``query``: what it waits for beyond the tip with."""
+    again = query if query is not None and query.backlog is not None else None  # it bounds what comes of that run, too
+    return Cursor(
+        at.position,
+        at.cursor.until_run,
+        at.complete,
+        at.not_before,
+        notices=tuple(at.items),
+        deadline=deadline,
+        again=again,
+    )
+
+
+def _before(batch: Batch, since: int) -> Position:
+    """The position before a batch's first tick that was received at or after ``since``."""
+    return Position(batch.run.id, batch.ticks[bisect_left(batch.ticks, since, key=_at)].t - 1)
 
 
 def _at(tick: Tick) -> int:

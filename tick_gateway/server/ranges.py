@@ -21,7 +21,7 @@ from ..model.tick import Position
 from ..model.view import Payload, View, arrays, full_arrays
 from ..reading.cursor import BlockRef, Span
 from ..reading.feed import Feed
-from ..reading.waiting import load_batches, position_of, until_done
+from ..reading.waiting import load_batches, until_done
 from ..wire.ndjson import lines
 from .tables import TABLE_FORMATS, Columns, Rows, note
 
@@ -142,8 +142,8 @@ async def lower_bound(feed: Feed, run: Run, query: Query) -> int:
         bounds.append(query.t0 - 1)
     if query.start is not None:
         bounds.append(query.start.t if isinstance(query.start, Position) else query.start)
-    if (steps := feed.before(query, run, _high(run, query))) is not None:
-        bounds.append((await position_of(feed, steps)).t)
+    if (position := await feed.starts.before(query, run, _high(run, query))) is not None:
+        bounds.append(position.t)
     return max(bounds, default=first - 1 if first is not None else run.shown)
 
 
@@ -387,7 +387,7 @@ async def _spans(wanted: Range, extent: Span | BlockRef, t: int) -> list[Span]:
     """An extent's ticks after ``t``, as far as they are in the range."""
     if isinstance(extent, Span):
         return [extent]
-    batches = await load_batches(wanted.feed, extent)
+    batches = await load_batches(wanted.feed.archive, extent)
     if batches is None:
         raise Vanished
     found = [_cut(batch, t, wanted.high) for batch in batches]

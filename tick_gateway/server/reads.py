@@ -148,16 +148,18 @@ async def latest(request: web.Request, runtime: Runtime) -> web.StreamResponse:
     query = query_of(request)
     runtime.refresh()
     run = runtime.bus.run(_run_name(query))
-    cursor = Cursor(Query(tail=1, view=query.view, run=run.id))
+    now, load = time.monotonic(), None
+    cursor = await runtime.feed.starts.find(Cursor.of(Query(tail=1, view=query.view, run=run.id)), now)
     while True:
-        items = runtime.feed.read(cursor, time.monotonic(), 1, pull=True)
-        for item in items:
+        portion = runtime.feed.read(cursor, now, 1, load=load, pull=True)
+        cursor, load = portion.cursor, portion.load
+        for item in portion.items:
             for one in item.ticks if isinstance(item, Span) else ():
                 if query.view.passes(one.t) and _wanted(query, one):
                     return await _one(request, runtime, run, one, query, _headers_of(run, one))
-        if cursor.awaits is not None and cursor.waits:
-            await until_done(cursor.awaits)
-        elif not items:
+        if load is not None and portion.waits:
+            await until_done(load)
+        elif not portion.items:
             raise NotFound(f"no tick of run {run.id} passes the view and lies behind what the request names")
 
 
@@ -190,7 +192,7 @@ async def tick(request: web.Request, runtime: Runtime) -> web.StreamResponse:
 
 async def _find(runtime: Runtime, run: Run, t: int) -> Tick | None:
     while (extent := runtime.feed.next(run, t - 1, high=t)) is not None:
-        batches = await load_batches(runtime.feed, extent)
+        batches = await load_batches(runtime.feed.archive, extent)
         if batches is not None:
             return next((one for batch in batches if (one := _in(batch, t)) is not None), None)
     return None

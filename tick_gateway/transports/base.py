@@ -21,7 +21,7 @@ from ..http.negotiation import choose, reads_one_frame, refuses_plain
 from ..http.responses import header_list
 from ..http.route import Handler
 from ..model.query import Query, parse_query
-from ..reading.waiting import placed
+from ..reading.cursor import Cursor
 from ..runtime import Runtime
 from ..wire.body import BodyFraming
 from ..wire.codings import CODINGS
@@ -168,14 +168,15 @@ def check_plain(request: web.Request) -> None:
         raise NotAcceptable(header, ())
 
 
-async def stream_headers(runtime: Runtime, session: Session) -> dict[str, str]:
-    """The headers of every streamed answer.
+async def find_start(runtime: Runtime, query: Query) -> Cursor:
+    """Where a request begins; the disk may have to be asked."""
+    return await runtime.feed.starts.find(Cursor.of(query), time.monotonic())
 
-    The session is placed here, so that ``Tick-Run`` is the run of its first tick whatever happens until it is written.
-    """
-    assert session.cursor is not None, "it has not begun to read"
-    await placed(runtime.feed, session.cursor, time.monotonic())
-    run = runtime.feed.run_of(session.cursor)
+
+def stream_headers(runtime: Runtime, cursor: Cursor) -> dict[str, str]:
+    """The headers of a streamed answer that begins at a cursor: ``Tick-Run`` is the run of its first tick, whatever
+    happens until that is written."""
+    run = runtime.feed.run_of(cursor)
     return STREAM_HEADERS | ({"Tick-Run": run.id} if run else {})
 
 
@@ -196,8 +197,8 @@ async def stream(
         raise error
     if query.finished:
         return web.Response(status=204, headers=STREAM_HEADERS)
-    session = Session(runtime.fanout, variant, query)
-    headers = await stream_headers(runtime, session) | {"Content-Type": media_type}
+    cursor = await find_start(runtime, query)
+    headers = stream_headers(runtime, cursor) | {"Content-Type": media_type}
     if framing.coding is not None:
         headers["Content-Encoding"] = framing.coding.name
     if request.method == "HEAD":
@@ -207,4 +208,4 @@ async def stream(
     response = web.StreamResponse(headers=headers)
     if request.version >= (1, 1):
         response.enable_chunked_encoding()
-    await take_over(request, response, session)
+    await take_over(request, response, Session(runtime.fanout, variant, query, cursor))

@@ -209,15 +209,16 @@ class CommandSession(Session):
         view = _query(command).view
         variant = self.variant._replace(view=view)
         self.fanout.registry.revise(self, variant)
-        self._step_out()
+        self._leave()
         self.variant, self.partial_until = variant, 0.0
         self.query = replace(self.query, view=view)
-        if self.cursor is not None and self.cursor.query is not None:
-            self.cursor.query = self.query
+        if self.cursor is not None:
+            self.cursor = self.cursor.seen_as(view)
+        self.stop_starting()  # it begins anew
         self._done(ident)
 
     def _pause(self, command: dict[str, Any], ident: object) -> None:
-        self._step_out()
+        self._leave()
         self.paused = True
         self.keep_pace()
         self._done(ident)
@@ -233,16 +234,16 @@ class CommandSession(Session):
         asked = _query(command)
         if isinstance(asked.start, Position) and self.query.run not in (None, asked.start.run):
             raise BadCommand(f"seek: {asked.start} is not in run {self.query.run}, which alone this connection reads")
-        self._step_out()
+        self._leave()
         self.query = replace(self.query, start=asked.start, tail=None, since=None, backlog=None, speed=asked.speed)
-        self.cursor = Cursor(self.query)
+        self.stop_starting()
+        self.load = None
+        self.cursor = self.fanout.feed.starts.find_at_once(Cursor.of(self.query), time.monotonic())
         self.caught_up = self.lagged = False
         self.partial_until = 0.0
         self.pace = Pace(asked.speed, time.monotonic()) if asked.speed else None
         self.skip = None
         self.keep_pace()
-        self.cursor.holds = self.pace is not None
-        self.fanout.feed.place(self.cursor, time.monotonic())
         self._done(ident, asked.start if isinstance(asked.start, Position) else None)
 
     def _history(self, command: dict[str, Any], ident: object) -> None:
@@ -260,11 +261,6 @@ class CommandSession(Session):
     def _ping(self, command: dict[str, Any], ident: object) -> None:
         tip = self.fanout.feed.offered
         self.reply({"pong": ident, "tip": tip.t if tip else None})
-
-    def _step_out(self) -> None:
-        self._leave()
-        if self.cursor is None:
-            self.cursor = Cursor(self.query)
 
     def _done(self, ident: object, asked: Position | None = None) -> None:
         """Answer a command, with the position at which it takes effect: the reader's own, or what was ``asked`` for."""

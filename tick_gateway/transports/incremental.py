@@ -19,16 +19,16 @@ async def handle(request: web.Request, runtime: Runtime) -> web.StreamResponse:
     check_run(runtime, query)
     ndjson = wants_ndjson(request, query, default=False)
     runtime.refresh()
-    cursor = Cursor(query, oldest=True)
+    cursor = Cursor.of(query, oldest=True)
     pulled = Pulled()
     begun = time.monotonic()
     stop = begun + runtime.fanout.patience.beyond_tip_seconds
-    await pull(runtime, cursor, query.view, query.limit or DEFAULT_LIMIT, begun, pulled)
+    cursor = await pull(runtime, cursor, query.view, query.limit or DEFAULT_LIMIT, begun, pulled)
     while cursor.deadline is not None and not runtime.draining and not left(request, runtime, begun):
         if (now := time.monotonic()) >= stop:  # the tip may still come
             break
         await runtime.fanout.waiters.wait(min(cursor.deadline, stop) - now, left=lambda: left(request, runtime, begun))
-        await pull(runtime, cursor, query.view, query.limit or DEFAULT_LIMIT, time.monotonic(), pulled)
+        cursor = await pull(runtime, cursor, query.view, query.limit or DEFAULT_LIMIT, time.monotonic(), pulled)
     headers = pulled.headers(runtime, request, query)
     headers["Content-Type"] = "application/x-ndjson" if ndjson else "application/json"
     key = ("incremental", pulled.holds, query.view, ndjson)

@@ -26,8 +26,8 @@ async def handle(request: web.Request, runtime: Runtime) -> web.StreamResponse:
     limit = query.limit or 1
     # A loop on `if (data.t)` would never get past a tick 0, so a bare last_t is never answered with it.
     first = 1 if limit == 1 and isinstance(query.start, int) and query.start >= 0 else 0
-    cursor, pulled = Cursor(query, oldest=True), Pulled()
-    await pull(runtime, cursor, query.view, limit, begun, pulled, first)
+    cursor, pulled = Cursor.of(query, oldest=True), Pulled()
+    cursor = await pull(runtime, cursor, query.view, limit, begun, pulled, first)
     if _waits(cursor, pulled) and query.timeout and runtime.descriptors.scarce(request.transport):
         raise no_descriptor(runtime)  # who waits for a tick holds a connection, as a stream does
     while _waits(cursor, pulled) and not runtime.draining and not left(request, runtime, begun):
@@ -37,7 +37,7 @@ async def handle(request: web.Request, runtime: Runtime) -> web.StreamResponse:
         seconds = min(until, cursor.deadline or until) - now
         await runtime.fanout.waiters.wait(seconds, gather=limit > 1, left=lambda: left(request, runtime, begun))
         runtime.refresh()
-        await pull(runtime, cursor, query.view, limit, time.monotonic(), pulled, first)
+        cursor = await pull(runtime, cursor, query.view, limit, time.monotonic(), pulled, first)
     headers = pulled.headers(runtime, request, query) | {"Content-Type": "application/json"}
     if not pulled.payloads:
         return web.Response(body=_empty(query, pulled, "end" if cursor.over else "timeout"), headers=headers)

@@ -148,22 +148,27 @@ def gap_header(gaps: Iterable[Gap]) -> str:
 
 async def pull(
     runtime: Runtime, cursor: Cursor, view: View, limit: int, now: float, pulled: Pulled, first: int = 0
-) -> None:
-    """Read on for a cursor, into ``pulled``: up to ``limit`` ticks with t >= ``first``, to the end of a run at most."""
-    size, most = 0, PULL_BYTES // 8 if view.fields else PULL_BYTES  # a projection parses what it reads
+) -> Cursor:
+    """Read on from a cursor, into ``pulled``: up to ``limit`` ticks with t >= ``first``, to the end of a run at most;
+    returns the cursor behind what was read."""
+    size, load, most = 0, None, PULL_BYTES // 8 if view.fields else PULL_BYTES  # a projection parses what it reads
     while len(pulled.payloads) < limit and size < most and not cursor.over:
-        items = runtime.feed.read(cursor, now, 1, pull=True)
-        if not items and cursor.awaits is not None and cursor.waits:
-            await until_done(cursor.awaits)
+        cursor = await runtime.feed.starts.find(cursor, now)
+        portion = runtime.feed.read(cursor, now, 1, load=load, pull=True)
+        cursor, load = portion.cursor, portion.load
+        if not portion.items and load is not None and portion.waits:
+            await until_done(load)
             continue
-        if not items:
+        if not portion.items:
+            if cursor.query is not None and not runtime.feed.empty:
+                continue  # the tip did not come: it begins anew
             break
-        rest = deque(items)
+        rest = deque(portion.items)
         while rest:
             item = rest.popleft()
             if isinstance(item, Reset) and (pulled.payloads or pulled.gaps or pulled.reset is not None):
                 _end_before(item, pulled)
-                return
+                return cursor
             try:
                 size += _take(runtime, item, view, limit, first, pulled)
             except Exception:
@@ -184,6 +189,7 @@ async def pull(
         pulled.position = cursor.position
         pulled.run = cursor.position.run
     _cross(runtime, cursor, pulled)
+    return cursor
 
 
 def _end_before(reset: Reset, pulled: Pulled) -> None:

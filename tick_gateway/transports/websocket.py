@@ -11,7 +11,7 @@ from ..errors import ClientError, NotAWebSocket, NotFound, ParameterError
 from ..http.handover import check_handshake, take_over
 from ..runtime import Runtime
 from ..wire.websocket import WebSocketFraming, negotiate
-from .base import Transport, check_run, query_of, refusal, stream_headers
+from .base import Transport, check_run, find_start, query_of, refusal, stream_headers
 from .commands import CommandSession
 
 _OWN: Final = {"Upgrade": "websocket", "Connection": "Upgrade"}
@@ -27,9 +27,10 @@ async def handle(request: web.Request, runtime: Runtime) -> web.StreamResponse:
     offers = ", ".join(request.headers.getall("Sec-WebSocket-Extensions", ())) if level else ""
     deflated, agreed = negotiate(offers, level)
     variant = Variant(WebSocketFraming(query.given == 0, deflated), query.view, query.run)
-    session = CommandSession(runtime.fanout, variant, query)
+    cursor = await find_start(runtime, query)
+    session = CommandSession(runtime.fanout, variant, query, cursor)
     session.deflated = deflated is not None
-    headers = await stream_headers(runtime, session) | _OWN | {"Sec-WebSocket-Accept": accept}
+    headers = stream_headers(runtime, cursor) | _OWN | {"Sec-WebSocket-Accept": accept}
     if agreed:
         headers["Sec-WebSocket-Extensions"] = agreed
     response = web.StreamResponse(status=101, headers=headers)

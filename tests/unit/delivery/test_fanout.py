@@ -16,6 +16,7 @@ from tick_gateway.delivery.patience import Patience
 from tick_gateway.delivery.session import Session
 from tick_gateway.model.query import Query
 from tick_gateway.model.view import View
+from tick_gateway.reading.cursor import Cursor
 from tick_gateway.reading.feed import Feed
 from tick_gateway.wire.ndjson import NDJSONFraming
 
@@ -24,6 +25,7 @@ from ...simulation.wire import Wire
 
 MS = 0.001
 POLICY = FlushPolicy(25 * MS)
+NEWEST = Cursor.of(Query(tail=0))
 
 
 class Costly(Clock):
@@ -64,7 +66,7 @@ class Scene:
         self.loop.settle()
         self.written: list[float] = []
         for _ in range(readers):
-            session = Session(self.fanout, Variant(NDJSONFraming(False), View()), Query(tail=0))
+            session = Session(self.fanout, Variant(NDJSONFraming(False), View()), Query(tail=0), NEWEST)
             wire = Costs(self.loop, session)
             wire.written = self.written
             session.connection_made(wire)
@@ -161,8 +163,9 @@ def test_who_catches_up_gives_way(scene: Scene) -> None:
         scene.publish()
     scene.loop.advance(1.0)
     scene.clock.each = 0.5 * MS
+    query = Query(tail=50)
     for _ in range(40):
-        session = Session(scene.fanout, Variant(NDJSONFraming(False), View()), Query(tail=50))
+        session = Session(scene.fanout, Variant(NDJSONFraming(False), View()), query, Cursor.of(query))
         wire = Costs(scene.loop, session)
         wire.written = scene.written
         session.connection_made(wire)
@@ -185,7 +188,7 @@ def test_many_views_give_way(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> N
     scene.begin(readers=0)
     monkeypatch.setattr("tick_gateway.model.view.project", project)
     for number in range(50):
-        session = Session(scene.fanout, Variant(NDJSONFraming(False), View((f"m{number}",))), Query(tail=0))
+        session = Session(scene.fanout, Variant(NDJSONFraming(False), View((f"m{number}",))), Query(tail=0), NEWEST)
         wire = Costs(scene.loop, session)
         wire.written = scene.written
         session.connection_made(wire)

@@ -376,16 +376,17 @@ def test_a_replay_remembers_what_it_could_not_give() -> None:
         room.close()
 
 
-def test_what_placing_found_is_told_before_anything_was_flushed() -> None:
-    """Placing moves the cursor behind it: who is told the position at a shutdown has to know why."""
+def test_what_finding_the_start_found_is_told_before_anything_was_flushed() -> None:
+    """The position lies behind it: who is told the position at a shutdown has to know why."""
     bus = TickBus()
     feed = Feed(bus)
     for t in range(3):
         bus.offer(t, b'{"t":%d}' % t, "A")
     bus.collect()
-    cursor = Cursor(parse_query([("from_t", "nowhere:8"), ("lag", "skip")]))
-    assert feed.offered is None and feed.read(cursor, 0.0, 1) == [Reset("A", "nowhere", False)]
-    assert cursor.position == Position("A", 1)
+    query = parse_query([("from_t", "nowhere:8"), ("lag", "skip")])
+    cursor = asyncio.run(feed.starts.find(Cursor.of(query), 0.0))
+    assert feed.offered is None and cursor.position == Position("A", 1)
+    assert feed.read(cursor, 0.0, 1).items == [Reset("A", "nowhere", False)]
 
 
 def test_what_was_skipped_is_each_readers_own() -> None:
