@@ -16,6 +16,7 @@ decoders          what a gateway writes, fed in pieces of any size
 requests          one request and its answer
 
 made_history      a history that is written with receive times of the test's choice, and a gateway on it
+stored_ticks      a gateway that has published a run into sealed files, an open one and an open block
 recorded          a history that is written with the recorder, and opened as a start does
 history_files     a history as any program sees it: zstd files
 history_scenario  a gateway with history that is damaged, filled up or killed, with readers all along

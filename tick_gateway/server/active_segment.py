@@ -18,7 +18,9 @@ from ..bus.ring import Batch, Run
 from ..model.query import Query
 from ..runtime import Runtime
 from ..transports.pull import gap_header
-from .bodies import BodyIndex, BodyWriter, ByteRange, answer_part, measure, send_part
+from .body_index import BodyIndex, measure
+from .byte_ranges import ByteRange, answer_part
+from .range_body import BodyWriter, send_part
 from .ranges import Range, Vanished
 
 _SNAPSHOTS: Final = 8  # that are kept

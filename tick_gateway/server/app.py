@@ -20,7 +20,7 @@ from ..runtime import Runtime
 from ..transports import TRANSPORTS
 from ..transports.base import Transport, acceptable
 from .active_segment import SNAPSHOTS_KEY, SegmentSnapshots
-from .bodies import BodyIndexCache
+from .body_index import BodyIndexCache
 from .openapi import HEADERS
 from .reads import BODY_INDEXES_KEY
 from .routes import routes

@@ -21,18 +21,9 @@ from ..transports.base import first_frame_only, pull_coding, query_of
 from ..transports.pull import PULL_HEADERS, gap_header, wants_ndjson
 from ..wire.codings import CODINGS
 from ..wire.compression import Coding, ZstdCoding
-from .bodies import (
-    IMMUTABLE,
-    BodyIndex,
-    BodyIndexCache,
-    BodyWriter,
-    ByteRange,
-    answer,
-    answer_part,
-    measure,
-    send,
-    send_part,
-)
+from .body_index import BodyIndex, BodyIndexCache, measure
+from .byte_ranges import IMMUTABLE, ByteRange, answer, answer_part
+from .range_body import BodyWriter, send, send_part
 from .ranges import MEDIA_TYPES, Range, Vanished, learn, lower_bound
 from .tables import TABLE_FORMATS, check, empty
 

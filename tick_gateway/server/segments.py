@@ -23,7 +23,7 @@ from ..http.responses import header_list, json_reply
 from ..runtime import Runtime
 from ..transports.base import check_plain, check_run, query_of
 from .active_segment import answer_active
-from .bodies import IMMUTABLE, ByteRange, answer_part
+from .byte_ranges import IMMUTABLE, ByteRange, answer_part
 from .ranges import Vanished
 
 _CHUNK_BYTES: Final = 256 * 1024

@@ -6,6 +6,7 @@ import asyncio
 import csv
 import io
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 
 from tests.conformance.conftest import OpenHarness, open_harness
 from tests.support.harness import Harness
+from tests.support.stored_ticks import COUNT, fill, harness
 from tick_gateway.bus.ring import Batch, Run
 from tick_gateway.errors import TickError
 from tick_gateway.model.tick import Tick, parse
@@ -23,8 +25,9 @@ from tick_gateway.model.view import View
 from tick_gateway.reading.cursor import Span
 from tick_gateway.server import tables
 from tick_gateway.server.tables import TABLE_FORMATS, Columns, Rows, note
+from tick_gateway.transports import incremental
 
-__all__ = ["open_harness"]
+__all__ = ["harness", "open_harness"]
 
 PLAIN = View()
 FORMS = ["csv", "arrow", "json", "ndjson"]
@@ -246,3 +249,117 @@ def test_portions_are_bounded() -> None:
     assert [len(some.rows) for some in Rows(View()).of(Span(batch, 0, 50), None, 1000)][:2] == [4, 4]
     table = TABLE_FORMATS["csv"](dict.fromkeys(["t", "s"], "text"))
     assert table.whole
+
+
+# ---- as they are served ----
+
+MIXED = [
+    {"t": 0, "x": 1, "s": "plain", "n": None, "o": {"a": [1, {"b": 2}]}, "m": 1},
+    {"t": 3, "s": 'a "b", c', "x": 1.5, "yes": True, "m": "1"},
+    {"t": 4, "s": "", "x": None, "o": {"a": []}, "m": [2], "line": "1\n2", "run": "own"},
+]
+TABLE = '''t,x,s,n,o,m,yes,line,run
+0,1,plain,,"{""a"":[1,{""b"":2}]}",1,,,
+3,1.5,"a ""b"", c",,,"""1""",true,,
+4,,"",,"{""a"":[]}",[2],,"1
+2",own
+'''
+
+
+@pytest.fixture(params=["memory", "disk"])
+async def mixed(request: pytest.FixtureRequest, open_harness: OpenHarness, tmp_path: Path) -> Harness:
+    """A few ticks that do not agree on much, in memory and in history."""
+    harness = await open_harness(**({"data": str(tmp_path), "ring": 2} if request.param == "disk" else {}))
+    for one in MIXED:
+        harness.gateway.publish(one, run="A")
+    await harness.runtime.history.settled()
+    await harness.settle()
+    return harness
+
+
+async def test_a_table_as_csv(mixed: Harness) -> None:
+    for more in ("", "&run=A", "&run=A&t1=4", "&batch=2"):
+        response = await mixed.get(f"/range?format=csv{more}")
+        assert response.headers["Content-Type"] == "text/csv; charset=utf-8; header=present"
+        assert (await response.read()).decode() == TABLE
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("fields=x,o.a", 't,o.a,x\n0,"[1,{""b"":2}]",1\n3,,1.5\n4,[],\n'),
+        ("fields=o.a.b,nothing", "t,nothing,o.a.b\n0,,[2]\n3,,\n4,,[]\n"),
+        ("fields=x&every=3&limit=1", "t,x\n0,1\n"),
+        ("fields=x&t0=9", "t,x\n"),
+        ("t0=9", "t\n"),
+    ],
+)
+async def test_columns_of_a_table(mixed: Harness, query: str, expected: str) -> None:
+    assert (await (await mixed.get(f"/range?format=csv&{query}")).read()).decode() == expected
+
+
+async def test_a_stamped_table_keeps_the_members_of_these_names(mixed: Harness) -> None:
+    body = (await (await mixed.get("/range?format=csv&stamp=1&t0=4")).read()).decode()
+    names = body.splitlines()[0].split(",")
+    assert names[:3] == ["t", "run", "at"] and names[-1] == "data.run"
+    assert body.startswith(",".join(names) + "\n4,A,1") and body.endswith(",own\n")
+
+
+async def test_a_table_as_arrow(mixed: Harness) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    for more in ("", "&run=A&t1=4"):
+        response = await mixed.get(f"/range?format=arrow{more}")
+        assert response.headers["Content-Type"] == "application/vnd.apache.arrow.stream"
+        table = pyarrow.ipc.open_stream(await response.read()).read_all()
+        assert {name: str(table.schema.field(name).type) for name in table.column_names} == {
+            "t": "int64", "x": "double", "s": "string", "n": "null", "o": "string", "m": "string", "yes": "bool",
+            "line": "string", "run": "string",
+        }  # fmt: skip
+        assert table.column("x").to_pylist() == [1.0, 1.5, None]
+        assert table.column("m").to_pylist() == ["1", '"1"', "[2]"]
+        assert [json.loads(text) if text else None for text in table.column("o").to_pylist()] == [
+            one.get("o") for one in MIXED
+        ]
+
+
+async def test_a_long_table_as_arrow_by_its_address(harness: Harness) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    await fill(harness, range(COUNT, 3000))
+    await fill(harness, range(3000, 3001))
+    target = "/range?run=A&t0=3&t1=2950&format=arrow"
+    response = await harness.get(target)
+    body = await response.read()
+    assert len(body) == int(response.headers["Content-Length"])
+    reader = pyarrow.ipc.open_stream(body)
+    batches = list(reader)
+    assert [batch.num_rows for batch in batches] == [1000, 1000, 948]
+    assert [t for batch in batches for t in batch.column(0).to_pylist()] == list(range(3, 2951))
+    part = await harness.get(target, Range="bytes=60000-70000")
+    assert await part.read() == body[60_000:70_001]
+
+
+async def test_a_table_is_refused_elsewhere_before_anything_is_waited_for(
+    open_harness: OpenHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    harness = await open_harness()
+    harness.publish([1])
+    monkeypatch.setattr(incremental, "pull", None)
+    for format in ("csv", "arrow"):
+        response = await harness.get(f"/incremental?from_t=A:99&format={format}")
+        assert (response.status, (await response.json())["parameter"]) == (400, "format")
+
+
+async def test_a_table_of_nothing(open_harness: OpenHarness) -> None:
+    harness = await open_harness()
+    assert await (await harness.get("/range?format=csv&fields=x")).read() == b"t,x\n"
+    pyarrow = pytest.importorskip("pyarrow")
+    assert pyarrow.ipc.open_stream(await (await harness.get("/range?format=arrow")).read()).read_all().num_rows == 0
+
+
+async def test_tables_that_cannot_be_had(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    for format in ("csv", "arrow"):
+        told = await harness.json(f"/incremental?format={format}", 400)
+        assert told["parameter"] == "format" and "/range" in told["message"]
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    told = await harness.json("/range?format=arrow", 400)
+    assert told["parameter"] == "format" and "tick-gateway[arrow]" in told["message"]
