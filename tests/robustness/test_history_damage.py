@@ -141,7 +141,7 @@ async def test_a_damaged_block(tmp_path: Path, part: str) -> None:
         async with s.away(gateway):
             path = history_files.segments(s.directory, RUN)[1]
             frames = history_files.frames(path)
-            assert frames.pop().skippable, "a sealed file ends with a mark"
+            assert frames.pop().skippable, "a sealed file ends with a seal"
             assert [frame.skippable for frame in frames] == [False, True] * (len(frames) // 2) and len(frames) > 2
             block, footer = frames[-2:] if part == "last footer" else frames[:2]
             lost = [t_of(line) for line in history_files.decoded(path, block)] if part == "block" else []

@@ -41,7 +41,7 @@ def finish(frame: zstandard.ZstdCompressionObj) -> bytes:
 def closing(data: bytes, content: bytes) -> bytes:
     """What makes a frame of flushed bytes, which hold this content: an empty last part if there is no last one yet, and
     the checksum if the frame is to have one."""
-    found = scan(data)
+    found = scan_frame(data)
     end = b"" if found.closed else LAST_BLOCK
     return end + (checksum(content) if found.checked else b"")
 
@@ -75,7 +75,7 @@ def decompress(frame: bytes, size: int | None = None) -> bytes:
     return content
 
 
-class State(Enum):
+class FrameState(Enum):
     """What a row of bytes is."""
 
     WHOLE = "a frame, perhaps with other bytes behind it"
@@ -83,7 +83,7 @@ class State(Enum):
     NONE = "no frame"
 
 
-class Scan(NamedTuple):
+class FrameScan(NamedTuple):
     """How far a frame goes, by the lengths that stand in it.
 
     Attributes:
@@ -94,26 +94,26 @@ class Scan(NamedTuple):
         checked: the frame has a checksum of its content, or is to have one.
     """
 
-    state: State
+    state: FrameState
     end: int
     ends: list[int]
     closed: bool
     checked: bool
 
 
-def scan(data: bytes) -> Scan:
+def scan_frame(data: bytes) -> FrameScan:
     """Find a frame's parts and its end without decompressing it."""
     if data[:4] != MAGIC[: len(data)]:
-        return Scan(State.NONE, 0, [], False, False)
+        return FrameScan(FrameState.NONE, 0, [], False, False)
     if len(data) < 5:
-        return Scan(State.CUT, 0, [], False, False)
+        return FrameScan(FrameState.CUT, 0, [], False, False)
     checked = has_checksum(data)
     at = header_size(data)
     ends: list[int] = []
     while len(data) - at >= BLOCK_HEADER:
         header = block_header(data, at)
         if header.kind == RESERVED:
-            return Scan(State.NONE, 0, [], False, checked)
+            return FrameScan(FrameState.NONE, 0, [], False, checked)
         stop = at + BLOCK_HEADER + header.length
         if stop > len(data):
             break
@@ -121,16 +121,16 @@ def scan(data: bytes) -> Scan:
         at = stop
         if header.last:
             whole = at + 4 * checked
-            state = State.WHOLE if whole <= len(data) else State.CUT
-            return Scan(state, whole if state is State.WHOLE else at, ends, True, checked)
-    return Scan(State.CUT, ends[-1] if ends else 0, ends, False, checked)
+            state = FrameState.WHOLE if whole <= len(data) else FrameState.CUT
+            return FrameScan(state, whole if state is FrameState.WHOLE else at, ends, True, checked)
+    return FrameScan(FrameState.CUT, ends[-1] if ends else 0, ends, False, checked)
 
 
 def proven(data: bytes) -> tuple[bytes, int] | None:
     """The content of the frame that data begins with and where it ends, if it is whole and its own checksum says that
     nothing in it has changed."""
-    found = scan(data)
-    if found.state is not State.WHOLE or not found.checked:
+    found = scan_frame(data)
+    if found.state is not FrameState.WHOLE or not found.checked:
         return None
     try:
         return decompress(data[: found.end]), found.end
@@ -148,7 +148,7 @@ def whole_lines(data: bytes) -> tuple[bytes, int]:
     reader = zstandard.ZstdDecompressor().decompressobj()
     content: list[bytes] = []
     size = kept = end = at = 0
-    found = scan(data)
+    found = scan_frame(data)
     try:
         for stop in found.ends:
             part = reader.decompress(data[at:stop])

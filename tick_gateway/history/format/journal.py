@@ -31,7 +31,7 @@ _RECORD: Final = struct.Struct("<IQI")  # ticks, end of the flush in the block, 
 _U32: Final = struct.Struct("<I")  # a CRC: one behind these, so that a length is believed, one behind the numbers
 
 
-class Head(NamedTuple):
+class JournalHead(NamedTuple):
     """Which block a journal is of: the run's facts as its footer will have them, and where it begins."""
 
     seq: int
@@ -68,7 +68,7 @@ class Ending(Enum):
     """What stands behind the last record that counts."""
 
     CLEAN = "nothing"
-    TORN = "the beginning of another record, as a crash leaves it"
+    CUT = "the beginning of another record, as a crash leaves it"
     DAMAGED = "a record whose CRC does not match"
 
 
@@ -77,11 +77,11 @@ class Journal(NamedTuple):
 
     Attributes:
         head: the block that it is of; None: the journal is too damaged to tell, or empty.
-        flushes: those up to the first record that is torn or damaged.
+        flushes: those up to the first record that is cut off or damaged.
         ending: what comes behind those.
     """
 
-    head: Head | None
+    head: JournalHead | None
     flushes: list[Flush]
     ending: Ending
 
@@ -94,7 +94,7 @@ def unpack_journal(data: bytes) -> Journal:
     """
     size = _HEAD.size
     if len(data) < size + 4:
-        return Journal(None, [], Ending.TORN if data else Ending.CLEAN)
+        return Journal(None, [], Ending.CUT if data else Ending.CLEAN)
     seed = crc32(data[:size])
     magic, version, *fields = _HEAD.unpack_from(data)
     if magic != _MAGIC or _U32.unpack_from(data, size)[0] != seed:
@@ -109,15 +109,15 @@ def unpack_journal(data: bytes) -> Journal:
         begin = at + _RECORD.size + 4
         stop = begin + 16 * count
         if _U32.unpack_from(data, begin - 4)[0] != check:
-            return Journal(Head(*fields), flushes, Ending.DAMAGED)
+            return Journal(JournalHead(*fields), flushes, Ending.DAMAGED)
         if stop + 4 > len(data):
             break
         if _U32.unpack_from(data, stop)[0] != crc32(memoryview(data)[begin:stop], check):
-            return Journal(Head(*fields), flushes, Ending.DAMAGED)
+            return Journal(JournalHead(*fields), flushes, Ending.DAMAGED)
         numbers = little(array("q", data[begin:stop]))
         flushes.append(Flush(end, flush_crc, list(numbers[:count]), list(numbers[count:])))
         at = stop + 4
-    return Journal(Head(*fields), flushes, Ending.CLEAN if at == len(data) else Ending.TORN)
+    return Journal(JournalHead(*fields), flushes, Ending.CLEAN if at == len(data) else Ending.CUT)
 
 
 def vouched(frame: bytes, flushes: Sequence[Flush]) -> list[Flush]:

@@ -1,9 +1,9 @@
 """The segment format: how blocks of ticks and their footers lie in a file.
 
-    segment := (block footer)* mark*
+    segment := (block footer)* seal*
     block   := one zstd frame (RFC 8878) with a content checksum: JSONL, each tick's bytes and a line feed
     footer    := one skippable frame behind it: what the block holds, the numbers and receive times of its ticks, a CRC
-    mark    := a footer without a block: no block will follow in this segment, and perhaps: the run is over
+    seal    := a footer without a block: no block will follow in this segment, and perhaps: the run is over
 
 Ordinary decoders pass over footers, so that ``zstdcat`` reads a segment as it is. A footer ends with its own length, so
 that a segment can be walked from its end without decompressing anything. ``docs/reference/segments.md`` specifies every
@@ -42,7 +42,7 @@ _ENDED, _LOST_TAIL, _SEALED = 1, 2, 4
 TAIL_BYTES: Final = _TAIL.size
 MIN_FOOTER: Final = _HEAD.size + _BODY.size + _TAIL.size
 MAX_FOOTER: Final = 1 << 26
-MAX_MARK: Final = MIN_FOOTER + 64  # with the longest name of a run
+MAX_SEAL: Final = MIN_FOOTER + 64  # with the longest name of a run
 
 _packer: Final = zstandard.ZstdCompressor(level=3)
 _MAX_TICKS: Final = 1 << 24
@@ -62,14 +62,14 @@ class Footer:
         first, last: its lowest and highest ``t``.
         first_at, last_at: when those two were received, ms since the epoch.
         size: bytes of its lines.
-        frame: bytes of the zstd frame; 0: it is a mark.
+        frame: bytes of the zstd frame; 0: it is a seal.
         count: ticks.
         step: what lies between each two numbers, where that is always the same; else 0.
         crc: CRC-32 of the zstd frame.
         columns: the numbers and receive times, packed (see ``pack_columns``).
-        sealed: no block will follow in this segment. Such a footer is a mark: it has no block, ``ordinal`` counts all
+        sealed: no block will follow in this segment. Such a footer is a seal: it has no block, ``ordinal`` counts all
             that the run published up to here, ``first`` and ``last`` are the highest ``t`` of those.
-        ended: it is a mark, and the run is over.
+        ended: it is a seal, and the run is over.
         lost_tail: and ticks behind ``last`` were lost before they came to history.
     """
 

@@ -23,7 +23,7 @@ import zstandard
 from ...bus.ring import Batch
 from ..block_index import Entry
 from ..format.block import compressor, finish, flush
-from ..format.journal import JOURNAL, Flush, Head
+from ..format.journal import JOURNAL, Flush, JournalHead
 from ..format.segment import Footer
 from .disk import write_at
 from .run import LocalRun
@@ -104,7 +104,7 @@ class Active:
     def begin(self, ordinal: int, now: float) -> None:
         """Begin a block: the journal first, so that no byte of it is ever there without one."""
         run, segment = self.run, self.segment
-        head, seed = Head(run.seq, run.started, run.origin, ordinal, segment.first, segment.size).pack()
+        head, seed = JournalHead(run.seq, run.started, run.origin, ordinal, segment.first, segment.size).pack()
         os.ftruncate(self._journal, 0)
         write_at(self._journal, head, 0)
         self._journal_end = len(head)
@@ -150,10 +150,10 @@ class Active:
         self.block = None
         return entry
 
-    def seal(self, mark: Footer) -> None:
-        """Write a mark behind the last block: no other will follow."""
+    def seal(self, footer: Footer) -> None:
+        """Write a seal behind the last block: no other will follow."""
         assert self.block is None
-        packed = mark.pack()
+        packed = footer.pack()
         write_at(self._fd, packed, self.segment.size)
         self.segment.size += len(packed)
         self.segment.sealed = True

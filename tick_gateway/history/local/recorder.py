@@ -263,13 +263,13 @@ class Recorder:
         active = self._rotation.active
         if active is None or active.run is stored:
             self._close_block()
-            self._mark_end(stored, run)
+            self._seal_end(stored, run)
         else:  # its place was taken already
             with self._rotation.aside():
-                self._mark_end(stored, run)
+                self._seal_end(stored, run)
             self._account()
 
-    def _mark_end(self, stored: LocalRun, run: Run) -> None:
+    def _seal_end(self, stored: LocalRun, run: Run) -> None:
         if stored.tip >= 0:  # a run of which nothing came to disk never was
             self._open(stored, stored.tip + 1, full=True)
             self._seal(stored, ended=True, lost_tail=run.lost_tail or stored.tip < run.tip)

@@ -79,15 +79,15 @@ class Rotation:
         age = max(span, now - self._opened)
         return active.segment.size >= limits.segment_bytes or bool(limits.segment_age and age >= limits.segment_age)
 
-    def seal(self, mark: Footer, now: float) -> None:
-        """Write a mark, and let go of the segment: no block will be added to it.
+    def seal(self, footer: Footer, now: float) -> None:
+        """Write a seal, and let go of the segment: no block will be added to it.
 
         Raises:
             OSError: it could not be done.
         """
         active = self.active
         assert active is not None
-        active.seal(mark)
+        active.seal(footer)
         self.sync(now)
         self.drop()
 

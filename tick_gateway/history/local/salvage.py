@@ -16,7 +16,7 @@ from zlib import crc32
 from ...errors import Damaged
 from ...wire.zstd_frame import MAGIC
 from ..block_index import Entry
-from ..format.block import State, closing, proven, scan, whole_lines
+from ..format.block import FrameState, closing, proven, scan_frame, whole_lines
 from ..format.segment import SIGNATURE, TAIL_BYTES, footer_begins, footer_length, numbers, spread, step_of
 from .run import LocalRun
 from .segment_file import Segment
@@ -66,7 +66,7 @@ def whole(data: bytes, ats: Sequence[int]) -> Rescued | None:
 
 def cut_off(data: bytes) -> Rescued | None:
     """What there is of a block that breaks off."""
-    if scan(data).state is not State.CUT:
+    if scan_frame(data).state is not FrameState.CUT:
         return None
     try:
         content, end = whole_lines(data)

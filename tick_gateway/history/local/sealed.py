@@ -1,6 +1,6 @@
 """All of a sealed segment, as it lies on disk: opened, and held against what was written before any of it goes out.
 
-Each byte has to be in a block whose CRC is right, in that block's footer, or in a mark. That is looked at once for each
+Each byte has to be in a block whose CRC is right, in that block's footer, or in a seal. That is looked at once for each
 file: as long as it is the same and unchanged, it is not read again.
 
 Everything here waits for the disk; none of it is called on the event loop.
@@ -16,7 +16,7 @@ from zlib import crc32
 
 from ...errors import Damaged
 from ..block_index import Entry
-from ..format.segment import MAX_MARK, footer_begins, unpack_footer
+from ..format.segment import MAX_SEAL, footer_begins, unpack_footer
 from .segment_file import Segment, stamp_of
 
 _HEAD_BYTES: Final = 8  # of a footer, that tell its length
@@ -70,7 +70,7 @@ def _check(fd: int, segment: Segment, run: str, entries: dict[int, Entry]) -> in
     at = crc = 0
     while at < segment.size:
         entry = entries.get(at)
-        size = entry.frame + entry.footer if entry is not None else _mark_length(fd, at)
+        size = entry.frame + entry.footer if entry is not None else _seal_length(fd, at)
         data = os.pread(fd, size, at)
         if not size or len(data) != size:
             raise Damaged(f"bytes from {at} on of {segment.name} belong to no block")
@@ -87,8 +87,8 @@ def _check(fd: int, segment: Segment, run: str, entries: dict[int, Entry]) -> in
     return crc
 
 
-def _mark_length(fd: int, at: int) -> int:
-    """How long the mark is that begins there; 0: none does."""
+def _seal_length(fd: int, at: int) -> int:
+    """How long the seal is that begins there; 0: none does."""
     head = os.pread(fd, _HEAD_BYTES, at)
     length = footer_begins(head) if len(head) == _HEAD_BYTES else None
-    return length if length is not None and length <= MAX_MARK else 0
+    return length if length is not None and length <= MAX_SEAL else 0

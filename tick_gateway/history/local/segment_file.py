@@ -229,7 +229,7 @@ class Found(NamedTuple):
 
     @property
     def begin(self) -> int:
-        """Where its block begins; of a mark, where it begins itself."""
+        """Where its block begins; of a seal, where it begins itself."""
         return self.at - self.footer.frame
 
     @property

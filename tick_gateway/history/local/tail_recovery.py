@@ -22,9 +22,9 @@ from zlib import crc32
 
 from ...errors import Damaged
 from ..block_index import Block, Entry
-from ..format.block import State, closing, scan, whole_lines
-from ..format.journal import Ending, Flush, Head, Journal, vouched
-from ..format.segment import MAX_MARK, MIN_FOOTER, spread
+from ..format.block import FrameState, closing, scan_frame, whole_lines
+from ..format.journal import Ending, Flush, JournalHead, Journal, vouched
+from ..format.segment import MAX_SEAL, MIN_FOOTER, spread
 from ..stored_run import UnclosedBlock
 from .directory import read_journal
 from .disk import set_aside, write_at
@@ -141,13 +141,13 @@ def _plan(run: LocalRun, segment: Segment) -> Plan | None:
     return _plan_unvouched(run, segment, data, cut=forgotten or shortened, last=last)
 
 
-def _learn(run: LocalRun, head: Head, journal: Journal) -> None:
+def _learn(run: LocalRun, head: JournalHead, journal: Journal) -> None:
     """Take from a journal how much was published, whatever is left of it. (Not the tip: what was not acknowledged will
     be sent again, and has to find room.)"""
     run.know(head.ordinal + sum(len(flush.ts) for flush in journal.flushes), -1)
 
 
-def _plan_vouched(run: LocalRun, segment: Segment, data: bytes, head: Head, journal: Journal) -> Plan:
+def _plan_vouched(run: LocalRun, segment: Segment, data: bytes, head: JournalHead, journal: Journal) -> Plan:
     """For the block that the journal is of."""
     flushes = vouched(data, journal.flushes)
     rescued = _flushed(data, flushes)
@@ -184,7 +184,7 @@ def _plan_unvouched(run: LocalRun, segment: Segment, data: bytes, *, cut: bool, 
     nothing = Plan(begin, NOTHING, 0, begin + len(data), begin)
     if is_footer(data):  # a mark: nothing is lost with it
         return nothing._replace(damage=f"the footer at {begin} is damaged")
-    if begins_footer(data) and (cut or len(data) < MAX_MARK):
+    if begins_footer(data) and (cut or len(data) < MAX_SEAL):
         return nothing
     rescued = whole(data, [])
     if rescued is not None:
@@ -199,7 +199,7 @@ def _plan_unvouched(run: LocalRun, segment: Segment, data: bytes, *, cut: bool, 
         return nothing._replace(
             rescued=rescued, ordinal=place.ordinal, keep=begin + rescued.there, lost=cut and last
         )  # fmt: skip
-    if cut and scan(data).state is State.CUT and not scan(data).ends:  # not even one part of it is there
+    if cut and scan_frame(data).state is FrameState.CUT and not scan_frame(data).ends:  # not even one part of it is there
         return nothing._replace(lost=last)
     return nothing._replace(keep=None, lost=last)
 

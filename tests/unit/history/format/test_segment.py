@@ -16,7 +16,7 @@ from tests.support import history_files, needs
 from tests.unit.history.format.golden import RUN, STARTED, TICKS, ZSTD, golden, make
 from tick_gateway.errors import Damaged, HistoryError
 from tick_gateway.history.format import block
-from tick_gateway.history.format.journal import Ending, Flush, Head, unpack_journal, vouched
+from tick_gateway.history.format.journal import Ending, Flush, JournalHead, unpack_journal, vouched
 from tick_gateway.history.format.segment import (
     MIN_FOOTER,
     TAIL_BYTES,
@@ -83,17 +83,17 @@ def footers_of(segment: bytes) -> list[Footer]:
 
 
 def test_the_golden_footers() -> None:
-    first, second, mark = footers_of(golden("ended.jsonl.zst"))
+    first, second, seal = footers_of(golden("ended.jsonl.zst"))
     assert (first.run, first.seq, first.started, first.origin, first.ordinal) == (RUN, 2, STARTED, 5, 0)
     assert (first.first, first.last, first.first_at, first.last_at) == (5, 9, STARTED, STARTED + 41)
     assert (first.count, first.step, first.size) == (3, 2, 47)
     assert unpack_columns(first.columns, 3) == ([5, 7, 9], [ATS[5], ATS[7], ATS[9]])
     assert (second.ordinal, second.first, second.last, second.count, second.step) == (3, 11, 11, 1, 0)
     assert not (first.sealed or first.ended or second.sealed or second.ended)
-    assert (mark.frame, mark.count, mark.ordinal, mark.first, mark.last) == (0, 0, 4, 11, 11)
-    assert mark.sealed and mark.ended and not mark.lost_tail
+    assert (seal.frame, seal.count, seal.ordinal, seal.first, seal.last) == (0, 0, 4, 11, 11)
+    assert seal.sealed and seal.ended and not seal.lost_tail
     data = golden("ended.jsonl.zst")
-    for footer in (first, second, mark):
+    for footer in (first, second, seal):
         packed = footer.pack()
         assert packed in data and unpack_footer(packed) == footer
         assert footer_length(packed[-TAIL_BYTES:]) == footer_begins(packed[:8]) == len(packed)
@@ -102,7 +102,7 @@ def test_the_golden_footers() -> None:
 
 def test_the_golden_journal() -> None:
     journal = unpack_journal(golden("journal"))
-    assert journal.head == Head(2, STARTED, 5, 3, 5, 235)
+    assert journal.head == JournalHead(2, STARTED, 5, 3, 5, 235)
     (flush,) = journal.flushes
     open_block = golden("open.jsonl.zst")[235:]
     assert (flush.end, flush.crc, flush.ts, flush.ats) == (len(open_block), crc32(open_block), [11], [ATS[11]])
@@ -243,21 +243,21 @@ FLUSHES = st.lists(
     ),
     max_size=5,
 )  # fmt: skip
-HEADS = st.builds(Head, NUMBERS, TIMES, NUMBERS, NUMBERS, NUMBERS, NUMBERS)
+HEADS = st.builds(JournalHead, NUMBERS, TIMES, NUMBERS, NUMBERS, NUMBERS, NUMBERS)
 
 
-def journal_of(head: Head, flushes: list[Flush]) -> bytes:
+def journal_of(head: JournalHead, flushes: list[Flush]) -> bytes:
     data, seed = head.pack()
     return data + b"".join(flush.pack(seed) for flush in flushes)
 
 
 @given(HEADS, FLUSHES)
-def test_a_journal_comes_back(head: Head, flushes: list[Flush]) -> None:
+def test_a_journal_comes_back(head: JournalHead, flushes: list[Flush]) -> None:
     assert unpack_journal(journal_of(head, flushes)) == (head, flushes, Ending.CLEAN)
 
 
 @given(HEADS, FLUSHES, st.data())
-def test_a_journal_that_was_cut(head: Head, flushes: list[Flush], data: st.DataObject) -> None:
+def test_a_journal_that_was_cut(head: JournalHead, flushes: list[Flush], data: st.DataObject) -> None:
     """The records that are whole count, and it does not look like damage."""
     whole = journal_of(head, flushes)
     cut = data.draw(st.integers(0, len(whole)))
@@ -269,7 +269,7 @@ def test_a_journal_that_was_cut(head: Head, flushes: list[Flush], data: st.DataO
 
 
 @given(HEADS, FLUSHES, st.data())
-def test_a_journal_that_changed(head: Head, flushes: list[Flush], data: st.DataObject) -> None:
+def test_a_journal_that_changed(head: JournalHead, flushes: list[Flush], data: st.DataObject) -> None:
     """The records before count; that there was more is told."""
     changed = bytearray(journal_of(head, flushes))
     at = data.draw(st.integers(0, len(changed) - 1))
@@ -283,7 +283,7 @@ def test_a_journal_that_changed(head: Head, flushes: list[Flush], data: st.DataO
 def test_records_count_under_their_own_head_alone() -> None:
     """What another block's journal left behind in the file is none of this one's."""
     flush = Flush(10, 20, [1], [2])
-    old, new = Head(0, 1, 2, 3, 4, 5), Head(0, 1, 2, 3, 4, 6)
+    old, new = JournalHead(0, 1, 2, 3, 4, 5), JournalHead(0, 1, 2, 3, 4, 6)
     data = new.pack()[0] + journal_of(old, [flush])[len(old.pack()[0]) :]
     assert unpack_journal(data) == (new, [], Ending.DAMAGED)
 
@@ -298,7 +298,7 @@ def test_flushes_end_parts_and_closing_makes_them_whole() -> None:
     for line in lines:
         data += frame.compress(line) + block.flush(frame)
         ends.append(len(data))
-    assert block.scan(data).ends == ends
+    assert block.scan_frame(data).ends == ends
     for end, count in zip(ends, range(1, 21), strict=True):
         content = b"".join(lines[:count])
         assert block.whole_lines(data[:end]) == (content, end)
@@ -325,7 +325,7 @@ def test_a_flush_that_is_many_parts() -> None:
     for line in lines:
         data += frame.compress(line) + block.flush(frame)
         ends.append(len(data))
-    parts = block.scan(data).ends
+    parts = block.scan_frame(data).ends
     assert len(parts) > len(ends) and set(ends) <= set(parts)
     for end in parts:
         count = sum(one <= end for one in ends)
@@ -334,13 +334,13 @@ def test_a_flush_that_is_many_parts() -> None:
 
 @pytest.mark.parametrize("data", [b"", b"\x28", b"\x28\xb5\x2f\xfd", b"\x28\xb5\x2f\xfd\x04\x58\x01"])
 def test_the_very_beginning_of_a_frame(data: bytes) -> None:
-    assert block.scan(data)[:3] == (block.State.CUT, 0, []) and block.proven(data) is None
+    assert block.scan_frame(data)[:3] == (block.FrameState.CUT, 0, []) and block.proven(data) is None
     assert block.whole_lines(data) == (b"", 0)
 
 
 @pytest.mark.parametrize("data", [b"x", b"\x28\xb5\x2f\xfe", b"\x28\xb5\x2f\xfd\x04\x58\x07\x00\x00"])
 def test_what_is_no_frame(data: bytes) -> None:
-    assert block.scan(data).state is block.State.NONE and block.proven(data) is None
+    assert block.scan_frame(data).state is block.FrameState.NONE and block.proven(data) is None
 
 
 @given(st.data())

@@ -426,5 +426,5 @@ def test_what_a_footer_says_of_its_run() -> None:
     run.know(5, 9)
     run.know(3, 2)
     assert (run.total, run.tip) == (5, 9), "what was known stands"
-    mark = run.seal_footer(ended=True)
-    assert isinstance(mark, Footer) and (mark.ordinal, mark.last, mark.sealed, mark.ended) == (5, 9, True, True)
+    seal = run.seal_footer(ended=True)
+    assert isinstance(seal, Footer) and (seal.ordinal, seal.last, seal.sealed, seal.ended) == (5, 9, True, True)

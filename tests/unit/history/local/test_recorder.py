@@ -63,7 +63,7 @@ def footers(directory: Path, run: str = "R") -> list[list[Footer]]:
 
 
 def counts(directory: Path, run: str = "R") -> list[list[int]]:
-    """How many ticks are in each block of each segment; a mark has none."""
+    """How many ticks are in each block of each segment; a seal has none."""
     return [[footer.count for footer in segment] for segment in footers(directory, run)]
 
 
@@ -111,7 +111,7 @@ def test_segments_by_bytes(tmp_path: Path) -> None:
     writer = Writer(tmp_path, Limits(block_ticks=2, segment_bytes=400, **TIMELESS))
     for t in range(12):
         writer.write([t])
-    assert counts(tmp_path) == [[2, 2, 0], [2, 2, 0], [2, 2, 0]], "each ends with a mark"
+    assert counts(tmp_path) == [[2, 2, 0], [2, 2, 0], [2, 2, 0]], "each ends with a seal"
     assert all(segment[-1].sealed and not segment[-1].ended for segment in footers(tmp_path))
     assert [path.name[:16] for path in history_files.segments(tmp_path, "R")] == [f"{t:016d}" for t in (0, 4, 8)]
     assert all(segment.sealed for segment in writer.recorder.runs["R"].segments)
@@ -180,9 +180,9 @@ def test_a_run_that_ends(tmp_path: Path) -> None:
     writer.write([3, 4])
     writer.end()
     writer.end()
-    ((block, mark),) = footers(tmp_path)
-    assert (mark.sealed, mark.ended, mark.lost_tail) == (True, True, False)
-    assert (block.count, mark.frame, mark.ordinal, mark.last) == (2, 0, 2, 4)
+    ((block, seal),) = footers(tmp_path)
+    assert (seal.sealed, seal.ended, seal.lost_tail) == (True, True, False)
+    assert (block.count, seal.frame, seal.ordinal, seal.last) == (2, 0, 2, 4)
     run = opened(tmp_path).runs[0]
     assert run.ended and not run.lost_tail
     history_files.whole(*history_files.segments(tmp_path, "R"))
@@ -339,7 +339,7 @@ def test_fsync_block(tmp_path: Path, clock: Clock, synced: list[str]) -> None:
     assert synced[3:] == [segment]
     writer.write([4])
     writer.end()
-    assert synced[4:] == [segment, segment], "the block, the mark"
+    assert synced[4:] == [segment, segment], "the block, the seal"
     writer.recorder.close()
 
 

@@ -14,7 +14,7 @@ from tests.support import history_files
 from tests.support.recorded import AT, Writer, data_of
 from tick_gateway.errors import Damaged, HistoryError
 from tick_gateway.history.block_index import Entry
-from tick_gateway.history.format.segment import MAX_MARK, MIN_FOOTER, Footer
+from tick_gateway.history.format.segment import MAX_SEAL, MIN_FOOTER, Footer
 from tick_gateway.history.local import segment_file as volume
 from tick_gateway.history.local.limits import Limits
 from tick_gateway.history.local.run import LocalRun
@@ -26,7 +26,7 @@ THREES = Limits(block_ticks=3, block_age=1e12, segment_age=0, fsync="never")
 
 @pytest.fixture
 def segment(tmp_path: Path) -> Segment:
-    """Four blocks of three ticks, and a mark."""
+    """Four blocks of three ticks, and a seal."""
     writer = Writer(tmp_path, THREES)
     for t in range(12):
         writer.write([t])
@@ -111,10 +111,10 @@ def test_a_footer_that_says_more_than_there_is(tmp_path: Path) -> None:
 
 
 def test_a_format_that_is_not_known(segment: Segment) -> None:
-    mark = walk(segment.path).footers[-1]
+    seal = walk(segment.path).footers[-1]
     data = bytearray(segment.path.read_bytes())
-    data[mark.at + 12] = 9
-    data[-12:-8] = crc32(data[mark.at : -12]).to_bytes(4, "little")
+    data[seal.at + 12] = 9
+    data[-12:-8] = crc32(data[seal.at : -12]).to_bytes(4, "little")
     segment.path.write_bytes(data)
     with pytest.raises(HistoryError, match="format 9"):
         walk(segment.path)
@@ -275,12 +275,12 @@ def test_where_a_block_belongs(blocks: list[tuple[int, list[int]]], ts: list[int
 
 
 def test_what_looks_like_a_footer() -> None:
-    mark = Footer("R" * 64, 0, 1, 0, 0, 0, 0, 0, 0, sealed=True).pack()
-    assert len(mark) == MAX_MARK == MIN_FOOTER + 64
-    assert is_footer(mark) and not begins_footer(mark) and not is_footer(b"") and begins_footer(b"")
-    for size in range(1, len(mark)):
-        assert begins_footer(mark[:size]) and not is_footer(mark[:size])
-    for at in range(len(mark)):
-        changed = mark[:at] + bytes([mark[at] ^ 1]) + mark[at + 1 :]
+    seal = Footer("R" * 64, 0, 1, 0, 0, 0, 0, 0, 0, sealed=True).pack()
+    assert len(seal) == MAX_SEAL == MIN_FOOTER + 64
+    assert is_footer(seal) and not begins_footer(seal) and not is_footer(b"") and begins_footer(b"")
+    for size in range(1, len(seal)):
+        assert begins_footer(seal[:size]) and not is_footer(seal[:size])
+    for at in range(len(seal)):
+        changed = seal[:at] + bytes([seal[at] ^ 1]) + seal[at + 1 :]
         assert is_footer(changed), "by its first bytes, or by its last ones"
-    assert not is_footer(mark + b"x") and not begins_footer(b"\x28\xb5\x2f\xfd")
+    assert not is_footer(seal + b"x") and not begins_footer(b"\x28\xb5\x2f\xfd")
