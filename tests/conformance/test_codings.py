@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tick_gateway.history.local.active import Active
+from tick_gateway.history.local.active import ActiveSegment
 from tick_gateway.reading.cursor import Cursor
 from tick_gateway.transports.base import find_start as original
 
@@ -423,13 +423,13 @@ async def test_a_fault_of_the_writer_does_not_end_it(
     await harness.publish_all(range(3))
     reader = await harness.read("ndjson", from_t="A:-1")
     await reader.until(2)
-    sound = Active.add
+    sound = ActiveSegment.add
 
     def add(*args: Any) -> None:
-        monkeypatch.setattr(Active, "add", sound)
+        monkeypatch.setattr(ActiveSegment, "add", sound)
         raise RuntimeError("a fault of our own")
 
-    monkeypatch.setattr(Active, "add", add)
+    monkeypatch.setattr(ActiveSegment, "add", add)
     await harness.publish_all([3])
     await reader.until(3)
     store = harness.store

@@ -13,8 +13,8 @@ import time
 from pathlib import Path
 
 from tick_gateway.bus.ring import Batch, Run
-from tick_gateway.history.local.directory import locked
 from tick_gateway.history.local.limits import Limits
+from tick_gateway.history.local.lock import DirectoryLock
 from tick_gateway.history.local.recorder import Recorder
 from tick_gateway.model.tick import Tick
 
@@ -42,7 +42,7 @@ def make(directory: Path, ticks: int, size: int, *, run: str = "made", block_byt
     bodies = versions(size)
     at = int(time.time() * 1000) - ticks
     home, total = Run(run, 0, 0, at), 0
-    with locked(directory):
+    with DirectoryLock(directory):
         recorder = Recorder(directory, Limits(block_bytes=block_bytes, fsync="never"))
         for first in range(0, ticks, BATCH):
             last = min(first + BATCH, ticks)

@@ -128,7 +128,7 @@ class Room:
         self.store = None
         if (disk := self.disk) is not None:
             disk.loop = self.loop
-            self.store = Store(
+            self.store = Store.open_at(
                 disk.directory, self.bus, disk.limits, cache_bytes=disk.cache_bytes, queue_bytes=disk.queue_bytes
             )
         self.feed = Feed(self.bus, self.store.archive if self.store is not None else None)

@@ -9,11 +9,13 @@ from typing import NamedTuple
 from tick_gateway.bus.ring import Batch, Run
 from tick_gateway.errors import Damaged
 from tick_gateway.history.block_index import Entry
-from tick_gateway.history.local.directory import read_directory
+from tick_gateway.history.engine import Progress
 from tick_gateway.history.local.limits import Limits
-from tick_gateway.history.local.opening import Debt, recover
+from tick_gateway.history.local.opening import open_directory
+from tick_gateway.history.local.plan import plan_directory
 from tick_gateway.history.local.recorder import Recorder
 from tick_gateway.history.local.run import LocalRun
+from tick_gateway.history.local.scan import scan_directory
 from tick_gateway.model.tick import Tick
 
 AT = 1_700_000_000_000
@@ -108,7 +110,7 @@ class Opened(NamedTuple):
     """What a directory gives to who opens it.
 
     Attributes:
-        runs: as the catalog has them, recovered.
+        runs: recovered.
         ticks, ats: by run and number; of blocks that can be read.
         damage: everything that was told to be wrong.
     """
@@ -119,14 +121,17 @@ class Opened(NamedTuple):
     damage: list[str]
 
 
+def planned(directory: Path, progress: Progress | None = None) -> tuple[list[LocalRun], list[str]]:
+    """The runs of a directory as they lie there, and what is damaged; nothing is changed."""
+    plan = plan_directory(scan_directory(directory, progress))
+    return [one.run for one in plan.runs], plan.damage
+
+
 def opened(directory: Path) -> Opened:
     """Open a directory as a start does, and read everything in it."""
-    runs, damage = read_directory(directory)
-    debt = Debt()
-    for run in runs:
-        recover(run, debt, writable=True)
-    assert not debt.trouble
-    damage = [*damage, *debt.damage]
+    found = open_directory(directory)
+    assert not found.trouble and not found.left
+    runs, damage = found.runs, list(found.damage)
     ticks: dict[str, dict[int, bytes]] = {}
     ats: dict[str, dict[int, int]] = {}
     for run in runs:

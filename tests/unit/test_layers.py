@@ -57,15 +57,12 @@ CLIENT: Final = {"client", "errors", "logs", "model", "settings", "version", "wi
 
 TWICE: Final = {
     "Bar",
-    "Block",
     "Coding",
     "Connection",
     "Group",
-    "Head",
     "Load",
     "NotAllowed",
     "Place",
-    "Plan",
     "Publisher",
     "Tick",
 }

@@ -9,7 +9,7 @@ from typing import TypeVar
 import click
 
 from ..errors import HistoryError
-from ..history.local.directory import in_use, locked
+from ..history.local.lock import DirectoryLock, in_use
 from ..history.local.repair import repair
 from ..history.local.verify import Report, verify
 from .bar import Bar
@@ -44,7 +44,7 @@ def verify_(directory: Path, mend: bool) -> None:
 def _repair(directory: Path, bar: Bar) -> int:
     """Mend, and tell of it; returns how much was told."""
     told = 0
-    with locked(directory):
+    with DirectoryLock(directory):
         for line in repair(directory, bar.to):
             bar.end()
             click.echo(line, err=True)

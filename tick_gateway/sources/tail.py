@@ -30,8 +30,9 @@ from ..history.external.importing import import_files, write_note
 from ..history.external.in_place import InPlace
 from ..history.external.run_splitter import TickSequence
 from ..history.external.source_file import Unread
-from ..history.local.directory import LOCK, run_directories
+from ..history.local.directory import run_directories
 from ..history.local.limits import Limits
+from ..history.local.lock import LOCK
 from ..runtime import Runtime
 from ..settings import Settings
 from .base import Source, SourceTask

@@ -21,9 +21,9 @@ from ...bus.ring import BATCH_TICKS, Batch, Run, split
 from ...errors import HistoryError, SettingError
 from ...model.tick import Tick
 from ..engine import Progress
-from ..local.directory import locked, read_directory
 from ..local.limits import Limits
-from ..local.opening import Debt, recover
+from ..local.lock import DirectoryLock
+from ..local.opening import open_directory
 from ..local.recorder import Recorder
 from ..local.run import LocalRun
 from .directory import NOTE_VERSION, DirectoryEvent, FileGone, SourceDirectory
@@ -219,14 +219,11 @@ def import_files(
     """
     check_apart(source, data)
     try:
-        with locked(data):
-            debt = Debt()
-            runs, _ = read_directory(data)
-            for run in runs:
-                recover(run, debt, writable=True)
-            if debt.trouble:
-                raise HistoryError(f"the history in {data} cannot be written: {debt.trouble}")
-            runs = [run for run in runs if run.segments]
+        with DirectoryLock(data):
+            opened = open_directory(data)
+            if opened.trouble:
+                raise HistoryError(f"the history in {data} cannot be written: {opened.trouble}")
+            runs = [run for run in opened.runs if run.segments]
             note = load_note(data, source, runs)
             directory = SourceDirectory(source, max_tick, note)
             return directory, Importer(directory, data, limits, runs, anew=note is None).import_files(progress)

@@ -85,6 +85,11 @@ class Journal(NamedTuple):
     flushes: list[Flush]
     ending: Ending
 
+    @property
+    def published(self) -> int:
+        """How many ticks its run had published up to the last flush; 0: it does not tell."""
+        return self.head.ordinal + sum(len(flush.ts) for flush in self.flushes) if self.head is not None else 0
+
 
 def unpack_journal(data: bytes) -> Journal:
     """Read a journal, as far as it can be believed.

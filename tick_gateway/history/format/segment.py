@@ -2,7 +2,7 @@
 
     segment := (block footer)* seal*
     block   := one zstd frame (RFC 8878) with a content checksum: JSONL, each tick's bytes and a line feed
-    footer    := one skippable frame behind it: what the block holds, the numbers and receive times of its ticks, a CRC
+    footer  := one skippable frame behind it: what the block holds, the numbers and receive times of its ticks, a CRC
     seal    := a footer without a block: no block will follow in this segment, and perhaps: the run is over
 
 Ordinary decoders pass over footers, so that ``zstdcat`` reads a segment as it is. A footer ends with its own length, so

@@ -31,7 +31,7 @@ from .segment_file import Segment
 
 
 @dataclass(slots=True)
-class _Block:
+class OpenBlock:
     """The open block.
 
     Attributes:
@@ -67,34 +67,41 @@ class _Block:
         return self.ordinal + self.flushed
 
 
-class Active:
-    """A segment opened for writing.
+class ActiveSegment:
+    """A segment opened for writing (see ``open``).
 
     Args:
-        run, segment: of which run; where nothing is behind ``segment.size``.
-        level: of the compression.
+        fd, journal: the segment and its run's journal.
 
     Attributes:
+        run, segment: of which run; where nothing is behind ``segment.size``.
         block: the open one, or None.
         dirty: something was written since the last ``sync``.
-
-    Raises:
-        OSError: the files cannot be opened.
     """
 
-    def __init__(self, run: LocalRun, segment: Segment, level: int) -> None:
+    def __init__(self, run: LocalRun, segment: Segment, level: int, fd: int, journal: int) -> None:
         self.run = run
         self.segment = segment
-        self.block: _Block | None = None
+        self.block: OpenBlock | None = None
         self.dirty = False
         self._level = level
         self._journal_end = 0
-        self._fd = os.open(segment.path, os.O_RDWR | os.O_CREAT, 0o644)
+        self._fd, self._journal = fd, journal
+
+    @classmethod
+    def open(cls, run: LocalRun, segment: Segment, level: int) -> ActiveSegment:
+        """Open a segment and its journal, made if they are not there; ``level``: of the compression.
+
+        Raises:
+            OSError: they cannot be opened.
+        """
+        fd = os.open(segment.path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
-            self._journal = os.open(segment.path.with_name(JOURNAL), os.O_RDWR | os.O_CREAT, 0o644)
+            journal = os.open(segment.path.with_name(JOURNAL), os.O_RDWR | os.O_CREAT, 0o644)
         except OSError:
-            os.close(self._fd)
+            os.close(fd)
             raise
+        return cls(run, segment, level, fd, journal)
 
     @property
     def size(self) -> int:
@@ -108,7 +115,7 @@ class Active:
         os.ftruncate(self._journal, 0)
         write_at(self._journal, head, 0)
         self._journal_end = len(head)
-        self.block = _Block(ordinal, now, compressor(self._level), seed)
+        self.block = OpenBlock(ordinal, now, compressor(self._level), seed)
 
     def add(self, batch: Batch) -> None:
         """Take ticks into the open block."""

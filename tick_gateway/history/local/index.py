@@ -25,8 +25,8 @@ import orjson
 from ...errors import Damaged
 from ..block_index import Entry
 from ..format.segment import TAIL_BYTES, footer_crc
-from .folders import run_of
 from .run import LocalRun
+from .run_directory import run_of
 from .segment_file import Place, Segment
 
 INDEX: Final = "index"

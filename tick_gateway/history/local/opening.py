@@ -1,100 +1,98 @@
-"""What could not be done when a directory was opened (a draft)."""
+"""Opening a directory of history: what lies there is read, it is decided what to do about it, and that is done. So is
+a single segment recovered, after its writing failed.
+
+Everything here waits for the disk; none of it is called on the event loop.
+"""
 
 from __future__ import annotations
 
-import contextlib
-import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import NamedTuple
 
+from ..block_index import Blocks, Entry
+from ..engine import Progress
 from ..stored_run import UnclosedBlock
-from .events import BlockClosed, StorageEvent
-from .index import save_index
+from .apply import apply, apply_recovery, settle, unclosed_block
+from .plan import RunPlan, plan_directory
 from .run import LocalRun
+from .scan import read_journal, scan_directory, scan_tail
 from .segment_file import Segment
-from .tail_recovery import Recovered, peek_tail, recover_tail
-
-log = logging.getLogger("tick_gateway.history")
+from .tail_recovery import plan_tail
 
 
-@dataclass
-class Debt:
-    """What could not be done when a directory was opened, and is owed before anything is written there.
+@dataclass(slots=True)
+class OpenedDirectory:
+    """A directory that was opened.
 
     Attributes:
-        trouble: why, as a sentence; empty: nothing is owed.
-        tails: segments whose ends could not be recovered, with their runs.
-        torn: what is in those that are their run's last, by run.
-        damage: what was found to be wrong besides.
+        runs: in the order in which they began.
+        damage: what is wrong there, as sentences.
+        left: what could not be done, and is to be done before anything is written.
+        trouble: why; empty: nothing is left.
+        unclosed: by run, the blocks at their ends that are to be closed then.
     """
 
+    runs: list[LocalRun]
+    damage: list[str]
+    left: list[RunPlan] = field(default_factory=list)
     trouble: str = ""
-    tails: list[tuple[LocalRun, Segment]] = field(default_factory=list)
-    torn: dict[str, UnclosedBlock] = field(default_factory=dict)
-    damage: list[str] = field(default_factory=list)
-
-    def owe(self, run: LocalRun, segment: Segment) -> None:
-        """Leave a segment's end as it is, and learn what is in it.
-
-        Raises:
-            OSError: it cannot be read.
-        """
-        self.tails.append((run, segment))
-        torn = peek_tail(run, segment)
-        if torn is not None and segment is run.segments[-1]:
-            self.torn[run.id] = torn
-
-    def pay(self, events: list[StorageEvent]) -> None:
-        """Recover what is owed; ``events`` are told of blocks that were closed.
-
-        Raises:
-            OSError: it still cannot be done; what could be is done.
-        """
-        while self.tails:
-            run, segment = self.tails[0]
-            recovered = _recover(run, segment)
-            if recovered.entry is not None:
-                events.append(BlockClosed(run.id, recovered.entry))
-            del self.tails[0]
+    unclosed: dict[str, UnclosedBlock] = field(default_factory=dict)
 
 
-def recover(run: LocalRun, debt: Debt, *, writable: bool) -> None:
-    """Close what a crash left open in a run's segments; what the disk does not let be closed is owed. Where the index
-    did not say all of it, it is saved anew, so that the next start need not ask the footers again.
+def open_directory(directory: Path, *, writable: bool = True, progress: Progress | None = None) -> OpenedDirectory:
+    """Open a directory whose lock the caller holds; what a crash left is closed.
+
+    Args:
+        writable: without, nothing in it is changed; all that is to be done is left.
+        progress: is told how far reading has come.
 
     Raises:
         OSError: a file cannot be read.
+        HistoryError: the directory holds something else, or a format that this program does not know.
     """
-    changed = False
-    for segment in run.segments:
-        if not writable:
-            debt.owe(run, segment)
+    plan = plan_directory(scan_directory(directory, progress))
+    opened = OpenedDirectory([one.run for one in plan.runs], plan.damage)
+    for one in plan.runs:
+        settle(one)
+        trouble = apply(one).trouble if writable else None
+        if trouble is not None:
+            opened.trouble = f"what a crash left cannot be closed: {trouble.strerror}"
+        if one.is_done:
             continue
-        try:
-            recovered = _recover(run, segment)
-        except OSError as error:
-            debt.trouble = f"what a crash left cannot be closed: {error.strerror}"
-            debt.owe(run, segment)
-            continue
-        changed = changed or recovered != Recovered()
-        if recovered.damage:
-            debt.damage.append(f"{run.id}/{segment.name}: {recovered.damage}")
-        elif recovered.cut and segment is not run.segments[-1]:  # no crash did that
-            debt.damage.append(f"{run.id}/{segment.name}: {recovered.cut} bytes at its end belonged to no block")
-    run.entries.sort()
-    run.prune()
-    owed = {segment for _, segment in debt.tails}
-    for segment in [one for one in run.segments if one not in owed and not one.path.stat().st_size]:  # no block came
-        with contextlib.suppress(OSError):
-            segment.path.unlink()
-            run.segments.remove(segment)
-    if changed or (writable and run.told_by_footers and run.segments):
-        with contextlib.suppress(OSError):  # a cache: it is made anew at the next start
-            save_index(run)
-            run.told_by_footers = False
+        opened.left.append(one)
+        block = unclosed_block(one)
+        if block is not None:
+            opened.unclosed[one.run.id] = block
+    return opened
 
 
-def _recover(run: LocalRun, segment: Segment) -> Recovered:
-    recovered = recover_tail(run, segment)
-    if recovered.cut:
-        log.warning("history: %s/%s: %d torn bytes were cut off", run.id, segment.name, recovered.cut)
-    return recovered
+class Recovered(NamedTuple):
+    """What became of a segment's end: the block that was closed, if one was; and what is damaged, as a sentence."""
+
+    entry: Entry | None = None
+    damage: str = ""
+
+
+def recover_segment(run: LocalRun, segment: Segment) -> Recovered:
+    """Close what a failure left open at a segment's end.
+
+    Raises:
+        OSError: the files cannot be read or written; what they hold is as good as before.
+        HistoryError: the journal is of a format that this program does not know.
+    """
+    journal = read_journal(segment.path.parent)
+    tail = scan_tail(segment, journal)
+    after = replace(run, entries=Blocks(run.entries))
+    if journal is not None:
+        after.know(journal.published, -1)
+    if tail is None:
+        run.know(after.total, -1)
+        return Recovered()
+    recovery = plan_tail(
+        after, segment, tail, journal, last=segment is run.segments[-1], changed_at=segment.changed_at
+    )  # fmt: skip
+    run.know(after.total, -1)
+    if not run.started:
+        run.started, run.origin = after.started, after.origin
+    return Recovered(apply_recovery(run, recovery), recovery.damage)

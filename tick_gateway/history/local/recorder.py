@@ -12,14 +12,17 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ...bus.ring import Batch, Run
+from .apply import apply
 from .events import BlockClosed, SegmentRemoved, SegmentSealed, StorageEvent, TicksMissing
 from .index import save_index
 from .inventory import Inventory, cut_blocks, size_now, why_missing
 from .limits import Limits
+from .lock import DirectoryLock
+from .plan import RunPlan
 from .retention import delete, too_much
 from .rotation import Rotation
 from .run import LocalRun
@@ -39,10 +42,9 @@ class Recorder:
 
     Args:
         runs: what is stored already.
-        prepare: what could not be done when the directory was opened; it comes before all writing, raises OSError
-            where it still cannot be done, and is called again then.
-        relock: sees that the lock is still held, also where the directory was removed and made anew, and returns
-            whether it was; raises OSError where it cannot be had.
+        left: what could not be done when the directory was opened; it comes before all writing.
+        lock: the directory's, which is held from here on also where the directory is removed and made anew. Without,
+            that is the caller's matter.
     """
 
     def __init__(
@@ -50,8 +52,8 @@ class Recorder:
         directory: Path,
         limits: Limits,
         runs: Sequence[LocalRun] = (),
-        prepare: Callable[[list[StorageEvent]], None] | None = None,
-        relock: Callable[[], bool] | None = None,
+        left: Sequence[RunPlan] = (),
+        lock: DirectoryLock | None = None,
     ) -> None:
         self.runs = {run.id: run for run in runs}
         self.events: list[StorageEvent] = []
@@ -63,10 +65,11 @@ class Recorder:
         self._live: Run | None = None  # the same, as the bus has it
         self._torn: tuple[LocalRun, Segment] | None = None  # its end is to be recovered first
         self._open_block = (0, 0)  # of the torn one: the ordinals where it begins, and behind what was vouched for
-        self._prepare = prepare
-        self._relock = relock
+        self._left = list(left)
+        self._lock = lock
         self._inventory = Inventory()
-        self._broken = prepare is not None  # something failed half way: resume() comes before the next write
+        # Something failed half way, or was left undone: resume() comes before the next write.
+        self._broken = bool(left) or (lock is not None and not lock.held)
         self._others = 0  # bytes of all segments but the active one
         self._account()
 
@@ -130,7 +133,7 @@ class Recorder:
         try:
             if active is not None:
                 active.check()
-            removed = self._relock is not None and self._relock()
+            removed = self._lock is not None and self._lock.renew()
             self._take_inventory(self._everything() if removed else self._inventory.some(self.runs.values()))
             if active is not None:
                 block = active.block
@@ -149,11 +152,9 @@ class Recorder:
         Raises:
             OSError: the disk does not work yet.
         """
-        if self._prepare is not None:
-            self._prepare(self.events)
-            self._prepare = None
-        if self._relock is not None:
-            self._relock()
+        if self._lock is not None:
+            self._lock.renew()
+        self._apply_left()
         if self._torn is not None:
             run, segment = self._torn
             self._mend(run, segment)
@@ -305,6 +306,20 @@ class Recorder:
             self._account()
 
     # ---- faults ----
+
+    def _apply_left(self) -> None:
+        """Do what could not be done when the directory was opened.
+
+        Raises:
+            OSError: it still cannot be done; what could be is done.
+        """
+        while self._left:
+            plan = self._left[0]
+            applied = apply(plan)
+            self.events += [BlockClosed(plan.run.id, entry) for entry in applied.closed]
+            if applied.trouble is not None:
+                raise applied.trouble
+            del self._left[0]
 
     def _mend(self, run: LocalRun, segment: Segment) -> None:
         """Recover what was written to when something failed; what of it was vouched for and is not there is missing."""

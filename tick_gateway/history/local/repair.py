@@ -11,14 +11,17 @@
 What could not be kept is a gap for readers, as it was before. A repair can be interrupted anywhere and done again; done
 again, it changes nothing.
 
-Everything here waits for the disk; none of it is called on the event loop.
+What lies there is scanned and planned for as at a start (see ``scan``); what is planned beyond that for each segment is
+a ``SegmentRepair``.
+
+Everything here but ``plan_repair`` waits for the disk; none of it is called on the event loop.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, NamedTuple
 from zlib import crc32
@@ -27,21 +30,16 @@ from ...errors import Damaged
 from ..block_index import Blocks, Entry
 from ..engine import Progress
 from ..format.journal import JOURNAL, Ending
-from .directory import read_journal, read_run, run_directories, segment_paths
+from ..format.segment import Footer
+from .apply import apply_recovery, settle
+from .directory import run_directories
 from .disk import set_aside, sync_directory
 from .index import load_index, save_index
+from .plan import RunPlan, place_strangers, plan_run
 from .run import LocalRun
-from .segment_file import Found, Segment, segment_name, walk
-from .tail_recovery import Recovered, recover_tail
+from .scan import ScannedRun, read_journal, scan_run
+from .segment_file import Segment, segment_name
 from .verify import check, is_misnamed
-
-
-class Piece(NamedTuple):
-    """Bytes of a segment that are kept: where they begin and end, and what stands behind them instead of a footer."""
-
-    begin: int
-    end: int
-    footer: bytes = b""
 
 
 def repair(directory: Path, progress: Progress | None = None) -> Iterator[str]:
@@ -51,124 +49,175 @@ def repair(directory: Path, progress: Progress | None = None) -> Iterator[str]:
         OSError: a file cannot be read or written; what was mended before stands.
         HistoryError: a file is of a format that this program does not know; nothing was changed.
     """
-    folders = sorted(run_directories(directory))
-    runs = [read_run(folder, lambda size: None, by_footers=True)[0] for folder in folders]
-    total = sum(path.stat().st_size for folder in folders for path in segment_paths(folder))
+    scanned = [scan_run(one, by_footers=True) for one in sorted(run_directories(directory))]
+    plans = [plan_run(one) for one in scanned]
+    place_strangers(plans)
+    total = sum(segment.size for one in scanned for segment in one.segments)
     done = 0
-    for folder, run in zip(folders, runs, strict=True):
-        yield from _close_ends(folder, run)
+    for one, plan in zip(scanned, plans, strict=True):
+        run = plan.run
+        yield from _close_ends(one, plan)
+        seals = {segment.segment.name: segment.seals for segment in one.segments}
         for segment in list(run.segments):
             size = segment.path.stat().st_size
-            yield from _mend(run, segment)
+            yield from _mend(run, segment, size, seals[segment.name])
             done += size
             if progress is not None:
                 progress(done, total)
-        yield from _mend_index(folder, run)
+        yield from _mend_index(one.directory, run)
 
 
-def _close_ends(folder: Path, run: LocalRun) -> Iterator[str]:
-    for left in folder.glob("*.new"):  # by something that was interrupted
+def _close_ends(scanned: ScannedRun, plan: RunPlan) -> Iterator[str]:
+    for left in scanned.directory.glob("*.new"):  # by something that was interrupted
         left.unlink()
-    for segment in run.segments:
-        recovered = recover_tail(run, segment)
-        if recovered != Recovered():
-            entry = recovered.entry
-            kept = f"ticks {entry.first} to {entry.last} kept, " if entry is not None else ""
-            yield f"{run.id}/{segment.name}: its end was closed: {kept}{recovered.cut} bytes cut off"
-    journal = read_journal(folder)
+    recoveries, run = list(plan.recoveries), plan.run
+    settle(plan)
+    for recovery in recoveries:
+        entry = apply_recovery(run, recovery) if recovery.keep is not None else None
+        kept = f"ticks {entry.first} to {entry.last} kept, " if entry is not None else ""
+        yield f"{run.id}/{recovery.file}: its end was closed: {kept}{recovery.cut} bytes cut off"
+    journal = read_journal(scanned.directory)
     if journal is not None and journal.ending is Ending.DAMAGED:
-        (folder / JOURNAL).unlink()
+        (scanned.directory / JOURNAL).unlink()
         yield f"{run.id}/{JOURNAL}: was damaged and of no use any more, and was deleted"
 
 
-# ---- a segment ----
+# ---- what is to be done about a segment ----
 
 
-def _mend(run: LocalRun, segment: Segment) -> Iterator[str]:
-    """Write a segment anew where anything in it is not as it should be."""
-    entries = run.entries.of(segment)
-    problems = {entry: check(entry) for entry in entries}
-    sound = [entry for entry in entries if not entry.footer or not problems[entry]]
-    lost = [entry for entry in entries if entry.footer and problems[entry]]
-    footers = walk(segment.path).footers
-    marks = [found for found in footers if not found.footer.frame and found.footer.run == run.id]
-    pieces = _pieces(run, segment, sound, marks)
-    size, mark = segment.path.stat().st_size, _last_mark(run, segment, marks, lost)
-    if size and not mark and _fill(pieces, size):
-        yield from _rename(run, segment, entries)
-        return
-    cuts = list(_between(pieces, size))
-    for begin, end in cuts:
-        set_aside(segment.path, begin, segment.load(begin, end))
-    if pieces or mark:
-        _write_anew(segment, pieces, mark)
-    else:
-        segment.path.unlink()
-    bare = sum(not entry.footer for entry in sound)
-    run.entries = Blocks(entry for entry in run.entries if entry not in lost)
-    yield f"{run.id}/{segment.name}: {_told(cuts, lost, bare)}"
-    yield from _rename(run, segment, sound)
+class KeptRange(NamedTuple):
+    """Bytes of a segment that are kept: where they begin and end, and the block in them where it needs a footer."""
+
+    begin: int
+    end: int
+    bare: Entry | None = None
 
 
-def _pieces(run: LocalRun, segment: Segment, sound: list[Entry], marks: list[Found]) -> list[Piece]:
-    """What is kept of a segment, in order."""
-    pieces = [Piece(found.at, found.end) for found in marks]
-    for entry in sound:
+class SegmentRepair(NamedTuple):
+    """How a segment is written anew.
+
+    Attributes:
+        kept: what is kept of it, in order.
+        cuts: where bytes begin and end that are not.
+        lost: the blocks that are lost with those.
+        seal: what its run's last segment needs behind all that; None: nothing.
+    """
+
+    kept: Sequence[KeptRange]
+    cuts: Sequence[tuple[int, int]]
+    lost: Sequence[Entry]
+    seal: Footer | None
+
+    def __str__(self) -> str:
+        """What is done, for people."""
+        size, bare = sum(end - begin for begin, end in self.cuts), sum(one.bare is not None for one in self.kept)
+        parts = [f"{size} bytes were cut out of it, and are kept beside it as .damaged files"] if size else []
+        parts = parts or ["was ended"]
+        if self.lost:
+            parts.append("ticks lost: " + ", ".join(f"{entry.first} to {entry.last}" for entry in self.lost))
+        if bare:
+            parts.append(f"{bare} block{'s' if bare > 1 else ''} got a new footer")
+        return "; ".join(parts)
+
+
+def plan_repair(
+    run: LocalRun, segment: Segment, size: int, problems: Mapping[Entry, str], seals: Iterable[tuple[int, int]]
+) -> SegmentRepair | None:
+    """What is to be done about a segment; None: it is as it should be.
+
+    Args:
+        size: bytes of its file.
+        problems: its blocks, and what is wrong with each; empty: nothing.
+        seals: where they begin and end.
+    """
+    kept = [KeptRange(*seal) for seal in seals]
+    lost: list[Entry] = []
+    for entry, problem in problems.items():
         end = entry.offset + entry.frame
-        if entry.footer:
-            pieces.append(Piece(entry.offset, end + entry.footer))
+        if not entry.footer:
+            kept.append(KeptRange(entry.offset, end, entry))
+        elif problem:
+            lost.append(entry)
         else:
-            block, frame = segment.read(entry), segment.load(entry.offset, end)
-            footer = run.footer(
-                entry.ordinal, block.ts, block.ats, size=len(block.lines), frame=len(frame), crc=crc32(frame)
-            )  # fmt: skip
-            pieces.append(Piece(entry.offset, end, footer.pack()))
-    return sorted(pieces)
+            kept.append(KeptRange(entry.offset, end + entry.footer))
+    kept.sort(key=lambda one: one.begin)
+    cuts = list(_between(kept, size))
+    seal = None
+    if segment is run.segments[-1] and not any(True for _ in seals) and _needs_seal(run, lost):
+        seal = run.seal_footer(ended=run.ended, lost_tail=run.lost_tail)
+    if size and seal is None and not cuts and not any(one.bare is not None for one in kept):
+        return None
+    return SegmentRepair(kept, cuts, lost, seal)
 
 
-def _fill(pieces: list[Piece], size: int) -> bool:
-    """Whether pieces are all of a file, as they are."""
-    return not any(_between(pieces, size)) and not any(piece.footer for piece in pieces)
-
-
-def _between(pieces: list[Piece], size: int) -> Iterator[tuple[int, int]]:
-    """Where bytes begin and end that are in no piece."""
+def _between(kept: Sequence[KeptRange], size: int) -> Iterator[tuple[int, int]]:
+    """Where bytes begin and end that are not kept."""
     at = 0
-    for piece in pieces:
-        if at < piece.begin:
-            yield at, piece.begin
-        at = piece.end
+    for one in kept:
+        if at < one.begin:
+            yield at, one.begin
+        at = one.end
     if at < size:
         yield at, size
 
 
-def _last_mark(run: LocalRun, segment: Segment, marks: list[Found], lost: list[Entry]) -> bytes:
-    """The mark that a run's last segment needs, where it has none: if the run is over, or if what it published last is
-    lost. Empty: none."""
-    kept = max((entry.last for entry in run.entries if entry not in lost), default=-1)
-    needed = run.ended or (lost and lost[-1].last > kept)
-    if segment is not run.segments[-1] or marks or not needed:
-        return b""
-    return run.seal_footer(ended=run.ended, lost_tail=run.lost_tail).pack()
+def _needs_seal(run: LocalRun, lost: Sequence[Entry]) -> bool:
+    """Whether a run's last segment, which has no seal, needs one: the run is over, or what it published last is
+    lost."""
+    if run.ended or not lost:
+        return run.ended
+    return lost[-1].last > max((entry.last for entry in run.entries if entry not in lost), default=-1)
 
 
-def _write_anew(segment: Segment, pieces: list[Piece], mark: bytes) -> None:
+# ---- doing it ----
+
+
+def _mend(run: LocalRun, segment: Segment, size: int, seals: Sequence[tuple[int, int]]) -> Iterator[str]:
+    """Write a segment anew where anything in it is not as it should be, and see to its name."""
+    entries = run.entries.of(segment)
+    plan = plan_repair(run, segment, size, {entry: check(entry) for entry in entries}, seals)
+    if plan is not None:
+        _apply_repair(run, segment, plan)
+        entries = [entry for entry in entries if entry not in plan.lost]
+        yield f"{run.id}/{segment.name}: {plan}"
+    yield from _rename(run, segment, entries)
+
+
+def _apply_repair(run: LocalRun, segment: Segment, plan: SegmentRepair) -> None:
+    for begin, end in plan.cuts:
+        set_aside(segment.path, begin, segment.load(begin, end))
+    if plan.kept or plan.seal is not None:
+        _write_anew(run, segment, plan)
+    else:
+        segment.path.unlink()
+    run.entries = Blocks(entry for entry in run.entries if entry not in plan.lost)
+
+
+def _write_anew(run: LocalRun, segment: Segment, plan: SegmentRepair) -> None:
     temporary = segment.path.with_name(f"{segment.name}.new")
     with segment.path.open("rb") as old, temporary.open("wb") as new:
-        for piece in pieces:
-            _copy(old, new, piece)
-            new.write(piece.footer)
-        new.write(mark)
+        for one in plan.kept:
+            _copy(old, new, one)
+            if one.bare is not None:
+                new.write(_footer_of(run, segment, one.bare).pack())
+        if plan.seal is not None:
+            new.write(plan.seal.pack())
         new.flush()
         os.fsync(new.fileno())
     temporary.replace(segment.path)
     sync_directory(segment.path.parent)
 
 
-def _copy(old: IO[bytes], new: IO[bytes], piece: Piece) -> None:
-    old.seek(piece.begin)
-    data = old.read(piece.end - piece.begin)
-    if len(data) != piece.end - piece.begin:
+def _footer_of(run: LocalRun, segment: Segment, entry: Entry) -> Footer:
+    """The footer that a block has lost."""
+    block, frame = segment.read(entry), segment.load(entry.offset, entry.offset + entry.frame)
+    return run.footer(entry.ordinal, block.ts, block.ats, size=len(block.lines), frame=len(frame), crc=crc32(frame))
+
+
+def _copy(old: IO[bytes], new: IO[bytes], one: KeptRange) -> None:
+    old.seek(one.begin)
+    data = old.read(one.end - one.begin)
+    if len(data) != one.end - one.begin:
         raise Damaged("a segment shrank while it was mended")
     new.write(data)
 
@@ -184,32 +233,21 @@ def _rename(run: LocalRun, segment: Segment, entries: list[Entry]) -> Iterator[s
         sync_directory(right.parent)
 
 
-def _told(cuts: list[tuple[int, int]], lost: list[Entry], bare: int) -> str:
-    """What was done to a segment, for people."""
-    size = sum(end - begin for begin, end in cuts)
-    parts = [f"{size} bytes were cut out of it, and are kept beside it as .damaged files"] if size else ["was ended"]
-    if lost:
-        parts.append("ticks lost: " + ", ".join(f"{entry.first} to {entry.last}" for entry in lost))
-    if bare:
-        parts.append(f"{bare} block{'s' if bare > 1 else ''} got a new footer")
-    return "; ".join(parts)
-
-
 # ---- the index ----
 
 
-def _mend_index(folder: Path, run: LocalRun) -> Iterator[str]:
+def _mend_index(directory: Path, run: LocalRun) -> Iterator[str]:
     """Make a run's index anew, by the files as they are now, and what was known to have been published."""
-    anew, _ = read_run(folder, lambda size: None, by_footers=True)
+    anew = plan_run(scan_run(directory, by_footers=True)).run
     anew.know(run.total, run.tip)
     anew.ended, anew.lost_tail = anew.ended or run.ended, anew.lost_tail or run.lost_tail
     if not anew.segments:
         return
     try:
-        old = load_index(folder)
+        old = load_index(directory)
     except Damaged:
         old = None
     save_index(anew)
     with contextlib.suppress(Damaged):
-        if load_index(folder) != old:
+        if load_index(directory) != old:
             yield f"{run.id}/index: was made anew"

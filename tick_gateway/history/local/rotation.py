@@ -16,14 +16,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..format.segment import Footer
-from .active import Active
+from .active import ActiveSegment
 from .disk import free_name, sync_directory
 from .events import BlockClosed, SegmentRemoved, StorageEvent
-from .folders import folder_of
 from .limits import Limits
+from .opening import recover_segment
 from .run import LocalRun
+from .run_directory import directory_of
 from .segment_file import Segment, segment_name
-from .tail_recovery import recover_tail
 
 log = logging.getLogger("tick_gateway.history")
 
@@ -39,7 +39,7 @@ class Rotation:
     """
 
     def __init__(self, directory: Path, limits: Limits, tell: Callable[[StorageEvent], None], now: float) -> None:
-        self.active: Active | None = None
+        self.active: ActiveSegment | None = None
         self._directory = directory
         self._limits = limits
         self._tell = tell
@@ -47,7 +47,7 @@ class Rotation:
         self._began_at = 0.0  # when the first tick in it was received, ms since the epoch; 0: none yet
         self._synced = now
 
-    def open(self, run: LocalRun, first: int, now: float) -> Active:
+    def open(self, run: LocalRun, first: int, now: float) -> ActiveSegment:
         """Have a segment of a run open; a new one begins with tick ``first``.
 
         Raises:
@@ -55,12 +55,12 @@ class Rotation:
         """
         if self.active is not None:
             return self.active
-        folder = run.folder = run.folder or folder_of(self._directory, run.id)
+        folder = run.folder = run.folder or directory_of(self._directory, run.id)
         self._make_folder(folder)
         segment = self._last(run)
         if segment is None or segment.sealed:
             segment = self._new(run, folder / segment_name(first))
-        self.active = Active(run, segment, self._limits.level)
+        self.active = ActiveSegment.open(run, segment, self._limits.level)
         if segment not in run.segments:
             run.segments.append(segment)
         self._opened = now
@@ -133,7 +133,7 @@ class Rotation:
         Raises:
             OSError: it cannot be done yet.
         """
-        recovered = recover_tail(run, segment)
+        recovered = recover_segment(run, segment)
         if recovered.damage:
             log.error("history: %s/%s: %s", run.id, segment.name, recovered.damage)
         if recovered.entry is not None:

@@ -4,13 +4,13 @@ A frame that is whole has a checksum of its own, which vouches for its ticks. Wh
 were received, and how many are missing before them. So such a block is served where it lies, until ``repair`` gives it
 a footer again: its entry says that it has none.
 
-Everything here that reads files waits for the disk; none of it is called on the event loop.
+Pure: bytes in, facts out; no I/O, no clock.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Final, NamedTuple
+from typing import NamedTuple
 from zlib import crc32
 
 from ...errors import Damaged
@@ -23,16 +23,56 @@ from .segment_file import Segment
 
 
 class Rescued(NamedTuple):
-    """A block whose footer is missing: how many bytes of its frame are there, all bytes of its frame, and its ticks."""
+    """A block without a footer, as far as it is there.
 
+    Attributes:
+        begin: where its frame begins in the file.
+        there: bytes of its frame that lie there.
+        closing: what makes the frame whole behind them; empty: it is.
+        crc: CRC-32 of the whole frame.
+        size: bytes of its lines.
+        ts: its numbers.
+        ats: when its ticks were received, as far as that is known.
+    """
+
+    begin: int
     there: int
-    frame: bytes
-    lines: bytes
-    ts: list[int]
-    ats: list[int]
+    closing: bytes
+    crc: int
+    size: int
+    ts: Sequence[int]
+    ats: Sequence[int] = ()
+
+    @property
+    def frame(self) -> int:
+        """Bytes of the whole frame."""
+        return self.there + len(self.closing)
+
+    @property
+    def end(self) -> int:
+        """Where it ends in the file, as far as it is there."""
+        return self.begin + self.there
 
 
-NOTHING: Final = Rescued(0, b"", b"", [], [])
+class BareBlock(NamedTuple):
+    """A whole block without a footer, in brief; ``ticks``: how many, the rest as in ``Footer``."""
+
+    begin: int
+    frame: int
+    crc: int
+    size: int
+    first: int
+    last: int
+    ticks: int
+    step: int
+
+
+class Stray(NamedTuple):
+    """Bytes of a segment that belong to no block that has a footer, and the whole blocks in them."""
+
+    begin: int
+    end: int
+    blocks: list[BareBlock]
 
 
 # ---- what is left of a block ----
@@ -52,64 +92,48 @@ def begins_footer(data: bytes) -> bool:
     return (footer_begins(data[:8]) or 0) > len(data)
 
 
-def whole(data: bytes, ats: Sequence[int]) -> Rescued | None:
-    """The block that data begins with, if its frame is whole and its checksum right; receive times as far as they are
-    known, the last one for the rest."""
+def whole_block(data: bytes, begin: int) -> Rescued | None:
+    """The block that data begins with, if its frame is whole and its checksum right.
+
+    Args:
+        begin: where the data lies in its file.
+    """
     found = proven(data)
     ts = numbers(found[0]) if found is not None else None
     if found is None or ts is None:
         return None
-    known = [*ats[: len(ts)]]
-    known += [known[-1] if known else 0] * (len(ts) - len(known))
-    return Rescued(found[1], data[: found[1]], found[0], ts, known)
+    lines, end = found
+    return Rescued(begin, end, b"", crc32(memoryview(data)[:end]), len(lines), ts)
 
 
-def cut_off(data: bytes) -> Rescued | None:
-    """What there is of a block that breaks off."""
+def cut_block(data: bytes, begin: int) -> Rescued | None:
+    """What there is of a block that breaks off; ``begin`` as in ``whole_block``."""
     if scan_frame(data).state is not FrameState.CUT:
         return None
     try:
-        content, end = whole_lines(data)
+        lines, end = whole_lines(data)
     except Damaged:
         return None
-    ts = numbers(content)
-    if not ts:
-        return None
-    return Rescued(end, data[:end] + closing(data[:end], content), content, ts, [])
+    ts = numbers(lines)
+    return flushed_block(data, begin, end, lines, ts) if ts else None
 
 
-def blocks_in(data: bytes) -> Iterator[tuple[int, Rescued]]:
-    """Every block in bytes that belong to none, if it is whole and its checksum right: where it begins, and its ticks.
-    Their receive times are not known."""
+def flushed_block(data: bytes, begin: int, end: int, lines: bytes, ts: Sequence[int]) -> Rescued:
+    """A block whose frame breaks off at ``end``, where these lines are flushed."""
+    rest = closing(data[:end], lines)
+    return Rescued(begin, end, rest, crc32(rest, crc32(memoryview(data)[:end])), len(lines), ts)
+
+
+def blocks_in(data: bytes, begin: int = 0) -> Iterator[BareBlock]:
+    """Every block in bytes that belong to none, if it is whole and its checksum right; ``begin`` as in
+    ``whole_block``."""
     at = data.find(MAGIC)
     while at >= 0:
-        found = whole(data[at:], [])
+        found = whole_block(data[at:], begin + at)
         if found is not None:
-            yield at, found
+            ts = found.ts
+            yield BareBlock(found.begin, found.frame, found.crc, found.size, ts[0], ts[-1], len(ts), step_of(ts))
         at = data.find(MAGIC, at + (found.there if found is not None else 1))
-
-
-def adopt(run: LocalRun, segment: Segment, begin: int, end: int) -> str:
-    """Let a run have what is whole in bytes of a segment that belong to no block; returns what is wrong with them.
-
-    Raises:
-        OSError: the file cannot be read.
-    """
-    count = 0
-    for at, block in blocks_in(segment.load(begin, end)):
-        place = placement_of(run, block.ts)
-        if place is None:
-            continue
-        ats = spread(len(block.ts), *place.between(segment))
-        entry = Entry(
-            segment, begin + at, 0, ordinal=place.ordinal, first=block.ts[0], last=block.ts[-1], first_at=ats[0],
-            last_at=ats[-1], count=len(block.ts), step=step_of(block.ts), size=len(block.lines),
-            frame=len(block.frame), crc=crc32(block.frame),
-        )  # fmt: skip
-        run.entries.put(entry)
-        run.know(entry.ordinal + entry.count, entry.last)
-        count += entry.count
-    return f"bytes {begin} to {end} belong to no block" + (f", but for {count} ticks" if count else "")
 
 
 # ---- where it belongs ----
@@ -128,29 +152,62 @@ class Placement(NamedTuple):
     after_at: int
     before_at: int
 
-    def between(self, segment: Segment) -> tuple[int, int]:
-        """Between which times its ticks came. Raises OSError where its file cannot be asked when it was changed."""
-        before_at = self.before_at or segment.changed_at
-        return self.after_at or before_at, before_at
+    def spread(self, count: int, changed_at: int) -> list[int]:
+        """About when so many ticks came; ``changed_at``: when their file was changed."""
+        before_at = self.before_at or changed_at
+        return spread(count, self.after_at or before_at, before_at)
 
 
-def placement_of(run: LocalRun, ts: Sequence[int]) -> Placement | None:
+def placement_of(run: LocalRun, first: int, last: int, count: int) -> Placement | None:
     """Where a block of these numbers belongs among those of its run; None: some of them are there already.
 
     How many ticks are missing just before it is lost with its footer. Where it cannot be told otherwise, one is
     counted: readers are told of a gap where there may be one.
     """
-    at = run.entries.below(ts[0])
+    at = run.entries.below(first)
     before = run.entries[at - 1] if at else None
     behind = run.entries[at] if at < len(run.entries) else None
-    if (before is not None and before.last >= ts[0]) or (behind is not None and behind.first <= ts[-1]):
+    if (before is not None and before.last >= first) or (behind is not None and behind.first <= last):
         return None
-    known = [(number, t) for number, t in run.edges.items() if t < ts[0]]
+    known = [(number, t) for number, t in run.edges.items() if t < first]
     if before is not None:
         known.append((before.ordinal + before.count, before.last))
     least, tip = max(known, default=(0, -1))  # so many were published up to there, those that were deleted counted
-    follows = ts[0] == tip + 1 if known else run.started == 0 or ts[0] <= run.origin
-    fits = behind is not None and behind.ordinal <= least + len(ts)
+    follows = first == tip + 1 if known else run.started == 0 or first <= run.origin
+    fits = behind is not None and behind.ordinal <= least + count
     ordinal = least if follows or fits else least + 1
     after_at = before.last_at if before is not None else run.started
     return Placement(ordinal, after_at, behind.first_at if behind is not None else 0)
+
+
+def adopt(run: LocalRun, segment: Segment, stray: Stray, changed_at: int) -> list[Entry]:
+    """Let a run have the blocks in bytes of a segment that belong to none; returns those that it takes.
+
+    Args:
+        changed_at: when the segment's file was changed, ms since the epoch.
+    """
+    taken: list[Entry] = []
+    for block in stray.blocks:
+        placement = placement_of(run, block.first, block.last, block.ticks)
+        if placement is None:
+            continue
+        ats = placement.spread(block.ticks, changed_at)
+        entry = Entry(
+            segment, block.begin, 0, ordinal=placement.ordinal, first=block.first, last=block.last, first_at=ats[0],
+            last_at=ats[-1], count=block.ticks, step=block.step, size=block.size, frame=block.frame, crc=block.crc,
+        )  # fmt: skip
+        take(run, entry)
+        taken.append(entry)
+    return taken
+
+
+def take(run: LocalRun, entry: Entry) -> None:
+    """Let a run have a block, wherever it belongs."""
+    run.entries.put(entry)
+    run.know(entry.ordinal + entry.count, entry.last)
+
+
+def told_of(stray: Stray, taken: Sequence[Entry]) -> str:
+    """What is wrong with bytes that belong to no block, of which these were taken, as a sentence."""
+    count = sum(entry.count for entry in taken)
+    return f"bytes {stray.begin} to {stray.end} belong to no block" + (f", but for {count} ticks" if count else "")

@@ -29,7 +29,7 @@ from ..format.segment import (
     unpack_columns,
     unpack_footer,
 )
-from .folders import run_of
+from .run_directory import run_of
 
 log = logging.getLogger("tick_gateway.history")
 

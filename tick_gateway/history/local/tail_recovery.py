@@ -6,264 +6,316 @@
     its journal is gone              them: this is the one place where bytes are believed without a checksum
     anything else                    is damage: it stays where it is, is not served, and nothing is written behind it
 
-What is to be done is found first, which changes nothing; then it is done in place: bytes are cut off the end, others
-are appended. So it can be interrupted anywhere and done again. Damage in the middle of a segment, or of several blocks
-at once, is left to ``repair``.
+First the bytes behind the last footer are described (``describe``), then it is decided what to do about them
+(``plan_tail``), then it is done (``apply``), in place: bytes are cut off the end, others are appended. So it can be
+interrupted anywhere and done again. Damage in the middle of a segment, or of several blocks at once, is left to
+``repair``.
 
-Everything here waits for the disk; none of it is called on the event loop.
+Pure: bytes in, a plan out; no I/O, no clock.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from typing import NamedTuple
-from zlib import crc32
 
 from ...errors import Damaged
-from ..block_index import Block, Entry
-from ..format.block import FrameState, closing, scan_frame, whole_lines
-from ..format.journal import Ending, Flush, JournalHead, Journal, vouched
-from ..format.segment import MAX_SEAL, MIN_FOOTER, spread
-from ..stored_run import UnclosedBlock
-from .directory import read_journal
-from .disk import set_aside, write_at
+from ..block_index import Entry
+from ..format.block import FrameState, scan_frame, whole_lines
+from ..format.journal import Ending, Flush, Journal, vouched
+from ..format.segment import MAX_SEAL, MIN_FOOTER
 from .run import LocalRun
-from .salvage import NOTHING, Rescued, adopt, begins_footer, cut_off, is_footer, placement_of, whole
+from .salvage import (
+    BareBlock,
+    Placement,
+    Rescued,
+    Stray,
+    adopt,
+    begins_footer,
+    blocks_in,
+    cut_block,
+    flushed_block,
+    is_footer,
+    placement_of,
+    take,
+    told_of,
+    whole_block,
+)
 from .segment_file import Segment
 
-
-class Recovered(NamedTuple):
-    """What became of a segment's tail.
-
-    Attributes:
-        entry: the entry of its block, if anything came back.
-        cut: torn bytes that were cut off.
-        damage: what is wrong beyond what a crash explains, as a sentence; empty: nothing.
-    """
-
-    entry: Entry | None = None
-    cut: int = 0
-    damage: str = ""
+# ---- what lies there ----
 
 
-class Plan(NamedTuple):
-    """What is to be done about a segment's tail.
+class JournaledBlock(NamedTuple):
+    """The block that a run's journal is of.
 
     Attributes:
-        begin: where its block begins.
-        rescued: the block, as far as it comes back.
-        ordinal: of the block.
-        size: of the file before anything is done.
-        keep: the file is cut behind these; None: it is left as it is.
-        aside: bytes that are kept elsewhere when they are cut off: damaged ones, and from where.
-        lost: ticks behind the last one may be lost, nobody knows which.
-        damage: as in ``Recovered``.
+        begin: where it begins in the file; it goes on to the file's end.
+        ordinal: how many ticks its run published before it.
+        flushed: what its flushes vouch for; None: nothing.
+        whole: all of it, where its frame is whole; None: it is not.
+        damaged: more than a cut has happened to it or to its journal.
+        uncounted: ticks behind the last flush may be lost, nobody knows how many: the journal is damaged.
     """
 
     begin: int
-    rescued: Rescued
     ordinal: int
-    size: int
-    keep: int | None
-    aside: tuple[int, bytes] | None = None
-    lost: bool = False
-    damage: str = ""
+    flushed: Rescued | None
+    whole: Rescued | None
+    damaged: bool
+    uncounted: bool
 
 
-def recover_tail(run: LocalRun, segment: Segment) -> Recovered:
-    """Close the block behind the last footer of a segment, if there is one, and add it to its run.
+class Remains(NamedTuple):
+    """Bytes behind a segment's last footer that its journal says nothing of.
 
-    Afterwards ``segment.size`` is the file's size, unless what is behind it is damaged.
-
-    Raises:
-        OSError: the files cannot be read or written; what they hold is as good as before.
-        HistoryError: the journal is of a format that this program does not know.
+    Attributes:
+        begin, end: where they lie.
+        footer: they are one footer, however damaged.
+        footer_begins: they are the beginning of one, or nothing.
+        whole: the block that they begin with, if it is whole.
+        footer_behind: behind that is one footer, however damaged, and no more.
+        footer_begins_behind: behind that is the beginning of one, or nothing.
+        cut: the block that they begin with, as far as it is there, if it breaks off.
+        frame_begins: a frame begins of which not even one part is there.
+        blocks: all whole blocks in them.
     """
-    plan = _plan(run, segment)
-    return _carry_out(run, segment, plan) if plan is not None else Recovered()
+
+    begin: int
+    end: int
+    footer: bool = False
+    footer_begins: bool = True
+    whole: Rescued | None = None
+    footer_behind: bool = False
+    footer_begins_behind: bool = False
+    cut: Rescued | None = None
+    frame_begins: bool = False
+    blocks: Sequence[BareBlock] = ()
 
 
-def peek_tail(run: LocalRun, segment: Segment) -> UnclosedBlock | None:
-    """What ``recover_tail`` will bring back once the disk can be written to.
+class SegmentTail(NamedTuple):
+    """What lies behind the last footer of a segment.
 
-    Raises:
-        OSError: the files cannot be read.
-        HistoryError: as ``recover_tail``.
+    Attributes:
+        begin, end: where: the last footer's end, and the file's.
+        open: the block that the journal is of, if it begins there.
+        remains: what lies before that; all of it, where there is no such block.
     """
-    plan = _plan(run, segment)
-    if plan is None or not plan.rescued.ts:
+
+    begin: int
+    end: int
+    open: JournaledBlock | None
+    remains: Remains
+
+
+def describe(data: bytes, begin: int, first: int, journal: Journal | None) -> SegmentTail:
+    """What bytes behind a segment's last footer are.
+
+    Args:
+        begin: where they lie in the file.
+        first: the number in the segment's name.
+        journal: the run's.
+    """
+    end = begin + len(data)
+    head = journal.head if journal is not None else None
+    if journal is None or head is None or head.segment != first or not begin <= head.offset < end:
+        return SegmentTail(begin, end, None, _remains(data, begin))
+    at = head.offset - begin
+    return SegmentTail(
+        begin, end, _open_block(data[at:], head.offset, head.ordinal, journal), _remains(data[:at], begin)
+    )
+
+
+def _open_block(data: bytes, begin: int, ordinal: int, journal: Journal) -> JournaledBlock:
+    flushes = vouched(data, journal.flushes)
+    unreadable = journal.ending is Ending.DAMAGED
+    damaged = unreadable
+    if len(flushes) < len(journal.flushes):
+        damaged = journal.flushes[len(flushes)].end <= len(data)
+    return JournaledBlock(begin, ordinal, _flushed(data, begin, flushes), whole_block(data, begin), damaged, unreadable)
+
+
+def _flushed(data: bytes, begin: int, flushes: Sequence[Flush]) -> Rescued | None:
+    """The block as far as these flushes have it, whose CRCs are right."""
+    if not flushes:
         return None
-    _introduce(run, plan.rescued)
-    return UnclosedBlock(plan.ordinal, Block(plan.rescued.lines, plan.rescued.ts, plan.rescued.ats))
+    ts = [t for flush in flushes for t in flush.ts]
+    try:
+        lines, end = whole_lines(data[: flushes[-1].end])
+    except Damaged:
+        return None
+    if end != flushes[-1].end or lines.count(b"\n") != len(ts) or not ts:
+        return None  # it was not written as a journal has to be
+    ats = [at for flush in flushes for at in flush.ats]
+    return flushed_block(data, begin, end, lines, ts)._replace(ats=ats)
 
 
-def is_open(run: LocalRun, segment: Segment) -> bool:
-    """Whether what is behind the last footer of a segment is no more than an open block, as a crash leaves it, or a
-    copy that is made beside a gateway: ``recover_tail`` closes it, and nothing is damaged.
-
-    Raises:
-        OSError, HistoryError: as ``peek_tail``.
-    """
-    plan = _plan(run, segment)
-    return plan is None or (plan.keep is not None and plan.aside is None and not plan.damage)
+def _remains(data: bytes, begin: int) -> Remains:
+    end = begin + len(data)
+    if not data:
+        return Remains(begin, end)
+    found = scan_frame(data)
+    whole = whole_block(data, begin)
+    rest = data[whole.there :] if whole is not None else b""
+    return Remains(
+        begin, end, is_footer(data), begins_footer(data), whole, whole is not None and is_footer(rest),
+        whole is not None and begins_footer(rest), cut_block(data, begin) if whole is None else None,
+        found.state is FrameState.CUT and not found.ends, list(blocks_in(data, begin)),
+    )  # fmt: skip
 
 
 # ---- what is to be done ----
 
 
-def _plan(run: LocalRun, segment: Segment) -> Plan | None:
-    """What is to be done about a segment's tail; None: it has none. What its journal says of the run is taken in."""
-    journal = read_journal(segment.path.parent)
+class Recovery(NamedTuple):
+    """What is to be done about a segment's tail.
+
+    Attributes:
+        file: the segment's name.
+        begin: where the tail begins.
+        size: of the file before anything is done.
+        keep: the file is cut behind these bytes; None: it is left as it is.
+        aside: where bytes begin and end that are kept elsewhere when they are cut off: damaged ones.
+        block: the block that is closed, as far as it comes back; None: none does.
+        ordinal: of the block.
+        adopted: blocks without footers that are served from where they lie.
+        damage: what is wrong beyond what a crash explains, as a sentence; empty: nothing.
+    """
+
+    file: str
+    begin: int
+    size: int
+    keep: int | None
+    aside: tuple[int, int] | None = None
+    block: Rescued | None = None
+    ordinal: int = 0
+    adopted: Sequence[Entry] = ()
+    damage: str = ""
+
+    @property
+    def cut(self) -> int:
+        """Bytes that are cut off."""
+        return 0 if self.keep is None else self.size - self.keep
+
+    @property
+    def is_clean(self) -> bool:
+        """It closes an open block, as a crash leaves it, or a copy that is made beside a gateway, and nothing is
+        damaged."""
+        return self.keep is not None and self.aside is None and not self.damage
+
+
+class _Decision(NamedTuple):
+    """What is to be done, before what it means for the run is known; see ``Recovery``. ``lost``: ticks behind the last
+    one may be lost, nobody knows which."""
+
+    keep: int | None
+    aside: tuple[int, int] | None = None
+    block: Rescued | None = None
+    ordinal: int = 0
+    lost: bool = False
+    damage: str = ""
+
+
+def plan_tail(
+    run: LocalRun, segment: Segment, tail: SegmentTail, journal: Journal | None, *, last: bool, changed_at: int
+) -> Recovery:
+    """Decide what to do about a segment's tail, and let ``run`` be as it is when that is done.
+
+    Args:
+        last: the segment is the run's last one.
+        changed_at: when its file was changed, ms since the epoch.
+    """
+    keep, aside, block, ordinal, lost, damage = _decide(run, segment, tail, journal, last=last, changed_at=changed_at)
+    if block is not None:
+        if not run.started:  # no footer and no journal of it is left
+            run.started, run.origin = block.ats[0], block.ts[0]
+        take(run, _entry_of(segment, block, ordinal))
+    adopted: list[Entry] = []
+    remains = Stray(tail.remains.begin, tail.remains.end, list(tail.remains.blocks))
+    before = block.begin if block is not None else keep  # what lies before it is left
+    if before is None or tail.begin < before:
+        adopted = adopt(run, segment, remains, changed_at)
+        damage = "; ".join(filter(None, (told_of(remains, adopted), damage)))
+    if lost:
+        run.know(run.stored + 1, -1)
+    return Recovery(segment.name, tail.begin, tail.end, keep, aside, block, ordinal, adopted, damage)
+
+
+def _entry_of(segment: Segment, block: Rescued, ordinal: int) -> Entry:
+    """What is known of a block whose footer is still to be written."""
+    return Entry(
+        segment, block.begin, 0, ordinal=ordinal, first=block.ts[0], last=block.ts[-1], first_at=block.ats[0],
+        last_at=block.ats[-1], count=len(block.ts), step=0, size=block.size, frame=block.frame, crc=block.crc,
+    )  # fmt: skip
+
+
+def _decide(
+    run: LocalRun, segment: Segment, tail: SegmentTail, journal: Journal | None, *, last: bool, changed_at: int
+) -> _Decision:
+    if tail.open is not None:
+        decision = _decide_open(run, tail.open, tail.end, changed_at)
+        if decision.block is not None or tail.open.begin == tail.begin:
+            return decision
+        before = _decide_remains(run, tail.remains, cut=False, last=last, changed_at=changed_at)
+        keep = tail.open.begin if before.keep is None else before.keep
+        damage = "; ".join(filter(None, (before.damage, decision.damage)))
+        return before._replace(keep=keep, aside=decision.aside, lost=before.lost or decision.lost, damage=damage)
     head = journal.head if journal is not None else None
-    if journal is not None and head is not None:
-        _learn(run, head, journal)
-    data = segment.load(segment.size)
-    if not data:
-        return None
-    size = segment.size + len(data)
-    ours = head is not None and head.segment == segment.first
-    last = segment is run.segments[-1]
-    if journal is not None and head is not None and ours and segment.size <= head.offset < size:
-        plan = _plan_vouched(run, segment, data[head.offset - segment.size :], head, journal)
-        if plan.rescued.ts or head.offset == segment.size:
-            return plan
-        before = _plan_unvouched(run, segment, data[: head.offset - segment.size], cut=False, last=last)
-        keep = head.offset if before.keep is None else before.keep
-        lost, damage = before.lost or plan.lost, _both(before.damage, plan.damage)
-        return before._replace(size=size, keep=keep, aside=plan.aside, lost=lost, damage=damage)
     gone = journal is None or (head is None and journal.ending is not Ending.DAMAGED)  # or too short to say anything
     forgotten = gone and last and not run.ended
-    shortened = segment.shortened or (head is not None and ours and head.offset > size)
-    if head is not None and not shortened and len(data) < MIN_FOOTER:
+    moved_on = head is not None and head.segment == segment.first and head.offset > tail.end
+    shortened = segment.shortened or moved_on
+    if head is not None and not shortened and tail.end - tail.begin < MIN_FOOTER:
         # A block that was closed has a footer, one that was not has a journal: this is neither.
-        return Plan(segment.size, NOTHING, 0, size, segment.size)
-    return _plan_unvouched(run, segment, data, cut=forgotten or shortened, last=last)
+        return _Decision(tail.begin)
+    return _decide_remains(run, tail.remains, cut=forgotten or shortened, last=last, changed_at=changed_at)
 
 
-def _learn(run: LocalRun, head: JournalHead, journal: Journal) -> None:
-    """Take from a journal how much was published, whatever is left of it. (Not the tip: what was not acknowledged will
-    be sent again, and has to find room.)"""
-    run.know(head.ordinal + sum(len(flush.ts) for flush in journal.flushes), -1)
-
-
-def _plan_vouched(run: LocalRun, segment: Segment, data: bytes, head: JournalHead, journal: Journal) -> Plan:
+def _decide_open(run: LocalRun, found: JournaledBlock, end: int, changed_at: int) -> _Decision:
     """For the block that the journal is of."""
-    flushes = vouched(data, journal.flushes)
-    rescued = _flushed(data, flushes)
-    unbroken = whole(data, rescued.ats)
-    aside: tuple[int, bytes] | None = None
+    block, flushed = found.flushed, list(found.flushed.ts) if found.flushed is not None else []
+    aside: tuple[int, int] | None = None
     damage = ""
-    if unbroken is not None and unbroken.ts[: len(rescued.ts)] == rescued.ts:
-        place = placement_of(run, unbroken.ts) if not rescued.ats else None  # it was closed before it was flushed
-        ats = unbroken.ats if place is None else spread(len(unbroken.ts), *place.between(segment))
-        rescued = unbroken._replace(ats=ats)  # it lacks its footer alone
-    elif rescued.there < len(data) and _is_damaged(data, journal, len(flushes)):
-        aside = head.offset + rescued.there, data[rescued.there :]
-        damage = f"bytes {aside[0]} to {head.offset + len(data)} are damaged"
-    lost = aside is not None and journal.ending is Ending.DAMAGED
-    size, keep = head.offset + len(data), head.offset + rescued.there
-    return Plan(head.offset, rescued, head.ordinal, size, keep, aside, lost, damage)
+    whole = found.whole
+    if whole is not None and list(whole.ts[: len(flushed)]) == flushed:  # it lacks its footer alone
+        placement = placement_of(run, whole.ts[0], whole.ts[-1], len(whole.ts)) if block is None else None
+        block = _dated(whole, block.ats if block is not None else (), placement, changed_at)
+    elif found.damaged and (kept := block.end if block is not None else found.begin) < end:
+        aside = kept, end
+        damage = f"bytes {kept} to {end} are damaged"
+    keep = block.end if block is not None else found.begin
+    return _Decision(keep, aside, block, found.ordinal, aside is not None and found.uncounted, damage)
 
 
-def _is_damaged(data: bytes, journal: Journal, sound: int) -> bool:
-    """Whether more than a cut has happened to a block or its journal."""
-    if sound < len(journal.flushes):
-        return journal.flushes[sound].end <= len(data)
-    return journal.ending is Ending.DAMAGED
+def _dated(block: Rescued, ats: Sequence[int], placement: Placement | None, changed_at: int) -> Rescued:
+    """A whole block with receive times: those that were flushed, the last one for the rest; else by its neighbours."""
+    if placement is not None:
+        return block._replace(ats=placement.spread(len(block.ts), changed_at))
+    known = [*ats[: len(block.ts)]]
+    return block._replace(ats=known + [known[-1] if known else 0] * (len(block.ts) - len(known)))
 
 
-def _plan_unvouched(run: LocalRun, segment: Segment, data: bytes, *, cut: bool, last: bool) -> Plan:
+def _decide_remains(run: LocalRun, remains: Remains, *, cut: bool, last: bool, changed_at: int) -> _Decision:
     """For a block that the journal is not of.
 
     Args:
         cut: nothing is known to have happened but that the end is missing.
         last: it is the run's last one.
     """
-    begin = segment.size
-    nothing = Plan(begin, NOTHING, 0, begin + len(data), begin)
-    if is_footer(data):  # a mark: nothing is lost with it
-        return nothing._replace(damage=f"the footer at {begin} is damaged")
-    if begins_footer(data) and (cut or len(data) < MAX_SEAL):
+    nothing = _Decision(remains.begin)
+    if remains.footer:  # a seal: nothing is lost with it
+        return nothing._replace(damage=f"the footer at {remains.begin} is damaged")
+    if remains.footer_begins and (cut or remains.end - remains.begin < MAX_SEAL):
         return nothing
-    rescued = whole(data, [])
-    if rescued is not None:
-        rest = data[rescued.there :]
-        if not is_footer(rest) and not (cut and begins_footer(rest)):
-            rescued = None  # there is more behind it: see ``adopt``
-    if rescued is None and cut:
-        rescued = cut_off(data)
-    place = placement_of(run, rescued.ts) if rescued is not None else None
-    if rescued is not None and place is not None:
-        rescued = rescued._replace(ats=spread(len(rescued.ts), *place.between(segment)))
-        return nothing._replace(
-            rescued=rescued, ordinal=place.ordinal, keep=begin + rescued.there, lost=cut and last
-        )  # fmt: skip
-    if cut and scan_frame(data).state is FrameState.CUT and not scan_frame(data).ends:  # not even one part of it is there
+    block = remains.whole
+    if block is not None and not remains.footer_behind and not (cut and remains.footer_begins_behind):
+        block = None  # there is more behind it, which may be blocks
+    if block is None and cut:
+        block = remains.cut
+    placement = placement_of(run, block.ts[0], block.ts[-1], len(block.ts)) if block is not None else None
+    if block is not None and placement is not None:
+        block = block._replace(ats=placement.spread(len(block.ts), changed_at))
+        return _Decision(block.end, None, block, placement.ordinal, cut and last)
+    if cut and remains.frame_begins:
         return nothing._replace(lost=last)
     return nothing._replace(keep=None, lost=last)
-
-
-def _flushed(data: bytes, flushes: Sequence[Flush]) -> Rescued:
-    """The block as far as these flushes have it, whose CRCs are right."""
-    ts = [t for flush in flushes for t in flush.ts]
-    try:
-        content, end = whole_lines(data[: flushes[-1].end]) if flushes else (b"", 0)
-    except Damaged:
-        return NOTHING
-    if not flushes or end != flushes[-1].end or content.count(b"\n") != len(ts):
-        return NOTHING  # it was not written as a journal has to be
-    ats = [at for flush in flushes for at in flush.ats]
-    return Rescued(end, data[:end] + closing(data[:end], content), content, ts, ats)
-
-
-# ---- doing it ----
-
-
-def _carry_out(run: LocalRun, segment: Segment, plan: Plan) -> Recovered:
-    begin, damage, entry = segment.size, plan.damage, None
-    if plan.keep is None:
-        damage = adopt(run, segment, begin, plan.size)
-    else:
-        if plan.aside is not None:
-            set_aside(segment.path, *plan.aside)
-        if plan.rescued.ts:
-            _introduce(run, plan.rescued)
-        entry = _rewrite_tail(run, segment, plan, plan.keep)
-    if entry is not None:
-        segment.size = entry.offset + entry.frame + entry.footer
-        run.entries.put(entry)
-        run.know(entry.ordinal + entry.count, entry.last)
-    strays = plan.begin if entry is not None else plan.keep or begin
-    if begin < strays:
-        damage = _both(adopt(run, segment, begin, strays), damage)
-    if plan.lost:
-        run.know(run.stored + 1, -1)
-    return Recovered(entry, 0 if plan.keep is None else plan.size - plan.keep, damage)
-
-
-def _rewrite_tail(run: LocalRun, segment: Segment, plan: Plan, keep: int) -> Entry | None:
-    """Cut a segment, and write what is missing of the block behind it, with its footer."""
-    rescued, entry = plan.rescued, None
-    with segment.path.open("r+b") as file:
-        os.ftruncate(file.fileno(), keep)
-        if rescued.ts:
-            footer = run.footer(
-                plan.ordinal, rescued.ts, rescued.ats,
-                size=len(rescued.lines), frame=len(rescued.frame), crc=crc32(rescued.frame),
-            )  # fmt: skip
-            packed = footer.pack()
-            write_at(file.fileno(), rescued.frame[rescued.there :] + packed, keep)
-            entry = Entry.of(segment, plan.begin, footer, len(packed))
-        os.fsync(file.fileno())
-    return entry
-
-
-def _both(one: str, other: str) -> str:
-    return "; ".join(filter(None, (one, other)))
-
-
-def _introduce(run: LocalRun, rescued: Rescued) -> None:
-    """What is not known of a run of which no footer and no journal is left."""
-    if not run.started:
-        run.started, run.origin = rescued.ats[0], rescued.ts[0]

@@ -1,7 +1,8 @@
 """Checking a history: everything is read, decompressed and held against what was written beside it.
 
-Nothing is believed that can be looked at: footers are walked whatever the index says, and each line's own ``t`` is held
-against its footer's. Beside a gateway that is writing, what it has not finished is no damage, and what it deletes
+What lies there is scanned and planned for as at a start (see ``scan``), and nothing of the plan is done. Nothing is
+believed that can be looked at: footers are walked whatever the index says, and each line's own ``t`` is held against
+its footer's. Beside a gateway that is writing, what it has not finished is no damage, and what it deletes
 meanwhile is passed over.
 
 Everything here waits for the disk; none of it is called on the event loop.
@@ -19,11 +20,14 @@ from ..block_index import Entry
 from ..engine import Progress
 from ..format.journal import JOURNAL, Ending
 from ..format.segment import numbers
-from .directory import LOCK, check_directory, read_journal, read_run, run_directories, segment_paths
-from .index import FIELDS, INDEX, Index, Listed, load_index, row_of
+from .directory import check_directory, run_directories, segment_paths
+from .index import FIELDS, INDEX, Index, Listed, row_of
+from .lock import LOCK
+from .plan import plan_run
 from .run import LocalRun
+from .scan import ScannedRun, scan_run
 from .segment_file import Segment
-from .tail_recovery import is_open, peek_tail
+from .tail_recovery import Recovery
 
 _TRIES: Final = 5  # where a gateway deletes files while they are looked at
 
@@ -112,37 +116,53 @@ def is_misnamed(segment: Segment, entries: list[Entry]) -> bool:
     return bool(entries) and segment.first != entries[0].first
 
 
-def _check_run(folder: Path, report: Report, step: Callable[[int], None], *, live: bool) -> None:
-    for attempt in range(_TRIES):
-        try:
-            index = _load_index(folder, report)
-            run, damage = read_run(folder, lambda size: None, by_footers=True)
-            break
-        except FileNotFoundError:
-            if not live or attempt == _TRIES - 1:
-                raise
-            if not folder.exists():
-                return  # the run was let go meanwhile
+def _check_run(directory: Path, report: Report, step: Callable[[int], None], *, live: bool) -> None:
+    scanned = _scan(directory, live=live)
+    if scanned is None:
+        return
+    plan = plan_run(scanned)
+    run = plan.run
     report.runs += 1
-    for sentence in damage:
+    if scanned.index_fault:
+        report.findings.append(Finding(f"{directory.name}/{INDEX}", scanned.index_fault))
+    elif scanned.index is None:
+        report.remarks.append(f"{directory.name}: there is no index; a gateway makes it anew")
+    for sentence in plan.damage:
         place, _, problem = sentence.partition(": ")
         report.findings.append(Finding(place, problem))
     report.remarks += _holes(run)
     for segment in run.segments:
         try:
-            _check_segment(run, segment, report, live=live)
+            _check_segment(run, segment, report)
         except FileNotFoundError:
             if not live:
                 raise
             report.remarks.append(f"{run.id}/{segment.name}: was deleted meanwhile")
+        for recovery in plan.recoveries:
+            if recovery.file == segment.name:
+                _report_tail(run, recovery, report, live=live)
         step(segment.size)
-    if index is not None:
-        report.findings += _check_index(run, index)
-    if not live:  # else it is written to right now
-        report.findings += _check_journal(folder)
+    if scanned.index is not None:
+        report.findings += _check_index(run, scanned.index)
+    if not live and scanned.journal is not None and scanned.journal.ending is Ending.DAMAGED:  # else it is written to
+        report.findings.append(Finding(f"{directory.name}/{JOURNAL}", "is damaged"))
 
 
-def _check_segment(run: LocalRun, segment: Segment, report: Report, *, live: bool) -> None:
+def _scan(directory: Path, *, live: bool) -> ScannedRun | None:
+    """A run as it lies there, by its footers; None: it was deleted meanwhile."""
+    tries = 0
+    while True:
+        try:
+            return scan_run(directory, by_footers=True)
+        except FileNotFoundError:
+            tries += 1
+            if not live or tries == _TRIES:
+                raise
+            if not directory.exists():
+                return None
+
+
+def _check_segment(run: LocalRun, segment: Segment, report: Report) -> None:
     place = f"{run.id}/{segment.name}"
     report.segments += 1
     entries = run.entries.of(segment)
@@ -154,16 +174,16 @@ def _check_segment(run: LocalRun, segment: Segment, report: Report, *, live: boo
         else:
             report.blocks += 1
             report.ticks += entry.count
-    left = segment.path.stat().st_size - segment.size
-    if left <= 0:
-        return
-    torn = peek_tail(run, segment)
-    count = len(torn.block.ts) if torn is not None else 0
-    told = f"an open block with {count} ticks, {left} bytes from {segment.size} on"
-    last = segment is run.segments[-1]
+
+
+def _report_tail(run: LocalRun, recovery: Recovery, report: Report, *, live: bool) -> None:
+    place, last = f"{run.id}/{recovery.file}", recovery.file == run.segments[-1].name
+    count = len(recovery.block.ts) if recovery.block is not None else 0
+    left = recovery.size - recovery.begin
+    told = f"an open block with {count} ticks, {left} bytes from {recovery.begin} on"
     if last and live:
         report.remarks.append(f"{place}: {told}")
-    elif last and not run.ended and is_open(run, segment):
+    elif last and not run.ended and recovery.is_clean:
         report.remarks.append(f"{place}: {told}, which a gateway closes at its next start")
     else:
         report.findings.append(Finding(place, f"{told}, is not closed"))
@@ -182,19 +202,6 @@ def _holes(run: LocalRun) -> Iterator[str]:
 
 
 # ---- what stands beside the segments ----
-
-
-def _load_index(folder: Path, report: Report) -> Index | None:
-    """A run's index, if there is one that can be read. To be called before the footers are walked: it may be behind
-    them, not ahead."""
-    try:
-        index = load_index(folder)
-    except Damaged as error:
-        report.findings.append(Finding(f"{folder.name}/{INDEX}", str(error)))
-        return None
-    if index is None:
-        report.remarks.append(f"{folder.name}: there is no index; a gateway makes it anew")
-    return index
 
 
 def _check_index(run: LocalRun, index: Index) -> Iterator[Finding]:
@@ -217,12 +224,6 @@ def _agrees(listed: Listed, entries: list[Entry]) -> bool:
     rows = {row[offset]: list(row) for row in listed.blocks if row[footer]}
     sound = {entry.offset: [*row_of(entry)] for entry in entries if entry.footer}
     return all(rows.get(at) == row for at, row in sound.items() if at < listed.size)
-
-
-def _check_journal(folder: Path) -> Iterator[Finding]:
-    journal = read_journal(folder)
-    if journal is not None and journal.ending is Ending.DAMAGED:
-        yield Finding(f"{folder.name}/{JOURNAL}", "is damaged")
 
 
 def _size(path: Path) -> int:

@@ -16,12 +16,13 @@ from tests.conftest import Command
 from tests.support.backend import Writer, line_of, run_of
 from tests.support.blocking_client import ask, request
 from tests.support.process import GatewayProcess, Running, publish
+from tests.support.recorded import planned
 from tick_gateway.errors import HistoryError
 from tick_gateway.history.external import importing
 from tick_gateway.history.external.directory import SourceDirectory
-from tick_gateway.history.local.active import Active
-from tick_gateway.history.local.directory import locked, read_directory
+from tick_gateway.history.local.active import ActiveSegment
 from tick_gateway.history.local.limits import Limits
+from tick_gateway.history.local.lock import DirectoryLock
 from tick_gateway.history.local.recorder import Recorder
 
 MAX_TICK = 1 << 20
@@ -30,7 +31,7 @@ SMALL = Limits(block_bytes=2000, segment_bytes=8000, level=1, fsync="never")
 
 def stored(data: Path) -> list[tuple[str, int, bytes]]:
     """All that a history holds: runs, numbers, lines."""
-    runs, damage = read_directory(data)
+    runs, damage = planned(data)
     assert not damage
     found: list[tuple[str, int, bytes]] = []
     for run in runs:
@@ -153,7 +154,7 @@ def dying(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
 
     for name in ("write", "end", "_close_block", "_seal"):
         around(Recorder, name, after=True)
-    around(Active, "flush", after=True)
+    around(ActiveSegment, "flush", after=True)
     around(importing, "write_note", after=True)
     around(SourceDirectory, "read", after=True)
     monkeypatch.setattr(importing, "_NOTE_SECONDS", 0.0)
@@ -323,5 +324,5 @@ def test_what_cannot_be_done_is_said_in_one_line(
 
 
 def test_a_locked_history_in_python(backend: Backend, data: Path) -> None:
-    with locked(data), pytest.raises(HistoryError, match="in use"):
+    with DirectoryLock(data), pytest.raises(HistoryError, match="in use"):
         import_files(backend, data)

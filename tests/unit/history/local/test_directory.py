@@ -1,13 +1,11 @@
-"""A directory of history: its lock, what is in it, and an index that is never believed against the files."""
+"""A directory of history: what is in it, and an index that is never believed against the files."""
 
 from __future__ import annotations
 
 import errno
 import os
-import subprocess
-import sys
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 from zlib import crc32
 
 import orjson
@@ -16,14 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support import history_files
-from tests.support.process import ROOT
-from tests.support.recorded import AT, LIMITS, Writer, data_of, files, lay, opened
-from tick_gateway.errors import Damaged, HistoryError, Locked
+from tests.support.recorded import AT, LIMITS, Writer, data_of, files, lay, opened, planned
+from tick_gateway.errors import Damaged, HistoryError
 from tick_gateway.history.format.segment import TAIL_BYTES, Footer
-from tick_gateway.history.local import directory as catalog
-from tick_gateway.history.local import index
+from tick_gateway.history.local import index, scan
 from tick_gateway.history.local import segment_file as volume
-from tick_gateway.history.local.directory import LOCK, in_use, lock, locked, read_directory, read_run
 from tick_gateway.history.local.index import (
     FIELDS,
     Index,
@@ -35,20 +30,14 @@ from tick_gateway.history.local.index import (
     unpack_index,
 )
 from tick_gateway.history.local.limits import Limits
+from tick_gateway.history.local.lock import DirectoryLock
+from tick_gateway.history.local.plan import plan_run
 from tick_gateway.history.local.recorder import Recorder
 from tick_gateway.history.local.run import LocalRun
+from tick_gateway.history.local.scan import scan_run
 from tick_gateway.history.local.verify import verify
 
 SMALL = Limits(block_ticks=3, block_age=1e12, segment_bytes=400, segment_age=0, fsync="never")
-HOLD = """
-import sys
-from pathlib import Path
-from tick_gateway.history.local.directory import locked
-
-with locked(Path(sys.argv[1])):
-    print("held", flush=True)
-    sys.stdin.read()
-"""
 
 
 @pytest.fixture
@@ -71,77 +60,35 @@ def everything(stored: LocalRun) -> list[object]:
 
 
 def read(directory: Path) -> list[object]:
-    (stored,), damage = read_directory(directory)
+    (stored,), damage = planned(directory)
     assert damage == []
     return everything(stored)
-
-
-# ---- the lock ----
-
-
-def test_a_runs_folder_is_no_history(run: Writer, tmp_path: Path) -> None:
-    """One level too deep: a gateway would serve nothing from there, and begin another history inside the run."""
-    before = sorted(tmp_path.rglob("*"))
-    for look in (lock, read_directory, verify):
-        with pytest.raises(HistoryError, match=f"/R is a run's folder in a history, .*; accepted: {tmp_path}$"):
-            look(tmp_path / "R")
-    assert sorted(tmp_path.rglob("*")) == before
-    lock(tmp_path).close()
-
-
-def test_one_process_a_directory(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", HOLD, str(tmp_path / "history")]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT) as holder:
-        assert holder.stdin is not None and holder.stdout is not None
-        assert holder.stdout.readline() == b"held\n"
-        with pytest.raises(Locked, match=f"in use by process {holder.pid}"):
-            lock(tmp_path / "history")
-        assert in_use(tmp_path / "history")
-        holder.stdin.close()
-        holder.wait(60)
-    assert not in_use(tmp_path / "history"), "a file that was left behind keeps nobody out"
-    with locked(tmp_path / "history"):
-        assert in_use(tmp_path / "history")
-
-
-def test_looking_whether_it_is_in_use_keeps_nobody_out(tmp_path: Path) -> None:
-    """``in_use`` holds the lock for a moment: whoever wants it then gets it a moment later."""
-    (tmp_path / LOCK).touch()
-    tries: list[bool] = []
-    inner = catalog._try_lock
-
-    def busy_twice(file: IO[str], *, exclusive: bool) -> bool:
-        tries.append(exclusive)
-        return len(tries) > 2 and inner(file, exclusive=exclusive)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(catalog, "_LOCK_SECONDS", 0.0)
-        patch.setattr(catalog, "_try_lock", busy_twice)
-        lock(tmp_path).close()
-    assert tries == [True] * 3
-    assert not in_use(tmp_path / "nowhere")
-
-
-def test_a_full_disk_can_be_locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only whose it is cannot be written down then."""
-
-    def full(*_: object) -> int:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(os, "pwrite", full)
-    with lock(tmp_path), pytest.raises(Locked):
-        lock(tmp_path)
 
 
 # ---- what there is ----
 
 
+def test_a_runs_folder_is_no_history(run: Writer, tmp_path: Path) -> None:
+    """One level too deep: a gateway would serve nothing from there, and begin another history inside the run."""
+    before = sorted(tmp_path.rglob("*"))
+    for look in (_locked, planned, verify):
+        with pytest.raises(HistoryError, match=f"/R is a run's folder in a history, .*; accepted: {tmp_path}$"):
+            look(tmp_path / "R")
+    assert sorted(tmp_path.rglob("*")) == before
+    _locked(tmp_path)
+
+
+def _locked(directory: Path) -> None:
+    with DirectoryLock(directory):
+        pass
+
+
 def test_an_empty_directory(tmp_path: Path) -> None:
     for directory in (tmp_path, tmp_path / "nowhere"):
-        assert read_directory(directory) == ([], [])
+        assert planned(directory) == ([], [])
     (tmp_path / "file").touch()
     with pytest.raises(HistoryError, match="is no directory"):
-        read_directory(tmp_path / "file")
+        planned(tmp_path / "file")
 
 
 def test_what_is_no_run_is_passed_over(run: Writer, tmp_path: Path) -> None:
@@ -162,12 +109,12 @@ def test_runs_in_the_order_in_which_they_began(tmp_path: Path) -> None:
         writer.write([1])
         writer.end()
     recorder.close()
-    assert [one.id for one in read_directory(tmp_path)[0]] == ["z", "a", "m"]
+    assert [one.id for one in planned(tmp_path)[0]] == ["z", "a", "m"]
 
 
 def test_progress_comes_to_its_end(run: Writer, tmp_path: Path) -> None:
     told: list[tuple[int, int]] = []
-    read_directory(tmp_path, lambda done, total: told.append((done, total)))
+    planned(tmp_path, lambda done, total: told.append((done, total)))
     total = sum(path.stat().st_size for path in history_files.segments(tmp_path, "R"))
     assert [done for done, _ in told] == sorted(done for done, _ in told)
     assert told[-1] == (total, total) and {of for _, of in told} == {total}
@@ -180,7 +127,7 @@ def test_with_an_index_no_footer_is_read(run: Writer, tmp_path: Path, monkeypatc
     with_index = read(tmp_path)
     (run.folder / "index").unlink()
     assert read(tmp_path) == with_index, "the footers tell the same"
-    (stored,), _ = read_directory(tmp_path)
+    (stored,), _ = planned(tmp_path)
     save_index(stored)
     assert read(tmp_path) == with_index
     monkeypatch.setattr(volume, "unpack_footer", None)
@@ -205,7 +152,7 @@ def test_a_saved_index_says_anew_what_has_changed_alone(tmp_path: Path, monkeypa
     for t in range(33):
         writer.write([t])
     writer.recorder.close()
-    (run,), _ = read_directory(tmp_path)
+    (run,), _ = planned(tmp_path)
     path = writer.folder / "index"
     said: list[str] = []
     pack = index._pack_listed
@@ -293,7 +240,7 @@ def test_an_index_that_is_stale(run: Writer, tmp_path: Path, how: str) -> None:
     index = (run.folder / "index").read_bytes()
     match how:
         case "longer" | "one more":
-            again = Recorder(tmp_path, SMALL, read_directory(tmp_path)[0])
+            again = Recorder(tmp_path, SMALL, planned(tmp_path)[0])
             for t in range(15, 17 if how == "longer" else 24):
                 again.write([run.batch([t])])
                 ticks[t] = data_of(t)
@@ -334,7 +281,7 @@ def test_the_last_segment_is_deleted(run: Writer, tmp_path: Path) -> None:
 def test_a_segment_that_grew_under_its_index(run: Writer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Only what is behind the index is walked."""
     index = (run.folder / "index").read_bytes()
-    recorder = Recorder(tmp_path, SMALL, read_directory(tmp_path)[0])
+    recorder = Recorder(tmp_path, SMALL, planned(tmp_path)[0])
     recorder.write([run.batch([15, 16, 17])])
     recorder.close()
     whole = read(tmp_path)
@@ -345,7 +292,7 @@ def test_a_segment_that_grew_under_its_index(run: Writer, tmp_path: Path, monkey
         walked.append(begin)
         return volume.walk(path, begin)
 
-    monkeypatch.setattr(catalog, "walk", watched)
+    monkeypatch.setattr(scan, "walk", watched)
     assert read(tmp_path) == whole
     known = load_index(run.folder)
     assert known is not None and walked == [known.segments[-1].size]
@@ -416,8 +363,9 @@ def test_a_run_without_a_footer_is_known_by_its_journal(tmp_path: Path) -> None:
     held = files(writer.folder)
     writer.recorder.close()
     lay(writer.folder, held)
-    stored, damage = read_run(writer.folder, lambda size: None)
-    assert (stored.seq, stored.started, stored.origin, list(stored.entries)) == (4, AT, 9, []) and not damage
+    stored = plan_run(scan_run(writer.folder))
+    run = stored.run
+    assert (run.seq, run.started, run.origin, list(run.entries)) == (4, AT, 9, []) and not stored.damage
 
 
 def test_what_a_footer_says_of_its_run() -> None:

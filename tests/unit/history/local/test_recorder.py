@@ -23,10 +23,10 @@ from tick_gateway.history.archive import Archive
 from tick_gateway.history.external.importing import NOTE, write_note
 from tick_gateway.history.format.segment import Footer
 from tick_gateway.history.local import recorder as module
-from tick_gateway.history.local.directory import LOCK
 from tick_gateway.history.local.events import BlockClosed, SegmentRemoved
 from tick_gateway.history.local.index import save_index
 from tick_gateway.history.local.limits import Limits
+from tick_gateway.history.local.lock import LOCK
 from tick_gateway.history.local.recorder import Recorder
 from tick_gateway.history.local.segment_file import walk
 from tick_gateway.history.local.verify import verify

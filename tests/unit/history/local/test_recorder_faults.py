@@ -15,9 +15,8 @@ import pytest
 from tests.support import history_files
 from tests.support.faulty_disk import Disk
 from tick_gateway.bus.ring import Batch, Run
-from tick_gateway.history.local.directory import read_directory
 from tick_gateway.history.local.limits import Limits
-from tick_gateway.history.local.opening import Debt, recover
+from tick_gateway.history.local.opening import open_directory
 from tick_gateway.history.local.recorder import Recorder
 from tick_gateway.history.run_history import RunHistory
 from tick_gateway.model.tick import Tick
@@ -75,10 +74,8 @@ class Script:
 
     def check(self) -> int:
         """Open the directory as a start does; returns how many ticks are in it that were not acknowledged."""
-        found, damage = read_directory(self.directory)
-        debt, more = Debt(), 0
-        for stored in found:
-            recover(stored, debt, writable=True)
+        opened, more = open_directory(self.directory), 0
+        for stored in opened.runs:
             run = Run(stored.id, stored.seq, stored.origin, stored.started)
             history, after = RunHistory(run, stored.entries), -1
             have: dict[int, bytes] = {}
@@ -98,8 +95,8 @@ class Script:
             more += len(set(have) - acknowledged)
             history_files.whole(*history_files.segments(self.directory, run.id))
             assert list(have.values()) == history_files.lines(self.directory, run.id)
-        assert not damage and not debt.damage and not debt.trouble
-        assert {run.id for run in found} >= {name for name, ts in self.acknowledged.items() if ts}
+        assert not opened.damage and not opened.trouble
+        assert {run.id for run in opened.runs} >= {name for name, ts in self.acknowledged.items() if ts}
         return more
 
 

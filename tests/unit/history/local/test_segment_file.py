@@ -241,9 +241,10 @@ def test_blocks_are_found_among_anything(segment: Segment) -> None:
     frames = [data[one.offset : one.offset + one.frame] for one in row]
     rubbish = b"\x28\xb5\x2f\xfd rubbish \x28\xb5\x2f\xfd"
     mixed = rubbish + frames[0] + frames[2] + rubbish + frames[1][:-1] + frames[3]
-    found = list(blocks_in(mixed))
-    assert [block.ts for _, block in found] == [[0, 1, 2], [6, 7, 8], [9, 10, 11]]
-    assert all(mixed[at : at + block.there] == block.frame for at, block in found)
+    found = list(blocks_in(mixed, 1000))
+    assert [(block.first, block.last, block.ticks) for block in found] == [(0, 2, 3), (6, 8, 3), (9, 11, 3)]
+    cut = [mixed[block.begin - 1000 :][: block.frame] for block in found]
+    assert cut == [frames[0], frames[2], frames[3]] and [block.crc for block in found] == list(map(crc32, cut))
 
 
 def placed(*blocks: tuple[int, list[int]], origin: int = 0) -> LocalRun:
@@ -270,8 +271,8 @@ def placed(*blocks: tuple[int, list[int]], origin: int = 0) -> LocalRun:
     ],
 )
 def test_where_a_block_belongs(blocks: list[tuple[int, list[int]]], ts: list[int], ordinal: int | None) -> None:
-    place = placement_of(placed(*blocks), ts)
-    assert (place.ordinal if place is not None else None) == ordinal
+    placement = placement_of(placed(*blocks), ts[0], ts[-1], len(ts))
+    assert (placement.ordinal if placement is not None else None) == ordinal
 
 
 def test_what_looks_like_a_footer() -> None:

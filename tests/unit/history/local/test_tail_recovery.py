@@ -14,10 +14,9 @@ from hypothesis import strategies as st
 
 from tests.support import history_files
 from tests.support.faulty_disk import Disk
-from tests.support.recorded import AT, FOREVER, LIMITS, Flushed, Opened, Writer, data_of, files, lay, opened
+from tests.support.recorded import AT, FOREVER, LIMITS, Flushed, Opened, Writer, data_of, files, lay, opened, planned
 from tick_gateway.history.format.journal import Ending, unpack_journal
 from tick_gateway.history.local import segment_file as volume
-from tick_gateway.history.local.directory import read_directory
 from tick_gateway.history.local.limits import Limits
 
 SEGMENT = "0000000000000000.jsonl.zst"
@@ -320,6 +319,6 @@ def test_an_index_that_had_to_be_made_anew_is_saved(tmp_path: Path, how: str, mo
             index.write_bytes(b"0" + index.read_bytes()[1:])
     before = opened(tmp_path)
     monkeypatch.setattr(volume, "unpack_footer", None)  # nobody needs it
-    after, damage = read_directory(tmp_path)
+    after, damage = planned(tmp_path)
     assert [(run.total, run.tip, run.ended, len(run.entries)) for run in after] == [(40, 39, True, 20)]
     assert [len(run.entries) for run in before.runs] == [20] and not damage

@@ -20,9 +20,9 @@ from tests.support.made_history import tick_of, write
 from tests.support.recorded import files, lay, opened
 from tick_gateway.bus.ring import Batch, Run
 from tick_gateway.history.format.segment import unpack_footer
-from tick_gateway.history.local.directory import locked
 from tick_gateway.history.local.index import FIELDS, load_index, pack_index
 from tick_gateway.history.local.limits import Limits
+from tick_gateway.history.local.lock import DirectoryLock
 from tick_gateway.history.local.recorder import Recorder
 from tick_gateway.history.local.repair import repair
 from tick_gateway.history.local.verify import verify
@@ -63,7 +63,7 @@ def found(directory: Path) -> list[str]:
 
 def mend(directory: Path) -> list[str]:
     """Repair a directory; afterwards a check finds nothing, and another repair has nothing to do."""
-    with locked(directory):
+    with DirectoryLock(directory):
         done = list(repair(directory))
         held = {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()}
         assert list(repair(directory)) == []
@@ -150,7 +150,7 @@ def test_a_format_of_the_future_is_left_alone(history: Path) -> None:
 
 
 def test_a_directory_in_use_is_checked_and_not_repaired(history: Path) -> None:
-    with locked(history):
+    with DirectoryLock(history):
         assert run_command(history).returncode == 0
         refused = run_command(history, "--repair")
     assert refused.returncode == 2 and "in use by" in refused.stderr and refused.stderr.count("\n") == 1
@@ -373,7 +373,7 @@ def spoil(directory: Path) -> None:
 
 def dying(disk: Disk, directory: Path, last: int) -> None:
     disk.calls, disk.dies = 0, (last, Killed)
-    with pytest.raises(Killed), locked(directory):
+    with pytest.raises(Killed), DirectoryLock(directory):
         list(repair(directory))
     disk.dies = None
 
@@ -395,7 +395,7 @@ def test_it_may_die_at_every_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         directory = spoiled(f"dies-{last}")
         disk.calls, disk.dies = 0, (last, Killed)
         try:
-            with locked(directory):
+            with DirectoryLock(directory):
                 list(repair(directory))
         except Killed:
             pass

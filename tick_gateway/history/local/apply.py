@@ -1,0 +1,168 @@
+"""Doing what was planned for a directory of history. The last of three steps in which one is opened; see ``scan``.
+
+What the disk does not let be done stays in the plan: it is done before anything else is written, when the disk works
+again. Each step can be interrupted anywhere and done again.
+
+Everything here waits for the disk; none of it is called on the event loop.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import os
+from collections.abc import Sequence
+from typing import NamedTuple
+from zlib import crc32
+
+from ...errors import Damaged
+from ..block_index import Block, Entry
+from ..format.block import decompress
+from ..stored_run import UnclosedBlock
+from .disk import set_aside, write_at
+from .index import save_index
+from .plan import RunPlan
+from .run import LocalRun
+from .salvage import Rescued, take
+from .segment_file import Segment
+from .tail_recovery import Recovery
+
+log = logging.getLogger("tick_gateway.history")
+
+
+class Applied(NamedTuple):
+    """What came of a plan.
+
+    Attributes:
+        closed: the blocks that were closed.
+        trouble: why something is left of it; None: all was done.
+    """
+
+    closed: Sequence[Entry]
+    trouble: OSError | None
+
+
+def settle(plan: RunPlan) -> None:
+    """Do what a plan asks for that writes nothing: take in what is known of the run, and blocks that are served from
+    where they lie."""
+    run, after = plan.run, plan.after
+    run.know(after.total, -1)
+    if not run.started:
+        run.started, run.origin = after.started, after.origin
+    run.edges = dict(after.edges)
+    for recovery in plan.recoveries:
+        if recovery.keep is None:
+            apply_recovery(run, recovery)
+    plan.recoveries = [one for one in plan.recoveries if one.keep is not None]
+
+
+def apply(plan: RunPlan) -> Applied:
+    """Do what is left of a plan that was settled, as far as the disk takes it."""
+    run = plan.run
+    closed: list[Entry] = []
+    left: list[Recovery] = []
+    trouble: OSError | None = None
+    for recovery in plan.recoveries:
+        try:
+            entry = apply_recovery(run, recovery)
+        except OSError as error:
+            trouble = error
+            left.append(recovery)
+            continue
+        closed += [entry] if entry is not None else []
+        if recovery.cut:
+            log.warning("history: %s/%s: %d torn bytes were cut off", run.id, recovery.file, recovery.cut)
+    plan.recoveries = left
+    _remove_empty(plan)
+    if plan.save_index and run.segments:
+        with contextlib.suppress(OSError):  # a cache: it is made anew at the next start
+            save_index(run)
+    plan.save_index = False
+    return Applied(closed, trouble)
+
+
+def _remove_empty(plan: RunPlan) -> None:
+    """Delete files in which no block came to be; one that cannot be deleted says nothing."""
+    waiting = {recovery.file for recovery in plan.recoveries}
+    for name in [name for name in plan.empty if name not in waiting]:
+        plan.empty.remove(name)
+        segment = _segment(plan.run, name)
+        with contextlib.suppress(OSError):
+            segment.path.unlink()
+            plan.run.segments.remove(segment)
+
+
+# ---- a segment's end ----
+
+
+def apply_recovery(run: LocalRun, recovery: Recovery) -> Entry | None:
+    """Do what is to be done about a segment's end; returns the entry of the block that was closed, if one was.
+
+    Afterwards ``segment.size`` is the file's size, unless what is behind it is damaged.
+
+    Raises:
+        OSError: it could not be done; what the file holds is as good as before.
+    """
+    segment, entry = _segment(run, recovery.file), None
+    if recovery.keep is not None:
+        entry = _rewrite_tail(run, segment, recovery, recovery.keep)
+    if entry is not None:
+        segment.size = entry.offset + entry.frame + entry.footer
+        take(run, entry)
+    for adopted in recovery.adopted:
+        take(run, adopted)
+    return entry
+
+
+def _rewrite_tail(run: LocalRun, segment: Segment, recovery: Recovery, keep: int) -> Entry | None:
+    """Cut a segment, and write what is missing of the block behind it, with its footer."""
+    block, entry, rest = recovery.block, None, b""
+    if block is not None:
+        footer = run.footer(
+            recovery.ordinal, block.ts, block.ats, size=block.size, frame=block.frame, crc=block.crc
+        )  # fmt: skip
+        packed = footer.pack()
+        rest = block.closing + packed
+        entry = Entry.of(segment, block.begin, footer, len(packed))
+    with segment.path.open("r+b") as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > max(recovery.size, keep + len(rest)) or not _is_there(file.fileno(), block):
+            raise OSError(errno.EBUSY, f"{run.id}/{segment.name} was changed since it was read")
+        if recovery.aside is not None and size == recovery.size:  # else this was done before
+            begin, end = recovery.aside
+            set_aside(segment.path, begin, os.pread(file.fileno(), end - begin, begin))
+        os.ftruncate(file.fileno(), keep)
+        if rest:
+            write_at(file.fileno(), rest, keep)
+        os.fsync(file.fileno())
+    return entry
+
+
+def _is_there(fd: int, block: Rescued | None) -> bool:
+    """Whether a block that is to be closed lies in its file as it did when that was decided."""
+    if block is None:
+        return True
+    return crc32(block.closing, crc32(os.pread(fd, block.there, block.begin))) == block.crc
+
+
+def _segment(run: LocalRun, name: str) -> Segment:
+    return next(segment for segment in run.segments if segment.name == name)
+
+
+# ---- what is left ----
+
+
+def unclosed_block(plan: RunPlan) -> UnclosedBlock | None:
+    """The block at the end of a run that is still to be closed, to be served meanwhile; None: there is none.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    for recovery in plan.recoveries:
+        block = recovery.block
+        if block is not None and recovery.file == plan.run.segments[-1].name:
+            frame = _segment(plan.run, recovery.file).load(block.begin, block.end) + block.closing
+            with contextlib.suppress(Damaged):  # it was changed since: it is not served
+                return UnclosedBlock(recovery.ordinal, Block(decompress(frame, block.size), block.ts, block.ats))
+    return None
