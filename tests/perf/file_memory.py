@@ -1,9 +1,10 @@
 """The memory of a gateway that reads files which are small and become large: ``python -m tests.perf.file_memory``.
 
 Files of zstd of some kilobytes hold hundreds of megabytes: valid ticks, one line, ticks as large as they may be, with a
-checksum, with the largest window (which comes on top); and the same as plain text. Each is brought by `tick-gateway
-import`, and followed by `serve --tail`: with and without `--data`, there from the beginning and appearing later. Prints
-the largest resident set (``VmHWM``) of each process, in MB, and how long it took. Loopback only; ends by itself. Linux.
+checksum, with the largest window (which comes on top), in a frame that is still open; and the same as plain text. Each
+is brought by `tick-gateway import`, and followed by `serve --tail`: with and without `--data`, there from the beginning
+and appearing later, and then read from its beginning by several at once. Prints the largest resident set (``VmHWM``) of
+each process, in MB, and how long it took. Loopback only; ends by itself. Linux.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.request import urlopen
 
 import zstandard
 
@@ -24,7 +26,8 @@ from tests.support.requests import ask
 
 MOST_MB = 150
 LOOK_SECONDS = 0.02
-WAYS = ("import", "tail", "tail, later", "tail with data", "tail with data, later")
+WAYS = ("import", "tail", "tail, read", "tail, later", "tail with data", "tail with data, later")
+READERS = 3
 
 
 def ticks(count: int, size: int) -> Iterator[bytes]:
@@ -44,19 +47,29 @@ def one_line(size: int) -> Iterator[bytes]:
 class Case:
     """A file: its name, its content, and the last tick in it."""
 
-    def __init__(self, content: Callable[[], Iterator[bytes]], last: int, *, name: str = "a.jsonl.zst", **how: object):
+    def __init__(
+        self,
+        content: Callable[[], Iterator[bytes]],
+        last: int,
+        *,
+        name: str = "a.jsonl.zst",
+        ended: bool = True,
+        **how: object,
+    ):
         self.content = content
         self.last = last
         self.name = name
+        self._ended = ended  # the frame is; else its writer goes on
         self._how = how
 
     def write(self, folder: Path) -> Path:
         path = folder / self.name
         with path.open("wb") as file:
             if self.name.endswith(".zst"):
-                with zstandard.ZstdCompressor(**self._how).stream_writer(file, closefd=False) as writer:  # type: ignore[arg-type]
-                    for piece in self.content():
-                        writer.write(piece)
+                writer = zstandard.ZstdCompressor(**self._how).stream_writer(file, closefd=False)  # type: ignore[arg-type]
+                for piece in self.content():
+                    writer.write(piece)
+                writer.flush(zstandard.FLUSH_FRAME if self._ended else zstandard.FLUSH_BLOCK)
             else:
                 file.writelines(self.content())
         return path
@@ -65,15 +78,13 @@ class Case:
 def cases(share: float = 1.0) -> dict[str, Case]:
     """All kinds of files; ``share``: of the full size."""
     count, size = int(300 * share), int(600_000_000 * share)
+    wide = zstandard.ZstdCompressionParameters.from_level(1, window_log=27)
     return {
         "ticks of 1 MB": Case(lambda: ticks(count, 1_000_000), count - 1),
         "the same with a checksum": Case(lambda: ticks(count, 1_000_000), count - 1, write_checksum=True),
         "ticks of 10 bytes": Case(lambda: ticks(count * 3000, 40), count * 3000 - 1),
-        "a window of 128 MiB": Case(
-            lambda: ticks(count, 1_000_000),
-            count - 1,
-            compression_params=zstandard.ZstdCompressionParameters.from_level(1, window_log=27),
-        ),
+        "a window of 128 MiB": Case(lambda: ticks(count, 1_000_000), count - 1, compression_params=wide),
+        "the same, still open": Case(lambda: ticks(count, 1_000_000), count - 1, compression_params=wide, ended=False),
         "one line": Case(lambda: one_line(size), 1),
         "one line, plain": Case(lambda: one_line(size), 1, name="a.jsonl"),
         "ticks of 8 MB": Case(lambda: ticks(count // 8, 8_380_000), count // 8 - 1),
@@ -87,6 +98,13 @@ def peak(pid: int) -> int:
     except OSError:
         return 0
     return int(found[1]) * 1024 if found else 0
+
+
+def read_all(port: int) -> None:
+    """Read everything, and keep none of it."""
+    with urlopen(f"http://127.0.0.1:{port}/range", timeout=4 * PATIENCE) as answer:
+        while answer.read(1 << 16):
+            continue
 
 
 async def measure(case: Case, way: str) -> int:
@@ -117,6 +135,8 @@ async def measure(case: Case, way: str) -> int:
                     if (await ask(int(listening[1]), "/meta"))["tip"] == case.last:
                         break
                     await asyncio.sleep(LOOK_SECONDS)
+            if way.endswith("read"):
+                await asyncio.gather(*(asyncio.to_thread(read_all, int(listening[1])) for _ in range(READERS)))
             return peak(pid)
 
 

@@ -2,17 +2,20 @@
 
 A run's history knows where in a file's content a chunk begins and ends, and what ticks it holds. To read
 one, the file is decompressed from the nearest place on at which a frame begins, which may be its start; so a few files
-are kept open where they were read last, and reading on costs no more than it has to.
+are kept open where they were read last, and reading on costs no more than it has to. A zstd frame keeps its window in
+memory while it is read, up to 128 MiB: of files with large windows one at a time is open here.
 
 Everything here waits for the disk; none of it is called on the event loop.
 """
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
+from collections import deque
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple
 from zlib import crc32
 
 import zstandard
@@ -26,6 +29,8 @@ from .source_file import SourceFile
 
 _MOST_FILES: Final = 4
 _MOST_HELD: Final = 16 << 20  # bytes of content that they keep to read on, except for the one that was used last
+_BEHIND_BYTES: Final = 8 << 20  # kept of a file with a large window, for readers that are a little behind another one
+_TICK_BYTES: Final = 200  # Python's own for each tick
 _JOINED_BYTES: Final = 1 << 20  # lines up to that are joined to take their CRC
 _RENAME_SECONDS: Final = 2.0
 _RENAME_POLL_SECONDS: Final = 0.02
@@ -58,29 +63,41 @@ class FileChunk(Entry):
 
 
 class OpenFile:
-    """A file that is open for reading, and the content that lies next."""
+    """A file that is open for reading, and the content that was read of it last.
+
+    Attributes:
+        at: where in the content begins what is kept.
+    """
 
     def __init__(self, file: SourceFile, offset: int) -> None:
         self.file = file
         self.content = Content(file.path, file.boundary_before(offset))
-        self.at = self.content.given  # where what is kept begins
-        self._kept = b""
+        self.at = self.content.given
+        self._pieces: deque[bytes] = deque()
+        self._behind = _BEHIND_BYTES if file.window > _MOST_HELD else 0
 
     def read(self, offset: int, size: int) -> bytes:
         """Content from an offset that is not before ``at``."""
-        parts = [self._kept[offset - self.at :]]
-        have = len(parts[0])
-        while have < size:
+        end = offset + size
+        while self.content.given < end:
+            self._drop(offset - self._behind)
             data = self.content.more()
             if not data:
-                raise Damaged(f"{self.file.name} ends before byte {offset + size} of its content")
-            begin = max(offset - (self.content.given - len(data)), 0)
-            parts.append(data[begin:])
-            have += len(parts[-1])
-        end = len(parts[-1]) - (have - size)
-        parts[-1], rest = parts[-1][:end], parts[-1][end:]
-        self.at, self._kept = offset + size, rest
-        return b"".join(parts)
+                raise Damaged(f"{self.file.name} ends before byte {end} of its content")
+            self._pieces.append(data)
+        found: list[bytes] = []
+        at = self.at
+        for piece in self._pieces:
+            if at < end and at + len(piece) > offset:
+                found.append(piece[max(offset - at, 0) : end - at])
+            at += len(piece)
+        self._drop(end - self._behind)
+        return b"".join(found)
+
+    def _drop(self, offset: int) -> None:
+        """Let go of what lies before an offset."""
+        while self._pieces and self.at + len(self._pieces[0]) <= offset:
+            self.at += len(self._pieces.popleft())
 
 
 class OpenFiles:
@@ -89,6 +106,7 @@ class OpenFiles:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._open_files: list[OpenFile] = []  # the one that was used last comes last
+        self._large = threading.Lock()  # held while a file with a large window is read: there is one such window
 
     def read(self, file: SourceFile, offset: int, size: int) -> bytes:
         """A part of a file's content.
@@ -97,9 +115,15 @@ class OpenFiles:
             Damaged: it is not there any more.
             OSError: the file cannot be read.
         """
+        with self._large if file.window > _MOST_HELD else contextlib.nullcontext():
+            return self._read(file, offset, size)
+
+    def _read(self, file: SourceFile, offset: int, size: int) -> bytes:
         open_file = self._take(file, offset)
         found = _read(open_file, offset, size) if open_file is not None else None
         if open_file is None or found is None:  # one that was cut since may still have that
+            if file.window > _MOST_HELD:
+                self._close_large()
             open_file = _open(file, offset)
             found = _read(open_file, offset, size)
         if found is None:
@@ -120,6 +144,14 @@ class OpenFiles:
                 kept += 1
             old, self._open_files = self._open_files[:-kept], self._open_files[-kept:]
             return old
+
+    def _close_large(self) -> None:
+        """Let go of the file whose window is large, where one is kept open."""
+        with self._lock:
+            large = [one for one in self._open_files if one.content.held > _MOST_HELD]
+            self._open_files = [one for one in self._open_files if one not in large]
+        for one in large:
+            one.content.close()
 
     def _take(self, file: SourceFile, offset: int) -> OpenFile | None:
         """The open file that is nearest before an offset; None: beginning anew is no farther."""
@@ -163,19 +195,48 @@ def _open(file: SourceFile, offset: int) -> OpenFile:
             time.sleep(_RENAME_POLL_SECONDS)
 
 
+class ScannedTicks(NamedTuple):
+    """The ticks of a chunk that was just scanned: their numbers and lines."""
+
+    ts: list[int]
+    lines: list[bytes]
+
+    @property
+    def size(self) -> int:
+        """What they take in memory, bytes."""
+        return sum(map(len, self.lines)) + _TICK_BYTES * len(self.lines)
+
+
 class FileVolume:
-    """One file's chunks (see ``block_index.Volume``)."""
+    """One file's chunks (see ``block_index.Volume``).
+
+    Attributes:
+        scanned: chunks, by their offsets, whose ticks are still in memory from when the file was scanned.
+    """
 
     retired = False
 
     def __init__(self, file: SourceFile, open_files: OpenFiles, max_tick: int) -> None:
         self.file = file
+        self.scanned: dict[int, ScannedTicks] = {}
         self._open_files = open_files
         self._max_tick = max_tick
 
     def read(self, entry: Entry) -> Block:
         """See ``Volume.read``."""
         assert isinstance(entry, FileChunk)
+        scanned = self.scanned.pop(entry.offset, None)
+        ts, lines = scanned if scanned is not None else self._parse(entry)
+        content = b"\n".join([*lines, b""])
+        if len(ts) != entry.count or crc32(content) != entry.crc:
+            raise Damaged(f"{self.file.name} does not hold what it did at byte {entry.offset} of its content")
+        if entry.columns:
+            return Block(content, *unpack_columns(entry.columns, entry.count))
+        steps, elapsed = max(entry.count - 1, 1), entry.last_at - entry.first_at
+        return Block(content, ts, [entry.first_at + elapsed * index // steps for index in range(entry.count)])
+
+    def _parse(self, entry: FileChunk) -> ScannedTicks:
+        """Read a chunk's ticks from the file."""
         ts: list[int] = []
         lines: list[bytes] = []
         tip = entry.first - 1  # what comes before it was skipped
@@ -188,13 +249,7 @@ class FileVolume:
                 ts.append(t)
                 lines.append(data)
                 tip = t
-        content = b"\n".join([*lines, b""])
-        if len(ts) != entry.count or crc32(content) != entry.crc:
-            raise Damaged(f"{self.file.name} does not hold what it did at byte {entry.offset} of its content")
-        if entry.columns:
-            return Block(content, *unpack_columns(entry.columns, entry.count))
-        steps, passed = max(entry.count - 1, 1), entry.last_at - entry.first_at
-        return Block(content, ts, [entry.first_at + passed * index // steps for index in range(entry.count)])
+        return ScannedTicks(ts, lines)
 
     def lines(self, entry: Entry) -> bytes:
         """See ``Volume.lines``."""

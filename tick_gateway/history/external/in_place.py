@@ -10,6 +10,7 @@ the loop.
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple, Self
@@ -23,7 +24,7 @@ from ..format.segment import pack_columns
 from ..restoring import restore
 from ..stored_run import StoredRun
 from ..threads import ReadingThreads
-from .chunks import FileChunk, FileVolume, OpenFiles
+from .chunks import FileChunk, FileVolume, OpenFiles, ScannedTicks
 from .directory import FileGone, SourceDirectory
 from .run_splitter import TickSequence
 from .source_file import SourceFile
@@ -78,14 +79,27 @@ class Volumes:
 class DirectoryScan:
     """Everything that is in a directory, as chunks.
 
+    Args:
+        keep_bytes: so much of the newest ticks is kept in memory, for who reads them at once (``forget_ticks`` lets it
+            go): a file whose frame is still open would have to be decompressed again, beside the one that follows it.
+
     Attributes:
         runs: what was found, oldest first.
     """
 
-    def __init__(self, directory: SourceDirectory, volumes: Volumes, progress: Progress | None = None) -> None:
+    def __init__(
+        self,
+        directory: SourceDirectory,
+        volumes: Volumes,
+        progress: Progress | None = None,
+        *,
+        keep_bytes: int = 0,
+    ) -> None:
         self.runs: dict[str, StoredRun] = {}
         self._volumes = volumes
         self._builder: _ChunkBuilder | None = None
+        self._kept: deque[tuple[FileVolume, int, int]] = deque()  # of chunks whose ticks are kept: offset, bytes
+        self._kept_bytes, self._keep_bytes = 0, keep_bytes
         while events := directory.read():
             for event in events:
                 if isinstance(event, FileGone):
@@ -101,7 +115,7 @@ class DirectoryScan:
         if builder is not None and (sequence.apart or (builder.file, builder.run) != (sequence.file, sequence.run.id)):
             self._close()
         count = len(sequence.ts)
-        first, passed, steps = sequence.ats[0], sequence.ats[1] - sequence.ats[0], max(count - 1, 1)
+        first, elapsed, steps = sequence.ats[0], sequence.ats[1] - sequence.ats[0], max(count - 1, 1)
         begin = 0
         while begin < count:
             builder = self._builder
@@ -112,7 +126,7 @@ class DirectoryScan:
             stop = min(stop, begin + CHUNK_TICKS - len(builder.ts), count)
             builder.ts += sequence.ts[begin:stop]
             builder.lines += sequence.lines[begin:stop]
-            builder.ats += [first + passed * begin // steps, first + passed * (stop - 1) // steps]
+            builder.ats += [first + elapsed * begin // steps, first + elapsed * (stop - 1) // steps]
             builder.end = sequence.ends[stop - 1]
             if builder.full:
                 self._close()
@@ -127,9 +141,30 @@ class DirectoryScan:
             run = StoredRun(builder.run, len(self.runs), builder.ats[0], builder.ts[0])
             self.runs[builder.run] = run
         builder.ordinal = run.total
-        run.entries.append(builder.chunk(self._volumes.of(builder.file)))
+        volume = self._volumes.of(builder.file)
+        run.entries.append(builder.chunk(volume))
         run.total += len(builder.ts)
         run.tip = builder.ts[-1]
+        self._keep(volume, builder.begin, ScannedTicks(builder.ts, builder.lines))
+
+    def _keep(self, volume: FileVolume, offset: int, ticks: ScannedTicks) -> None:
+        if not self._keep_bytes:
+            return
+        size = ticks.size
+        volume.scanned[offset] = ticks
+        self._kept.append((volume, offset, size))
+        self._kept_bytes += size
+        while self._kept_bytes - self._kept[0][2] >= self._keep_bytes:  # so much is there without the oldest one, too
+            oldest, offset, size = self._kept.popleft()
+            oldest.scanned.pop(offset, None)
+            self._kept_bytes -= size
+
+    def forget_ticks(self) -> None:
+        """Let go of the ticks that were kept."""
+        for volume, offset, _ in self._kept:
+            volume.scanned.pop(offset, None)
+        self._kept.clear()
+        self._kept_bytes = 0
 
     def _forget(self, file: SourceFile) -> None:
         self._close()
@@ -177,8 +212,9 @@ class InPlace(HistoryEngine):
         self._builder: _ChunkBuilder | None = None
         self._run: Run | None = None  # of what is being filled
         self._locations: dict[tuple[str, int], _Location] = {}  # of ticks that are on their way through the bus
-        found = DirectoryScan(directory, self._volumes, progress).runs
-        restore(bus, self.archive, [run for run in found.values() if run.entries], {})
+        scan = DirectoryScan(directory, self._volumes, progress, keep_bytes=bus.ring.max_size)
+        restore(bus, self.archive, [run for run in scan.runs.values() if run.entries], {})
+        scan.forget_ticks()
 
     @classmethod
     def fits(cls, settings: Settings, followed: Path | None) -> bool:

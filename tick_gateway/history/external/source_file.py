@@ -79,6 +79,7 @@ class SourceFile:
         number: lines that were taken.
         size: bytes of the file that were read.
         gone: its content is not on disk any more.
+        window: the largest window of a zstd frame so far, bytes: so much is kept in memory to read on in one.
         checkpoints: they vouch for what a cut leaves of it.
         boundaries: places at which reading can begin, as (content before it, bytes of the file before it).
         skipped: bytes of the file that were skipped, since they are damaged or no frame.
@@ -97,6 +98,7 @@ class SourceFile:
         self.number = 0
         self.size = 0
         self.gone = False
+        self.window = 0
         self.skipped = self.left = 0
         self.faulty = self.stuck = False
         self.why = ""
@@ -170,6 +172,7 @@ class SourceFile:
         self.open()
         assert self._content is not None
         while not self._ready and (data := self._content.more()):
+            self.window = max(self.window, self._content.held)
             self._split(data, self._content)
         self.size = self._content.read
         self._tell_faults(self._content)
