@@ -17,8 +17,9 @@ from tick_gateway.history.local.active import ActiveSegment
 from tick_gateway.reading.cursor import Cursor
 from tick_gateway.transports.base import find_start as original
 
-from ..support.async_client import TEXT, Closed, Refused, Response, WebSocket, request
+from ..support.async_client import Closed, Refused, Response, WebSocket, request
 from ..support.events import Tick
+from ..support.frames import TEXT
 from ..support.harness import Harness
 from ..support.needs import program
 from ..support.readers.base import PATIENCE

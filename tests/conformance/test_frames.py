@@ -9,24 +9,25 @@ from collections.abc import Callable
 
 import pytest
 
-from ..support.async_client import BINARY, CLOSE, CONT, PING, PONG, TEXT, Closed, WebSocket, frame
+from ..support.async_client import Closed, WebSocket
 from ..support.command_client import CommandClient
 from ..support.events import ticks
+from ..support.frames import BINARY, CLOSE, CONT, PING, PONG, TEXT, frame
 from ..support.harness import Harness
 from ..support.readers.base import PATIENCE
 
 
 def _whole(command: bytes) -> bytes:
-    return frame(command)
+    return frame(TEXT, command)
 
 
 def _fragments(command: bytes) -> bytes:
-    middle = b"".join(frame(command[i : i + 1], CONT, fin=False) for i in range(1, len(command)))
-    return frame(command[:1], TEXT, fin=False) + middle + frame(b"", CONT)
+    middle = b"".join(frame(CONT, command[i : i + 1], fin=False) for i in range(1, len(command)))
+    return frame(TEXT, command[:1], fin=False) + middle + frame(CONT)
 
 
 def _fragments_with_a_ping_between(command: bytes) -> bytes:
-    return frame(command[:3], TEXT, fin=False) + frame(b"between", PING) + frame(command[3:], CONT)
+    return frame(TEXT, command[:3], fin=False) + frame(PING, b"between") + frame(CONT, command[3:])
 
 
 @pytest.mark.parametrize("how", [_whole, _fragments, _fragments_with_a_ping_between])
@@ -64,7 +65,7 @@ async def test_a_command_behind_the_handshake(harness: Harness) -> None:
         f"GET /ws/stream?tail=0 HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n\r\n"
     )
-    writer.write(head.encode() + frame('{"op":"ping","id":1}'))
+    writer.write(head.encode() + frame(TEXT, b'{"op":"ping","id":1}'))
     assert b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo=" in await reader.readuntil(b"\r\n\r\n")
     assert await reader.readexactly(2) == bytes([0x81, 18])
     assert json.loads(await reader.readexactly(18)) == {"pong": 1, "tip": 4}
@@ -74,17 +75,17 @@ async def test_a_command_behind_the_handshake(harness: Harness) -> None:
 @pytest.mark.parametrize(
     ("nonsense", "code"),
     [
-        (frame("{}", masked=False), 1002),
-        (frame("{}", 0x3), 1002),
-        (frame(b"x", CONT), 1002),
-        (frame(b"x" * 126, PING), 1002),
-        (frame(b"\xff\xfe"), 1007),
-        (frame(b"\xff\xfe", BINARY), 1007),
-        (frame(b"x" * 70_000), 1009),
-        (frame(b"x" * 40_000, fin=False) + frame(b"x" * 40_000, CONT), 1009),
+        (frame(TEXT, b"{}", mask=None), 1002),
+        (frame(0x3, b"{}"), 1002),
+        (frame(CONT, b"x"), 1002),
+        (frame(PING, b"x" * 126), 1002),
+        (frame(TEXT, b"\xff\xfe"), 1007),
+        (frame(BINARY, b"\xff\xfe"), 1007),
+        (frame(TEXT, b"x" * 70_000), 1009),
+        (frame(TEXT, b"x" * 40_000, fin=False) + frame(CONT, b"x" * 40_000), 1009),
         (b"\xff" * 100, 1002),
-        (frame(struct.pack("!H", 999), CLOSE), 1002),
-        (frame(b"x", CLOSE), 1002),
+        (frame(CLOSE, struct.pack("!H", 999)), 1002),
+        (frame(CLOSE, b"x"), 1002),
     ],
     ids=range(11),
 )

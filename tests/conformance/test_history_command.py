@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from ..support.async_client import Closed, WebSocket, elements, frame, members
+from ..support.async_client import Closed, WebSocket, elements, members
 from ..support.command_client import CommandClient
 from ..support.events import ticks
+from ..support.frames import TEXT, frame
 from ..support.harness import Harness, tick
 from ..support.readers.base import PATIENCE
 from .conftest import OpenHarness
@@ -226,7 +227,7 @@ async def test_ten_bad_commands_end_the_stream(harness: Harness) -> None:
 async def test_a_hundred_bad_commands_at_once_are_answered_ten_times(harness: Harness) -> None:
     await harness.publish_all(range(5))
     client = await CommandClient.open(harness, "tail=0")
-    client.socket.send_raw(frame("nonsense") * 100)
+    client.socket.send_raw(frame(TEXT, b"nonsense") * 100)
     for _ in range(10):
         await client.error()
     assert (await _closed(client.socket)).code == 1008

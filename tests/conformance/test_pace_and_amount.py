@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from ..support.async_client import PING, Closed, WebSocket
+from ..support.async_client import Closed, WebSocket
 from ..support.events import End, Gap, Hello, Reset, Tick, notices, only_reset, ticks
+from ..support.frames import PING
 from ..support.harness import Harness
 from ..support.readers.base import PATIENCE, Reader
 from ..support.readers.registry import FLAVOURS

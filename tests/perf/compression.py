@@ -30,7 +30,8 @@ import zstandard
 
 from tests.perf.delivery import Checked, publish
 from tests.perf.readers import KINDS
-from tests.support.decoders import Chunked, Frames, Gunzip, Plain, ZstdFrames
+from tests.support.decoders import WebSocketMessages
+from tick_gateway.bench.decoders import ChunkedDecoder, content_decoder
 
 KIND = {
     "ws": ("ws", ""),
@@ -50,7 +51,7 @@ class Messages:
     """A WebSocket's text messages, a line each."""
 
     def __init__(self, coding: str) -> None:
-        self._frames = Frames(coding)
+        self._frames = WebSocketMessages(coding)
 
     def feed(self, data: bytes) -> bytes:
         return b"".join(message.data + b"\n" for message in self._frames.feed(data) if message.name == "message")
@@ -60,18 +61,18 @@ class Body:
     """A chunked body's content."""
 
     def __init__(self, decoder: Decoder) -> None:
-        self._chunked, self._decoder = Chunked(), decoder
+        self._chunked, self._decoder = ChunkedDecoder(strict=True), decoder
 
     def feed(self, data: bytes) -> bytes:
-        return self._decoder.feed(self._chunked.feed(data))
+        return self._decoder.feed(b"".join(self._chunked.feed(data)))
 
 
 DECODERS: dict[str, Callable[[], Decoder]] = {
     "ws": lambda: Messages(""),
     "ws deflate": lambda: Messages("deflate"),
-    "ndjson": lambda: Body(Plain()),
-    "ndjson gzip": lambda: Body(Gunzip()),
-    "ndjson zstd": lambda: Body(ZstdFrames()),
+    "ndjson": lambda: Body(content_decoder("identity", strict=True)),
+    "ndjson gzip": lambda: Body(content_decoder("gzip", strict=True)),
+    "ndjson zstd": lambda: Body(content_decoder("zstd", strict=True)),
 }
 
 

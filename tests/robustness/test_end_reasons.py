@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 
 from tests.support import needs
-from tests.support.blocking_client import CLOSE, Follower, Frame, Peer, ask, frame, port_of, request
+from tests.support.blocking_client import Follower, Frame, Peer, ask, port_of, request
+from tests.support.frames import CLOSE, frame
 from tests.support.history_files import lines as stored_lines
 from tests.support.process import LISTENING, PATIENCE, GatewayProcess, Running, publish
 from tick_gateway import Gateway

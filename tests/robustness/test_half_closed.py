@@ -13,7 +13,8 @@ import pytest
 from aiohttp import web
 
 from tests.support import tls
-from tests.support.blocking_client import UPGRADE, Peer, chunk, frame, request
+from tests.support.blocking_client import UPGRADE, Peer, chunk, request
+from tests.support.frames import frame
 from tests.support.process import PATIENCE, GatewayProcess
 from tick_gateway import Gateway
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from tick_gateway.bench.decoders import ChunkedDecoder, content_decoder
 from tick_gateway.delivery.encoder import Variant
 from tick_gateway.delivery.session import Session
 from tick_gateway.model.query import Query, parse_query
@@ -18,7 +19,8 @@ from tick_gateway.wire.ndjson import NDJSONFraming
 from tick_gateway.wire.sse import SSEFraming
 from tick_gateway.wire.websocket import PONG, DeflateParameters, WebSocketFraming
 
-from ..support.decoders import DECODERS, Chunked, EventStream, Frames, Lines, Message, Plain, command, masked
+from ..support.decoders import EventStream, Lines, Message, WebSocketMessages
+from ..support.frames import command, frame
 from .room import Room
 from .talk import Asked, Past
 from .wire import Wire
@@ -65,12 +67,12 @@ class Client:
         make = CommandSession if self.kind in ("ws", "bare") else Session
         self.session: Session = make(self.room.fanout, variant, query, Cursor.of(query))
         self.witness.connect(query)
-        self.chunked = Chunked()
-        self.decompress = DECODERS.get(self.coding, Plain)()
+        self.chunked = ChunkedDecoder(strict=True)
+        self.decompress = content_decoder(self.coding if self.coding in CODINGS else "", strict=True)
         self.raw = bytearray()
-        self.decoder: EventStream | Lines | Frames = (
-            EventStream() if self.kind == "sse" else Lines() if self.kind == "ndjson" else Frames(self.coding)
-        )
+        self.decoder: EventStream | Lines | WebSocketMessages = WebSocketMessages(self.coding)
+        if self.kind in ("sse", "ndjson"):
+            self.decoder = EventStream() if self.kind == "sse" else Lines()
         self.messages: list[Message] = []
         self.wire = Wire(self.room.loop, self.session, lazy=self.lazy)
         self.opening = True  # the head of the answer waits until it is known where to begin
@@ -118,14 +120,14 @@ class Client:
         data = bytes(self.wire.sent)
         self.wire.sent.clear()
         if self.kind in ("sse", "ndjson"):
-            data = self.decompress.feed(self.chunked.feed(data))
+            data = self.decompress.feed(b"".join(self.chunked.feed(data)))
             assert self.decompress.whole or not self.chunked.ended, "a body that ends in the middle of its coding"
         self.raw += data
         for message in self.decoder.feed(data):
             self.messages.append(message)
             self.witness.see(message)
             if message.name == "ping":
-                self.wire.deliver(masked(PONG, message.data))
+                self.wire.deliver(frame(PONG, message.data))
             elif message.name == "close":
                 self.wire.lose()
 

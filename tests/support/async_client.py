@@ -14,16 +14,17 @@ import json
 import os
 import socket
 import struct
-import zlib
 from collections.abc import AsyncIterator, Iterator, Mapping
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
-import zstandard
 from multidict import CIMultiDict
 
-TEXT, BINARY, CLOSE, PING, PONG, CONT = 0x1, 0x2, 0x8, 0x9, 0xA, 0x0
+from tests.support.frames import CLOSE, PING, PONG, TEXT, frame
+from tick_gateway.bench.decoders import ChunkedDecoder, WebSocketDecoder, WebSocketMessage, content_decoder
+
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, section 1.3
 _OPEN: list[asyncio.StreamWriter] = []  # every connection, so that none outlives its test
+_READ_BYTES = 1 << 16
 _SMALL = 4096  # bytes of receive buffer: a reader that stalls is felt soon
 
 
@@ -44,9 +45,8 @@ class Response:
 
     async def pieces(self) -> AsyncIterator[bytes]:
         """The body's content as it comes: chunk by chunk where it is chunked."""
-        coding = self.headers.get("Content-Encoding")
-        decoders: dict[str | None, type[Frames | Gunzip | Plain]] = {"zstd": Frames, "gzip": Gunzip, None: Plain}
-        decoder = decoders[coding]()
+        coding = self.headers.get("Content-Encoding", "")
+        decoder = content_decoder(coding, strict=True)
         async for piece in self.coded():
             yield decoder.feed(piece)
         assert decoder.whole, f"the body ends inside its {coding}"
@@ -57,15 +57,16 @@ class Response:
         if self._bodiless:
             pass
         elif self.headers.get("Transfer-Encoding", "").lower() == "chunked":
-            while size := int((await self.reader.readuntil(b"\r\n")).strip(), 16):
-                piece = await self.reader.readexactly(size)
-                assert await self.reader.readexactly(2) == b"\r\n", "a chunk does not end where it said"
-                yield piece
-            assert await self.reader.readexactly(2) == b"\r\n", "trailers were not announced"
+            chunked = ChunkedDecoder(strict=True)
+            while not chunked.ended:
+                if not (data := await self.reader.read(_READ_BYTES)):
+                    raise asyncio.IncompleteReadError(b"", None)
+                for piece in chunked.feed(data):
+                    yield piece
         elif length is not None:
             yield await self.reader.readexactly(int(length))
         else:
-            while piece := await self.reader.read(65536):
+            while piece := await self.reader.read(_READ_BYTES):
                 yield piece
         self.ended = True
 
@@ -89,49 +90,6 @@ class Response:
 
     def close(self) -> None:
         self.writer.close()
-
-
-class Frames:
-    """Decodes zstd frames (RFC 8878), one behind the other."""
-
-    def __init__(self) -> None:
-        self._decoder = zstandard.ZstdDecompressor().decompressobj()
-        self.whole = True  # the last frame came to its end
-
-    def feed(self, data: bytes) -> bytes:
-        found: list[bytes] = []
-        while data:
-            found.append(self._decoder.decompress(data))
-            self.whole, data = self._decoder.eof, self._decoder.unused_data if self._decoder.eof else b""
-            if self.whole:
-                self._decoder = zstandard.ZstdDecompressor().decompressobj()
-        return b"".join(found)
-
-
-class Gunzip:
-    """Decodes one gzip member (RFC 1952) and its trailer; what was flushed is there at once."""
-
-    def __init__(self) -> None:
-        self._stream = zlib.decompressobj(16 + zlib.MAX_WBITS)
-
-    @property
-    def whole(self) -> bool:
-        return self._stream.eof
-
-    def feed(self, data: bytes) -> bytes:
-        assert not self._stream.eof, "something follows the member"
-        found = self._stream.decompress(data)
-        assert not self._stream.unused_data, "something follows the member"
-        return found
-
-
-class Plain:
-    """No content coding."""
-
-    whole = True
-
-    def feed(self, data: bytes) -> bytes:
-        return data
 
 
 async def request(
@@ -169,12 +127,6 @@ def close_all() -> None:
             _OPEN.pop().close()
 
 
-class Frame(NamedTuple):
-    opcode: int
-    payload: bytes
-    fin: bool = True
-
-
 class Closed(Exception):
     """The peer closed the WebSocket. ``code`` is None where the connection ended without a close frame."""
 
@@ -192,18 +144,20 @@ class Refused(Exception):
 
 
 class WebSocket:
-    """The client's end of a WebSocket (RFC 6455), with permessage-deflate (RFC 7692) where it was agreed on.
-
-    Attributes:
-        compressed: messages that came compressed.
-    """
+    """The client's end of a WebSocket (RFC 6455), with permessage-deflate (RFC 7692) where it was agreed on."""
 
     def __init__(self, response: Response) -> None:
         self.response = response
-        self.compressed = 0
-        self._extension = response.headers.get("Sec-WebSocket-Extensions", "")
-        self._inflate = zlib.decompressobj(-zlib.MAX_WBITS)
+        extension = response.headers.get("Sec-WebSocket-Extensions", "")
+        takeover = "server_no_context_takeover" not in extension
+        self._decoder = WebSocketDecoder(bool(extension), takeover, strict=True)
+        self._frames: list[WebSocketMessage] = []  # that came and nobody has asked for
         self._pongs: list[bytes] = []
+
+    @property
+    def compressed(self) -> int:
+        """Messages that came compressed."""
+        return self._decoder.compressed
 
     @classmethod
     async def connect(cls, port: int, target: str, headers: Mapping[str, str] | None = None, **kw: Any) -> Self:
@@ -223,36 +177,22 @@ class WebSocket:
         assert "Sec-WebSocket-Extensions" in (headers or {}) or "Sec-WebSocket-Extensions" not in response.headers
         return cls(response)
 
-    async def frame(self) -> Frame:
+    async def frame(self) -> WebSocketMessage:
         """The next frame, whatever it is. Raises Closed where the connection ends without a close frame."""
-        reader = self.response.reader
-        try:
-            first, second = await reader.readexactly(2)
-            deflated = bool(first & 0x40)
-            assert not first & (0x30 if self._extension else 0x70), "a reserved bit that nothing was agreed on for"
-            assert not second & 0x80, "a server's frame is masked"
-            size = second
-            if second == 126:
-                (size,) = struct.unpack("!H", await reader.readexactly(2))
-            elif second == 127:
-                (size,) = struct.unpack("!Q", await reader.readexactly(8))
-            payload = await reader.readexactly(size)
-            return Frame(first & 0x0F, self._inflated(payload) if deflated else payload, bool(first & 0x80))
-        except (asyncio.IncompleteReadError, ConnectionResetError):
-            raise Closed(None, "") from None
-
-    def _inflated(self, payload: bytes) -> bytes:
-        self.compressed += 1
-        data = self._inflate.decompress(payload + b"\x00\x00\xff\xff")
-        if "server_no_context_takeover" in self._extension:
-            self._inflate = zlib.decompressobj(-zlib.MAX_WBITS)
-        return data
+        while not self._frames:
+            try:
+                data = await self.response.reader.read(_READ_BYTES)
+            except ConnectionResetError:
+                data = b""
+            if not data:
+                raise Closed(None, "")
+            self._frames += self._decoder.feed(data)
+        return self._frames.pop(0)
 
     async def message(self) -> str:
         """The next text message. Answers pings and the close, which it raises as Closed."""
         while True:
-            opcode, payload, fin = await self.frame()
-            assert fin, "the gateway fragments nothing"
+            opcode, payload = await self.frame()
             if opcode == TEXT:
                 return payload.decode()
             if opcode == PING:
@@ -267,9 +207,9 @@ class WebSocket:
                 code = struct.unpack("!H", payload[:2])[0] if payload else 1005
                 raise Closed(code, payload[2:].decode())
 
-    def send(self, payload: bytes | str, opcode: int = TEXT, *, fin: bool = True, masked: bool = True) -> None:
-        """Send one frame, masked as a client's has to be."""
-        self.send_raw(frame(payload, opcode, fin=fin, masked=masked))
+    def send(self, payload: bytes | str, opcode: int = TEXT, *, fin: bool = True) -> None:
+        """Send one frame."""
+        self.send_raw(frame(opcode, payload.encode() if isinstance(payload, str) else payload, fin=fin))
 
     def send_raw(self, data: bytes) -> None:
         self.response.writer.write(data)
@@ -280,23 +220,6 @@ class WebSocket:
 
     def close(self) -> None:
         self.response.close()
-
-
-def frame(payload: bytes | str, opcode: int = TEXT, *, fin: bool = True, masked: bool = True) -> bytes:
-    """One client frame."""
-    data = payload.encode() if isinstance(payload, str) else payload
-    flag = 0x80 if masked else 0
-    head = bytes([(0x80 if fin else 0) | opcode])
-    if len(data) < 126:
-        head += bytes([flag | len(data)])
-    elif len(data) < 65536:
-        head += struct.pack("!BH", flag | 126, len(data))
-    else:
-        head += struct.pack("!BQ", flag | 127, len(data))
-    if not masked:
-        return head + data
-    mask = os.urandom(4)
-    return head + mask + bytes(byte ^ mask[i % 4] for i, byte in enumerate(data))
 
 
 def elements(array: str) -> list[str]:

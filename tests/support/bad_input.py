@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from tests.support.blocking_client import PING, UPGRADE, Follower, Peer, ask, frame, request
+from tests.support.blocking_client import UPGRADE, Follower, Peer, ask, request
+from tests.support.frames import PING, frame
 from tests.support.process import GatewayProcess
 
 STEAL = '{"t":9007199254740991,"stolen":true}'

@@ -16,10 +16,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
+from tests.support.frames import CLOSE
 from tests.support.process import PATIENCE, Lines
 from tick_gateway import Gateway
-
-TEXT, BINARY, CLOSE, PING, PONG, CONT = 0x1, 0x2, 0x8, 0x9, 0xA, 0x0
+from tick_gateway.bench.decoders import WebSocketDecoder
 
 UPGRADE = {
     "Upgrade": "websocket",
@@ -47,24 +47,6 @@ def chunk(data: bytes) -> bytes:
 def port_of(gateway: Gateway) -> int:
     """The port of a gateway that listens in this process."""
     return int((gateway.url or "").rstrip("/").rpartition(":")[2])
-
-
-def frame(opcode: int, payload: bytes = b"", *, fin: bool = True, rsv: int = 0, mask: bool = True) -> bytes:
-    """A WebSocket frame as a client sends it; `rsv`: its three reserved bits as a number."""
-    size, flag = len(payload), 0x80 if mask else 0
-    head = bytes([(0x80 if fin else 0) | rsv << 4 | opcode])
-    if size < 126:
-        head += bytes([flag | size])
-    elif size < 65536:
-        head += struct.pack("!BH", flag | 126, size)
-    else:
-        head += struct.pack("!BQ", flag | 127, size)
-    if not mask:
-        return head + payload
-    key = os.urandom(4)
-    pad = (key * (size // 4 + 1))[:size]
-    masked = (int.from_bytes(payload, "big") ^ int.from_bytes(pad, "big")).to_bytes(size, "big") if size else b""
-    return head + key + masked
 
 
 class Response(NamedTuple):
@@ -100,6 +82,8 @@ class Peer:
         self.socket.settimeout(PATIENCE)
         self.socket.connect((host, port))
         self._buffer = b""
+        self._decoder = WebSocketDecoder(strict=True)
+        self._frames: list[Frame] = []
 
     def send(self, *pieces: bytes) -> Self:
         for piece in pieces:
@@ -172,16 +156,13 @@ class Peer:
                 return text[:-1]
 
     def frame(self) -> Frame:
-        """The next WebSocket frame."""
-        first, second = self.exactly(2)
-        assert first & 0x80 and not first & 0x70, f"the gateway sends whole frames without extensions: {first:#x}"
-        assert not second & 0x80, "a server does not mask"
-        size = second
-        if size == 126:
-            size = int.from_bytes(self.exactly(2), "big")
-        elif size == 127:
-            size = int.from_bytes(self.exactly(8), "big")
-        return Frame(first & 0x0F, self.exactly(size))
+        """The next WebSocket frame: a whole one without extensions, as the gateway sends them."""
+        while not self._frames:
+            if not self._buffer:
+                self._more()
+            self._frames += [Frame(*one) for one in self._decoder.feed(self._buffer)]
+            self._buffer = b""
+        return self._frames.pop(0)
 
     def close_frame(self) -> Frame:
         """The close frame; what comes before it is passed over."""

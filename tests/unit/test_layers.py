@@ -57,13 +57,7 @@ CLIENT: Final = {"client", "errors", "logs", "model", "settings", "version", "wi
 
 TWICE: Final = {
     "Bar",
-    "Coding",
-    "Connection",
     "Group",
-    "Load",
-    "NotAllowed",
-    "Place",
-    "Publisher",
     "Tick",
 }
 """Class names that stand twice still. A name that does not any more is deleted here."""

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from ..client.tls import tls_options
+from .cases import ENCODINGS, LOOPBACK, NETWORKS, PROFILES
 
 if TYPE_CHECKING:
-    from .plan import Outcome, Plan
+    from .scenario import Outcome, Scenario
 
 _MOST_PROCESSES: Final = 64
 
@@ -55,9 +56,9 @@ def _list(text: str, known: Sequence[str], flag: str) -> tuple[str, ...]:
 @click.option("--every", type=click.IntRange(1, 1_000_000), default=1, metavar="N", help="only ticks with t divisible by N")  # noqa: E501 # fmt: skip
 @click.option("--batch", type=click.IntRange(0, 1000), default=0, metavar="N", help="up to N ticks a message")
 @click.option("--encoding", default="identity", show_default=True, metavar="NAMES",
-              help="codings to ask for: identity, gzip, zstd, deflate (WebSocket: permessage-deflate)")  # fmt: skip
-@click.option("--network", default="loopback", show_default=True, metavar="NAMES",
-              help="loopback, or networks in between: lan, wifi, dsl, mobile, edge, satellite")  # fmt: skip
+              help=f"codings to ask for: {', '.join(ENCODINGS)} (WebSocket: permessage-deflate)")  # fmt: skip
+@click.option("--network", default=LOOPBACK, show_default=True, metavar="NAMES",
+              help=f"loopback, or networks in between: {', '.join(PROFILES)}")  # fmt: skip
 @click.option("--limit", type=click.IntRange(1, 100_000), default=1000, show_default=True, metavar="N",
               help="ticks that an answer of a pull holds at most")  # fmt: skip
 @click.option("--pause", type=click.FloatRange(0, 60), default=0.05, show_default=True, metavar="SECONDS",
@@ -74,27 +75,27 @@ def bench(json_file: str | None, html_file: str | None, **given: Any) -> None:
     Each transport gets readers in processes of their own and the same ticks, in turn. What the figures mean stands in
     docs/how-to/bench.md. Everything is bounded in time; Ctrl-C ends it.
     """
-    from .plan import BenchError
-    from .proc import stop_on_signals
-    from .run import measure
-    from .sentences import verdict
+    from .measurement import measure
+    from .processes import stop_on_signals
+    from .scenario import BenchError
     from .table import Table, remarks
+    from .verdict import verdict
 
-    plan = _plan(**given)
+    scenario = _scenario(**given)
     stop_on_signals()
     out = sys.stderr if json_file == "-" else sys.stdout
     writers = [
-        _writer(json_file, "--json", lambda outcomes: json.dumps(_as_json(plan, outcomes), indent=1) + "\n"),
-        _writer(html_file, "--html", lambda outcomes: _as_html(plan, outcomes)),
+        _writer(json_file, "--json", lambda outcomes: json.dumps(_as_json(scenario, outcomes), indent=1) + "\n"),
+        _writer(html_file, "--html", lambda outcomes: _as_html(scenario, outcomes)),
     ]
-    table = Table(plan, out)
+    table = Table(scenario, out)
     try:
-        outcomes = measure(plan, table.show)
+        outcomes = measure(scenario, table.show)
     except BenchError as problem:
         raise click.UsageError(str(problem)) from None
     finally:
         table.end()
-    for line in [*remarks(outcomes), "", *verdict(plan, outcomes)]:
+    for line in [*remarks(outcomes), "", *verdict(scenario, outcomes)]:
         click.echo(line, file=out)
     for write in writers:
         write(outcomes)
@@ -102,17 +103,16 @@ def bench(json_file: str | None, html_file: str | None, **given: Any) -> None:
         raise click.UsageError("nothing was measured")
 
 
-def _plan(transports: str, encoding: str, network: str, clients: int, checked: int, pid: int | None,
-          **given: Any) -> Plan:  # fmt: skip
-    """The plan that the flags ask for.
+def _scenario(transports: str, encoding: str, network: str, clients: int, checked: int, pid: int | None,
+          **given: Any) -> Scenario:  # fmt: skip
+    """The scenario that the flags ask for.
 
     Raises:
         click.UsageError: they contradict each other, or name what is not there.
     """
     from ..model.query import paths
     from ..transports import TRANSPORTS
-    from .place import NETWORKS
-    from .plan import ENCODINGS, LOOPBACK, Plan
+    from .scenario import Scenario
 
     if not hasattr(os, "fork") and network != LOOPBACK:
         raise click.UsageError("--network: other networks than loopback need Linux")
@@ -129,9 +129,9 @@ def _plan(transports: str, encoding: str, network: str, clients: int, checked: i
         raise click.UsageError("--cacert, --insecure: they are for an https:// address at --url")
     if pid is not None and not given["url"]:
         raise click.UsageError("--pid: it is of the gateway at --url")
-    return Plan(
+    return Scenario(
         transports=chosen,
-        encodings=_list(encoding, ENCODINGS, "--encoding"),
+        encodings=_list(encoding, list(ENCODINGS), "--encoding"),
         networks=networks,
         clients=clients,
         checked=min(checked, clients),
@@ -162,21 +162,21 @@ def _write(name: str, text: str) -> None:
         file.write(text)
 
 
-def _as_json(plan: Plan, outcomes: list[Outcome]) -> dict[str, Any]:
+def _as_json(scenario: Scenario, outcomes: list[Outcome]) -> dict[str, Any]:
     from ..version import __version__
     from .report import machine
-    from .sentences import verdict
+    from .verdict import verdict
 
     return {
         "version": __version__,
         "machine": machine(),
-        "plan": plan.as_dict(),
+        "plan": scenario.as_dict(),
         "outcomes": [outcome.as_dict() for outcome in outcomes],
-        "verdict": verdict(plan, outcomes),
+        "verdict": verdict(scenario, outcomes),
     }
 
 
-def _as_html(plan: Plan, outcomes: list[Outcome]) -> str:
+def _as_html(scenario: Scenario, outcomes: list[Outcome]) -> str:
     from .report import report
 
-    return report(plan, outcomes)
+    return report(scenario, outcomes)

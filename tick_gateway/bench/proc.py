@@ -1,21 +1,16 @@
-"""Processes as Linux shows them in /proc: what one used, with all that it started; and what its children have in
-common."""
+"""Processes as Linux shows them in /proc: the CPU time and memory of one, with all that it started."""
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import re
-import signal
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
 _PROC: Final = Path("/proc")
-_PR_SET_PDEATHSIG: Final = 1
-_HELD: Final = {signal.SIGINT, signal.SIGTERM}
 
 
 def available() -> bool:
@@ -103,51 +98,3 @@ def _resident(pid: int) -> int:
             if match := re.search(pattern, (_PROC / str(pid) / name).read_bytes()):
                 return int(match[1]) * 1024
     return 0
-
-
-def end_with_parent() -> None:
-    """Let signals through again, and have this process end with the one that started it, however that ends (Linux)."""
-    if hasattr(signal, "pthread_sigmask"):
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _HELD)
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
-
-
-def stop_on_signals() -> None:
-    """Let SIGTERM end the one that steers as Ctrl-C does, by ``KeyboardInterrupt``: nothing stays behind."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-
-
-@contextlib.contextmanager
-def held() -> Iterator[None]:
-    """Ctrl-C and SIGTERM wait until this is over.
-
-    For starting a process: what is raised in the hooks around a fork is lost, and right behind it leaves a process
-    that nobody knows. The process starts with the two held, too: see ``end_with_parent``.
-    """
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _HELD)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def on_its_own() -> None:
-    """What a child process that bears load begins with: Ctrl-C is for the one that steers."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    end_with_parent()
-
-
-def allow_files(count: int) -> None:
-    """Let this process, and those that it starts, open so many files, as far as the system allows."""
-    with contextlib.suppress(ImportError, OSError, ValueError):
-        import resource
-
-        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        if soft < count:
-            most = count if hard == resource.RLIM_INFINITY else min(count, hard)
-            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))

@@ -19,9 +19,9 @@ import orjson
 
 from ..client.tls import Secured, reason
 from ..sources.flock import Flock, padded
-from .decode import Body, Broken, parse_head
-from .place import Place, enter
-from .proc import on_its_own
+from .decoders import AnswerError, BodyDecoder, parse_head
+from .network import Namespace, enter
+from .processes import on_its_own
 
 _AGENT_BYTES: Final = 58
 _MOST_AGENTS: Final = 400  # beyond them it is noise that fills a tick
@@ -33,7 +33,7 @@ _NAP_SECONDS: Final = 0.0005
 
 
 @dataclass(frozen=True, slots=True)
-class Errand:
+class PublishJob:
     """What to publish: ticks ``first`` to ``first + count - 1`` of a run. ``rate`` a second; 0: as fast as possible."""
 
     run: str
@@ -43,7 +43,7 @@ class Errand:
 
 
 @dataclass(frozen=True, slots=True)
-class Published:
+class JobReport:
     """How it went: seconds from the first to the last tick, and why it did not work (empty: it did)."""
 
     count: int
@@ -62,7 +62,7 @@ def bodies(size: int) -> list[bytes]:
     return [b"," + line[1:] + b"\n" for line in lines]
 
 
-class Publisher:
+class LoadPublisher:
     """Sends ticks to one gateway.
 
     Args:
@@ -90,24 +90,24 @@ class Publisher:
             "Transfer-Encoding: chunked\r\nConnection: close\r\nTick-Run: "
         )
 
-    def publish(self, errand: Errand) -> Published:
+    def publish(self, job: PublishJob) -> JobReport:
         """Publish, and wait for the answer.
 
         Raises:
-            OSError, Broken: the gateway is gone.
+            OSError, AnswerError: the gateway is gone.
         """
         with self._connect() as sock:
-            sock.sendall(f"{self._head}{errand.run}\r\n\r\n".encode())
+            sock.sendall(f"{self._head}{job.run}\r\n\r\n".encode())
             began = time.perf_counter()
             try:
-                for due in paced(errand):
+                for due in paced(job):
                     lines = b"".join([self._line(t) for t in due])
                     sock.sendall(b"%x\r\n%s\r\n" % (len(lines), lines))
                 took = time.perf_counter() - began
                 sock.sendall(b"0\r\n\r\n")
             except (BrokenPipeError, ConnectionResetError):
                 took = time.perf_counter() - began  # refused before the end: the answer says why
-            return Published(errand.count, took, _problem(sock))
+            return JobReport(job.count, took, _problem(sock))
 
     def _connect(self) -> socket.socket:
         family, address = self._address
@@ -125,14 +125,14 @@ class Publisher:
         return b'{"t":%d,"ts":%d%s' % (t, time.time_ns(), self._bodies[t % len(self._bodies)])
 
 
-def paced(errand: Errand) -> Iterator[range]:
+def paced(job: PublishJob) -> Iterator[range]:
     """Numbers of ticks as they come due."""
-    sent, last = errand.first, errand.first + errand.count
+    sent, last = job.first, job.first + job.count
     began = time.perf_counter()
     while sent < last:
         upto = sent + _BURST
-        if errand.rate:
-            upto = min(errand.first + 1 + int((time.perf_counter() - began) * errand.rate), upto)
+        if job.rate:
+            upto = min(job.first + 1 + int((time.perf_counter() - began) * job.rate), upto)
         if upto > sent:
             yield range(sent, min(upto, last))
             sent = min(upto, last)
@@ -145,10 +145,10 @@ def _problem(sock: socket.socket) -> str:
     data = b""
     while (found := parse_head(data)) is None:
         if not (more := sock.recv(1 << 16)):
-            raise Broken("the gateway closed the publisher's connection")
+            raise AnswerError("the gateway closed the publisher's connection")
         data += more
     head, rest = found
-    body, text = Body(head), b""
+    body, text = BodyDecoder(head), b""
     text += body.feed(rest)
     while not body.ended and (more := sock.recv(1 << 16)):
         text += body.feed(more)
@@ -160,18 +160,18 @@ def _problem(sock: socket.socket) -> str:
         return f"publishing was answered {head.status}"
 
 
-def serve(publisher: Publisher, place: Place | None, pipe: Pipe) -> None:
-    """A publishing process, from its first to its last line: an ``Errand`` comes in, a ``Published`` goes out."""
+def serve(publisher: LoadPublisher, namespace: Namespace | None, pipe: Pipe) -> None:
+    """A publishing process, from its first to its last line: jobs come in, results go out."""
     on_its_own()
-    if place is not None:
-        enter(place)
+    if namespace is not None:
+        enter(namespace)
     while True:
         try:
-            errand = pipe.recv()
+            job = pipe.recv()
         except (EOFError, OSError):
             return
         try:
-            done = publisher.publish(errand)
-        except (OSError, Broken) as error:
-            done = Published(0, 0.0, f"the publisher lost the gateway: {reason(error)}")
+            done = publisher.publish(job)
+        except (OSError, AnswerError) as error:
+            done = JobReport(0, 0.0, f"the publisher lost the gateway: {reason(error)}")
         pipe.send(done)

@@ -18,11 +18,10 @@ from multiprocessing.connection import Connection as Pipe
 from typing import Final
 
 from ..client.tls import Secured, reason
-from .decode import Broken
-from .hearing import Answer, Watch
-from .place import Place, enter
-from .proc import on_its_own
-from .speech import Speech
+from .decoders import AnswerError
+from .exchange import Answer, RequestBuilder, TickCounter
+from .network import Namespace, enter
+from .processes import on_its_own
 from .stats import Histogram
 
 _OPENING: Final = 16  # connections that are being opened at the same time
@@ -33,11 +32,11 @@ _NAP_SECONDS: Final = 0.25  # the longest that a look at the pipe waits
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class ReadJob:
     """What a process of readers is to do.
 
     Attributes:
-        place: the network that they are in.
+        namespace: the network that they are in.
         address: family, and what ``connect`` takes.
         run, after: the position that they begin with.
         clients: connections; the first ``checked`` of them are read tick by tick.
@@ -47,9 +46,9 @@ class Order:
         tls: how the gateway is spoken to over https; None: it is http.
     """
 
-    place: Place | None
+    namespace: Namespace | None
     address: tuple[int, tuple[str, int]]
-    speech: Speech
+    requests: RequestBuilder
     run: str
     after: int
     clients: int
@@ -61,7 +60,7 @@ class Order:
 
 
 @dataclass(slots=True)
-class Tally:
+class ReadCounts:
     """What a process of readers saw so far.
 
     Attributes:
@@ -88,59 +87,74 @@ class Tally:
     first_tick: Histogram = field(default_factory=Histogram)
     reached: list[int] = field(default_factory=list)
 
-    def merge(self, other: Tally) -> None:
+    def merge(self, other: ReadCounts) -> None:
         """Add what another process saw."""
         self.begun, self.done = self.begun and other.begun, self.done and other.done
         self.coding, self.problem = self.coding or other.coding, self.problem or other.problem
-        for name in ("ticks", "lost", "repeated", "bytes", "behind", "cut"):
-            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.ticks += other.ticks
+        self.lost += other.lost
+        self.repeated += other.repeated
+        self.bytes += other.bytes
+        self.behind += other.behind
+        self.cut += other.cut
         self.latency.merge(other.latency)
         self.first_tick.merge(other.first_tick)
         self.reached += other.reached
 
 
-class Connection:
+class LoadReader:
     """One reader."""
 
-    __slots__ = ("_answer", "_connected", "_load", "_sock", "_started", "begun", "bytes", "checked", "reached", "watch")
+    __slots__ = (
+        "_answer",
+        "_connected",
+        "_pool",
+        "_sock",
+        "_started",
+        "begun",
+        "bytes",
+        "checked",
+        "counter",
+        "reached",
+    )
 
-    def __init__(self, load: Load, checked: bool) -> None:
+    def __init__(self, pool: ReaderPool, checked: bool) -> None:
         self.checked = checked
         self.begun = False
         self.bytes = 0
         self.reached = 0
-        order = load.order
-        self.watch = Watch(order.after, order.every)
-        self._load = load
+        job = pool.job
+        self.counter = TickCounter(job.after, job.every)
+        self._pool = pool
         self._connected = False
         self._answer: Answer | None = None
-        family, address = order.address
+        family, address = job.address
         self._started = time.perf_counter_ns()
         self._sock = socket.socket(family)
         self._sock.setblocking(False)
         self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._sock.connect_ex(address)
-        load.selector.register(self._sock, selectors.EVENT_WRITE, self)
+        pool.selector.register(self._sock, selectors.EVENT_WRITE, self)
 
     def ready(self) -> None:
         """The socket is ready for what is to be done next.
 
         Raises:
-            OSError, Broken: the connection is of no more use.
+            OSError, AnswerError: the connection is of no more use.
         """
         if not self._connected:
             if error := self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
                 raise OSError(error, "cannot connect")
             self._connected = True
-            if self._load.order.tls is not None:
-                self._sock = self._load.order.tls.wrap(self._sock, handshake=False)
+            if self._pool.job.tls is not None:
+                self._sock = self._pool.job.tls.wrap(self._sock, handshake=False)
             self._begin()
         elif self._answer is None:
             self._begin()
         elif self.begun and not self.checked:
             # What is dropped need not be deciphered either: past TLS, which a checked connection reads through.
-            if not socket.socket.recv_into(self._sock, self._load.buffer, len(self._load.buffer), _DROP):
-                raise Broken("the gateway closed the connection")
+            if not socket.socket.recv_into(self._sock, self._pool.buffer, len(self._pool.buffer), _DROP):
+                raise AnswerError("the gateway closed the connection")
         else:
             self._read(self._sock.recv(_READ_BYTES))
 
@@ -150,40 +164,40 @@ class Connection:
         try:
             if isinstance(self._sock, ssl.SSLSocket):
                 self._sock.do_handshake()
-            self.ask(f"{self._load.order.run}:{self._load.order.after}")
+            self.ask(f"{self._pool.job.run}:{self._pool.job.after}")
         except ssl.SSLWantReadError:
             pass
         except ssl.SSLWantWriteError:
             awaited = selectors.EVENT_WRITE
-        self._load.selector.modify(self._sock, awaited, self)
+        self._pool.selector.modify(self._sock, awaited, self)
 
     def ask(self, position: str) -> None:
         """Send a request for what comes after a position."""
-        request = self._load.order.speech.request(position)
+        request = self._pool.job.requests.request(position)
         self._sock.sendall(request)
         self.bytes += len(request)
-        self._answer = Answer(self._load.order.speech, self.watch)
+        self._answer = Answer(self._pool.job.requests, self.counter)
 
     def _read(self, data: bytes) -> None:
         if not data:
-            raise Broken("the gateway closed the connection")
+            raise AnswerError("the gateway closed the connection")
         self.bytes += len(data)
-        answer, load = self._answer, self._load
+        answer, pool = self._answer, self._pool
         assert answer is not None, "nothing is read before it was asked for"
-        came = self.watch.ticks
+        came = self.counter.ticks
         answer.feed(data, time.time_ns())
         for reply in answer.replies():
             self._sock.sendall(reply)
             self.bytes += len(reply)
-        load.coding = load.coding or answer.coding
-        if not self.begun and (self.watch.ticks if self.checked else answer.head is not None):
+        pool.coding = pool.coding or answer.coding
+        if not self.begun and (self.counter.ticks if self.checked else answer.head is not None):
             self.begun = True
-            load.first_tick.add(time.perf_counter_ns() - self._started)
-        if load.until is not None and not self.reached and self.watch.next > load.until:
+            pool.first_tick.add(time.perf_counter_ns() - self._started)
+        if pool.until is not None and not self.reached and self.counter.next > pool.until:
             self.reached = time.perf_counter_ns() - self._started
         if answer.position:
-            if self.watch.ticks == came and load.order.pause:
-                load.later(self, answer.position)
+            if self.counter.ticks == came and pool.job.pause:
+                pool.later(self, answer.position)
             else:
                 self.ask(answer.position)
 
@@ -191,14 +205,14 @@ class Connection:
         """Let the socket go; again has no effect."""
         if self._sock.fileno() >= 0:
             with contextlib.suppress(KeyError):
-                self._load.selector.unregister(self._sock)
+                self._pool.selector.unregister(self._sock)
             # Reset instead of closed: thousands of them leave no port behind in TIME_WAIT.
             with contextlib.suppress(OSError):
                 self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self._sock.close()
 
 
-class Load:
+class ReaderPool:
     """All connections of a process.
 
     Attributes:
@@ -206,25 +220,25 @@ class Load:
         coding: how answers are encoded, as soon as one has come.
     """
 
-    def __init__(self, order: Order, pipe: Pipe) -> None:
-        self.order, self.until = order, order.until
+    def __init__(self, job: ReadJob, pipe: Pipe) -> None:
+        self.job, self.until = job, job.until
         self.selector = selectors.DefaultSelector()
         self.buffer = memoryview(bytearray(_READ_BYTES))
         self.coding = ""
         self.first_tick = Histogram()
         self._pipe = pipe
-        self._alive: dict[Connection, None] = {}
-        self._all: list[Connection] = []
-        self._opening: set[Connection] = set()
-        self._later: list[tuple[float, int, Connection, str]] = []  # pulls that wait, by when they ask again
+        self._alive: dict[LoadReader, None] = {}
+        self._all: list[LoadReader] = []
+        self._opening: set[LoadReader] = set()
+        self._later: list[tuple[float, int, LoadReader, str]] = []  # pulls that wait, by when they ask again
         self._asked = 0
         self._cut, self._problem = 0, ""
         self._told = (False, False)
 
-    def later(self, connection: Connection, position: str) -> None:
+    def later(self, connection: LoadReader, position: str) -> None:
         """Ask again after the pause."""
         self._asked += 1
-        heapq.heappush(self._later, (time.monotonic() + self.order.pause, self._asked, connection, position))
+        heapq.heappush(self._later, (time.monotonic() + self.job.pause, self._asked, connection, position))
 
     def run(self) -> None:
         """Read until the other end of the pipe says stop, or is gone."""
@@ -234,7 +248,7 @@ class Load:
             self._open()
             wait = self._later[0][0] - time.monotonic() if self._later else _NAP_SECONDS
             for key, _ in self.selector.select(min(max(wait, 0), _NAP_SECONDS)):
-                if isinstance(key.data, Connection):
+                if isinstance(key.data, LoadReader):
                     self._work(key.data)
                 elif not self._obey():
                     self._end()
@@ -249,13 +263,13 @@ class Load:
                 self._tell()
 
     def _open(self) -> None:
-        while len(self._all) < self.order.clients and len(self._opening) < _OPENING:
-            connection = Connection(self, len(self._all) < self.order.checked)
+        while len(self._all) < self.job.clients and len(self._opening) < _OPENING:
+            connection = LoadReader(self, len(self._all) < self.job.checked)
             self._all.append(connection)
             self._alive[connection] = None
             self._opening.add(connection)
 
-    def _work(self, connection: Connection, position: str = "") -> None:
+    def _work(self, connection: LoadReader, position: str = "") -> None:
         try:
             if position:
                 connection.ask(position)
@@ -263,7 +277,7 @@ class Load:
                 connection.ready()
         except (BlockingIOError, ssl.SSLWantReadError):
             return
-        except (OSError, Broken) as error:
+        except (OSError, AnswerError) as error:
             self._cut += 1
             self._problem = self._problem or reason(error)
             self._alive.pop(connection, None)
@@ -284,26 +298,26 @@ class Load:
         return True
 
     def _state(self) -> tuple[bool, bool]:
-        begun = len(self._all) == self.order.clients and not self._opening
+        begun = len(self._all) == self.job.clients and not self._opening
         waited = (one for one in self._alive if one.checked)
-        return begun, begun and self.until is not None and all(one.watch.next > (self.until or 0) for one in waited)
+        return begun, begun and self.until is not None and all(one.counter.next > (self.until or 0) for one in waited)
 
     def _tell(self) -> None:
         self._told = self._state()
         checked = [one for one in self._all if one.checked]
-        tally = Tally(*self._told, self.coding, cut=self._cut, problem=self._problem, first_tick=self.first_tick)
+        counts = ReadCounts(*self._told, self.coding, cut=self._cut, problem=self._problem, first_tick=self.first_tick)
         for one in checked:
-            tally.ticks += one.watch.ticks
-            tally.lost += one.watch.lost
-            tally.repeated += one.watch.repeated
-            tally.bytes += one.bytes
-            tally.latency.merge(one.watch.latency)
+            counts.ticks += one.counter.ticks
+            counts.lost += one.counter.lost
+            counts.repeated += one.counter.repeated
+            counts.bytes += one.bytes
+            counts.latency.merge(one.counter.latency)
             if self.until is not None:
-                tally.behind += max(self.until - one.watch.next + self.order.every, 0) // self.order.every
+                counts.behind += max(self.until - one.counter.next + self.job.every, 0) // self.job.every
             if one.reached:
-                tally.reached.append(one.reached)
+                counts.reached.append(one.reached)
         with contextlib.suppress(OSError):  # nobody listens any more: the next look at the pipe finds that out
-            self._pipe.send(tally)
+            self._pipe.send(counts)
 
     def _end(self) -> None:
         self._tell()
@@ -311,9 +325,9 @@ class Load:
             connection.close()
 
 
-def read(order: Order, pipe: Pipe) -> None:
-    """A process of readers, from its first to its last line: tells a ``Tally`` now and then, and a last one."""
+def read(job: ReadJob, pipe: Pipe) -> None:
+    """A process of readers, from its first to its last line: tells a ``ReadCounts`` now and then, and a last one."""
     on_its_own()
-    if order.place is not None:
-        enter(order.place)
-    Load(order, pipe).run()
+    if job.namespace is not None:
+        enter(job.namespace)
+    ReaderPool(job, pipe).run()

@@ -10,11 +10,11 @@ from html import escape
 from typing import Final
 
 from ..version import __version__
-from .place import PROFILES
-from .plan import LOOPBACK, Outcome, Plan
+from .cases import LOOPBACK, PROFILES
 from .plot import Bar, Curve, bars, curves
-from .sentences import Figure, measured, name, verdict
+from .scenario import Outcome, Scenario
 from .table import COLUMNS, columns, remarks
+from .verdict import Figure, measured, name, verdict
 
 _MOST_POINTS: Final = 150  # of a curve
 
@@ -43,7 +43,7 @@ def machine() -> str:
            f"Python {platform.python_version()}"  # fmt: skip
 
 
-def report(plan: Plan, outcomes: Sequence[Outcome]) -> str:
+def report(scenario: Scenario, outcomes: Sequence[Outcome]) -> str:
     """The whole page."""
     rows = list(outcomes)
     colours = "".join(f".c{i}{{fill:{hue}}}.s{i}{{stroke:{hue}}}" for i, hue in enumerate(_HUES))
@@ -53,38 +53,38 @@ def report(plan: Plan, outcomes: Sequence[Outcome]) -> str:
         f"<title>tick-gateway bench</title><style>{_STYLE}{colours}</style></head><body>",
         "<h1>The transports against each other</h1>",
         f'<p class="soft">tick-gateway {__version__}, {time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())}, '
-        f"{escape(machine())}.<br>{escape(setup(plan))}</p>",
+        f"{escape(machine())}.<br>{escape(setup(scenario))}</p>",
         "<h2>When to pick which</h2><ul>",
-        *(f"<li>{escape(line)}</li>" for line in verdict(plan, rows)),
+        *(f"<li>{escape(line)}</li>" for line in verdict(scenario, rows)),
         "</ul><h2>Figures</h2>",
-        _table(plan, rows),
+        _table(scenario, rows),
         *(f'<p class="soft">{escape(line)}</p>' for line in remarks(rows)),
         "<h2>Plots</h2>",
-        *_plots(plan, measured(rows)),
-        *_networks(plan, rows),
+        *_plots(scenario, measured(rows)),
+        *_networks(scenario, rows),
         _MEANING,
         "</body></html>",
     ]
     return "\n".join(part for part in parts if part) + "\n"
 
 
-def setup(plan: Plan) -> str:
+def setup(scenario: Scenario) -> str:
     """What was run, in a sentence or two."""
-    view = [f"{key}={value}" for key, value in (("fields", plan.fields), ("every", plan.every), ("batch", plan.batch))
-            if value not in ("", 0) and (key, value) != ("every", 1)]  # fmt: skip
+    asked = (("fields", scenario.fields), ("every", scenario.every), ("batch", scenario.batch))
+    view = [f"{key}={value}" for key, value in asked if value not in ("", 0) and (key, value) != ("every", 1)]
     seen = f", seen as {', '.join(view)}" if view else ""
-    whose = f"the gateway at {plan.url}" if plan.url else "a gateway of its own for each"
-    count = f"{plan.clients} connection{'s' * (plan.clients != 1)}"
+    whose = f"the gateway at {scenario.url}" if scenario.url else "a gateway of its own for each"
+    count = f"{scenario.clients} connection{'s' * (scenario.clients != 1)}"
     return (
-        f"{count} of each transport to {whose}, {plan.rate:g} ticks a second of about {plan.size:,} bytes for "
-        f"{plan.seconds:g} s{seen}. A pull takes up to {plan.limit:,} ticks and asks again at once; where nothing "
-        f"came, {plan.pause:g} s after it asked. Ticks are a flock of birds, so that they compress "
+        f"{count} of each transport to {whose}, {scenario.rate:g} ticks a second of about {scenario.size:,} bytes for "
+        f"{scenario.seconds:g} s{seen}. A pull takes up to {scenario.limit:,} ticks and asks again at once; where "
+        f"nothing came, {scenario.pause:g} s after it asked. Ticks are a flock of birds, so that they compress "
         "as a simulation's do."
     )
 
 
-def _table(plan: Plan, rows: Sequence[Outcome]) -> str:
-    shown = columns(plan)
+def _table(scenario: Scenario, rows: Sequence[Outcome]) -> str:
+    shown = columns(scenario)
     named = [column for column in shown if column in COLUMNS[:3]]
     head = "".join(f"<th>{escape(column.heading)}</th>" for column in shown)
     lines = []
@@ -98,38 +98,41 @@ def _table(plan: Plan, rows: Sequence[Outcome]) -> str:
     return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{"".join(lines)}</tbody></table></div>'
 
 
-def _label(plan: Plan, row: Outcome) -> str:
+def _label(scenario: Scenario, row: Outcome) -> str:
     words = [name(row)]
-    words += [row.case.encoding] if len(plan.encodings) > 1 else []
-    words += [row.case.network] if len(plan.networks) > 1 else []
+    words += [row.case.encoding] if len(scenario.encodings) > 1 else []
+    words += [row.case.network] if len(scenario.networks) > 1 else []
     return ", ".join(words)
 
 
-def _plots(plan: Plan, rows: Sequence[Outcome]) -> list[str]:
+def _plots(scenario: Scenario, rows: Sequence[Outcome]) -> list[str]:
     far: list[tuple[str, str, Figure]] = [
         ("Latency, median", "ms", lambda o: o.ms(0.5)),
         ("Latency, 99th percentile", "ms", lambda o: o.ms(0.99)),
         ("First tick after connecting, median", "ms", lambda o: _ms(o.first_tick.percentile(0.5))),
-        (f"Catching up {plan.catch_up:,} ticks", "ms", lambda o: None if o.catch_up is None else o.catch_up * 1e3),
+        (f"Catching up {scenario.catch_up:,} ticks", "ms", lambda o: None if o.catch_up is None else o.catch_up * 1e3),
     ]
     near: list[tuple[str, str, Figure]] = [
         ("CPU of the gateway", "µs a tick and connection", lambda o: o.cpu_us),
         ("On the wire", "bytes a tick", lambda o: o.bytes_per_tick),
         ("Memory of the gateway", "KiB a connection", lambda o: None if o.memory is None else o.memory / 1024),
     ]  # the gateway's own: hardly another on another network
-    colour = {transport: index for index, transport in enumerate(plan.transports)}
+    colour = {transport: index for index, transport in enumerate(scenario.transports)}
     found = []
-    for network in plan.networks:
+    for network in scenario.networks:
         here = [row for row in rows if row.case.network == network]
         lines = [
-            Curve(_label(plan, row), _points(row), colour[row.case.transport], row.coding != "identity") for row in here
+            Curve(_label(scenario, row), _points(row), colour[row.case.transport], row.coding != "identity")
+            for row in here
         ]
-        where = f" on {network}" if len(plan.networks) > 1 else ""
+        where = f" on {network}" if len(scenario.networks) > 1 else ""
         found.append(curves(f"Latency{where}: share of ticks that took no longer", "ms", lines))
     first = next((row.case.network for row in rows), "")
     for figures, shown in ((near, [row for row in rows if row.case.network == first]), (far, rows)):
         for title, unit, figure in figures:
-            found.append(bars(title, unit, [Bar(_label(plan, r), figure(r), colour[r.case.transport]) for r in shown]))
+            found.append(
+                bars(title, unit, [Bar(_label(scenario, r), figure(r), colour[r.case.transport]) for r in shown])
+            )
     return [text for text in found if text]
 
 
@@ -143,9 +146,9 @@ def _ms(nanoseconds: int | None) -> float | None:
     return None if nanoseconds is None else nanoseconds / 1e6
 
 
-def _networks(plan: Plan, rows: Sequence[Outcome]) -> list[str]:
+def _networks(scenario: Scenario, rows: Sequence[Outcome]) -> list[str]:
     """What the networks do, and how they came about."""
-    named = [network for network in plan.networks if network != LOOPBACK]
+    named = [network for network in scenario.networks if network != LOOPBACK]
     if not named:
         return []
     items = []

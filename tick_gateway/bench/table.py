@@ -7,7 +7,8 @@ import time
 from collections.abc import Callable
 from typing import Final, NamedTuple, TextIO
 
-from .plan import LOOPBACK, Outcome, Plan
+from .cases import LOOPBACK
+from .scenario import Outcome, Scenario
 from .stats import Histogram, number
 
 _EVERY_SECONDS: Final = 0.1
@@ -49,9 +50,9 @@ COLUMNS: Final = (
 _NAMES: Final = 3  # columns that say which case it is
 
 
-def columns(plan: Plan) -> list[Column]:
-    """Those that a plan fills: the network alone where there is one."""
-    return [column for column in COLUMNS if column.heading != "network" or plan.networks != (LOOPBACK,)]
+def columns(scenario: Scenario) -> list[Column]:
+    """Those that a scenario fills: the network alone where there is one."""
+    return [column for column in COLUMNS if column.heading != "network" or scenario.networks != (LOOPBACK,)]
 
 
 def remarks(outcomes: list[Outcome]) -> list[str]:
@@ -74,8 +75,8 @@ class Table:
         out: where to; redrawn where it is a terminal.
     """
 
-    def __init__(self, plan: Plan, out: TextIO) -> None:
-        self._columns = columns(plan)
+    def __init__(self, scenario: Scenario, out: TextIO) -> None:
+        self._columns = columns(scenario)
         self._out = out
         self._live = out.isatty()
         self._done: list[Outcome] = []

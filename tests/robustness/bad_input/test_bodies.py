@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.support.blocking_client import BINARY, CONT, PING, PONG, TEXT, Peer, chunk, frame, request, resident
+from tests.support.blocking_client import Peer, chunk, request, resident
+from tests.support.frames import BINARY, CONT, PING, PONG, TEXT, frame
 from tick_gateway.wire.websocket import Reader
 
 from ...support.bad_input import HANDSHAKES, STEAL, Bystander, fall_silent, hang_up, vanish

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.blocking_client import BINARY, CLOSE, CONT, PING, PONG, TEXT, UPGRADE, Peer, ask, frame, request
+from tests.support.blocking_client import UPGRADE, Peer, ask, request
+from tests.support.frames import BINARY, CLOSE, CONT, PING, PONG, TEXT, frame
 
 from ...support.bad_input import Bystander
 
@@ -44,7 +45,7 @@ def test_frames_that_are_none(bystander: Bystander, name: str, path: str) -> Non
 
 @pytest.mark.parametrize("path", ["/ws/stream?hello=1", "/ws/stream"])
 def test_frames_without_a_mask(bystander: Bystander, path: str) -> None:
-    for data in (frame(TEXT, b'{"op":"ping"}', mask=False), frame(PING, b"x", mask=False), frame(PONG, mask=False)):
+    for data in (frame(TEXT, b'{"op":"ping"}', mask=None), frame(PING, b"x", mask=None), frame(PONG, mask=None)):
         with Peer(bystander.port) as peer:
             peer.open(path).send(data)
             assert peer.close_frame().code == PROTOCOL_ERROR
@@ -52,7 +53,7 @@ def test_frames_without_a_mask(bystander: Bystander, path: str) -> None:
 
 def test_nonsense_without_a_mask_is_no_tick(bystander: Bystander) -> None:
     with Peer(bystander.port) as peer:
-        peer.open("/ws/publish").send(frame(TEXT, b"nonsense", mask=False))
+        peer.open("/ws/publish").send(frame(TEXT, b"nonsense", mask=None))
         answer = peer.frame()
         assert answer.code == PROTOCOL_ERROR if answer.opcode == CLOSE else answer.json()["error"] == "malformed"
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 
-from tests.support.blocking_client import BINARY, CLOSE, CONT, PING, TEXT, UPGRADE, Peer, ask, chunk, frame, request
+from tests.support.blocking_client import UPGRADE, Peer, ask, chunk, request
+from tests.support.frames import BINARY, CLOSE, CONT, PING, TEXT, frame
 
 from ...support.bad_input import HANDSHAKES, Bystander
 

@@ -6,7 +6,8 @@ import re
 
 import pytest
 
-from tests.support.blocking_client import BINARY, TEXT, UPGRADE, Peer, ask, frame, request
+from tests.support.blocking_client import UPGRADE, Peer, ask, request
+from tests.support.frames import BINARY, TEXT, frame
 
 from ...support.bad_input import STEAL, Bystander
 from ...support.bad_lines import REFUSED

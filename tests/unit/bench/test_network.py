@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.process import Running
-from tick_gateway.bench.network import Network, NotAllowed
-from tick_gateway.bench.place import PROFILES, Place, Profile, enter
-from tick_gateway.bench.relay import Direction
+from tick_gateway.bench.cases import PROFILES, Profile
+from tick_gateway.bench.network import Direction, Namespace, Network, NetworkUnavailable, enter
 
 
 @pytest.fixture
@@ -20,7 +19,7 @@ def network() -> Network:
     try:
         with network:
             pass
-    except NotAllowed as problem:
+    except NetworkUnavailable as problem:
         pytest.skip(f"this machine gives no network of one's own: {problem}")
     return network
 
@@ -66,9 +65,9 @@ def test_ticks_travel_as_long_as_the_profile_says(network: Network) -> None:
     assert told["first_tick_ms"]["p50"] >= 4 * delay, "a handshake and a request, there and back"
 
 
-def test_entering_a_place_that_is_gone() -> None:
+def test_entering_a_namespace_that_is_gone() -> None:
     with pytest.raises(OSError):
-        enter(Place(2**22 + 1, user=False))
+        enter(Namespace(2**22 + 1, user=False))
 
 
 # ---- the relay's link ----

@@ -18,7 +18,8 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
-from tests.support.blocking_client import CLOSE, UPGRADE, Follower, Peer, ask, chunk, frame, request
+from tests.support.blocking_client import UPGRADE, Follower, Peer, ask, chunk, request
+from tests.support.frames import CLOSE, frame
 from tests.support.process import PATIENCE, GatewayProcess, Running, free_port, publish
 from tests.unit.test_settings import KUBERNETES
 from tick_gateway import Gateway, GatewayError

@@ -28,7 +28,8 @@ from ...simulation.client import Client
 from ...simulation.disk import Disk
 from ...simulation.room import HIGH_WATER, Room
 from ...simulation.talk import Asked
-from ...support.decoders import EventStream, command, masked
+from ...support.decoders import EventStream
+from ...support.frames import command, frame
 
 PING = 9
 
@@ -272,7 +273,7 @@ def test_a_slow_reader_that_skips_jumps_to_the_newest_whether_it_is_live_or_not(
 def test_a_peer_that_sends_pings_and_reads_nothing_costs_its_buffer_alone(room: Room) -> None:
     client = Client(room, "ws", [])
     client.wire.stalled = True
-    ping = masked(PING, b"x" * 125)
+    ping = frame(PING, b"x" * 125)
     for _ in range(1000):
         client.wire.deliver(ping)
     assert client.wire.most < HIGH_WATER + 200

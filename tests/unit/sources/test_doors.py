@@ -14,7 +14,8 @@ from urllib.request import Request, urlopen
 import pytest
 import zstandard
 
-from tests.support.blocking_client import BINARY, TEXT, Peer, frame, request
+from tests.support.blocking_client import Peer, request
+from tests.support.frames import BINARY, TEXT, frame
 from tests.support.process import GatewayProcess
 from tick_gateway.bus.tick_bus import TickBus
 from tick_gateway.errors import TickError

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.backend import Writer
-from tests.support.blocking_client import TEXT, Follower, Peer, ask, frame, request
+from tests.support.blocking_client import Follower, Peer, ask, request
+from tests.support.frames import TEXT, frame
 from tests.support.process import GatewayProcess
 from tick_gateway.sources import SOURCES, Source
 

@@ -13,7 +13,8 @@ from urllib.request import urlopen
 
 import pytest
 
-from tests.support.blocking_client import BINARY, CLOSE, CONT, PING, TEXT, UPGRADE, Peer, ask, frame, request
+from tests.support.blocking_client import UPGRADE, Peer, ask, request
+from tests.support.frames import BINARY, CLOSE, CONT, PING, TEXT, frame
 from tests.support.process import PATIENCE, GatewayProcess
 from tests.support.serving import serving
 from tests.unit.sources.test_http_compressed import peak

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.decoders import DECODERS
+from tick_gateway.bench.decoders import content_decoder
 from tick_gateway.errors import BadEncoding, NotAcceptable
 from tick_gateway.http.negotiation import choose
 from tick_gateway.wire.codings import CODINGS, TABLE, CodingRow, Codings
@@ -54,7 +54,7 @@ def test_a_row_fits_together(row: CodingRow) -> None:
     decoder = CODINGS.decoder_of([row.name])
     assert b"".join(decoder.feed(coding.whole(text))) == text
     decoder.end()
-    independent = DECODERS[row.name]()
+    independent = content_decoder(row.name, strict=True)
     assert independent.feed(coding.whole(text)) == text and independent.whole
 
 

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from tick_gateway.bench.decoders import ChunkedDecoder
 from tick_gateway.errors import Overloaded
 from tick_gateway.model.notices import End, Gap, Hello, Notice, Reset
 from tick_gateway.model.tick import UNKNOWN_RUN, Position
@@ -21,7 +22,7 @@ from tick_gateway.wire.ndjson import NDJSONFraming, lines
 from tick_gateway.wire.sse import SSEFraming, refusal
 from tick_gateway.wire.websocket import WebSocketFraming, close_frame, frame
 
-from ...support.decoders import Chunked, EventStream, Frames, Lines, Message
+from ...support.decoders import EventStream, Lines, Message, WebSocketMessages
 
 PAIR = [Payload(5, b'{"t":5}'), Payload(7, b'{"t":7}')]
 TICK = SSEFraming(False, None, "tick")
@@ -116,7 +117,7 @@ def test_close_frames_carry_their_code_and_the_position(
     framing: WebSocketFraming, notice: Notice, code: int, reason: str
 ) -> None:
     assert framing.ends(notice)
-    assert Frames().feed(framing.closing(notice, NOTHING)) == [Message("close", reason.encode(), None, code)]
+    assert WebSocketMessages().feed(framing.closing(notice, NOTHING)) == [Message("close", reason.encode(), None, code)]
 
 
 def test_a_reason_too_long_is_cut_between_characters() -> None:
@@ -190,16 +191,16 @@ DECODERS: list[tuple[Framing, Callable[[], Decoder]]] = [
     (SSEFraming(True, None, "tick"), EventStream),
     (NDJSONFraming(False), Lines),
     (NDJSONFraming(True), Lines),
-    (WebSocketFraming(), Frames),
+    (WebSocketFraming(), WebSocketMessages),
 ]
 
 
 def read(framing: Framing, decoder: Decoder, pieces: Sequence[bytes]) -> list[Message]:
     """What a client makes of the bytes, in whatever pieces they come."""
-    body = Chunked() if getattr(framing, "chunked", False) else None
+    body = ChunkedDecoder(strict=True) if getattr(framing, "chunked", False) else None
     found: list[Message] = []
     for piece in pieces:
-        found += decoder.feed(body.feed(piece) if body else piece)
+        found += decoder.feed(b"".join(body.feed(piece)) if body else piece)
     return [message for message in found if message.name != "ping"]
 
 

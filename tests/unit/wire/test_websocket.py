@@ -20,14 +20,15 @@ from tick_gateway.wire.websocket import (
     negotiate,
 )
 
-from ...support.decoders import Frames, Message, masked
+from ...support.decoders import Message, WebSocketMessages
+from ...support.frames import frame
 
 CONT, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 
 
 def closing(code: int, reason: str = "") -> bytes:
     """A client's close frame."""
-    return masked(CLOSE, struct.pack("!H", code) + reason.encode())
+    return frame(CLOSE, struct.pack("!H", code) + reason.encode())
 
 
 class Case(NamedTuple):
@@ -42,50 +43,48 @@ class Case(NamedTuple):
 LARGEST = b"x" * MAX_COMMAND_BYTES
 
 CASES: dict[str, Case] = {
-    "text": Case(masked(TEXT, "ü".encode()), ["ü"]),
-    "binary counts as text": Case(masked(BINARY, b"a"), ["a"]),
-    "empty": Case(masked(TEXT, b""), [""]),
-    "two": Case(masked(TEXT, b"a") + masked(TEXT, b"b"), ["a", "b"]),
-    "126 bytes": Case(masked(TEXT, b"x" * 126), ["x" * 126]),
-    "another mask": Case(masked(TEXT, b"abcde", mask=b"\xff\x00\x80\x7f"), ["abcde"]),
-    "no mask to speak of": Case(masked(TEXT, b"abc", mask=b"\0\0\0\0"), ["abc"]),
-    "fragments": Case(masked(TEXT, b"a", fin=False) + masked(CONT, b"b", fin=False) + masked(CONT, b"c"), ["abc"]),
-    "a character over two fragments": Case(masked(TEXT, b"\xc3", fin=False) + masked(CONT, b"\xbc"), ["ü"]),
-    "empty fragments": Case(
-        masked(TEXT, b"", fin=False) + masked(CONT, b"", fin=False) * 50 + masked(CONT, b"a"), ["a"]
-    ),
+    "text": Case(frame(TEXT, "ü".encode()), ["ü"]),
+    "binary counts as text": Case(frame(BINARY, b"a"), ["a"]),
+    "empty": Case(frame(TEXT, b""), [""]),
+    "two": Case(frame(TEXT, b"a") + frame(TEXT, b"b"), ["a", "b"]),
+    "126 bytes": Case(frame(TEXT, b"x" * 126), ["x" * 126]),
+    "another mask": Case(frame(TEXT, b"abcde", mask=b"\xff\x00\x80\x7f"), ["abcde"]),
+    "no mask to speak of": Case(frame(TEXT, b"abc", mask=b"\0\0\0\0"), ["abc"]),
+    "fragments": Case(frame(TEXT, b"a", fin=False) + frame(CONT, b"b", fin=False) + frame(CONT, b"c"), ["abc"]),
+    "a character over two fragments": Case(frame(TEXT, b"\xc3", fin=False) + frame(CONT, b"\xbc"), ["ü"]),
+    "empty fragments": Case(frame(TEXT, b"", fin=False) + frame(CONT, b"", fin=False) * 50 + frame(CONT, b"a"), ["a"]),
     "a ping within fragments": Case(
-        masked(TEXT, b"a", fin=False) + masked(PING, b"p") + masked(CONT, b"b"), ["ab"], (b"p",)
+        frame(TEXT, b"a", fin=False) + frame(PING, b"p") + frame(CONT, b"b"), ["ab"], (b"p",)
     ),
-    "pings": Case(masked(PING, b"") + masked(PING, b"x" * 125), [], (b"", b"x" * 125)),
-    "a pong that nobody asked for": Case(masked(PONG, b"p") + masked(TEXT, b"a"), ["a"]),
-    "close": Case(masked(TEXT, b"a") + closing(1000, "bye"), ["a"], close=1000),
-    "close without a code": Case(masked(CLOSE, b""), [], close=-1),
+    "pings": Case(frame(PING, b"") + frame(PING, b"x" * 125), [], (b"", b"x" * 125)),
+    "a pong that nobody asked for": Case(frame(PONG, b"p") + frame(TEXT, b"a"), ["a"]),
+    "close": Case(frame(TEXT, b"a") + closing(1000, "bye"), ["a"], close=1000),
+    "close without a code": Case(frame(CLOSE, b""), [], close=-1),
     "close with a code of its own": Case(closing(4321), [], close=4321),
-    "nothing counts behind a close": Case(closing(1000) + masked(TEXT, b"a"), [], close=1000),
+    "nothing counts behind a close": Case(closing(1000) + frame(TEXT, b"a"), [], close=1000),
     "unmasked": Case(b"\x81\x01a", [], close=1002),
-    "a reserved bit": Case(b"\xc1" + masked(TEXT, b"a")[1:], [], close=1002),
-    "a reserved opcode": Case(masked(3, b"a"), [], close=1002),
-    "a reserved control opcode": Case(masked(11, b""), [], close=1002),
-    "a fragmented ping": Case(masked(PING, b"", fin=False), [], close=1002),
-    "a ping too long": Case(masked(PING, b"x" * 126), [], close=1002),
-    "a continuation of nothing": Case(masked(CONT, b"a"), [], close=1002),
-    "a new message within fragments": Case(masked(TEXT, b"a", fin=False) + masked(TEXT, b"b"), [], close=1002),
-    "a close of one byte": Case(masked(CLOSE, b"\x03"), [], close=1002),
+    "a reserved bit": Case(b"\xc1" + frame(TEXT, b"a")[1:], [], close=1002),
+    "a reserved opcode": Case(frame(3, b"a"), [], close=1002),
+    "a reserved control opcode": Case(frame(11, b""), [], close=1002),
+    "a fragmented ping": Case(frame(PING, b"", fin=False), [], close=1002),
+    "a ping too long": Case(frame(PING, b"x" * 126), [], close=1002),
+    "a continuation of nothing": Case(frame(CONT, b"a"), [], close=1002),
+    "a new message within fragments": Case(frame(TEXT, b"a", fin=False) + frame(TEXT, b"b"), [], close=1002),
+    "a close of one byte": Case(frame(CLOSE, b"\x03"), [], close=1002),
     "a close code that is never sent": Case(closing(1005), [], close=1002),
-    "a close reason that is no UTF-8": Case(masked(CLOSE, b"\x03\xe8\xff"), [], close=1007),
-    "no UTF-8": Case(masked(TEXT, b"a") + masked(TEXT, b"\xff") + masked(TEXT, b"b"), ["a"], close=1007),
-    "half a character": Case(masked(TEXT, b"\xc3"), [], close=1007),
-    "a surrogate": Case(masked(TEXT, b"\xed\xa0\x80"), [], close=1007),
-    "the largest": Case(masked(TEXT, LARGEST), [LARGEST.decode()]),
-    "too large": Case(masked(TEXT, LARGEST + b"x"), [], close=1009),
-    "too large in fragments": Case(masked(TEXT, LARGEST, fin=False) + masked(CONT, b"x"), [], close=1009),
+    "a close reason that is no UTF-8": Case(frame(CLOSE, b"\x03\xe8\xff"), [], close=1007),
+    "no UTF-8": Case(frame(TEXT, b"a") + frame(TEXT, b"\xff") + frame(TEXT, b"b"), ["a"], close=1007),
+    "half a character": Case(frame(TEXT, b"\xc3"), [], close=1007),
+    "a surrogate": Case(frame(TEXT, b"\xed\xa0\x80"), [], close=1007),
+    "the largest": Case(frame(TEXT, LARGEST), [LARGEST.decode()]),
+    "too large": Case(frame(TEXT, LARGEST + b"x"), [], close=1009),
+    "too large in fragments": Case(frame(TEXT, LARGEST, fin=False) + frame(CONT, b"x"), [], close=1009),
     "a length that nobody could send": Case(b"\x81\xff" + b"\x7f" + b"\xff" * 7, [], close=1009),
 }
 
 
 def read(pieces: list[bytes]) -> Case:
-    reader, frames = Reader(), Frames()
+    reader, frames = Reader(), WebSocketMessages()
     messages: list[str] = []
     replies: list[Message] = []
     ended = False
@@ -119,7 +118,7 @@ def test_fed_byte_by_byte(name: str) -> None:
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.close is None])
 def test_fed_with_the_beginning_of_what_comes_next(name: str) -> None:
     case = CASES[name]
-    following = masked(TEXT, b"next")
+    following = frame(TEXT, b"next")
     for cut in (1, 2, 5, len(following) - 1):
         found = read([case.sent + following[:cut], following[cut:]])
         assert found == case._replace(sent=case.sent + following, messages=[*case.messages, "next"])
@@ -140,7 +139,7 @@ def test_any_bytes_are_answered_or_waited_with(data: bytes) -> None:
 )
 def test_messages_come_out_as_they_were_sent(texts: list[str], sizes: list[int], mask: bytes) -> None:
     encoded = [text.encode("utf-8", "replace") for text in texts]
-    wire = b"".join(masked(TEXT, data, mask=mask) for data in encoded)
+    wire = b"".join(frame(TEXT, data, mask=mask) for data in encoded)
     pieces: list[bytes] = []
     while wire:
         size = sizes[len(pieces) % len(sizes)]
@@ -155,16 +154,16 @@ def test_messages_come_out_as_they_were_sent(texts: list[str], sizes: list[int],
 @pytest.mark.parametrize(
     ("data", "found"),
     [
-        (masked(PONG, b""), (PONG, b"")),
-        (masked(PING, b"abcde"), (PING, b"abcde")),
-        (masked(PING, b"x" * 125), (PING, b"x" * 125)),
-        (masked(PING, b"x" * 126), None),
-        (masked(PONG, b"a")[:-1], None),
-        (masked(PONG, b"a") + b"\x81", None),
-        (masked(PONG, b"") * 2, None),
-        (masked(PING, b"", fin=False), None),
-        (masked(TEXT, b"a"), None),
-        (masked(CLOSE, b""), None),
+        (frame(PONG, b""), (PONG, b"")),
+        (frame(PING, b"abcde"), (PING, b"abcde")),
+        (frame(PING, b"x" * 125), (PING, b"x" * 125)),
+        (frame(PING, b"x" * 126), None),
+        (frame(PONG, b"a")[:-1], None),
+        (frame(PONG, b"a") + b"\x81", None),
+        (frame(PONG, b"") * 2, None),
+        (frame(PING, b"", fin=False), None),
+        (frame(TEXT, b"a"), None),
+        (frame(CLOSE, b""), None),
         (b"\x89\x00", None),
         (b"\x89\x04abcd", None),
         (b"\x8a\xfe\x00\x00\x00\x00" + b"x" * 126, None),
@@ -185,17 +184,17 @@ def test_a_lone_control_frame_is_unmasked(data: bytes, mask: bytes) -> None:
 @pytest.mark.parametrize("bad", [b"\xff", b"\xc3(", b"\xed\xa0\x80", b"\xf8"])
 def test_text_that_is_not_utf8_fails_with_the_fragment_that_shows_it(bad: bytes) -> None:
     reader = Reader()
-    assert not reader.feed(masked(TEXT, "{ü".encode()[:2], fin=False)).closing, "half a character may be whole later"
-    assert not reader.feed(masked(CONT, "ü".encode()[1:] + b"x", fin=False)).closing
-    received = reader.feed(masked(CONT, bad + b"x", fin=False))
+    assert not reader.feed(frame(TEXT, "{ü".encode()[:2], fin=False)).closing, "half a character may be whole later"
+    assert not reader.feed(frame(CONT, "ü".encode()[1:] + b"x", fin=False)).closing
+    received = reader.feed(frame(CONT, bad + b"x", fin=False))
     assert (received.closing, received.failed, received.messages) == (True, True, [])
-    assert Frames().feed(received.replies)[0].code == 1007
+    assert WebSocketMessages().feed(received.replies)[0].code == 1007
 
 
 def test_a_message_that_ends_in_half_a_character_fails() -> None:
     reader = Reader()
-    received = reader.feed(masked(TEXT, b"{", fin=False) + masked(CONT, "ü".encode()[:1]))
-    assert received.failed and Frames().feed(received.replies)[0].code == 1007
+    received = reader.feed(frame(TEXT, b"{", fin=False) + frame(CONT, "ü".encode()[:1]))
+    assert received.failed and WebSocketMessages().feed(received.replies)[0].code == 1007
 
 
 # ---- the opening handshake ----
@@ -263,4 +262,4 @@ def test_offers_without_end_are_refused() -> None:
 
 
 def test_the_codes_of_a_close_frame_are_read_back() -> None:
-    assert Frames().feed(close_frame(1013, "later")) == [Message("close", b"later", None, 1013)]
+    assert WebSocketMessages().feed(close_frame(1013, "later")) == [Message("close", b"later", None, 1013)]

@@ -9,6 +9,7 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tick_gateway.bench.decoders import ChunkedDecoder
 from tick_gateway.model.notices import End, Gap
 from tick_gateway.model.tick import Position
 from tick_gateway.model.view import Payload
@@ -18,7 +19,6 @@ from tick_gateway.wire.framing import LAST_CHUNK, joined
 from tick_gateway.wire.ndjson import NDJSONFraming
 from tick_gateway.wire.zstd_frame import MAGIC
 
-from ...support.decoders import Chunked
 from ...support.needs import program
 
 CODED = NDJSONFraming(False, ZstdCoding())
@@ -91,5 +91,6 @@ def test_in_chunks() -> None:
     end = chunked.closing(End("limit", None), NOTHING)
     assert end.endswith(LAST_CHUNK)
     pieces = [chunked.opening, chunked.messages("r", [Payload(5, b'{"t":5}')]), chunked.stored(BLOCK)]
-    assert decode([Chunked().feed(joined(pieces).data + end)]) == b'{"t":5}\n{"t":1}\n{"t":2}\n'
+    found = ChunkedDecoder(strict=True).feed(joined(pieces).data + end)
+    assert decode(found) == b'{"t":5}\n{"t":1}\n{"t":2}\n'
     assert chunked.messages("r", []).data == b"", "no ticks, no frame"

@@ -1,10 +1,8 @@
-"""What a measurement needs around it: a gateway to measure, and the processes that publish and read."""
+"""The gateway that is measured: one at an address, or one of the bench's own for each case."""
 
 from __future__ import annotations
 
-import contextlib
 import json
-import multiprocessing
 import os
 import re
 import socket
@@ -13,24 +11,18 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from http.client import HTTPException
-from multiprocessing.connection import Connection as Pipe
-from multiprocessing.connection import wait
-from multiprocessing.process import BaseProcess
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import urlopen
 
 from ..client.tls import Secured, TrustError, reason, trust
 from ..settings import ENV_PREFIX, Settings
-from . import proc
-from .network import GATEWAY_HOST
-from .place import Place
-from .plan import BenchError, Plan
+from .network import GATEWAY_HOST, Namespace
+from .processes import end_with_parent, held
+from .scenario import BenchError, Scenario
 
 Address = tuple[int, tuple[str, int]]
 
@@ -63,13 +55,13 @@ class Target:
     tls: Secured | None = None
 
 
-def target_of(plan: Plan) -> Target:
-    """The gateway at the address that the plan names.
+def target_of(scenario: Scenario) -> Target:
+    """The gateway at the address that the scenario names.
 
     Raises:
         BenchError: it is no address, nobody answers there, or somebody publishes there already.
     """
-    url = plan.url
+    url = scenario.url
     parts = urlsplit(url if "://" in url else f"http://{url}")
     try:
         host, port = parts.hostname, parts.port or _PORTS[parts.scheme]
@@ -78,7 +70,7 @@ def target_of(plan: Plan) -> Target:
     except (ValueError, KeyError):
         raise BenchError(f"--url: {url!r:.200} is no address such as http://localhost:8000") from None
     try:
-        context = trust(plan.cacert, plan.insecure)
+        context = trust(scenario.cacert, scenario.insecure)
     except TrustError as error:
         raise BenchError(str(error)) from None
     try:
@@ -86,15 +78,15 @@ def target_of(plan: Plan) -> Target:
     except (OSError, UnicodeError):
         raise BenchError(f"--url: there is no host {host:.200}") from None
     base = parts.path.rstrip("/")
-    meta = _meta(f"{parts.scheme}://{parts.netloc}{base}/meta", url, plan.patience, context)
+    meta = _meta(f"{parts.scheme}://{parts.netloc}{base}/meta", url, scenario.patience, context)
     if meta.get("rate") and not str(meta.get("run")).startswith(RUN_PREFIX):
         raise BenchError(
             f"--url: ticks were published to {url} within the last ten seconds, and the bench would end that run; "
             "stop the publisher and wait for as long"
         )
     where = (int(family), (str(address[0]), int(address[1])))
-    secured = Secured(host, plan.cacert, plan.insecure) if parts.scheme == "https" else None
-    return Target(where, where, parts.netloc, base, plan.pid, secured)
+    secured = Secured(host, scenario.cacert, scenario.insecure) if parts.scheme == "https" else None
+    return Target(where, where, parts.netloc, base, scenario.pid, secured)
 
 
 def _meta(address: str, url: str, patience: float, context: ssl.SSLContext) -> dict[str, Any]:
@@ -121,22 +113,22 @@ class OwnGateway:
         BenchError: it does not start.
     """
 
-    def __init__(self, plan: Plan, place: Place | None) -> None:
-        ring = max(Settings().ring, plan.catch_up + _SPARE_TICKS)
-        ring_bytes = max(Settings().ring_bytes, ring * (plan.size + 200))
+    def __init__(self, scenario: Scenario, namespace: Namespace | None) -> None:
+        ring = max(Settings().ring, scenario.catch_up + _SPARE_TICKS)
+        ring_bytes = max(Settings().ring_bytes, ring * (scenario.size + 200))
         self._command = [
-            *(place.prefix if place is not None else []), sys.executable, "-m", "tick_gateway", "serve",
-            "--port", "0", "--host", "127.0.0.1" if place is None else "0.0.0.0",
+            *(namespace.prefix if namespace is not None else []), sys.executable, "-m", "tick_gateway", "serve",
+            "--port", "0", "--host", "127.0.0.1" if namespace is None else "0.0.0.0",
             "--ring", str(ring), "--ring-bytes", str(ring_bytes),
         ]  # fmt: skip
-        self._host = "127.0.0.1" if place is None else GATEWAY_HOST
-        self._patience = plan.patience
+        self._host = "127.0.0.1" if namespace is None else GATEWAY_HOST
+        self._patience = scenario.patience
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Target:
         self._said = tempfile.TemporaryFile()
         try:
-            with proc.held():
+            with held():
                 process = self._process = self._start()
             port = self._port(process)
         except BaseException:
@@ -153,7 +145,7 @@ class OwnGateway:
             stderr=self._said,
             env={name: value for name, value in os.environ.items() if not name.startswith(ENV_PREFIX)},
             start_new_session=True,  # Ctrl-C is for the bench, which then ends this too
-            preexec_fn=proc.end_with_parent if os.name == "posix" else None,
+            preexec_fn=end_with_parent if os.name == "posix" else None,
         )
 
     def __exit__(self, *_: object) -> None:
@@ -180,64 +172,3 @@ class OwnGateway:
                 raise BenchError(f"the gateway does not start: {said.decode('utf-8', 'replace').strip()[-300:]}")
             time.sleep(_LOOK_SECONDS)
         raise BenchError(f"the gateway did not start within {self._patience:g} s")
-
-
-class Crew:
-    """The processes of a case, and what they have to say: ``with Crew() as crew``."""
-
-    def __init__(self) -> None:
-        # A fork has all modules in memory already; where there is none, a child takes its time to start.
-        methods = multiprocessing.get_all_start_methods()
-        self._context = multiprocessing.get_context("fork" if "fork" in methods else "spawn")
-        self._members: dict[Pipe, BaseProcess] = {}
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        for pipe in list(self._members):
-            self.dismiss(pipe)
-
-    def start(self, work: Callable[..., None], *given: object) -> Pipe:
-        """Start ``work(*given, pipe)`` in a process of its own; returns the pipe's other end."""
-        mine, its = self._context.Pipe()
-        process = self._context.Process(  # type: ignore[attr-defined]
-            target=_child, args=(work, (*given, its), (*self._members, mine)), daemon=True
-        )
-        with proc.held():
-            process.start()
-            self._members[mine] = process
-        its.close()
-        return mine
-
-    def pid(self, pipe: Pipe) -> int | None:
-        return self._members[pipe].pid
-
-    def hear(self, seconds: float) -> list[tuple[Pipe, Any]]:
-        """What was said within so many seconds, as soon as anything was.
-
-        Raises:
-            BenchError: a process died.
-        """
-        heard: list[tuple[Pipe, Any]] = []
-        for pipe in wait(list(self._members), timeout=max(seconds, 0)):
-            assert isinstance(pipe, Pipe)
-            try:
-                heard.append((pipe, pipe.recv()))
-            except (EOFError, OSError):
-                raise BenchError("a process of the bench ended before its work was done") from None
-        return heard
-
-    def dismiss(self, pipe: Pipe) -> None:
-        """End a process at once."""
-        process = self._members.pop(pipe)
-        pipe.close()
-        with contextlib.suppress(AttributeError):
-            process.kill()
-        process.join()
-
-
-def _child(work: Callable[..., None], given: tuple[Any, ...], others: tuple[Pipe, ...]) -> None:
-    for pipe in others:  # of the one that steers: as long as a copy is open here, its end goes unnoticed
-        pipe.close()
-    work(*given)

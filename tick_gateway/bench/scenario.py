@@ -1,14 +1,16 @@
-"""What is to be measured (``Plan``, ``Case``) and what came out (``Outcome``). Pure: values, and their JSON form."""
+"""What the bench was asked to measure (``Scenario``), and what came out of each case (``Outcome``).
+
+Pure: values, and their JSON form.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
+from .cases import Case
 from .stats import Histogram
 
-ENCODINGS: Final = ("identity", "gzip", "zstd", "deflate")
-LOOPBACK: Final = "loopback"
 FEWEST: Final = 50  # connections from which memory is told: with fewer, what an allocator keeps hides it
 
 
@@ -17,7 +19,7 @@ class BenchError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class Scenario:
     """What the command line asked for.
 
     Attributes:
@@ -59,7 +61,7 @@ class Plan:
     patience: float
 
     def cases(self) -> list[Case]:
-        """In the order in which they are measured."""
+        """In the job in which they are measured."""
         return [
             Case(transport, encoding, network)
             for network in self.networks
@@ -68,21 +70,8 @@ class Plan:
         ]
 
     def as_dict(self) -> dict[str, Any]:
-        """The plan as JSON; the token stays out of it."""
-        names = [name for name in self.__slots__ if name != "token"]
-        return {name: getattr(self, name) for name in names}
-
-
-@dataclass(frozen=True, slots=True)
-class Case:
-    """One thing to measure: a transport, the coding that is asked for, and the network in between."""
-
-    transport: str
-    encoding: str
-    network: str
-
-    def __str__(self) -> str:
-        return f"{self.transport}, {self.encoding}, {self.network}"
+        """The scenario as JSON; the token stays out of it."""
+        return {name: value for name, value in asdict(self).items() if name != "token"}
 
 
 @dataclass(slots=True)

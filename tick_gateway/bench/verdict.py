@@ -8,27 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
-from .plan import LOOPBACK, Outcome, Plan
+from .cases import LOOPBACK, row_of
+from .scenario import Outcome, Scenario
 from .stats import number
 
 _SAME: Final = 1.25  # ratio below which two figures are called alike
 _BUSY: Final = 0.1  # of the machine, used by others, from which times are not to be trusted
 _LATE_SHARE: Final = 0.02  # of the ticks that may be on their way still, before a transport did not keep up
-
-_PURPOSE: Final = {
-    "websocket": "you write for a browser or a program that stays connected, or want to pause, seek or change the view "
-    "while reading",
-    "sse": "you write for a browser and want the shortest code: EventSource reconnects and resumes by itself",
-    "ndjson": "you read with curl, a script, or any language that can read an answer line by line",
-    "longpoll": "something on the way holds back answers that do not end",
-    "incremental": "you look in now and then, or fetch what was missed in large pieces",
-}
-"""When a transport is the one to pick whatever the figures say, by its name; others are told by their kind."""
-
-_BY_KIND: Final = {
-    "stream": "your client speaks its format and stays connected",
-    "pull": "your client asks when it likes",
-}
 
 Figure = Callable[[Outcome], float | None]
 
@@ -38,7 +24,7 @@ def measured(outcomes: Iterable[Outcome]) -> list[Outcome]:
     return [outcome for outcome in outcomes if not outcome.not_run]
 
 
-def verdict(plan: Plan, outcomes: Sequence[Outcome]) -> list[str]:
+def verdict(scenario: Scenario, outcomes: Sequence[Outcome]) -> list[str]:
     """Everything that there is to say, a sentence or two each."""
     done = measured(outcomes)
     if not done:
@@ -46,7 +32,7 @@ def verdict(plan: Plan, outcomes: Sequence[Outcome]) -> list[str]:
     # One network and one coding are compared at a time: those in which most transports were measured.
     base = max(
         ([o for o in done if (o.case.network, o.coding) == key] for key in {(o.case.network, o.coding) for o in done}),
-        key=lambda group: (len(group), group[0].coding == "identity", group[0].case.network == plan.networks[0]),
+        key=lambda group: (len(group), group[0].coding == "identity", group[0].case.network == scenario.networks[0]),
     )
     return [
         whole(done),
@@ -145,7 +131,7 @@ def _ranked(title: str, other: str, unit: str, figure: Figure, base: Sequence[Ou
 
 def pick(outcome: Outcome, base: Sequence[Outcome]) -> str:
     """When to pick a transport, and what it costs here beside the best."""
-    purpose = _PURPOSE.get(outcome.case.transport) or _BY_KIND[outcome.kind]
+    purpose = row_of(outcome.case.transport, outcome.kind).purpose
     text = f"Pick {name(outcome)} where {purpose}."
     best = {key: min((v for o in base if (v := figure(o)) is not None), default=None) for key, figure in _KEYS.items()}
     said = []
@@ -198,8 +184,7 @@ def networks(done: Sequence[Outcome]) -> list[str]:
 
 def name(outcome: Outcome) -> str:
     """A transport as people call it."""
-    known = {"websocket": "WebSocket", "sse": "SSE", "ndjson": "NDJSON", "longpoll": "long-poll"}
-    return known.get(outcome.case.transport, outcome.case.transport)
+    return row_of(outcome.case.transport, outcome.kind).label
 
 
 def _on(outcome: Outcome) -> str:

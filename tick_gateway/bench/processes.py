@@ -1,0 +1,128 @@
+"""The bench's own processes: each bears a part of the load, and ends with the one that steers, however that ends."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import multiprocessing
+import signal
+from collections.abc import Callable, Iterator
+from multiprocessing.connection import Connection as Pipe
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
+from types import TracebackType
+from typing import Any, Final, Self
+
+from .scenario import BenchError
+
+_PR_SET_PDEATHSIG: Final = 1
+_HELD: Final = {signal.SIGINT, signal.SIGTERM}
+
+
+def end_with_parent() -> None:
+    """Let signals through again, and have this process end with the one that started it, however that ends (Linux)."""
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _HELD)
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+
+
+def stop_on_signals() -> None:
+    """Let SIGTERM end the one that steers as Ctrl-C does, by ``KeyboardInterrupt``: nothing stays behind."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
+@contextlib.contextmanager
+def held() -> Iterator[None]:
+    """Ctrl-C and SIGTERM wait until this is over.
+
+    For starting a process: what is raised in the hooks around a fork is lost, and right behind it leaves a process
+    that nobody knows. The process starts with the two held, too: see ``end_with_parent``.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _HELD)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def on_its_own() -> None:
+    """What a child process that bears load begins with: Ctrl-C is for the one that steers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    end_with_parent()
+
+
+def allow_files(count: int) -> None:
+    """Let this process, and those that it starts, open so many files, as far as the system allows."""
+    with contextlib.suppress(ImportError, OSError, ValueError):
+        import resource
+
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if soft < count:
+            most = count if hard == resource.RLIM_INFINITY else min(count, hard)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+
+
+class Workers:
+    """The processes of a case, and what they have to say: ``with Workers() as workers``."""
+
+    def __init__(self) -> None:
+        # A fork has all modules in memory already; where there is none, a child takes its time to start.
+        methods = multiprocessing.get_all_start_methods()
+        self._context = multiprocessing.get_context("fork" if "fork" in methods else "spawn")
+        self._members: dict[Pipe, BaseProcess] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        for pipe in list(self._members):
+            self.dismiss(pipe)
+
+    def start(self, work: Callable[..., None], *given: object) -> Pipe:
+        """Start ``work(*given, pipe)`` in a process of its own; returns the pipe's other end."""
+        mine, its = self._context.Pipe()
+        process = self._context.Process(  # type: ignore[attr-defined]
+            target=_child, args=(work, (*given, its), (*self._members, mine)), daemon=True
+        )
+        with held():
+            process.start()
+            self._members[mine] = process
+        its.close()
+        return mine
+
+    def pid(self, pipe: Pipe) -> int | None:
+        return self._members[pipe].pid
+
+    def hear(self, seconds: float) -> list[tuple[Pipe, Any]]:
+        """What was said within so many seconds, as soon as anything was.
+
+        Raises:
+            BenchError: a process died.
+        """
+        heard: list[tuple[Pipe, Any]] = []
+        for pipe in wait(list(self._members), timeout=max(seconds, 0)):
+            assert isinstance(pipe, Pipe)
+            try:
+                heard.append((pipe, pipe.recv()))
+            except (EOFError, OSError):
+                raise BenchError("a process of the bench ended before its work was done") from None
+        return heard
+
+    def dismiss(self, pipe: Pipe) -> None:
+        """End a process at once."""
+        process = self._members.pop(pipe)
+        pipe.close()
+        with contextlib.suppress(AttributeError):
+            process.kill()
+        process.join()
+
+
+def _child(work: Callable[..., None], given: tuple[Any, ...], others: tuple[Pipe, ...]) -> None:
+    for pipe in others:  # of the one that steers: as long as a copy is open here, its end goes unnoticed
+        pipe.close()
+    work(*given)
