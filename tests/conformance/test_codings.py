@@ -419,7 +419,7 @@ async def test_limits_hold_while_positions_are_sought(
 async def test_a_fault_of_the_writer_does_not_end_it(
     open_harness: OpenHarness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("tick_gateway.history.local.writer.RETRY_SECONDS", 0.05)
+    monkeypatch.setattr("tick_gateway.history.local.commit_worker.RETRY_SECONDS", 0.05)
     harness = await open_harness(data=str(tmp_path))
     await harness.publish_all(range(3))
     reader = await harness.read("ndjson", from_t="A:-1")

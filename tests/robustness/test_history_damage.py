@@ -33,7 +33,7 @@ from tests.support.requests import ask, metric, range_of
 from tick_gateway.history.archive import Archive
 from tick_gateway.history.block_index import Block, Entry
 from tick_gateway.history.local import commit as pipeline
-from tick_gateway.history.local import retention, writer
+from tick_gateway.history.local import commit_worker, retention
 from tick_gateway.history.local.run import LocalRun
 from tick_gateway.history.local.segment_file import Segment
 from tick_gateway.history.local.verify import verify
@@ -114,7 +114,7 @@ async def test_the_directory_is_removed(tmp_path: Path) -> None:
 @pytest.mark.parametrize("how", ["deleted", "cut", "moved away with its run"])
 async def test_files_that_nobody_reads_are_missed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
     """Without a reader, and without a tick that is published."""
-    monkeypatch.setattr(writer, "MAINTAIN_SECONDS", 0.01)
+    monkeypatch.setattr(commit_worker, "MAINTAIN_SECONDS", 0.01)
     monkeypatch.setattr(pipeline, "MAINTAIN_SECONDS", 0.01)
     async with in_process(tmp_path / "history") as (s, gateway):
         assert await s.publish(200)

@@ -28,7 +28,7 @@ from tests.support.mounts import fill, mounted, remount
 from tests.support.reconnecting import PATIENCE
 from tests.support.requests import ask, metric, range_of
 from tick_gateway.history.local import commit as pipeline
-from tick_gateway.history.local import writer
+from tick_gateway.history.local import commit_worker
 
 pytestmark = pytest.mark.usefixtures("patient", "no_traceback")
 
@@ -40,7 +40,7 @@ pytestmark = pytest.mark.usefixtures("patient", "no_traceback")
 async def test_a_disk_that_takes_nothing(
     tmp_path: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: int
 ) -> None:
-    monkeypatch.setattr(writer, "RETRY_SECONDS", 0.05)
+    monkeypatch.setattr(commit_worker, "RETRY_SECONDS", 0.05)
     async with in_process(tmp_path / "history") as (s, _):
         assert await s.publish(90)
         disk.break_(error)
@@ -71,7 +71,7 @@ async def test_what_comes_back_when_the_disk_works_again_is_not_counted_as_unsto
     tmp_path: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ticks are written and vouched for, and then the disk does not let them be forced to it."""
-    monkeypatch.setattr(writer, "RETRY_SECONDS", 0.05)
+    monkeypatch.setattr(commit_worker, "RETRY_SECONDS", 0.05)
     async with in_process(tmp_path / "history", fsync="interval", fsync_interval=0.001, block_bytes=1 << 20) as (s, _):
         assert await s.publish(90)
         disk.break_(errno.EIO)

@@ -20,13 +20,13 @@ from typing import TYPE_CHECKING, Any
 
 from tick_gateway.history.block_index import Entry
 from tick_gateway.history.local.commit import CommitPipeline
+from tick_gateway.history.local.commit_worker import MAINTAIN_SECONDS, CommitRequest, CommitResult
 from tick_gateway.history.local.events import BlockClosed, SegmentSealed, StorageEvent
 from tick_gateway.history.local.index import save_index
 from tick_gateway.history.local.limits import Limits
 from tick_gateway.history.local.run import LocalRun
 from tick_gateway.history.local.segment_file import Segment
 from tick_gateway.history.local.store import Store
-from tick_gateway.history.local.writer import MAINTAIN_SECONDS, Group, Wrote
 
 from .loop import START, SteppedLoop
 
@@ -165,7 +165,7 @@ class Disk:
     def layout(self, store: Store) -> list[Piece]:
         """Where the ticks lie that this process knows of: closed blocks, and what is behind the last of each run."""
         pieces: list[Piece] = []
-        for run in store.pipeline._writer._recorder.runs.values():
+        for run in store.pipeline._worker._recorder.runs.values():
             for entry in run.entries:
                 at, end = entry.offset, entry.offset + entry.frame + entry.footer
                 pieces.append(Piece(segment_of(entry).path, at, end, run.id, entry.first, entry.last, entry.verified))
@@ -267,7 +267,7 @@ class SteppedPipeline(CommitPipeline):
         self._busy = True
         self._last = asyncio.Event()
         self._blocks: dict[Segment, list[Entry]] = defaultdict(list)
-        for run in self._writer._recorder.runs.values():
+        for run in self._worker._recorder.runs.values():
             for entry in run.entries:
                 self._blocks[segment_of(entry)].append(entry)
 
@@ -291,39 +291,39 @@ class SteppedPipeline(CommitPipeline):
             self._disk.later(self._round)
 
     def _round(self) -> None:
-        groups, closing = self._fetch()
-        seconds = self._disk.write_seconds if groups else 0.0
-        self._disk.later(self._write, groups, closing, seconds=seconds)
+        requests, closing = self._fetch()
+        seconds = self._disk.write_seconds if requests else 0.0
+        self._disk.later(self._write, requests, closing, seconds=seconds)
 
-    def _write(self, groups: Sequence[Group], closing: bool) -> None:
+    def _write(self, requests: Sequence[CommitRequest], closing: bool) -> None:
         try:
-            wrote = self._writer.round(groups, closing)
+            result = self._worker.round(requests, closing)
         except Killed:
             self._disk.loop.halt()
-            self._leave_out(self._writer._recorder.events)
+            self._leave_out(self._worker._recorder.events)
             return
-        if wrote is not None:
-            self._through = max(self._through, wrote.upto)
-            self._enter(groups, wrote)
-        self._disk.later(self._tell, groups, wrote, closing)
+        if result is not None:
+            self._through = max(self._through, result.upto)
+            self._enter(requests, result)
+        self._disk.later(self._tell, requests, result, closing)
 
-    def _enter(self, groups: Sequence[Group], wrote: Wrote) -> None:
+    def _enter(self, requests: Sequence[CommitRequest], result: CommitResult) -> None:
         """Tell the ledger what is on disk now."""
-        ledger, segment = self._disk.ledger, self._writer._recorder.segment
-        batches = [batch for group in groups for batch in group.batches]
-        if wrote.error is None:
+        ledger, segment = self._disk.ledger, self._worker._recorder.segment
+        batches = [batch for request in requests for batch in request.batches]
+        if result.error is None:
             ledger.write(batches)
             if segment is not None and not segment.path.exists():  # into a file that somebody deleted
                 for batch in batches:
                     ledger.lose(batch.run.id, batch.first, batch.last + 1)
-        for event in wrote.events:
+        for event in result.events:
             if isinstance(event, BlockClosed):
                 entry, segment = event.entry, segment_of(event.entry)
                 self._blocks[segment].append(entry)
                 ledger.close(event.run, entry)
                 if not segment.path.exists():
                     ledger.lose(event.run, entry.first, entry.last + 1)
-        self._leave_out(wrote.events)
+        self._leave_out(result.events)
 
     def _leave_out(self, events: Sequence[StorageEvent]) -> None:
         """What was deleted is on disk no more."""
@@ -332,11 +332,11 @@ class SteppedPipeline(CommitPipeline):
                 for entry in self._blocks.pop(event.segment, ()):
                     self._disk.ledger.remove(event.run, entry.first, entry.last + 1)
 
-    def _tell(self, groups: Sequence[Group], wrote: Wrote | None, closing: bool) -> None:
-        if wrote is not None:
-            batches = [batch for group in groups for batch in group.batches] if wrote.error is None else []
-            self._disk.ledger.know(batches, [event for event in wrote.events if isinstance(event, BlockClosed)])
-            self._done(wrote)
+    def _tell(self, requests: Sequence[CommitRequest], result: CommitResult | None, closing: bool) -> None:
+        if result is not None:
+            batches = [batch for request in requests for batch in request.batches] if result.error is None else []
+            self._disk.ledger.know(batches, [event for event in result.events if isinstance(event, BlockClosed)])
+            self._done(result)
             self._disk.ledger.stands(self.state)
         self._busy = False
         if closing:
@@ -344,11 +344,11 @@ class SteppedPipeline(CommitPipeline):
         elif self._queue or self._closing:
             self._nudge()
 
-    def _show(self, groups: Iterable[Group]) -> None:
-        groups = list(groups)
-        for group in groups:
-            self._disk.ledger.show(group.batches)
-        super()._show(groups)
+    def _show(self, requests: Iterable[CommitRequest]) -> None:
+        requests = list(requests)
+        for request in requests:
+            self._disk.ledger.show(request.batches)
+        super()._show(requests)
 
     def _show_all(self) -> None:
         super()._show_all()

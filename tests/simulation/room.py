@@ -96,7 +96,7 @@ class Room:
         self.clock = Clock()
         for module in (
             "bus.tick_bus", "delivery.fanout", "delivery.session", "transports.commands", "history.local.commit",
-            "history.local.writer", "history.local.recorder",
+            "history.local.commit_worker", "history.local.recorder",
         ):  # fmt: skip
             self.patches.setattr(f"tick_gateway.{module}.time", self.clock)
         for name, value in (SMALL | (disk.patches() if disk is not None else {})).items():
@@ -162,7 +162,7 @@ class Room:
             task._log_destroy_pending = False  # type: ignore[attr-defined]  # it was killed with the process
         self.loop.close()
         if self.store is not None:
-            self.store.pipeline._writer._recorder._drop_files()
+            self.store.pipeline._worker._recorder._drop_files()
             self.store.release()
 
     # ---- processes ----

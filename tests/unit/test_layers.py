@@ -57,7 +57,6 @@ CLIENT: Final = {"client", "errors", "logs", "model", "settings", "version", "wi
 
 TWICE: Final = {
     "Bar",
-    "Group",
     "Tick",
 }
 """Class names that stand twice still. A name that does not any more is deleted here."""

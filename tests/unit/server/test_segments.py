@@ -18,9 +18,9 @@ from tests.support.made_history import STEP, Served, made, tick_of
 from tests.support.reconnecting import PATIENCE
 from tests.support.requests import ask
 from tick_gateway.history.block_index import BlockRange, Entry
+from tick_gateway.history.local.commit_worker import CommitResult
 from tick_gateway.history.local.sealed import Opened, open_sealed
 from tick_gateway.history.local.segment_file import Segment
-from tick_gateway.history.local.writer import Wrote
 from tick_gateway.server import segments
 
 pytestmark = pytest.mark.usefixtures("patient")
@@ -273,7 +273,7 @@ async def test_a_file_that_was_sealed_a_moment_ago(scene: Served, monkeypatch: p
         await scene.publish(1)
         newest = history.entries.files[-1].volume
         assert isinstance(newest, Segment)
-    told: list[Wrote] = []
+    told: list[CommitResult] = []
     monkeypatch.setattr(pipeline, "_done", told.append)
     t = scene.ledger.tip[1]
     while not newest.sealed:

@@ -24,9 +24,9 @@ from typing import Final, Literal
 from ...bus.ring import Batch, Run
 from ...bus.tick_bus import TickBus
 from ..archive import Archive
+from .commit_worker import MAINTAIN_SECONDS, CommitRequest, CommitResult, CommitWorker
 from .events import SegmentRemoved, SegmentSealed, TicksMissing
 from .recorder import Recorder
-from .writer import MAINTAIN_SECONDS, Group, Writer, Wrote
 
 log = logging.getLogger("tick_gateway.history")
 
@@ -58,22 +58,22 @@ class CommitPipeline:
         self.unstored = 0
         self._told = 0  # the level at which it was logged that the state is not ok
         self.bytes = recorder.size
-        self._writer = Writer(recorder)
+        self._worker = CommitWorker(recorder)
         self._queue_bytes = queue_bytes
         self._shown: Callable[[], None] = lambda: None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ended = asyncio.Event()  # the thread is through
         self._number = 0
-        self._flight: deque[Group] = deque()  # handed over, not done
-        self._refused = 0  # the number of the last group that is not stored, and will not be
+        self._flight: deque[CommitRequest] = deque()  # handed over, not done
+        self._refused = 0  # the number of the last request that is not stored, and will not be
         self._waiting: list[tuple[int, asyncio.Future[None]]] = []
         self._timer: asyncio.TimerHandle | None = None
         # What follows is shared with the thread.
         self._changed = threading.Condition()
-        self._queue: list[Group] = []
+        self._queue: list[CommitRequest] = []
         self._queued = 0  # bytes
         self._closing = False
-        self._through = 0  # the number of the last group that the thread is through with
+        self._through = 0  # the number of the last request that the thread is through with
 
     # ---- life ----
 
@@ -145,29 +145,29 @@ class CommitPipeline:
         """Take what was published since the last time, and the runs that were ended behind it."""
         assert self._loop is not None
         self._number += 1
-        group = Group(self._number, [*batches, *ended], time.monotonic())
-        self._flight.append(group)
+        request = CommitRequest(self._number, [*batches, *ended], time.monotonic())
+        self._flight.append(request)
         size = sum(batch.size for batch in batches)
         with self._changed:
             fits = not self._queued or self._queued + size <= self._queue_bytes
             if fits:
                 self._queued += size
             else:
-                group.items = list(ended)
-            self._queue.append(group)
+                request.items = list(ended)
+            self._queue.append(request)
             self._changed.notify()
         if not fits:
             self._fall("lagging", f"more than {self._queue_bytes} bytes wait for the disk", lost=True)
-            left_out = Group(self._number, list(batches), group.handed)
+            left_out = CommitRequest(self._number, list(batches), request.handed)
             self._refuse([left_out])
             self._show([left_out])
         elif self.state != "ok":
-            self._show([group])
+            self._show([request])
         elif self._timer is None:
             self._timer = self._loop.call_later(LAG_SECONDS, self._look)
 
     def _look(self) -> None:
-        """Whether the disk has been busy with one group for too long."""
+        """Whether the disk has been busy with one request for too long."""
         assert self._loop is not None
         self._timer = None
         if not self._flight or self.state != "ok":
@@ -183,21 +183,21 @@ class CommitPipeline:
     def _show_all(self) -> None:
         self._show(self._flight)
 
-    def _show(self, groups: Iterable[Group]) -> None:
+    def _show(self, requests: Iterable[CommitRequest]) -> None:
         """Let readers have what they have not yet; in the order in which it was published."""
-        groups = [group for group in groups if not group.shown]
-        for group in groups:
-            group.shown = True
-            self.bus.show(group.batches)
-        if groups:
+        requests = [request for request in requests if not request.shown]
+        for request in requests:
+            request.shown = True
+            self.bus.show(request.batches)
+        if requests:
             self._shown()
 
-    def _refuse(self, groups: Iterable[Group], vouched: tuple[str, int] | None = None) -> None:
-        """These are not stored, and will not be; but see ``Wrote.vouched``."""
-        for group in groups:
-            lost = [batch for batch in group.batches if not self._holds(batch)]
+    def _refuse(self, requests: Iterable[CommitRequest], vouched: tuple[str, int] | None = None) -> None:
+        """These are not stored, and will not be; but see ``CommitResult.vouched``."""
+        for request in requests:
+            lost = [batch for batch in request.batches if not self._holds(batch)]
             if lost:
-                self._refused = group.number
+                self._refused = request.number
             for batch in lost:
                 end = batch.ordinal + len(batch.ticks)
                 comes_back = vouched is not None and batch.run.id == vouched[0] and end <= vouched[1]
@@ -223,7 +223,7 @@ class CommitPipeline:
         self.state, self.reason, self._told = "ok", "", 0
 
     def _undecided(self, number: int) -> bool:
-        """Whether the disk has yet to say whether it takes a group up to that number."""
+        """Whether the disk has yet to say whether it takes a request up to that number."""
         return bool(self._flight) and self._flight[0].number <= number
 
     def _settle(self) -> None:
@@ -236,15 +236,15 @@ class CommitPipeline:
             else:
                 waiter.set_result(None)
 
-    def _done(self, wrote: Wrote) -> None:
-        """The thread is through with every group up to a number."""
-        self.bytes, error = wrote.size, wrote.error
-        done: list[Group] = []
-        while self._flight and self._flight[0].number <= wrote.upto:
+    def _done(self, result: CommitResult) -> None:
+        """The thread is through with every request up to a number."""
+        self.bytes, error = result.size, result.error
+        done: list[CommitRequest] = []
+        while self._flight and self._flight[0].number <= result.upto:
             done.append(self._flight.popleft())
-        for group in done if error is None else ():
-            self.archive.wrote(group.batches)
-        for event in wrote.events:
+        for request in done if error is None else ():
+            self.archive.wrote(request.batches)
+        for event in result.events:
             if isinstance(event, SegmentRemoved):
                 self.archive.removed(event.run, event.segment)
             elif isinstance(event, SegmentSealed):
@@ -257,7 +257,7 @@ class CommitPipeline:
                 self.archive.closed(run, event.entry)
         # Readers come after that: what memory lets go of for what they are shown may be in a block that was closed.
         if error is not None:
-            self._refuse(done, wrote.vouched)
+            self._refuse(done, result.vouched)
             self._show(done)
             self._fall("failing", f"ticks cannot be written: {error.strerror or error}", lost=True)
         elif done and not self._late:
@@ -283,10 +283,10 @@ class CommitPipeline:
                 with self._changed:
                     if not self._queue and not self._closing:
                         self._changed.wait(MAINTAIN_SECONDS)
-                groups, closing = self._fetch()
-                if (wrote := self._writer.round(groups, closing)) is not None:
-                    self._through = max(self._through, wrote.upto)
-                    self._call_soon(self._done, wrote)
+                requests, closing = self._fetch()
+                if (result := self._worker.round(requests, closing)) is not None:
+                    self._through = max(self._through, result.upto)
+                    self._call_soon(self._done, result)
         finally:
             self._call_soon(self._ended.set)
 
@@ -296,11 +296,11 @@ class CommitPipeline:
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(call, *args)
 
-    def _fetch(self) -> tuple[list[Group], bool]:
+    def _fetch(self) -> tuple[list[CommitRequest], bool]:
         """What waits to be written, and whether nothing will come behind it."""
         with self._changed:
-            groups, self._queue, self._queued = self._queue, [], 0
-            return groups, self._closing
+            requests, self._queue, self._queued = self._queue, [], 0
+            return requests, self._closing
 
 
 def _too_late(batches: Sequence[Batch], ended: Sequence[Run]) -> None:

@@ -9,10 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..block_index import Entry
 from ..format.segment import Footer, pack_columns, step_of
 from ..stored_run import StoredRun
-from .segment_file import Found, Segment
+from .segment_file import Segment
 
 
 @dataclass(slots=True)
@@ -22,23 +21,10 @@ class LocalRun(StoredRun):
     Attributes:
         folder: where its files lie; None: it was not made yet.
         segments: oldest first.
-        told_by_footers: some of it, since there is no index that says all of it.
     """
 
     folder: Path | None = None
     segments: list[Segment] = field(default_factory=list)
-    told_by_footers: bool = False
-
-    def take(self, segment: Segment, found: Found) -> None:
-        """Take a footer in, the next one of its segment."""
-        footer = found.footer
-        self.seq, self.started, self.origin = footer.seq, footer.started, footer.origin
-        self.know(footer.ordinal + footer.count, footer.last)
-        if footer.frame:
-            self.entries.append(Entry.of(segment, found.begin, footer, found.length))
-        segment.sealed = segment.sealed or footer.sealed
-        if footer.ended:
-            self.ended, self.lost_tail = True, footer.lost_tail
 
     def forget(self, segment: Segment) -> None:
         """A segment is gone, and its blocks with it."""

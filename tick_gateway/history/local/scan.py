@@ -175,9 +175,8 @@ def scan_tail(segment: Segment, journal: Journal | None) -> SegmentTail | None:
 
 def _scan_segment(path: Path, run: str, listed: Listed | None, entries: Blocks, *, by_footers: bool) -> ScannedSegment:
     """A segment but for its tail; its blocks are added to ``entries``."""
-    info = path.stat()
-    size, changed_at = info.st_size, info.st_mtime_ns // 1_000_000
-    segment = Segment(path)
+    segment, size = Segment(path), path.stat().st_size
+    changed_at = segment.changed_at
     if listed is not None and not by_footers and size >= listed.size and fits(listed, path):
         segment.size, segment.sealed = listed.size, listed.sealed
         entries.extend(entries_of(listed, segment))

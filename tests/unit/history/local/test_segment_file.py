@@ -19,7 +19,7 @@ from tick_gateway.history.local import segment_file as volume
 from tick_gateway.history.local.limits import Limits
 from tick_gateway.history.local.run import LocalRun
 from tick_gateway.history.local.salvage import begins_footer, blocks_in, is_footer, placement_of
-from tick_gateway.history.local.segment_file import Found, Segment, segment_name, walk
+from tick_gateway.history.local.segment_file import Segment, segment_name, walk
 
 THREES = Limits(block_ticks=3, block_age=1e12, segment_age=0, fsync="never")
 
@@ -252,7 +252,8 @@ def placed(*blocks: tuple[int, list[int]], origin: int = 0) -> LocalRun:
     run, segment = LocalRun("R", 0, AT, origin), Segment(Path("x"))
     for ordinal, ts in blocks:
         footer = run.footer(ordinal, ts, [AT + t for t in ts], size=1, frame=1, crc=0)
-        run.take(segment, Found(1, 1, footer))
+        run.entries.append(Entry.of(segment, 1, footer, 1))
+        run.know(footer.ordinal + footer.count, footer.last)
     return run
 
 

@@ -1,6 +1,6 @@
 """The thread's side of a pipeline: rounds of writing, and what is tried again after a failure.
 
-    groups ──► resume, if something failed ──► write ──► maintain, now and then ──► what became of them
+    requests ──► resume, if something failed ──► write ──► maintain, now and then ──► what became of them
 
 Nothing here waits for more work or tells anybody: that is the pipeline's. Used by one thread.
 """
@@ -27,11 +27,11 @@ MAINTAIN_SECONDS: Final = 0.5
 
 
 @dataclass(slots=True)
-class Group:
+class CommitRequest:
     """What was handed over at once.
 
     Attributes:
-        number: it rises from group to group.
+        number: it rises from request to request.
         items: batches, and runs that are over.
         handed: when, monotonic seconds.
         shown: readers can have it.
@@ -48,11 +48,11 @@ class Group:
         return [item for item in self.items if isinstance(item, Batch)]
 
 
-class Wrote(NamedTuple):
+class CommitResult(NamedTuple):
     """What one round of writing did.
 
     Attributes:
-        upto: the number of the last group that it is through with; 0: it had none.
+        upto: the number of the last request that it is through with; 0: it had none.
         error: why what it had is not stored, or None.
         vouched: of what it had, batches of this run whose ticks end at or before this ordinal come back when the disk
             works again; None: it is not known of any.
@@ -67,7 +67,7 @@ class Wrote(NamedTuple):
     size: int
 
 
-class Writer:
+class CommitWorker:
     """The thread's side of a pipeline: it owns the recorder, and writes in rounds."""
 
     def __init__(self, recorder: Recorder) -> None:
@@ -77,7 +77,7 @@ class Writer:
         self._due: list[Run] = []  # whose end could not be written yet
         self._broke = OSError("the disk does not work")
 
-    def round(self, groups: Sequence[Group], closing: bool = False) -> Wrote | None:
+    def round(self, requests: Sequence[CommitRequest], closing: bool = False) -> CommitResult | None:
         """Write what was handed over, and do what time alone asks for; None: nothing is to be told.
 
         Args:
@@ -86,7 +86,7 @@ class Writer:
         recorder, now = self._recorder, time.monotonic()
         error: OSError | None = None
         vouched: tuple[str, int] | None = None
-        items = [*self._due, *(item for group in groups for item in group.items)]
+        items = [*self._due, *(item for request in requests for item in request.items)]
         self._due = [item for item in items if isinstance(item, Run)]
         try:
             if recorder.broken and (now < self._retry_at or not items):
@@ -99,7 +99,7 @@ class Writer:
                 self._maintained = now
                 recorder.maintain()
         except _StillBroken:
-            error = self._broke if groups else None
+            error = self._broke if requests else None
         except Exception as problem:
             error = self._broke = _as_trouble(problem)
             vouched = recorder.vouched
@@ -110,9 +110,9 @@ class Writer:
             except Exception as problem:  # the next start recovers what is open
                 _as_trouble(problem)
         events, recorder.events = recorder.events, []
-        if not (groups or events or error is not None):
+        if not (requests or events or error is not None):
             return None
-        return Wrote(groups[-1].number if groups else 0, error, vouched, events, recorder.size)
+        return CommitResult(requests[-1].number if requests else 0, error, vouched, events, recorder.size)
 
 
 def _as_trouble(problem: Exception) -> OSError:
