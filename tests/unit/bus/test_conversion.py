@@ -1,10 +1,17 @@
-"""Data frames in records: pandas and polars, and what Mesa's ``DataCollector`` gives."""
+"""What values that are no plain JSON become, and data frames in records: pandas, polars, Mesa's ``DataCollector``."""
 
 from __future__ import annotations
 
 import json
+from collections import deque
+from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from decimal import Decimal
+from enum import Enum
+from pathlib import PurePosixPath
+from types import MappingProxyType
 from typing import Any
+from uuid import UUID
 
 import mesa
 import numpy as np
@@ -12,6 +19,7 @@ import pandas as pd
 import polars as pl
 import pytest
 
+from tick_gateway.bus.conversion import NAN, NAT, NotSerializable, kind, simplify
 from tick_gateway.bus.record import NanPolicy, encode
 from tick_gateway.errors import RecordError
 
@@ -143,3 +151,105 @@ def test_the_frames_of_a_data_collector() -> None:
     told = json.loads(encode(record))
     assert told["model"] == [{"count": 2}]
     assert told["agents"] == [{"Step": 0, "AgentID": 1, "x": 0.5}, {"Step": 0, "AgentID": 2, "x": 1.5}]
+
+
+class Colour(Enum):
+    RED = 1
+
+
+class Half(float):
+    pass
+
+
+@dataclass
+class Point:
+    x: int
+    _hidden: int = 0
+
+
+@dataclass(slots=True)
+class Slotted:
+    x: int
+    y: int
+
+
+class Lazy:
+    def tolist(self) -> list[int]:
+        return [1, 2]
+
+
+SIMPLER: list[tuple[Any, object]] = [
+    (Point(1), {"x": 1}),
+    (Slotted(1, 2), {"x": 1, "y": 2}),
+    (Colour.RED, 1),
+    (Half(0.5), 0.5),
+    (date(2026, 1, 2), "2026-01-02"),
+    (datetime(2026, 1, 2, 3), "2026-01-02T03:00:00"),
+    (timedelta(milliseconds=1500), 1.5),
+    (UUID(int=5), "00000000-0000-0000-0000-000000000005"),
+    (PurePosixPath("a/b"), "a/b"),
+    ({3, 1, 2}, [1, 2, 3]),
+    (frozenset(["b", "a"]), ["a", "b"]),
+    (range(3), [0, 1, 2]),
+    (deque([1, 2]), [1, 2]),
+    (MappingProxyType({"a": 1}), {"a": 1}),
+    ({"a": 1}.values(), [1]),
+    (np.float32(0.5), 0.5),
+    (np.int64(3), 3),
+    (np.timedelta64(1500, "ms"), 1.5),
+    (np.datetime64("2026-01-02T03:04:05.000000007"), "2026-01-02T03:04:05.000000007"),
+    (np.array([(1, 2.5)], dtype=[("a", "i4"), ("b", "f8")])[0], {"a": 1, "b": 2.5}),
+    (pd.NA, None),
+    (Lazy(), [1, 2]),
+]
+
+
+@pytest.mark.parametrize(("value", "simpler"), SIMPLER, ids=lambda value: type(value).__name__)
+def test_a_step_towards_plain_json(value: Any, simpler: object) -> None:
+    assert simplify(value) == simpler
+
+
+@pytest.mark.parametrize(
+    ("value", "why"),
+    [
+        (b"x", "a value of type bytes has no JSON form"),
+        (memoryview(b"x"), "memoryview"),
+        (1j, "complex"),
+        (object(), "a value of type object has no JSON form"),
+        (int, "the class int has no JSON form"),
+        (np.array([1j]), "complex numbers"),
+        (np.timedelta64(1, "Y"), "in years has no form in seconds"),
+        (np.datetime64("12026-01-01"), "outside the years 1 to 9999"),
+        (pl.LazyFrame({"a": [1]}), "collect() it"),
+        (pd.DataFrame([[1, 2]], columns=["a", "a"]), "two columns"),
+        (pd.DataFrame([[1]], columns=pd.MultiIndex.from_tuples([("a", "b")])), "several levels"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_has_no_form_says_why(value: Any, why: str) -> None:
+    with pytest.raises(NotSerializable) as error:
+        simplify(value)
+    assert why in str(error.value)
+
+
+@pytest.mark.parametrize("value", [np.datetime64("NaT"), pd.NaT])
+def test_no_time_at_all_is_told_from_no_number(value: Any) -> None:
+    assert simplify(value) is NAT
+
+
+def test_an_infinite_decimal_is_no_number() -> None:
+    assert simplify(Decimal("inf")) is NAN
+    with pytest.raises(NotSerializable, match="beyond 1.8e308"):
+        simplify(Decimal("1e400"))
+
+
+def test_a_type_in_a_sentence_is_never_asked_of_the_value() -> None:
+    class Proxy:
+        @property
+        def __class__(self) -> Any:
+            raise RuntimeError("do not ask me")
+
+        @__class__.setter
+        def __class__(self, value: Any) -> None: ...
+
+    assert kind(Proxy()).endswith("Proxy") and kind(dict) == "the class dict" and kind(1) == "a value of type int"

@@ -1,4 +1,4 @@
-"""gzip streams that are put together from pieces made once for everybody, and end with their trailer (RFC 1952)."""
+"""Compression made once for everybody: what is shared and what is standalone, put together, is one body."""
 
 from __future__ import annotations
 
@@ -7,49 +7,24 @@ import subprocess
 import zlib
 
 import pytest
+import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tick_gateway.bench.decoders import content_decoder
 from tick_gateway.model.notices import End, Gap
 from tick_gateway.model.tick import Position
 from tick_gateway.model.view import Payload
 from tick_gateway.wire.body import BodyFraming
-from tick_gateway.wire.checksum import NOTHING, Checksum
-from tick_gateway.wire.compression import GzipCoding
+from tick_gateway.wire.compression import DeflateCompressor, GzipCoding, ZstdCoding, ZstdFrameCompressor
 from tick_gateway.wire.framing import joined
 from tick_gateway.wire.ndjson import NDJSONFraming
 from tick_gateway.wire.sse import SSEFraming
+from tick_gateway.wire.zstd_frame import MAGIC
 
 from ...support.needs import program
 
 END = End("limit", Position("r", 9))
-
-
-@given(st.binary(max_size=300), st.binary(max_size=300), st.binary(max_size=300))
-def test_checksums_are_put_together_and_taken_apart(a: bytes, b: bytes, c: bytes) -> None:
-    whole = Checksum.of(a + b + c)
-    assert (whole.crc, whole.size) == (zlib.crc32(a + b + c), len(a + b + c))
-    assert Checksum.of(a) + Checksum.of(b) + Checksum.of(c) == whole
-    assert Checksum.of(a) + (Checksum.of(b) + Checksum.of(c)) == whole
-    assert whole.after(Checksum.of(a)) == Checksum.of(b + c)
-    assert Checksum.of(a).followed_by(b + c) == whole
-    assert NOTHING + whole == whole + NOTHING == whole.after(NOTHING) == whole
-    assert whole.after(whole) == NOTHING
-
-
-def test_checksums_of_long_streams() -> None:
-    """Beyond the 4 GiB after which a gzip member's length begins anew."""
-    block = b"\0" * (1 << 20)
-    crc = 0
-    for _ in range(64):
-        crc = zlib.crc32(block, crc)
-    part = Checksum(crc, 64 << 20)
-    whole = NOTHING
-    for _ in range(80):
-        whole += part
-    assert whole.size == 5 << 30
-    assert whole.after(part) + part == part + whole.after(part) == whole
-    assert GzipCoding().closing(whole)[-4:] == (1 << 30).to_bytes(4, "little")
 
 
 def body(framing: BodyFraming, count: int, *, shared: bool) -> tuple[bytes, bytes]:
@@ -92,3 +67,50 @@ def test_the_gzip_command_reads_it() -> None:
     run = subprocess.run([program("gzip"), "-t"], input=data, capture_output=True, check=False)
     assert (run.returncode, run.stderr) == (0, b"")
     assert subprocess.run([program("gzip"), "-dc"], input=data, capture_output=True, check=True).stdout == said
+
+
+@pytest.mark.parametrize("level", [1, 9])
+@pytest.mark.parametrize("make", [GzipCoding, ZstdCoding])
+def test_codings_are_values(make: type[GzipCoding | ZstdCoding], level: int) -> None:
+    """Readers of equal ones share their bytes."""
+    assert make(level) == make(level) and hash(make(level)) == hash(make(level)) and make(level) != make(level + 1)
+    assert len({GzipCoding(level), ZstdCoding(level)}) == 2
+
+
+def inflate(data: bytes) -> bytes:
+    return zlib.decompressobj(-zlib.MAX_WBITS).decompress(data)
+
+
+def unframe(data: bytes) -> bytes:
+    return zstandard.ZstdDecompressor().decompressobj().decompress(MAGIC + data)
+
+
+@given(st.lists(st.tuples(st.binary(min_size=1, max_size=200), st.booleans()), min_size=1, max_size=20))
+def test_what_follows_a_cut_refers_to_nothing_before_it(pieces: list[tuple[bytes, bool]]) -> None:
+    """So that a reader who joins there can decode it."""
+    for compressor, decode in ((DeflateCompressor(6), inflate), (ZstdFrameCompressor(3), unframe)):
+        section, said = b"", b""
+        for data, cuts in pieces:
+            if cuts:
+                compressor.cut()
+                section, said = b"", b""
+            section, said = section + compressor.add(data), said + data
+            assert decode(section) == said, "each piece can be decoded as soon as it is there"
+
+
+def test_a_section_that_remembers_is_smaller() -> None:
+    tick = b'{"t":1,"agents":[' + b",".join(b'{"x":%d}' % (n * 7919 % 1000) for n in range(100)) + b"]}"
+    for compressor in (DeflateCompressor(3), ZstdFrameCompressor(3)):
+        first, second = compressor.add(tick), compressor.add(tick)
+        compressor.cut()
+        assert len(second) < len(first) // 4 and len(compressor.add(tick)) >= len(first) - len(MAGIC)
+
+
+@pytest.mark.parametrize("coding", [GzipCoding(), ZstdCoding()])
+def test_a_body_in_steps_is_the_body_as_a_whole(coding: GzipCoding | ZstdCoding) -> None:
+    text = b'{"t":1}\n' * 5000
+    stream = coding.stream()
+    data = b"".join([stream.compress(text[at : at + 999]) for at in range(0, len(text), 999)]) + stream.flush()
+    for body in (data, coding.whole(text)):
+        decoder = content_decoder(coding.name, strict=True)
+        assert decoder.feed(body) == text and decoder.whole
