@@ -130,7 +130,7 @@ async def test_a_reader_that_does_not_read_does_not_hold_up_a_shutdown(open_harn
     await harness.publish_all([0])
     await harness.read(stream, tail=0)
     await harness.until(lambda: bool(harness.sessions))
-    while not all(session.blocked for session in harness.sessions):
+    while not all(session.state.blocked for session in harness.sessions):
         await harness.publish_all([harness.ledger.tip[1] + 1], size=20_000)
     await asyncio.wait_for(harness.stop(), 30)
     assert not harness.sessions

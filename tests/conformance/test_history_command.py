@@ -100,7 +100,7 @@ async def test_history_goes_between_the_live_ticks(open_harness: OpenHarness) ->
     await harness.publish_all(range(500), size=2000)
     socket = await WebSocket.connect(harness.port, "/ws/stream?tail=0", small=True)
     socket.command(op="history", id=1)
-    await harness.until(lambda: any(session.blocked for session in harness.sessions))
+    await harness.until(lambda: any(session.state.blocked for session in harness.sessions))
     await harness.publish_all(range(500, 510))
     parts, _, others = await _history(socket)
     assert [json.loads(data)["t"] for part in parts for data in part] == list(range(500))

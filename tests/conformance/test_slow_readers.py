@@ -17,7 +17,7 @@ SIZE = 20_000  # bytes of a tick: a few fill what lies between the gateway and a
 async def _stall(harness: Harness, begin: int) -> int:
     """Publish until every reader's way is full; returns the next t. Nobody reads meanwhile."""
     t = begin
-    while not all(session.blocked for session in harness.sessions):
+    while not all(session.state.blocked for session in harness.sessions):
         await harness.publish_all([t], size=SIZE)
         t += 1
         assert t < begin + 200, "the gateway goes on writing to a reader that does not read"
@@ -25,7 +25,7 @@ async def _stall(harness: Harness, begin: int) -> int:
 
 
 async def _live(harness: Harness, count: int = 1) -> None:
-    await harness.until(lambda: sum(session.live for session in harness.sessions) == count)
+    await harness.until(lambda: sum(session.state.live for session in harness.sessions) == count)
 
 
 async def test_a_reader_that_waits_gets_every_tick_late(open_harness: OpenHarness, stream: str) -> None:
@@ -224,7 +224,7 @@ async def test_a_gap_closes_a_bare_client(open_harness: OpenHarness) -> None:
     await bare.read(1)
     await _live(harness)
     t = 1
-    while not all(session.blocked for session in harness.sessions):
+    while not all(session.state.blocked for session in harness.sessions):
         await harness.publish_all([t], run, size=SIZE)
         t += 1
     await harness.publish_all(range(t, t + 100), run)

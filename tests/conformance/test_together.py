@@ -110,7 +110,7 @@ def test_transports_share_no_bytes(loop: str) -> None:
         async with Harness() as harness:
             await harness.publish_all([0])
             live = [await harness.read(name, tail=0, hello=1) for name in FLAVOURS]
-            await harness.until(lambda: sum(s.live for s in harness.sessions) == len(harness.sessions))
+            await harness.until(lambda: sum(s.state.live for s in harness.sessions) == len(harness.sessions))
             await harness.publish_all([1, 2])
             for reader in live:
                 if reader.kind == "stream":

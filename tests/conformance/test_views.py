@@ -264,4 +264,4 @@ async def test_batches_in_a_pull_with_a_limit(harness: Harness) -> None:
 
 
 def _live(harness: Harness) -> int:
-    return sum(session.live for session in harness.sessions)
+    return sum(session.state.live for session in harness.sessions)

@@ -45,10 +45,10 @@ def stalled(room: Room, kind: str, pairs: Pairs, *, blocked: bool = True) -> Cli
     room.settle()
     client.wire.stalled = True
     t = 0
-    while len(client.wire.buffer) < 500 or (blocked and not client.session.blocked):
+    while len(client.wire.buffer) < 500 or (blocked and not client.session.state.blocked):
         t += 1
         room.tell(t, size=100)
-    assert client.session.blocked == blocked
+    assert client.session.state.blocked == blocked
     return client
 
 
@@ -88,7 +88,7 @@ def test_a_blocked_reader_that_takes_a_little_is_kept(room: Room, kind: str) -> 
     for _ in range(10):
         assert lasts(room, client, 9, lambda: None) >= 9
         client.wire.take(1)
-    assert client.connected and client.session.blocked
+    assert client.connected and client.session.state.blocked
     client.wire.read_on()
     room.settle()
     newest = client.numbers[-1]
@@ -102,7 +102,7 @@ def test_a_paused_reader_that_does_not_read_costs_no_more_and_is_dropped(room: R
     room.settle()
     client.wire.stalled = True
     client.session.write(b"\x81\x01x" * (HIGH_WATER // 3 + 1))
-    assert client.session.blocked
+    assert client.session.state.blocked
     most = client.wire.most
     assert 9 <= lasts(room, client, 100) <= 12
     assert client.wire.most == most, "no heartbeat is put behind what is not read"
@@ -161,7 +161,7 @@ async def test_a_websocket_that_reads_nothing() -> None:
         await WebSocket.connect(harness.port, "/ws/stream?tail=0&heartbeat=1", small=True)
         await harness.until(lambda: bool(harness.sessions))
         t = 3
-        while not all(one.blocked for one in harness.sessions):
+        while not all(one.state.blocked for one in harness.sessions):
             await harness.publish_all([t], size=50_000)
             t += 1
         await harness.until(lambda: not harness.sessions)
@@ -272,7 +272,7 @@ def test_a_tick_that_cannot_be_shown_is_a_gap_for_those_who_asked_for_it_so(
     limited = ("limit", "7") in pairs
     for client in some:
         assert told(client) == [1, 2, (2, 4), 4, (4, 6), (5, 7), 7, 8]
-        assert client.connected and (limited or client.session.live)
+        assert client.connected and (limited or client.session.state.live)
     assert [one["message"] for one in complaints if "tick" in one["message"]] == [
         f"tick {t} of run auto-1 cannot be put into the form that some readers asked for; they get a gap"
         for t in (3, 5, 6)
@@ -330,7 +330,7 @@ def test_a_compressor_that_fails_loses_nothing(
     for t in range(3, 9):
         room.tell(t)
     assert [client.numbers for client in clients] == [list(range(1, 9))] * 3
-    assert all(client.session.live for client in clients)
+    assert all(client.session.state.live for client in clients)
     room.drain()
     assert [client.witness.ended for client in clients] == ["shutdown"] * 3
 

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from tick_gateway.delivery.session_state import State
 from tick_gateway.model.tick import Position
 
 from .client import Client, Pairs
@@ -249,6 +250,28 @@ class Gateway(RuleBasedStateMachine):
             self.room.look()
 
     @invariant()
+    def sessions_are_what_their_state_says(self) -> None:
+        if not hasattr(self, "room"):
+            return
+        fanout = self.room.fanout
+        for client in self.room.clients:
+            session, state = client.session, client.session.state
+            if client.opening or session.fanout is not fanout:  # not begun, or of a process that was killed
+                continue
+            live = session.group is not None and session in session.group.live
+            assert state.live == live == (session.cursor is None), state
+            assert (state is State.STARTING) == (session.starting is not None), state
+            if state is State.CATCHING_UP:
+                assert session in fanout._ready
+            elif state is State.LOADING:
+                assert session.load is not None
+            elif state is State.WAITING:
+                assert session.group is not None and session in session.group.waiting
+            if not state.ended:
+                assert state.blocked == client.wire.paused, state
+            assert (session in fanout.registry.sessions) == (state not in (State.NEW, State.CLOSED)), state
+
+    @invariant()
     def memory_is_bounded(self) -> None:
         if not hasattr(self, "room"):
             return
@@ -290,7 +313,7 @@ class Gateway(RuleBasedStateMachine):
         reading = [client for client in room.clients if client.connected and not client.opening]
         for client in room.clients[:: 1 + room.serial % 4]:
             client.wire.stalled = True
-        live = [client for client in reading if client.session.live and not client.wire.stalled]
+        live = [client for client in reading if client.session.state.live and not client.wire.stalled]
         self.publish(1, 1, 0, 3)  # flushed at once; the next flush has to wait for its time
         self.publish(2, 1, 0, 0)
         room.drain()

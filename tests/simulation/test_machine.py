@@ -177,10 +177,8 @@ class GatewayWithHistory(Gateway):
         opened = sum(batch.size for history in archive.histories.values() for batch in history.open)
         assert opened <= disk.limits.block_bytes + disk.queue_bytes + 12 * LARGEST_TICK
         for client in self.room.clients:
-            session = client.session
-            idle = session.blocked and not session.queued and not session.closing
-            if idle:
-                assert session.load is None or not session.load.done, "a block that waits for a client to read"
+            if client.session.state.blocked:
+                assert client.session.load is None, "a block that waits for a client to read"
 
     def _finish(self) -> None:
         self.disk.heal()

@@ -18,7 +18,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from typing import Final
 
@@ -72,7 +72,7 @@ class FanOut:
         self.flushes = 0
         self.longest_round = 0.0  # seconds
         self._groups: dict[tuple[Variant, bool], Group] = {}
-        self._ready: deque[Member] = deque()
+        self._ready: OrderedDict[Member, None] = OrderedDict()  # who has a turn to read on, in order
         self._pumping = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._flush_handle: asyncio.TimerHandle | None = None
@@ -166,15 +166,16 @@ class FanOut:
                 self._falling |= set(group.live)
         for _ in self._write(work):
             await asyncio.sleep(0)
-        waiting = [session for group in list(self._groups.values()) for session in list(group.waiting)]
-        for session in {*waiting, *self._ready}:  # who waited for a tick, or was about to read on: one portion
+        for session in [session for group in self._groups.values() for session in group.waiting]:
+            session.wake()
+        for session in list(self._ready):  # who waited for a tick, or was about to read on: one portion
             try:
                 session.pump()
             except Exception as error:
                 self.give_up(session, error)
         for session in list(self._falling):
             session.fall_back()
-        self._falling.update(session for session in self.registry.sessions if not session.rests)  # they catch up
+        self._falling.update(session for session in self.registry.sessions if session.state.reads)  # they catch up
         if self._falling:
             self._caught_up = asyncio.Event()
             with contextlib.suppress(TimeoutError):
@@ -210,7 +211,7 @@ class FanOut:
 
     def enqueue(self, session: Member) -> None:
         """Let a session read on by itself, soon."""
-        self._ready.append(session)
+        self._ready[session] = None
         if not self._pumping:
             self._pumping = True
             self.loop.call_soon(self._pump)
@@ -219,12 +220,12 @@ class FanOut:
         loop = self.loop
         stop = time.monotonic() + self.policy.catch_up_seconds
         while self._ready:
-            session = self._ready.popleft()
+            session, _ = self._ready.popitem(last=False)
             try:
                 session.pump()
             except Exception as error:
                 self.give_up(session, error)
-            if session in self._falling and session.rests:
+            if session in self._falling and not session.state.reads:
                 self._through(session)
             if time.monotonic() >= stop:
                 break
@@ -405,7 +406,7 @@ class FanOut:
             for session in list(group.live) if now - group.quiet_since >= pause else ():
                 session.sweep(now, group.quiet_since)
         for session in list(self.registry.sessions):  # blocked, or waiting for a tick, the disk, or their time
-            if not session.live:
+            if not session.state.live:
                 session.sweep(now, 0.0)
         self.waiters.sweep()
 

@@ -23,6 +23,7 @@ from ..wire.framing import Framed, Shared
 from .batch_messages import BatchMessages, Message
 from .encoder import Encoder, Variant
 from .flush import FlushPolicy
+from .session_state import State
 
 _ALL: Final = 1 << 60  # bytes: the horizon bounds what a flush reads
 
@@ -31,11 +32,8 @@ class Member(Protocol):
     """What the fan-out asks of a session; ``session`` says what each call does."""
 
     variant: Variant
+    state: State
 
-    @property
-    def live(self) -> bool: ...
-    @property
-    def rests(self) -> bool: ...
     def write(self, data: bytes) -> None: ...
     def write_alone(self, piece: Framed) -> None: ...
     def write_last(self, data: bytes, end: Notice) -> None: ...

@@ -1,13 +1,9 @@
 """A session: one streaming reader's connection, after its handshake.
 
 It is a cursor, not a queue: its position is the last tick that it was given or that its view left out, and the next
-write starts after it. It has no coroutine; it is the ``asyncio.Protocol`` of its transport, and the transport's calls
-are its transitions:
-
-    catching up ──nothing left to read──► live ──buffer full──► blocked ──buffer drained──► catching up
-        │  ▲                              (its group writes)
-        ▼  │ more was flushed, or its time came
-      waiting (a block on disk, nothing published yet, beyond the tip, ``limit``, ``speed``)
+write starts after it. It has no coroutine; it is the ``asyncio.Protocol`` of its transport, and what the transport, the
+fan-out and the reader's commands call takes it from one ``State`` to another. ``session_state`` has the diagram:
+catching up, it reads by itself, a portion at a time; live, its group writes to it; blocked, its buffer has to drain.
 """
 
 from __future__ import annotations
@@ -31,6 +27,7 @@ from .encoder import Encoded, Variant
 from .fanout import FanOut
 from .group import Group
 from .pace import Pace, Skip
+from .session_state import TRANSITIONS, State
 
 try:
     import fcntl
@@ -49,15 +46,16 @@ class Session(asyncio.Protocol):
     """
 
     __slots__ = (
-        "blocked", "caught_up", "closing", "counted", "cursor", "fanout", "greeting", "group", "lagged", "load",
-        "missed", "moved_at", "pace", "partial_until", "paused", "query", "queued", "quiet_since", "remaining", "skip",
-        "starting", "timer", "told", "transport", "unsent", "variant",
+        "caught_up", "counted", "cursor", "fanout", "greeting", "group", "lagged", "load", "missed", "moved_at", "pace",
+        "partial_until", "query", "quiet_since", "remaining", "skip", "starting", "state", "timer", "told", "transport",
+        "unsent", "variant",
     )  # fmt: skip
 
     def __init__(self, fanout: FanOut, variant: Variant, query: Query, cursor: Cursor) -> None:
         self.fanout = fanout
         self.variant = variant
         self.query = query
+        self.state = State.NEW
         self.transport: asyncio.Transport | None = None
         self.group: Group | None = None  # the group that it is live or waiting in
         self.remaining = query.limit  # ticks until the end, None: no limit
@@ -68,12 +66,8 @@ class Session(asyncio.Protocol):
         self.starting: asyncio.Task[None] | None = None  # finds its start position
         self.greeting = query.hello  # a hello that names the run is still owed
         self.timer: asyncio.TimerHandle | None = None  # wakes it when its time comes
-        self.blocked = False  # the transport's buffer is full
         self.caught_up = False  # it has stood at the tip
         self.lagged = False  # it had caught up, and fell behind
-        self.paused = False  # by its own command
-        self.queued = False  # it is in the fan-out's queue
-        self.closing = False
         self.partial_until = 0.0  # when a message that is not full goes out all the same; 0: none is gathered
         self.told: Checksum = NOTHING  # what it was told, but for what its group said since it was ``counted``
         self.counted: Checksum = NOTHING  # what its group had said then
@@ -81,6 +75,16 @@ class Session(asyncio.Protocol):
         self.missed = 0  # signs of life in a row that its peer did not take, or did not answer
         self.unsent = -1  # bytes that its peer had not taken when that was looked at; -1: more was written since
         self.moved_at = 0.0  # while it is blocked: when its peer was last seen to take some
+
+    def _become(self, state: State) -> None:
+        """Go over to another state; every change is made here."""
+        if state is self.state:
+            return
+        assert state in TRANSITIONS[self.state], f"from {self.state} to {state}"
+        if self.starting is not None:  # what it asked for does not count any more, or it begins anew
+            self.starting.cancel()
+            self.starting = None
+        self.state = state
 
     # ---- the transport's calls ----
 
@@ -97,10 +101,9 @@ class Session(asyncio.Protocol):
         self.begin()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.closing = True
+        self._become(State.CLOSED)
         if self.timer is not None:
             self.timer.cancel()
-        self.stop_starting()
         self._leave()
         self.fanout.gone(self)
         self.transport = None
@@ -115,29 +118,36 @@ class Session(asyncio.Protocol):
         return True
 
     def _probe(self) -> None:
-        if self.transport is not None and not self.closing and not self.blocked:
+        if self.transport is not None and not self.state.ended and not self.state.blocked:
             self._say_alive()
 
     def pause_writing(self) -> None:
-        self.blocked = True
+        if self.state.ended:
+            return
+        self._become(State.PAUSED_BLOCKED if self.state.paused else State.BLOCKED)
         self.unsent = -1
+        self.load = None  # its reader does not read: hold no block for it, which is looked up again when it does
         if self.cursor is None:
             self._leave()
         self.lagged = self.lagged or self.caught_up or self.pace is not None
         self.keep_pace()
 
     def resume_writing(self) -> None:
+        if not self.state.blocked:
+            return
         if self.pace is not None and self.query.skip:
             self.pace.run_on(time.monotonic())
-        self.blocked = False
         self.unsent, self.missed = -1, 0
+        if self.state.paused:
+            self._become(State.PAUSED)
+        else:
+            self.read_on()
         self.keep_pace()
-        self.wake()
 
     def keep_pace(self) -> None:
         """A replay stands still while it is paused, or not read; but see ``pace``."""
         if self.pace is not None:
-            if self.paused or (self.blocked and not self.query.skip):
+            if self.state.paused or (self.state.blocked and not self.query.skip):
                 self.pace.stand(time.monotonic())
             else:
                 self.pace.go(time.monotonic())
@@ -183,9 +193,9 @@ class Session(asyncio.Protocol):
     def sweep(self, now: float, quiet_since: float) -> None:
         """Give a sign of life if the stream has been quiet for long; its group has since ``quiet_since``. A peer that
         takes nothing for long is dropped."""
-        if self.closing or self.transport is None or self.transport.is_closing():
+        if self.state.ended or self.transport is None or self.transport.is_closing():
             return
-        if self.blocked:
+        if self.state.blocked:
             self._look(self.transport, now)
         elif now - max(self.quiet_since, quiet_since) >= self.query.heartbeat:
             if quiet_since > self.quiet_since:
@@ -234,7 +244,7 @@ class Session(asyncio.Protocol):
 
     def finish(self) -> None:
         """Close after what was written; called when the last message is with the transport."""
-        self.closing = True
+        self._become(State.CLOSING)
         self._leave()
         if self.transport is not None:
             self.transport.close()
@@ -242,7 +252,7 @@ class Session(asyncio.Protocol):
 
     def end(self, reason: str) -> None:
         """Say that the stream ends, and close."""
-        if self.closing:
+        if self.state.ended:
             return
         self._leave()
         notice = End(reason, self.position)
@@ -275,17 +285,6 @@ class Session(asyncio.Protocol):
             return self.cursor.position if self.skip is None else self.skip.start
         return self.group.position_of(self) if self.group is not None else None
 
-    @property
-    def live(self) -> bool:
-        return self.cursor is None
-
-    @property
-    def rests(self) -> bool:
-        """Whether it has nothing to read now, or nowhere to write it to."""
-        if self.cursor is None or self.blocked or self.closing or self.paused:
-            return True
-        return self.group is not None and self in self.group.waiting
-
     def begin(self) -> None:
         """Tell what finding the start position found out, so that the position is the reader's own, and read on."""
         cursor = self.cursor
@@ -296,6 +295,7 @@ class Session(asyncio.Protocol):
 
     def _start(self, cursor: Cursor) -> None:
         """Find the start position; the disk may have to be asked. The session reads on when it is known."""
+        self._become(State.STARTING)
         self.starting = self.fanout.loop.create_task(self._find_start(cursor))
 
     async def _find_start(self, cursor: Cursor) -> None:
@@ -307,37 +307,27 @@ class Session(asyncio.Protocol):
         else:
             self.starting = None
             self.cursor = found
-            self.wake()
-
-    def stop_starting(self) -> None:
-        """What it asked for does not count any more."""
-        if self.starting is not None:
-            self.starting.cancel()
-            self.starting = None
+            self.read_on()
 
     def wake(self) -> None:
-        """Read on soon, if there is anything to do."""
-        if not self.queued and not self.closing:
-            self.queued = True
-            self.fanout.enqueue(self)
+        """Something came that it may have waited for: read on soon."""
+        if self.state.wakes:
+            self.read_on()
 
     def fall_back(self) -> None:
-        """Live no more: what comes next is on disk."""
+        """Live no more, or not where it stood: read on by itself, unless it is blocked or paused."""
         self._leave()
-        self.wake()
+        if not (self.state.blocked or self.state.paused or self.state.ended):
+            self.read_on()
+
+    def read_on(self) -> None:
+        """Have a turn of the fan-out's, soon."""
+        self._become(State.CATCHING_UP)
+        self.fanout.enqueue(self)
 
     def pump(self) -> None:
         """Read and write one portion; the fan-out calls it in turn."""
-        self.queued = False
-        if self.closing or self.cursor is None:
-            return
-        if self.blocked:
-            self.load = None  # nobody reads it: it is looked up again
-            return
-        if self.paused:
-            self._wait()
-            return
-        if self.starting is not None:
+        if self.state is not State.CATCHING_UP or self.cursor is None:
             return
         if self.group is not None:
             self.group.waiting.discard(self)
@@ -379,10 +369,12 @@ class Session(asyncio.Protocol):
         if self.skip is not None:
             self.skip.add(items, self.variant.view)
             if due is None and (portion.waits or (items and not after.over)):
-                self.cursor = after
+                self.cursor = after  # it is not through
                 if items:
-                    self.wake()
-                return  # it is not through
+                    self.read_on()
+                else:
+                    self._become(State.LOADING)
+                return
             items, self.skip = self.skip.told(), None
             after = after.told(items)
         self.cursor = after
@@ -390,13 +382,15 @@ class Session(asyncio.Protocol):
             items.append(End("run", after.position))
         if items:
             self._deliver(items)
-            if self.closing:
-                return
+            if self.state is not State.CATCHING_UP:
+                return  # that was its end, or its buffer is full
         if due is not None:
             self._wait(due - now)
         elif items:
-            self.wake()
-        elif not portion.waits:
+            self.read_on()
+        elif portion.waits:
+            self._become(State.LOADING)
+        else:
             self._rest(after, now)
 
     def _gathers(self, items: list[Item | End], portion: Portion, now: float) -> bool:
@@ -461,6 +455,7 @@ class Session(asyncio.Protocol):
         group = self._step_into(cursor.complete)
         may_join = self.remaining is None and cursor.query is None and cursor.not_before is None and not self.greeting
         if may_join and group.join(self, cursor.position, self.fanout.feed.offered, cursor.complete):
+            self._become(State.LIVE)
             self.cursor = None
             self.counted = group.content_of(self)
         else:
@@ -468,6 +463,7 @@ class Session(asyncio.Protocol):
 
     def _wait(self, seconds: float | None = None) -> None:
         """Be woken at the next flush, or after so many seconds; heartbeats come until then."""
+        self._become(State.WAITING)
         self._step_into(self.cursor is None or self.cursor.complete).waiting.add(self)
         if self.timer is not None:
             self.timer.cancel()
@@ -486,7 +482,7 @@ class Session(asyncio.Protocol):
 
     def _leave(self) -> None:
         """Step out of the group; from here on the session's own cursor knows where it stands."""
-        if not self.closing:
+        if not self.state.ended:
             self._count()
         group, self.group = self.group, None
         if group is None:

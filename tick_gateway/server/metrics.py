@@ -33,7 +33,7 @@ def _gauge(name: str, help: str, value: Callable[[Runtime], float]) -> MetricRow
 
 
 def _live(runtime: Runtime) -> int:
-    return sum(session.live for session in runtime.fanout.registry.sessions)
+    return sum(session.state.live for session in runtime.fanout.registry.sessions)
 
 
 def _skipped(runtime: Runtime) -> int:

@@ -19,6 +19,7 @@ from websockets.frames import CloseCode
 from ..delivery.encoder import Variant
 from ..delivery.pace import Pace
 from ..delivery.session import Session
+from ..delivery.session_state import State
 from ..errors import GatewayError, Overloaded, ParameterError
 from ..model.query import Query, parse_query
 from ..model.suggestion import did_you_mean
@@ -68,7 +69,7 @@ class CommandSession(Session):
         self.variant = Variant(self.variant.framing, View())
         self.fanout.registry.admit(self)
         self.write(close_frame(CloseCode.TRY_AGAIN_LATER, f"{self.refused.code}: come back later"))
-        self.closing = True
+        self._become(State.CLOSING)
         self._hang_up(failed=True)  # not to hold a connection for a peer that does not answer
 
     def eof_received(self) -> bool:
@@ -92,7 +93,7 @@ class CommandSession(Session):
     def _read_on(self) -> None:
         """Take in what came, a little at a time: others have their turn in between."""
         self.reads_soon = False
-        if self.unread and not self.blocked and self.transport is not None:
+        if self.unread and not self.state.blocked and self.transport is not None:
             size = self.fanout.policy.command_bytes
             taken, self.unread = self.unread[:size], self.unread[size:]
             self._take(taken)
@@ -110,7 +111,7 @@ class CommandSession(Session):
         of its pings would be answered."""
         if self.transport is None or self.transport.is_closing():
             return
-        if self.unread or self.blocked:
+        if self.unread or self.state.blocked:
             self.transport.pause_reading()
         else:
             self.transport.resume_reading()
@@ -119,13 +120,14 @@ class CommandSession(Session):
         assert self.reader is not None, "made when the first bytes came"
         received = self.reader.feed(data)
         for message in received.messages:
-            if not self.closing:
+            if not self.state.ended:
                 self._command(message)
-        if received.replies and not self.closing:
+        if received.replies and not self.state.ended:
             self.write(received.replies)
         if received.closing:
             self.unread = b""
-            self.peer_closed = self.closing = True
+            self.peer_closed = True
+            self._become(State.CLOSING)
             self._leave()
             self._hang_up(received.failed)
 
@@ -143,10 +145,14 @@ class CommandSession(Session):
 
     def pause_writing(self) -> None:
         super().pause_writing()
+        for history in self.histories or ():
+            history.awaits = None  # its reader does not read: hold no block for it
         self._listen()
 
     def resume_writing(self) -> None:
         super().resume_writing()
+        if self.histories:
+            self._enqueue()
         if self.unread:
             self._read_soon()
         else:
@@ -159,7 +165,7 @@ class CommandSession(Session):
 
     def finish(self) -> None:
         """A close frame was written: wait for the peer's (RFC 6455, section 7.1.1), but not for ever."""
-        self.closing = True
+        self._become(State.CLOSING)
         self._leave()
         if self.transport is not None:
             self._abort_later()
@@ -169,24 +175,27 @@ class CommandSession(Session):
         self.finish()
 
     def pump(self) -> None:
-        if self.blocked:
-            for history in self.histories or ():
-                history.awaits = None  # its reader does not read: hold no block for it
-        if self.histories and not self.closing and not self.blocked:
+        """Write one message of a history command, in whatever state the stream itself is, and a portion of that."""
+        if self.histories and not self.state.ended and not self.state.blocked:
             history = self.histories.popleft()
             message = history.next(self.variant.view)
             if message is not None:
                 self.write(frame(TEXT, message))
             load = history.awaits
             if load is not None and not load.done:
-                load.then(self.wake)
+                load.then(self._enqueue)
             if message is not None or load is not None:
                 self.histories.append(history)
             else:
                 self.reply(history.done)
         super().pump()
-        if self.histories and not self.blocked and not all(history.waits for history in self.histories):
-            self.wake()
+        if self.histories and not self.state.blocked and not all(history.waits for history in self.histories):
+            self._enqueue()
+
+    def _enqueue(self) -> None:
+        """Have a turn for the history commands; the stream goes on as it was."""
+        if not self.state.ended:
+            self.fanout.enqueue(self)
 
     # ---- commands ----
 
@@ -209,22 +218,24 @@ class CommandSession(Session):
         view = _query(command).view
         variant = self.variant._replace(view=view)
         self.fanout.registry.revise(self, variant)
-        self._leave()
+        self.fall_back()
         self.variant, self.partial_until = variant, 0.0
         self.query = replace(self.query, view=view)
         if self.cursor is not None:
             self.cursor = self.cursor.seen_as(view)
-        self.stop_starting()  # it begins anew
         self._done(ident)
 
     def _pause(self, command: dict[str, Any], ident: object) -> None:
         self._leave()
-        self.paused = True
+        self._become(State.PAUSED_BLOCKED if self.state.blocked else State.PAUSED)
         self.keep_pace()
         self._done(ident)
 
     def _resume(self, command: dict[str, Any], ident: object) -> None:
-        self.paused = False
+        if self.state is State.PAUSED_BLOCKED:
+            self._become(State.BLOCKED)
+        elif self.state is State.PAUSED:
+            self.read_on()
         self.keep_pace()
         self._done(ident)
 
@@ -234,9 +245,8 @@ class CommandSession(Session):
         asked = _query(command)
         if isinstance(asked.start, Position) and self.query.run not in (None, asked.start.run):
             raise BadCommand(f"seek: {asked.start} is not in run {self.query.run}, which alone this connection reads")
-        self._leave()
+        self.fall_back()
         self.query = replace(self.query, start=asked.start, tail=None, since=None, backlog=None, speed=asked.speed)
-        self.stop_starting()
         self.load = None
         self.cursor = self.fanout.feed.starts.find_at_once(Cursor.of(self.query), time.monotonic())
         self.caught_up = self.lagged = False
@@ -256,7 +266,7 @@ class CommandSession(Session):
         run = self.fanout.bus.run(asked.run or self.query.run)
         high = run.shown if asked.t1 is None else asked.t1
         self.histories.append(HistoryQuery(ident, self.fanout, run, asked.t0, high))
-        self.wake()
+        self._enqueue()
 
     def _ping(self, command: dict[str, Any], ident: object) -> None:
         tip = self.fanout.feed.offered

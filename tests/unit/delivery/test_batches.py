@@ -28,7 +28,7 @@ def test_who_joins_while_a_message_is_gathered_gets_its_own_part_of_it(room: Roo
     room.tell(2, run="a")
     late = Client(room, "sse", [("batch", "5"), ("from_t", "a:2")])
     room.settle()
-    assert early.session.live and late.session.live
+    assert early.session.state.live and late.session.state.live
     room.publish(3, run="a")
     room.publish(1, run="b")
     room.advance(2)
@@ -91,7 +91,7 @@ def test_a_limit_gathers_as_all_others_do(room: Room, kind: str) -> None:
         room.tell(t)
     ticks = [json.loads(message.data) for message in client.messages if message.name == "message"]
     assert [[one["t"] for one in array] for array in ticks if isinstance(array, list)] == [[2, 3, 4], [5, 6, 7], [8, 9]]
-    assert client.session.closing
+    assert client.session.state.ended
 
 
 def test_a_limit_waits_no_longer_for_a_full_message(room: Room) -> None:

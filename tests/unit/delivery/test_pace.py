@@ -58,7 +58,7 @@ def arrivals(room: Room, client: Client, seconds: float) -> list[float]:
 def block(room: Room, client: Client) -> None:
     """It stops reading, and the next thing that it is written fills its buffer."""
     client.wire.stalled, client.wire.high = True, 0
-    while not client.session.blocked:
+    while not client.session.state.blocked:
         room.advance(STEP)
 
 
@@ -183,7 +183,7 @@ def test_the_pace_of_a_replay_that_is_faster_than_the_gateway(room: Room) -> Non
     publish(room, 50)
     client = replay(room, "ndjson", ("speed", "1000000"))
     room.advance(0.1)
-    assert client.numbers == list(range(50)) and client.session.live
+    assert client.numbers == list(range(50)) and client.session.state.live
 
 
 # ---- lag=skip ----
@@ -203,7 +203,7 @@ def test_a_replay_that_skips_goes_to_the_newest_tick_that_is_due(room: Room, kin
     (gap,) = [body for body in client._bodies if body.get("notice") == "gap"]
     assert (gap["after"], gap["next"]) == (client.numbers[-2], client.numbers[-1])
     assert len(arrivals(room, client, 5)) == 5, "and on at its pace"
-    assert client.numbers[-1] < 40 and not client.session.live, "not at the tip"
+    assert client.numbers[-1] < 40 and not client.session.state.live, "not at the tip"
 
 
 def test_a_replay_that_skips_counts_what_its_view_shows(room: Room) -> None:

@@ -80,11 +80,11 @@ def test_a_reader_that_leaves_late_takes_nobody_s_group_with_it(room: Room) -> N
     room.settle()
     slow.wire.stalled = True
     room.tell(2, 3, 4, 5, size=600)
-    assert slow.session.blocked
+    assert slow.session.state.blocked
     passing.leave()
     staying = Client(room, "ndjson", [])
     room.settle()
-    assert staying.session.live
+    assert staying.session.state.live
     slow.leave()
     room.tell(6, 7)
     assert staying.numbers == [5, 6, 7]
@@ -102,7 +102,7 @@ def test_leaving_in_the_middle_of_a_round_neither_skips_nor_repeats(room: Room) 
     room.settle()
     room.tell(4)
     assert [client.numbers for client in clients] == [[2, 3, 4]] * 4
-    assert all(client.session.live for client in clients)
+    assert all(client.session.state.live for client in clients)
 
 
 CODED = ("sse+gzip", "sse+zstd", "ndjson+gzip", "ndjson+zstd")
@@ -179,7 +179,7 @@ def test_who_stands_where_no_flush_has_been_yet_waits_for_it(room: Room) -> None
     room.bus.collect()  # by a pull
     newcomer = Client(room, "ndjson", [("tail", "0")])
     room.turn(5)
-    assert (live.numbers, newcomer.session.live) == ([2], False)
+    assert (live.numbers, newcomer.session.state.live) == ([2], False)
     room.tell(4)
     assert (live.numbers, newcomer.numbers) == ([2, 3, 4], [4])
 
@@ -402,7 +402,7 @@ def test_what_was_skipped_is_each_readers_own() -> None:
         behind = [Client(small, kind, [("from_t", "a:1")]) for kind in ("ndjson", "ndjson", "sse+gzip")]
         small.settle()
         small.tell(21, run="a")
-        assert all(client.session.live for client in [whole, *behind])
+        assert all(client.session.state.live for client in [whole, *behind])
         small.tell(1, run="b")
         told = [
             [json.loads(message.data)["complete"] for message in client.messages if b'"reset"' in message.data]

@@ -11,6 +11,7 @@ from tests.support.command_client import CommandClient
 from tests.support.events import notices, ticks
 from tests.support.made_history import A, B, Served, opened, turns, write
 from tests.support.reconnecting import reader
+from tick_gateway.delivery.session_state import State
 
 STREAMS = ("websocket", "sse", "ndjson", "ndjson-zstd")
 pytestmark = pytest.mark.usefixtures("patient")
@@ -37,7 +38,7 @@ async def stands(scene: Served, t: int) -> None:
         return position is not None and position.t >= t
 
     await scene.harness.until(there)
-    await scene.harness.until(lambda: not scene.harness.sessions[0].queued)
+    await scene.harness.until(lambda: scene.harness.sessions[0].state is not State.CATCHING_UP)
     position = scene.harness.sessions[0].position
     assert position is not None and position.t == t
 
@@ -56,7 +57,7 @@ async def test_replay_at_the_recorded_pace(tmp_path: Path, clock: Clock, name: s
             await stands(s, B[due])
         clock.now += 10.0
         events += await one.until(B[-1])
-        await s.harness.until(lambda: s.harness.sessions[0].live)
+        await s.harness.until(lambda: s.harness.sessions[0].state.live)
         await s.publish(3)
         events += await one.until(s.ledger.tip[1])
         s.ledger.check(events, after=("B", -1))
