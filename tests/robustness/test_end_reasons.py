@@ -125,17 +125,21 @@ def test_what_is_final_is_what_the_reader_asked_for() -> None:
 
 SOURCE = """
 import asyncio
-from tick_gateway.cli.main import run
+from tick_gateway.cli.serve import run
 from tick_gateway.errors import GatewayError
 from tick_gateway.settings import Settings
+from tick_gateway.sources.base import SourceTask
 
-async def source(runtime):
-    runtime.bus.publish({"t": 1})
-    while not runtime.fanout.registry.sessions:
-        await asyncio.sleep(0.01)
-    raise GatewayError("the source gave up")
+class Failing(SourceTask):
+    alone = "has a source that fails"
 
-run(Settings(host="127.0.0.1", port=0), source)
+    async def publish(self, runtime):
+        runtime.bus.publish({"t": 1})
+        while not runtime.fanout.registry.sessions:
+            await asyncio.sleep(0.01)
+        raise GatewayError("the source gave up")
+
+run(Settings(host="127.0.0.1", port=0), Failing())
 """
 
 

@@ -56,7 +56,6 @@ CLIENT: Final = {"client", "errors", "logs", "model", "settings", "version", "wi
 """What a client may stand on: it is installed beside no server."""
 
 TWICE: Final = {
-    "Bar",
     "Tick",
 }
 """Class names that stand twice still. A name that does not any more is deleted here."""

@@ -25,7 +25,7 @@ from ..client.publisher import Publisher
 from ..client.reader import Item, Notice, Tick, read_batches
 from ..client.tls import TrustError, tls_options, trust
 from ..model.tick import parse_position
-from .pipes import Output, chunks
+from .standard_streams import Output, chunks
 
 _PASSED_ON: Final = ("tail", "since", "run", "fields", "every", "lag", "backlog", "speed")
 

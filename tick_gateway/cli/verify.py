@@ -12,7 +12,7 @@ from ..errors import HistoryError
 from ..history.local.lock import DirectoryLock, in_use
 from ..history.local.repair import repair
 from ..history.local.verify import Report, verify
-from .bar import Bar
+from .progress_bar import ProgressBar
 
 T = TypeVar("T")
 
@@ -22,7 +22,7 @@ _FOUND = 1  # exit code
 @click.command("verify")
 @click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
 @click.option("--repair", "mend", is_flag=True, help="mend what can be mended; no gateway may be using the directory")
-def verify_(directory: Path, mend: bool) -> None:
+def verify_command(directory: Path, mend: bool) -> None:
     """Check the history in DIR: every block, every tick.
 
     A line for everything that is wrong goes to standard output, remarks and a summary to standard error. Exit codes:
@@ -41,7 +41,7 @@ def verify_(directory: Path, mend: bool) -> None:
     raise SystemExit(_FOUND if report.findings else 0)
 
 
-def _repair(directory: Path, bar: Bar) -> int:
+def _repair(directory: Path, bar: ProgressBar) -> int:
     """Mend, and tell of it; returns how much was told."""
     told = 0
     with DirectoryLock(directory):
@@ -61,8 +61,8 @@ def summary(report: Report) -> str:
     return f"{sound}: {'no damage' if not wrong else '1 finding' if wrong == 1 else f'{wrong} findings'}"
 
 
-def _with_bar(label: str, work: Callable[[Bar], T]) -> T:
-    bar = Bar(label)
+def _with_bar(label: str, work: Callable[[ProgressBar], T]) -> T:
+    bar = ProgressBar(label)
     try:
         return work(bar)
     except HistoryError as error:

@@ -22,7 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tick_gateway import Gateway
-from tick_gateway.cli.pipes import chunks
+from tick_gateway.cli.standard_streams import chunks
 from tick_gateway.client import Failure, Publisher, PublishSummary
 from tick_gateway.client import publisher as publisher_module
 from tick_gateway.client.connection import Backoff

@@ -12,8 +12,8 @@ from ..history.external.directory import has_files, skipped_names
 from ..history.external.importing import import_files
 from ..history.local.directory import run_directories
 from ..history.local.limits import Limits
-from .bar import Bar
 from .flags import read_settings, setting_options, usage_errors
+from .progress_bar import ProgressBar
 
 _MISSING: Final = 1  # exit code
 
@@ -21,7 +21,7 @@ _MISSING: Final = 1  # exit code
 @click.command("import", short_help="Another program's files into the history in --data.")
 @click.argument("directory", type=click.Path(path_type=Path))
 @setting_options("data", "max_tick", "history_level")
-def import_(directory: Path, **flags: str | None) -> None:
+def import_command(directory: Path, **flags: str | None) -> None:
     """Bring the *.jsonl.zst and *.jsonl of DIRECTORY into the history in --data.
 
     It can be interrupted and started again; what the history has already is passed over. The exit code is 1 where
@@ -32,7 +32,7 @@ def import_(directory: Path, **flags: str | None) -> None:
         if not settings.data:
             raise SettingError("data", "say which directory history is kept in")
         _check_source(directory)
-        bar = Bar("importing")
+        bar = ProgressBar("importing")
         try:
             data, limits = Path(settings.data), Limits.of(settings)
             opened, result = import_files(directory, data, limits, settings.max_tick, bar.to)

@@ -15,7 +15,7 @@ _QUIET_SECONDS: Final = 0.5  # work that is done by then shows no bar
 _EVERY_SECONDS: Final = 0.1
 
 
-class Bar:
+class ProgressBar:
     """How far work has come.
 
     Args:
