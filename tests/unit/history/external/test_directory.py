@@ -21,7 +21,6 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 from tests.support.backend import Writer, frame, line_of, run_of
 from tick_gateway.history.external import file_registry as registry
 from tick_gateway.history.external import times
-from tick_gateway.history.external.birth import born
 from tick_gateway.history.external.content import natural
 from tick_gateway.history.external.directory import FileGone, SourceDirectory
 from tick_gateway.history.external.frames import Cut, FrameDecoder
@@ -638,14 +637,6 @@ def test_a_clock_that_is_ahead_does_not_move_time_forward(reading: Reading) -> N
     os.utime(path, (0, time.time() + 1000))
     reading.read()
     assert reading.sequences[0].ats[1] <= time.time() * 1000
-
-
-def test_the_birth_of_a_file(tmp_path: Path) -> None:
-    before = time.time_ns() // 1_000_000 - 20  # a file system's clock ticks
-    (tmp_path / "a").write_bytes(b"")
-    found = born(tmp_path / "a")
-    assert found is None or before <= found <= time.time() * 1000 + 1
-    assert born(tmp_path / "b") is None
 
 
 def test_times_are_spread_between_those_of_files(reading: Reading) -> None:
