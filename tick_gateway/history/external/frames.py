@@ -16,6 +16,7 @@ What comes out does not depend on the pieces in which the bytes came in. Pure: b
 
 from __future__ import annotations
 
+from enum import Enum, auto
 from typing import Final, NamedTuple
 
 import zstandard
@@ -49,6 +50,14 @@ _KINDS: Final = {
     b"\xff\xfe": "UTF-16",
     b"\xfe\xff": "UTF-16",
 }
+
+
+class Verdict(Enum):
+    """Whether something is so; undecided: more bytes will tell."""
+
+    YES = auto()
+    NO = auto()
+    UNDECIDED = auto()
 
 
 class Cut(NamedTuple):
@@ -247,54 +256,55 @@ class FrameDecoder:
         is there is none."""
         data, start, reader = self._data, self._from, self._reader
         assert reader is not None
-        at, end, last = start, len(data), False
+        at = start
         magic = data.find(MAGIC, max(at + (1 if header else -_LOOK_BACK), 0))
-        while not last and self._room > 0 and end - at >= header + BLOCK_HEADER:
-            begin = at + header
-            block = block_header(data, begin)
-            last, kind = block.last, block.kind
+        while self._room > 0 and len(data) - at >= header + BLOCK_HEADER:
+            block = block_header(data, at + header)
             behind = 1 if header else -_LOOK_BACK
-            if kind == RESERVED or block.size > self._largest:
+            if block.kind == RESERVED or block.size > self._largest:
                 return self._lose(at, behind)
-            stop = begin + BLOCK_HEADER + block.length
+            stop = at + header + BLOCK_HEADER + block.length
             if 0 <= magic < at + behind:
                 magic = data.find(MAGIC, at + behind)
-            new = self._new_frame(magic, stop, kind, certain=magic > at) if 0 <= magic < stop else -1
-            if new is not None and new >= 0:
+            begins, new = self._new_frame(magic, stop, block.kind, certain=magic > at)
+            if begins is Verdict.YES:
                 return self._lose(at, new - at)
-            if new is None or stop > end:
+            if begins is Verdict.UNDECIDED or stop > len(data):
                 break
             try:
                 self._give(reader.decompress(data[at:stop]))
             except zstandard.ZstdError:
                 return self._lose(at, behind)
             at, header = stop, 0
-        else:
-            if last:
-                assert self.frame is not None
-                if self.frame.checked:
-                    self._ending = True
-                else:
-                    self._close_frame()
+            if block.last:
+                self._end_blocks()
+                break
         return self._advance(at - start)
+
+    def _new_frame(self, magic: int, stop: int, kind: int, *, certain: bool) -> tuple[Verdict, int]:
+        """Whether a new frame begins before ``stop``, the end of a block, and where. In compressed bytes, and over the
+        block's begin, the magic may stand by chance: there the new frame must show its first block, too."""
+        while 0 <= magic <= stop - len(MAGIC):
+            if certain and kind != COMPRESSED:
+                return Verdict.YES, magic
+            begins = _begins_frame(self._data[magic : magic + _LARGEST_HEADER + BLOCK_HEADER + LARGEST_BLOCK])
+            if begins is not Verdict.NO:
+                return begins, magic
+            certain = True
+            magic = self._data.find(MAGIC, magic + 1)
+        return Verdict.NO, -1
+
+    def _end_blocks(self) -> None:
+        """The last block is through: the frame ends, or its checksum comes."""
+        assert self.frame is not None
+        if self.frame.checked:
+            self._ending = True
+        else:
+            self._close_frame()
 
     def _close_frame(self) -> None:
         self._reader, self._ending, self.frame = None, False, None
         self.ended += 1
-
-    def _new_frame(self, magic: int, stop: int, kind: int, *, certain: bool) -> int | None:
-        """Where before ``stop``, the end of a block, a new frame begins; -1: nowhere; None: more bytes will tell. In
-        compressed bytes, and over the block's begin, the magic may stand by chance: there the new frame must show its
-        first block, too."""
-        while 0 <= magic <= stop - len(MAGIC):
-            begins = (certain and kind != COMPRESSED) or _begins_frame(
-                self._data[magic : magic + _LARGEST_HEADER + BLOCK_HEADER + LARGEST_BLOCK]
-            )
-            if begins is not False:
-                return magic if begins else None
-            certain = True
-            magic = self._data.find(MAGIC, magic + 1)
-        return -1
 
     def _end_frame(self) -> bool:
         data, start = self._data, self._from
@@ -353,30 +363,31 @@ def _header(data: bytes) -> _Header:
     return _Header(found.size, min(found.window, LARGEST_BLOCK), found.checksum, found.window, problem)
 
 
-def _begins_frame(data: bytes) -> bool | None:
+def _begins_frame(data: bytes) -> Verdict:
     """Whether a frame begins here: it shows its first block, or was cut off itself and another one behind it shows
-    that; None: more bytes will tell."""
-    shown, at = _shows_block(data), 0
-    while shown is None and (at := data.find(MAGIC, at + 1)) > 0:
-        shown = _shows_block(data[at:]) or None
-    return shown
+    that."""
+    verdict, at = _shows_block(data), 0
+    while verdict is Verdict.UNDECIDED and (at := data.find(MAGIC, at + 1)) > 0:
+        if _shows_block(data[at:]) is Verdict.YES:
+            return Verdict.YES
+    return verdict
 
 
-def _shows_block(data: bytes) -> bool | None:
-    """Whether a frame's header and its first block are here, and sound; None: so far they are."""
+def _shows_block(data: bytes) -> Verdict:
+    """Whether a frame's header and its first block are here, and sound."""
     header = _header(data)
     if header.problem:
-        return False
+        return Verdict.NO
     if len(data) < header.size + BLOCK_HEADER:
-        return None
+        return Verdict.UNDECIDED
     block = block_header(data, header.size)
     stop = header.size + BLOCK_HEADER + block.length
     if block.kind == RESERVED or block.size > header.largest:
-        return False
+        return Verdict.NO
     if stop > len(data):
-        return None
+        return Verdict.UNDECIDED
     try:
         zstandard.ZstdDecompressor().decompressobj().decompress(data[:stop])
     except zstandard.ZstdError:
-        return False
-    return True
+        return Verdict.NO
+    return Verdict.YES

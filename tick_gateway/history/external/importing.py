@@ -143,25 +143,30 @@ class Importer:
 
     def _write_sequence(self, sequence: TickSequence) -> None:
         runs, run = self._recorder.runs, sequence.run
-        begin = 0
         if self._anew and run.id not in runs and (whole := _run_with(sequence, runs.values())) is not None:
             run.id = whole.id  # the files in which it begins were deleted, and would have told its name
         self._anew = False
-        while (stored := runs.get(run.id)) is not None:
-            begin = bisect_right(sequence.ts, stored.tip, begin)
-            if begin == len(sequence.ts):
-                self.result.known += begin
-                return
-            if not stored.ended and stored is next(reversed(runs.values())):
-                break
-            self._directory.splitter.go_on(run)  # others were published since: what comes now is another run
-        else:
-            for newest in list(runs.values())[-1:]:
-                self._recorder.end(Run(newest.id, newest.seq, newest.origin, newest.started))
+        begin, stored = self._place(sequence)
         self.result.known += begin
+        if begin == len(sequence.ts):
+            return
+        newest = next(reversed(runs.values()), None)
+        if stored is None and newest is not None:
+            self._recorder.end(Run(newest.id, newest.seq, newest.origin, newest.started))
         self.result.ticks += len(sequence.ts) - begin
         self.result.runs.add(run.id)
         self._recorder.write(self._batches(sequence, begin, stored))
+
+    def _place(self, sequence: TickSequence) -> tuple[int, LocalRun | None]:
+        """The index of the first tick that the sequence's run has not got, and that run; None: it is a new one. Where
+        others were published since, what comes now is a new run."""
+        runs, begin = self._recorder.runs, 0
+        while (stored := runs.get(sequence.run.id)) is not None:
+            begin = bisect_right(sequence.ts, stored.tip, begin)
+            if begin == len(sequence.ts) or (not stored.ended and stored is next(reversed(runs.values()))):
+                break
+            self._directory.splitter.go_on(sequence.run)
+        return begin, stored
 
     def _batches(self, sequence: TickSequence, begin: int, stored: LocalRun | None) -> list[Batch]:
         ticks = ticks_of(sequence, begin, stored.entries[-1].last_at if stored is not None and stored.entries else 0)
