@@ -6,14 +6,15 @@ import gc
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
 from tests.support.faulty_disk import Disk
+from tests.support.harness import Clock, Harness, OpenHarness
 from tick_gateway.cli.main import main
 from tick_gateway.history.local import commit as pipeline
 
@@ -90,3 +91,31 @@ def no_traceback(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
 def disk(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Disk:
     """The disk under ``tmp_path``, in the test's hand."""
     return Disk(monkeypatch, tmp_path)
+
+
+@pytest.fixture
+async def open_harness(patient: None) -> AsyncIterator[OpenHarness]:
+    """Open gateways: ``await open_harness(ring=20)``; they are shut down after the test."""
+    async with AsyncExitStack() as stack:
+
+        async def opened(**settings: Any) -> Harness:
+            return await stack.enter_async_context(Harness(**settings))
+
+        yield opened
+
+
+@pytest.fixture(params=["memory", "disk"])
+async def harness(request: pytest.FixtureRequest, open_harness: OpenHarness, tmp_path: Path) -> Harness:
+    """A gateway with default settings, and one with history whose memory holds next to nothing: no reader may see a
+    difference."""
+    if request.param == "memory":
+        return await open_harness()
+    return await open_harness(data=str(tmp_path / "history"), ring=2, block_bytes=1024, segment_bytes=4096)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Clock]:
+    """A clock in the test's hand, for receive times."""
+    clock = Clock()
+    monkeypatch.setattr("tick_gateway.bus.tick_bus.time", clock.tell())
+    yield clock

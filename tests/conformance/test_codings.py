@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.harness import OpenHarness
 from tick_gateway.history.local.active import ActiveSegment
 from tick_gateway.reading.cursor import Cursor
 from tick_gateway.transports.base import find_start as original
@@ -23,7 +24,6 @@ from ..support.frames import TEXT
 from ..support.harness import Harness
 from ..support.needs import program
 from ..support.readers.base import PATIENCE
-from .conftest import OpenHarness
 
 DEFLATE = "permessage-deflate"
 STREAMS = ("/sse", "/ndjson", "/stream", "/")

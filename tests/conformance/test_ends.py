@@ -7,11 +7,12 @@ import json
 
 import pytest
 
+from tests.support.harness import OpenHarness
+
 from ..support.async_client import Closed, WebSocket, request
 from ..support.events import End, Reset, notices, ticks
 from ..support.harness import Harness
 from ..support.readers.streams import SSEReader
-from .conftest import OpenHarness
 
 # ---- a change of run, live ----
 

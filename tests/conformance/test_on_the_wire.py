@@ -8,12 +8,12 @@ import json
 import pytest
 
 from tests.support.blocking_client import UPGRADE, ask
+from tests.support.harness import OpenHarness
 from tick_gateway.transports import TRANSPORTS
 
 from ..support.async_client import Response, request
 from ..support.harness import Harness, tick
 from ..support.readers.base import PATIENCE
-from .conftest import OpenHarness
 
 STREAMS = ["/sse", "/ndjson", "/stream", "/"]
 PULLS = ["/poll?timeout=0", "/incremental", "/range", "/latest", "/ticks/3"]

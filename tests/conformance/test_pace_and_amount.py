@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.harness import Clock, OpenHarness
+
 from ..support.async_client import Closed, WebSocket
 from ..support.events import End, Gap, Hello, Reset, Tick, notices, only_reset, ticks
 from ..support.frames import PING
@@ -15,7 +17,6 @@ from ..support.harness import Harness
 from ..support.readers.base import PATIENCE, Reader
 from ..support.readers.registry import FLAVOURS
 from ..support.readers.streams import SSEReader, WebSocketReader
-from .conftest import Clock, OpenHarness
 
 # ---- limit ----
 

@@ -7,11 +7,11 @@ from urllib.parse import quote
 
 import pytest
 
+from tests.support.harness import OpenHarness
 from tick_gateway.transports import TRANSPORTS
 
 from ..support.async_client import Response
 from ..support.harness import Harness
-from .conftest import OpenHarness
 
 PATHS = [*(transport.path for transport in TRANSPORTS), "/stream", "/range", "/latest", "/ticks/3", "/meta", "/runs"]
 

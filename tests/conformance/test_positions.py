@@ -8,13 +8,13 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.support.harness import OpenHarness
 from tick_gateway.model.tick import Position
 from tick_gateway.reading.start_position import Beyond
 
 from ..support.events import End, Gap, Reset, notices, only_reset, ticks
 from ..support.harness import Harness
 from ..support.readers.registry import as_told
-from .conftest import OpenHarness
 
 Wait = Callable[[float], None]
 

@@ -6,10 +6,11 @@ import asyncio
 
 import pytest
 
+from tests.support.harness import OpenHarness
+
 from ..support.async_client import Closed, WebSocket
 from ..support.events import Gap, Reset, notices
 from ..support.harness import Harness
-from .conftest import OpenHarness
 
 SIZE = 20_000  # bytes of a tick: a few fill what lies between the gateway and a reader that has stalled
 

@@ -6,11 +6,12 @@ import asyncio
 
 import pytest
 
+from tests.support.harness import Clock, OpenHarness
+
 from ..support.async_client import Refused, WebSocket, request
 from ..support.events import End, Gap, Hello, Reset, notices, ticks
 from ..support.harness import Harness
 from ..support.readers.registry import FLAVOURS
-from .conftest import Clock, OpenHarness
 
 HOLES = range(0, 150, 3)  # t rises with holes, as where a publisher downsamples
 

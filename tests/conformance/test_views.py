@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
+from tests.support.harness import Clock
+
 from ..support.async_client import members
 from ..support.events import Event, Reset, Tick, notices, ticks
 from ..support.harness import Harness, tick
-from .conftest import Clock
 
 RICH = (
     '{"t":1, "name":"flock é/\u2028", "agents":[{"id":1,"x":1.5,"pos":{"x":1,"y":2}},{"id":2,"pos":[{"x":3}]},7],'

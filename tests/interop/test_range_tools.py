@@ -8,11 +8,10 @@ from typing import Any
 
 import pytest
 
-from tests.conformance.conftest import open_harness
 from tests.support.harness import Harness
 from tests.support.stored_ticks import COUNT, harness
 
-__all__ = ["harness", "open_harness"]
+__all__ = ["harness"]
 
 
 def _duckdb() -> Any:

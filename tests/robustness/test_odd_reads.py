@@ -8,10 +8,8 @@ from random import Random
 
 import pytest
 
-from tests.conformance.conftest import OpenHarness, open_harness
 from tests.perf.odd_reads import SETTINGS, Attack
-
-__all__ = ["open_harness"]
+from tests.support.harness import OpenHarness
 
 
 @pytest.mark.parametrize("seed", [1, 2])

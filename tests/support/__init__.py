@@ -14,6 +14,7 @@ async_client      HTTP and WebSocket on asyncio, strict
 blocking_client   HTTP and WebSocket on a blocking socket, well-formed or not
 decoders          what a gateway writes, fed in pieces of any size
 requests          one request and its answer
+pulled            what an answer of a pull says beside its body
 
 made_history      a history that is written with receive times of the test's choice, and a gateway on it
 stored_ticks      a gateway that has published a run into sealed files, an open one and an open block

@@ -6,11 +6,13 @@ import asyncio
 import json
 import socket
 import threading
+import time
 from base64 import b64encode
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
 from functools import cache
 from random import Random
+from types import SimpleNamespace
 from typing import Any, Self, TypeVar
 
 from aiohttp import web
@@ -224,3 +226,23 @@ class Harness:
         async with asyncio.timeout(PATIENCE):
             while not condition():
                 await self.runtime.fanout.waiters.wait(0.002)
+
+
+OpenHarness = Callable[..., Awaitable[Harness]]
+"""Opens a gateway with these settings; the fixture ``open_harness`` of that name shuts it down after the test."""
+
+
+class Clock:
+    """The time at which the gateway receives ticks, in milliseconds since the epoch: it moves when the test says."""
+
+    def __init__(self) -> None:
+        self.ms = 1_800_000_000_000  # 2027-01-15T08:00:00Z
+
+    def tell(self) -> SimpleNamespace:
+        """What stands for the module ``time`` in the bus."""
+        return SimpleNamespace(
+            time=lambda: self.ms / 1000,
+            time_ns=lambda: self.ms * 1_000_000,
+            strftime=time.strftime,
+            gmtime=time.gmtime,
+        )

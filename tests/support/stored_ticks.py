@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.conformance.conftest import OpenHarness
+from tests.support.harness import OpenHarness
 
 from .harness import Harness
 

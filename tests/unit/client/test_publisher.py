@@ -21,6 +21,7 @@ from aiohttp import WSMsgType, web
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.conftest import Command
 from tick_gateway import Gateway
 from tick_gateway.cli.standard_streams import chunks
 from tick_gateway.client import Failure, Publisher, PublishSummary
@@ -31,7 +32,6 @@ from tick_gateway.client.window import PendingTick, Window
 from tick_gateway.http import handover as takeover
 from tick_gateway.sources import websocket
 
-from ...conftest import Command
 from ...support.blocking_client import port_of
 from ...support.cutting_proxy import Network
 from ...support.process import PATIENCE, GatewayProcess, Running

@@ -21,6 +21,7 @@ from aiohttp import web
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.conftest import Command
 from tick_gateway import Gateway
 from tick_gateway.client import Failure, Notice, Tick, read
 from tick_gateway.client import reader as reader_module
@@ -28,7 +29,6 @@ from tick_gateway.client.connection import Backoff, endpoint, lost_to
 from tick_gateway.client.errors import BadUsage, message_of
 from tick_gateway.client.reader import Item, Track
 
-from ...conftest import Command
 from ...support import tls
 from ...support.blocking_client import port_of
 from ...support.cutting_proxy import Network

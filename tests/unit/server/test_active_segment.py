@@ -6,11 +6,10 @@ from pathlib import Path
 
 import zstandard
 
-from tests.conformance.conftest import OpenHarness, open_harness
-from tests.support.harness import Harness
+from tests.support.harness import Harness, OpenHarness
 from tests.support.stored_ticks import COUNT, IMMUTABLE, fill, harness, lines
 
-__all__ = ["harness", "open_harness"]
+__all__ = ["harness"]
 
 
 async def test_the_open_file_comes_in_whole_frames(harness: Harness) -> None:

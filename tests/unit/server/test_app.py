@@ -48,3 +48,8 @@ async def test_an_answer_that_breaks_off(kind: type[Exception], told: str, caplo
     assert record.getMessage() == (told or "a request from 127.0.0.1 failed") and bool(record.exc_info) is not bool(
         told
     )
+
+
+async def test_a_path_that_is_not_there(harness: Harness) -> None:
+    body = await harness.json("/nothing/here", 404)
+    assert (body["error"], set(body)) == ("not_found", {"error", "message"})

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from tests.conformance.conftest import open_harness
 from tests.support.harness import Harness
 from tests.support.stored_ticks import COUNT, harness
 from tick_gateway.server import ranges
@@ -17,7 +16,7 @@ from tick_gateway.server.body_index import BodyIndexCache
 from tick_gateway.server.ranges import BodyPart, Range, SeekPoint
 from tick_gateway.server.reads import BODY_INDEXES_KEY
 
-__all__ = ["harness", "open_harness"]
+__all__ = ["harness"]
 
 
 def use(harness: Harness, monkeypatch: pytest.MonkeyPatch, indexes: BodyIndexCache) -> None:

@@ -7,12 +7,11 @@ from aiohttp.test_utils import make_mocked_request
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.conformance.conftest import open_harness
 from tests.support.harness import Harness
 from tests.support.stored_ticks import COUNT, harness
 from tick_gateway.server.byte_ranges import begin_answer, requested
 
-__all__ = ["harness", "open_harness"]
+__all__ = ["harness"]
 
 
 @pytest.mark.parametrize("query", ["", "&format=json", "&fields=x", "&batch=7", "&every=3&limit=40", "&stamp=1"])

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import zstandard
 
-from tests.conformance.conftest import open_harness
 from tests.support.async_client import request
 from tests.support.harness import Harness
 from tests.support.stored_ticks import COUNT, fill, harness, lines
@@ -18,7 +17,7 @@ from tick_gateway.server import body_index
 from tick_gateway.server.body_index import BodyIndex
 from tick_gateway.server.ranges import Range, begin, parts
 
-__all__ = ["harness", "open_harness"]
+__all__ = ["harness"]
 
 
 async def test_frames_of_a_block_that_is_closed_meanwhile_are_as_long_as_was_told(

@@ -15,8 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.conformance.conftest import OpenHarness, open_harness
-from tests.support.harness import Harness
+from tests.support.harness import Harness, OpenHarness
 from tests.support.stored_ticks import COUNT, fill, harness
 from tick_gateway.bus.ring import Batch, Run
 from tick_gateway.errors import TickError
@@ -27,7 +26,7 @@ from tick_gateway.server import tables
 from tick_gateway.server.tables import TABLE_FORMATS, Columns, Rows, note
 from tick_gateway.transports import incremental
 
-__all__ = ["harness", "open_harness"]
+__all__ = ["harness"]
 
 PLAIN = View()
 FORMS = ["csv", "arrow", "json", "ndjson"]

@@ -9,12 +9,12 @@ from collections.abc import Callable
 
 import pytest
 
-from ..support.async_client import Closed, WebSocket
-from ..support.command_client import CommandClient
-from ..support.events import ticks
-from ..support.frames import BINARY, CLOSE, CONT, PING, PONG, TEXT, frame
-from ..support.harness import Harness
-from ..support.readers.base import PATIENCE
+from ...support.async_client import Closed, WebSocket
+from ...support.command_client import CommandClient
+from ...support.events import ticks
+from ...support.frames import BINARY, CLOSE, CONT, PING, PONG, TEXT, frame
+from ...support.harness import Harness
+from ...support.readers.base import PATIENCE
 
 
 def _whole(command: bytes) -> bytes:

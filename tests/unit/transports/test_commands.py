@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 
-from ..support.async_client import Closed
-from ..support.command_client import CommandClient, position
-from ..support.events import Gap, Reset, Tick, notices, ticks
-from ..support.frames import BINARY
-from ..support.harness import Harness
-from .conftest import Clock, OpenHarness
+from tests.support.harness import Clock, OpenHarness
+
+from ...support.async_client import Closed
+from ...support.command_client import CommandClient, position
+from ...support.events import Gap, Reset, Tick, notices, ticks
+from ...support.frames import BINARY
+from ...support.harness import Harness
 
 # ---- view ----
 

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from tests.support import needs
+from tests.support.harness import OpenHarness
 from tick_gateway.model.query import TABLE
 from tick_gateway.server.routes import routes
 from tick_gateway.transports import TRANSPORTS
 
-from ..support.async_client import request
-from ..support.harness import Harness
-from .conftest import OpenHarness
+from ...support.async_client import request
+from ...support.harness import Harness
 
 JSON = (
     "/meta", "/runs", "/segments", "/healthz", "/readyz", "/openapi.json", "/latest", "/ticks/3", "/incremental",

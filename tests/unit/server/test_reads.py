@@ -1,4 +1,4 @@
-"""What is no stream and no transport: /range, /latest, /ticks/{t}, /runs, /meta, and who is answered what at /."""
+"""One-shot reads: /range, /latest, /ticks/{t}."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ from typing import Any
 
 import pytest
 
-from tick_gateway.transports import TRANSPORTS
+from tests.support.harness import Clock, OpenHarness
 
-from ..support.harness import Harness, tick
-from .conftest import Clock, OpenHarness
+from ...support.harness import Harness, tick
 
 # ---- /range ----
 
@@ -267,90 +266,3 @@ async def test_one_tick_of_no_number(harness: Harness, t: str) -> None:
     await harness.publish_all(range(3))
     body = await harness.json(f"/ticks/{t}", 400)
     assert (body["error"], body["parameter"]) == ("bad_parameter", "t")
-
-
-# ---- /runs and /meta ----
-
-
-async def test_runs(open_harness: OpenHarness, clock: Clock) -> None:
-    harness = await open_harness(ring=15)
-    assert await harness.json("/runs") == {"runs": []}
-    await harness.publish_all(range(10), "A")
-    await harness.publish_all(range(5, 15), "B")
-    await harness.publish_all(range(3), "C")
-    runs = {run["run"]: run for run in (await harness.json("/runs"))["runs"]}
-    assert list(runs) == ["A", "B", "C"], "in the order in which they began"
-    told = {name: (run["first"], run["last"], run["count"], run["ended"]) for name, run in runs.items()}
-    assert told == {"A": (8, 9, 10, True), "B": (5, 14, 10, True), "C": (0, 2, 3, False)}
-    await harness.publish_all(range(3, 20), "C")
-    assert [run["run"] for run in (await harness.json("/runs"))["runs"]] == ["C"], "those that can be read"
-    await harness.end_run("C")
-    assert (await harness.json("/runs"))["runs"][0]["ended"] is True
-
-
-async def test_meta(open_harness: OpenHarness) -> None:
-    harness = await open_harness(ring=20)
-    empty = await harness.json("/meta")
-    assert (empty["run"], empty["first"], empty["tip"], empty["stored"], empty["rate"]) == (None, None, None, None, 0)
-    await harness.publish_all(range(50))
-    meta = await harness.json("/meta")
-    assert (meta["run"], meta["first"], meta["tip"]) == ("A", 30, 49)
-    assert meta["rate"] > 0
-    assert meta["transports"] == {transport.name: transport.path for transport in TRANSPORTS}
-
-
-# ---- / and /stream ----
-
-
-@pytest.mark.parametrize(
-    ("accept", "media_type"),
-    [
-        ("text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8", "text/html"),
-        ("application/json", "application/json"),
-        ("*/*", "application/x-ndjson"),
-        (None, "application/x-ndjson"),
-        ("application/x-ndjson", "application/x-ndjson"),
-        ("text/plain", "application/x-ndjson"),
-        ("text/event-stream", "text/event-stream"),
-    ],
-)
-async def test_who_asks_decides_what_the_root_is(harness: Harness, accept: str | None, media_type: str) -> None:
-    await harness.publish_all(range(5))
-    headers = {"Accept": accept} if accept else {}
-    response = await harness.get("/?tail=2&limit=2", **headers)
-    assert response.status == 200
-    assert response.headers["Content-Type"].partition(";")[0] == media_type
-    assert "Accept" in response.headers["Vary"]
-    body = await response.read()
-    if media_type == "application/json":
-        assert set(json.loads(body)["transports"]) == {transport.name for transport in TRANSPORTS}
-    elif media_type != "text/html":
-        assert tick("A", 3) in body
-        assert tick("A", 4) in body
-
-
-async def test_a_browser_gets_the_page_whatever_its_parameters(harness: Harness) -> None:
-    response = await harness.get("/?nonsense=1&every=0", Accept="text/html")
-    assert response.status == 200
-    assert b"<html" in await response.read()
-
-
-@pytest.mark.parametrize(
-    ("accept", "media_type"),
-    [
-        ("text/event-stream", "text/event-stream; charset=utf-8"),
-        ("text/event-stream, */*", "text/event-stream; charset=utf-8"),
-        ("*/*", "application/x-ndjson"),
-        ("text/html", "application/x-ndjson"),
-        (None, "application/x-ndjson"),
-    ],
-)
-async def test_who_asks_decides_what_the_stream_is(harness: Harness, accept: str | None, media_type: str) -> None:
-    headers = {"Accept": accept} if accept else {}
-    response = await harness.get("/stream", **headers)
-    assert response.headers["Content-Type"] == media_type
-
-
-async def test_a_path_that_is_not_there(harness: Harness) -> None:
-    body = await harness.json("/nothing/here", 404)
-    assert (body["error"], set(body)) == ("not_found", {"error", "message"})

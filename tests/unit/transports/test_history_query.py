@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 
-from ..support.async_client import Closed, WebSocket, elements, members
-from ..support.command_client import CommandClient
-from ..support.events import ticks
-from ..support.frames import TEXT, frame
-from ..support.harness import Harness, tick
-from ..support.readers.base import PATIENCE
-from .conftest import OpenHarness
+from tests.support.harness import OpenHarness
+
+from ...support.async_client import Closed, WebSocket, elements, members
+from ...support.command_client import CommandClient
+from ...support.events import ticks
+from ...support.frames import TEXT, frame
+from ...support.harness import Harness, tick
+from ...support.readers.base import PATIENCE
 
 # ---- history ----
 
