@@ -60,6 +60,12 @@ TWICE: Final = {
 }
 """Class names that stand twice still. A name that does not any more is deleted here."""
 
+MIRRORED: Final = ("access", "bus", "http", "model", "server", "transports", "wire")
+"""Packages of which each module that decides something has its test file."""
+
+SMALL: Final = 40
+"""Lines up to which a module needs no test file of its own."""
+
 LONGEST: Final = 60
 """Lines from ``def`` to the end; a longer function is named with its reason in docs/explanation/design.md."""
 
@@ -172,6 +178,21 @@ def test_no_class_name_stands_twice() -> None:
     twice = {name for name, times in count.items() if times > 1}
     assert twice - TWICE == set(), "another class has this name"
     assert TWICE - twice == set(), "delete these names from TWICE"
+
+
+def decides(path: Path) -> bool:
+    """Whether a module is of some size and has branches."""
+    text = path.read_text(encoding="utf-8")
+    branches = ast.If | ast.IfExp | ast.For | ast.While | ast.Try | ast.Match | ast.BoolOp
+    return len(text.splitlines()) > SMALL and any(isinstance(node, branches) for node in ast.walk(ast.parse(text)))
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if top(name) in MIRRORED and decides(FILES[name])])
+def test_a_module_has_its_test_file(name: str) -> None:
+    """Where it stands is then known to whoever changes the module."""
+    package, _, module = name.rpartition(".")
+    path = Path(__file__).parent.joinpath(*package.split("."), f"test_{module}.py")
+    assert path.is_file(), f"{path.relative_to(Path(__file__).parents[2])} is missing"
 
 
 def test_a_long_function_is_named_with_its_reason() -> None:
