@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -77,7 +77,6 @@ class Runtime:
         workers: threads for answers: compressing, files as they lie.
         response_cache: bodies of pulls.
         started: seconds since the epoch.
-        publishers: how to end each for shutdown.
         draining: shutting down: long requests end, new ones are refused.
         closed: its life is over.
 
@@ -95,7 +94,7 @@ class Runtime:
         self.response_cache = ResponseCache(self.workers)
         self.descriptors = Descriptors()
         self.started = time.time()
-        self.publishers: set[Callable[[], Awaitable[None]]] = set()
+        self._publishers: set[Callable[[], Awaitable[None]]] = set()  # how to end each
         self.draining = self.closed = False
         self._end_reason: EndReason = "shutdown"
         self.bus = TickBus(s)
@@ -147,7 +146,7 @@ class Runtime:
         self.draining = True
         with contextlib.suppress(TimeoutError):  # publishers first: what they were told was published goes out too
             async with asyncio.timeout(PUBLISHER_SECONDS):
-                await asyncio.gather(*(leave() for leave in list(self.publishers)), return_exceptions=True)
+                await asyncio.gather(*(leave() for leave in list(self._publishers)), return_exceptions=True)
         self.refuse(NotServing("the gateway is closed: nobody could read this tick"))
         self.fanout.stop()
         await self.history.drain(self.settings.drain_timeout)
@@ -159,6 +158,15 @@ class Runtime:
         self.resent.close()
         self.workers.close()
         self.history.close()
+
+    @contextlib.contextmanager
+    def publishing(self, leave: Callable[[], Awaitable[None]]) -> Iterator[None]:
+        """Count a publisher's connection meanwhile; ``leave`` ends it, with its last answer, for shutdown."""
+        self._publishers.add(leave)
+        try:
+            yield
+        finally:
+            self._publishers.discard(leave)
 
     def refresh(self) -> None:
         """Let pulls see what was published, without waiting for a flush; what history has to store first they see

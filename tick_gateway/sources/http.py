@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -231,13 +232,9 @@ async def publish(request: web.Request, runtime: Runtime) -> web.StreamResponse:
         headers = {"Accept-Encoding": CODINGS.accepted, "Cache-Control": "no-store"}
         return json_reply(error.as_dict(), status=error.status, headers=headers)
     body = BodyReader(request, runtime.fanout)
-    runtime.publishers.add(body.leave)
-    try:
+    with contextlib.closing(body), runtime.publishing(body.leave):
         await _take_body(request, ingest, body, IdentityDecoder() if body_is_decoded(request) else coding)
         return await ingest.result.answer(runtime, ingest.run, body.fault)
-    finally:
-        runtime.publishers.discard(body.leave)
-        body.close()
 
 
 async def _take_body(request: web.Request, ingest: Ingest, body: BodyReader, coding: Decoder) -> None:

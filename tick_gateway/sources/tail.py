@@ -81,7 +81,7 @@ class Tail(SourceTask):
         self._directory: SourceDirectory  # there from ``prepare`` on with ``--data``, else from ``attach`` on
         self._live: InPlace | None = None  # the history, where that is the directory itself
         self._unread = Unread()
-        self._notes: _Notes | None = None  # with ``--data``
+        self._notes: _NoteWriter | None = None  # with ``--data``
         self._stop = threading.Event()
         self._whole = True  # all that was read was published
         self._told: set[str] = set()
@@ -128,7 +128,7 @@ class Tail(SourceTask):
         """See ``SourceTask.publish``; until it is cancelled."""
         loop = asyncio.get_running_loop()
         failed: asyncio.Future[None] = loop.create_future()
-        self._notes = _Notes(self._data, runtime.history, loop) if self._data is not None else None
+        self._notes = _NoteWriter(self._data, runtime.history, loop) if self._data is not None else None
 
         def work() -> None:
             try:
@@ -230,7 +230,7 @@ class Tail(SourceTask):
                 self._live.retract(sequence, index)
 
 
-class _Notes:
+class _NoteWriter:
     """Writes how far a directory was read, after what that covers was stored: now and then, and not waiting for it."""
 
     def __init__(self, data: Path, history: HistoryEngine, loop: asyncio.AbstractEventLoop) -> None:

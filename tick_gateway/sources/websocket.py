@@ -75,11 +75,8 @@ async def publish_ws(request: web.Request, runtime: Runtime) -> web.StreamRespon
     async def leave() -> None:
         await ws.close(code=CloseCode.GOING_AWAY, message=b"shutdown")
 
-    runtime.publishers.add(leave)
-    try:
+    with runtime.publishing(leave):
         await _acknowledge(ws, answers, runtime, run)
-    finally:
-        runtime.publishers.discard(leave)
     return ws
 
 

@@ -188,7 +188,7 @@ async def test_shutdown_acknowledges_what_was_taken_and_says_goodbye(gateway: Se
         await stopping
         assert json.loads(await reader.content.readline()) == {"t": 3}  # what was acknowledged reached the readers
         assert json.loads(await reader.content.readline())["reason"] == "shutdown"
-    assert not gateway.gateway.runtime.publishers
+    assert not gateway.gateway.runtime._publishers
 
 
 async def test_shutdown_answers_an_endless_post(gateway: Serving) -> None:
@@ -205,4 +205,4 @@ async def test_shutdown_answers_an_endless_post(gateway: Serving) -> None:
     await gateway.client.server.close()
     answer = await publishing
     assert (answer["error"], answer["accepted"], answer["tip"]) == ("shutdown", 2, 1)
-    assert not gateway.gateway.runtime.publishers
+    assert not gateway.gateway.runtime._publishers

@@ -171,7 +171,7 @@ async def test_a_peer_that_never_hangs_up_is_let_go(monkeypatch: pytest.MonkeyPa
         runner = gateway.client.server.runner
         assert runner is not None and runner.server is not None
         async with asyncio.timeout(PATIENCE):
-            while gateway.gateway.runtime.publishers or runner.server.connections:  # noqa: ASYNC110 - aiohttp has no event for it
+            while gateway.gateway.runtime._publishers or runner.server.connections:  # noqa: ASYNC110 - aiohttp has no event for it
                 await asyncio.sleep(0.001)
         writer.close()
 
