@@ -21,11 +21,12 @@ from typing import TYPE_CHECKING, Any
 from tick_gateway.history.block_index import Entry
 from tick_gateway.history.local.commit import CommitPipeline
 from tick_gateway.history.local.commit_worker import MAINTAIN_SECONDS, CommitRequest, CommitResult
-from tick_gateway.history.local.events import BlockClosed, SegmentSealed, StorageEvent
+from tick_gateway.history.local.events import BlockClosed, SegmentIndexed, SegmentSealed, StorageEvent
 from tick_gateway.history.local.index import save_index
 from tick_gateway.history.local.limits import Limits
 from tick_gateway.history.local.run import LocalRun
 from tick_gateway.history.local.segment_file import Segment
+from tick_gateway.history.local.segment_index import SegmentIndex
 from tick_gateway.history.local.store import Store
 
 from .loop import START, SteppedLoop
@@ -154,9 +155,9 @@ class Disk:
         self.left -= taken
         return taken
 
-    def _save_index(self, run: LocalRun) -> None:
+    def _save_index(self, run: LocalRun, settled: Callable[[SegmentIndex], None]) -> None:
         self.take(1)
-        save_index(run)
+        save_index(run, settled)
 
     def _read_now(self, fd: int, buffers: Sequence[memoryview], offset: int) -> int:
         """The system holds some files in memory, and some not."""
@@ -328,7 +329,7 @@ class SteppedPipeline(CommitPipeline):
     def _leave_out(self, events: Sequence[StorageEvent]) -> None:
         """What was deleted is on disk no more."""
         for event in events:
-            if not isinstance(event, BlockClosed | SegmentSealed):
+            if not isinstance(event, BlockClosed | SegmentSealed | SegmentIndexed):
                 for entry in self._blocks.pop(event.segment, ()):
                     self._disk.ledger.remove(event.run, entry.first, entry.last + 1)
 

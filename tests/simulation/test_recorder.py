@@ -18,7 +18,7 @@ from tests.support.recorded import Clock, data_of, opened
 from tick_gateway.bus.ring import Batch, Run
 from tick_gateway.history.block_index import Entry
 from tick_gateway.history.local import recorder as module
-from tick_gateway.history.local.events import BlockClosed, SegmentSealed
+from tick_gateway.history.local.events import BlockClosed, SegmentIndexed, SegmentSealed
 from tick_gateway.history.local.limits import Limits
 from tick_gateway.history.local.recorder import Recorder
 from tick_gateway.history.local.run import LocalRun
@@ -76,7 +76,7 @@ class Machine(RuleBasedStateMachine):
         for event in self.recorder.events:
             if isinstance(event, BlockClosed):
                 self.histories.setdefault(event.run, []).append(event.entry)
-            elif not isinstance(event, SegmentSealed):
+            elif not isinstance(event, SegmentSealed | SegmentIndexed):
                 history = self.histories[event.run]
                 self.histories[event.run] = [entry for entry in history if entry.volume is not event.segment]
         self.recorder.events.clear()

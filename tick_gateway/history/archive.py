@@ -13,7 +13,7 @@ No asyncio: whoever makes an archive says how work is run elsewhere. Everything 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Literal, Protocol
 
 from ..bus.ring import Batch, Run
@@ -21,7 +21,7 @@ from ..errors import Damaged, HistoryError
 from ..model.cache import ByteBoundedCache
 from ..model.tick import Position
 from ..settings import DEFAULTS
-from .block_index import Entry, Volume
+from .block_index import BlockRange, Entry, RecordSource, UnreadableIndex, Volume
 from .run_history import RunHistory, Stored, batches_of
 
 log = logging.getLogger("tick_gateway.history")
@@ -137,7 +137,12 @@ class Archive:
         """A run's history, made if there is none."""
         found = self.histories.get(run.id)
         if found is None:
-            found = self.histories[run.id] = RunHistory(run)
+            found = self.add(run)
+        return found
+
+    def add(self, run: Run, entries: Iterable[Entry] = (), edges: Mapping[int, int] | None = None) -> RunHistory:
+        """Begin a run's history with these blocks; see ``RunHistory``."""
+        found = self.histories[run.id] = RunHistory(run, entries, edges, self._lose)
         return found
 
     # ---- what changes ----
@@ -155,9 +160,18 @@ class Archive:
         """A file of blocks is no more."""
         history = self.histories.get(run)
         if history is not None:
-            self._forget(history, history.drop(volume))
+            history.drop(volume)
+            self._forget_volume(history, volume)
 
-    def missing(self, run: str, entries: Iterable[Entry], ticks: int, problem: str, upto: int = 0) -> None:
+    def indexed(self, run: str, volume: Volume, records: RecordSource) -> None:
+        """The records of a file's blocks are in its index: memory need not hold them any more."""
+        history = self.histories.get(run)
+        if history is not None:
+            history.entries.settle(volume, records)
+
+    def missing(
+        self, run: str, entries: Iterable[Entry], ticks: int, problem: str, upto: int = 0, volume: Volume | None = None
+    ) -> None:
         """What was stored is not there any more, and nobody here took it away.
 
         Args:
@@ -165,11 +179,13 @@ class Archive:
             ticks: how many were in what is missing.
             problem: why it is missing, for people.
             upto: of the open block all is missing that was published before this ordinal; 0: it is not of that.
+            volume: all closed blocks of this file are missing.
         """
         history = self.histories.get(run)
-        gone = [entry for entry in entries if entry in history.entries] if history is not None else []
+        whole = history.drop(volume) if history is not None and volume is not None else []
+        gone = [entry for entry in entries if history.has(entry)] if history is not None else []
         opened = [batch for batch in history.open if batch.ordinal < upto] if history is not None else []
-        lost: list[Stored] = [*gone, *opened]
+        lost: list[Stored | BlockRange] = [*whole, *gone, *opened]
         named = f"ticks {lost[0].first} to {lost[-1].last}" if lost else f"{ticks} ticks"
         if ticks or lost:
             self.tell(f"{named} of run {run} cannot be read and are missing from now on: {problem}")
@@ -178,8 +194,23 @@ class Archive:
         for entry in gone:
             history.remove(entry)
         history.open = history.open[len(opened) :]
-        self.damaged += len(gone)
+        self.damaged += len(gone) + sum(block_range.blocks for block_range in whole)
         self._forget(history, gone)
+        if volume is not None:
+            self._forget_volume(history, volume)
+
+    def _lose(self, run: Run, gone: Sequence[BlockRange], problem: UnreadableIndex) -> None:
+        """What is known of a file's blocks cannot be read any more."""
+        self._cache.discard(lambda entry: entry.volume is problem.volume)
+        if problem.volume.retired:  # word of it is on its way
+            return
+        self.damaged += sum(block_range.blocks for block_range in gone)
+        ticks = f"ticks {gone[0].first} to {gone[-1].last} of run {run.id} cannot be read and are missing from now on"
+        self.tell(f"{ticks}: {problem}")
+
+    def _forget_volume(self, history: RunHistory, volume: Volume) -> None:
+        self._cache.discard(lambda entry: entry.volume is volume)
+        self._forget(history, [])
 
     def _forget(self, history: RunHistory, gone: list[Entry]) -> None:
         """Let go of what is kept of blocks that left their history, and of a history on which none is left."""
@@ -255,18 +286,19 @@ class Archive:
     def fail(self, run: Run, entry: Entry, error: Exception) -> None:
         """A block cannot be had: it is missing from here on, and with it all of its file where that is gone."""
         history = self.histories.get(run.id)
-        if history is None or entry not in history.entries:
+        if history is None or not history.has(entry):
             return  # it was deleted meanwhile, or another reader told of it already
         gone = isinstance(error, FileNotFoundError)
+        lost: Sequence[Entry | BlockRange] = [entry]
         if gone:
             lost = history.drop(entry.volume)
+            self._forget_volume(history, entry.volume)
         else:
             history.remove(entry)
-            lost = [entry]
-        self._forget(history, lost)
+            self._forget(history, [entry])
         if gone and entry.volume.retired:  # word of it is on its way
             return
-        self.damaged += len(lost)
+        self.damaged += sum(one.blocks if isinstance(one, BlockRange) else 1 for one in lost)
         ticks = f"ticks {lost[0].first} to {lost[-1].last} of run {run.id} cannot be read and are missing from now on"
         told = f"{ticks}: {error.strerror if isinstance(error, OSError) else error}"
         self.tell(told, None if isinstance(error, Damaged | OSError) else error)

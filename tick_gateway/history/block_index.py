@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import Any, Final, NamedTuple, Protocol, overload
 
-from ..errors import HistoryError
+from ..errors import Damaged, HistoryError
 from .format.block_record import (
     BEFORE,
     COUNT,
@@ -35,6 +35,7 @@ from .format.block_record import (
     BlockRecord,
     Buffer,
     RecordField,
+    pack_records,
     unpack_record,
 )
 from .format.segment import Footer
@@ -166,7 +167,7 @@ class Entry:
         return None
 
 
-class UnreadableIndex(HistoryError):
+class UnreadableIndex(Damaged):
     """What is known of a file's blocks cannot be read, neither from its index nor from the file.
 
     Attributes:
@@ -271,16 +272,10 @@ class HeldRecords:
         self._data += entry.record(self._ticks).pack()
         self._ticks += entry.count
 
-    @property
-    def data(self) -> bytes:
-        """All of them."""
-        return bytes(self._data)
-
-    def copy(self) -> HeldRecords:
-        """Others, with the same in them."""
-        other = HeldRecords()
-        other._data, other._ticks = self._data[:], self._ticks
-        return other
+    def pack(self, seed: int) -> bytes:
+        """All of them as they lie in an index file; see ``pack_records``."""
+        data = self._data
+        return pack_records((unpack_record(data, at) for at in range(0, len(data), RECORD_BYTES)), seed)
 
     def __len__(self) -> int:
         return len(self._data) // RECORD_BYTES
@@ -304,12 +299,6 @@ class HeldEntries:
         before = self._before[-1] + self._entries[-1].count if self._entries else 0
         self._before.append(before)
         self._entries.append(entry)
-
-    def copy(self) -> HeldEntries:
-        """Others, with the same in them."""
-        other = HeldEntries()
-        other._entries, other._before = self._entries[:], self._before[:]
-        return other
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -520,10 +509,9 @@ class Blocks(Sequence[Entry]):
         self._ranges: list[BlockRange] = []
         self._starts: list[int] = []  # the number of each block_range's first block
         self._count = 0
-        if isinstance(entries, Blocks):  # what is added to records in memory later is each one's own
-            held = {id(one.records): one.records for one in entries._ranges if isinstance(one.records, _HELD)}
-            copies = {number: records.copy() for number, records in held.items()}
-            self._set([one._replace(records=copies.get(id(one.records), one.records)) for one in entries._ranges])
+        self._own: HeldRecords | HeldEntries | None = None  # that it may add to: others may read it
+        if isinstance(entries, Blocks):
+            self._set(list(entries._ranges))
         else:
             self.extend(entries)
 
@@ -572,22 +560,23 @@ class Blocks(Sequence[Entry]):
     def append(self, value: Entry) -> None:
         """Add a block behind all others."""
         kind = HeldRecords if type(value) is Entry and value.raw else HeldEntries
-        last = self._ranges[-1] if self._ranges else None
+        last, own = self._ranges[-1] if self._ranges else None, self._own
         if (
             last is not None
+            and last.records is own
+            and isinstance(own, kind)
             and last.volume is value.volume
-            and isinstance(last.records, kind)
-            and last.begin + last.blocks == len(last.records)
+            and last.begin + last.blocks == len(own)
             and last.last < value.first
             and last.end <= value.ordinal
         ):
-            last.records.add(value)
-            self._ranges[-1] = last.joined(BlockRange.of(value, last.records, 0))
+            own.add(value)
+            self._ranges[-1] = last.joined(BlockRange.of(value, own, 0))
         else:
-            records = kind()
-            records.add(value)
+            self._own = own = kind()
+            own.add(value)
             self._starts.append(self._count)
-            self._ranges.append(BlockRange.of(value, records, 0))
+            self._ranges.append(BlockRange.of(value, own, 0))
         self._count += 1
 
     def extend(self, values: Iterable[Entry]) -> None:
@@ -596,8 +585,10 @@ class Blocks(Sequence[Entry]):
             self.append(value)
 
     def add(self, block_range: BlockRange) -> None:
-        """Add the blocks of a file behind all others."""
-        self._set([*self._ranges, block_range])
+        """Add blocks of a file behind all others."""
+        self._ranges.append(block_range)
+        self._starts.append(self._count)
+        self._count += block_range.blocks
 
     def put(self, value: Entry) -> None:
         """Put a block where it belongs: seldom, after a crash."""
@@ -626,10 +617,12 @@ class Blocks(Sequence[Entry]):
         parts += [block_range.part(at + 1, block_range.blocks)] if at + 1 < block_range.blocks else []
         self._set([*self._ranges[:number], *parts, *self._ranges[number + 1 :]])
 
-    def drop(self, volume: Volume) -> None:
-        """Take the blocks of one file away."""
-        _cache.forget(one.records for one in self._ranges if one.volume is volume)
-        self._set([one for one in self._ranges if one.volume is not volume])
+    def drop(self, volume: Volume) -> list[BlockRange]:
+        """Take the blocks of one file away; returns their bounds."""
+        gone = self.ranges(volume)
+        _cache.forget(block_range.records for block_range in gone)
+        self._set([block_range for block_range in self._ranges if block_range.volume is not volume])
+        return gone
 
     def sort(self) -> None:
         """Bring them into the order of their ticks."""
@@ -737,6 +730,13 @@ class Blocks(Sequence[Entry]):
         """The blocks of one file by their bounds."""
         return [block_range for block_range in self._ranges if block_range.volume is volume]
 
+    def bounds_of(self, volume: Volume) -> BlockRange | None:
+        """All blocks of one file by their bounds; None: it has none."""
+        found: BlockRange | None = None
+        for block_range in self.ranges(volume):
+            found = found.joined(block_range) if found is not None else block_range
+        return found
+
     def end_before(self, at: int) -> int:
         """How many ticks the run published up to the end of the block before one; 0: there is none."""
         if at == 0:
@@ -819,9 +819,6 @@ class Blocks(Sequence[Entry]):
                 break
             number -= 1
         return count, upto, before
-
-
-_HELD: Final = (HeldRecords, HeldEntries)
 
 
 def _place_in(block_range: BlockRange, records: RecordSource) -> int | None:

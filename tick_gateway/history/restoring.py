@@ -45,7 +45,7 @@ def restore(bus: TickBus, archive: Archive, stored: Sequence[StoredRun], unclose
         run.ended, run.lost_tail, run.restored = one.ended or one is not stored[-1], one.lost_tail, True
         runs.append(run)
         if one.entries or opened:
-            history = archive.histories[run.id] = RunHistory(run, one.entries, one.edges)
+            history = archive.add(run, one.entries, one.edges)
             history.open = opened
             if one is stored[-1]:
                 newest = _newest(bus, archive, history, total)
@@ -57,8 +57,9 @@ def _last_at(run: Run, stored: StoredRun, opened: Sequence[Batch], following: St
     """When a run's last tick was received; where it is missing, not after this time."""
     if opened and opened[-1].last == run.tip:
         return opened[-1].ticks[-1].at
-    if stored.entries and stored.entries[-1].last == run.tip:
-        return stored.entries[-1].last_at
+    bounds = stored.entries.bounds
+    if bounds and bounds[1].last == run.tip:
+        return bounds[1].last_at
     return following.started if following is not None else _ANY_TIME
 
 
@@ -69,7 +70,7 @@ def _newest(bus: TickBus, archive: Archive, history: RunHistory, total: int) -> 
     before = found[0].ordinal if found else total  # ticks published before what was found
     ticks, size = total - before, sum(batch.size for batch in found) + _TICK_BYTES * (total - before)
     wanted: list[Entry] = []
-    for entry in reversed(history.entries):
+    for entry in history.newest_first():
         if entry.ordinal + entry.count != before or ticks >= bus.ring.max_ticks or size >= bus.ring.max_size:
             break
         if wanted and entry.size >= _LARGE_BYTES and size + entry.size > bus.ring.max_size:
@@ -87,7 +88,7 @@ def _newest(bus: TickBus, archive: Archive, history: RunHistory, total: int) -> 
             closed, before = [], entry.ordinal + entry.count
     found = closed + found
     if found:
-        left = next((entry for entry in reversed(history.entries) if entry.first < found[0].first), None)
+        left = next(history.newest_first(found[0].first - 1), None)
         if left is not None and left.ordinal + left.count == before:
             run.evicted, run.evicted_at = left.last, left.last_at
         else:

@@ -9,11 +9,14 @@ Pure: no I/O, no clock, no asyncio.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from functools import wraps
+from typing import Concatenate, ParamSpec, TypeVar
 
 from ..bus.ring import Batch, Run, split
 from ..model.tick import Tick
-from .block_index import Block, Blocks, Entry, Volume
+from .block_index import Block, BlockRange, Blocks, Entry, UnreadableIndex, Volume
 
 
 def batches_of(run: Run, block: Block, ordinal: int) -> list[Batch]:
@@ -33,9 +36,36 @@ _MOST_BLOCKS = 256  # read in one go: two buffers each, and systems take 1,024
 Stored = Entry | Batch
 """A stored block, or a batch of the open one, which memory still has."""
 
+Lost = Callable[[Run, Sequence[BlockRange], UnreadableIndex], None]
+_Args = ParamSpec("_Args")
+_Result = TypeVar("_Result")
+
+
+def _despite_loss(
+    look: Callable[Concatenate[RunHistory, _Args], _Result],
+) -> Callable[Concatenate[RunHistory, _Args], _Result]:
+    """A look-up that, where what is known of a file's blocks cannot be read, goes on without them."""
+
+    @wraps(look)
+    def again(history: RunHistory, /, *args: _Args.args, **named: _Args.kwargs) -> _Result:
+        while True:
+            try:
+                return look(history, *args, **named)
+            except UnreadableIndex as error:
+                problem = error
+            history.give_up(problem)
+
+    return again
+
 
 class RunHistory:
     """The stored blocks of one run.
+
+    Where the records of a file's blocks cannot be read any more, they leave it, and a look-up goes on with the others.
+
+    Args:
+        edges: as in ``StoredRun``.
+        lost: told of such blocks.
 
     Attributes:
         run: the run.
@@ -43,14 +73,18 @@ class RunHistory:
         open: the batches that were written since, in order.
     """
 
-    __slots__ = ("_edges", "entries", "open", "run")
+    __slots__ = ("_edges", "_told_lost", "entries", "open", "run")
 
-    def __init__(self, run: Run, entries: Iterable[Entry] = (), edges: Mapping[int, int] | None = None) -> None:
+    def __init__(
+        self, run: Run, entries: Iterable[Entry] = (), edges: Mapping[int, int] | None = None, lost: Lost | None = None
+    ) -> None:
         self.run = run
+        self._told_lost = lost
         self.entries = Blocks(entries)
         self.open: list[Batch] = []
         self._edges = dict(edges or {})  # by what follows (its ordinal): the last ``t`` before it, which was removed
 
+    @_despite_loss
     def after(self, t: int) -> Stored | None:
         """The first that holds a tick after ``t``, or None."""
         at = self.entries.after(t)
@@ -65,11 +99,34 @@ class RunHistory:
             batch = self.open[at - 1]
             yield batch
             t = batch.first - 1
-        while (at := self.entries.upto(t)) > 0:
-            entry = self.entries[at - 1]
+        yield from self.newest_first(t)
+
+    def newest_first(self, t: int | None = None) -> Iterator[Entry]:
+        """All closed blocks that hold a tick up to ``t`` (None: all), newest first; they may come and go meanwhile."""
+        bounds = self.entries.bounds
+        t = bounds[1].last if t is None and bounds else t
+        while t is not None and (entry := self._newest(t)) is not None:
             yield entry
             t = entry.first - 1
 
+    @_despite_loss
+    def _newest(self, t: int) -> Entry | None:
+        at = self.entries.upto(t)
+        return self.entries[at - 1] if at else None
+
+    @_despite_loss
+    def has(self, entry: Entry) -> bool:
+        """Whether it has a closed block."""
+        return entry in self.entries
+
+    @_despite_loss
+    def between(self, low: int, high: int) -> tuple[int, Entry | None]:
+        """How many closed blocks hold ticks with low < t <= high, about, and the first of them."""
+        at = self.entries.after(low)
+        count = self.entries.upto(high) - at
+        return count, self.entries[at] if count > 0 else None
+
+    @_despite_loss
     def row(self, entry: Entry, high: int | None, most: int) -> list[Entry]:
         """Blocks from ``entry`` on that lie one behind the other in its file, with nothing missing between them.
 
@@ -91,6 +148,7 @@ class RunHistory:
             row.append(one)
         return row
 
+    @_despite_loss
     def received_since(self, at: int) -> Stored | None:
         """The first that holds a tick received at or after a time, or None."""
         index = self.entries.since(at)
@@ -98,6 +156,7 @@ class RunHistory:
             return self.entries[index]
         return next((batch for batch in self.open if batch.ticks[-1].at >= at), None)
 
+    @_despite_loss
     def missing_before(self, stored: Stored, t: int) -> bool:
         """Whether published ticks after ``t`` and before this one, the first behind ``t``, are missing here."""
         if t >= self._edges.get(stored.ordinal, stored.first - 1):
@@ -108,12 +167,14 @@ class RunHistory:
             return stored.ordinal != before.ordinal + len(before.ticks)
         return stored.ordinal != self.entries.end_before(at) if at else stored.ordinal > 0
 
+    @_despite_loss
     def back(self, upto: int, count: int, every: int) -> tuple[int, int, int | None]:
         """See ``Blocks.back``."""
         if not count or (self.open and self.open[0].first <= upto):
             return count, upto, None
         return self.entries.back(upto, count, every)
 
+    @_despite_loss
     def unbroken(self, entry: Entry, high: int) -> int:
         """See ``Blocks.unbroken``."""
         return self.entries.unbroken(self.entries.below(entry.first), high)
@@ -139,6 +200,12 @@ class RunHistory:
         return bounds[0].first if bounds else self.open[0].first if self.open else None
 
     @property
+    def closed(self) -> int:
+        """The highest ``t`` in closed blocks, -1: there is none."""
+        bounds = self.entries.bounds
+        return bounds[1].last if bounds else -1
+
+    @property
     def last(self) -> int | None:
         """The highest ``t`` that is stored, or None."""
         bounds = self.entries.bounds
@@ -149,22 +216,32 @@ class RunHistory:
         self.open = [batch for batch in self.open if batch.first > entry.last]
         self.entries.append(entry)
 
+    @_despite_loss
     def remove(self, entry: Entry) -> None:
         """A block is gone; where it ended is known from here on (see ``edge``)."""
         self.entries.remove(entry)
-        self._lost([entry])
+        self._note({entry.ordinal + entry.count: entry.last})
 
-    def drop(self, volume: Volume) -> list[Entry]:
-        """The same of all blocks of a file; returns them."""
-        gone = self.entries.of(volume)
-        self.entries.drop(volume)
-        self._lost(gone)
+    def drop(self, volume: Volume) -> list[BlockRange]:
+        """The same of all blocks of a file; returns their bounds."""
+        gone = self.entries.drop(volume)
+        self._note({block_range.end: block_range.last for block_range in gone})
         return gone
 
-    def _lost(self, gone: Iterable[Entry]) -> None:
-        edges = self._edges | {entry.ordinal + entry.count: entry.last for entry in gone}
+    def _note(self, gone: dict[int, int]) -> None:
+        """Note where something ended that is gone; see ``edge``."""
+        self._edges |= gone
         follows = self.open[0].ordinal if self.open else None
-        self._edges = {number: t for number, t in edges.items() if number == follows or self.entries.has(number)}
+        with suppress(UnreadableIndex):  # then they are kept for now
+            self._edges = {
+                number: t for number, t in self._edges.items() if number == follows or self.entries.has(number)
+            }
+
+    def give_up(self, problem: UnreadableIndex) -> None:
+        """What is known of a file's blocks cannot be read: they are gone from here."""
+        gone = self.drop(problem.volume)
+        if self._told_lost is not None:
+            self._told_lost(self.run, gone, problem)
 
 
 def _first(stored: Stored) -> int:

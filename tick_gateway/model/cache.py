@@ -63,6 +63,11 @@ class ByteBoundedCache(Generic[K, V]):
             _, (_, cost) = self._entries.popitem(last=False)
             self.bytes -= cost
 
+    def discard(self, gone: Callable[[K], bool]) -> None:
+        """Let go of the keys of which that is said."""
+        for key in [key for key in self._entries if gone(key)]:
+            self.pop(key)
+
     def pop(self, key: K) -> V | None:
         """Let go of a key; returns its value, or None where it is not held."""
         entry = self._entries.pop(key, None)

@@ -95,11 +95,9 @@ class Range:
     def long(self) -> bool:
         """Whether going through it takes long, so that it is not done before the first byte but where it has to be."""
         history = self.feed.archive.histories.get(self.run.id)
-        at = history.entries.after(self.low) if history is not None else 0
-        blocks = history.entries.upto(self.high) - at if history is not None else 0
-        if history is None or blocks <= 0:
+        blocks, one = history.between(self.low, self.high) if history is not None else (0, None)
+        if one is None:
             return False
-        one = history.entries[at]
         read = not self.plain or (self.zstd and not one.raw)  # else its blocks tell their sizes
         return read and blocks * one.size > LONG_BYTES
 
@@ -108,8 +106,7 @@ class Range:
         """Whether its bytes come out the same whenever it is asked for: frames of a block that is still open do not."""
         if not self.zstd:
             return True
-        entries = self.feed.archive.history(self.run).entries
-        return bool(entries) and self.high <= entries[-1].last
+        return self.high <= self.feed.archive.history(self.run).closed
 
     def coming(self, t: int) -> RenderedPiece | Span | BlockRef | None:
         """As ``next``, but what was made behind ``t`` before, if it was kept: it may lie elsewhere since, in other

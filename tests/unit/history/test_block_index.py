@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import sys
+import errno
+import os
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from unittest.mock import patch
 
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from tests.support.recorded import AT
 from tick_gateway.bus.ring import Run
-from tick_gateway.history.block_index import Blocks, Entry
+from tick_gateway.history.block_index import Blocks, Entry, HeldRecords, Page, Volume
 from tick_gateway.history.local.segment_file import Segment
 from tick_gateway.history.run_history import RunHistory
 
@@ -158,14 +159,81 @@ def test_what_was_verified_stays_so_while_it_is_looked_at() -> None:
     assert blocks[0].verified and not blocks[1].verified
 
 
-def test_it_takes_little() -> None:
-    """Some twenty bytes a block, where an object for each took hundreds."""
-    with patch("tick_gateway.history.block_index._PAGE", 256):
-        volume = Segment(Path("0"))
-        blocks = Blocks(
-            Entry(volume, 70_000 * n, 700 + n % 50, ordinal=512 * n, first=512 * n, last=512 * n + 511,
-                  first_at=AT + 512 * n, last_at=AT + 512 * n + 511, count=512, step=1, size=520_000 + n % 999,
-                  frame=69_000 + n * 7919 % 1000, crc=n * 2654435761 % 2**32)
-            for n in range(20_000)
-        )  # fmt: skip
-        assert sys.getsizeof(blocks) / len(blocks) < 40
+@settings(deadline=None, max_examples=60)
+@given(rows(), st.lists(st.integers(0, 40), max_size=3), st.integers(0, 200))
+def test_records_that_are_elsewhere_from_now_on(entries: list[Entry], lost: list[int], t: int) -> None:
+    """In index files: of blocks that were taken away before, too, which these still have."""
+    blocks, left = Blocks(entries), list(entries)
+    for number in lost:
+        if left:
+            blocks.remove(left.pop(number % len(left)))
+    copy = Blocks(blocks)
+    files = {id(entry.volume): entry.volume for entry in entries}
+    for volume in files.values():
+        there = HeldRecords(entry for entry in entries if entry.volume is volume)
+        blocks.settle(volume, there)
+        assert all(one.records is there for one in blocks.ranges(volume))
+        assert len(blocks.ranges(volume)) <= 1 + len(lost)
+    for one in (blocks, copy):
+        assert _told(list(one)) == _told(left)
+        assert one.after(t) == bisect_right(left, t, key=lambda entry: entry.last)
+        assert one.ticks == sum(entry.count for entry in left)
+    if not lost:
+        assert [one.volume for one in blocks.files] == [one.volume for one in blocks._ranges]
+
+
+@settings(deadline=None, max_examples=40)
+@given(rows())
+def test_what_is_added_to_one_index_is_not_in_its_copy(entries: list[Entry]) -> None:
+    half = len(entries) // 2
+    blocks = Blocks(entries[:half])
+    copy = Blocks(blocks)
+    assert _told(list(copy)) == _told(entries[:half])
+    for entry in entries[half:]:
+        blocks.append(entry)
+        assert len(copy) == half
+    copy.extend(entries[half:])
+    assert _told(list(copy)) == _told(list(blocks)) == _told(entries)
+
+
+class Nowhere:
+    """Records that cannot be read."""
+
+    def __len__(self) -> int:
+        return 2
+
+    def page(self, begin: int, end: int, volume: Volume) -> Page:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+
+@settings(deadline=None, max_examples=60)
+@given(rows(), st.integers(0, 40))
+def test_records_that_cannot_be_read(entries: list[Entry], number: int) -> None:
+    """Their file's blocks are missing from then on, which is told once; whatever is asked, the others are found."""
+    if not entries:
+        return
+    volume = entries[number % len(entries)].volume
+    left = [entry for entry in entries if entry.volume is not volume]
+    asks: list[Callable[[RunHistory], object]] = [
+        lambda history: list(history.newest_first()),
+        lambda history: [history.after(t) for t in range(entries[-1].last + 2)],
+        lambda history: [history.received_since(at) for at in range(AT, entries[-1].last_at + 2, 50)],
+        lambda history: [history.missing_before(entry, entry.first - 2) for entry in left],
+        lambda history: [history.unbroken(entry, entries[-1].last) for entry in left],
+        lambda history: [history.row(entry, None, 1 << 40) for entry in left],
+        lambda history: [history.between(t, t + 5) for t in range(entries[-1].last + 2)],
+        lambda history: [history.holds(entry.first, entry.last) for entry in entries],
+        lambda history: [history.back(t, 3, 2)[0] for t in range(entries[-1].last + 2)],
+    ]
+    told: list[object] = []
+    for ask in asks:
+        told.clear()
+        history = RunHistory(Run("R", 0, 0, AT), entries, lost=lambda *lost: told.append(lost))
+        blocks = history.entries
+        blocks._set([one._replace(records=Nowhere()) if one.volume is volume else one for one in blocks._ranges])
+        ask(history)
+        assert len(told) <= 1
+        if told:
+            assert list(history.entries) == left and history.has(entries[0]) == (entries[0] in left)
+    history = RunHistory(Run("R", 0, 0, AT), left)
+    assert list(history.newest_first()) == left[::-1]

@@ -10,7 +10,7 @@ Pure: bytes in, bytes out; no I/O, no clock.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple
 from zlib import crc32
 
@@ -49,10 +49,15 @@ class BlockRecord(NamedTuple):
     footer: int
     crc: int
 
-    def pack(self) -> bytes:
-        """Its bytes."""
+    def pack(self, seed: int = 0) -> bytes:
+        """Its bytes; its CRC begins with ``seed``."""
         data = _RECORD.pack(*self)
-        return data + _CRC.pack(crc32(data))
+        return data + _CRC.pack(crc32(data, seed))
+
+
+def pack_records(records: Iterable[BlockRecord], seed: int) -> bytes:
+    """Their bytes, one behind the other."""
+    return b"".join([record.pack(seed) for record in records])
 
 
 def unpack_record(data: Buffer, at: int = 0) -> BlockRecord:
@@ -60,8 +65,8 @@ def unpack_record(data: Buffer, at: int = 0) -> BlockRecord:
     return BlockRecord._make(_RECORD.unpack_from(data, at))
 
 
-def check_records(data: bytes) -> None:
-    """Look at the checksum of each of some records.
+def check_records(data: bytes, seed: int) -> None:
+    """Look at the checksum of each of some records, which were packed with ``seed``.
 
     Raises:
         Damaged: one does not match, or the last is cut off.
@@ -71,7 +76,7 @@ def check_records(data: bytes) -> None:
     view = memoryview(data)
     for at in range(0, len(data), RECORD_BYTES):
         end = at + _RECORD.size
-        if crc32(view[at:end]) != _CRC.unpack_from(data, end)[0]:
+        if crc32(view[at:end], seed) != _CRC.unpack_from(data, end)[0]:
             raise Damaged("the CRC of a record does not match")
 
 

@@ -12,7 +12,7 @@ import contextlib
 import errno
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 from zlib import crc32
 
@@ -26,6 +26,7 @@ from .plan import RunPlan
 from .run import LocalRun
 from .salvage import Rescued, take
 from .segment_file import Segment
+from .segment_index import SegmentIndex
 from .tail_recovery import Recovery
 
 log = logging.getLogger("tick_gateway.history")
@@ -57,8 +58,8 @@ def settle(plan: RunPlan) -> None:
     plan.recoveries = [one for one in plan.recoveries if one.keep is not None]
 
 
-def apply(plan: RunPlan) -> Applied:
-    """Do what is left of a plan that was settled, as far as the disk takes it."""
+def apply(plan: RunPlan, settled: Callable[[SegmentIndex], None] | None = None) -> Applied:
+    """Do what is left of a plan that was settled, as far as the disk takes it; ``settled`` as for ``save_index``."""
     run = plan.run
     closed: list[Entry] = []
     left: list[Recovery] = []
@@ -77,7 +78,7 @@ def apply(plan: RunPlan) -> Applied:
     _remove_empty(plan)
     if plan.save_index and run.segments:
         with contextlib.suppress(OSError):  # a cache: it is made anew at the next start
-            save_index(run)
+            save_index(run, settled)
     plan.save_index = False
     return Applied(closed, trouble)
 

@@ -25,7 +25,7 @@ from ...bus.ring import Batch, Run
 from ...bus.tick_bus import TickBus
 from ..archive import Archive
 from .commit_worker import MAINTAIN_SECONDS, CommitRequest, CommitResult, CommitWorker
-from .events import SegmentRemoved, SegmentSealed, TicksMissing
+from .events import SegmentIndexed, SegmentRemoved, SegmentSealed, TicksMissing
 from .recorder import Recorder
 
 log = logging.getLogger("tick_gateway.history")
@@ -249,10 +249,13 @@ class CommitPipeline:
                 self.archive.removed(event.run, event.segment)
             elif isinstance(event, SegmentSealed):
                 event.segment.known = True
+            elif isinstance(event, SegmentIndexed):
+                self.archive.indexed(event.run, event.segment, event.records)
             elif isinstance(event, TicksMissing):
                 self.unstored += event.ticks
                 event.segment.known = event.segment.sealed
-                self.archive.missing(event.run, event.entries, event.ticks, event.problem, event.upto)
+                volume = event.segment if event.whole else None
+                self.archive.missing(event.run, event.entries, event.ticks, event.problem, event.upto, volume)
             elif (run := self.bus.runs.get(event.run)) is not None:
                 self.archive.closed(run, event.entry)
         # Readers come after that: what memory lets go of for what they are shown may be in a block that was closed.

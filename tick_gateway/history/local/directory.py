@@ -2,7 +2,8 @@
 
     DIR/.lock                     held by the one process that writes here
     DIR/RUN/FIRST_T.jsonl.zst     segments
-    DIR/RUN/index                 a cache of their footers
+    DIR/RUN/index                 a cache of their footers: the run, and the bounds of each segment
+    DIR/RUN/FIRST_T.index         the same: the blocks of a segment
     DIR/RUN/journal               vouches for the open block
 
 Everything here waits for the disk; none of it is called on the event loop.

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from ..block_index import Entry
+from ..block_index import Entry, RecordSource
 from .segment_file import Segment
 
 
@@ -26,6 +26,14 @@ class SegmentSealed(NamedTuple):
     segment: Segment
 
 
+class SegmentIndexed(NamedTuple):
+    """The records of a segment's blocks are in its index file, and need not be held in memory."""
+
+    run: str
+    segment: Segment
+    records: RecordSource
+
+
 class SegmentRemoved(NamedTuple):
     """A segment was deleted, or another file took its place."""
 
@@ -38,6 +46,7 @@ class TicksMissing(NamedTuple):
 
     Attributes:
         entries: the closed blocks that are missing.
+        whole: all closed blocks of the segment are, and ``entries`` is empty.
         ticks: how many were in what is missing.
         problem: why it is missing, for people.
         upto: of the open block all is missing that was published before this ordinal; 0: it is not of that.
@@ -49,6 +58,7 @@ class TicksMissing(NamedTuple):
     ticks: int
     problem: str
     upto: int = 0
+    whole: bool = False
 
 
-StorageEvent = BlockClosed | SegmentSealed | SegmentRemoved | TicksMissing
+StorageEvent = BlockClosed | SegmentSealed | SegmentIndexed | SegmentRemoved | TicksMissing

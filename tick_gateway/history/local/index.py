@@ -1,6 +1,8 @@
 """A run's index: a cache of its footers, so that a start need not walk every segment.
 
-    DIR/RUN/index := CRC-32 of the JSON in hex, line feed, one JSON object, line feed
+    DIR/RUN/index          CRC-32 of the JSON in hex, line feed, one JSON object, line feed: the run, and of each
+                           segment the bounds of its blocks
+    DIR/RUN/FIRST_T.index  the blocks of a segment, see ``segment_index``; written before ``index`` tells of it
 
 It is saved when a segment is sealed or deleted, at a clean end, and by a start that had to ask the footers. Where it is
 lost, damaged, of another format or does not fit a file, that file's footers tell. What it alone knows is how much was
@@ -11,11 +13,10 @@ Everything here waits for the disk; none of it is called on the event loop.
 
 from __future__ import annotations
 
+import logging
 import os
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from operator import attrgetter
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 from zlib import crc32
@@ -23,26 +24,22 @@ from zlib import crc32
 import orjson
 
 from ...errors import Damaged
-from ..block_index import Entry
+from ..block_index import BlockRange, Blocks, Entry
+from ..format.block_record import RECORD_BYTES, unpack_record
 from ..format.segment import TAIL_BYTES, footer_crc
 from .run import LocalRun
 from .run_directory import run_of
-from .segment_file import Place, Segment
+from .segment_file import Segment
+from .segment_index import SegmentIndex, index_path, index_paths, read_records, write_segment_index
+
+log = logging.getLogger("tick_gateway.history")
 
 INDEX: Final = "index"
-VERSION: Final = 1
-
-FIELDS: Final = (
-    "offset", "foot", "ordinal", "first", "last", "first_at", "last_at", "count", "step", "size", "frame", "crc",
-)  # fmt: skip
-"""What it says of each block, in this order; ``foot`` is the bytes of the block's footer."""
-row_of: Final[Callable[[Entry], tuple[int, ...]]] = attrgetter(
-    *("footer" if name == "foot" else name for name in FIELDS)
-)
-"""Its row."""
+VERSION: Final = 2
+_RECORDS_AT_ONCE: Final = 8192
 
 
-class Listed(NamedTuple):
+class IndexedSegment(NamedTuple):
     """What an index says of a segment.
 
     Attributes:
@@ -50,18 +47,31 @@ class Listed(NamedTuple):
         size: of its bytes that were accounted for.
         end: the CRC in the last footer of those, by which the file is known again.
         sealed: as in ``Segment``.
-        blocks: a row of ``FIELDS`` each.
+        blocks: how many; 0: the rest says nothing.
+        bare: how many of them have lost their footers.
+        seed, crc: see ``SegmentIndex``.
+        first, last, first_at, last_at, ordinal, total, ticks: see ``BlockRange``, whose ``end`` is ``total``.
     """
 
     name: str
     size: int
     end: int
     sealed: bool
-    blocks: Sequence[Sequence[int]]
+    blocks: int = 0
+    bare: int = 0
+    seed: int = 0
+    crc: int = 0
+    first: int = 0
+    last: int = 0
+    first_at: int = 0
+    last_at: int = 0
+    ordinal: int = 0
+    total: int = 0
+    ticks: int = 0
 
 
 class Index(NamedTuple):
-    """What an index says of a run; see ``LocalRun``."""
+    """What an index says of a run; see ``StoredRun``."""
 
     run: str
     seq: int
@@ -71,26 +81,15 @@ class Index(NamedTuple):
     tip: int
     ended: bool
     lost_tail: bool
-    segments: list[Listed]
+    segments: list[IndexedSegment]
     edges: tuple[tuple[int, int], ...] = ()
 
 
 def pack_index(index: Index) -> bytes:
     """Its bytes."""
-    begin, end = _around(index)
-    body = b"".join([begin, b",".join(map(_pack_listed, index.segments)), end])
+    segments = [segment._asdict() for segment in index.segments]
+    body = orjson.dumps({"version": VERSION, **index._asdict(), "segments": segments})
     return b"%08x\n%s\n" % (crc32(body), body)
-
-
-def _around(index: Index) -> tuple[bytes, bytes]:
-    """The JSON of an index before and behind what it says of its segments."""
-    whole = orjson.dumps({"version": VERSION, **index._asdict(), "fields": FIELDS, "segments": []})
-    begin, bracket, end = whole.partition(b'"segments":[')
-    return begin + bracket, end
-
-
-def _pack_listed(listed: Listed) -> bytes:
-    return orjson.dumps(listed._asdict())
 
 
 def unpack_index(data: bytes) -> Index | None:
@@ -104,80 +103,70 @@ def unpack_index(data: bytes) -> Index | None:
     if crc != b"%08x" % crc32(body):
         raise Damaged("the index's CRC does not match")
     index: dict[str, Any] = orjson.loads(body)
-    if index.pop("version", None) != VERSION or tuple(index.pop("fields", ())) != FIELDS:
+    if index.pop("version", None) != VERSION:
         return None
-    segments = [Listed(**row) for row in index.pop("segments")]
+    segments = [IndexedSegment(**segment) for segment in index.pop("segments")]
     edges = tuple((number, t) for number, t in index.pop("edges", ()))
     return Index(**index, segments=segments, edges=edges)
 
 
-def save_index(run: LocalRun) -> None:
-    """Write the index of a run that has segments, one segment after another: what it said of those that have not
-    changed is copied, so that a long history takes no more memory than a short one, and little more time.
+# ---- saving ----
+
+
+def save_index(run: LocalRun, settled: Callable[[SegmentIndex], None] | None = None) -> None:
+    """Write the index of a run that has segments: the blocks of those that have changed, and the bounds of all.
+
+    Args:
+        settled: told of each segment whose records were written, and are not held in memory any more.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: it cannot be written. What could not be stays in memory.
     """
     assert run.folder is not None, "its segments lie somewhere"
-    begin, end = _around(Index(
-        run.id, run.seq, run.started, run.origin, run.total, run.tip, run.ended, run.lost_tail, [],
-        tuple(sorted(run.edges.items())),
-    ))  # fmt: skip
+    segments: list[IndexedSegment] = []
+    for segment in run.segments:
+        ranges = run.entries.ranges(segment)
+        bare, index = 0, _settled(ranges, segment)
+        if index is None and ranges:
+            entries = run.entries.of(segment)
+            index = write_segment_index(segment, entries)
+            bare = sum(not entry.footer for entry in entries)
+            if not bare:  # else the footers could not tell the same again
+                run.entries.settle(segment, index)
+                if settled is not None:
+                    settled(index)
+        end = _end(segment.path, segment.size) or 0
+        listed = IndexedSegment(segment.name, segment.size, end, segment.sealed)
+        if index is not None:
+            bounds = run.entries.bounds_of(segment)
+            assert bounds is not None, "it has blocks"
+            listed = listed._replace(
+                blocks=len(index), bare=bare, seed=index.seed, crc=index.crc, first=bounds.first, last=bounds.last,
+                first_at=bounds.first_at, last_at=bounds.last_at, ordinal=bounds.ordinal, total=bounds.end,
+                ticks=bounds.ticks,
+            )  # fmt: skip
+        segments.append(listed)
     temporary = run.folder / f"{INDEX}.new"
-    places: dict[Segment, Place] = {}
-    ticks: Counter[int] = Counter()
-    for held in run.entries.files:
-        ticks[id(held.volume)] += held.ticks
-    with _old(run.folder) as old, temporary.open("wb") as file:
-        file.write(b"%08x\n" % 0)
-        crc = crc32(begin)
-        file.write(begin)
-        for segment in run.segments:
-            about = segment.size, segment.sealed, ticks[id(segment)]
-            data = _copied(old, segment.listed, about) or _pack_listed(_listed(run, segment))
-            if places:
-                crc = crc32(b",", crc)
-                file.write(b",")
-            places[segment] = Place(file.tell(), len(data), crc32(data), about)
-            crc = crc32(data, crc)
-            file.write(data)
-        file.write(end + b"\n")
-        file.seek(0)
-        file.write(b"%08x" % crc32(end, crc))
+    temporary.write_bytes(pack_index(Index(
+        run.id, run.seq, run.started, run.origin, run.total, run.tip, run.ended, run.lost_tail, segments,
+        tuple(sorted(run.edges.items())),
+    )))  # fmt: skip
     temporary.replace(run.folder / INDEX)
-    for segment, place in places.items():
-        segment.listed = place
+    wanted = {index_path(segment.path) for segment in run.segments}
+    for path in index_paths(run.folder):
+        if path not in wanted:
+            with suppress(OSError):  # it says nothing without its segment
+                path.unlink()
 
 
-def _listed(run: LocalRun, segment: Segment) -> Listed:
-    rows = list(map(row_of, run.entries.of(segment)))
-    return Listed(segment.name, segment.size, _end(segment.path, segment.size) or 0, segment.sealed, rows)
-
-
-@contextmanager
-def _old(folder: Path) -> Iterator[int | None]:
-    """The index that there is, to read from; None: there is none that can be read."""
-    try:
-        fd = os.open(folder / INDEX, os.O_RDONLY | getattr(os, "O_BINARY", 0))
-    except OSError:  # what cannot be read is made anew
-        yield None
-        return
-    try:
-        yield fd
-    finally:
-        os.close(fd)
-
-
-def _copied(old: int | None, place: Place | None, about: tuple[int, bool, int]) -> bytes | None:
-    """What the index says of a sealed segment; None: something else than is to be said now, or it is not what was
-    written there."""
-    if old is None or place is None or place.about != about or not about[1]:
+def _settled(ranges: list[BlockRange], segment: Segment) -> SegmentIndex | None:
+    """A segment's index, if it is as it is to be: of all its blocks."""
+    if len(ranges) != 1 or not isinstance(index := ranges[0].records, SegmentIndex):
         return None
-    try:
-        data = os.pread(old, place.length, place.begin)
-    except OSError:
-        return None
-    return data if crc32(data) == place.crc and len(data) == place.length else None
+    return index if index.size == segment.size and ranges[0].blocks == len(index) else None
+
+
+# ---- loading ----
 
 
 def load_index(folder: Path) -> Index | None:
@@ -194,22 +183,58 @@ def load_index(folder: Path) -> Index | None:
     return index if index is not None and index.run == run_of(folder.name) else None
 
 
-def entries_of(listed: Listed, segment: Segment) -> list[Entry]:
-    """The blocks of a segment."""
-    return [
-        Entry(segment, offset, footer, ordinal=ordinal, first=first, last=last, first_at=first_at, last_at=last_at,
-              count=count, step=step, size=size, frame=frame, crc=crc)
-        for offset, footer, ordinal, first, last, first_at, last_at, count, step, size, frame, crc in listed.blocks
-    ]  # fmt: skip
+def take_blocks(blocks: Blocks, segment: Segment, listed: IndexedSegment) -> bool:
+    """Add the blocks of a segment that its index tells of, behind all others.
+
+    Returns:
+        Whether they can be had: the segment's own index may be gone, damaged, or of another.
+    """
+    if not listed.blocks:
+        return True
+    try:
+        if listed.bare:
+            blocks.extend(load_entries(segment, listed))
+            return True
+        check_index(segment, listed)
+    except (Damaged, OSError) as error:
+        if not isinstance(error, FileNotFoundError):
+            problem = error.strerror if isinstance(error, OSError) else error
+            log.warning("history: %s/%s: its index is made anew: %s", segment.path.parent.name, segment.name, problem)
+        return False
+    index = SegmentIndex(segment, listed.size, listed.blocks, listed.seed, listed.crc)
+    blocks.add(BlockRange(
+        segment, index, 0, listed.blocks, listed.first, listed.last, listed.first_at, listed.last_at, listed.ordinal,
+        listed.total, listed.ticks,
+    ))  # fmt: skip
+    return True
 
 
-def edges_of(listed: Listed) -> dict[int, int]:
-    """Where the blocks of a segment end, which is gone; see ``LocalRun.edges``."""
-    ordinal, last, count = (FIELDS.index(name) for name in ("ordinal", "last", "count"))
-    return {row[ordinal] + row[count]: row[last] for row in listed.blocks}
+def check_index(segment: Segment, listed: IndexedSegment) -> None:
+    """See that a segment's index is what was written. Where it is not, its footers tell, and what of those is damaged
+    can be salvaged now, not later.
+
+    Raises:
+        Damaged, OSError: it is not.
+    """
+    crc, path = 0, index_path(segment.path)
+    for begin in range(0, listed.blocks, _RECORDS_AT_ONCE):
+        crc = crc32(read_records(path, begin, min(begin + _RECORDS_AT_ONCE, listed.blocks)), crc)
+    if crc != listed.crc:
+        raise Damaged("its CRC does not match")
 
 
-def fits(listed: Listed, path: Path) -> bool:
+def load_entries(segment: Segment, listed: IndexedSegment) -> list[Entry]:
+    """The blocks of a segment, all of them read from its index.
+
+    Raises:
+        Damaged: they are not what was written.
+        OSError: they cannot be read.
+    """
+    data = read_records(index_path(segment.path), 0, listed.blocks, listed.seed) if listed.blocks else b""
+    return [Entry.of_record(segment, unpack_record(data, at)) for at in range(0, len(data), RECORD_BYTES)]
+
+
+def fits(listed: IndexedSegment, path: Path) -> bool:
     """Whether a file has, where the index ends, the footer that the index says: one that was replaced has not."""
     return listed.size == 0 or _end(path, listed.size) == listed.end
 

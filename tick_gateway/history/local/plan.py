@@ -15,7 +15,6 @@ from operator import itemgetter
 from typing import NamedTuple
 
 from ..block_index import Blocks, Entry
-from .index import edges_of
 from .run import LocalRun
 from .salvage import adopt, told_of
 from .scan import ScannedRun
@@ -140,8 +139,8 @@ def _take_facts(run: LocalRun, scanned: ScannedRun) -> None:
         there = {segment.name for segment in run.segments}
         run.edges = dict(index.edges)
         for listed in index.segments:
-            if listed.name not in there:  # deleted since: its blocks are missing from here on
-                run.edges |= edges_of(listed)
+            if listed.name not in there and listed.blocks:  # deleted since: its blocks are missing from here on
+                run.edges[listed.total] = listed.last
     for one in scanned.segments:
         if one.facts is not None:
             run.seq, run.started, run.origin = one.facts.seq, one.facts.started, one.facts.origin

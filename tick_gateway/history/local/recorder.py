@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from ...bus.ring import Batch, Run
+from ..block_index import UnreadableIndex
 from .apply import apply
-from .events import BlockClosed, SegmentRemoved, SegmentSealed, StorageEvent, TicksMissing
+from .events import BlockClosed, SegmentIndexed, SegmentRemoved, SegmentSealed, StorageEvent, TicksMissing
 from .index import save_index
 from .inventory import Inventory, cut_blocks, size_now, why_missing
 from .limits import Limits
@@ -27,6 +28,7 @@ from .retention import delete, too_much
 from .rotation import Rotation
 from .run import LocalRun
 from .segment_file import Segment
+from .segment_index import SegmentIndex, mend_indexes
 
 log = logging.getLogger("tick_gateway.history")
 
@@ -277,9 +279,14 @@ class Recorder:
 
     def _save_index(self, run: LocalRun) -> None:
         try:
-            save_index(run)
+            save_index(run, self._settled(run, self.events))
         except OSError as error:  # a cache: where it does not fit the files, they are asked
             log.warning("history: the index of run %s cannot be saved: %s", run.id, error.strerror)
+
+    @staticmethod
+    def _settled(run: LocalRun, events: list[StorageEvent]) -> Callable[[SegmentIndex], None]:
+        """What tells events of indexes that were written."""
+        return lambda index: events.append(SegmentIndexed(run.id, index.segment, index))
 
     # ---- retention ----
 
@@ -315,8 +322,10 @@ class Recorder:
         """
         while self._left:
             plan = self._left[0]
-            applied = apply(plan)
+            indexed: list[StorageEvent] = []
+            applied = apply(plan, self._settled(plan.run, indexed))
             self.events += [BlockClosed(plan.run.id, entry) for entry in applied.closed]
+            self.events += indexed
             if applied.trouble is not None:
                 raise applied.trouble
             del self._left[0]
@@ -330,7 +339,7 @@ class Recorder:
         begin, end = self._open_block
         if (lost := end - max(begin, run.stored)) > 0:
             self.events.append(TicksMissing(run.id, segment, (), lost, why_missing(segment, size_now(segment)), end))
-        if segment in run.segments and not segment.path.exists() and not run.entries.of(segment):
+        if segment in run.segments and not segment.path.exists() and not run.entries.ranges(segment):
             run.segments.remove(segment)
 
     def _everything(self) -> list[tuple[LocalRun, Segment]]:
@@ -340,20 +349,14 @@ class Recorder:
         """Find out what of some segments is not there any more."""
         changed: dict[str, LocalRun] = {}
         for run, segment in some:
-            if segment is self.segment or segment.retired or (size := size_now(segment)) >= segment.size:
+            if segment is self.segment or segment.retired:
                 continue
             if segment not in run.segments:  # it went since whose turn it is was written down
                 continue
-            gone = cut_blocks(run.entries.of(segment), size)
-            ticks = sum(entry.count for entry in gone)
-            self.events.append(TicksMissing(run.id, segment, gone, ticks, why_missing(segment, size)))
-            if size:
-                for entry in gone:
-                    run.entries.remove(entry)
-                segment.size, segment.sealed = size, True
-            else:
-                segment.retired = True  # word of it is on its way
-                run.forget(segment)
+            if (size := size_now(segment)) >= segment.size:
+                mend_indexes(run.entries.ranges(segment))
+                continue
+            self._let_go(run, segment, size)
             changed[run.id] = run
         for run in changed.values():
             if run.segments:
@@ -362,6 +365,25 @@ class Recorder:
                 del self.runs[run.id]
         if changed:
             self._account()
+
+    def _let_go(self, run: LocalRun, segment: Segment, size: int) -> None:
+        """A segment has no more than so many bytes: the blocks behind them are missing; all are, where it is gone or
+        nobody can tell which."""
+        problem = why_missing(segment, size)
+        try:
+            gone = cut_blocks(run.entries.of(segment), size) if size else None
+        except UnreadableIndex:
+            gone = None
+        if gone is None:
+            ticks = sum(block_range.ticks for block_range in run.entries.ranges(segment))
+            self.events.append(TicksMissing(run.id, segment, (), ticks, problem, whole=True))
+            segment.retired = True  # word of it is on its way
+            run.forget(segment)
+            return
+        self.events.append(TicksMissing(run.id, segment, gone, sum(entry.count for entry in gone), problem))
+        for entry in gone:
+            run.entries.remove(entry)
+        segment.size, segment.sealed = size, True
 
     def _break(self) -> None:
         self._broken, self.vouched = True, None

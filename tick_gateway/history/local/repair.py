@@ -19,7 +19,6 @@ Everything here but ``plan_repair`` waits for the disk; none of it is called on 
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -34,11 +33,12 @@ from ..format.segment import Footer
 from .apply import apply_recovery, settle
 from .directory import run_directories
 from .disk import set_aside, sync_directory
-from .index import load_index, save_index
+from .index import INDEX, save_index
 from .plan import RunPlan, place_strangers, plan_run
 from .run import LocalRun
 from .scan import ScannedRun, read_journal, scan_run
 from .segment_file import Segment, segment_name
+from .segment_index import index_paths
 from .verify import check, is_misnamed
 
 
@@ -243,11 +243,13 @@ def _mend_index(directory: Path, run: LocalRun) -> Iterator[str]:
     anew.ended, anew.lost_tail = anew.ended or run.ended, anew.lost_tail or run.lost_tail
     if not anew.segments:
         return
-    try:
-        old = load_index(directory)
-    except Damaged:
-        old = None
+    before = _index_files(directory)
     save_index(anew)
-    with contextlib.suppress(Damaged):
-        if load_index(directory) != old:
-            yield f"{run.id}/index: was made anew"
+    if _index_files(directory) != before:
+        yield f"{run.id}/index: was made anew"
+
+
+def _index_files(directory: Path) -> dict[str, int]:
+    """The CRC of each file of a run's index, by name."""
+    paths = [path for path in (directory / INDEX, *index_paths(directory)) if path.exists()]
+    return {path.name: crc32(path.read_bytes()) for path in paths}

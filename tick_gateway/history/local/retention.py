@@ -15,6 +15,7 @@ from ..format.journal import JOURNAL
 from .index import INDEX
 from .run import LocalRun
 from .segment_file import Segment
+from .segment_index import index_paths
 
 
 def too_much(
@@ -45,8 +46,8 @@ def too_much(
 def newest_at(run: LocalRun, segment: Segment) -> float:
     """When the last tick of a run's oldest segment was received, ms since the epoch; without ticks, when it was written
     to."""
-    if (entries := run.entries.of(segment)) and entries[-1].last_at:
-        return entries[-1].last_at
+    if (bounds := run.entries.bounds_of(segment)) is not None and bounds.last_at:
+        return bounds.last_at
     try:
         return segment.path.stat().st_mtime * 1000
     except FileNotFoundError:
@@ -73,8 +74,9 @@ def delete(run: LocalRun, segment: Segment) -> None:
 
 def remove_folder(folder: Path) -> None:
     """Remove a run's folder once it has no segment, unless somebody else's files are in it."""
-    for name in (INDEX, f"{INDEX}.new", JOURNAL):
+    indexes = [path for path in index_paths(folder) for path in (path, path.with_name(f"{path.name}.new"))]
+    for path in (*indexes, *(folder / name for name in (INDEX, f"{INDEX}.new", JOURNAL))):
         with contextlib.suppress(OSError):  # then the folder stays, which says nothing without a segment
-            (folder / name).unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
     with contextlib.suppress(OSError):
         folder.rmdir()

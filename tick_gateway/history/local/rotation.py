@@ -64,7 +64,8 @@ class Rotation:
         if segment not in run.segments:
             run.segments.append(segment)
         self._opened = now
-        self._began_at = next((entry.first_at for entry in run.entries.of(segment)), 0)
+        bounds = run.entries.bounds_of(segment)
+        self._began_at = bounds.first_at if bounds is not None else 0
         if self._limits.fsync != "never":
             sync_directory(segment.path.parent)
         return self.active
@@ -75,7 +76,8 @@ class Rotation:
         if active is None or active.block is not None or not active.segment.size:
             return False
         # By the clock, or by the receive times of its ticks: those of an import passed long ago.
-        span = (active.run.entries[-1].last_at - self._began_at) / 1000 if self._began_at else 0.0
+        bounds = active.run.entries.bounds
+        span = (bounds[1].last_at - self._began_at) / 1000 if bounds and self._began_at else 0.0
         age = max(span, now - self._opened)
         return active.segment.size >= limits.segment_bytes or bool(limits.segment_age and age >= limits.segment_age)
 

@@ -6,9 +6,11 @@ Pure: no I/O, no clock.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..block_index import UnreadableIndex
 from ..format.segment import Footer, pack_columns, step_of
 from ..stored_run import StoredRun
 from .segment_file import Segment
@@ -28,18 +30,20 @@ class LocalRun(StoredRun):
 
     def forget(self, segment: Segment) -> None:
         """A segment is gone, and its blocks with it."""
-        gone = self.entries.of(segment)
+        gone = self.entries.drop(segment)
         self.segments.remove(segment)
-        self.entries.drop(segment)
-        self.edges |= {entry.ordinal + entry.count: entry.last for entry in gone}
+        self.edges |= {block_range.end: block_range.last for block_range in gone}
         self.prune()
 
     def prune(self) -> None:
         """Forget edges behind which no block follows, nor may one."""
         newest = max(self.edges, default=0)
-        self.edges = {
-            number: t for number, t in self.edges.items() if self.entries.has(number) or self.stored <= number == newest
-        }
+        with suppress(UnreadableIndex):  # then they are kept for now
+            self.edges = {
+                number: t
+                for number, t in self.edges.items()
+                if self.entries.has(number) or self.stored <= number == newest
+            }
 
     def footer(self, ordinal: int, ts: Sequence[int], ats: Sequence[int], *, size: int, frame: int, crc: int) -> Footer:
         """The footer of a block of this run; see ``Footer`` for what is named there."""

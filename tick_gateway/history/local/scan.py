@@ -24,7 +24,7 @@ from ..block_index import Blocks, Entry
 from ..engine import Progress
 from ..format.journal import JOURNAL, Journal, unpack_journal
 from .directory import check_directory, run_directories, segment_paths
-from .index import Index, Listed, entries_of, fits, load_index
+from .index import Index, IndexedSegment, fits, load_index, take_blocks
 from .run_directory import run_of
 from .salvage import Stray, blocks_in
 from .segment_file import Found, Segment, walk
@@ -173,13 +173,15 @@ def scan_tail(segment: Segment, journal: Journal | None) -> SegmentTail | None:
     return describe(data, segment.size, segment.first, journal) if data else None
 
 
-def _scan_segment(path: Path, run: str, listed: Listed | None, entries: Blocks, *, by_footers: bool) -> ScannedSegment:
+def _scan_segment(
+    path: Path, run: str, listed: IndexedSegment | None, entries: Blocks, *, by_footers: bool
+) -> ScannedSegment:
     """A segment but for its tail; its blocks are added to ``entries``."""
     segment, size = Segment(path), path.stat().st_size
     changed_at = segment.changed_at
     if listed is not None and not by_footers and size >= listed.size and fits(listed, path):
-        segment.size, segment.sealed = listed.size, listed.sealed
-        entries.extend(entries_of(listed, segment))
+        if take_blocks(entries, segment, listed):
+            segment.size, segment.sealed = listed.size, listed.sealed
     segment.shortened = listed is not None and listed.size > size
     if segment.size >= size:
         return ScannedSegment(segment, size, changed_at)

@@ -36,20 +36,6 @@ log = logging.getLogger("tick_gateway.history")
 _WINDOW_BYTES: Final = 1 << 20
 
 
-class Place(NamedTuple):
-    """Where an index has what it says of a segment.
-
-    Attributes:
-        crc: of those bytes.
-        about: the size, whether it is sealed, and the ticks of the segment that they were written for.
-    """
-
-    begin: int
-    length: int
-    crc: int
-    about: tuple[int, bool, int]
-
-
 class Segment:
     """One segment of a run, by its file.
 
@@ -63,10 +49,9 @@ class Segment:
         retired: see ``Volume``.
         checked: how the file was known (see ``stamp_of``) when all of it was found to be what was written, and the
             CRC-32 of all of it; None: that was not looked at yet. For sealed ones.
-        listed: where the index has what it says of it; None: that is not known.
     """
 
-    __slots__ = ("_changed", "_stamp", "checked", "known", "listed", "path", "retired", "sealed", "shortened", "size")
+    __slots__ = ("_changed", "_stamp", "checked", "known", "path", "retired", "sealed", "shortened", "size")
 
     def __init__(self, path: Path, size: int = 0, *, sealed: bool = False) -> None:
         self.path = path
@@ -76,7 +61,6 @@ class Segment:
         self.shortened = False
         self.retired = False
         self.checked: tuple[tuple[int, ...], int] | None = None
-        self.listed: Place | None = None
         self._stamp: tuple[int, ...] = ()  # of the file whose blocks were verified
         self._changed = False  # it is another one since, or was written to though it is sealed
 

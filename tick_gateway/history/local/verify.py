@@ -21,12 +21,13 @@ from ..engine import Progress
 from ..format.journal import JOURNAL, Ending
 from ..format.segment import numbers
 from .directory import check_directory, run_directories, segment_paths
-from .index import FIELDS, INDEX, Index, Listed, row_of
+from .index import INDEX, Index, IndexedSegment, load_entries
 from .lock import LOCK
 from .plan import plan_run
 from .run import LocalRun
 from .scan import ScannedRun, scan_run
 from .segment_file import Segment
+from .segment_index import index_path
 from .tail_recovery import Recovery
 
 _TRIES: Final = 5  # where a gateway deletes files while they are looked at
@@ -143,7 +144,7 @@ def _check_run(directory: Path, report: Report, step: Callable[[int], None], *, 
                 _report_tail(run, recovery, report, live=live)
         step(segment.size)
     if scanned.index is not None:
-        report.findings += _check_index(run, scanned.index)
+        report.findings += _check_index(run, scanned.index, report)
     if not live and scanned.journal is not None and scanned.journal.ending is Ending.DAMAGED:  # else it is written to
         report.findings.append(Finding(f"{directory.name}/{JOURNAL}", "is damaged"))
 
@@ -204,7 +205,7 @@ def _holes(run: LocalRun) -> Iterator[str]:
 # ---- what stands beside the segments ----
 
 
-def _check_index(run: LocalRun, index: Index) -> Iterator[Finding]:
+def _check_index(run: LocalRun, index: Index, report: Report) -> Iterator[Finding]:
     """Where an index says something else than the footers do."""
     there = {segment.name: segment for segment in run.segments}
     for listed in index.segments:
@@ -214,16 +215,30 @@ def _check_index(run: LocalRun, index: Index) -> Iterator[Finding]:
         if segment.shortened:
             lacking = listed.size - _size(segment.path)
             yield Finding(f"{run.id}/{listed.name}", f"is {lacking} bytes shorter than the index says")
-        elif not _agrees(listed, run.entries.of(segment)):
+        else:
+            yield from _check_segment_index(run, segment, listed, report)
+
+
+def _check_segment_index(run: LocalRun, segment: Segment, listed: IndexedSegment, report: Report) -> Iterator[Finding]:
+    place = f"{run.id}/{index_path(segment.path).name}"
+    try:
+        known = load_entries(segment, listed)
+    except FileNotFoundError:
+        report.remarks.append(f"{place}: is gone; a gateway makes it anew")
+    except Damaged as error:
+        yield Finding(place, str(error))
+    else:
+        if not _agrees(listed, known, run.entries.of(segment)):
             yield Finding(f"{run.id}/{INDEX}", f"has other blocks of {listed.name} than their footers tell")
 
 
-def _agrees(listed: Listed, entries: list[Entry]) -> bool:
+def _agrees(listed: IndexedSegment, known: list[Entry], entries: list[Entry]) -> bool:
     """Whether an index has the blocks of a segment, as far as it goes. (Damaged footers are told elsewhere.)"""
-    offset, footer = FIELDS.index("offset"), FIELDS.index("foot")
-    rows = {row[offset]: list(row) for row in listed.blocks if row[footer]}
-    sound = {entry.offset: [*row_of(entry)] for entry in entries if entry.footer}
-    return all(rows.get(at) == row for at, row in sound.items() if at < listed.size)
+    records = {entry.offset: entry.record() for entry in known if entry.footer}
+    sound = {entry.offset: entry.record() for entry in entries if entry.footer}
+    ends = (known[0].first, known[-1].last, sum(entry.count for entry in known)) if known else (0, 0, 0)
+    bounds = listed.first, listed.last, listed.ticks
+    return bounds == ends and all(records.get(at) == record for at, record in sound.items() if at < listed.size)
 
 
 def _size(path: Path) -> int:

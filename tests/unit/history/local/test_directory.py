@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 import os
 from pathlib import Path
-from typing import Any
 from zlib import crc32
 
 import orjson
@@ -16,16 +14,15 @@ from hypothesis import strategies as st
 from tests.support import history_files
 from tests.support.recorded import AT, LIMITS, Writer, data_of, files, lay, opened, planned
 from tick_gateway.errors import Damaged, HistoryError
-from tick_gateway.history.format.segment import TAIL_BYTES, Footer
-from tick_gateway.history.local import index, scan
+from tick_gateway.history.block_index import Blocks
+from tick_gateway.history.format.segment import Footer
+from tick_gateway.history.local import scan, segment_index
 from tick_gateway.history.local import segment_file as volume
 from tick_gateway.history.local.index import (
-    FIELDS,
     Index,
-    Listed,
+    IndexedSegment,
     load_index,
     pack_index,
-    row_of,
     save_index,
     unpack_index,
 )
@@ -35,8 +32,10 @@ from tick_gateway.history.local.plan import plan_run
 from tick_gateway.history.local.recorder import Recorder
 from tick_gateway.history.local.run import LocalRun
 from tick_gateway.history.local.scan import scan_run
+from tick_gateway.history.local.segment_index import SegmentIndex, index_path
 from tick_gateway.history.local.verify import verify
 
+NUMBERS = st.integers(0, 2**53)
 SMALL = Limits(block_ticks=3, block_age=1e12, segment_bytes=400, segment_age=0, fsync="never")
 
 
@@ -55,7 +54,7 @@ def everything(stored: LocalRun) -> list[object]:
     return [
         stored.id, stored.seq, stored.started, stored.origin, stored.total, stored.tip, stored.ended, stored.lost_tail,
         [(one.name, one.size, one.sealed) for one in stored.segments],
-        list(map(row_of, stored.entries)),
+        [entry.record() for entry in stored.entries],
     ]  # fmt: skip
 
 
@@ -134,78 +133,83 @@ def test_with_an_index_no_footer_is_read(run: Writer, tmp_path: Path, monkeypatc
     assert read(tmp_path) == with_index
 
 
-@given(
-    st.lists(st.lists(st.integers(0, 2**53), min_size=len(FIELDS), max_size=len(FIELDS)), max_size=4),
-    st.lists(st.tuples(st.integers(0, 2**53), st.integers(0, 2**53)), max_size=2).map(tuple),
+SEGMENTS = st.builds(
+    IndexedSegment,
+    **{
+        name: st.text("0123456789.jsonlzst") if name == "name" else st.booleans() if name == "sealed" else NUMBERS
+        for name in IndexedSegment._fields
+    },
 )
-def test_an_index_comes_back(rows: list[list[int]], edges: tuple[tuple[int, int], ...]) -> None:
-    listed = [Listed("0000000000000000.jsonl.zst", 5, 6, True, rows)]
-    told = Index("R", 1, 2, 3, 4, 5, True, False, listed, edges)
+
+
+@given(st.lists(SEGMENTS, max_size=4), st.lists(st.tuples(NUMBERS, NUMBERS), max_size=2).map(tuple))
+def test_an_index_comes_back(segments: list[IndexedSegment], edges: tuple[tuple[int, int], ...]) -> None:
+    told = Index("R", 1, 2, 3, 4, 5, True, False, segments, edges)
     packed = pack_index(told)
     assert unpack_index(packed) == told
     assert packed.endswith(b"\n") and packed[:8] == b"%08x" % crc32(packed[9:-1])
 
 
 def test_a_saved_index_says_anew_what_has_changed_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All else is copied from the one before, if that is what was written there."""
+    """However long a history is, saving its index costs the same for each segment: its blocks are written once."""
     writer = Writer(tmp_path, SMALL)
     for t in range(33):
         writer.write([t])
     writer.recorder.close()
     (run,), _ = planned(tmp_path)
-    path = writer.folder / "index"
     said: list[str] = []
-    pack = index._pack_listed
+    write = segment_index._write
 
-    def noted(listed: Listed) -> bytes:
-        said.append(listed.name)
-        return pack(listed)
+    def noted(path: Path, records: bytes) -> None:
+        said.append(path.name)
+        write(path, records)
 
-    monkeypatch.setattr(index, "_pack_listed", noted)
-    names = [segment.name for segment in run.segments]
-    opened_last = [] if run.segments[-1].sealed else names[-1:]
+    monkeypatch.setattr(segment_index, "_write", noted)
+    names = [index_path(segment.path).name for segment in run.segments]
     assert len(names) > 4
 
     def saved() -> list[str]:
-        """Save it; returns of which segments it was said anew. It is what it would be if it were all made anew."""
+        """Save it; returns of which segments it was said anew. It is what it would be if all were made anew."""
         said.clear()
         save_index(run)
-        anew, whole = list(said), path.read_bytes()
-        for segment in run.segments:
-            segment.listed = None
-        save_index(run)
-        assert path.read_bytes() == whole
-        unpack_index(whole)
+        anew, whole = list(said), files(writer.folder)
+        for path in (writer.folder / "index", *segment_index.index_paths(writer.folder)):
+            path.unlink()
+        (again,), _ = planned(tmp_path)
+        again.edges, again.total, again.tip = run.edges, run.total, run.tip
+        save_index(again)
+        assert {name: data for name, data in files(writer.folder).items() if name in whole} == whole
         return anew
 
-    assert saved() == names
-    assert saved() == opened_last
-    run.entries.remove(run.entries.of(run.segments[1])[0])
-    assert saved() == [names[1], *opened_last]
+    assert saved() == []
+    segment = run.segments[1]
+    gone = run.entries.of(segment)[1]
+    os.truncate(segment.path, gone.offset)
+    run.entries.remove(gone)
+    segment.size = gone.offset
+    assert saved() == [names[1]]
+    run.segments[0].path.unlink()
     run.forget(run.segments[0])
-    assert saved() == opened_last
-    data, place = path.read_bytes(), run.segments[1].listed
-    assert place is not None
-    at = place.begin + 50
-    path.write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
-    assert saved() == [names[2], *opened_last], "what was changed there is not copied"
-    path.unlink()
-    assert saved() == names[1:]
+    assert saved() == [] and not (writer.folder / names[0]).exists(), "it goes with its segment"
 
-    def break_reading(name: str, patch: pytest.MonkeyPatch) -> None:
-        def fail(what: Any, *more: Any) -> Any:
-            if what == path or (name == "pread" and more[0] != TAIL_BYTES):
-                raise OSError(errno.EIO, os.strerror(errno.EIO))
-            return really(what, *more)
 
-        really = getattr(os, name)
-        patch.setattr(os, name, fail)
-
-    for name in ("open", "pread"):
-        with monkeypatch.context() as patch:
-            break_reading(name, patch)
-            save_index(run)  # an old index that cannot be read is as good as none
-        assert saved() == opened_last
+def test_an_index_that_cannot_be_written(run: Writer, tmp_path: Path) -> None:
+    """Its records stay in memory, and are written with the next segment that is sealed."""
+    for path in segment_index.index_paths(run.folder):
+        path.unlink()
+    (stored,), _ = planned(tmp_path)
+    stored.entries = Blocks(list(stored.entries))
+    blocked = index_path(stored.segments[1].path)
+    blocked.mkdir()
+    settled: list[SegmentIndex] = []
+    with pytest.raises(OSError, match="directory"):
+        save_index(stored, settled.append)
+    assert [index.segment for index in settled] == stored.segments[:1]
+    before = [entry.record() for entry in stored.entries]
+    blocked.rmdir()
+    save_index(stored, settled.append)
+    assert [index.segment for index in settled] == stored.segments
+    assert [entry.record() for entry in stored.entries] == before
 
 
 def test_any_byte_of_an_index(run: Writer, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -226,7 +230,7 @@ def test_an_index_of_another_format_or_run(run: Writer, tmp_path: Path) -> None:
     known = load_index(run.folder)
     assert known is not None
     other = pack_index(known._replace(run="S", total=99))
-    body = orjson.dumps(orjson.loads(pack_index(known)[9:]) | {"version": 2, "total": 99})
+    body = orjson.dumps(orjson.loads(pack_index(known)[9:]) | {"version": 3, "total": 99})
     for data in (other, b"%08x\n%s\n" % (crc32(body), body)):
         (run.folder / "index").write_bytes(data)
         assert load_index(run.folder) is None and read(tmp_path) == before

@@ -421,7 +421,7 @@ def test_where_deleted_blocks_ended_is_known_after_a_start(
         size = sum(path.stat().st_size for path in history_files.segments(tmp_path, "R")[3:])
         recorder = Recorder(tmp_path, Limits(retain_bytes=size + 1, **TIMELESS), opened(tmp_path).runs)
         if how != "retention":
-            monkeypatch.setattr("tick_gateway.history.local.recorder.save_index", lambda run: None)
+            monkeypatch.setattr("tick_gateway.history.local.recorder.save_index", lambda run, settled: None)
         recorder.maintain()
         recorder.close()
     for _ in range(2):  # the second start has what the first one saved

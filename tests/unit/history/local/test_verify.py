@@ -20,11 +20,13 @@ from tests.support.made_history import tick_of, write
 from tests.support.recorded import files, lay, opened
 from tick_gateway.bus.ring import Batch, Run
 from tick_gateway.history.format.segment import unpack_footer
-from tick_gateway.history.local.index import FIELDS, load_index, pack_index
+from tick_gateway.history.local.index import load_entries, load_index, pack_index
 from tick_gateway.history.local.limits import Limits
 from tick_gateway.history.local.lock import DirectoryLock
 from tick_gateway.history.local.recorder import Recorder
 from tick_gateway.history.local.repair import repair
+from tick_gateway.history.local.segment_file import Segment
+from tick_gateway.history.local.segment_index import index_path, write_segment_index
 from tick_gateway.history.local.verify import verify
 from tick_gateway.model.tick import Tick
 
@@ -174,12 +176,34 @@ def test_an_index_that_says_something_else(history: Path) -> None:
     """It is sound, and not of these files."""
     index = load_index(history / "A")
     assert index is not None
-    rows = [list(row) for row in index.segments[1].blocks]
-    rows[0][FIELDS.index("last_at")] += 1
-    index.segments[1] = index.segments[1]._replace(blocks=rows)
+    listed = index.segments[1]
+    finding = f"A/index: has other blocks of {listed.name} than their footers tell"
+    index.segments[1] = listed._replace(ticks=listed.ticks + 1)
     (history / "A" / "index").write_bytes(pack_index(index))
-    assert found(history) == [f"A/index: has other blocks of {index.segments[1].name} than their footers tell"]
+    assert found(history) == [finding]
     mend(history)
+    segment = Segment(segments(history, "A")[1], listed.size)
+    entries = load_entries(segment, listed)
+    entries[0].last_at += 1
+    write_segment_index(segment, entries)
+    assert found(history) == [finding]
+    mend(history)
+
+
+def test_a_segments_index_that_is_damaged_or_gone(history: Path) -> None:
+    paths = [index_path(path) for path in segments(history, "A")]
+    flip(paths[0], 30)
+    os.truncate(paths[1], paths[1].stat().st_size - 1)
+    paths[2].unlink()
+    done = run_command(history)
+    assert done.returncode == 1 and done.stdout.splitlines() == [
+        f"A/{paths[0].name}: the CRC of a record does not match",
+        f"A/{paths[1].name}: {paths[1].name} is cut off",
+    ]
+    assert f"A/{paths[2].name}: is gone; a gateway makes it anew" in done.stderr
+    before = stored(history)
+    mend(history)
+    assert run_command(history).stderr.count("index") == 0 and stored(history) == before
 
 
 def test_a_segment_that_is_shorter_than_it_was(history: Path) -> None:

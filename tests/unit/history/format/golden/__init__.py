@@ -1,7 +1,8 @@
 """A small history, byte for byte, as format 1 has it.
 
     open.jsonl.zst, journal     a closed block of three ticks, and an open one of one tick
-    ended.jsonl.zst, index      the same when the run is over
+    ended.jsonl.zst             the same when the run is over, with
+    index, ended.index          its run's index, and its own
 
 ``python -m tests.unit.history.format.golden`` writes the files anew: only for a new format, with a new number.
 """
@@ -45,7 +46,10 @@ def make(directory: Path) -> dict[str, bytes]:
     made = {"open.jsonl.zst": segment.read_bytes(), "journal": journal.read_bytes()}
     recorder.end(run)
     recorder.close()
-    return made | {"ended.jsonl.zst": segment.read_bytes(), "index": (directory / RUN / "index").read_bytes()}
+    index, own = directory / RUN / "index", directory / RUN / "0000000000000005.index"
+    return made | {
+        "ended.jsonl.zst": segment.read_bytes(), "index": index.read_bytes(), "ended.index": own.read_bytes(),
+    }  # fmt: skip
 
 
 def golden(name: str) -> bytes:

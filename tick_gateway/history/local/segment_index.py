@@ -1,0 +1,173 @@
+"""A segment's index file: the records of its blocks, so that memory need not hold them.
+
+    DIR/RUN/FIRST_T.index := head record*
+
+A cache of the segment's footers. It is read a page at a time, whenever somebody looks for a block; where it is gone or
+not what was written, the footers tell the same, are kept in memory for that while, and the file is written anew by the
+thread that writes history (see ``mend``).
+
+Everything here waits for the disk. It is the one thing of history that the event loop waits for: some kilobytes, which
+the system nearly always holds in memory.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+from zlib import crc32
+
+from ...errors import Damaged, HistoryError
+from ..block_index import BlockRange, Entry, HeldRecords, Page, RecordPage, Volume
+from ..format.block_record import HEAD, RECORD_BYTES, check_records
+from ..format.segment import SUFFIX
+from .run_directory import run_of
+from .segment_file import Segment, walk
+
+log = logging.getLogger("tick_gateway.history")
+
+INDEX_SUFFIX: Final = ".index"
+
+
+def index_path(segment: Path) -> Path:
+    """Where the index of a segment lies."""
+    return segment.with_name(segment.name.removesuffix(SUFFIX) + INDEX_SUFFIX)
+
+
+def index_paths(folder: Path) -> list[Path]:
+    """The index files in a run's folder, of whichever segments."""
+    return [path for path in folder.glob(f"*{INDEX_SUFFIX}") if path.name.removesuffix(INDEX_SUFFIX).isdecimal()]
+
+
+class SegmentIndex:
+    """The records of a segment's blocks, in its index file.
+
+    Attributes:
+        segment: the segment.
+        size: bytes of it that they account for.
+        seed: what the CRCs of the records begin with: the CRC of the segment's first block, so that those of another
+            segment are not taken for these.
+        crc: CRC-32 of all records.
+    """
+
+    __slots__ = ("_blocks", "_rebuilt", "crc", "seed", "segment", "size")
+
+    def __init__(self, segment: Segment, size: int, blocks: int, seed: int, crc: int) -> None:
+        self.segment = segment
+        self.size = size
+        self.seed = seed
+        self.crc = crc
+        self._blocks = blocks
+        # By the footers, where the file was found not to be what was written, until it is written anew. Set on any
+        # thread: an answer is the same with it and without.
+        self._rebuilt: bytes | None = None
+
+    def __len__(self) -> int:
+        return self._blocks
+
+    def page(self, begin: int, end: int, volume: Volume) -> Page:
+        """See ``RecordSource.page``."""
+        return RecordPage(self._read(begin, end), 0, volume)
+
+    def _read(self, begin: int, end: int) -> bytes:
+        rebuilt = self._rebuilt
+        if rebuilt is None:
+            try:
+                return read_records(index_path(self.segment.path), begin, end, self.seed)
+            except (Damaged, OSError) as error:
+                if not self.segment.retired:
+                    path, problem = self.segment.path, error.strerror if isinstance(error, OSError) else error
+                    log.warning(
+                        "history: %s/%s: its index cannot be read, its footers are: %s",
+                        path.parent.name, path.name, problem,
+                    )  # fmt: skip
+            rebuilt = self._rebuilt = self._by_footers()
+        return rebuilt[begin * RECORD_BYTES : end * RECORD_BYTES]
+
+    def _by_footers(self) -> bytes:
+        """All records, by the segment's footers.
+
+        Raises:
+            Damaged: they do not tell of the same blocks.
+            HistoryError, OSError: as ``walk``.
+        """
+        run = run_of(self.segment.path.parent.name)
+        entries = [
+            Entry.of(self.segment, found.begin, found.footer, found.length)
+            for found in walk(self.segment.path).footers
+            if found.footer.frame and found.footer.run == run
+        ][: self._blocks]
+        records = HeldRecords(entries).pack(self.seed)
+        if crc32(records) != self.crc:
+            raise Damaged(f"the index of {self.segment.name} is damaged, and so are its footers")
+        return records
+
+    def mend(self) -> None:
+        """Write the file anew where it is gone, or was found to be damaged.
+
+        Raises:
+            Damaged, OSError: it cannot be done.
+        """
+        path = index_path(self.segment.path)
+        if self._rebuilt is None:
+            try:
+                if path.stat().st_size >= len(HEAD) + self._blocks * RECORD_BYTES:
+                    return
+            except FileNotFoundError:
+                pass
+        _write(path, self._rebuilt or self._by_footers())
+        self._rebuilt = None
+
+
+def write_segment_index(segment: Segment, entries: Iterable[Entry]) -> SegmentIndex:
+    """Write the index of a segment that has these blocks, one or more.
+
+    Raises:
+        OSError: it cannot be written; what was there before stands.
+    """
+    found = list(entries)
+    records = HeldRecords(found).pack(found[0].crc)
+    _write(index_path(segment.path), records)
+    return SegmentIndex(segment, segment.size, len(found), found[0].crc, crc32(records))
+
+
+def _write(path: Path, records: bytes) -> None:
+    temporary = path.with_name(f"{path.name}.new")
+    temporary.write_bytes(HEAD + records)
+    temporary.replace(path)
+
+
+def read_records(path: Path, begin: int, end: int, seed: int | None = None) -> bytes:
+    """Some records of an index file. (Read, not mapped: a file that shrinks meanwhile must not end the process.)
+
+    Args:
+        seed: of the CRCs of records, which are looked at; None: they are not.
+
+    Raises:
+        Damaged: they are not what was written, or of another format.
+        OSError: the file cannot be read.
+    """
+    fd = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0))
+    try:
+        head = os.pread(fd, len(HEAD), 0)
+        data = os.pread(fd, (end - begin) * RECORD_BYTES, len(HEAD) + begin * RECORD_BYTES)
+    finally:
+        os.close(fd)
+    if head != HEAD:
+        raise Damaged(f"{path.name} is of another format, or damaged")
+    if len(data) != (end - begin) * RECORD_BYTES:
+        raise Damaged(f"{path.name} is cut off")
+    if seed is not None:
+        check_records(data, seed)
+    return data
+
+
+def mend_indexes(ranges: Iterable[BlockRange]) -> None:
+    """Write the index files of a segment's blocks anew, where that is needed; what cannot be done is left for later."""
+    for index in {block_range.records for block_range in ranges}:
+        if isinstance(index, SegmentIndex):
+            with suppress(HistoryError, OSError):  # it was logged when somebody needed it; until then it may come back
+                index.mend()
