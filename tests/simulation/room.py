@@ -35,8 +35,6 @@ SECTION_TICKS = 5
 
 SMALL: dict[str, object] = {
     "tick_gateway.bus.ring.BATCH_BYTES": 600,
-    "tick_gateway.bus.tick_bus.BATCH_TICKS": 4,
-    "tick_gateway.bus.tick_bus.BATCH_BYTES": 1000,
     "tick_gateway.model.view.BATCH_MESSAGE_BYTES": 800,
     "tick_gateway.transports.history_query.BATCH_MESSAGE_BYTES": 800,
 }
@@ -102,7 +100,9 @@ class Room:
         for name, value in (SMALL | (disk.patches() if disk is not None else {})).items():
             self.patches.setattr(name, value)
         self.patches.setattr("tick_gateway.bus.tick_bus.new_run_id", self._new_run_id)
-        self._new_bus = partial(TickBus, Settings(ring=ring, ring_bytes=ring_bytes, inbox=inbox))
+        self._new_bus = partial(
+            TickBus, Settings(ring=ring, ring_bytes=ring_bytes, inbox=inbox), batch_bytes=1000, batch_ticks=4
+        )
         self._policy = SLICED if sliced else POLICY
         self._encoded_bytes = encoded_bytes
         self.disk = disk

@@ -110,25 +110,36 @@ class Batch:
         return bisect_right(self.ticks, t, key=_number) if t >= self.ticks[0].t else 0
 
 
-def split(run: Run, ticks: list[Tick], size: int, ordinal: int, max_ticks: int | None = None) -> list[Batch]:
-    """Ticks of one run as batches of at most ``BATCH_BYTES``; a larger tick is a batch by itself.
+def split(
+    run: Run,
+    ticks: list[Tick],
+    size: int,
+    ordinal: int,
+    max_ticks: int | None = None,
+    *,
+    max_bytes: int | None = None,
+    lost_before: bool = False,
+) -> list[Batch]:
+    """Ticks of one run as batches of at most ``max_bytes`` (None: ``BATCH_BYTES``); a larger tick is a batch by itself.
 
     Args:
-        ticks: at least one, ``t`` rising; nothing was dropped before or between them.
+        ticks: at least one, ``t`` rising; nothing was dropped between them.
         size: bytes of their data.
         ordinal: how many ticks the run published before the first one.
         max_ticks: of each batch; None: any number.
+        lost_before: ticks just before the first one were dropped.
     """
-    most = max_ticks or len(ticks)
-    if size <= BATCH_BYTES and len(ticks) <= most:
-        return [Batch(run, ticks, size, False, ordinal)]
+    most, largest = max_ticks or len(ticks), BATCH_BYTES if max_bytes is None else max_bytes
+    if size <= largest and len(ticks) <= most:
+        return [Batch(run, ticks, size, lost_before, ordinal)]
     ends = [0, *accumulate(len(tick.data) for tick in ticks)]
     found: list[Batch] = []
     begin = 0
     while begin < len(ticks):
-        end = max(bisect_right(ends, ends[begin] + BATCH_BYTES) - 1, begin + 1)
+        end = max(bisect_right(ends, ends[begin] + largest) - 1, begin + 1)
         end = min(end, begin + most)
-        found.append(Batch(run, ticks[begin:end], ends[end] - ends[begin], False, ordinal + begin))
+        lost = lost_before and begin == 0
+        found.append(Batch(run, ticks[begin:end], ends[end] - ends[begin], lost, ordinal + begin))
         begin = end
     return found
 

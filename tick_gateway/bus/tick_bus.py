@@ -30,7 +30,7 @@ from ..model.tick import MAX_T, RUN_ID, Position, Tick, parse
 from ..settings import DEFAULTS, Settings
 from . import record as records
 from .conversion import is_dataclass
-from .ring import BATCH_BYTES, BATCH_TICKS, Batch, Ring, Run, find_in
+from .ring import BATCH_BYTES, BATCH_TICKS, Batch, Ring, Run, find_in, split
 
 _FIRST_T: Final = re.compile(rb'\{"t":(0|[1-9][0-9]{0,14})[,}]')
 _FOREVER: Final = threading.TIMEOUT_MAX
@@ -49,9 +49,12 @@ class TickBus:
 
     Args:
         settings: ring, inbox, max_tick, nan and publish_timeout among them.
+        batch_bytes, batch_ticks: of a batch that readers share, at most.
     """
 
-    def __init__(self, settings: Settings = DEFAULTS) -> None:
+    def __init__(
+        self, settings: Settings = DEFAULTS, *, batch_bytes: int = BATCH_BYTES, batch_ticks: int = BATCH_TICKS
+    ) -> None:
         self.ring = Ring(settings.ring, settings.ring_bytes)
         self.runs: dict[str, Run] = {}  # in the order in which they began
         self.current: Run | None = None
@@ -59,6 +62,7 @@ class TickBus:
         self.published = 0  # ticks taken in
         self.dropped = 0  # ticks lost to a full inbox
         self.wake: Callable[[], None] | None = None  # set by the reader's loop; called from any thread
+        self._batch_bytes, self._batch_ticks = batch_bytes, batch_ticks
         self._nan: Final = settings.nan_policy
         self._publish_timeout = settings.publish_timeout
         self._inbox_limit = settings.inbox
@@ -70,7 +74,7 @@ class TickBus:
         self._compare: Callable[[str | None, int, bytes], None] | None = None
         self._lock = threading.RLock()  # guards all that follows, and the ring while it changes
         self._room = threading.Condition(self._lock)  # notified when the inbox was emptied
-        self._inbox: list[Batch] = []
+        self._inbox: list[Batch] = []  # of any size: ``collect`` splits them
         self._inbox_count = self._inbox_size = 0
         self._handed: list[Batch] = []  # with the sink, not shown yet
         self._ended: list[Run] = []  # since the last collect; the sink is told
@@ -267,14 +271,7 @@ class TickBus:
         self._last_at = at
         size = len(data)
         batch = self._inbox[-1] if self._inbox else None
-        # The same bounds as in ``ring.split``; inline, because a call would slow down every publish.
-        if (
-            batch is None
-            or batch.run is not run
-            or lost
-            or batch.size + size > BATCH_BYTES
-            or len(batch.ticks) >= BATCH_TICKS
-        ):
+        if batch is None or batch.run is not run or lost:
             run.lost += lost
             run.restored = False
             batch = Batch(run, [], 0, lost, run.count + run.lost)
@@ -381,7 +378,8 @@ class TickBus:
         """
         with self._lock:
             self._woken = False
-            batches, self._inbox = self._inbox, []
+            batches = [batch for gathered in self._inbox for batch in self._split(gathered)]
+            self._inbox = []
             ended, self._ended = self._ended, []
             if not batches and not ended:
                 return
@@ -394,6 +392,20 @@ class TickBus:
             self._room.notify_all()
         if sink is not None:
             sink(batches, ended)
+
+    def _split(self, gathered: Batch) -> list[Batch]:
+        """What came in together, as batches that readers share."""
+        if gathered.size <= self._batch_bytes and len(gathered.ticks) <= self._batch_ticks:
+            return [gathered]
+        return split(
+            gathered.run,
+            gathered.ticks,
+            gathered.size,
+            gathered.ordinal,
+            self._batch_ticks,
+            max_bytes=self._batch_bytes,
+            lost_before=gathered.lost_before,
+        )
 
     def show(self, batches: list[Batch]) -> None:
         """Let readers have batches that were handed to the sink; in the order in which it got them."""

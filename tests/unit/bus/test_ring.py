@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tick_gateway.bus import ring as ring_
 from tick_gateway.bus.ring import Batch, Ring, Run, find_in, split
 from tick_gateway.model.tick import Tick
 
@@ -187,8 +186,15 @@ def test_a_ring_is_the_end_of_a_list(batches: list[Step], most: int, size: int) 
     assert list(reversed(ring)) == list(ring)[::-1]
 
 
-@given(st.lists(st.integers(1, 40), min_size=1, max_size=30), st.none() | st.integers(1, 6), st.integers(0, 5))
-def test_ticks_are_split_as_if_they_were_added_one_by_one(sizes: list[int], most: int | None, ordinal: int) -> None:
+@given(
+    st.lists(st.integers(1, 40), min_size=1, max_size=30),
+    st.none() | st.integers(1, 6),
+    st.integers(0, 5),
+    st.booleans(),
+)
+def test_ticks_are_split_as_if_they_were_added_one_by_one(
+    sizes: list[int], most: int | None, ordinal: int, lost: bool
+) -> None:
     run = Run("r", 0, 1, 0)
     ticks = [Tick(t, b"x" * size, 1000 + t) for t, size in enumerate(sizes)]
     expected: list[list[Tick]] = []
@@ -197,11 +203,9 @@ def test_ticks_are_split_as_if_they_were_added_one_by_one(sizes: list[int], most
         if not held or sum(len(one.data) for one in [*held, tick]) > 50 or len(held) == most:
             expected.append(held := [])
         held.append(tick)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ring_, "BATCH_BYTES", 50)
-        batches = split(run, ticks, sum(sizes), ordinal, most)
+    batches = split(run, ticks, sum(sizes), ordinal, most, max_bytes=50, lost_before=lost)
     assert [batch.ticks for batch in batches] == expected
     for batch in batches:
-        assert batch.run is run and not batch.lost_before
+        assert batch.run is run and batch.lost_before == (lost and batch is batches[0])
         assert batch.size == sum(len(tick.data) for tick in batch.ticks)
         assert batch.ordinal == ordinal + batch.first
