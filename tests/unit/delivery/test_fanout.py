@@ -200,18 +200,3 @@ def test_many_views_give_way(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> N
         scene.loop.turn()
         assert scene.clock.now - before <= 4.5 * MS
     assert len(scene.written) == 50 and scene.fanout.encoder.projections == 50
-
-
-def test_those_who_wait_answer_some_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    scene = Scene(monkeypatch)
-    scene.begin(0)
-    waiting = {scene.loop.create_future() for _ in range(100)}
-    scene.fanout.waiters._waiters = set(waiting)
-    scene.publish()
-    least = 100
-    while least:
-        before = least
-        scene.loop.turn()
-        least = sum(1 for waiter in waiting if not waiter.done())
-        assert before - least <= 32
-        assert least < before or before == 100

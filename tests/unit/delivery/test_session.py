@@ -6,22 +6,17 @@ The witness of each client objects to whatever is lost, repeated or told wrongly
 from __future__ import annotations
 
 import asyncio
-import gc
 import json
 from collections.abc import Iterator
 
 import pytest
 
-from tick_gateway.bus.ring import Batch
 from tick_gateway.bus.tick_bus import TickBus
-from tick_gateway.delivery.response_cache import ResponseCache
 from tick_gateway.history.local.limits import Limits
-from tick_gateway.history.threads import ReadingThreads
 from tick_gateway.model.notices import Reset
 from tick_gateway.model.query import parse_query
 from tick_gateway.model.tick import Position
-from tick_gateway.model.view import View
-from tick_gateway.reading.cursor import Cursor, Span
+from tick_gateway.reading.cursor import Cursor
 from tick_gateway.reading.feed import Feed
 
 from ...simulation.client import Client
@@ -304,46 +299,6 @@ def test_commands_wait_where_their_answers_are_not_read(room: Room) -> None:
     client.wire.read_on()
     room.settle()
     assert [json.loads(message.data)["pong"] for message in client.messages] == list(range(2000))
-
-
-def test_long_views_count_in_what_is_kept() -> None:
-    room = Room(ring=50, encoded_bytes=100_000)
-    try:
-        room.tell(1)
-        (batch,) = room.feed.bus.ring
-        for number in range(100):
-            view = View(fields=(f"{number}" + "x" * 7000,))
-            room.fanout.encoder.payloads(view, Span(batch, 0, 1))
-        assert len(batch.projected) <= 14
-    finally:
-        room.close()
-
-
-def test_long_keys_count_in_what_is_kept_of_answers() -> None:
-    answers = ResponseCache(ReadingThreads(), 100_000)
-    for number in range(100):
-        key = ("incremental", None, View(fields=(f"{number}" + "x" * 7000,)), False)
-        asyncio.run(answers.get(key, lambda: b"[]", None, 2))
-    made = answers.made
-    asyncio.run(answers.get(key, lambda: b"[]", None, 2))
-    assert answers.made == made
-    assert len(answers._kept) <= 14
-
-
-def test_what_was_made_from_a_batch_goes_with_it() -> None:
-    room = Room(ring=5, encoded_bytes=1 << 20)
-    try:
-        for kind, view in (("sse", ("every", "1000")), ("ws", ("every", "500")), ("ndjson", ("fields", "u"))):
-            Client(room, kind, [view])
-        room.settle()
-        for t in range(1, 200):
-            room.tell(t)
-        gc.collect()
-        ours = set(room.bus.runs.values())  # other tests' batches may still be waiting for the collector
-        held = [batch for batch in gc.get_objects() if isinstance(batch, Batch) and batch.run in ours]
-        assert len(held) <= 5
-    finally:
-        room.close()
 
 
 # ---- at a pace ----

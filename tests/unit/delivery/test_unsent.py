@@ -2,14 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
-from typing import Any, cast
-
-from tick_gateway.delivery.response_cache import ResponseCache
 from tick_gateway.delivery.unsent import Sending, Unsent
-from tick_gateway.history.threads import ReadingThreads
-from tick_gateway.wire.codings import CODINGS
 
 
 def test_a_body_is_held_once_and_as_long_as_somebody_takes_it() -> None:
@@ -45,26 +38,3 @@ def test_one_body_is_held_whatever_its_size_and_who_has_just_begun_is_not_slow()
     assert (cut, unsent.bytes) == (["slow"], 90)
     unsent.add("large", b"x" * 1000, Sending(lambda: cut.append("large"), 10.0))
     assert (cut, unsent.bytes) == (["slow", "new", "next"], 1000)
-
-
-async def test_large_bodies_are_not_made_before_it_is_their_turn_to_be_compressed() -> None:
-    """A crowd whose clients all ask for something else would hold as many of them as it has clients."""
-
-    class Held:
-        async def run(self, call: Callable[..., bytes], *args: Any) -> bytes:
-            await go_on.wait()
-            return call(*args)
-
-    def make() -> bytes:
-        return b"x" * 100_000
-
-    answers, go_on, gzip = ResponseCache(cast(ReadingThreads, Held())), asyncio.Event(), CODINGS.make("gzip", 6)
-    asked = [asyncio.create_task(answers.get(number % 20, make, gzip, 100_000)) for number in range(40)]
-    for _ in asked:
-        await asyncio.sleep(0)
-    assert answers.made == 4
-    assert (await answers.get("small", lambda: b"x" * 1000, gzip, 1000))[1] == "gzip", "it waits for none of them"
-    assert len((await answers.get("plain", make, None, 100_000))[0]) == 100_000
-    go_on.set()
-    assert len({body for body, _ in await asyncio.gather(*asked)}) == 1
-    assert (answers.made, answers.compressed) == (22, 21)

@@ -1,4 +1,4 @@
-"""Batch messages on their way to live readers: common cuts, who joins in their middle, and how long they wait."""
+"""Groups: what they read for all, batch messages with common cuts, who joins in their middle, how long they wait."""
 
 from __future__ import annotations
 
@@ -7,7 +7,13 @@ from collections.abc import Iterator
 
 import pytest
 
+from tick_gateway.delivery.encoder import Encoder, Variant
+from tick_gateway.delivery.flush import FlushPolicy
+from tick_gateway.delivery.group import Group
 from tick_gateway.history.local.limits import Limits
+from tick_gateway.model.tick import Position
+from tick_gateway.model.view import View
+from tick_gateway.wire.ndjson import NDJSONFraming
 
 from ...simulation.client import Client
 from ...simulation.disk import Disk
@@ -124,5 +130,71 @@ def test_a_limit_does_not_read_what_is_on_disk_again_and_again() -> None:
             room.advance(0.5)  # fails where the loop never comes to rest
         room.advance(2.0)
         assert client.numbers == list(range(2, 42))
+    finally:
+        room.close()
+
+
+# ---- what a group reads ----
+
+
+def joined(room: Room, position: Position, view: View = View()) -> tuple[Group, Client]:  # noqa: B008
+    """A group whose one session stands at a position."""
+    member = Client(room, "ndjson", [("tail", "0"), ("limit", "9")])  # it reads by itself
+    group = Group(Variant(NDJSONFraming(False), view), 0.0)
+    assert group.join(member.session, position, position)
+    return group, member
+
+
+def test_a_group_whose_bytes_cannot_be_made_stands_where_it_stood(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*args: object) -> None:
+        raise ZeroDivisionError
+
+    room.tell(1, 2, 3, run="a")
+    group, member = joined(room, Position("a", 1))
+    before = group.cursor
+    encoder = Encoder(1000)
+    with monkeypatch.context() as patch:
+        patch.setattr(encoder, "encode", fail)
+        with pytest.raises(ZeroDivisionError):
+            group.advance(room.feed, encoder, FlushPolicy(0.0), 0.0)
+    assert group.cursor is before and group.leave(member.session)[:2] == (Position("a", 1), True)
+
+
+def test_a_group_that_would_have_to_wait_for_the_disk_reads_nothing() -> None:
+    room = Room(ring=2, disk=Disk(Limits(block_bytes=300, level=1, fsync="never"), cache_bytes=1))
+    try:
+        room.tell(*range(1, 30), run="a")
+        room.tell(1, 2, 3, run="b")
+        group, member = joined(room, Position("a", 1))
+        before = group.cursor
+        assert group.advance(room.feed, Encoder(1000), FlushPolicy(0.0), 0.0) is None
+        assert group.behind and group.cursor is before
+        assert group.leave(member.session)[:2] == (Position("a", 1), True)
+    finally:
+        room.close()
+
+
+def test_who_stands_elsewhere_does_not_join(room: Room) -> None:
+    room.tell(1, 2, 3, run="a")
+    group, _ = joined(room, Position("a", 2))
+    other = Client(room, "ndjson", [("tail", "0"), ("limit", "9")]).session
+    assert not group.join(other, Position("a", 1), Position("a", 2))
+    assert not group.join(other, Position("a", 2), Position("a", 2), complete=False)
+    assert group.join(other, Position("a", 2), Position("a", 3))
+
+
+@pytest.mark.parametrize("seconds", [0.5, 5.0])
+def test_how_long_a_message_waits_is_the_policy_s(seconds: float) -> None:
+    room = Room()
+    try:
+        room.tell(1, run="a")
+        group, _ = joined(room, Position("a", 1), View(batch=5))
+        policy = FlushPolicy(0.0, batch_seconds=seconds)
+        room.tell(2, 3, run="a")
+        assert group.advance(room.feed, Encoder(1000), policy, 10.0) is None
+        assert group.flush_at == 10.0 + seconds and group.position == Position("a", 1)
+        assert group.advance(room.feed, Encoder(1000), policy, group.flush_at - 0.01) is None
+        made = group.advance(room.feed, Encoder(1000), policy, group.flush_at)
+        assert made is not None and json.loads(made.data)[1]["t"] == 3
     finally:
         room.close()
