@@ -1,19 +1,12 @@
-"""The publisher: every line arrives once, whatever breaks. First a gateway that breaks at will, then the real one."""
+"""The publisher: every line arrives once, whatever breaks. The gateway here breaks at will."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import json
-import os
-import random
-import re
-import signal
-import sys
-import urllib.request
 from collections import defaultdict
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,20 +14,15 @@ from aiohttp import WSMsgType, web
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.conftest import Command
-from tick_gateway import Gateway
-from tick_gateway.cli.standard_streams import chunks
 from tick_gateway.client import Failure, Publisher, PublishSummary
 from tick_gateway.client import publisher as publisher_module
 from tick_gateway.client.connection import Backoff
 from tick_gateway.client.errors import BadUsage
-from tick_gateway.client.window import PendingTick, Window
+from tick_gateway.client.window import Window
 from tick_gateway.http import handover as takeover
 from tick_gateway.sources import websocket
 
-from ...support.blocking_client import port_of
-from ...support.cutting_proxy import Network
-from ...support.process import PATIENCE, GatewayProcess, Running
+from ...support.process import PATIENCE
 from ...support.serving import serving as in_process
 
 
@@ -412,146 +400,3 @@ async def test_the_input_fails() -> None:
 def test_what_is_no_run_id(run: str) -> None:
     with pytest.raises(BadUsage, match="no run id"):
         Publisher("localhost:1", run=run)
-
-
-def test_the_window_is_bounded_by_bytes_too() -> None:
-    window = Window(max_ticks=100, max_bytes=10)
-    window.add(PendingTick(0, b"x" * 20, 1))
-    assert window.full and window.next() is not None
-    assert window.acknowledged(0) == 1
-    assert not window.full and not window.waiting and len(window) == 0
-
-
-async def test_input_is_never_read_far_ahead(tmp_path: Path) -> None:
-    piece, data = 1 << 18, os.urandom(10 << 18)
-    (tmp_path / "input").write_bytes(data)
-    taken = b""
-    with (tmp_path / "input").open("rb") as file:
-        async for chunk in chunks(file.fileno()):
-            taken += chunk
-            await asyncio.sleep(0.01)  # gives a reader that ran ahead the time to; nothing waits for it
-            assert os.lseek(file.fileno(), 0, os.SEEK_CUR) <= len(taken) + 2 * piece
-    assert taken == data
-
-
-# ---- the command, and the real gateway ----
-
-
-def publish(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "tick_gateway", "publish", *arguments]
-
-
-def read_range(url: str, run: str) -> list[str]:
-    with urllib.request.urlopen(f"{url}/range?run={run}&format=ndjson", timeout=PATIENCE) as answer:
-        text: str = answer.read().decode()
-    return text.splitlines()
-
-
-def test_publish_through_a_network_that_fails() -> None:
-    lines = [tick(t) for t in range(3000)]
-    with GatewayProcess("serve") as gateway, Network(gateway.port) as network:
-        cuts = sorted(random.Random(1).sample(range(200, 5000), 8))
-        proxy = network.proxy(cuts)
-        with Running(publish(proxy.url, "--run", "a", "--retry"), stdin=True) as publishing:
-            for at in range(0, 3000, 50):
-                publishing.feed(lines[at : at + 50])
-                if at in (1000, 2000):
-                    network.hold()
-                    told = len(publishing.stderr.lines)
-                    assert publishing.stderr.more(told), publishing.report()  # it tries again, until it gets through
-                    network.release()
-            publishing.feed(lines[:10])
-            publishing.close_stdin()
-            assert publishing.wait() == 0, publishing.report()
-        assert read_range(gateway.url, "a") == lines
-        assert read_range(gateway.url, "a-2") == lines[:10]
-        assert proxy.cut >= 2
-        assert "3010 ticks published to a, a-2 in " in publishing.stderr.lines[-1]
-        assert publishing.stdout.lines == []
-        assert "Traceback" not in publishing.stderr.text
-
-
-def test_publish_in_one_go_and_again() -> None:
-    lines = [tick(t) for t in range(20_000)]
-    with GatewayProcess("serve", "--ring", "50000") as gateway:
-        for again in ([], ["--compress"]):  # a publisher that named its run may publish all of it again
-            with Running(publish(gateway.url, "--run", "a", *again), stdin=True) as publishing:
-                publishing.feed(lines)
-                publishing.close_stdin()
-                assert publishing.wait() == 0, publishing.report()
-            assert read_range(gateway.url, "a") == lines, again
-
-
-def test_each_line_arrives_while_the_input_goes_on() -> None:
-    with GatewayProcess("serve") as gateway, Running(publish(gateway.url, "--run", "a"), stdin=True) as publishing:
-        reader = [sys.executable, "-m", "tick_gateway", "cat", gateway.url, "--from", "a:-1"]
-        with Running(reader) as reading:
-            for t in range(3):
-                publishing.feed([tick(t)])
-                assert reading.stdout.more(t) == [tick(t)], publishing.report() + reading.report()
-
-
-@pytest.mark.parametrize(
-    ("arguments", "data", "code", "last"),
-    [
-        (["URL", "--run", "no id"], "", 2, "is no run id"),
-        (["nonsense://"], "", 2, "is no address"),
-        (["127.0.0.1:1"], '{"t":0}', 1, "Connection refused"),
-        (["URL/nowhere"], '{"t":0}', 1, "answered 404"),
-        (["URL"], "", 0, "0 ticks published to"),
-        (["URL/publish"], '{"t":0}', 0, "1 tick published to"),
-        (["URL/sse", "-"], '{"t":0}', 0, "1 tick published to"),
-        (["URL/nowhere"], '{"t":0}', 1, "looked for below /nowhere; accepted: HOST:PORT, or an http:// or"),
-        (["URL", "README.md", "more"], "", 2, "extra argument .more."),
-        (["URL", "nowhere"], "", 2, "nowhere cannot be read: No such file"),
-        (["URL", "tests"], "", 2, "tests is a directory"),
-        (["README.md"], "", 2, "README.md is a file: .* comes first, as in publish localhost:8000 README.md"),
-        (["README.md", "URL"], "", 2, "README.md is a file: the gateway's address comes first"),
-        (["URL"], '[\n{"t":0}, 1,\n{"t":1}\n]', 1, "2 ticks published to .*, 1 refused"),
-        (["URL"], "\x1f\x8b\x08\x00", 1, "0 ticks published to .*, 1 refused"),
-        (["URL"], '{"t":0}\n{"t":NaN}', 1, "1 tick published to .*, 1 refused"),
-    ],
-)
-def test_exit_codes(command: Command, arguments: list[str], data: str, code: int, last: str) -> None:
-    with Gateway.in_thread(host="127.0.0.1", port=0) as gateway:
-        url = f"http://127.0.0.1:{port_of(gateway)}"
-        ended = command("publish", *(argument.replace("URL", url) for argument in arguments), stdin=data)
-    assert (ended.code, ended.out) == (code, ""), ended
-    assert "Traceback" not in ended.err and re.search(last, ended.err.splitlines()[-1]), ended
-
-
-def test_a_file(command: Command, tmp_path: Path) -> None:
-    file = tmp_path / "ticks.json"
-    records = [{"t": t, "x": [t]} for t in range(500)]
-    for name, text in (("lines", "\n".join(map(json.dumps, records))), ("array", json.dumps(records, indent=1))):
-        file.write_text(text)
-        with Gateway.in_thread(host="127.0.0.1", port=0) as gateway:
-            url = f"http://127.0.0.1:{port_of(gateway)}"
-            ended = command("publish", url, str(file), "--run", name)
-            assert ended.code == 0, ended
-            assert list(map(json.loads, read_range(url, name))) == records
-
-
-def test_the_gateways_token() -> None:
-    with GatewayProcess("serve", "--publish-token", "secret") as gateway:
-        outcomes = []
-        for token in ("secret", "wrong"):
-            with Running(publish(gateway.url), stdin=True, env={"TICK_GATEWAY_PUBLISH_TOKEN": token}) as publishing:
-                publishing.feed([tick(0)])
-                publishing.close_stdin()
-                outcomes.append((publishing.wait(), publishing.stderr.lines[-1]))
-    assert outcomes[0][0] == 0
-    assert outcomes[1][0] == 1 and "answered 401: publishing needs" in outcomes[1][1]
-    assert outcomes[1][1].endswith("the gateway's token: give it with --token, or in TICK_GATEWAY_PUBLISH_TOKEN")
-
-
-@pytest.mark.skipif(os.name != "posix", reason="signals as POSIX has them")
-def test_ctrl_c_tells_the_figures() -> None:
-    with GatewayProcess("serve") as gateway, Running(publish(gateway.url, "--run", "a"), stdin=True) as publishing:
-        with Running([sys.executable, "-m", "tick_gateway", "cat", gateway.url]) as reading:
-            publishing.feed([tick(0)])
-            assert reading.stdout.more(0) == [tick(0)]
-        publishing.process.send_signal(signal.SIGINT)
-        assert publishing.wait() == 130, publishing.report()
-        assert "Traceback" not in publishing.stderr.text
-        assert len(publishing.stderr.lines) <= 1  # the figures, if the acknowledgement was there
