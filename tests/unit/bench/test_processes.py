@@ -1,0 +1,67 @@
+"""Processes that bear the load: what they say comes back, and none outlives the one that steers."""
+
+from __future__ import annotations
+
+import os
+import signal
+from multiprocessing.connection import Connection as Pipe
+
+import pytest
+
+from tick_gateway.bench import proc
+from tick_gateway.bench.processes import Workers, held
+from tick_gateway.bench.scenario import BenchError
+
+linux = pytest.mark.skipif(not proc.available(), reason="this system has no /proc")
+
+
+def echo(greeting: str, pipe: Pipe) -> None:
+    pipe.send(greeting)
+    while True:
+        try:
+            pipe.send(pipe.recv())
+        except (EOFError, OSError):
+            return
+
+
+def die(pipe: Pipe) -> None:
+    os._exit(3)
+
+
+def hear(workers: Workers) -> list[tuple[Pipe, object]]:
+    while not (heard := workers.hear(60)):
+        continue
+    return heard
+
+
+def test_each_says_its_own() -> None:
+    with Workers() as workers:
+        one, other = workers.start(echo, "one"), workers.start(echo, "other")
+        said: dict[Pipe, object] = {}
+        while len(said) < 2:
+            said |= dict(hear(workers))
+        assert said == {one: "one", other: "other"}
+        other.send(5)
+        assert hear(workers) == [(other, 5)]
+
+
+def test_one_that_dies_ends_it() -> None:
+    with Workers() as workers:
+        workers.start(die)
+        with pytest.raises(BenchError, match="ended before its work was done"):
+            hear(workers)
+
+
+@linux
+def test_they_are_gone_with_the_block() -> None:
+    with Workers() as workers:
+        pids = [workers.pid(workers.start(echo, "")) for _ in range(2)]
+        assert all(pid is not None and proc.alive(pid) for pid in pids)
+    assert not any(pid is not None and proc.alive(pid) for pid in pids)
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="signals as POSIX has them")
+def test_signals_wait_while_a_process_is_started() -> None:
+    with pytest.raises(KeyboardInterrupt), held():
+        os.kill(os.getpid(), signal.SIGINT)
+        assert signal.SIGINT in signal.sigpending()
