@@ -141,7 +141,7 @@ class Tailing(OwnSource):
 class BodyError(ClientError):
     """A request body that cannot be taken as a whole."""
 
-    statuses = (400, 413, 415)
+    statuses: tuple[int, ...] = (400, 413, 415)
     code = "bad_body"
 
     def __init__(self, message: str, status: int = 400) -> None:
@@ -152,6 +152,7 @@ class BodyError(ClientError):
 class BodyTooBig(BodyError):
     """More bytes of JSON than ``max_body``; ``cure`` says what else to do, where something is known."""
 
+    statuses: tuple[int, ...] = (413,)
     code = "too_big"
 
     def __init__(self, limit: int, cure: str = "") -> None:
@@ -162,6 +163,7 @@ class BodyTooBig(BodyError):
 class BadEncoding(BodyError):
     """A body in a content coding that is not accepted, or in several."""
 
+    statuses: tuple[int, ...] = (415,)
     code = "bad_encoding"
 
     def __init__(self, encoding: str, accepted: Sequence[str]) -> None:

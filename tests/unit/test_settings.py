@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 import pytest
 
+import tick_gateway
 from tick_gateway import Gateway
 from tick_gateway.errors import SettingError
 from tick_gateway.settings import (
@@ -376,3 +379,30 @@ def test_the_home_directory_is_written_out(tmp_path: Path, monkeypatch: pytest.M
     assert parse_settings({"data": "./~"}, {}).data == "./~"
     with pytest.raises(SettingError, match=r"^--data: '~nobody-here/x' names .*is \./~nobody-here/x$"):
         parse_settings({"data": "~nobody-here/x"}, {})
+
+
+def defaults_of(tree: ast.Module) -> Iterator[tuple[str, str]]:
+    """The parameters and fields that have a default, with it."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            last = [*node.args.posonlyargs, *node.args.args][-len(node.args.defaults) or None :]
+            pairs = [
+                *zip(last, node.args.defaults, strict=False),
+                *zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True),
+            ]
+            yield from ((arg.arg, ast.unparse(value)) for arg, value in pairs if value is not None)
+        elif isinstance(node, ast.ClassDef):
+            for part in node.body:
+                if isinstance(part, ast.AnnAssign) and isinstance(part.target, ast.Name) and part.value is not None:
+                    yield part.target.id, ast.unparse(part.value)
+
+
+def test_a_default_stands_once() -> None:
+    """Whoever has a default that is a setting's takes it from ``DEFAULTS``."""
+    names = {row.name for row in TABLE} - {"data", "backlog"}  # words for other things, too
+    package = Path(tick_gateway.__file__).parent
+    for path in package.rglob("*.py"):
+        if path.name != "settings.py":
+            tree = ast.parse(path.read_text("utf-8"))
+            own = {name for name, value in defaults_of(tree) if name in names and not value.startswith("DEFAULTS.")}
+            assert own == set(), f"{path.relative_to(package)} has defaults of its own"

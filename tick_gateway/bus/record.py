@@ -23,6 +23,7 @@ import orjson
 
 from ..errors import RecordError
 from ..model.tick import MAX_NESTING, escape_line_ends
+from ..settings import DEFAULTS
 from .conversion import NAT, OPTIONS, NotSerializable, decimal, is_dataclass, kind, members, simplify
 from .snapshot import NeedsExactEncoder, Snapshot, is_safe
 
@@ -34,7 +35,7 @@ _INT64: Final = range(-(2**63), 2**64)  # what orjson writes by itself
 _MAX_STEPS: Final = 32  # an object whose simpler form is an object again, and so on: no simulation goes this far
 
 
-def encode(record: object, *, nan: NanPolicy = "refuse") -> bytes:
+def encode(record: object, *, nan: NanPolicy = DEFAULTS.nan_policy) -> bytes:
     """Encode one record as a JSON object in UTF-8, on one line.
 
     Beside plain JSON values it takes numpy scalars and arrays (structured ones as objects), dataclasses, enums, any

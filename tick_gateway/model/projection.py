@@ -113,17 +113,19 @@ def _tree(fields: tuple[str, ...]) -> Tree:
     """The members to keep, as a tree; ``t`` is always among them."""
     root: Tree = {"t": None}
     for path in fields:
-        node: Tree | None = root
-        *outer, last = path.split(".")
-        for part in outer:
-            assert node is not None
-            node = node.setdefault(part, {})
-            if node is None:  # a shorter path keeps the whole member already
-                break
-        else:
-            assert node is not None
-            node[last] = None
+        _add(root, path.split("."))
     return root
+
+
+def _add(tree: Tree, names: list[str]) -> None:
+    """Keep what a path leads to, unless a shorter path keeps a whole member on its way already."""
+    *outer, last = names
+    for name in outer:
+        inner = tree.setdefault(name, {})
+        if inner is None:
+            return
+        tree = inner
+    tree[last] = None
 
 
 def _count(tree: Tree) -> int:

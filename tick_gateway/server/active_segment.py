@@ -99,9 +99,7 @@ async def _take(runtime: Runtime, run: Run, closed: tuple[int, int], opened: Seq
     compress = zstandard.ZstdCompressor(level=3).compress
     frame = await runtime.workers.run(compress, lines) if lines else b""
     query = Query(t1=max(last, 0))
-    wanted = Range(
-        runtime.feed, runtime.fanout.encoder, run, query, first - 1 if last >= 0 else 0, zstd=True, format="ndjson"
-    )
+    wanted = Range(runtime, run, query, first - 1 if last >= 0 else 0, zstd=True, format="ndjson")
     body_index = await measure(wanted) if last >= 0 else BodyIndex(0, [])
     return SegmentSnapshot(time.monotonic(), f'"{body_index.size}-{end}"', wanted, body_index, frame)
 

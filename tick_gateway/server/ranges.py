@@ -13,7 +13,6 @@ from typing import Final, NamedTuple
 import zstandard
 
 from ..bus.ring import Batch, Run
-from ..delivery.encoder import Encoder
 from ..history.archive import Load
 from ..history.block_index import Entry
 from ..model.query import Query
@@ -22,6 +21,7 @@ from ..model.view import Payload, View, arrays, full_arrays
 from ..reading.cursor import BlockRef, Span
 from ..reading.feed import Feed
 from ..reading.waiting import load_batches, until_done
+from ..runtime import Runtime
 from ..wire.ndjson import lines
 from .tables import TABLE_FORMATS, Columns, Rows, note
 
@@ -55,11 +55,9 @@ class Range:
         columns: of a table, once they are known; see ``learn``.
     """
 
-    def __init__(
-        self, feed: Feed, encoder: Encoder, run: Run, query: Query, low: int, *, zstd: bool, format: str
-    ) -> None:
-        self.feed = feed
-        self.encoder = encoder
+    def __init__(self, runtime: Runtime, run: Run, query: Query, low: int, *, zstd: bool, format: str) -> None:
+        self.feed = feed = runtime.feed
+        self.encoder = runtime.fanout.encoder
         self.run = run
         self.query = query
         self.format = format

@@ -57,7 +57,7 @@ async def _range(request: web.Request, runtime: Runtime) -> web.StreamResponse:
     private = first_frame_only(request)
     wants_zstd = wants_zstd and query.format is None and not private
     low = await lower_bound(runtime.feed, run, query)
-    wanted = Range(runtime.feed, runtime.fanout.encoder, run, query, low, zstd=wants_zstd, format=format)
+    wanted = Range(runtime, run, query, low, zstd=wants_zstd, format=format)
     headers["Tick-Run"] = run.id
     coding = None if wanted.zstd else pull_coding(request, runtime)
     if name := ZstdCoding.name if wanted.zstd else _name(coding):

@@ -14,7 +14,7 @@ from ..model.view import arrays
 from ..reading.cursor import Cursor
 from ..runtime import Runtime
 from .base import Transport, check_run, no_descriptor, query_of
-from .pull import Pulled, answer, left, pull
+from .pull import Pull, answer, left
 
 
 async def handle(request: web.Request, runtime: Runtime) -> web.StreamResponse:
@@ -26,8 +26,8 @@ async def handle(request: web.Request, runtime: Runtime) -> web.StreamResponse:
     limit = query.limit or 1
     # A loop on `if (data.t)` would never get past a tick 0, so a bare last_t is never answered with it.
     first = 1 if limit == 1 and isinstance(query.start, int) and query.start >= 0 else 0
-    cursor, pulled = Cursor.of(query, oldest=True), Pulled()
-    cursor = await pull(runtime, cursor, query.view, limit, begun, pulled, first)
+    cursor, pulled = Cursor.of(query, oldest=True), Pull(runtime, query.view, limit, first)
+    cursor = await pulled.read(cursor, begun)
     if _waits(cursor, pulled) and query.timeout and runtime.descriptors.scarce(request.transport):
         raise no_descriptor(runtime)  # who waits for a tick holds a connection, as a stream does
     while _waits(cursor, pulled) and not runtime.draining and not left(request, runtime, begun):
@@ -37,20 +37,20 @@ async def handle(request: web.Request, runtime: Runtime) -> web.StreamResponse:
         seconds = min(until, cursor.deadline or until) - now
         await runtime.fanout.waiters.wait(seconds, gather=limit > 1, left=lambda: left(request, runtime, begun))
         runtime.refresh()
-        cursor = await pull(runtime, cursor, query.view, limit, time.monotonic(), pulled, first)
-    headers = pulled.headers(runtime, request, query) | {"Content-Type": "application/json"}
+        cursor = await pulled.read(cursor, time.monotonic())
+    headers = pulled.headers(request) | {"Content-Type": "application/json"}
     if not pulled.payloads:
         return web.Response(body=_empty(query, pulled, "end" if cursor.over else "timeout"), headers=headers)
     key = ("longpoll", pulled.holds, query.view, limit == 1, pulled.position, tuple(pulled.gaps), pulled.reset)
     return await answer(request, runtime, key, lambda: _body(query, limit, pulled), pulled.size, headers)
 
 
-def _waits(cursor: Cursor, pulled: Pulled) -> bool:
+def _waits(cursor: Cursor, pulled: Pull) -> bool:
     """Whether a tick has still to come for an answer."""
     return not (pulled.payloads or pulled.full or cursor.over)
 
 
-def _notices(pulled: Pulled) -> dict[str, object]:
+def _notices(pulled: Pull) -> dict[str, object]:
     notices: dict[str, object] = {}
     if pulled.gaps:
         notices["gap"] = [{"after": gap.after, "next": gap.next} for gap in pulled.gaps]
@@ -59,14 +59,14 @@ def _notices(pulled: Pulled) -> dict[str, object]:
     return notices
 
 
-def _empty(query: Query, pulled: Pulled, status: str) -> bytes:
+def _empty(query: Query, pulled: Pull, status: str) -> bytes:
     """The answer where no tick came."""
     start = query.start.t if isinstance(query.start, Position) else query.start
     position = str(pulled.position) if pulled.position else None
     return _compact({"status": status, "next_t": start, "position": position} | _notices(pulled)) + b"\n"
 
 
-def _body(query: Query, limit: int, pulled: Pulled) -> bytes:
+def _body(query: Query, limit: int, pulled: Pull) -> bytes:
     """The answer; ticks stand first in it, so that the first ``"t"`` in it is a tick's."""
     notices = _notices(pulled)
     last = pulled.payloads[-1].t

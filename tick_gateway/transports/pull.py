@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable
-from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import urlencode
 
@@ -32,9 +31,12 @@ _PORTION: Final = 128 << 10  # bytes of a body that go to the transport at once
 PULL_BYTES: Final = 8 << 20  # an answer ends here, whatever its limit
 
 
-@dataclass(slots=True)
-class Pulled:
-    """What one pull found.
+class Pull:
+    """One answer: what it holds so far, and reading on into it.
+
+    Args:
+        limit: ticks that it may hold.
+        first: ticks below this number are passed over.
 
     Attributes:
         run, started: the run that the payloads and gaps belong to, and when it began: a name may come again.
@@ -43,15 +45,22 @@ class Pulled:
         full: nothing more belongs into this answer, though it may have no payloads.
     """
 
-    run: str | None = None
-    started: int | None = None
-    payloads: list[Payload] = field(default_factory=list)
-    position: Position | None = None
-    gaps: list[Gap] = field(default_factory=list)
-    reset: Reset | None = None
-    full: bool = False
+    def __init__(self, runtime: Runtime, view: View, limit: int, first: int = 0) -> None:
+        self._runtime = runtime
+        self._view = view
+        self._limit = limit
+        self._first = first
+        self._read_bytes = 0  # since the last call of ``read``
+        self.run: str | None = None
+        self.started: int | None = None
+        self.payloads: list[Payload] = []
+        self.position: Position | None = None
+        self.gaps: list[Gap] = []
+        self.reset: Reset | None = None
+        self.full = False
 
-    def headers(self, runtime: Runtime, request: web.Request, query: Query) -> dict[str, str]:
+    def headers(self, request: web.Request) -> dict[str, str]:
+        """What the answer says beside its body."""
         headers = dict(PULL_HEADERS)
         if self.run is not None:
             headers["Tick-Run"] = self.run
@@ -78,6 +87,97 @@ class Pulled:
     def size(self) -> int:
         """Bytes of the payloads."""
         return sum(len(payload.data) for payload in self.payloads)
+
+    async def read(self, cursor: Cursor, now: float) -> Cursor:
+        """Read on, up to the limit, some megabytes, or the end of a run; returns the cursor behind what was read."""
+        feed, load = self._runtime.feed, None
+        self._read_bytes, most = 0, PULL_BYTES // 8 if self._view.fields else PULL_BYTES  # a projection parses
+        while len(self.payloads) < self._limit and self._read_bytes < most and not cursor.over:
+            cursor = await feed.starts.find(cursor, now)
+            portion = feed.read(cursor, now, 1, load=load, pull=True)
+            cursor, load = portion.cursor, portion.load
+            if portion.items:
+                if self._take_all(portion.items):
+                    self.position = cursor.position  # which may be farther on than the last notice says
+                elif self.full:
+                    return cursor
+            elif load is not None and portion.waits:
+                await until_done(load)
+            elif cursor.query is None or feed.empty:  # else the tip did not come: it begins anew
+                break
+        if cursor.query is not None:  # nothing was published yet: the position waits
+            self.position = cursor.query.start if isinstance(cursor.query.start, Position) else None
+        elif self.position is None and cursor.position is not None and cursor.not_before is None:
+            self.position = cursor.position
+            self.run = cursor.position.run
+        self._cross(cursor)
+        return cursor
+
+    def _take_all(self, items: Iterable[Item]) -> bool:
+        """Take what was read, up to the limit or a second change of run; returns whether that was all."""
+        rest = deque(items)
+        while rest:
+            item = rest.popleft()
+            if isinstance(item, Reset) and (self.payloads or self.gaps or self.reset is not None):
+                self._end_before(item)
+                return False
+            try:
+                self._take(item)
+            except Exception:
+                parts = self._servable(item)
+                if parts == [item]:
+                    raise
+                rest.extendleft(reversed(parts))
+                continue
+            self.position = item.position
+            if len(self.payloads) >= self._limit:
+                self.position = Position(item.position.run, self.payloads[-1].t)
+                return False
+        return True
+
+    def _take(self, item: Item) -> None:
+        self.run = item.position.run
+        if isinstance(item, Gap):
+            self.gaps.append(item)
+        elif isinstance(item, Reset):
+            self.reset = item
+        elif isinstance(item, Span):
+            begin = max(item.begin, item.batch.index_after(self._first - 1))
+            span = Span(item.batch, begin, item.end)
+            self.started = item.batch.run.started
+            left = self._limit - len(self.payloads)
+            some = self._runtime.fanout.encoder.payloads(self._view, span, left) if begin < item.end else []
+            self.payloads += some
+            # By what was read, not by what is left of it: a view costs as much as it reads.
+            whole = self._view.every > 1
+            self._read_bytes += item.batch.size if whole else sum(len(tick.data) for tick in span.ticks[: len(some)])
+
+    def _servable(self, item: Item) -> list[Item]:
+        """What of it can be shown, and gaps for the rest: no client is to ask for the same again for ever."""
+        encoder = self._runtime.fanout.encoder
+        parts = encoder.servable(self._view, [item], lambda span: encoder.payloads(self._view, span))
+        return [part for part in parts if not isinstance(part, End)]
+
+    def _end_before(self, reset: Reset) -> None:
+        """End the answer at a change of run; where it tells of one already, the next answer tells of this."""
+        self.full = True
+        if self.reset is None:
+            self.reset, self.position = reset, reset.position
+        elif self.gaps and self.gaps[-1].next is None:
+            self.position = self.gaps.pop().position  # the next one tells of the lost end, too: it comes just before
+
+    def _cross(self, cursor: Cursor) -> None:
+        """At the end of an older run, send the client on to the next one."""
+        position = self.position
+        run = self._runtime.bus.runs.get(position.run) if position else None
+        stays = cursor.until_run is not None or cursor.deadline is not None or self.reset is not None
+        if run is None or position is None or stays or not self.payloads:
+            return
+        if run.following is not None and position.t >= run.shown:
+            if run.lost_tail:
+                self.gaps.append(Gap(run.id, run.shown, None))
+            self.reset = Reset(run.following.id, run.id, cursor.complete)
+            self.position = self.reset.position
 
 
 async def answer(
@@ -144,105 +244,6 @@ def left(request: web.Request, runtime: Runtime, begun: float) -> bool:
 def gap_header(gaps: Iterable[Gap]) -> str:
     """The value of the header ``Tick-Gap``."""
     return ", ".join(f"after={gap.after};next={gap.next if gap.next is not None else ''}" for gap in gaps)
-
-
-async def pull(
-    runtime: Runtime, cursor: Cursor, view: View, limit: int, now: float, pulled: Pulled, first: int = 0
-) -> Cursor:
-    """Read on from a cursor, into ``pulled``: up to ``limit`` ticks with t >= ``first``, to the end of a run at most;
-    returns the cursor behind what was read."""
-    size, load, most = 0, None, PULL_BYTES // 8 if view.fields else PULL_BYTES  # a projection parses what it reads
-    while len(pulled.payloads) < limit and size < most and not cursor.over:
-        cursor = await runtime.feed.starts.find(cursor, now)
-        portion = runtime.feed.read(cursor, now, 1, load=load, pull=True)
-        cursor, load = portion.cursor, portion.load
-        if not portion.items and load is not None and portion.waits:
-            await until_done(load)
-            continue
-        if not portion.items:
-            if cursor.query is not None and not runtime.feed.empty:
-                continue  # the tip did not come: it begins anew
-            break
-        rest = deque(portion.items)
-        while rest:
-            item = rest.popleft()
-            if isinstance(item, Reset) and (pulled.payloads or pulled.gaps or pulled.reset is not None):
-                _end_before(item, pulled)
-                return cursor
-            try:
-                size += _take(runtime, item, view, limit, first, pulled)
-            except Exception:
-                parts = _servable(runtime, item, view)
-                if parts == [item]:
-                    raise
-                rest.extendleft(reversed(parts))
-                continue
-            pulled.position = item.position
-            if len(pulled.payloads) >= limit:
-                pulled.position = Position(item.position.run, pulled.payloads[-1].t)
-                break
-        else:
-            pulled.position = cursor.position  # which may be farther on than the last notice says
-    if cursor.query is not None:  # nothing was published yet: the position waits
-        pulled.position = cursor.query.start if isinstance(cursor.query.start, Position) else None
-    elif pulled.position is None and cursor.position is not None and cursor.not_before is None:
-        pulled.position = cursor.position
-        pulled.run = cursor.position.run
-    _cross(runtime, cursor, pulled)
-    return cursor
-
-
-def _end_before(reset: Reset, pulled: Pulled) -> None:
-    """End an answer at a change of run; where it tells of one already, the next answer tells of this."""
-    pulled.full = True
-    if pulled.reset is None:
-        pulled.reset, pulled.position = reset, reset.position
-    elif pulled.gaps and pulled.gaps[-1].next is None:
-        pulled.position = pulled.gaps.pop().position  # the next one tells of the lost end, too: it comes just before
-
-
-def _servable(runtime: Runtime, item: Item, view: View) -> list[Item]:
-    """What of it can be shown, and gaps for the rest: no client is to ask for the same again for ever."""
-    encoder = runtime.fanout.encoder
-    parts = encoder.servable(view, [item], lambda span: encoder.payloads(view, span))
-    return [part for part in parts if not isinstance(part, End)]
-
-
-def _take(runtime: Runtime, item: Item, view: View, limit: int, first: int, pulled: Pulled) -> int:
-    pulled.run = item.position.run
-    if isinstance(item, Gap):
-        pulled.gaps.append(item)
-    elif isinstance(item, Reset):
-        pulled.reset = item
-    elif isinstance(item, Span):
-        begin = max(item.begin, item.batch.index_after(first - 1))
-        span = Span(item.batch, begin, item.end)
-        pulled.started = item.batch.run.started
-        some = runtime.fanout.encoder.payloads(view, span, limit - len(pulled.payloads)) if begin < item.end else []
-        pulled.payloads += some
-        # By what was read, not by what is left of it: a view costs as much as it reads.
-        return sum(len(tick.data) for tick in span.ticks[: len(some)]) if view.every == 1 else item.batch.size
-    return 0
-
-
-def _cross(runtime: Runtime, cursor: Cursor, pulled: Pulled) -> None:
-    """At the end of an older run, send the client on to the next one."""
-    position = pulled.position
-    run = runtime.bus.runs.get(position.run) if position else None
-    if (
-        run is None
-        or position is None
-        or cursor.until_run is not None
-        or cursor.deadline is not None
-        or not pulled.payloads
-        or pulled.reset is not None
-    ):
-        return
-    if run.following is not None and position.t >= run.shown:
-        if run.lost_tail:
-            pulled.gaps.append(Gap(run.id, run.shown, None))
-        pulled.reset = Reset(run.following.id, run.id, cursor.complete)
-        pulled.position = pulled.reset.position
 
 
 def wants_ndjson(request: web.Request, query: Query, default: bool) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from tick_gateway.errors import ParameterError
 from tick_gateway.model.notices import FINAL_EVENT_ID
-from tick_gateway.model.query import EVENT_IDS, TABLE, Query, instant, parse_query
+from tick_gateway.model.query import EVENT_IDS, TABLE, Parameter, Query, instant, parse_query
 from tick_gateway.model.tick import MAX_T, RUN_ID, UNKNOWN_RUN, Position
 from tick_gateway.model.view import View
 
@@ -287,3 +288,11 @@ def test_a_time_told_to_the_millisecond_is_that_millisecond(at: int, minutes: in
     text = moment.astimezone(zone).isoformat(timespec="milliseconds")
     assert instant(text) == at
     assert instant(text.replace("+", " ")) == at, "a query string turns + into a space"
+
+
+@pytest.mark.parametrize("row", TABLE, ids=lambda row: row.name)
+def test_a_row_has_its_field(row: Parameter) -> None:
+    """Of the query, or of its view; what says where reading starts becomes ``start``, ``lag`` becomes ``skip``."""
+    fields = {field.name for field in dataclasses.fields(Query)} | set(View._fields)
+    assert row.name in fields or row.starts or row.event_id or row.name == "lag"
+    assert row.help and row.on and row.schema["type"] in ("string", "integer", "number")

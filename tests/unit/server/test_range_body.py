@@ -38,9 +38,7 @@ async def test_frames_of_a_block_that_is_closed_meanwhile_are_as_long_as_was_tol
     # It is closed between the look at its length and its last byte.
     await fill(harness, range(count + 300, count + 303))
     last = count + 302
-    wanted = Range(
-        harness.runtime.feed, harness.runtime.fanout.encoder, history.run, Query(t1=last), 2, zstd=True, format="ndjson"
-    )
+    wanted = Range(harness.runtime, history.run, Query(t1=last), 2, zstd=True, format="ndjson")
     assert not wanted.settled
     layout = await body_index.measure(wanted)
     await fill(harness, range(count + 303, count + 700))
@@ -93,9 +91,7 @@ async def test_memory_lets_go_while_a_range_is_read(harness: Harness, view: View
     query = Query(view=view)
     run = harness.runtime.bus.run("A")
     high = COUNT - 1
-    wanted = Range(
-        harness.runtime.feed, harness.runtime.fanout.encoder, run, query, COUNT - 30, zstd=zstd, format="ndjson"
-    )
+    wanted = Range(harness.runtime, run, query, COUNT - 30, zstd=zstd, format="ndjson")
     body = b""
     async for part in parts(wanted, begin(wanted)):
         assert part.data is not None
