@@ -19,6 +19,7 @@ from tests.support import history_files, needs
 from tests.support.faulty_disk import Disk
 from tests.support.history_scenario import (
     RUN,
+    Scenario,
     in_own_process,
     in_process,
     refused,
@@ -56,8 +57,7 @@ async def test_a_disk_that_takes_nothing(
         disk.mend()
         monkeypatch.setattr(pipeline, "VERDICT_SECONDS", 30.0)
         monkeypatch.setattr(pipeline, "LAG_SECONDS", 30.0)
-        await s.until_stored()
-        await s.forget()
+        await s.recover()
         have, _ = await range_of(s.port, RUN)
         assert s.missing(have) == s.unstored
         await s.read()
@@ -78,8 +78,7 @@ async def test_what_comes_back_when_the_disk_works_again_is_not_counted_as_unsto
         disk.fails = lambda call: disk.names[call - 1] == "fsync"
         assert not await s.publish(20)
         disk.mend()
-        await s.until_stored()
-        await s.forget()
+        await s.recover()
         have, _ = await range_of(s.port, RUN)
         missing = s.missing(have)
         assert len(missing) == await metric(s.port, "tick_gateway_history_unstored_total") < 20
@@ -99,8 +98,7 @@ async def test_a_disk_that_takes_nothing_at_a_process(tmp_path: Path) -> None:
         await s.health("degraded", "failing", os.strerror(errno.EFBIG))
         assert await metric(s.port, "tick_gateway_history_unstored_total") == len(s.unstored) == 60
         resource.prlimit(pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-        await s.until_stored()
-        await s.forget()
+        await s.recover()
         await s.read()
     assert s.missing(history_files.lines(s.directory, RUN)) == s.unstored
 
@@ -123,8 +121,7 @@ async def test_a_full_disk(tmp_path: Path, stays: bool) -> None:
                 assert not await s.publish(20)
                 await s.health("degraded", "failing", os.strerror(errno.ENOSPC))
             ballast.unlink()
-            await s.until_stored()
-            await s.forget()
+            await s.recover()
             await s.read()
         missing = s.missing(history_files.lines(s.directory, RUN))
         assert missing and set(missing) <= set(s.unstored)
@@ -132,6 +129,16 @@ async def test_a_full_disk(tmp_path: Path, stays: bool) -> None:
 
 
 # ---- the disk is slow ----
+
+
+async def mended(s: Scenario, disk: Disk, monkeypatch: pytest.MonkeyPatch) -> tuple[list[int], str | None]:
+    """The disk works again: what history lacks once memory has forgotten everything, and the header ``Tick-Gap``."""
+    disk.mend()
+    monkeypatch.setattr(pipeline, "VERDICT_SECONDS", 30.0)
+    monkeypatch.setattr(pipeline, "LAG_SECONDS", 30.0)
+    await s.recover()
+    have, gap = await range_of(s.port, RUN)
+    return s.missing(have), gap
 
 
 async def test_a_slow_disk(
@@ -144,13 +151,7 @@ async def test_a_slow_disk(
         for _ in range(3):
             assert await s.publish(5), "an answer waits until its ticks are stored, if that does not take for ever"
         assert told(caplog, "the disk has not taken ticks for 0.") >= 1
-        disk.mend()
-        monkeypatch.setattr(pipeline, "VERDICT_SECONDS", 30.0)
-        monkeypatch.setattr(pipeline, "LAG_SECONDS", 30.0)
-        await s.until_stored()
-        await s.forget()
-        have, gap = await range_of(s.port, RUN)
-        assert not s.missing(have) and gap is None
+        assert await mended(s, disk, monkeypatch) == ([], None)
         assert (await s.health("ok"))["unstored"] == 0
     assert max(record.levelno for record in caplog.records) == logging.WARNING, "nothing was lost"
 
@@ -167,13 +168,7 @@ async def test_a_disk_that_stands_still(tmp_path: Path, disk: Disk, monkeypatch:
             assert not await s.publish(20)
         assert disk.calls == calls, "nothing got through"
         await s.health("degraded", "lagging", "the disk has not taken ticks for")
-        disk.mend()
-        monkeypatch.setattr(pipeline, "VERDICT_SECONDS", 30.0)
-        monkeypatch.setattr(pipeline, "LAG_SECONDS", 30.0)
-        await s.until_stored()
-        await s.forget()
-        have, gap = await range_of(s.port, RUN)
-        assert not s.missing(have) and gap is None
+        assert await mended(s, disk, monkeypatch) == ([], None)
         assert (await s.health("ok"))["unstored"] == 0
 
 
@@ -192,13 +187,8 @@ async def test_a_disk_that_stands_still_for_too_long(
         [lost] = (record.getMessage() for record in caplog.records if record.levelno > logging.WARNING)
         assert lost == "history: more than 4096 bytes wait for the disk; ticks are left out of it"
         assert told(caplog, "nothing is lost so far"), "before that, it was slow and no more"
-        disk.mend()
-        monkeypatch.setattr(pipeline, "VERDICT_SECONDS", 30.0)
-        monkeypatch.setattr(pipeline, "LAG_SECONDS", 30.0)
-        await s.until_stored()
-        await s.forget()
-        have, _ = await range_of(s.port, RUN)
-        assert len(s.missing(have)) == unstored
+        missing, _ = await mended(s, disk, monkeypatch)
+        assert len(missing) == unstored
         await s.read()
 
 
@@ -221,8 +211,7 @@ async def test_a_directory_that_cannot_be_written_to_at_the_start(tmp_path: Path
             await s.read()
             assert {path: path.read_bytes() for path in history_files.segments(s.directory, RUN)} == before
             remount(disk, "rw")
-            await s.until_stored()
-            await s.forget()
+            await s.recover()
             await s.read()
             await refused(disk / "history", "is in use by process")
         assert s.missing(history_files.lines(s.directory, RUN)) == s.unstored
@@ -239,8 +228,7 @@ async def test_a_file_in_the_place_of_the_runs_directory(tmp_path: Path) -> None
         await s.health("degraded", "failing")
         assert not await s.publish(20)
         (s.directory / RUN).unlink()
-        await s.until_stored("degraded")
-        await s.forget()
+        await s.recover("degraded")
         await s.until_told()
         have, _ = await range_of(s.port, RUN)
         assert set(s.unstored) < set(s.missing(have))

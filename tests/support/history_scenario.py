@@ -64,6 +64,11 @@ class Scenario:
                 continue
         assert (await self.health(status))["history"] == "ok"
 
+    async def recover(self, status: str = "ok") -> None:
+        """Publish until ticks are stored again, and memory has nothing of what was before."""
+        await self.until_stored(status)
+        await self.forget()
+
     async def health(self, status: str, *words: str) -> dict[str, Any]:
         health: dict[str, Any] = await ask(self.port, "/healthz")
         told = f"{health['history']} {health['damage']}"
