@@ -16,6 +16,7 @@ from pathlib import Path
 
 from tests.perf.readers import KIND_NAMES, knock
 from tests.support.process import ROOT, Running
+from tick_gateway.bench.proc import cpu_seconds
 
 PROGRAM = """
 import sys, threading, time
@@ -46,20 +47,14 @@ else:
 _TICK = os.sysconf("SC_CLK_TCK")
 
 
-def cpu(pid: int) -> float:
-    """Seconds that a process computed so far."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / _TICK
-
-
 async def measure(process: Running, port: int, way: str, kind: str, clients: int, seconds: float) -> float:
     below = "" if way == "direct" else "/sim"
     readers = [await knock(port, kind, "tail=1", 0, below=below) for _ in range(clients)]
     await asyncio.gather(*(one.begun for one in readers))
     await asyncio.sleep(1)  # until all are live; what is measured begins now
-    begun, had = cpu(process.process.pid), sum(one.next for one in readers)
+    begun, had = cpu_seconds(process.process.pid), sum(one.next for one in readers)
     await asyncio.sleep(seconds)
-    took, got = cpu(process.process.pid) - begun, sum(one.next for one in readers) - had
+    took, got = cpu_seconds(process.process.pid) - begun, sum(one.next for one in readers) - had
     for one in readers:
         one.close()
     return took / max(got, 1) * 1e6

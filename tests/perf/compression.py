@@ -15,7 +15,6 @@ import asyncio
 import json
 import os
 import random
-import re
 import selectors
 import socket
 import statistics
@@ -29,6 +28,7 @@ from typing import Protocol
 import zstandard
 
 from tests.perf.delivery import Checked, publish
+from tests.perf.gateway import gateway
 from tests.perf.readers import KINDS
 from tests.support.decoders import WebSocketMessages
 from tick_gateway.bench.decoders import ChunkedDecoder, content_decoder
@@ -186,22 +186,14 @@ def own(clients: int, rate: float, seconds: float) -> None:
 def measure(kind: str, clients: int, rate: float, seconds: float, bodies: list[bytes]) -> dict[str, float]:
     """One gateway, one kind of reader."""
     cores = sorted(os.sched_getaffinity(0))
-    command = ["taskset", "-c", str(cores[0]), sys.executable, "-m", "tick_gateway", "serve", "--port", "0"]
-    gateway = subprocess.Popen(command, stderr=subprocess.PIPE)
-    try:
-        assert gateway.stderr is not None
-        match = re.search(rb"http://\S+?:(\d+)/", gateway.stderr.readline())
-        assert match is not None, "the gateway did not start"
+    with gateway(core=cores[0]) as (port, process):
         command = ["taskset", "-c", str(cores[-1]), sys.executable, "-m", "tests.perf.compression", "--role", kind]
-        command += ["--port", match[1].decode(), "--clients", str(clients), "--seconds", str(seconds + 1)]
+        command += ["--port", str(port), "--clients", str(clients), "--seconds", str(seconds + 1)]
         child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert child.stdout is not None
         child.stdout.readline()
-        cpu, _, ticks = publish(int(match[1]), rate, 0, seconds, gateway.pid, bodies)
+        cpu, _, ticks = publish(port, rate, 0, seconds, process.pid, bodies)
         figures: dict[str, float] = json.loads(child.communicate(timeout=60)[0])
-    finally:
-        gateway.terminate()
-        gateway.wait(20)
     return figures | {"cpu": cpu * 1e6 / ticks / clients}
 
 

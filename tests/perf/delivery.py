@@ -20,19 +20,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
-from tests.perf.idle_memory import REQUESTS, resident
+from tests.perf.gateway import gateway
+from tests.perf.idle_memory import REQUESTS
+from tick_gateway.bench.proc import cpu_seconds, resident
 
 CHECKED = 20  # readers that are read tick by tick; the others only drain
 TICK = re.compile(rb'\{"t":(\d+),"ts":(\d+),')
 CARRY = 64  # bytes kept of a read, where a tick's head may have been cut
-
-
-def cpu_seconds(pid: int) -> float:
-    """What a process has used, user and system."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / float(os.sysconf("SC_CLK_TCK"))
 
 
 class Checked:
@@ -152,20 +147,14 @@ def main() -> None:
         readers(args.role_readers, args.clients, args.kind, args.seconds, args.idle)
         return
     cores = sorted(os.sched_getaffinity(0))
-    command = [sys.executable, "-m", "tick_gateway", "serve", "--port", "0"]
-    gateway = subprocess.Popen(command, stderr=subprocess.PIPE)
-    os.sched_setaffinity(gateway.pid, cores[:1])
-    os.sched_setaffinity(0, cores[1:] or cores)  # the load keeps off the gateway's core, and its children with it
-    try:
-        assert gateway.stderr is not None
-        match = re.search(rb"http://\S+?:(\d+)/", gateway.stderr.readline())
-        assert match
+    with gateway(core=cores[0]) as (port, process):
+        os.sched_setaffinity(0, cores[1:] or cores)  # the load keeps off the gateway's core, and its children with it
         command = [
             sys.executable,
             "-m",
             "tests.perf.delivery",
             "--role-readers",
-            match[1].decode(),
+            str(port),
             "--kind",
             args.kind,
         ]
@@ -173,12 +162,9 @@ def main() -> None:
         child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert child.stdout is not None
         child.stdout.readline()
-        cpu, seconds, ticks = publish(int(match[1]), args.rate, args.bytes, args.seconds, gateway.pid)
+        cpu, seconds, ticks = publish(port, args.rate, args.bytes, args.seconds, process.pid)
         figures = json.loads(child.communicate(timeout=60)[0])
-        memory = resident(gateway.pid) / 1e6
-    finally:
-        gateway.terminate()
-        gateway.wait(20)
+        memory = resident(process.pid) / 1e6
     each = cpu * 1e6 / ticks / args.clients
     print(
         f"{args.clients} {args.kind} readers, {ticks / seconds:.0f} ticks/s: {each:.2f} us of CPU a tick and reader "

@@ -17,7 +17,7 @@ import statistics
 import time
 from pathlib import Path
 
-from tests.perf.history_crowd import gateway
+from tests.perf.gateway import gateway
 from tests.perf.history_read import RUN
 
 
@@ -39,7 +39,7 @@ def main() -> None:
     given = parser.parse_args()
     forget(given.directory)
     began = time.monotonic()
-    with gateway(given.directory) as (port, _):
+    with gateway("--data", str(given.directory), core=0) as (port, _):
         print(f"started in {time.monotonic() - began:.2f} s, the interpreter's own time included")
         connection = http.client.HTTPConnection("127.0.0.1", port)
         connection.request("GET", "/meta")

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import re
 import selectors
 import shutil
 import socket
@@ -22,29 +21,15 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from urllib.request import urlopen
 
+from tests.perf.gateway import gateway
 from tests.perf.history_read import RUN, dechunked, fetch
+from tick_gateway.bench.proc import resident
 
 PATIENCE = 300.0
-
-
-@contextmanager
-def gateway(directory: Path) -> Iterator[tuple[int, int]]:
-    """A gateway on core 0: its port and its process."""
-    command = [sys.executable, "-m", "tick_gateway", "serve", "--port", "0", "--data", str(directory)]
-    process = subprocess.Popen(["taskset", "-c", "0", *command], stderr=subprocess.PIPE)
-    try:
-        assert process.stderr is not None
-        match = re.search(rb"http://\S+?:(\d+)/", process.stderr.readline())
-        assert match is not None, "the gateway did not start"
-        yield int(match[1]), process.pid
-    finally:
-        process.terminate()
-        process.wait(30)
 
 
 class Publisher(threading.Thread):
@@ -81,11 +66,6 @@ def live(port: int, seconds: float, meanwhile: Callable[[], None]) -> dict[str, 
     meanwhile()
     figures: dict[str, float] = json.loads(child.communicate(timeout=PATIENCE)[0])
     return figures
-
-
-def rss(pid: int) -> float:
-    """Resident megabytes of the gateway, which ``taskset`` became."""
-    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
 class CatchingUp:
@@ -142,7 +122,7 @@ class ReaderRegistry:
                     selector.unregister(sock)
                     sock.close()
                     left -= 1
-            self.peak = max(self.peak, rss(pid))
+            self.peak = max(self.peak, resident(pid) / 1e6)
 
 
 def main() -> None:
@@ -157,7 +137,8 @@ def main() -> None:
     os.sched_setaffinity(0, {1})
     with tempfile.TemporaryDirectory() as tmp:
         shutil.copytree(given.directory, Path(tmp) / "data")
-        with gateway(Path(tmp) / "data") as (port, pid):
+        with gateway("--data", str(Path(tmp) / "data"), core=0) as (port, process):
+            pid = process.pid
             with urlopen(f"http://127.0.0.1:{port}/meta") as answer:
                 tip = int(json.load(answer)["tip"])
             publisher = Publisher(port, tip + 1, given.rate)
@@ -187,7 +168,7 @@ def main() -> None:
                     rows[name].append(figures["p99"])
                     print(
                         f"  {name}: p50 {figures['p50']:.1f} ms, p99 {figures['p99']:.1f} ms, lost {figures['lost']}, "
-                        f"repeated {figures['repeated']}, memory {rss(pid):.0f} MB"
+                        f"repeated {figures['repeated']}, memory {resident(pid) / 1e6:.0f} MB"
                     )
             publisher.stop.set()
             publisher.join(5)

@@ -14,7 +14,6 @@ import shutil
 import socket
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -24,25 +23,13 @@ from pathlib import Path
 import orjson
 import zstandard
 
+from tests.perf.gateway import gateway
 from tests.support.process import free_port
+from tick_gateway.bench.proc import cpu_seconds
 from tick_gateway.history.local.directory import segment_paths
 
 RUN = "made"
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
-
-
-def cpu(pid: int) -> float:
-    """CPU seconds of a process and its children that are there now."""
-    seconds = 0.0
-    for path in (Path(f"/proc/{pid}"), *children(pid)):
-        fields = (path / "stat").read_text().rsplit(")", 1)[1].split()
-        seconds += (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
-    return seconds
-
-
-def children(pid: int) -> list[Path]:
-    found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [Path(f"/proc/{child}") for child in found]
 
 
 def until_open(port: int) -> None:
@@ -54,22 +41,6 @@ def until_open(port: int) -> None:
         except OSError:
             time.sleep(0.01)  # bounded; there is nothing to wait on but the port itself
     raise SystemExit(f"nothing listens on {port}")
-
-
-@contextmanager
-def gateway(directory: Path) -> Iterator[tuple[int, int]]:
-    """A gateway with this history: its port and its process."""
-    port = free_port()
-    command = [sys.executable, "-m", "tick_gateway.cli.main", "serve", "--port", str(port), "--data", str(directory)]
-    began = time.monotonic()
-    process = subprocess.Popen(["taskset", "-c", "0", *command], stderr=subprocess.DEVNULL)
-    try:
-        until_open(port)
-        print(f"started in {time.monotonic() - began:.2f} s, the interpreter's own time included")
-        yield port, process.pid
-    finally:
-        process.terminate()
-        process.wait()
 
 
 @contextmanager
@@ -110,10 +81,10 @@ def fetch(port: int, target: str, headers: str, enough: Callable[[bytes], bool] 
 
 def measure(pid: int, read: Callable[[], int]) -> tuple[float, int]:
     """CPU seconds of the server for a read, and the bytes that came."""
-    before = cpu(pid)
+    before = cpu_seconds(pid)
     size = read()
     time.sleep(0.05)  # the system counts CPU in ticks of 10 ms
-    return cpu(pid) - before, size
+    return cpu_seconds(pid) - before, size
 
 
 def dechunked(until: bytes) -> Callable[[bytes], bool]:
@@ -190,7 +161,13 @@ def main() -> None:
     size = int(user_size(one))
     target = f"/range?run={RUN}&t0=0&t1={first_t(paths[1]) - 1}"
     rows: dict[str, list[float]] = {}
-    with gateway(given.directory) as (port, pid), nginx(given.directory / RUN) as (other, other_pid):
+    began = time.monotonic()
+    with (
+        gateway("--data", str(given.directory), core=0) as (port, process),
+        nginx(given.directory / RUN) as (other, other_pid),
+    ):
+        pid = process.pid
+        print(f"started in {time.monotonic() - began:.2f} s, the interpreter's own time and nginx's included")
         for _ in range(given.rounds):
             seconds, _ = measure(
                 pid,

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 import statistics
 import subprocess
 import sys
@@ -17,6 +16,7 @@ import tempfile
 from pathlib import Path
 
 from tests.perf.delivery import publish
+from tests.perf.gateway import gateway
 from tests.perf.history_make import versions
 
 KINDS = ("without", "with")
@@ -25,24 +25,15 @@ BODIES: dict[int, list[bytes]] = {}
 
 def share(data: str, clients: int, rate: float, size: int, seconds: float) -> float:
     """The share of a core that a gateway takes."""
-    command = [sys.executable, "-m", "tick_gateway", "serve", "--port", "0", *(["--data", data] if data else [])]
-    gateway = subprocess.Popen(["taskset", "-c", "0", *command], stderr=subprocess.PIPE)
-    try:
-        assert gateway.stderr is not None
-        match = re.search(rb"http://\S+?:(\d+)/", gateway.stderr.readline())
-        assert match is not None, "the gateway did not start"
-        port = match[1].decode()
-        readers = [sys.executable, "-m", "tests.perf.delivery", "--role-readers", port, "--kind", "ws"]
+    with gateway(*(["--data", data] if data else []), core=0) as (port, process):
+        readers = [sys.executable, "-m", "tests.perf.delivery", "--role-readers", str(port), "--kind", "ws"]
         readers += ["--clients", str(clients), "--seconds", str(seconds + 1)]
         child = subprocess.Popen(["taskset", "-c", "1", *readers], stdout=subprocess.PIPE)
         assert child.stdout is not None
         child.stdout.readline()
-        cpu, took, _ = publish(int(port), rate, size, seconds, gateway.pid, BODIES[size])
+        cpu, took, _ = publish(port, rate, size, seconds, process.pid, BODIES[size])
         child.communicate(timeout=60)
         return cpu / took
-    finally:
-        gateway.terminate()
-        gateway.wait(20)
 
 
 def main() -> None:

@@ -8,14 +8,13 @@ ends by itself.
 from __future__ import annotations
 
 import argparse
-import re
 import resource
 import selectors
 import socket
-import subprocess
-import sys
 import time
-from pathlib import Path
+
+from tests.perf.gateway import gateway
+from tick_gateway.bench.proc import resident
 
 REQUESTS = {
     "ws": "GET /ws/stream?heartbeat={beat} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -24,13 +23,6 @@ REQUESTS = {
     "sse": "GET /sse?heartbeat={beat} HTTP/1.1\r\nHost: localhost\r\n\r\n",
 }
 PONG = b"\x8a\x80\x00\x00\x00\x00"
-
-
-def resident(pid: int) -> int:
-    """A process's resident set in bytes."""
-    match = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
-    assert match
-    return int(match[1]) * 1024
 
 
 def pump(selector: selectors.BaseSelector, seconds: float, pong: bool) -> int:
@@ -57,27 +49,19 @@ def main() -> None:
     args = parser.parse_args()
     limit = args.clients * 2 + 200
     resource.setrlimit(resource.RLIMIT_NOFILE, (limit, max(limit, resource.getrlimit(resource.RLIMIT_NOFILE)[1])))
-    command = [sys.executable, "-m", "tick_gateway", "serve", "--port", "0", "--stdin"]
-    gateway = subprocess.Popen(command, stderr=subprocess.PIPE, stdin=subprocess.PIPE)
-    try:
-        assert gateway.stderr is not None and gateway.stdin is not None
-        match = re.search(rb"http://\S+?:(\d+)/", gateway.stderr.readline())
-        assert match
-        port = int(match[1])
-        gateway.stdin.write(b"".join(b'{"t":%d}\n' % t for t in range(args.ticks)))
-        gateway.stdin.flush()
+    with gateway("--stdin", stdin=True) as (port, process):
+        assert process.stdin is not None
+        process.stdin.write(b"".join(b'{"t":%d}\n' % t for t in range(args.ticks)))
+        process.stdin.flush()
         selector = selectors.DefaultSelector()
         sockets = [connect(port, args.kind, args.heartbeat, selector) for _ in range(50)]  # warm: code paths, pools
         pump(selector, 1, args.kind == "ws")
-        before = resident(gateway.pid)
+        before = resident(process.pid)
         sockets += [connect(port, args.kind, args.heartbeat, selector) for _ in range(args.clients)]
         pump(selector, 1, args.kind == "ws")
-        connected = resident(gateway.pid)
+        connected = resident(process.pid)
         beats = pump(selector, 4.5 * args.heartbeat, args.kind == "ws")
-        after = resident(gateway.pid)
-    finally:
-        gateway.terminate()
-        gateway.wait(20)
+        after = resident(process.pid)
     print(
         f"{args.clients} idle {args.kind}: {(connected - before) / args.clients:.0f} bytes each once connected, "
         f"{(after - before) / args.clients:.0f} after {beats / len(sockets):.1f} heartbeats each"

@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import socket
-import subprocess
-import sys
 import time
 
+from tests.perf.gateway import gateway
 from tests.perf.publish_latency import record
 from tick_gateway import Gateway
 
@@ -34,14 +32,9 @@ def in_process(seconds: float) -> float:
 
 def by_post(ticks: int, lines: int) -> float:
     """Ticks per second, from the first byte to the answer."""
-    command = [sys.executable, "-m", "tick_gateway", "serve", "--port", "0"]
-    gateway = subprocess.Popen(command, stderr=subprocess.PIPE)
-    try:
-        assert gateway.stderr is not None
-        match = re.search(rb"http://\S+?:(\d+)/", gateway.stderr.readline())
-        assert match
+    with gateway() as (port, _):
         bodies = [b"".join(line(t) for t in range(first, first + lines)) for first in range(0, ticks, lines)]
-        with socket.create_connection(("127.0.0.1", int(match[1]))) as sock:
+        with socket.create_connection(("127.0.0.1", port)) as sock:
             sock.sendall(
                 b"POST /publish HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-ndjson\r\n"
                 b"Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
@@ -54,9 +47,6 @@ def by_post(ticks: int, lines: int) -> float:
             while data := sock.recv(65536):
                 answer += data
             took = time.perf_counter() - start
-    finally:
-        gateway.terminate()
-        gateway.wait(20)
     assert json.loads(answer.partition(b"\r\n\r\n")[2])["accepted"] == len(bodies) * lines, answer
     return ticks / took
 

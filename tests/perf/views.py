@@ -11,14 +11,13 @@ import argparse
 import re
 import selectors
 import socket
-import subprocess
-import sys
 import threading
 import time
 from urllib.request import urlopen
 
 from tests.perf.compression import KIND, flock
 from tests.perf.delivery import publish
+from tests.perf.gateway import gateway
 from tests.perf.readers import KINDS
 
 
@@ -49,13 +48,8 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=20)
     parser.add_argument("--seconds", type=float, default=8)
     args = parser.parse_args()
-    command = [sys.executable, "-m", "tick_gateway", "serve", "--port", "0"]
-    gateway = subprocess.Popen(command, stderr=subprocess.PIPE)
-    try:
-        assert gateway.stderr is not None
-        match = re.search(rb"http://\S+?:(\d+)/", gateway.stderr.readline())
-        assert match is not None, "the gateway did not start"
-        port, sockets = int(match[1]), []
+    with gateway() as (port, process):
+        sockets: list[socket.socket] = []
         for index in range(args.clients):
             transport, header = list(KIND.values())[index % len(KIND)]
             path, upgrade = KINDS[transport]
@@ -69,12 +63,9 @@ def main() -> None:
         reader = threading.Thread(target=drain, args=(sockets, args.seconds + 1))
         reader.start()
         before = counters(port)
-        cpu, seconds, _ = publish(port, args.rate, 0, args.seconds, gateway.pid, flock(herd=True, ticks=64))
+        cpu, seconds, _ = publish(port, args.rate, 0, args.seconds, process.pid, flock(herd=True, ticks=64))
         reader.join()
         after = counters(port)
-    finally:
-        gateway.terminate()
-        gateway.wait(20)
     ticks = after["ticks_published"] - before["ticks_published"]
     made = {name: (after[name] - before[name]) / ticks for name in ("projections", "encodings")}
     print(
