@@ -12,7 +12,7 @@ from tick_gateway.history.block_index import Entry
 from tick_gateway.history.engine import Progress
 from tick_gateway.history.local.limits import Limits
 from tick_gateway.history.local.opening import open_directory
-from tick_gateway.history.local.plan import plan_directory
+from tick_gateway.history.local.plan import plan_directory, plan_run
 from tick_gateway.history.local.recorder import Recorder
 from tick_gateway.history.local.run import LocalRun
 from tick_gateway.history.local.scan import scan_directory
@@ -123,7 +123,7 @@ class Opened(NamedTuple):
 
 def planned(directory: Path, progress: Progress | None = None) -> tuple[list[LocalRun], list[str]]:
     """The runs of a directory as they lie there, and what is damaged; nothing is changed."""
-    plan = plan_directory(scan_directory(directory, progress))
+    plan = plan_directory(map(plan_run, scan_directory(directory, progress)))
     return [one.run for one in plan.runs], plan.damage
 
 

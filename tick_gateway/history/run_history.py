@@ -211,10 +211,11 @@ class RunHistory:
         bounds = self.entries.bounds
         return self.open[-1].last if self.open else bounds[1].last if bounds else None
 
+    @_despite_loss
     def close(self, entry: Entry) -> None:
         """The open block was closed (or what was stored of it was found again); it stands on disk alone now."""
         self.open = [batch for batch in self.open if batch.first > entry.last]
-        self.entries.append(entry)
+        self.entries.put(entry)  # after a crash, perhaps among others
 
     @_despite_loss
     def remove(self, entry: Entry) -> None:

@@ -37,10 +37,12 @@ class Applied(NamedTuple):
 
     Attributes:
         closed: the blocks that were closed.
-        trouble: why something is left of it; None: all was done.
+        gone: what there is nothing to do about any more: its file was deleted.
+        trouble: why something is left of it; None: nothing is.
     """
 
     closed: Sequence[Entry]
+    gone: Sequence[Recovery]
     trouble: OSError | None
 
 
@@ -62,12 +64,16 @@ def apply(plan: RunPlan, settled: Callable[[SegmentIndex], None] | None = None) 
     """Do what is left of a plan that was settled, as far as the disk takes it; ``settled`` as for ``save_index``."""
     run = plan.run
     closed: list[Entry] = []
+    gone: list[Recovery] = []
     left: list[Recovery] = []
     trouble: OSError | None = None
     for recovery in plan.recoveries:
         try:
             entry = apply_recovery(run, recovery)
         except OSError as error:
+            if isinstance(error, FileNotFoundError) and not segment_of(run, recovery.file).path.exists():
+                gone.append(recovery)
+                continue
             trouble = error
             left.append(recovery)
             continue
@@ -80,7 +86,7 @@ def apply(plan: RunPlan, settled: Callable[[SegmentIndex], None] | None = None) 
         with contextlib.suppress(OSError):  # a cache: it is made anew at the next start
             save_index(run, settled)
     plan.save_index = False
-    return Applied(closed, trouble)
+    return Applied(closed, gone, trouble)
 
 
 def _remove_empty(plan: RunPlan) -> None:
@@ -88,7 +94,7 @@ def _remove_empty(plan: RunPlan) -> None:
     waiting = {recovery.file for recovery in plan.recoveries}
     for name in [name for name in plan.empty if name not in waiting]:
         plan.empty.remove(name)
-        segment = _segment(plan.run, name)
+        segment = segment_of(plan.run, name)
         with contextlib.suppress(OSError):
             segment.path.unlink()
             plan.run.segments.remove(segment)
@@ -105,7 +111,7 @@ def apply_recovery(run: LocalRun, recovery: Recovery) -> Entry | None:
     Raises:
         OSError: it could not be done; what the file holds is as good as before.
     """
-    segment, entry = _segment(run, recovery.file), None
+    segment, entry = segment_of(run, recovery.file), None
     if recovery.keep is not None:
         entry = _rewrite_tail(run, segment, recovery, recovery.keep)
     if entry is not None:
@@ -128,9 +134,11 @@ def _rewrite_tail(run: LocalRun, segment: Segment, recovery: Recovery, keep: int
         entry = Entry.of(segment, block.begin, footer, len(packed))
     with segment.path.open("r+b") as file:
         size = os.fstat(file.fileno()).st_size
-        if size > max(recovery.size, keep + len(rest)) or not _is_there(file.fileno(), block):
+        begun = size != recovery.size  # before: bytes were cut off, and some of the rest written
+        sound = not begun or (size >= keep and rest.startswith(os.pread(file.fileno(), size - keep, keep)))
+        if not sound or not _is_there(file.fileno(), block):
             raise OSError(errno.EBUSY, f"{run.id}/{segment.name} was changed since it was read")
-        if recovery.aside is not None and size == recovery.size:  # else this was done before
+        if recovery.aside is not None and not begun:
             begin, end = recovery.aside
             set_aside(segment.path, begin, os.pread(file.fileno(), end - begin, begin))
         os.ftruncate(file.fileno(), keep)
@@ -147,7 +155,8 @@ def _is_there(fd: int, block: Rescued | None) -> bool:
     return crc32(block.closing, crc32(os.pread(fd, block.there, block.begin))) == block.crc
 
 
-def _segment(run: LocalRun, name: str) -> Segment:
+def segment_of(run: LocalRun, name: str) -> Segment:
+    """A run's segment of that name."""
     return next(segment for segment in run.segments if segment.name == name)
 
 
@@ -163,7 +172,7 @@ def unclosed_block(plan: RunPlan) -> UnclosedBlock | None:
     for recovery in plan.recoveries:
         block = recovery.block
         if block is not None and recovery.file == plan.run.segments[-1].name:
-            frame = _segment(plan.run, recovery.file).load(block.begin, block.end) + block.closing
+            frame = segment_of(plan.run, recovery.file).load(block.begin, block.end) + block.closing
             with contextlib.suppress(Damaged):  # it was changed since: it is not served
                 return UnclosedBlock(recovery.ordinal, Block(decompress(frame, block.size), block.ts, block.ats))
     return None

@@ -6,19 +6,22 @@ Everything here waits for the disk; none of it is called on the event loop.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from ..block_index import Blocks, Entry
+from ..block_index import Blocks, Entry, UnreadableIndex
 from ..engine import Progress
 from ..stored_run import UnclosedBlock
 from .apply import apply, apply_recovery, settle, unclosed_block
-from .plan import RunPlan, plan_directory
+from .plan import RunPlan, plan_directory, plan_run
 from .run import LocalRun
-from .scan import read_journal, scan_directory, scan_tail
+from .scan import ScannedRun, read_journal, scan_directory, scan_run, scan_tail
 from .segment_file import Segment
 from .tail_recovery import plan_tail
+
+log = logging.getLogger("tick_gateway.history")
 
 
 @dataclass(slots=True)
@@ -51,7 +54,7 @@ def open_directory(directory: Path, *, writable: bool = True, progress: Progress
         OSError: a file cannot be read.
         HistoryError: the directory holds something else, or a format that this program does not know.
     """
-    plan = plan_directory(scan_directory(directory, progress))
+    plan = plan_directory(map(_plan, scan_directory(directory, progress)))
     opened = OpenedDirectory([one.run for one in plan.runs], plan.damage)
     for one in plan.runs:
         settle(one)
@@ -65,6 +68,14 @@ def open_directory(directory: Path, *, writable: bool = True, progress: Progress
         if block is not None:
             opened.unclosed[one.run.id] = block
     return opened
+
+
+def _plan(scanned: ScannedRun) -> RunPlan:
+    try:
+        return plan_run(scanned)
+    except UnreadableIndex as error:
+        log.warning("history: %s; the footers are asked", error)
+        return plan_run(scan_run(scanned.directory, by_footers=True))
 
 
 class Recovered(NamedTuple):

@@ -68,15 +68,14 @@ class DirectoryPlan(NamedTuple):
     damage: list[str]
 
 
-def plan_directory(scanned: Iterable[ScannedRun]) -> DirectoryPlan:
-    """Decide what to do about every run."""
+def plan_directory(found: Iterable[RunPlan]) -> DirectoryPlan:
+    """Decide what to do about a directory, by what is planned for its runs."""
     plans: dict[str, RunPlan] = {}
     damage: list[str] = []
-    for one in scanned:
-        plan = plan_run(one)
+    for plan in found:
         damage += plan.damage
         if plan.run.id in plans:
-            name = one.directory.name
+            name = plan.run.folder.name if plan.run.folder is not None else ""
             damage.append(f"{name}: run {plan.run.id} has another folder, too; what is in this one is not read")
         else:
             plans[plan.run.id] = plan
@@ -99,7 +98,11 @@ def place_strangers(plans: Iterable[RunPlan]) -> None:
 
 
 def plan_run(scanned: ScannedRun) -> RunPlan:
-    """Decide what to do about a run."""
+    """Decide what to do about a run.
+
+    Raises:
+        UnreadableIndex: what its index says of a segment cannot be read: it has to be scanned by its footers.
+    """
     name = scanned.directory.name
     run = LocalRun(scanned.id, folder=scanned.directory, segments=[one.segment for one in scanned.segments])
     _take_facts(run, scanned)

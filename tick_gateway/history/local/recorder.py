@@ -17,7 +17,7 @@ from pathlib import Path
 
 from ...bus.ring import Batch, Run
 from ..block_index import UnreadableIndex
-from .apply import apply
+from .apply import apply, segment_of
 from .events import BlockClosed, SegmentIndexed, SegmentRemoved, SegmentSealed, StorageEvent, TicksMissing
 from .index import save_index
 from .inventory import Inventory, cut_blocks, size_now, why_missing
@@ -326,6 +326,11 @@ class Recorder:
             applied = apply(plan, self._settled(plan.run, indexed))
             self.events += [BlockClosed(plan.run.id, entry) for entry in applied.closed]
             self.events += indexed
+            for one in applied.gone:
+                if one.block is not None:
+                    segment, count = segment_of(plan.run, one.file), len(one.block.ts)
+                    problem = why_missing(segment, 0)
+                    self.events.append(TicksMissing(plan.run.id, segment, (), count, problem, one.ordinal + count))
             if applied.trouble is not None:
                 raise applied.trouble
             del self._left[0]
