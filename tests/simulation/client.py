@@ -8,6 +8,7 @@ from typing import Any
 from tick_gateway.bench.decoders import ChunkedDecoder, content_decoder
 from tick_gateway.delivery.encoder import Variant
 from tick_gateway.delivery.session import Session
+from tick_gateway.delivery.session_state import State
 from tick_gateway.model.query import Query, parse_query
 from tick_gateway.model.tick import Position
 from tick_gateway.reading.cursor import Cursor
@@ -130,6 +131,24 @@ class Client:
                 self.wire.deliver(frame(PONG, message.data))
             elif message.name == "close":
                 self.wire.lose()
+
+    def check_state(self) -> None:
+        """Its session is what its state says."""
+        session, state, fanout = self.session, self.session.state, self.room.fanout
+        if self.opening or session.fanout is not fanout:  # not begun, or of a process that was killed
+            return
+        live = session.group is not None and session in session.group.live
+        assert state.live == live == (session.cursor is None), state
+        assert (state is State.STARTING) == (session.starting is not None), state
+        if state is State.CATCHING_UP:
+            assert session in fanout._ready
+        elif state is State.LOADING:
+            assert session.load is not None
+        elif state is State.WAITING:
+            assert session.group is not None and session in session.group.waiting
+        if not state.ended:
+            assert state.blocked == self.wire.paused, state
+        assert (session in fanout.registry.sessions) == (state not in (State.NEW, State.CLOSED)), state
 
     # ---- commands ----
 

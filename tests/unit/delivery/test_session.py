@@ -10,8 +10,11 @@ import json
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tick_gateway.bus.tick_bus import TickBus
+from tick_gateway.delivery.session_state import State
 from tick_gateway.history.local.limits import Limits
 from tick_gateway.model.notices import Reset
 from tick_gateway.model.query import parse_query
@@ -19,7 +22,7 @@ from tick_gateway.model.tick import Position
 from tick_gateway.reading.cursor import Cursor
 from tick_gateway.reading.feed import Feed
 
-from ...simulation.client import Client
+from ...simulation.client import Client, Pairs
 from ...simulation.disk import Disk
 from ...simulation.room import HIGH_WATER, Room
 from ...simulation.talk import Asked
@@ -299,6 +302,72 @@ def test_commands_wait_where_their_answers_are_not_read(room: Room) -> None:
     client.wire.read_on()
     room.settle()
     assert [json.loads(message.data)["pong"] for message in client.messages] == list(range(2000))
+
+
+# ---- states ----
+
+EVENTS = ("stall", "read", "pause", "resume", "seek", "view", "publish", "history", "wait")
+LIMITED, REPLAY = [("limit", "99")], [("from_t", "a:5"), ("speed", "9")]
+QUERIES = ([("from_t", "a:0")], [("lag", "skip"), ("every", "2")], LIMITED, REPLAY)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.sampled_from(QUERIES),
+    st.lists(st.tuples(st.sampled_from(EVENTS), st.integers(0, 3)), max_size=25),
+    st.sampled_from([0.0, 0.3]),
+)
+def test_whatever_happens_to_a_session_in_whatever_order(
+    query: Pairs, events: list[tuple[str, int]], seconds: float
+) -> None:
+    """Its buffer fills up and drains, its reader pauses, seeks and looks into the past, and blocks take their time."""
+    disk = Disk(Limits(block_bytes=300, level=1, fsync="never"), cache_bytes=1)
+    room = Room(ring=2, disk=disk)
+    try:
+        room.tell(*range(1, 31), run="a")
+        room.tell(*range(31, 41, 2), run="a")
+        disk.read_seconds = seconds
+        client = Client(room, "ws", query)
+        for event, turns in events:
+            happens(room, client, event)
+            client.check_state()
+            for _ in range(turns):
+                room.turn()
+                client.check_state()
+        client.wire.read_on()
+        room.advance(1.0)
+        client.command("resume")
+        room.advance(30.0)
+        client.check_state()
+        if client.connected:
+            assert client.session.state.live or query in (LIMITED, REPLAY)
+            client.witness.has_all(room.truth.tip)
+        room.drain()
+        assert client.session.state is State.CLOSED
+    finally:
+        room.close()
+
+
+def happens(room: Room, client: Client, event: str) -> None:
+    if not client.commanding:
+        return
+    if event == "stall":
+        client.wire.stalled = True
+        client.wire.deliver(frame(PING, b"x" * 125) * 20)
+    elif event == "read":
+        client.wire.read_on()
+    elif event == "seek":
+        client.seek(Position("a", 3))
+    elif event == "view":
+        client.see_as([("every", "2")])
+    elif event == "publish":
+        room.publish_next(2, 300)
+    elif event == "history":
+        client.ask_history("a", 4, 20)
+    elif event == "wait":
+        room.advance(0.5)
+    else:
+        client.command(event)
 
 
 # ---- at a pace ----
