@@ -139,7 +139,7 @@ class Witness:
 
     def _begin(self, told: Told) -> None:
         """The first tick of a stream that began on an empty bus."""
-        assert self.start is not None and self.start.run is None, "it was placed when it connected"
+        assert self.start is not None and self.start.run is None, "its start was known when it connected"
         start, self.start = self.start, None
         assert told.run == self.run
         if start.bare is not None:

@@ -280,8 +280,12 @@ class Session(asyncio.Protocol):
 
     @property
     def position(self) -> Position | None:
-        """The last tick that the reader was given or that its view left out; None before it was placed."""
+        """The last tick that the reader was given or that its view left out; while its start position is looked for,
+        the one that it named; None where there is none yet."""
         if self.cursor is not None:
+            named = self.cursor.query.start if self.state is State.STARTING and self.cursor.query is not None else None
+            if isinstance(named, Position):
+                return named
             return self.cursor.position if self.skip is None else self.skip.start
         return self.group.position_of(self) if self.group is not None else None
 

@@ -146,7 +146,7 @@ class CommandSession(Session):
     def pause_writing(self) -> None:
         super().pause_writing()
         for history in self.histories or ():
-            history.awaits = None  # its reader does not read: hold no block for it
+            history.load = None  # its reader does not read: hold no block for it
         self._listen()
 
     def resume_writing(self) -> None:
@@ -181,7 +181,7 @@ class CommandSession(Session):
             message = history.next(self.variant.view)
             if message is not None:
                 self.write(frame(TEXT, message))
-            load = history.awaits
+            load = history.load
             if load is not None and not load.done:
                 load.then(self._enqueue)
             if message is not None or load is not None:

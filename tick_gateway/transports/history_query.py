@@ -25,7 +25,7 @@ class HistoryQuery:
         run, t0, t1: the range; ``t0`` None: from the first tick that can be read.
 
     Attributes:
-        awaits: the block that the next message needs, where it is on its way.
+        load: the block that the next message needs, where it is on its way.
     """
 
     def __init__(self, id: object, fanout: FanOut, run: Run, t0: int | None, t1: int) -> None:
@@ -33,7 +33,7 @@ class HistoryQuery:
         self._encoder = fanout.encoder
         self._most = fanout.policy.history_ticks
         self.gap: Gap | None = None
-        self.awaits: Load | None = None
+        self.load: Load | None = None
         self._feed = feed = fanout.feed
         self._run, self._high = run, t1
         first = feed.first(run)
@@ -48,7 +48,7 @@ class HistoryQuery:
     @property
     def waits(self) -> bool:
         """Whether the block that the next message needs is on its way."""
-        return self.awaits is not None and not self.awaits.done
+        return self.load is not None and not self.load.done
 
     def next(self, view: View) -> bytes | None:
         """The next message, or None when all were sent, or when it ``waits``."""
@@ -98,7 +98,7 @@ class HistoryQuery:
                 self._t = first - 1
             if not isinstance(extent, BlockRef):
                 return [extent.batch]
-            load, self.awaits = self.awaits, None
+            load, self.load = self.load, None
             if load is not None and load.entry == extent.entry:
                 if load.batches:
                     return load.batches
@@ -106,9 +106,9 @@ class HistoryQuery:
             got = self._feed.archive.get(extent.run, extent.entry)
             if not isinstance(got, Load):
                 return got
-            self.awaits = got
+            self.load = got
             return []
-        self.awaits = None
+        self.load = None
         if self._t < min(self._run.evicted, self._high):
             self._tell(Gap(self._run.id, self._t, self._feed.first_after(self._run, self._t)))
             self._t = self._high

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Iterator
 
@@ -183,6 +184,7 @@ def test_a_shutdown_does_not_wait_for_ever(room: Room) -> None:
     client = seeking(room, seconds=1000.0)
     room.drain()
     assert client.witness.ended == "shutdown" and client.session.state is State.CLOSED
+    assert json.loads(client.messages[-2].data)["position"] == "a:4", "what it asked for, of which it was given nothing"
 
 
 def test_a_block_that_is_deleted_meanwhile(room: Room) -> None:
