@@ -5,13 +5,20 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from pathlib import Path
+from typing import Self
 
 import pytest
 
 from tests.support.backend import Writer, line_of
+from tests.support.harness import OpenHarness
+from tests.support.requests import metric, post
+from tick_gateway import history
+from tick_gateway.bus.ring import Batch, Run
 from tick_gateway.bus.tick_bus import TickBus
 from tick_gateway.errors import Locked
 from tick_gateway.history import ENGINES, HistoryEngine, open_history
+from tick_gateway.history.archive import Archive
+from tick_gateway.history.engine import EngineStatus, Progress
 from tick_gateway.history.external.in_place import InPlace
 from tick_gateway.history.local.store import Store
 from tick_gateway.history.memory import MemoryAlone
@@ -130,3 +137,66 @@ def test_a_directory_is_kept_by_one(tmp_path: Path) -> None:
         open_history(settings, TickBus())
     engine.close()
     open_history(settings, TickBus()).close()
+
+
+class Remote(HistoryEngine):
+    """One that keeps ticks at an address; a file and a line are all that it takes."""
+
+    writes = True
+
+    def __init__(self, bus: TickBus) -> None:
+        super().__init__(bus, Archive())
+        self.calls: list[str] = []
+        self.kept = 0
+        self._shown: Callable[[], None] = lambda: None
+
+    @classmethod
+    def fits(cls, settings: Settings, followed: Path | None) -> bool:
+        return str(settings.data).startswith("remote://")
+
+    @classmethod
+    def open(cls, settings: Settings, followed: Path | None, bus: TickBus, progress: Progress | None) -> Self:
+        return cls(bus)
+
+    def start(self, shown: Callable[[], None]) -> None:
+        self.calls.append("start")
+        self._shown = shown
+        self.bus.divert(self._take)
+
+    def _take(self, batches: list[Batch], ended: list[Run]) -> None:
+        self.kept += sum(len(batch.ticks) for batch in batches)
+        self.bus.show(batches)
+        self._shown()
+
+    async def settled(self, since: int = 0) -> bool:
+        self.bus.collect()
+        return True
+
+    async def drain(self, seconds: float) -> None:
+        self.calls.append("drain")
+        self.bus.collect()
+
+    def close(self) -> None:
+        self.calls.append("close")
+
+    def status(self) -> EngineStatus:
+        return EngineStatus("far away", details={"servers": 3}, writing=True, bytes=7 * self.kept)
+
+    def describe(self) -> str:
+        return "every tick is kept far away"
+
+
+async def test_another_engine_is_a_class_and_a_line(monkeypatch: pytest.MonkeyPatch, open_harness: OpenHarness) -> None:
+    monkeypatch.setattr(history, "ENGINES", (Remote, *ENGINES))
+    harness = await open_harness(data="remote://there")
+    engine = harness.runtime.history
+    assert isinstance(engine, Remote)
+    reader = await harness.read("sse", from_t="A:-1")
+    assert (await post(harness.port, [line_of(t) for t in range(3)], "A"))["stored"]
+    await reader.until(2)
+    health = await harness.json("/healthz")
+    assert (health["status"], health["history"], health["servers"]) == ("ok", "far away", 3)
+    assert await metric(harness.port, "tick_gateway_history_bytes") == 21
+    assert await metric(harness.port, "tick_gateway_history_ok") == 1
+    await harness.stop()
+    assert engine.calls == ["start", "drain", "close"] and engine.kept == 3
