@@ -27,18 +27,18 @@ except ImportError:  # Windows, where there is no such limit
 
 log = logging.getLogger("tick_gateway")
 
-_KEPT: Final = 128  # descriptors that readers may not have, half of them for files; a fourth of a low limit
-LEAST: Final = 32  # descriptors that a gateway needs: the first 15 or so go to the process itself
-_STANDARD: Final = 2  # standard error's; below it are those of standard output and input
+_RESERVED: Final = 128  # descriptors that readers may not have, half of them for files; a fourth of a low limit
+MIN_DESCRIPTORS: Final = 32  # descriptors that a gateway needs: the first 15 or so go to the process itself
+_STDERR: Final = 2  # standard error's; below it are those of standard output and input
 _OPEN_MAX: Final = 10_240  # what macOS allows where it says that there is no limit
 _UNBOUNDED: Final = 1 << 30
 
 
-def keep_standard() -> None:
+def open_standard_streams() -> None:
     """Open those of the first three descriptors that this process was started without (``<&- >&- 2>&-``). Else a socket
     or a file of history would get one: what others write to standard error would go there, and libuv aborts the process
     that closes one of the three."""
-    while (last := os.open(os.devnull, os.O_RDWR)) <= _STANDARD:
+    while (last := os.open(os.devnull, os.O_RDWR)) <= _STDERR:
         continue
     os.close(last)
 
@@ -70,14 +70,14 @@ class Descriptors:
 
     def __init__(self, limit: int | None = None) -> None:
         self.limit = limit if limit is not None else _soft_limit()
-        kept = min(_KEPT, self.limit // 4)
+        kept = min(_RESERVED, self.limit // 4)
         self.readers = self.limit - kept
         self.answers = self.limit - kept // 2
         self._log = ThrottledLog(log)
 
     def scarce(self, transport: asyncio.BaseTransport | None) -> bool:
         """Whether a connection came when readers had all descriptors that they may have: it is answered and closed."""
-        return number(transport) >= self.readers
+        return descriptor_of(transport) >= self.readers
 
     def free(self, probe: int) -> bool:
         """Whether one more connection may be accepted; ``probe`` is any open descriptor.
@@ -102,7 +102,7 @@ class Descriptors:
         self._log.tell(logging.WARNING, sentence)
 
 
-def number(transport: asyncio.BaseTransport | None) -> int:
+def descriptor_of(transport: asyncio.BaseTransport | None) -> int:
     """A connection's descriptor; -1 where it has none, or none that is known."""
     sock: Any = transport.get_extra_info("socket") if transport is not None else None
     try:

@@ -60,7 +60,7 @@ def encode(record: object, *, nan: NanPolicy = DEFAULTS.nan_policy) -> bytes:
             pass  # it holds something that is not plain
     if data is None:
         data = _encode_snapshot(record, nan)
-    elif b"null" in data and nan == "refuse" and not _is_sure(record):
+    elif b"null" in data and nan == "refuse" and not _nulls_are_real(record):
         data = _ExactEncoder(nan).write(record)
     if data[:1] != b"{":
         raise RecordError(f"a record is a mapping or a dataclass, this is {kind(record)}")
@@ -74,28 +74,28 @@ def _encode_snapshot(record: object, nan: NanPolicy) -> bytes:
         try:
             data = orjson.dumps(snapshot.tree, None, snapshot.options)
         except TypeError:
-            if not _has_sure_keys(snapshot.tree):
+            if not _keys_stay_distinct(snapshot.tree):
                 raise
             data = orjson.dumps(snapshot.tree, None, snapshot.options | orjson.OPT_NON_STR_KEYS)
     except (NeedsExactEncoder, NotSerializable, TypeError, RecursionError):
         return _ExactEncoder(nan).write(record)
     except Exception as error:  # of a value's own code: the writer meets it again, and says where
         _ExactEncoder(nan).write(record)
-        raise RecordError(f"the record cannot be read: {_told(error)}") from error
-    if b"null" in data and nan == "refuse" and not _is_sure(snapshot.tree):
+        raise RecordError(f"the record cannot be read: {_describe_error(error)}") from error
+    if b"null" in data and nan == "refuse" and not _nulls_are_real(snapshot.tree):
         return _ExactEncoder(nan).write(record)
     return data
 
 
-def _is_sure(record: object) -> bool:
+def _nulls_are_real(record: object) -> bool:
     """Whether each null that orjson wrote was one; False where only the exact encoder can tell."""
     try:
-        return _all_sure(record)
+        return _all_nulls_are_real(record)
     except Exception:  # another thread changed it: the writer says where
         return False
 
 
-def _all_sure(record: object) -> bool:
+def _all_nulls_are_real(record: object) -> bool:
     stack: list[tuple[Iterable[Any], int]] = [((record,), 0)]
     while stack:
         values, depth = stack.pop()
@@ -113,7 +113,7 @@ def _all_sure(record: object) -> bool:
                 inner = value
             elif is_dataclass(value):
                 inner = members(value).values()
-            elif _is_sure_leaf(value):
+            elif _leaf_nulls_are_real(value):
                 continue
             else:
                 return False
@@ -123,7 +123,7 @@ def _all_sure(record: object) -> bool:
     return True
 
 
-def _has_sure_keys(tree: object) -> bool:
+def _keys_stay_distinct(tree: object) -> bool:
     """Whether no two keys of an object can become one: strings alone, or integers alone."""
     stack = [tree]
     while stack:
@@ -137,7 +137,7 @@ def _has_sure_keys(tree: object) -> bool:
     return True
 
 
-def _is_sure_leaf(value: object) -> bool:
+def _leaf_nulls_are_real(value: object) -> bool:
     """The same of what is neither plain nor an ordinary container."""
     numpy: Any = sys.modules.get("numpy")
     numbers = numpy is not None and isinstance(value, (numpy.ndarray, numpy.generic)) and value.dtype.kind in "biuf"
@@ -146,7 +146,7 @@ def _is_sure_leaf(value: object) -> bool:
     return b"null" not in orjson.dumps(value, option=OPTIONS)
 
 
-class _Frame:
+class _OpenContainer:
     """One array or object that is being written.
 
     Attributes:
@@ -182,7 +182,7 @@ class _ExactEncoder:
 
     def __init__(self, nan: NanPolicy) -> None:
         self._nan = nan
-        self._stack: list[_Frame] = []
+        self._stack: list[_OpenContainer] = []
         self._parts: list[bytes] = []
 
     def write(self, record: object) -> bytes:
@@ -224,7 +224,7 @@ class _ExactEncoder:
             except RecordError:
                 raise
             except Exception as error:
-                raise self._error(f"{kind(value)} cannot be read: {_told(error)}") from error
+                raise self._error(f"{kind(value)} cannot be read: {_describe_error(error)}") from error
         raise self._error(f"{kind(value)} has no JSON form")
 
     def _open(self, container: dict[Any, Any] | list[Any] | tuple[Any, ...], forms: list[object]) -> None:
@@ -232,7 +232,7 @@ class _ExactEncoder:
             raise self._error("the record contains itself here")
         if len(self._stack) >= MAX_NESTING:
             raise self._error(f"nested deeper than {MAX_NESTING}")
-        frame = _Frame(container, forms)
+        frame = _OpenContainer(container, forms)
         self._parts.append(b"{" if frame.close == b"}" else b"[")
         self._stack.append(frame)
 
@@ -284,7 +284,7 @@ class _ExactEncoder:
         name = "NaT" if value is NAT else "NaN" if value != value else "Infinity" if value > 0 else "-Infinity"
         raise NotSerializable(f'{name} has no JSON form; publish null in its place, or let the setting nan be "null"')
 
-    def _key(self, frame: _Frame) -> bytes:
+    def _key(self, frame: _OpenContainer) -> bytes:
         """A key of an object, as the JSON string that it becomes: the text that it would be as a value."""
         text, value = None, frame.key
         try:
@@ -296,11 +296,11 @@ class _ExactEncoder:
                     break
                 value = simplify(value)
         except NotSerializable as error:
-            raise self._error(f"the key {_shown(frame.key)}: {error}", within=True) from None
+            raise self._error(f"the key {_quote(frame.key)}: {error}", within=True) from None
         except Exception as error:
-            raise self._error(f"a key, {kind(value)}, cannot be read: {_told(error)}", within=True) from error
+            raise self._error(f"a key, {kind(value)}, cannot be read: {_describe_error(error)}", within=True) from error
         if text is None:
-            problem = f"the key {_shown(frame.key)} is {kind(frame.key)}; keys are strings or become strings"
+            problem = f"the key {_quote(frame.key)} is {kind(frame.key)}; keys are strings or become strings"
             raise self._error(problem, within=True)
         if text[:1] != b'"':
             text = b'"%b"' % text
@@ -318,7 +318,7 @@ def _is_container(value: object) -> TypeGuard[dict[Any, Any] | list[Any] | tuple
     return isinstance(value, (dict, list, tuple)) and not isinstance(value, Enum)
 
 
-def _shown(value: object) -> str:
+def _quote(value: object) -> str:
     """A key for a sentence; its own ``repr`` may raise."""
     try:
         return f"{value!a:.60}"
@@ -326,7 +326,7 @@ def _shown(value: object) -> str:
         return "that stands there"
 
 
-def _told(error: Exception) -> str:
+def _describe_error(error: Exception) -> str:
     """What the record's own code raised, for a sentence."""
     try:
         return f"{type(error).__name__}: {error!s:.200}"
@@ -336,6 +336,6 @@ def _told(error: Exception) -> str:
 
 def _path(keys: list[object]) -> str:
     """``agents[3].x`` from the keys that lead there; what is no name stands in brackets, as it would in Python."""
-    parts = [f".{key}" if type(key) is str and key.isidentifier() else f"[{_shown(key)}]" for key in keys]
+    parts = [f".{key}" if type(key) is str and key.isidentifier() else f"[{_quote(key)}]" for key in keys]
     path = "".join(parts).removeprefix(".")
     return path if len(path) <= 200 else f"{path[:120]} ... {path[-60:]}"

@@ -12,10 +12,10 @@ from typing import Any
 
 import click
 
-from ..access.descriptors import LEAST, keep_standard, raise_limit
+from ..access.descriptors import MIN_DESCRIPTORS, open_standard_streams, raise_limit
 from ..errors import GatewayError, SettingError
 from ..gateway import Gateway
-from ..http.listen import ANYWHERE, Server, loop_factory, open_socket, tune_memory, tune_process, url
+from ..http.listen import WILDCARD_HOSTS, Server, loop_factory, open_socket, tune_memory, tune_process, url
 from ..settings import Settings
 from ..sources import SOURCES, Source
 from ..sources.base import SourceTask
@@ -85,9 +85,11 @@ def run(settings: Settings, source: SourceTask | None) -> None:
         HistoryError: the history cannot be opened.
         click.ClickException: the source gave up; or this process may have too few file descriptors.
     """
-    keep_standard()
-    if (limit := raise_limit()) < LEAST:
-        raise click.UsageError(f"{limit} file descriptors (ulimit -n) are too few for a gateway; it needs {LEAST}")
+    open_standard_streams()
+    if (limit := raise_limit()) < MIN_DESCRIPTORS:
+        raise click.UsageError(
+            f"{limit} file descriptors (ulimit -n) are too few for a gateway; it needs {MIN_DESCRIPTORS}"
+        )
     _outlive_terminal()
     bar = ProgressBar("reading history")
     try:
@@ -163,7 +165,7 @@ def _say(text: str) -> None:
 
 def banner(settings: Settings, port: int, gateway: Gateway, *, publish: bool) -> None:
     """Say on the terminal what to open and what to curl; how to ``publish`` where no source of its own does."""
-    everywhere = settings.host in ANYWHERE
+    everywhere = settings.host in WILDCARD_HOSTS
     address = f"http://localhost:{port}/" if everywhere else url(settings, port)
     lines = [
         f"tick-gateway {__version__} listens on {address}"

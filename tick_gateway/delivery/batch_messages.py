@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from ..model.notices import Notice
 from ..model.view import Payload, join
-from ..wire.framing import Framed, Framing, Shared, joined
+from ..wire.framing import Framed, Framing, SharedStream, joined
 
 
 class Message(NamedTuple):
@@ -44,7 +44,7 @@ class BatchMessages:
         """All parts, as bytes alone."""
         return self.piece().data
 
-    def shared_data(self, shared: Shared) -> bytes:
+    def shared_data(self, shared: SharedStream) -> bytes:
         """All parts for those who share a stream."""
         told = [
             shared.messages(part.run, [join(part.payloads)]) if isinstance(part, Message) else shared.notice(part)

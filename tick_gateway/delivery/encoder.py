@@ -16,7 +16,7 @@ from ..model.notices import End, Gap, Notice, Reset
 from ..model.tick import Position
 from ..model.view import Payload, View, arrays, weight
 from ..reading.cursor import Item, RawBlocks, Span
-from ..wire.framing import Framed, Framing, Shared, joined
+from ..wire.framing import Framed, Framing, SharedStream, joined
 from ..wire.ndjson import NDJSONFraming
 
 _ALL: Final = 1 << 62
@@ -160,7 +160,7 @@ class Encoder:
             parts.append(framing.messages(position.run, arrays(pending, view.batch)))
         return Encoded(joined(parts), count, position, None)
 
-    def encode_shared(self, shared: Shared, variant: Variant, items: Sequence[Item | End]) -> Encoded:
+    def encode_shared(self, shared: SharedStream, variant: Variant, items: Sequence[Item | End]) -> Encoded:
         """As ``encode``, for the readers of a shared stream, which does the counting; of views without ``batch``."""
         framing, view = variant.framing, variant.view
         parts: list[bytes] = []

@@ -19,7 +19,7 @@ from ..model.view import Payload, cut
 from ..reading.cursor import Cursor, Item, RawBlocks, Span
 from ..reading.feed import Feed
 from ..wire.checksum import NOTHING, Checksum
-from ..wire.framing import Framed, Shared
+from ..wire.framing import Framed, SharedStream
 from .batch_messages import BatchMessages, Message
 from .encoder import Encoder, Variant
 from .flush import FlushPolicy
@@ -104,7 +104,7 @@ class Group:
         self.round = 0
         self.quiet_since = now
         self.apart: set[Member] = set()
-        self._shared: Shared | None = None  # the stream's compressor, while somebody is live
+        self._shared: SharedStream | None = None  # the stream's compressor, while somebody is live
         self._previous_content = NOTHING  # what the live ones had been told before the round under way
         self._inside = False  # the stream stands between two cuts
         self._was_inside = False  # the same before the round under way

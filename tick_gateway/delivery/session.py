@@ -14,7 +14,7 @@ import time
 from collections.abc import Sequence
 from typing import cast
 
-from ..access.descriptors import number
+from ..access.descriptors import descriptor_of
 from ..bus.ring import Run
 from ..history.archive import Load
 from ..model.notices import End, Notice
@@ -507,7 +507,7 @@ class Session(asyncio.Protocol):
 def _unsent(transport: asyncio.WriteTransport) -> int:
     """Bytes that are with the process, or with its system and not acknowledged by the peer's."""
     count = transport.get_write_buffer_size()
-    descriptor = number(transport)
+    descriptor = descriptor_of(transport)
     if fcntl is not None and descriptor >= 0:
         found = array.array("i", [0])
         try:

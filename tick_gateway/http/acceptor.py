@@ -21,11 +21,11 @@ from .handover import is_idle
 
 log = logging.getLogger("tick_gateway.http")
 
-_TURN: Final = 8  # accepted between two turns of the loop: who came is served before the next ones
+_ACCEPTS_A_TURN: Final = 8  # accepted between two turns of the loop: who came is served before the next ones
 _PAUSE_SECONDS: Final = 0.05  # after which it is looked whether descriptors are free again
 _LATE_SECONDS: Final = 5.0  # in which a late connection has to ask for something
-_HURRY_SECONDS: Final = 3.0  # the same while others wait to be accepted; a busy client may need a second to ask
-_LATE_UNREAD_MS: Final = 10_000  # after which one is dropped that takes nothing of its answer (see ``bound_unsent``)
+_LATE_SECONDS_IN_A_CROWD: Final = 3.0  # the same while others wait to be accepted; a busy client may need a second
+_LATE_UNREAD_MS: Final = 10_000  # after which one is dropped that takes nothing of its answer (see ``limit_unsent``)
 _GONE: Final = {errno.ECONNABORTED, errno.EPROTO, errno.EPERM, errno.ENETDOWN, errno.EHOSTUNREACH, errno.ENETUNREACH}
 """What accept() says of a connection that is gone already (Linux: accept(2))."""
 
@@ -33,7 +33,7 @@ _GONE: Final = {errno.ECONNABORTED, errno.EPROTO, errno.EPERM, errno.ENETDOWN, e
 class Acceptor(web.BaseSite):
     """An aiohttp site that accepts for itself."""
 
-    __slots__ = ("_accepting", "_descriptors", "_late", "_loop", "_resume", "_sock", "_tasks")
+    __slots__ = ("_accepting", "_descriptors", "_late_connections", "_loop", "_resume", "_sock", "_tasks")
 
     def __init__(self, runner: web.BaseRunner, sock: socket.socket, descriptors: Descriptors, backlog: int) -> None:
         super().__init__(runner, backlog=backlog)
@@ -42,7 +42,7 @@ class Acceptor(web.BaseSite):
         self._accepting = False
         self._resume: asyncio.TimerHandle | None = None
         # Late connections, oldest first, each with aiohttp's protocol and when it came.
-        self._late: dict[asyncio.BaseTransport, tuple[asyncio.BaseProtocol, float]] = {}
+        self._late_connections: dict[asyncio.BaseTransport, tuple[asyncio.BaseProtocol, float]] = {}
         self._tasks: set[asyncio.Task[object]] = set()
         self._loop = asyncio.get_running_loop()
 
@@ -56,7 +56,7 @@ class Acceptor(web.BaseSite):
         await super().start()
         self._sock.setblocking(False)
         self._sock.listen(self._backlog)
-        self._go_on()
+        self._resume_accepting()
 
     async def stop(self) -> None:
         """Accept no more, and close the socket."""
@@ -71,24 +71,24 @@ class Acceptor(web.BaseSite):
             self._accepting = False
             self._loop.remove_reader(self._sock)
 
-    def _go_on(self) -> None:
+    def _resume_accepting(self) -> None:
         """Accept from now on, if descriptors are free; else look again soon."""
         self._resume = None
-        self._close_idle(_HURRY_SECONDS)
-        if self._enough():
+        self._close_idle(_LATE_SECONDS_IN_A_CROWD)
+        if self._may_accept():
             self._accepting = True
             self._loop.add_reader(self._sock, self._accept)
         else:
-            self._resume = self._loop.call_later(_PAUSE_SECONDS, self._go_on)
+            self._resume = self._loop.call_later(_PAUSE_SECONDS, self._resume_accepting)
 
-    def _enough(self) -> bool:
+    def _may_accept(self) -> bool:
         try:
             return self._descriptors.free(self._sock.fileno())
         except OSError:
             return False
 
     def _accept(self) -> None:
-        for _ in range(_TURN):
+        for _ in range(_ACCEPTS_A_TURN):
             try:
                 sock, _address = self._sock.accept()
             except (BlockingIOError, InterruptedError):
@@ -96,26 +96,26 @@ class Acceptor(web.BaseSite):
             except OSError as error:
                 if error.errno in _GONE:
                     continue
-                self._wait(f"connections wait to be accepted: {error.strerror}")
+                self._pause_and_warn(f"connections wait to be accepted: {error.strerror}")
                 return
             sock.setblocking(False)
             if sock.fileno() >= self._descriptors.readers:
                 _drop_unread(sock)
-            task = self._loop.create_task(self._take_in(sock))
+            task = self._loop.create_task(self._connect(sock))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
             if sock.fileno() >= self._descriptors.answers:
-                self._wait(
+                self._pause_and_warn(
                     "connections wait to be accepted: what file descriptors are left is kept for history (ulimit -n)"
                 )
                 return
 
-    def _wait(self, why: str) -> None:
+    def _pause_and_warn(self, why: str) -> None:
         self._descriptors.tell(why)
         self._pause()
-        self._resume = self._loop.call_later(_PAUSE_SECONDS, self._go_on)
+        self._resume = self._loop.call_later(_PAUSE_SECONDS, self._resume_accepting)
 
-    async def _take_in(self, sock: socket.socket) -> None:
+    async def _connect(self, sock: socket.socket) -> None:
         server = self._runner.server
         assert server is not None, "the runner was set up"
         try:
@@ -124,16 +124,16 @@ class Acceptor(web.BaseSite):
             sock.close()
             return
         if self._descriptors.scarce(transport):
-            self._late[transport] = protocol, self._loop.time()
+            self._late_connections[transport] = protocol, self._loop.time()
             self._loop.call_later(_LATE_SECONDS, self._close_idle, _LATE_SECONDS)
 
     def _close_idle(self, seconds: float) -> None:
         """Close late connections on which nothing was asked for in so many seconds; the others are let go."""
         until = self._loop.time() - seconds
-        for transport, (protocol, since) in list(self._late.items()):
+        for transport, (protocol, since) in list(self._late_connections.items()):
             if since > until + 0.01:  # the loop rounds its time
                 break
-            del self._late[transport]
+            del self._late_connections[transport]
             if is_idle(transport, protocol):
                 transport.close()
 

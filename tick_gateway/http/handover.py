@@ -48,7 +48,7 @@ async def take_over(request: web.Request, response: web.StreamResponse, session:
     transport.set_protocol(session)
     handler.transport = None
     handler.connection_lost(None)
-    _leave_to_session(transport)
+    _disable_user_timeout(transport)
     transport.resume_reading()  # aiohttp pauses it where much has come behind the handshake
     session.connection_made(transport)
     if tail:
@@ -58,7 +58,7 @@ async def take_over(request: web.Request, response: web.StreamResponse, session:
     raise asyncio.CancelledError
 
 
-def _leave_to_session(transport: asyncio.Transport) -> None:
+def _disable_user_timeout(transport: asyncio.Transport) -> None:
     """A stream's session knows itself when a peer that takes nothing is gone: the system need not (see ``listen``)."""
     timeout, sock = getattr(socket, "TCP_USER_TIMEOUT", None), transport.get_extra_info("socket")
     if timeout is not None and sock is not None:
@@ -82,7 +82,7 @@ def check_handshake(request: web.Request) -> str:
     return accept_key(lambda name: request.headers.getall(name, ()))
 
 
-def answer_plainly(ws: web.WebSocketResponse) -> None:
+def disable_compression(ws: web.WebSocketResponse) -> None:
     """Have aiohttp compress nothing of what it sends, where compression was negotiated for what it receives: for small
     answers that is no gain, and its compressor takes 256 KiB. To be called once the handshake is done."""
     if ws._writer is not None:
@@ -129,7 +129,7 @@ async def hang_up(request: web.Request, last: bytes, seconds: float) -> None:
     handler, transport = request.protocol, request.transport
     if transport is None or transport.is_closing():
         return
-    peer = _Discarding(handler)
+    peer = _DiscardingProtocol(handler)
     transport.set_protocol(peer)
     try:
         transport.write(last)
@@ -146,7 +146,7 @@ async def hang_up(request: web.Request, last: bytes, seconds: float) -> None:
             transport.close()
 
 
-class _Discarding(asyncio.Protocol):
+class _DiscardingProtocol(asyncio.Protocol):
     """Takes what comes for nobody, on behalf of aiohttp's handler, which is told of all else.
 
     Attributes:

@@ -17,7 +17,7 @@ from typing import Final
 from aiohttp import web
 from aiohttp.http import HttpProcessingError
 
-from ..access.descriptors import Descriptors, keep_standard
+from ..access.descriptors import Descriptors, open_standard_streams
 from ..errors import SettingError
 from ..settings import Settings
 from .acceptor import Acceptor
@@ -25,7 +25,7 @@ from .connection import Runner
 
 log = logging.getLogger("tick_gateway.http")  # what aiohttp has to say of connections
 
-ANYWHERE: Final = ("", "0.0.0.0", "::")  # hosts that stand for every address of the machine
+WILDCARD_HOSTS: Final = ("", "0.0.0.0", "::")  # hosts that stand for every address of the machine
 _UNSENT_BYTES: Final = 256 * 1024
 UNREAD_MS: Final = 120_000  # after which a client that takes nothing of its answer is dropped
 _GC_THRESHOLD: Final = 50_000  # a collection walks every session; the hot path makes next to no cycles
@@ -87,7 +87,7 @@ def _holder(port: int) -> str:
 
 def url(settings: Settings, port: int) -> str:
     """Where a gateway on this machine is reached from it; IPv6 addresses stand in brackets."""
-    host = "127.0.0.1" if settings.host in ANYWHERE else settings.host
+    host = "127.0.0.1" if settings.host in WILDCARD_HOSTS else settings.host
     return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
 
 
@@ -97,11 +97,11 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
         import uvloop
     except ImportError:
         return asyncio.new_event_loop
-    keep_standard()  # in a program of somebody else's, too
+    open_standard_streams()  # in a program of somebody else's, too
     return uvloop.new_event_loop
 
 
-def bound_unsent(sock: socket.socket) -> None:
+def limit_unsent(sock: socket.socket) -> None:
     """Let the kernel keep no more than so much unsent data of a connection, and that for so long; accepted sockets
     inherit it.
 
@@ -158,7 +158,7 @@ class Server:
         self._sock = sock
         logging.getLogger("aiohttp.websocket").addFilter(_SUBPROTOCOLS)
         await self._runner.setup()
-        bound_unsent(sock)
+        limit_unsent(sock)
         self.port = sock.getsockname()[1]
         backlog = self._settings.backlog
         site: web.BaseSite

@@ -40,26 +40,26 @@ def choose(header: str, codings: Sequence[str]) -> str:
         NotAcceptable: the request refuses all that there is, the bytes as they are included.
     """
     best = max(codings, key=lambda coding: quality(header, coding), default="")  # the first of those taken alike
-    if best and takes(header, best):
+    if best and accepts(header, best):
         return best
-    if refuses_plain(header):
+    if refuses_identity(header):
         raise NotAcceptable(header, codings)
     return ""
 
 
-def refuses_plain(header: str) -> bool:
+def refuses_identity(header: str) -> bool:
     """Whether a request takes no bytes as they are."""
     found = qualities(header)
     return found.get("identity", found.get("*", 1.0)) <= 0
 
 
-def reads_one_frame(user_agent: str) -> bool:
+def reads_first_frame_only(user_agent: str) -> bool:
     """Whether a client, by its ``User-Agent``, reads the first zstd frame of a body and drops the others without a
     word, as all do that decode by Node's zlib (seen in fetch of Node 24, undici 7, got 14)."""
     return _ONE_FRAME.match(user_agent) is not None
 
 
-def names_tag(header: str, tag: str) -> bool:
+def matches_etag(header: str, tag: str) -> bool:
     """Whether an ``If-None-Match`` header has an entity tag, weakly compared (RFC 9110, section 13.1.2)."""
     return header.strip() == "*" or tag in _TAG.findall(header)
 
@@ -70,7 +70,7 @@ def quality(header: str, coding: str) -> float:
     return found.get(coding, found.get("*", 0.0))
 
 
-def takes(header: str, coding: str) -> bool:
+def accepts(header: str, coding: str) -> bool:
     """Whether a request takes a coding, and does not like the bytes as they are better.
 
     Without the header (an empty one) nothing is asked for.

@@ -55,7 +55,7 @@ class JSONPart(NamedTuple):
     @property
     def depth(self) -> int:
         """How deep valid JSON goes; up to ``_SHALLOW``, that it goes no deeper."""
-        rest, rounds = _closed(self.brackets)
+        rest, rounds = _without_pairs(self.brackets)
         most = self.opened + rounds + rest.count(b"[") + rest.count(b"{")
         return most if most <= _SHALLOW else self.opened + _depth(self.brackets)
 
@@ -85,18 +85,18 @@ def parts(data: bytes, at: int = 0) -> Iterator[JSONPart]:
         end = found.end() if found else len(data)
         piece = data[begin:end]
         brackets = (STRINGS.sub(b"", piece) if b'"' in piece else piece).translate(None, _NOT_BRACKETS)
-        before, count = _before(opened), len(opened)
+        before, count = _opening(opened), len(opened)
         if found:
-            _follow(opened, brackets)
-        yield JSONPart(before, begin, end, _behind(opened) if found else b"", brackets, count)
+            _update_open(opened, brackets)
+        yield JSONPart(before, begin, end, _closing(opened) if found else b"", brackets, count)
         if not found:
             return
         begin = end
 
 
-def _follow(opened: bytearray, brackets: bytes) -> None:
+def _update_open(opened: bytearray, brackets: bytes) -> None:
     """What is open behind brackets."""
-    for bracket in _closed(brackets)[0]:
+    for bracket in _without_pairs(brackets)[0]:
         if bracket in _OPENERS:
             opened.append(bracket)
         elif opened:
@@ -105,7 +105,7 @@ def _follow(opened: bytearray, brackets: bytes) -> None:
             return
 
 
-def _closed(brackets: bytes) -> tuple[bytes, int]:
+def _without_pairs(brackets: bytes) -> tuple[bytes, int]:
     """Brackets without those that close at once, and the same again; what is left, and how much less deep it may be."""
     rounds = 0
     while rounds < _ROUNDS and (rest := brackets.replace(b"[]", b"").replace(b"{}", b"")) != brackets:
@@ -113,13 +113,13 @@ def _closed(brackets: bytes) -> tuple[bytes, int]:
     return brackets, rounds
 
 
-def _before(opened: bytearray) -> bytes:
+def _opening(opened: bytearray) -> bytes:
     if not opened:
         return b""
     return b"".join([_OPENED[one == _ARRAY] for one in opened]) + b"0,"
 
 
-def _behind(opened: bytearray) -> bytes:
+def _closing(opened: bytearray) -> bytes:
     if not opened:
         return b""
     last = b"0" if opened[-1] == _ARRAY else b'"":0'

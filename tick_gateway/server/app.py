@@ -63,25 +63,25 @@ def make_app(runtime: Runtime, transports: tuple[Transport, ...] = TRANSPORTS) -
             app.router.add_route("OPTIONS", route.path, _preflight, expect_handler=expect)
     app.on_response_prepare.append(_finish_head)
 
-    async def let_go(request: web.Request, response: web.StreamResponse) -> None:
+    async def close_where_scarce(request: web.Request, response: web.StreamResponse) -> None:
         """Where descriptors are scarce, a connection is closed behind its answer."""
         if runtime.descriptors.scarce(request.transport):
             response.force_close()
             response.headers["Connection"] = "close"  # aiohttp has made up its headers already
 
-    app.on_response_prepare.append(let_go)
+    app.on_response_prepare.append(close_where_scarce)
 
-    async def life(_: web.Application) -> AsyncIterator[None]:
+    async def lifespan(_: web.Application) -> AsyncIterator[None]:
         runtime.start()
         yield
         await runtime.drain()
         runtime.close()
 
-    async def shut(_: web.Application) -> None:
+    async def on_shutdown(_: web.Application) -> None:
         await runtime.drain()
 
-    app.on_shutdown.append(shut)
-    app.cleanup_ctx.append(life)
+    app.on_shutdown.append(on_shutdown)
+    app.cleanup_ctx.append(lifespan)
     return app
 
 
@@ -138,19 +138,19 @@ async def _errors(request: web.Request, handler: _Next) -> web.StreamResponse:
     except ConnectionError:  # the client went away while it was answered: nobody is left to tell
         raise asyncio.CancelledError from None
     except web.HTTPNotFound:
-        return error_reply(_NoPath(request))
+        return error_reply(_PathNotFound(request))
     except web.HTTPMethodNotAllowed as error:
-        response = error_reply(_Method(request, error.allowed_methods))
+        response = error_reply(_MethodNotAllowed(request, error.allowed_methods))
         response.headers["Allow"] = ", ".join(sorted(error.allowed_methods))
         return response
     except web.HTTPException as error:
         if error.status < 400:
             raise
-        return error_reply(_Refused(error))
+        return error_reply(_RefusedByAiohttp(error))
     except Exception as error:
         if request.writer.output_size:  # half sent: aiohttp logs it and cuts the connection
             raise
-        request.app[_FAULTS_KEY].tell(logging.ERROR, f"{request.method} {_place(request)} failed", error)
+        request.app[_FAULTS_KEY].tell(logging.ERROR, f"{request.method} {_route_of(request)} failed", error)
         return error_reply(GatewayError("the gateway failed on this request; its log says why"))
 
 
@@ -165,7 +165,7 @@ def _check_host(request: web.Request) -> None:
         raise ClientError("a request of HTTP/1.1 has the header Host, once (RFC 9112, section 3.2)")
 
 
-def _place(request: web.Request) -> str:
+def _route_of(request: web.Request) -> str:
     """The route that was asked for, as the table of routes has it: nothing that a client made up goes into the log."""
     resource = request.match_info.route.resource
     return resource.canonical if resource is not None else "a path"
@@ -182,7 +182,7 @@ def _check_transfer_coding(request: web.Request) -> None:
         raise TransferCoding(codings)
 
 
-class _Refused(ClientError):
+class _RefusedByAiohttp(ClientError):
     """What aiohttp refuses by itself."""
 
     def __init__(self, error: web.HTTPException) -> None:
@@ -190,7 +190,7 @@ class _Refused(ClientError):
         super().__init__(error.reason)
 
 
-class _Method(GatewayError):
+class _MethodNotAllowed(GatewayError):
     status = 405
     code = "method_not_allowed"
 
@@ -201,7 +201,7 @@ class _Method(GatewayError):
         super().__init__(f"{request.method:.40} is not allowed here; accepted: {', '.join(sorted(allowed))}{cure}")
 
 
-class _NoPath(NotFound):
+class _PathNotFound(NotFound):
     """A path that is not there, and the one that may have been meant."""
 
     def __init__(self, request: web.Request) -> None:

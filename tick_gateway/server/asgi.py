@@ -40,25 +40,25 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
-_WORD: Final = "Tick-Gateway-Word"
-_BASE: Final = "Tick-Gateway-Base"
-_OWN: Final = frozenset({_WORD.lower(), _BASE.lower()})
+_SECRET_HEADER: Final = "Tick-Gateway-Word"
+_BASE_HEADER: Final = "Tick-Gateway-Base"
+_INTERNAL_HEADERS: Final = frozenset({_SECRET_HEADER.lower(), _BASE_HEADER.lower()})
 _HOP_BY_HOP: Final = frozenset(
     {"connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade", "expect"}
 )
-_OF_THE_SERVER: Final = _HOP_BY_HOP | {"date", "server"}  # in answers: the server in front says them itself
+_SERVER_HEADERS: Final = _HOP_BY_HOP | {"date", "server"}  # in answers: the server in front says them itself
 _HANDSHAKE: Final = frozenset(
     {"sec-websocket-key", "sec-websocket-version", "sec-websocket-extensions", "sec-websocket-protocol",
      "sec-websocket-accept"}
 )  # fmt: skip
-_SAFE: Final = "/:@!$&'()*+,;=~"  # in paths; RFC 3986, section 3.3
-_BUFFER: Final = 1 << 16  # bytes that wait here for a reader that is slow
-_MAX_HEAD: Final = 1 << 20  # Tick-Gap may be long
-_MAX_REFUSAL: Final = 1 << 16
+_PATH_CHARACTERS: Final = "/:@!$&'()*+,;=~"  # in paths; RFC 3986, section 3.3
+_BUFFER_BYTES: Final = 1 << 16  # bytes that wait here for a reader that is slow
+_MAX_HEAD_BYTES: Final = 1 << 20  # Tick-Gap may be long
+_MAX_REFUSAL_BYTES: Final = 1 << 16
 _AWAY, _FAILED = 1001, 1011  # close codes
 
 
-class Inner(Protocol):
+class InnerGateway(Protocol):
     """What the application asks of its gateway."""
 
     def start(self) -> object:
@@ -78,9 +78,9 @@ class AsgiApp:
     The gateway starts with the first of: the lifespan, a request, a tick.
     """
 
-    def __init__(self, gateway: Inner) -> None:
+    def __init__(self, gateway: InnerGateway) -> None:
         self._gateway = gateway
-        self._word = secrets.token_hex(16)
+        self._secret = secrets.token_hex(16)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -97,15 +97,15 @@ class AsgiApp:
         self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
     ) -> web.StreamResponse:
         """The inner listener's: answers this application alone."""
-        word = request.headers.get(_WORD, "").encode("utf-8", "surrogateescape")
-        if not hmac.compare_digest(word, self._word.encode()):
+        secret = request.headers.get(_SECRET_HEADER, "").encode("utf-8", "surrogateescape")
+        if not hmac.compare_digest(secret, self._secret.encode()):
             raise NotAllowed("this port is for the application that the gateway is mounted on; ask there")
         return await handler(request)
 
     def attach(self, app: web.Application) -> None:
         """Stand before the inner listener's application."""
         app.middlewares.append(self._guard)
-        app[BASE_KEY] = _BASE
+        app[BASE_KEY] = _BASE_HEADER
 
     # ---- lifespan ----
 
@@ -142,7 +142,7 @@ class AsgiApp:
         if not path.startswith("/"):
             raise ClientError(f"this is no HTTP request: the path {path!r:.80} does not begin with a slash")
         try:
-            path = quote(path, safe=_SAFE)
+            path = quote(path, safe=_PATH_CHARACTERS)
         except UnicodeEncodeError:
             raise ClientError("this is no HTTP request: the path is not UTF-8") from None
         return URL.build(
@@ -151,15 +151,15 @@ class AsgiApp:
 
     def _headers(self, scope: Scope, leave_out: Iterable[str]) -> CIMultiDict[str]:
         """A request's headers, and what the guard and the publishers' door have to know."""
-        given = [(name.decode("latin-1"), _field(value)) for name, value in scope["headers"]]
-        dropped = {*leave_out, *_HOP_BY_HOP, *_OWN}
+        given = [(name.decode("latin-1"), _header_text(value)) for name, value in scope["headers"]]
+        dropped = {*leave_out, *_HOP_BY_HOP, *_INTERNAL_HEADERS}
         headers = CIMultiDict((name, value) for name, value in given if name.lower() not in dropped)
         client = scope.get("client")
         if not client or not is_loopback(client[0]):
             headers.add("X-Forwarded-For", client[0] if client else "unknown")
         scheme = {"ws": "http", "wss": "https"}.get(scope.get("scheme", "http"), scope.get("scheme", "http"))
-        headers[_WORD] = self._word
-        headers[_BASE] = f"{scheme}://{headers.get('Host', 'localhost')}{scope.get('root_path', '').rstrip('/')}"
+        headers[_SECRET_HEADER] = self._secret
+        headers[_BASE_HEADER] = f"{scheme}://{headers.get('Host', 'localhost')}{scope.get('root_path', '').rstrip('/')}"
         return headers
 
     # ---- HTTP ----
@@ -178,7 +178,7 @@ class AsgiApp:
             if answering.done():
                 answering.result()
         finally:  # done, or the client is gone, or the server wants no more of it
-            await _end(answering, listening)
+            await _cancel(answering, listening)
 
     async def _answer(self, scope: Scope, address: URL, body: _RequestBody, send: Send) -> None:
         headers = self._headers(scope, ())
@@ -188,12 +188,18 @@ class AsgiApp:
         try:
             data = body.chunks() if has_body else None
             async with (
-                _session() as session,
-                await _handed_on(
+                _client_session() as session,
+                await _forward(
                     session.request(scope["method"], address, headers=headers, data=data, allow_redirects=False)
                 ) as answer,
             ):
-                await send({"type": "http.response.start", "status": answer.status, "headers": _told(answer.headers)})
+                await send(
+                    {
+                        "type": "http.response.start",
+                        "status": answer.status,
+                        "headers": _response_headers(answer.headers),
+                    }
+                )
                 started = True
                 async for chunk in answer.content.iter_any():
                     await send({"type": "http.response.body", "body": chunk, "more_body": True})
@@ -218,9 +224,9 @@ class AsgiApp:
             await _refuse_websocket(scope, send, error.status, [], json.dumps(error.as_dict()).encode())
             return
         headers = self._headers(scope, _HANDSHAKE)
-        async with _session() as session:
+        async with _client_session() as session:
             try:
-                ws = await _handed_on(
+                ws = await _forward(
                     session.ws_connect(address, headers=headers, max_msg_size=0, timeout=_CLOSE_AT_ONCE)
                 )
             except ClientError as error:
@@ -229,8 +235,8 @@ class AsgiApp:
             except aiohttp.WSServerHandshakeError as error:
                 # aiohttp drops the body of a refusal, so that it is asked for again.
                 async with session.get(address, headers=[*headers.items(), *_UPGRADE.items()]) as answer:
-                    refusal = await answer.content.read(_MAX_REFUSAL) if answer.status == error.status else b""
-                    await _refuse_websocket(scope, send, error.status, _told(answer.headers), refusal)
+                    refusal = await answer.content.read(_MAX_REFUSAL_BYTES) if answer.status == error.status else b""
+                    await _refuse_websocket(scope, send, error.status, _response_headers(answer.headers), refusal)
                 return
             except (aiohttp.ClientError, OSError):
                 gone = NotServing("the gateway behind this address is closed, or does not answer")
@@ -238,14 +244,14 @@ class AsgiApp:
                 return
             pumps: list[asyncio.Task[None]] = []
             try:
-                await send({"type": "websocket.accept", "headers": _told(ws._response.headers, _HANDSHAKE)})
+                await send({"type": "websocket.accept", "headers": _response_headers(ws._response.headers, _HANDSHAKE)})
                 pumps += asyncio.create_task(_pump_in(ws, receive)), asyncio.create_task(_pump_out(ws, send))
                 await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
                 for task in pumps:
                     if task.done():
                         task.result()
             finally:
-                await _end(*pumps)
+                await _cancel(*pumps)
                 await ws.close(code=_AWAY)
 
 
@@ -311,7 +317,7 @@ class _RequestBody:
             yield piece
 
 
-def _field(value: bytes) -> str:
+def _header_text(value: bytes) -> str:
     """A header's value as aiohttp sends it on: byte for byte, if it is UTF-8."""
     try:
         return value.decode()
@@ -319,7 +325,7 @@ def _field(value: bytes) -> str:
         return value.decode("latin-1")
 
 
-async def _handed_on(request: Awaitable[Answer]) -> Answer:
+async def _forward(request: Awaitable[Answer]) -> Answer:
     """The answer to a request that is handed on.
 
     Raises:
@@ -332,7 +338,7 @@ async def _handed_on(request: Awaitable[Answer]) -> Answer:
         raise ClientError(f"this is no HTTP request: {str(error).partition(chr(10))[0]:.200}") from None
 
 
-def _session() -> aiohttp.ClientSession:
+def _client_session() -> aiohttp.ClientSession:
     """For one request: it belongs to no loop for longer than that, whatever the server does with loops."""
     return aiohttp.ClientSession(
         auto_decompress=False,
@@ -340,15 +346,15 @@ def _session() -> aiohttp.ClientSession:
         cookie_jar=aiohttp.DummyCookieJar(),
         skip_auto_headers=("Accept", "Accept-Encoding", "User-Agent", "Content-Type"),
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=10.0),
-        read_bufsize=_BUFFER,
-        max_line_size=_MAX_HEAD,
-        max_field_size=_MAX_HEAD,
+        read_bufsize=_BUFFER_BYTES,
+        max_line_size=_MAX_HEAD_BYTES,
+        max_field_size=_MAX_HEAD_BYTES,
     )
 
 
-def _told(headers: Mapping[str, str], leave_out: Iterable[str] = ()) -> list[tuple[bytes, bytes]]:
+def _response_headers(headers: Mapping[str, str], leave_out: Iterable[str] = ()) -> list[tuple[bytes, bytes]]:
     """An answer's headers as ASGI has them, without those between two hops."""
-    dropped = {*_OF_THE_SERVER, *leave_out}
+    dropped = {*_SERVER_HEADERS, *leave_out}
     return [
         (name.lower().encode("latin-1"), value.encode("latin-1"))
         for name, value in headers.items()
@@ -376,7 +382,7 @@ async def _refuse_websocket(
         await send({"type": "websocket.close", "code": 1008})
 
 
-async def _end(*tasks: asyncio.Task[None]) -> None:
+async def _cancel(*tasks: asyncio.Task[None]) -> None:
     """End tasks whose results are of no more interest."""
     for task in tasks:
         task.cancel()

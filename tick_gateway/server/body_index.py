@@ -20,7 +20,7 @@ import zstandard
 
 from ..history.threads import ReadingThreads
 from ..model.cache import ByteBoundedCache
-from .ranges import Range, SeekPoint, begin, learn, parts
+from .ranges import Range, SeekPoint, find_columns, parts, start_of
 from .tables import Columns
 
 _INDEX_BYTES: Final = 16 << 20  # that all indexes may take
@@ -108,7 +108,7 @@ class BodyIndexCache:
 
         Raises:
             Vanished: ticks are gone that are to be measured.
-            ParameterError: see ``learn``.
+            ParameterError: see ``find_columns``.
         """
         async with self._locks.setdefault(tag, asyncio.Lock()):
             found = self._indexes.get(tag)
@@ -195,10 +195,10 @@ async def measure(wanted: Range, copying: _CopyWriter | None = None) -> BodyInde
 
     Raises:
         Vanished: ticks are gone that are to be measured.
-        ParameterError: see ``learn``.
+        ParameterError: see ``find_columns``.
     """
-    await learn(wanted)
-    size, seek_points, between = 0, [begin(wanted)], _BETWEEN
+    await find_columns(wanted)
+    size, seek_points, between = 0, [start_of(wanted)], _BETWEEN
     async for part in parts(wanted, seek_points[0], sizes=True):
         size += part.size
         if copying is not None and part.data is not None:

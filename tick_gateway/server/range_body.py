@@ -12,7 +12,7 @@ from ..wire.compression import Coding
 from ..wire.zstd_frame import MAGIC
 from .body_index import BodyIndex
 from .byte_ranges import ByteRange
-from .ranges import Range, Vanished, begin, parts
+from .ranges import Range, Vanished, parts, start_of
 
 _LARGE: Final = 16 << 10  # bytes: above, compressing takes longer than the loop should stand still
 _PORTION: Final = 128 << 10  # bytes that go to the transport at once
@@ -57,7 +57,7 @@ async def send(body: BodyWriter, wanted: Range, size: int | None = None) -> None
     """
     held: bytearray | bytes | memoryview = b""
     at = 0
-    async for part in parts(wanted, begin(wanted)):
+    async for part in parts(wanted, start_of(wanted)):
         assert part.data is not None
         at += part.size
         if size is not None and at > size:

@@ -52,7 +52,7 @@ class Range:
         plain: the body is the ticks' lines as they were published.
         zstd: the body is a row of zstd frames.
         gaps: what of the range is gone, known before the first byte.
-        columns: of a table, once they are known; see ``learn``.
+        columns: of a table, once they are known; see ``find_columns``.
     """
 
     def __init__(self, runtime: Runtime, run: Run, query: Query, low: int, *, zstd: bool, format: str) -> None:
@@ -161,7 +161,7 @@ class BodyPart(NamedTuple):
     seek_point: SeekPoint | None = None
 
 
-def begin(wanted: Range) -> SeekPoint:
+def start_of(wanted: Range) -> SeekPoint:
     """The place at which a body begins."""
     return SeekPoint(0, wanted.low, 0)
 
@@ -269,7 +269,7 @@ async def _rendered(wanted: Range, seek_point: SeekPoint) -> AsyncIterator[BodyP
 
 async def _tabulated(wanted: Range, seek_point: SeekPoint) -> AsyncIterator[BodyPart]:
     """Ticks as the rows of a table."""
-    assert wanted.columns is not None, "``learn`` comes first"
+    assert wanted.columns is not None, "``find_columns`` comes first"
     rows, table, ticks = Rows(wanted.query.view), TABLE_FORMATS[wanted.format](wanted.columns), seek_point.ticks
     if not seek_point.offset:
         head = table.begin()
@@ -283,7 +283,7 @@ async def _tabulated(wanted: Range, seek_point: SeekPoint) -> AsyncIterator[Body
     yield BodyPart(data, len(data))
 
 
-async def learn(wanted: Range) -> None:
+async def find_columns(wanted: Range) -> None:
     """Go through a range that is to be a table, to learn its columns.
 
     Raises:
@@ -293,7 +293,7 @@ async def learn(wanted: Range) -> None:
     if wanted.format in TABLE_FORMATS and wanted.columns is None:
         rows = Rows(wanted.query.view)
         columns = rows.columns()
-        async for span, most in spans(wanted, begin(wanted)):
+        async for span, most in spans(wanted, start_of(wanted)):
             for some in rows.of(span, most, 1):
                 note(columns, some.rows)
                 await asyncio.sleep(0)  # others have their turn

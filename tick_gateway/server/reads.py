@@ -9,7 +9,7 @@ from aiohttp import web
 
 from ..bus.ring import Batch, Run
 from ..errors import NotFound, ParameterError
-from ..http.negotiation import choose, names_tag
+from ..http.negotiation import choose, matches_etag
 from ..http.responses import header_list
 from ..model.query import Query, whole
 from ..model.tick import Position, Tick
@@ -24,7 +24,7 @@ from ..wire.compression import Coding, ZstdCoding
 from .body_index import BodyIndex, BodyIndexCache, measure
 from .byte_ranges import IMMUTABLE, ByteRange, answer, answer_part
 from .range_body import BodyWriter, send, send_part
-from .ranges import MEDIA_TYPES, Range, Vanished, learn, lower_bound
+from .ranges import MEDIA_TYPES, Range, Vanished, find_columns, lower_bound
 from .tables import TABLE_FORMATS, check, empty
 
 _OF_A_304 = {"ETag", "Cache-Control", "Vary", "Tick-Run", "Tick-Next"}  # RFC 9110, section 15.4.5, and our own
@@ -60,7 +60,7 @@ async def _range(request: web.Request, runtime: Runtime) -> web.StreamResponse:
     wanted = Range(runtime, run, query, low, zstd=wants_zstd, format=format)
     headers["Tick-Run"] = run.id
     coding = None if wanted.zstd else pull_coding(request, runtime)
-    if name := ZstdCoding.name if wanted.zstd else _name(coding):
+    if name := ZstdCoding.name if wanted.zstd else _coding_name(coding):
         headers["Content-Encoding"] = name
     if wanted.gaps:
         headers["Tick-Gap"] = gap_header(wanted.gaps)
@@ -72,13 +72,13 @@ async def _range(request: web.Request, runtime: Runtime) -> web.StreamResponse:
         if coding is None and (by_parts or not wanted.long or headers["ETag"] in request.app[BODY_INDEXES_KEY]):
             indexes = request.app[BODY_INDEXES_KEY]
             index = await (indexes.get(headers["ETag"], wanted, runtime.workers) if wanted.settled else measure(wanted))
-            return await _of_known_length(request, runtime, wanted, index, headers)
-    await learn(wanted)
+            return await _answer_of_known_length(request, runtime, wanted, index, headers)
+    await find_columns(wanted)
     response = web.StreamResponse(headers=headers)
     return await answer(request, response, lambda: send(BodyWriter(response, runtime.workers, coding), wanted))
 
 
-async def _of_known_length(
+async def _answer_of_known_length(
     request: web.Request, runtime: Runtime, wanted: Range, index: BodyIndex, headers: dict[str, str]
 ) -> web.StreamResponse:
     """A range that never changes: its length is told, and any part of its bytes can be asked for, where they are not
@@ -99,7 +99,7 @@ def _run_name(query: Query) -> str | None:
     return query.start.run if isinstance(query.start, Position) else query.run
 
 
-def _name(coding: Coding | None) -> str:
+def _coding_name(coding: Coding | None) -> str:
     return coding.name if coding is not None else ""
 
 
@@ -128,7 +128,7 @@ def _immutable(
     headers |= {"ETag": f'{"W/" if weak else ""}"{digest}"', "Cache-Control": IMMUTABLE}
     if private:
         headers["Cache-Control"] = IMMUTABLE.replace("public", "private")
-    if names_tag(header_list(request, "If-None-Match"), digest):
+    if matches_etag(header_list(request, "If-None-Match"), digest):
         return web.Response(status=304, headers={key: value for key, value in headers.items() if key in _OF_A_304})
     return None
 
@@ -146,15 +146,15 @@ async def latest(request: web.Request, runtime: Runtime) -> web.StreamResponse:
         cursor, load = portion.cursor, portion.load
         for item in portion.items:
             for one in item.ticks if isinstance(item, Span) else ():
-                if query.view.passes(one.t) and _wanted(query, one):
-                    return await _one(request, runtime, run, one, query, _headers_of(run, one))
+                if query.view.passes(one.t) and _is_new(query, one):
+                    return await _answer_tick(request, runtime, run, one, query, _headers_of(run, one))
         if load is not None and portion.waits:
             await until_done(load)
         elif not portion.items:
             raise NotFound(f"no tick of run {run.id} passes the view and lies behind what the request names")
 
 
-def _wanted(query: Query, one: Tick) -> bool:
+def _is_new(query: Query, one: Tick) -> bool:
     """Whether a tick is new to who asks."""
     after = query.start.t if isinstance(query.start, Position) else query.start
     return (after is None or one.t > after) and (query.since is None or one.at >= query.since) and query.tail != 0
@@ -174,22 +174,22 @@ async def tick(request: web.Request, runtime: Runtime) -> web.StreamResponse:
         raise NotFound(f"tick {t} of run {run.id} cannot be read; first {runtime.feed.first(run)}, tip {run.shown}")
     headers = _headers_of(run, found)
     if query.run is not None and _stored(runtime, run, t):
-        name = _name(pull_coding(request, runtime))
+        name = _coding_name(pull_coding(request, runtime))
         fresh = _immutable(request, run, f"{t} {query.view} {name}", headers, weak=bool(name))
         if fresh is not None:
             return fresh
-    return await _one(request, runtime, run, found, query, headers)
+    return await _answer_tick(request, runtime, run, found, query, headers)
 
 
 async def _find(runtime: Runtime, run: Run, t: int) -> Tick | None:
     while (extent := runtime.feed.next(run, t - 1, high=t)) is not None:
         batches = await load_batches(runtime.feed.archive, extent)
         if batches is not None:
-            return next((one for batch in batches if (one := _in(batch, t)) is not None), None)
+            return next((one for batch in batches if (one := _find_in(batch, t)) is not None), None)
     return None
 
 
-def _in(batch: Batch, t: int) -> Tick | None:
+def _find_in(batch: Batch, t: int) -> Tick | None:
     index = batch.index_after(t - 1)
     return batch.ticks[index] if index < len(batch.ticks) and batch.ticks[index].t == t else None
 
@@ -199,7 +199,7 @@ def _headers_of(run: Run, one: Tick) -> dict[str, str]:
     return PULL_HEADERS | own
 
 
-async def _one(
+async def _answer_tick(
     request: web.Request, runtime: Runtime, run: Run, one: Tick, query: Query, headers: dict[str, str]
 ) -> web.StreamResponse:
     view = query.view._replace(every=1, batch=0)

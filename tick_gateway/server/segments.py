@@ -18,10 +18,10 @@ from ..errors import Damaged, NotFound
 from ..history.local.sealed import Opened, open_sealed
 from ..history.local.segment_file import Segment, segment_name, stamp_of
 from ..history.run_history import RunHistory
-from ..http.negotiation import names_tag
+from ..http.negotiation import matches_etag
 from ..http.responses import header_list, json_reply
 from ..runtime import Runtime
-from ..transports.base import check_plain, check_run, query_of
+from ..transports.base import check_identity, check_run, query_of
 from .active_segment import answer_active
 from .byte_ranges import IMMUTABLE, ByteRange, answer_part
 from .ranges import Vanished
@@ -95,7 +95,7 @@ async def segments(request: web.Request, runtime: Runtime) -> web.StreamResponse
 async def segment(request: web.Request, runtime: Runtime) -> web.StreamResponse:
     """``GET /segments/{run}/{name}``: one of them, or a range of its bytes (RFC 9110, section 14)."""
     query_of(request)
-    check_plain(request)
+    check_identity(request)
     run, name = request.match_info["run"], request.match_info["name"]
     one = next((one for one in _all(runtime, run) if one.name == name), None)
     if one is None:
@@ -126,7 +126,7 @@ async def _open(runtime: Runtime, run: str, segment: Segment) -> Opened:
 async def _send(request: web.Request, runtime: Runtime, opened: Opened, size: int) -> web.StreamResponse:
     tag = f"{size:x}-{opened.crc:08x}"
     headers = {"Content-Type": "application/zstd", "Cache-Control": IMMUTABLE, "ETag": f'"{tag}"'}
-    if names_tag(header_list(request, "If-None-Match"), tag):
+    if matches_etag(header_list(request, "If-None-Match"), tag):
         return web.Response(status=304, headers=headers)
 
     async def write(response: web.StreamResponse, part: ByteRange) -> None:

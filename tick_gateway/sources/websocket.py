@@ -14,7 +14,7 @@ from websockets.frames import CloseCode
 
 from ..access.publishers import is_near
 from ..errors import GatewayError, InboxFull, NotAWebSocket, NotServing, TickError
-from ..http.handover import answer_plainly, check_handshake, hang_up
+from ..http.handover import check_handshake, disable_compression, hang_up
 from ..http.route import Route
 from ..model.tick import parse
 from ..runtime import Runtime
@@ -69,7 +69,7 @@ async def publish_ws(request: web.Request, runtime: Runtime) -> web.StreamRespon
     check_handshake(request)
     ws = _Socket(request, runtime.bus.max_tick)
     await ws.prepare(request)
-    answer_plainly(ws)
+    disable_compression(ws)
     ws.answers = answers = Acks(ws, runtime)
 
     async def leave() -> None:

@@ -17,7 +17,7 @@ from ..delivery.encoder import Variant
 from ..delivery.session import Session
 from ..errors import GatewayError, NotAcceptable, Overloaded, ParameterError, TooManyViews
 from ..http.handover import take_over
-from ..http.negotiation import choose, reads_one_frame, refuses_plain
+from ..http.negotiation import choose, reads_first_frame_only, refuses_identity
 from ..http.responses import header_list
 from ..http.route import Handler
 from ..model.query import Query, parse_query
@@ -97,7 +97,7 @@ def refusal(request: web.Request, runtime: Runtime, variant: Variant) -> Overloa
         registry.refuse(f"there are {runtime.settings.max_connections} (setting max_connections)")
         return Overloaded()
     if runtime.descriptors.scarce(request.transport):
-        return no_descriptor(runtime)
+        return descriptors_exhausted(runtime)
     try:
         registry.check_views(variant)
     except TooManyViews as error:
@@ -106,7 +106,7 @@ def refusal(request: web.Request, runtime: Runtime, variant: Variant) -> Overloa
     return None
 
 
-def no_descriptor(runtime: Runtime) -> Overloaded:
+def descriptors_exhausted(runtime: Runtime) -> Overloaded:
     """Count a reader that is refused since descriptors are scarce; returns what it is told."""
     runtime.fanout.registry.refuse(runtime.descriptors.shortage)
     return Overloaded("no file descriptor is left for another reader; come back later (ulimit -n of the gateway)")
@@ -123,7 +123,7 @@ def live_coding(request: web.Request, runtime: Runtime) -> Coding | None:
 
 def first_frame_only(request: web.Request) -> bool:
     """Whether the client is known to read one zstd frame of an answer, and no more."""
-    return reads_one_frame(request.headers.get("User-Agent", ""))
+    return reads_first_frame_only(request.headers.get("User-Agent", ""))
 
 
 def pull_coding(request: web.Request, runtime: Runtime) -> Coding | None:
@@ -148,7 +148,7 @@ def acceptable(request: web.Request, runtime: Runtime, response: web.StreamRespo
         NotAcceptable: see ``negotiation.choose``.
     """
     plain = response.status == 200 and not response.prepared and "Content-Encoding" not in response.headers
-    if not plain or not refuses_plain(header_list(request, "Accept-Encoding")):
+    if not plain or not refuses_identity(header_list(request, "Accept-Encoding")):
         return response
     assert isinstance(response, web.Response) and isinstance(response.body, bytes), "all else was prepared"
     coding = pull_coding(request, runtime)
@@ -158,13 +158,13 @@ def acceptable(request: web.Request, runtime: Runtime, response: web.StreamRespo
     return response
 
 
-def check_plain(request: web.Request) -> None:
+def check_identity(request: web.Request) -> None:
     """For answers that come as they are alone.
 
     Raises:
         NotAcceptable: the client takes none.
     """
-    if refuses_plain(header := header_list(request, "Accept-Encoding")):
+    if refuses_identity(header := header_list(request, "Accept-Encoding")):
         raise NotAcceptable(header, ())
 
 

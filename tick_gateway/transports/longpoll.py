@@ -13,7 +13,7 @@ from ..model.tick import Position
 from ..model.view import arrays
 from ..reading.cursor import Cursor
 from ..runtime import Runtime
-from .base import Transport, check_run, no_descriptor, query_of
+from .base import Transport, check_run, descriptors_exhausted, query_of
 from .pull import Pull, answer, left
 
 
@@ -29,7 +29,7 @@ async def handle(request: web.Request, runtime: Runtime) -> web.StreamResponse:
     cursor, pulled = Cursor.of(query, oldest=True), Pull(runtime, query.view, limit, first)
     cursor = await pulled.read(cursor, begun)
     if _waits(cursor, pulled) and query.timeout and runtime.descriptors.scarce(request.transport):
-        raise no_descriptor(runtime)  # who waits for a tick holds a connection, as a stream does
+        raise descriptors_exhausted(runtime)  # who waits for a tick holds a connection, as a stream does
     while _waits(cursor, pulled) and not runtime.draining and not left(request, runtime, begun):
         until = stop if cursor.deadline is None else min(stop, begun + runtime.fanout.patience.beyond_tip_seconds)
         if (now := time.monotonic()) >= until:

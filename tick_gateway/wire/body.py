@@ -74,7 +74,7 @@ class BodyFraming:
 
 
 class SharedBody:
-    """The messages of coded bodies, compressed with what went before them (see ``wire.Shared``)."""
+    """The messages of coded bodies, compressed with what went before them (see ``wire.SharedStream``)."""
 
     beats_inside = True
 

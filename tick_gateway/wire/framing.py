@@ -65,12 +65,12 @@ class Framing(Protocol):
         """What goes out last, behind the notice that ends the stream; ``content``: of all that the stream said."""
         ...
 
-    def shared(self) -> Shared | None:
+    def shared(self) -> SharedStream | None:
         """A new shared stream for readers at the tip; None where they get what all others get."""
         ...
 
 
-class Shared(Protocol):
+class SharedStream(Protocol):
     """A framing's messages, compressed with what went before them since the last cut (see ``compression``), for readers
     who have had all of that.
 

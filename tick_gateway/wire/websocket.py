@@ -160,7 +160,7 @@ class WebSocketFraming:
 
 
 class SharedMessages:
-    """Compressed messages that refer to earlier ones (see ``wire.Shared``)."""
+    """Compressed messages that refer to earlier ones (see ``wire.SharedStream``)."""
 
     rest = b""
     content = NOTHING

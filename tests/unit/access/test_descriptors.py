@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import pytest
 
-from tick_gateway.access.descriptors import LEAST, Descriptors, number, raise_limit
+from tick_gateway.access.descriptors import MIN_DESCRIPTORS, Descriptors, descriptor_of, raise_limit
 
 resource = pytest.importorskip("resource")
 
@@ -40,7 +40,13 @@ def of(number: int | Exception | None) -> asyncio.BaseTransport:
 
 @pytest.mark.parametrize(
     ("limit", "readers", "answers"),
-    [(1024, 896, 960), (512, 384, 448), (256, 192, 224), (LEAST, 24, 28), (1 << 20, (1 << 20) - 128, (1 << 20) - 64)],
+    [
+        (1024, 896, 960),
+        (512, 384, 448),
+        (256, 192, 224),
+        (MIN_DESCRIPTORS, 24, 28),
+        (1 << 20, (1 << 20) - 128, (1 << 20) - 64),
+    ],
 )
 def test_how_many_are_kept(limit: int, readers: int, answers: int) -> None:
     """128 at most, a fourth of a low limit; half of them for files."""
@@ -55,7 +61,7 @@ def test_from_which_number_on_they_are_scarce(taken: int, scarce: bool) -> None:
 
 @pytest.mark.parametrize("transport", [None, of(None), of(OSError("closed")), of(-1)])
 def test_what_has_no_number_is_not_scarce(transport: asyncio.BaseTransport | None) -> None:
-    assert number(transport) == -1 and not Descriptors(1024).scarce(transport)
+    assert descriptor_of(transport) == -1 and not Descriptors(1024).scarce(transport)
 
 
 def test_a_connection_is_accepted_while_low_numbers_are_free() -> None:
@@ -96,11 +102,11 @@ def test_a_shortage_is_told_with_its_numbers_and_once(caplog: pytest.LogCaptureF
 def test_the_first_three_are_opened_where_the_process_has_none(closed: str) -> None:
     code = f"""
 import os
-from tick_gateway.access.descriptors import keep_standard
+from tick_gateway.access.descriptors import open_standard_streams
 report = os.dup(1)
 for number in ({closed},):
     os.close(number)
-keep_standard()
+open_standard_streams()
 for number in range(3):
     os.fstat(number)
 os.write(report, b"all there")

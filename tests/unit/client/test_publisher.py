@@ -345,12 +345,12 @@ async def test_compression_is_offered_where_it_was_asked_for(compress: bool) -> 
 async def test_a_gateway_may_take_compressed_lines_or_not(near: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     taken: list[bool] = []
 
-    def answer_plainly(ws: web.WebSocketResponse) -> None:
+    def disable_compression(ws: web.WebSocketResponse) -> None:
         taken.append(bool(ws.compress))
-        takeover.answer_plainly(ws)
+        takeover.disable_compression(ws)
 
     monkeypatch.setattr(websocket, "is_near", lambda request: near)
-    monkeypatch.setattr(websocket, "answer_plainly", answer_plainly)
+    monkeypatch.setattr(websocket, "disable_compression", disable_compression)
     lines = [json.dumps({"t": t, "x": str(t) * (10_000 if t % 10 == 0 else 5)}) for t in range(300)]  # in a thread, too
     async with in_process() as gateway:
         publisher = Publisher(f"127.0.0.1:{gateway.port}", run="a", compress=True)

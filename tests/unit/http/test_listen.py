@@ -12,7 +12,7 @@ from aiohttp import web
 from aiohttp.http import HttpProcessingError
 
 from tick_gateway.errors import SettingError
-from tick_gateway.http.listen import UNREAD_MS, bound_unsent, log, loop_factory, open_socket, url
+from tick_gateway.http.listen import UNREAD_MS, limit_unsent, log, loop_factory, open_socket, url
 from tick_gateway.settings import Settings
 
 
@@ -77,7 +77,7 @@ def test_where_it_is_reached_from_this_machine(host: str, expected: str) -> None
 @pytest.mark.skipif(sys.platform != "linux", reason="Linux has both")
 def test_accepted_sockets_inherit_what_bounds_the_unsent() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
-        bound_unsent(server)
+        limit_unsent(server)
         with socket.create_connection(server.getsockname()):
             accepted, _ = server.accept()
             with accepted:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tick_gateway.errors import NotAcceptable
-from tick_gateway.http.negotiation import choose, qualities, reads_one_frame, takes
+from tick_gateway.http.negotiation import accepts, choose, qualities, reads_first_frame_only
 
 
 @pytest.mark.parametrize(
@@ -70,13 +70,13 @@ def test_nothing_is_left_where_nothing_is_compressed() -> None:
     ],
 )
 def test_clients_that_read_one_zstd_frame(user_agent: str, expected: bool) -> None:
-    assert reads_one_frame(user_agent) is expected
+    assert reads_first_frame_only(user_agent) is expected
 
 
 @given(st.text(max_size=60))
 def test_no_header_is_too_strange(header: str) -> None:
     assert all(0 <= quality <= 1 for quality in qualities(header).values())
-    takes(header, "zstd")
+    accepts(header, "zstd")
     try:
         assert choose(header, ["gzip", "zstd"]) in ("gzip", "zstd", "")
     except NotAcceptable:

@@ -15,7 +15,7 @@ from tick_gateway.model.query import Query
 from tick_gateway.model.view import View
 from tick_gateway.server import body_index
 from tick_gateway.server.body_index import BodyIndex
-from tick_gateway.server.ranges import Range, begin, parts
+from tick_gateway.server.ranges import Range, parts, start_of
 
 __all__ = ["harness"]
 
@@ -43,7 +43,7 @@ async def test_frames_of_a_block_that_is_closed_meanwhile_are_as_long_as_was_tol
     layout = await body_index.measure(wanted)
     await fill(harness, range(count + 303, count + 700))
     assert history.entries[-1].last >= last and wanted.settled
-    found = b"".join([bytes(part.data or b"") async for part in parts(wanted, begin(wanted))])
+    found = b"".join([bytes(part.data or b"") async for part in parts(wanted, start_of(wanted))])
     assert len(found) == layout.size
     assert lines(zstandard.ZstdDecompressor().stream_reader(found, read_across_frames=True).read())[-1] == last
 
@@ -93,7 +93,7 @@ async def test_memory_lets_go_while_a_range_is_read(harness: Harness, view: View
     high = COUNT - 1
     wanted = Range(harness.runtime, run, query, COUNT - 30, zstd=zstd, format="ndjson")
     body = b""
-    async for part in parts(wanted, begin(wanted)):
+    async for part in parts(wanted, start_of(wanted)):
         assert part.data is not None
         body += part.data
         if high == COUNT - 1:

@@ -342,7 +342,7 @@ async def test_a_table_is_refused_elsewhere_before_anything_is_waited_for(
 ) -> None:
     harness = await open_harness()
     harness.publish([1])
-    monkeypatch.setattr(incremental, "pull", None)
+    monkeypatch.setattr(incremental, "Pull", None)
     for format in ("csv", "arrow"):
         response = await harness.get(f"/incremental?from_t=A:99&format={format}")
         assert (response.status, (await response.json())["parameter"]) == (400, "format")

@@ -17,7 +17,7 @@ from tick_gateway.runtime import Runtime
 from tick_gateway.transports import TRANSPORTS
 from tick_gateway.transports.base import (
     acceptable,
-    check_plain,
+    check_identity,
     check_run,
     first_frame_only,
     live_coding,
@@ -104,9 +104,9 @@ def test_who_refuses_bytes_as_they_are_gets_them_compressed() -> None:
 
 
 def test_what_comes_as_it_is_alone_is_refused_to_who_takes_none() -> None:
-    check_plain(request(Accept_Encoding="gzip"))
+    check_identity(request(Accept_Encoding="gzip"))
     with pytest.raises(NotAcceptable):
-        check_plain(request(Accept_Encoding="gzip, identity;q=0"))
+        check_identity(request(Accept_Encoding="gzip, identity;q=0"))
 
 
 def test_there_is_room_until_there_is_none() -> None:
