@@ -455,8 +455,68 @@ class BlockRange(NamedTuple):
             yield page.entry(within)
 
     def find(self, bisect: _Bisect, value: int, field: RecordField, begin: int = 0) -> int:
-        """Bisect its blocks, from one on, by a number that rises from each to the next."""
-        return bisect(range(self.blocks), value, begin, key=lambda at: self.value(at, field))
+        """Bisect its blocks, from one on, by a number that rises from each to the next.
+
+        Where it may be expected to rise evenly, the page is looked at first where it would then be, and one beside it.
+        """
+        rows, lower, upper = range(self.blocks), begin, self.blocks
+        if field in _EVEN:
+            low, high = self._least_and_most(field)
+            guess = (value - low) * self.blocks // max(high - low, 1)
+            number = (self.begin + min(max(guess, begin), self.blocks - 1)) // _PAGE
+            for _ in range(2):
+                left, right = max(number * _PAGE - self.begin, lower), min((number + 1) * _PAGE - self.begin, upper)
+                if left >= right:
+                    break
+                at = bisect(rows, value, left, right, key=lambda row: self.value(row, field))
+                if left < at < right:
+                    return at
+                lower, upper = (at, upper) if at == right else (lower, at)
+                number += 1 if at == right else -1
+        return bisect(rows, value, lower, upper, key=lambda row: self.value(row, field))
+
+    def _least_and_most(self, field: RecordField) -> tuple[int, int]:
+        """What a number is for its first block, and about what it is for its last."""
+        if field is LAST_AT:
+            return self.first_at, self.last_at
+        if field is ORDINAL:
+            return self.ordinal, self.end
+        if field is BEFORE:
+            before = self.value(0, BEFORE) if self.begin else 0
+            return before, before + self.ticks
+        return self.first, self.last
+
+    def newest(self, end: int, count: int, every: int) -> Iterator[tuple[BlockRange, int]]:
+        """Its blocks before the one at ``end``, backwards and in parts, with how many of the ticks of each ``every``
+        divides: those of which all such ticks are among the last ``count``, as far as their bounds tell."""
+        at, step = end, end
+        whole = self.passing(every) if end == self.blocks else None
+        if whole is not None and whole <= count:
+            yield self, whole
+            return
+        if every == 1 or self.last - self.first + 1 == self.ticks:
+            at, step = self._first_of_newest(end, count, every), 0
+            if at < end:
+                part = self.part(at, end)
+                passing = part.passing(every)
+                assert passing is not None, "it is whole"
+                yield part, passing
+        while at and step:
+            part = self.part(max(at - step, 0), at)
+            passing = part.passing(every)
+            if passing is None or passing > count:
+                step //= 2
+                continue
+            yield part, passing
+            count, at, step = count - passing, at - part.blocks, step * 2
+
+    def _first_of_newest(self, end: int, count: int, every: int) -> int:
+        """The first block of those, where it can be told by a number of it alone."""
+        if every == 1:
+            ticks = self.value(end - 1, BEFORE) + self.value(end - 1, COUNT)
+            return min(self.find(bisect_left, ticks - count, BEFORE), end)
+        first = (self.value(end - 1, LAST) // every - count) * every + 1  # the first ``t`` that may be in them
+        return min(self.find(bisect_left, first, FIRST), end)
 
     def part(self, begin: int, end: int) -> BlockRange:
         """Some of its blocks, at least one."""
@@ -493,7 +553,11 @@ class BlockRange(NamedTuple):
 class _Bisect(Protocol):
     """``bisect_left`` or ``bisect_right``."""
 
-    def __call__(self, a: Any, x: int, lo: int = 0, *, key: Callable[[Any], int]) -> int: ...
+    def __call__(self, a: Any, x: int, lo: int = 0, hi: int | None = None, *, key: Callable[[Any], int]) -> int: ...
+
+
+_EVEN: Final = (BEFORE, FIRST, LAST, LAST_AT, ORDINAL)
+"""Numbers that mostly rise evenly from block to block."""
 
 
 # ---- the index ----
@@ -779,8 +843,7 @@ class Blocks(Sequence[Entry]):
                 upto = block_range.blocks
             else:
                 beyond = at + block_range.unbroken(at)
-                upto = bisect_right(range(beyond), high, at, key=lambda row, one=block_range: one.value(row, LAST))  # type: ignore[misc]
-                upto = max(upto, at + least)
+                upto = max(min(block_range.find(bisect_right, high, LAST, at), beyond), at + least)
             if upto == at:
                 return last
             last = block_range.last if upto == block_range.blocks else block_range.value(upto - 1, LAST)
@@ -805,16 +868,9 @@ class Blocks(Sequence[Entry]):
             rows = block_range.blocks if block_range.last <= upto else block_range.find(bisect_right, upto, LAST)
             if rows < block_range.blocks and block_range.value(rows, FIRST) <= upto:
                 break  # it ends within a block
-            step = rows
-            while rows and step and count:
-                part = block_range.part(max(rows - step, 0), rows)
-                passing = part.passing(every)
-                if passing is None or passing > count:
-                    step //= 2
-                    continue
-                count, upto = count - passing, part.first - 1
+            for part, passing in block_range.newest(rows, count, every):
+                count, upto, rows = count - passing, part.first - 1, rows - part.blocks
                 before = upto + -part.first % every if passing else before
-                rows, step = rows - part.blocks, step * 2
             if rows:
                 break
             number -= 1

@@ -22,6 +22,7 @@ HEAD: Final = b"TICKIDX\x02"
 _RECORD: Final = struct.Struct("<9q4I")
 _CRC: Final = struct.Struct("<I")
 RECORD_BYTES: Final = _RECORD.size + _CRC.size
+_WITH_CRC: Final = struct.Struct(f"<{_RECORD.size}sI")
 
 Buffer = bytes | bytearray
 
@@ -73,11 +74,8 @@ def check_records(data: bytes, seed: int) -> None:
     """
     if len(data) % RECORD_BYTES:
         raise Damaged("a record of an index is cut off")
-    view = memoryview(data)
-    for at in range(0, len(data), RECORD_BYTES):
-        end = at + _RECORD.size
-        if crc32(view[at:end], seed) != _CRC.unpack_from(data, end)[0]:
-            raise Damaged("the CRC of a record does not match")
+    if any(crc32(record, seed) != crc for record, crc in _WITH_CRC.iter_unpack(data)):
+        raise Damaged("the CRC of a record does not match")
 
 
 class RecordField(NamedTuple):
