@@ -25,11 +25,10 @@ from urllib.request import urlopen
 
 import pytest
 
-from tests.interop.peers import PEERS
-from tests.interop.test_peers import MODULES
 from tests.support import needs
 from tests.support.browser import Browser, Page
 from tests.support.cutting_proxy import PIECE, CuttingProxy, Network
+from tests.support.peers import MODULES, PEERS
 from tests.support.process import GatewayProcess, Lines, Publisher, Running, difference, publish
 
 SECTION = 16
@@ -239,7 +238,7 @@ class Life:
                 pages.setdefault(client.place, []).append(Page(client.name, part.proxy.url, script, module=True))
                 continue
             if client.place == "python":
-                command = [sys.executable, "-m", "tests.interop.peers"]
+                command = [sys.executable, "-m", "tests.support.peers"]
             else:
                 command = [needs.node(), str(needs.JS / "peers.mjs")]
             running = stack.enter_context(Running([*command, client.name, part.proxy.url, RUN]))
@@ -380,7 +379,7 @@ def test_a_stream_goes_from_history_to_live(history: GatewayProcess, name: str) 
     with urlopen(f"{history.url}/meta", timeout=60) as answer:
         tip = json.load(answer)["tip"]
     query = f"?from_t={RUN}:-1"
-    command = [sys.executable, "-m", "tests.interop.peers", name, history.url, RUN, query]
+    command = [sys.executable, "-m", "tests.support.peers", name, history.url, RUN, query]
     with Running(command) as reader, Publisher(history.url, run=RUN) as publisher:
         for t in range(tip + 1, tip + 11):
             assert reader.stdout.find(f'^{{"t":{t - 1},'), reader.report()

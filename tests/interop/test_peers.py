@@ -12,6 +12,7 @@ import pytest
 from tests.support import needs
 from tests.support.browser import Browser, Page
 from tests.support.cutting_proxy import Network
+from tests.support.peers import MODULES
 from tests.support.process import GatewayProcess, Lines, Publisher, Running, difference
 
 COUNT = 501
@@ -25,20 +26,6 @@ TRICKY = (
 )
 
 ESCAPED = {ord(char): f"\\u{ord(char):04x}" for char in "\x85\u2028\u2029"}
-
-MODULES = {
-    "websockets": ["websockets"],
-    "websockets-sync": ["websockets"],
-    "picows": ["picows"],
-    "websocket-client": ["websocket"],
-    "httpx-sse": ["httpx", "httpx_sse"],
-    "sseclient-py": ["requests", "sseclient"],
-    "aiohttp-websocket": ["aiohttp"],
-    "aiohttp-ndjson": ["aiohttp"],
-    "aiohttp-sse": ["aiohttp"],
-    "httpx-lines": ["httpx"],
-    "requests-lines": ["requests"],
-}
 
 NODE_PEERS = ("ws", "eventsource", "fetch-event-source")
 
@@ -111,7 +98,7 @@ def check(gateway: GatewayProcess, name: str, command: list[str], prefix: str = 
 def test_python_peer(gateway: GatewayProcess, name: str) -> None:
     for module in MODULES[name]:
         needs.module(module)
-    check(gateway, name, [sys.executable, "-m", "tests.interop.peers", name, gateway.url])
+    check(gateway, name, [sys.executable, "-m", "tests.support.peers", name, gateway.url])
 
 
 @pytest.mark.parametrize("name", NODE_PEERS)
@@ -164,7 +151,7 @@ def test_peers_of_every_transport_side_by_side(gateway: GatewayProcess) -> None:
     with ExitStack() as stack:
         clients = {}
         for name in names:
-            command = [sys.executable, "-m", "tests.interop.peers", name, gateway.url]
+            command = [sys.executable, "-m", "tests.support.peers", name, gateway.url]
             clients[name] = stack.enter_context(Running(command))
             # One by one, so that each finds the bytes that were made for those before it.
             assert clients[name].stdout.find("."), f"{name} never got the first tick\n{clients[name].report()}"

@@ -9,10 +9,14 @@ readers           a reader of each transport, and their registry
 reconnecting      the same, as clients that come back after every loss
 events            what readers get, and the ledger of what was published, which it is held against
 command_client    a WebSocket client that sends commands
+aiohttp_readers   a reader of each transport with aiohttp, as a user writes it
+peers             readers with the libraries of others, a program
 
 async_client      HTTP and WebSocket on asyncio, strict
 blocking_client   HTTP and WebSocket on a blocking socket, well-formed or not
-decoders          what a gateway writes, fed in pieces of any size
+frames            WebSocket frames as a client sends them, proper or not
+decoders          messages in what a gateway writes, on ``tick_gateway.bench.decoders``
+encoded           bodies in a content coding
 requests          one request and its answer
 pulled            what an answer of a pull says beside its body
 
@@ -26,7 +30,9 @@ backend           another program that writes files of ticks
 
 bad_input, bad_lines    what no gateway takes
 bus               shorthand for tests of the bus
+bench_outcomes, bench_wire    what a bench measured, and what it reads, made by hand
 cutting_proxy, proxies, tls, browser    what lies between client and gateway, and a browser
 markdown          pages of the docs
 needs             programs that a test cannot do without
+environments      what others set in a gateway's environment
 """

@@ -37,3 +37,6 @@ REFUSED: list[tuple[bytes, str]] = [
     (b'{"t":1,"x":' + b"[" * 513 + b"]" * 513 + b"}", "nested deeper than 512"),
     (b'{"t":1,"x":"' + b"x" * 2000 + b'"}', "at most"),
 ]
+
+MARKED = ["\ufeff", " " * 7, "\n", "\r\n", "NaN", "[", '{"t":1}', '{"t":', "]", ",", "\x0b" * 6, "7" * 7, "e", "1"]
+"""Pieces of text at which a reader of JSON or of lines may go wrong."""

@@ -7,12 +7,10 @@ latest, with an error.
 from __future__ import annotations
 
 import json
-import os
 import socket
 import struct
 import threading
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
@@ -187,11 +185,6 @@ def ask(port: int, data: bytes) -> Response:
     """One request and its response, on a connection of its own."""
     with Peer(port) as peer:
         return peer.send(data).response()
-
-
-def resident(pid: int) -> int:
-    """Bytes of memory that a process holds (Linux)."""
-    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 class Follower:

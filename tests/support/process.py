@@ -368,6 +368,17 @@ class Publisher:
         self._connection.close()
 
 
+def resident(pid: int) -> int:
+    """Bytes of memory that a process holds (Linux)."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def peak(pid: int) -> int:
+    """Bytes of memory that a process held at most (Linux)."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) * 1024
+
+
 def difference(got: Sequence[Line], wanted: Sequence[Line]) -> str:
     """Says in a few words where rows of lines part: pytest's own account of long ones fills a log. Empty: nowhere."""
     if got == wanted:

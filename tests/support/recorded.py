@@ -169,3 +169,15 @@ class Clock:
 
     def monotonic(self) -> float:
         return self.now
+
+
+def stored(data: Path) -> list[tuple[str, int, bytes]]:
+    """All that a history holds: runs, numbers, lines."""
+    runs, damage = planned(data)
+    assert not damage
+    found: list[tuple[str, int, bytes]] = []
+    for run in runs:
+        for entry in run.entries:
+            block = entry.volume.read(entry)
+            found += [(run.id, t, line) for t, line in zip(block.ts, block.lines.split(b"\n"), strict=False)]
+    return found

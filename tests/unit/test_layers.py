@@ -208,6 +208,21 @@ def test_a_long_function_is_named_with_its_reason() -> None:
     assert set(told) == long
 
 
+def test_no_test_imports_from_a_test() -> None:
+    """What several need stands in ``tests/support``."""
+    tests = Path(__file__).parents[1]
+    for path in [*tests.glob("*/**/test_*.py"), *tests.glob("support/**/*.py")]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and (node.level or (node.module or "").startswith("tests.")):
+                assert not (node.module or "").rpartition(".")[2].startswith("test_"), f"{path}: {node.module}"
+
+
+def test_the_helpers_of_tests_are_all_told_of() -> None:
+    support = Path(__file__).parents[1] / "support"
+    told = set(re.findall(r"\w+", ast.get_docstring(ast.parse((support / "__init__.py").read_text("utf-8"))) or ""))
+    assert {path.stem for path in support.iterdir() if path.stem.isidentifier() and path.stem[0] != "_"} <= told
+
+
 def graph() -> str:
     """Which packages each package imports."""
     found: dict[str, set[str]] = {name: set() for name in RANK}

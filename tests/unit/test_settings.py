@@ -12,6 +12,7 @@ from typing import Any, get_args, get_type_hints
 import pytest
 
 import tick_gateway
+from tests.support.environments import KUBERNETES
 from tick_gateway import Gateway
 from tick_gateway.errors import SettingError
 from tick_gateway.settings import (
@@ -224,17 +225,6 @@ def test_values_of_another_type(name: str, value: Any) -> None:
 # ---- variables that are not ours ----
 
 # What Kubernetes 1.30 gave a container beside a service tick-gateway with the ports http and 9090/UDP.
-KUBERNETES = {
-    "TICK_GATEWAY_SERVICE_HOST": "10.96.14.2",
-    "TICK_GATEWAY_SERVICE_PORT": "8000",
-    "TICK_GATEWAY_SERVICE_PORT_HTTP": "8000",
-    "TICK_GATEWAY_PORT": "tcp://10.96.14.2:8000",
-    "TICK_GATEWAY_PORT_8000_TCP": "tcp://10.96.14.2:8000",
-    "TICK_GATEWAY_PORT_8000_TCP_PROTO": "tcp",
-    "TICK_GATEWAY_PORT_8000_TCP_PORT": "8000",
-    "TICK_GATEWAY_PORT_8000_TCP_ADDR": "10.96.14.2",
-    "TICK_GATEWAY_PORT_9090_UDP": "udp://10.96.14.2:9090",
-}
 OF_ANOTHER_SERVICE = {name.replace("GATEWAY_", "GATEWAY_BACKUP_2_", 1): text for name, text in KUBERNETES.items()}
 DOCKER_LINK = {
     "TICK_GATEWAY_NAME": "/web/tick-gateway",

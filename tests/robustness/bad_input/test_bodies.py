@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.support.blocking_client import Peer, chunk, request, resident
+from tests.support.blocking_client import Peer, chunk, request
 from tests.support.frames import BINARY, CONT, PING, PONG, TEXT, frame
+from tests.support.process import resident
 from tick_gateway.wire.websocket import Reader
 
 from ...support.bad_input import HANDSHAKES, STEAL, Bystander, fall_silent, hang_up, vanish

@@ -19,9 +19,9 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
 from tests.support.blocking_client import UPGRADE, Follower, Peer, ask, chunk, request
+from tests.support.environments import KUBERNETES
 from tests.support.frames import CLOSE, frame
 from tests.support.process import PATIENCE, GatewayProcess, Running, free_port, publish
-from tests.unit.test_settings import KUBERNETES
 from tick_gateway import Gateway, GatewayError
 from tick_gateway.cli.main import main
 from tick_gateway.errors import HistoryError, InboxFull, Locked, NotFound, SettingError

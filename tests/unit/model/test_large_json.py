@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.perf import json_memory
-from tests.unit.wire.test_records import MARKED
+from tests.support.bad_lines import MARKED
 from tick_gateway.errors import BodyError, TickError
 from tick_gateway.model import large_json
 from tick_gateway.model.tick import MAX_NESTING, parse

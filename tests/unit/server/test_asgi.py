@@ -18,12 +18,12 @@ import aiohttp
 import pytest
 import zstandard
 
+from tests.support.aiohttp_readers import READERS
 from tick_gateway import Gateway
 from tick_gateway.errors import NotServing
 from tick_gateway.model.notices import EndReason
 from tick_gateway.server.asgi import AsgiApp, Message, Scope
 
-from ...interop.test_mesa import READERS
 from ...support import needs
 from ...support.blocking_client import Peer, request
 from ...support.markdown import DOCS, blocks

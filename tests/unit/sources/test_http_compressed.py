@@ -15,11 +15,14 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
 from tests.support.blocking_client import Follower, Peer, ask, chunk, request
-from tests.support.process import GatewayProcess
+from tests.support.encoded import bomb_of_blocks, encoded, encoded_open
+from tests.support.process import GatewayProcess, peak
 from tests.support.serving import Serving, serving
-from tests.unit.wire.test_decoding import CODINGS, bomb_of_blocks, encoded, encoded_open
 from tick_gateway import Gateway
+from tick_gateway.wire import codings
 from tick_gateway.wire.decoding import MAX_STEP
+
+CODINGS = list(codings.CODINGS)
 
 LINES = [b'{"t":%d,"x":[%d,1.50]}' % (t, t) for t in range(3000)]
 NDJSON = "application/x-ndjson"
@@ -166,12 +169,6 @@ def inflating(coding: str, byte: bytes) -> Iterator[bytes]:
     member = gzip.compress(byte * (INFLATED // 16), 1)
     for _ in range(16):
         yield member
-
-
-def peak(pid: int) -> int:
-    """Bytes of memory that a process held at most (Linux)."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    return int(status.partition("VmHWM:")[2].split()[0]) * 1024
 
 
 @pytest.fixture(scope="module")

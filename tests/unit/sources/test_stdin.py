@@ -11,8 +11,8 @@ from urllib.request import urlopen
 
 import pytest
 
-from tests.support.blocking_client import Follower, ask, request, resident
-from tests.support.process import ROOT, GatewayProcess, publish
+from tests.support.blocking_client import Follower, ask, request
+from tests.support.process import ROOT, GatewayProcess, publish, resident
 
 
 def get(gateway: GatewayProcess, path: str) -> Any:

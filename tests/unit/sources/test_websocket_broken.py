@@ -15,9 +15,8 @@ import pytest
 
 from tests.support.blocking_client import UPGRADE, Peer, ask, request
 from tests.support.frames import BINARY, CLOSE, CONT, PING, TEXT, frame
-from tests.support.process import PATIENCE, GatewayProcess
+from tests.support.process import PATIENCE, GatewayProcess, peak
 from tests.support.serving import serving
-from tests.unit.sources.test_http_compressed import peak
 from tick_gateway.sources import websocket
 
 MAX_TICK = 30_000

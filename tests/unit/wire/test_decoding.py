@@ -6,13 +6,14 @@ import gzip
 import itertools
 import struct
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 
 import pytest
 import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support.encoded import bomb_of_blocks, encoded, encoded_open, gzipped, skippable, zstd
 from tick_gateway.wire import codings
 from tick_gateway.wire.decoding import MAX_STEP, MAX_WINDOW, DecodingError
 from tick_gateway.wire.zstd_frame import MAGIC
@@ -20,28 +21,6 @@ from tick_gateway.wire.zstd_frame import MAGIC
 CODINGS = list(codings.CODINGS)
 decoder_of = codings.CODINGS.decoder_of
 LINES = b"".join(b'{"t":%d,"x":%d}\n' % (t, t * t) for t in range(5000))
-
-
-def gzipped(*parts: bytes) -> bytes:
-    """A member that was flushed after each part."""
-    compressor = zlib.compressobj(6, zlib.DEFLATED, 31)
-    pieces = [compressor.compress(part) + compressor.flush(zlib.Z_SYNC_FLUSH) for part in parts]
-    return b"".join([*pieces, compressor.flush()])
-
-
-def zstd(*parts: bytes, checksum: bool = True, level: int = 3) -> bytes:
-    """A frame that was flushed after each part."""
-    compressor = zstandard.ZstdCompressor(level=level, write_checksum=checksum).compressobj()
-    flush = zstandard.COMPRESSOBJ_FLUSH_BLOCK
-    return b"".join([*(compressor.compress(part) + compressor.flush(flush) for part in parts), compressor.flush()])
-
-
-def encoded(coding: str, *parts: bytes) -> bytes:
-    return gzipped(*parts) if coding == "gzip" else zstd(*parts)
-
-
-def skippable(payload: bytes, kind: int = 0) -> bytes:
-    return struct.pack("<II", 0x184D2A50 + kind, len(payload)) + payload
 
 
 def run(coding: str, pieces: Iterable[bytes]) -> tuple[bytes, str]:
@@ -156,15 +135,6 @@ def test_a_flush_is_out_at_once(coding: str) -> None:
         assert len(out) == flushed
 
 
-def encoded_open(coding: str, parts: Sequence[bytes]) -> bytes:
-    """What has been sent after the last flush, the end still to come."""
-    if coding == "gzip":
-        compressor = zlib.compressobj(6, zlib.DEFLATED, 31)
-        return b"".join(compressor.compress(part) + compressor.flush(zlib.Z_SYNC_FLUSH) for part in parts)
-    framer = zstandard.ZstdCompressor(level=3, write_checksum=True).compressobj()
-    return b"".join(framer.compress(part) + framer.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK) for part in parts)
-
-
 @pytest.mark.parametrize("coding", CODINGS)
 def test_what_was_flushed_before_a_fault_is_given(coding: str) -> None:
     first = encoded_open(coding, [LINES])
@@ -227,12 +197,6 @@ def test_a_dictionary_is_not_to_be_had() -> None:
     trained = zstandard.train_dictionary(2000, samples)
     body = zstandard.ZstdCompressor(dict_data=trained).compress(LINES)
     assert str(trained.dict_id()) in run("zstd", [body])[1]
-
-
-def bomb_of_blocks(count: int, byte: bytes = b"\0") -> bytes:
-    """A frame of ``count`` blocks, each 128 KiB of one byte in four."""
-    block = (MAX_STEP << 3 | 1 << 1).to_bytes(3, "little") + byte
-    return MAGIC + bytes([0, 13 << 3]) + block * count + b"\x01\x00\x00"
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ import zstandard
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from tests.support.bad_lines import MARKED
 from tick_gateway.errors import BodyError, Malformed, TickError, TooBig
 from tick_gateway.model.tick import parse
 from tick_gateway.wire import records as body_module
@@ -239,7 +240,6 @@ def test_lines_are_given_out_as_soon_as_they_are_whole(media_type: str) -> None:
     assert list(records.end()) == []
 
 
-MARKED = ["\ufeff", " " * 7, "\n", "\r\n", "NaN", "[", '{"t":1}', '{"t":', "]", ",", "\x0b" * 6, "7" * 7, "e", "1"]
 bodies = st.lists(st.text(alphabet='{}[],:"t1 \n\ufeff', max_size=12) | st.sampled_from(MARKED), max_size=12).map(
     lambda parts: "".join(parts).encode()
 )

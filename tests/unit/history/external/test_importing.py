@@ -16,7 +16,7 @@ from tests.conftest import Command
 from tests.support.backend import Writer, line_of, run_of
 from tests.support.blocking_client import ask, request
 from tests.support.process import GatewayProcess, Running, publish
-from tests.support.recorded import planned
+from tests.support.recorded import stored
 from tick_gateway.errors import HistoryError
 from tick_gateway.history.external import importing
 from tick_gateway.history.external.directory import SourceDirectory
@@ -27,18 +27,6 @@ from tick_gateway.history.local.recorder import Recorder
 
 MAX_TICK = 1 << 20
 SMALL = Limits(block_bytes=2000, segment_bytes=8000, level=1, fsync="never")
-
-
-def stored(data: Path) -> list[tuple[str, int, bytes]]:
-    """All that a history holds: runs, numbers, lines."""
-    runs, damage = planned(data)
-    assert not damage
-    found: list[tuple[str, int, bytes]] = []
-    for run in runs:
-        for entry in run.entries:
-            block = entry.volume.read(entry)
-            found += [(run.id, t, line) for t, line in zip(block.ts, block.lines.split(b"\n"), strict=False)]
-    return found
 
 
 class Backend:

@@ -1,4 +1,4 @@
-"""Clients that others wrote, each in its plainest use: python -m tests.interop.peers NAME URL [RUN [QUERY]]
+"""Clients that others wrote, each in its plainest use: python -m tests.support.peers NAME URL [RUN [QUERY]]
 
 Each reads a gateway's stream and prints every payload on a line, as it came. A process of its own keeps a slow one from
 slowing the test, and ends it whatever it waits for. With RUN, what it reads, it comes back after each end and asks for
@@ -19,6 +19,21 @@ Peer = Callable[[str, str], Coroutine[None, None, None]]
 """Reads from a gateway's URL and, behind the path, a query: either empty or with its question mark."""
 
 PEERS: dict[str, Peer] = {}
+
+MODULES = {
+    "websockets": ["websockets"],
+    "websockets-sync": ["websockets"],
+    "picows": ["picows"],
+    "websocket-client": ["websocket"],
+    "httpx-sse": ["httpx", "httpx_sse"],
+    "sseclient-py": ["requests", "sseclient"],
+    "aiohttp-websocket": ["aiohttp"],
+    "aiohttp-ndjson": ["aiohttp"],
+    "aiohttp-sse": ["aiohttp"],
+    "httpx-lines": ["httpx"],
+    "requests-lines": ["requests"],
+}
+"""What each of those in Python is imported from."""
 
 newest = b""
 """What was shown last."""
