@@ -1,14 +1,13 @@
-"""File descriptors: each connection takes one, and so does each file of history; a process may have only so many.
+"""File descriptors: each connection and each open file of history takes one, and a process has a limited number.
 
-The last ones are kept for others than readers, so that history goes on and ``/healthz`` answers when readers have
-taken all that they may:
+The last ones are reserved, so that history goes on and ``/healthz`` answers when readers hold all that they may:
 
     0 ────────────── readers ──────────── answers ──── limit
       whatever comes          │ publishers,     │ files:
                               │ pulls, refusals │ history, sources
 
-A new descriptor is the lowest free number. So the number of a connection tells how many were in use when it came, and
-nothing has to be counted.
+The kernel hands out the lowest free number. So the number of a connection tells how many descriptors were in use when
+it was accepted, and nothing has to be counted.
 """
 
 from __future__ import annotations
@@ -35,17 +34,16 @@ _UNBOUNDED: Final = 1 << 30
 
 
 def open_standard_streams() -> None:
-    """Open those of the first three descriptors that this process was started without (``<&- >&- 2>&-``). Else a socket
-    or a file of history would get one: what others write to standard error would go there, and libuv aborts the process
-    that closes one of the three."""
+    """Open /dev/null as those of standard input, output and error that this process was started without (``<&- >&-
+    2>&-``). Else a socket or a file of history would get their numbers: what is written to standard error would go
+    there, and libuv aborts a process that closes one of the three."""
     while (last := os.open(os.devnull, os.O_RDWR)) <= _STDERR:
         continue
     os.close(last)
 
 
 def raise_limit() -> int:
-    """Let this process have as many descriptors as it may give itself, and return how many: the soft limit is often
-    1,024."""
+    """Raise the soft limit, often 1,024, as far as this process may; returns the new one."""
     if resource is None:
         return _UNBOUNDED
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -59,13 +57,13 @@ def raise_limit() -> int:
 
 
 class Descriptors:
-    """Who may have the descriptors that are left.
+    """Which connections are allowed, by the number of their descriptor.
 
     Attributes:
-        limit: how many this process may have.
-        readers: a reader's number has to be below it.
-        answers: connections that have this number or a higher one take from what is kept for files: no more are
-            accepted until some of the lower ones are free.
+        limit: how many descriptors this process may have.
+        readers: streams need a number below this one.
+        answers: from this number on, descriptors are reserved for files: no connection is accepted until a lower one is
+            free.
     """
 
     def __init__(self, limit: int | None = None) -> None:
@@ -76,7 +74,7 @@ class Descriptors:
         self._log = ThrottledLog(log)
 
     def scarce(self, transport: asyncio.BaseTransport | None) -> bool:
-        """Whether a connection came when readers had all descriptors that they may have: it is answered and closed."""
+        """Whether a connection has a reserved descriptor: it may get one answer, and is closed behind it."""
         return descriptor_of(transport) >= self.readers
 
     def free(self, probe: int) -> bool:

@@ -1,8 +1,9 @@
-"""What a value that is no plain JSON becomes: one step towards numbers, strings, lists and dicts at a time.
+"""Converting values that JSON does not have, one step towards numbers, strings, lists and dicts at a time.
 
-The table that ``snapshot`` and the exact encoder of ``record`` share, so that both know the same types. numpy, pandas
-and polars are never imported here, only met. Pure; the values are never changed, and nothing that can be read only once
-is read. What a value's own code raises passes through; the writer turns it into an error that says where.
+``snapshot`` and the exact encoder of ``record`` share this, so that both support the same types. numpy, pandas and
+polars are never imported here: their types are looked up if the program has imported them. Pure: values are never
+changed, and iterators are not consumed. What a value's own code raises passes through; the encoder turns it into an
+error that says where.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ _BELOW_MICROSECONDS: Final = ("ns", "ps", "fs", "as")
 
 
 class NotSerializable(Exception):
-    """A value that has no JSON form; the text says why."""
+    """A value has no JSON form; the text says why."""
 
 
 class Tabular:

@@ -1,4 +1,4 @@
-"""A record as orjson may be given it: so that nobody's code runs, and nothing changes, while orjson reads it.
+"""A copy of a record that is safe to give to orjson: no Python code runs, and nothing changes, while orjson reads it.
 
 orjson 3.13 keeps no reference to what it reads, and holds Python's lock throughout: plain values cannot change under
 it. Where it runs Python code (``default=``, the ``value`` of an enum's member), that may change a list that is being
@@ -74,7 +74,7 @@ enumerations: Final = _Enumerations()
 
 
 def is_safe(record: object) -> bool:
-    """Whether orjson runs nobody's code when it reads a record, or stops before it does.
+    """Whether orjson runs no Python code when it reads a record, or stops before it would.
 
     Members of enumerations are what it would ask, and the collector of cycles tracks each of them, while it leaves out
     numbers, strings and dicts of these.

@@ -1,9 +1,9 @@
-"""Accepting connections, so that they leave the descriptors to others that others need.
+"""Accepting connections without using up the file descriptors that history and publishers need.
 
-Event loops accept whatever has come, until no descriptor is left: asyncio a whole backlog at once, uvloop to cut the
-next ones off. Here, some are accepted a turn, and none while only those are free that are kept for files; who comes
-then waits in the system's backlog. Connections that came late are answered and closed; one that asks for nothing, or
-does not read what it asked for, is closed soon.
+Event loops accept until no descriptor is left: asyncio takes a whole backlog at once, and uvloop then drops further
+connections. Here, a few are accepted per turn of the loop, and none while the only free descriptors are those reserved
+for files; further clients wait in the kernel's backlog. A *late* connection, one that got a reserved descriptor, is
+closed behind its answer, and sooner if it sends no request or does not read.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from .handover import is_idle
 
 log = logging.getLogger("tick_gateway.http")
 
-_ACCEPTS_A_TURN: Final = 8  # accepted between two turns of the loop: who came is served before the next ones
-_PAUSE_SECONDS: Final = 0.05  # after which it is looked whether descriptors are free again
-_LATE_SECONDS: Final = 5.0  # in which a late connection has to ask for something
+_ACCEPTS_A_TURN: Final = 8  # accepted per turn of the loop, so that these are served before the next ones
+_PAUSE_SECONDS: Final = 0.05  # between two checks whether descriptors are free again
+_LATE_SECONDS: Final = 5.0  # in which a late connection has to send a request
 _LATE_SECONDS_IN_A_CROWD: Final = 3.0  # the same while others wait to be accepted; a busy client may need a second
-_LATE_UNREAD_MS: Final = 10_000  # after which one is dropped that takes nothing of its answer (see ``limit_unsent``)
+_LATE_UNREAD_MS: Final = 10_000  # after which a late connection that reads nothing is dropped (see ``limit_unsent``)
 _GONE: Final = {errno.ECONNABORTED, errno.EPROTO, errno.EPERM, errno.ENETDOWN, errno.EHOSTUNREACH, errno.ENETUNREACH}
-"""What accept() says of a connection that is gone already (Linux: accept(2))."""
+"""Errors of accept() that concern one connection, which is gone already (Linux: accept(2))."""
 
 
 class Acceptor(web.BaseSite):
-    """An aiohttp site that accepts for itself."""
+    """An aiohttp site with an accept loop of its own."""
 
     __slots__ = ("_accepting", "_descriptors", "_late_connections", "_loop", "_resume", "_sock", "_tasks")
 
@@ -72,7 +72,7 @@ class Acceptor(web.BaseSite):
             self._loop.remove_reader(self._sock)
 
     def _resume_accepting(self) -> None:
-        """Accept from now on, if descriptors are free; else look again soon."""
+        """Accept from now on if descriptors are free; else check again soon."""
         self._resume = None
         self._close_idle(_LATE_SECONDS_IN_A_CROWD)
         if self._may_accept():
@@ -128,7 +128,7 @@ class Acceptor(web.BaseSite):
             self._loop.call_later(_LATE_SECONDS, self._close_idle, _LATE_SECONDS)
 
     def _close_idle(self, seconds: float) -> None:
-        """Close late connections on which nothing was asked for in so many seconds; the others are let go."""
+        """Close late connections that have sent no request within so many seconds; forget the others."""
         until = self._loop.time() - seconds
         for transport, (protocol, since) in list(self._late_connections.items()):
             if since > until + 0.01:  # the loop rounds its time
@@ -139,7 +139,7 @@ class Acceptor(web.BaseSite):
 
 
 def _drop_unread(sock: socket.socket) -> None:
-    """Have the system drop a late connection soon that takes nothing of its answer: it has one of the last ones."""
+    """Let the kernel drop a late connection soon if it reads nothing: it holds one of the last descriptors."""
     timeout = getattr(socket, "TCP_USER_TIMEOUT", None)
     if timeout is not None:
         sock.setsockopt(socket.IPPROTO_TCP, timeout, _LATE_UNREAD_MS)

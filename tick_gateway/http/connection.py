@@ -1,8 +1,8 @@
-"""aiohttp's side of a connection, where the gateway wants it otherwise: clients that say nothing more and still read,
-and what aiohttp answers by itself, before any route is asked.
+"""aiohttp's handling of a connection, changed in two ways: clients that close their side and still read are served,
+and the errors that aiohttp answers by itself, before any route is called, have the form of all others.
 
-It leans on aiohttp's ``RequestHandler``, which has no public way for either; ``tests/unit/http/test_handover.py`` and
-``tests/robustness/bad_input`` hold it against each release.
+It depends on internals of aiohttp's ``RequestHandler``; ``tests/unit/http/test_connection.py`` and
+``tests/robustness/bad_input`` test it against each release.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Connection(RequestHandler):
         return True
 
     def break_off(self, body: StreamReader) -> None:
-        """No more of a body comes; what came of it can be read."""
+        """End a body early; what has arrived of it can be read."""
         if not body.is_eof():
             self.broken_off = body
             body.feed_eof()
@@ -85,7 +85,7 @@ class Connection(RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """In the form of all other errors. Only what is a fault of the gateway's is logged."""
+        """Answer in the form of all other errors, and log faults of the gateway alone."""
         error: GatewayError
         if isinstance(exc, HttpProcessingError):
             problem = " ".join(exc.message.partition("\n")[0].split()).rstrip(":")
@@ -101,7 +101,7 @@ class Connection(RequestHandler):
 
 
 def _last(error: GatewayError) -> web.Response:
-    """An error that aiohttp would have told, behind which the connection is closed."""
+    """An error as the last answer on a connection."""
     response = error_reply(error)
     response.headers["Server"] = SERVER  # no application comes by to say so
     response.force_close()
@@ -109,7 +109,7 @@ def _last(error: GatewayError) -> web.Response:
 
 
 def _unexpected(request: web.BaseRequest) -> web.Response | None:
-    """The answer to a client that expects what is not there (RFC 9110, section 10.1.1); None: go on."""
+    """The answer to an expectation that is not supported (RFC 9110, section 10.1.1); None: there is none."""
     expected = request.headers.getall("Expect", ())
     if request.version < HttpVersion11 or all(value.strip().lower() == "100-continue" for value in expected):
         return None
@@ -117,7 +117,7 @@ def _unexpected(request: web.BaseRequest) -> web.Response | None:
 
 
 async def expect(request: web.Request) -> web.StreamResponse | None:
-    """Have a client go on that waits for a word before it sends its body; aiohttp asks this of every route."""
+    """aiohttp's ``expect_handler`` of every route: sends ``100 Continue``, or refuses the expectation."""
     refused = _unexpected(request)
     if refused is None and request.version >= HttpVersion11:
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")

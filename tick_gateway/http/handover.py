@@ -1,18 +1,18 @@
-"""Taking a connection over from aiohttp, once it has routed, parsed and sent the response head; and whatever else needs
-aiohttp's inside.
+"""Connection hand-over: a session takes a connection over from aiohttp, which has parsed and routed the request and
+sent the response head; and whatever else needs aiohttp's internals.
 
 After ``take_over`` the session is the transport's protocol; aiohttp lets its request, headers, task and parser go,
 which makes an idle reader cost 1.5 KB instead of 10 to 14, and turns the transport's flow control into the session's
-own transitions. aiohttp has no public way for this, so the trick stands here alone, and
-``tests/unit/http/test_handover.py`` holds it against each release:
+own transitions. aiohttp has no public API for this, so what it takes stands here alone, and
+``tests/unit/http/test_handover.py`` tests it against each release:
 
 1. the session becomes the transport's protocol, so that whatever arrives next is its own;
-2. aiohttp's handler loses its transport first and is then told that the connection was lost, so that it cleans up
-   after itself but finds nothing to close;
-3. what arrived behind the handshake is handed to the session, the end of the client's side too;
-4. the handler's task ends as a cancelled one, which aiohttp passes over without a word.
+2. the transport is taken from aiohttp's handler, which is then told that the connection was lost: it cleans up, and
+   has nothing to close;
+3. bytes that arrived behind the handshake, and the client's end of file, are passed to the session;
+4. the handler's task ends as cancelled, which aiohttp does not log.
 
-What hung on aiohttp's handler must hang on the session from here on: counting, limits, metrics, shutdown.
+From here on, counting, limits, metrics and shutdown depend on the session, not on aiohttp's handler.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ async def take_over(request: web.Request, response: web.StreamResponse, session:
 
 
 def _disable_user_timeout(transport: asyncio.Transport) -> None:
-    """A stream's session knows itself when a peer that takes nothing is gone: the system need not (see ``listen``)."""
+    """Leave it to the session to drop a peer that reads nothing, not to the kernel (see ``listen``)."""
     timeout, sock = getattr(socket, "TCP_USER_TIMEOUT", None), transport.get_extra_info("socket")
     if timeout is not None and sock is not None:
         with contextlib.suppress(OSError):  # no TCP
@@ -83,17 +83,17 @@ def check_handshake(request: web.Request) -> str:
 
 
 def disable_compression(ws: web.WebSocketResponse) -> None:
-    """Have aiohttp compress nothing of what it sends, where compression was negotiated for what it receives: for small
-    answers that is no gain, and its compressor takes 256 KiB. To be called once the handshake is done."""
+    """Send uncompressed, though compression was negotiated for what is received: small answers gain nothing by it, and
+    aiohttp's compressor takes 256 KiB. To be called once the handshake is done."""
     if ws._writer is not None:
         ws._writer.compress = 0
 
 
 def body_is_decoded(request: web.Request) -> bool:
-    """Whether aiohttp decompresses this request's body itself, which no public attribute tells.
+    """Whether aiohttp decompresses this request's body itself; no public attribute says so.
 
-    The gateway's own server leaves that to the routes. On an application of somebody else's, whose runner was not told
-    ``auto_decompress=False``, aiohttp has begun with it before any handler can say no.
+    The gateway's own server leaves that to the routes. In another application, whose runner was not given
+    ``auto_decompress=False``, aiohttp has begun before any handler is called.
     """
     server = request.protocol._manager
     return request._message.compression is not None and (server is None or server._kwargs.get("auto_decompress", True))
@@ -102,8 +102,8 @@ def body_is_decoded(request: web.Request) -> bool:
 def body_is_broken(request: web.Request) -> bool:
     """Whether aiohttp's parser gave up on the body of a request that is being handled (seen with 3.14, parser in C).
 
-    It does not tell the body's reader, who would wait for ever, but queues an error to be answered after this request.
-    Nothing else can be queued before the body's end.
+    It does not tell the body's reader, which would wait for ever, but queues an error to be answered after this
+    request. Nothing else can be queued before the body's end.
     """
     return bool(request.protocol._messages) and not request.content.is_eof()
 
@@ -114,7 +114,7 @@ def body_is_cut(request: web.Request) -> bool:
 
 
 def is_idle(transport: asyncio.BaseTransport, protocol: asyncio.BaseProtocol) -> bool:
-    """Whether nothing was asked for on a connection of aiohttp's that it did not answer yet."""
+    """Whether no request on this connection of aiohttp's is being answered or waits to be."""
     if not isinstance(protocol, web.RequestHandler) or protocol.transport is not transport:
         return False  # it was taken over, or is closed
     return protocol._current_request is None and not protocol._messages
@@ -147,7 +147,7 @@ async def hang_up(request: web.Request, last: bytes, seconds: float) -> None:
 
 
 class _DiscardingProtocol(asyncio.Protocol):
-    """Takes what comes for nobody, on behalf of aiohttp's handler, which is told of all else.
+    """Discards what arrives; all other events are passed to aiohttp's handler.
 
     Attributes:
         gone: set when the peer has hung up.

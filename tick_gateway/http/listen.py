@@ -1,12 +1,10 @@
-"""Listening: a socket, and an aiohttp runner on it."""
+"""Listening: a socket, an aiohttp runner on it, and the kernel's bounds for connections."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import errno
-import gc
 import logging
 import os
 import socket
@@ -28,12 +26,8 @@ log = logging.getLogger("tick_gateway.http")  # what aiohttp has to say of conne
 WILDCARD_HOSTS: Final = ("", "0.0.0.0", "::")  # hosts that stand for every address of the machine
 _UNSENT_BYTES: Final = 256 * 1024
 UNREAD_MS: Final = 120_000  # after which a client that takes nothing of its answer is dropped
-_GC_THRESHOLD: Final = 50_000  # a collection walks every session; the hot path makes next to no cycles
-_SWITCH_SECONDS: Final = 0.0005
 _HOSTS: Final = "; accepted: a name or an address of this machine, without a scheme and a port"
 _LISTENS: Final = "0A"  # a socket's state in /proc/net/tcp
-_M_MMAP_THRESHOLD: Final = -3  # glibc's malloc.h
-_LARGE_BYTES: Final = 1 << 20
 _IDLE_SECONDS: Final = 75.0  # for a request's head to come whole, and between two: longer than proxies keep theirs
 _SHUTDOWN_SECONDS: Final = 1.0  # for what is being answered, once readers and publishers have left
 
@@ -102,11 +96,10 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
 
 
 def limit_unsent(sock: socket.socket) -> None:
-    """Let the kernel keep no more than so much unsent data of a connection, and that for so long; accepted sockets
-    inherit it.
+    """Bound the unsent data that the kernel buffers for a connection, and for how long; accepted sockets inherit it.
 
-    A reader that does not read then costs no megabytes of stale ticks in its socket buffer; and a client that takes
-    nothing of its answer is dropped (Linux: tcp(7)). For streams, sessions decide that themselves.
+    A reader that does not read then does not hold megabytes of stale ticks in its socket buffer, and a client that
+    reads nothing of its answer is dropped (Linux: tcp(7)). Sessions of streams decide the latter themselves.
     """
     lowat = getattr(socket, "TCP_NOTSENT_LOWAT", None)
     if lowat is not None:
@@ -117,7 +110,7 @@ def limit_unsent(sock: socket.socket) -> None:
 
 
 class _ClientFaults(logging.Filter):
-    """Keeps out of the log what clients do wrong: requests that are no HTTP are answered with 400, and that is all."""
+    """Keeps faults of clients out of the log: requests that are no HTTP are answered with 400, and not logged."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         error = record.exc_info[1] if record.exc_info else None
@@ -125,7 +118,7 @@ class _ClientFaults(logging.Filter):
 
 
 class _Subprotocols(logging.Filter):
-    """Keeps out of the log, too, which subprotocols of WebSocket clients would have liked; aiohttp tells of each."""
+    """Keeps aiohttp's warnings about unknown WebSocket subprotocols out of the log."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         return not (isinstance(record.msg, str) and record.msg.startswith("%s: Client protocols"))
@@ -173,10 +166,10 @@ class Server:
         await self._runner.cleanup()
 
     def abandon(self, transports: Iterable[asyncio.BaseTransport]) -> None:
-        """In a forked child: let go of the parent's sockets, these connections' too. Else the port stays taken, and
-        readers wait for an end, as long as the child lives.
+        """In a forked child: close the parent's sockets, those of these connections too. Else the port stays in use,
+        and readers wait for the end of their streams, as long as the child lives.
 
-        Their numbers go to /dev/null: what still holds one here can then close nothing else that came by it.
+        Their numbers are pointed at /dev/null, so that objects which still hold one cannot close anything else.
         """
         server = self._runner.server
         handlers = server.connections if server is not None else []
@@ -187,20 +180,3 @@ class Server:
             if one is not None and (number := one.fileno()) >= 0:
                 os.dup2(null, number, inheritable=False)
         os.close(null)
-
-
-def tune_memory() -> None:
-    """Let large pieces of memory go back to the system as soon as they are free: else ticks of megabytes leave holes
-    that nothing fits into. For a process of our own, before it reads anything."""
-    if sys.platform == "linux":
-        with contextlib.suppress(AttributeError, OSError):  # musl has no such function, and no need of it
-            ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES)
-
-
-def tune_process() -> None:
-    """Keep the cyclic collector from walking what was imported, and from walking sessions often; let the loop have the
-    interpreter back soon from threads that read history. For a process of our own."""
-    sys.setswitchinterval(_SWITCH_SECONDS)
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(_GC_THRESHOLD, 20, 100)

@@ -1,7 +1,7 @@
-"""Content negotiation (RFC 9110): which content coding a request gets, which clients cannot read all that they ask for,
-and whether a client has an answer already.
+"""Content negotiation (RFC 9110): which content coding an answer has, which clients read a single frame of a body, and
+whether a client has an answer already.
 
-Pure: text in, a name out.
+Pure: header values in, names and booleans out.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _QUALITY: Final = re.compile(r"(?:0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)")
 
 
 def qualities(header: str) -> dict[str, float]:
-    """What an ``Accept-Encoding`` header gives each coding, by its lower-case name; what cannot be read counts as 0."""
+    """The quality values of an ``Accept-Encoding`` header by coding, in lower case; a malformed one counts as 0."""
     found: dict[str, float] = {}
     for part in header.split(","):
         name, *parameters = (piece.strip() for piece in part.split(";"))
@@ -34,12 +34,15 @@ def qualities(header: str) -> dict[str, float]:
 
 
 def choose(header: str, codings: Sequence[str]) -> str:
-    """The coding to answer in, of those that there are, the best first; empty: the bytes as they are.
+    """The content coding to answer in; empty: none (identity).
+
+    Args:
+        codings: those that are available, the preferred first.
 
     Raises:
-        NotAcceptable: the request refuses all that there is, the bytes as they are included.
+        NotAcceptable: the request refuses all of them and identity.
     """
-    best = max(codings, key=lambda coding: quality(header, coding), default="")  # the first of those taken alike
+    best = max(codings, key=lambda coding: quality(header, coding), default="")  # of equal ones, the first
     if best and accepts(header, best):
         return best
     if refuses_identity(header):
@@ -48,14 +51,14 @@ def choose(header: str, codings: Sequence[str]) -> str:
 
 
 def refuses_identity(header: str) -> bool:
-    """Whether a request takes no bytes as they are."""
+    """Whether a request accepts no uncoded answer."""
     found = qualities(header)
     return found.get("identity", found.get("*", 1.0)) <= 0
 
 
 def reads_first_frame_only(user_agent: str) -> bool:
-    """Whether a client, by its ``User-Agent``, reads the first zstd frame of a body and drops the others without a
-    word, as all do that decode by Node's zlib (seen in fetch of Node 24, undici 7, got 14)."""
+    """Whether a client, by its ``User-Agent``, decodes the first zstd frame of a body and silently drops the others, as
+    all do that use Node's zlib (seen in fetch of Node 24, undici 7, got 14)."""
     return _ONE_FRAME.match(user_agent) is not None
 
 
@@ -65,15 +68,12 @@ def matches_etag(header: str, tag: str) -> bool:
 
 
 def quality(header: str, coding: str) -> float:
-    """How much a request likes a coding, 0 (not at all) to 1."""
+    """The quality value of a coding, from 0 (refused) to 1."""
     found = qualities(header)
     return found.get(coding, found.get("*", 0.0))
 
 
 def accepts(header: str, coding: str) -> bool:
-    """Whether a request takes a coding, and does not like the bytes as they are better.
-
-    Without the header (an empty one) nothing is asked for.
-    """
-    liked = quality(header, coding)
-    return liked > 0 and liked >= qualities(header).get("identity", 0.0)
+    """Whether a request accepts a coding, and does not prefer identity to it. An empty header accepts none."""
+    value = quality(header, coding)
+    return value > 0 and value >= qualities(header).get("identity", 0.0)

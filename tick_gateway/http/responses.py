@@ -1,5 +1,6 @@
-"""What handlers share: answers that are one JSON value (compact, as ticks are, and ended by a newline, for those who
-read in a shell), errors among them; and headers that are lists.
+"""What handlers share: answers that are one JSON value, errors among them, and headers that are lists.
+
+JSON is compact, as ticks are, and ends in a newline, for terminals.
 """
 
 from __future__ import annotations
@@ -12,12 +13,12 @@ from aiohttp import web
 
 from ..errors import GatewayError, Overloaded
 
-SERVER: Final = "tick-gateway"  # the header of that name; versions are nobody's business
+SERVER: Final = "tick-gateway"  # the header of that name, without versions
 RETRY_AFTER_SECONDS: Final = 5
 
 
 def header_list(request: web.BaseRequest, name: str) -> str:
-    """A header that is a list, on however many lines it came (RFC 9110, section 5.3); empty: it did not."""
+    """A list header, joined from all its lines (RFC 9110, section 5.3); empty: there is none."""
     return ", ".join(request.headers.getall(name, ()))
 
 

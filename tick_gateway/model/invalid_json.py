@@ -1,7 +1,7 @@
-"""Why published bytes are no tick: one sentence with the cause and, where there is one, the cure.
+"""Why published bytes are no valid JSON: one sentence with the cause and, where there is one, the remedy.
 
-Asked only where the strict parser has refused them, so nothing here is done for a tick that is one. What is certain
-comes first: another encoding of text, then what JSON's grammar allows and its readers do not, then the grammar.
+Called only where the strict parser has refused them, so valid ticks cost nothing here. Certain causes come first:
+another text encoding, then what the grammar of JSON allows and its readers do not, then the grammar.
 
 Pure: bytes in, a sentence out.
 """
@@ -25,7 +25,7 @@ _NUMBER: Final = re.compile(r"-?[0-9.eE+-]+")
 
 
 def other_encoding(head: bytes) -> str | None:
-    """What bytes are that are no text in UTF-8, by the first four of them; None where they may be."""
+    """What data is that is not text in UTF-8, by its first four bytes; None: it may be."""
     for magic, (name, tool) in _COMPRESSED.items():
         if head.startswith(magic):
             return f"compressed with {name}: decompress it first ({tool}), or POST it with Content-Encoding: {name}"
@@ -59,7 +59,7 @@ def explain(data: bytes, error: orjson.JSONDecodeError, *, inside: bool = False)
 
 
 def web_form(text: str) -> str:
-    """What to do about a body as web forms have it; empty where it is none."""
+    """What to do about a body in the encoding of web forms; empty: it is in none."""
     if _FORM.match(text):
         return "this is the encoding of web forms: send JSON (curl: --data-binary)"
     if text.startswith("--"):
@@ -68,7 +68,7 @@ def web_form(text: str) -> str:
 
 
 def _hint_inside(rest: str) -> str:
-    """The same for a string that a program publishes to a gateway of its own."""
+    """A hint for a string that is published in-process."""
     if _CONSTANT.match(rest):
         return "NaN and Infinity are no JSON"
     if _PYTHON.match(rest):
@@ -77,7 +77,7 @@ def _hint_inside(rest: str) -> str:
 
 
 def _hint(text: str, at: int, rest: str) -> str:
-    """What may have been meant, and what to do about it; empty where that is anyone's guess."""
+    """The likely mistake, and what to do about it; empty where none is likely."""
     if _CONSTANT.match(rest):
         return "NaN and Infinity are no JSON"
     if _PYTHON.match(rest):

@@ -1,7 +1,7 @@
-"""The file of a run that is still written to, as ``/segments`` gives it: what was stored of it so far, in whole frames.
+"""The active segment of a run as ``/segments`` serves it: what is stored of it so far, in whole zstd frames.
 
-On disk it ends in the middle of a frame, which many readers of zstd refuse. So its closed blocks go out as they lie
-there, each checked, and behind them what the open block holds, as a frame of its own.
+On disk it ends in the middle of a frame, which many zstd readers refuse. So its closed blocks are sent as they are on
+disk, each verified, and behind them the content of the open block as a frame of its own.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class SegmentSnapshots:
         self._kept: OrderedDict[str, SegmentSnapshot] = OrderedDict()
 
     def find(self, request: web.Request) -> SegmentSnapshot | None:
-        """One that is a little older, for who asks for its length, or for parts of it."""
+        """A recent one, for requests for the length or for parts."""
         snapshot = self._kept.get(request.path)
         parts = "Range" in request.headers
         if snapshot is None or not (parts or request.method == "HEAD"):
@@ -53,7 +53,7 @@ class SegmentSnapshots:
         return snapshot if time.monotonic() - snapshot.taken < (_PARTS_SECONDS if parts else _HEAD_SECONDS) else None
 
     def keep(self, request: web.Request, snapshot: SegmentSnapshot) -> None:
-        """Keep one for who will ask for its parts."""
+        """Keep one for requests for its parts."""
         self._kept[request.path] = snapshot
         self._kept.move_to_end(request.path)
         if len(self._kept) > _SNAPSHOTS:

@@ -1,14 +1,13 @@
-"""A gateway on somebody else's ASGI server: an application that hands each request on to the gateway's own listener.
+"""A gateway on another ASGI server: an application that forwards each request to the gateway's own listener.
 
     uvicorn, hypercorn ──request──▶ AsgiApp ──the same request──▶ loopback ──▶ the gateway's thread
 
-So there is one implementation of the transports, and what a reader gets here is what it gets there, byte for byte;
-WebSockets message by message, since frames are the server's affair. Each reader costs a connection on loopback and a
-task on the server's loop.
+So the transports are implemented once. HTTP bodies are forwarded byte for byte, WebSockets message by message, since
+the ASGI server makes their frames. Each reader costs a loopback connection and a task on the server's loop.
 
-The inner listener answers nobody else: a request has to bring the word that was drawn at random for it. It sees a
-loopback peer whoever asks, so who asks from elsewhere is told in ``X-Forwarded-For``, which keeps publishers without a
-token out (see ``access.publishers``).
+The inner listener answers this application alone: each request carries a random secret in a header. All its peers are
+on loopback, so the address of a remote client is forwarded in ``X-Forwarded-For``; requests with that header may not
+publish without a token (see ``access.publishers``).
 """
 
 from __future__ import annotations
@@ -59,7 +58,7 @@ _AWAY, _FAILED = 1001, 1011  # close codes
 
 
 class InnerGateway(Protocol):
-    """What the application asks of its gateway."""
+    """What the application needs of its gateway."""
 
     def start(self) -> object:
         """Listen, where it does not yet."""
@@ -96,14 +95,14 @@ class AsgiApp:
     async def _guard(
         self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
     ) -> web.StreamResponse:
-        """The inner listener's: answers this application alone."""
+        """Middleware of the inner listener: refuses requests without the secret."""
         secret = request.headers.get(_SECRET_HEADER, "").encode("utf-8", "surrogateescape")
         if not hmac.compare_digest(secret, self._secret.encode()):
             raise NotAllowed("this port is for the application that the gateway is mounted on; ask there")
         return await handler(request)
 
     def attach(self, app: web.Application) -> None:
-        """Stand before the inner listener's application."""
+        """Install the middleware on the inner listener's application."""
         app.middlewares.append(self._guard)
         app[BASE_KEY] = _BASE_HEADER
 
@@ -127,7 +126,7 @@ class AsgiApp:
     # ---- what is asked of the gateway ----
 
     async def _address(self, scope: Scope) -> URL:
-        """Where the gateway has what a request asks for.
+        """The inner listener's URL for a request.
 
         Raises:
             ClientError: the path is none. What a client puts into the request line may never become part of the host.
@@ -150,7 +149,7 @@ class AsgiApp:
         )
 
     def _headers(self, scope: Scope, leave_out: Iterable[str]) -> CIMultiDict[str]:
-        """A request's headers, and what the guard and the publishers' door have to know."""
+        """The headers to forward: a request's, the secret, the base address, and who the client is."""
         given = [(name.decode("latin-1"), _header_text(value)) for name, value in scope["headers"]]
         dropped = {*leave_out, *_HOP_BY_HOP, *_INTERNAL_HEADERS}
         headers = CIMultiDict((name, value) for name, value in given if name.lower() not in dropped)
@@ -233,7 +232,7 @@ class AsgiApp:
                 await _refuse_websocket(scope, send, error.status, [], json.dumps(error.as_dict()).encode())
                 return
             except aiohttp.WSServerHandshakeError as error:
-                # aiohttp drops the body of a refusal, so that it is asked for again.
+                # aiohttp drops the body of a refused handshake: ask again, for the body.
                 async with session.get(address, headers=[*headers.items(), *_UPGRADE.items()]) as answer:
                     refusal = await answer.content.read(_MAX_REFUSAL_BYTES) if answer.status == error.status else b""
                     await _refuse_websocket(scope, send, error.status, _response_headers(answer.headers), refusal)
@@ -263,7 +262,7 @@ _CLOSE_AT_ONCE: Final = aiohttp.ClientWSTimeout(ws_close=1.0)
 
 
 async def _pump_in(ws: aiohttp.ClientWebSocketResponse[Any], receive: Receive) -> None:
-    """What the client sends, to the gateway, until it is gone."""
+    """Forward what the client sends to the gateway, until the client disconnects."""
     while True:
         message = await receive()
         if message["type"] == "websocket.disconnect":
@@ -279,7 +278,7 @@ async def _pump_in(ws: aiohttp.ClientWebSocketResponse[Any], receive: Receive) -
 
 
 async def _pump_out(ws: aiohttp.ClientWebSocketResponse[Any], send: Send) -> None:
-    """What the gateway sends, to the client, until it closes."""
+    """Forward what the gateway sends to the client, until the gateway closes."""
     while True:
         message = await ws.receive()
         if message.type is aiohttp.WSMsgType.TEXT:
@@ -295,14 +294,14 @@ async def _pump_out(ws: aiohttp.ClientWebSocketResponse[Any], send: Send) -> Non
 
 
 class _RequestBody:
-    """A request's body, from the server to the gateway, a piece at a time; and whether the client is still there."""
+    """Forwards a request's body, one message at a time, and notices when the client disconnects."""
 
     def __init__(self, receive: Receive) -> None:
         self._receive = receive
         self._pieces: asyncio.Queue[bytes | None] = asyncio.Queue(1)
 
     async def listen(self) -> None:
-        """Take what comes, until the client is gone."""
+        """Receive messages until the client disconnects."""
         while True:
             message = await self._receive()
             if message["type"] != "http.request":
@@ -326,11 +325,11 @@ def _header_text(value: bytes) -> str:
 
 
 async def _forward(request: Awaitable[Answer]) -> Answer:
-    """The answer to a request that is handed on.
+    """The answer to a forwarded request.
 
     Raises:
-        ClientError: aiohttp sends no such request: its method, its length or a header is none. Servers differ in what
-            they let pass.
+        ClientError: aiohttp refuses to send it: its method, its length or a header is invalid. ASGI servers differ in
+            what they accept.
     """
     try:
         return await request
@@ -339,7 +338,7 @@ async def _forward(request: Awaitable[Answer]) -> Answer:
 
 
 def _client_session() -> aiohttp.ClientSession:
-    """For one request: it belongs to no loop for longer than that, whatever the server does with loops."""
+    """A client session for one request. None is kept: the server may use another event loop for the next one."""
     return aiohttp.ClientSession(
         auto_decompress=False,
         connector=aiohttp.TCPConnector(limit=0, force_close=True),
@@ -353,7 +352,7 @@ def _client_session() -> aiohttp.ClientSession:
 
 
 def _response_headers(headers: Mapping[str, str], leave_out: Iterable[str] = ()) -> list[tuple[bytes, bytes]]:
-    """An answer's headers as ASGI has them, without those between two hops."""
+    """An answer's headers in ASGI's form, without hop-by-hop headers."""
     dropped = {*_SERVER_HEADERS, *leave_out}
     return [
         (name.lower().encode("latin-1"), value.encode("latin-1"))
@@ -363,7 +362,7 @@ def _response_headers(headers: Mapping[str, str], leave_out: Iterable[str] = ())
 
 
 async def _refuse(send: Send, error: GatewayError) -> None:
-    """An error of this side, as the gateway tells its own."""
+    """Answer with an error of this application, in the gateway's form."""
     body = json.dumps(error.as_dict(), separators=(",", ":")).encode() + b"\n"
     headers = [(b"content-type", b"application/json"), (b"cache-control", b"no-store")]
     headers.append((b"content-length", str(len(body)).encode()))
@@ -374,7 +373,7 @@ async def _refuse(send: Send, error: GatewayError) -> None:
 async def _refuse_websocket(
     scope: Scope, send: Send, status: int, headers: list[tuple[bytes, bytes]], body: bytes
 ) -> None:
-    """Refuse a handshake, with its reason where the server can tell one."""
+    """Refuse a handshake, with a body where the server supports that."""
     if "websocket.http.response" in (scope.get("extensions") or {}):
         await send({"type": "websocket.http.response.start", "status": status, "headers": headers})
         await send({"type": "websocket.http.response.body", "body": body})
@@ -383,7 +382,7 @@ async def _refuse_websocket(
 
 
 async def _cancel(*tasks: asyncio.Task[None]) -> None:
-    """End tasks whose results are of no more interest."""
+    """Cancel tasks and wait until they have ended."""
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)

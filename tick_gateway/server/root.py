@@ -1,4 +1,4 @@
-"""``/`` and ``/stream``: one address for everybody, answered by who asks."""
+"""``/`` and ``/stream``: one address for browsers, JSON clients and stream readers, by what a request accepts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the gateway says of itself: /meta, /runs, /healthz, /readyz, /metrics, /openapi.json."""
+"""The gateway's own state: /meta, /runs, /healthz, /readyz, /metrics, /openapi.json."""
 
 from __future__ import annotations
 

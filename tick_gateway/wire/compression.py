@@ -7,8 +7,8 @@ sections. What follows a cut refers to nothing before it: there a reader can joi
     shared       tick ◄─ tick ◄─ tick ◄─ tick │ tick ◄─ tick ◄─ ...
     standalone   tick                 tick            for whoever does not share all since the last cut
 
-A reader who is given bytes that the others are not given stands outside of the shared stream until the next cut: the
-distances in it would lead elsewhere for him.
+A reader that is given bytes of its own leaves the shared stream until the next cut: back-references in it would point
+to other bytes in that reader's window.
 
 Pure: bytes in, bytes out.
 """
@@ -101,15 +101,15 @@ class Coding(Protocol):
 
     @property
     def rest(self) -> bytes:
-        """What a reader needs first who is to leave the shared stream in the middle of a section."""
+        """What ends a section, for a reader that leaves the shared stream in the middle of one."""
         ...
 
     def count(self, before: Checksum, content: bytes) -> Checksum:
-        """The checksum of what was said ``before`` and of content behind it; of nothing, where the end needs none."""
+        """The checksum of the content ``before`` and of this behind it; of nothing where the trailer needs none."""
         ...
 
     def closing(self, content: Checksum) -> bytes:
-        """What the body ends with; ``content``: of all that was said in it."""
+        """The end of the body; ``content``: the checksum of all its content."""
         ...
 
     def alone(self, data: bytes) -> bytes:
@@ -131,8 +131,8 @@ class Coding(Protocol):
 
 @dataclass(frozen=True)
 class GzipCoding:
-    """One member for the whole body. Its trailer has the checksum of all that one reader was told, which is put
-    together from those of the pieces."""
+    """One member for the whole body. Its trailer has the checksum of the reader's content, which is combined from the
+    checksums of the pieces."""
 
     level: int = DEFAULTS.compression
     name = "gzip"

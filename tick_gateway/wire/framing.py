@@ -15,15 +15,18 @@ from .checksum import NOTHING, Checksum
 
 
 class Framed(NamedTuple):
-    """Bytes of a stream as they lie on the wire, and the checksum of what they say, where the stream's end needs that
-    of all that was said (gzip); else that of nothing."""
+    """What a framing makes: bytes for the wire.
+
+    Attributes:
+        content: the checksum of the content in them, where the stream's trailer needs it (gzip); else that of nothing.
+    """
 
     data: bytes = b""
     content: Checksum = NOTHING
 
 
 def joined(pieces: Sequence[Framed]) -> Framed:
-    """One piece of several, in a row."""
+    """Several of them, concatenated."""
     if len(pieces) == 1:
         return pieces[0]
     content = NOTHING
