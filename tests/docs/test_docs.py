@@ -246,6 +246,20 @@ def test_the_map_of_the_code_names_what_is_there() -> None:
     assert [path for path in named if not (ROOT / path).exists()] == []
 
 
+def test_the_map_of_the_code_names_what_its_modules_define() -> None:
+    page = (DOCS / "explanation" / "design.md").read_text("utf-8")
+    named = re.findall(r"`([\w.]+)` in `(tick_gateway/[\w/]+\.py)`", page)
+    named += [(name, path) for path, name in re.findall(r"`(tick_gateway/[\w/]+\.py)` \(`(\w+)`\)", page)]
+    assert len(named) > 5
+    for name, path in named:
+        defined = {
+            node.name
+            for node in ast.walk(ast.parse((ROOT / path).read_text("utf-8")))
+            if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+        }
+        assert set(name.split(".")) <= defined | {"__init__"}, f"{path} defines no {name}"
+
+
 REGISTRIES = {
     "query parameter": (query, PARAMETERS),
     "notice": (notices, NAMES),
