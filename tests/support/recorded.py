@@ -4,22 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from tests.support import history_files
 from tick_gateway.bus.ring import Batch, Run
 from tick_gateway.errors import Damaged
 from tick_gateway.history.block_index import Entry
 from tick_gateway.history.engine import Progress
+from tick_gateway.history.format.segment import Footer
 from tick_gateway.history.local.limits import Limits
 from tick_gateway.history.local.opening import open_directory
 from tick_gateway.history.local.plan import plan_directory, plan_run
 from tick_gateway.history.local.recorder import Recorder
 from tick_gateway.history.local.run import LocalRun
 from tick_gateway.history.local.scan import scan_directory
+from tick_gateway.history.local.segment_file import walk
 from tick_gateway.model.tick import Tick
 
 AT = 1_700_000_000_000
 FOREVER = 1e12
+SMALL = Limits(block_ticks=3, block_age=FOREVER, segment_bytes=400, segment_age=0, fsync="never")
+"""Segments of two blocks of three ticks."""
+TIMELESS: dict[str, Any] = {"block_age": FOREVER, "segment_age": 0.0, "fsync": "never"}
 LIMITS = Limits(block_bytes=1 << 20, block_age=FOREVER, segment_age=0, fsync="never")
 
 
@@ -181,3 +187,29 @@ def stored(data: Path) -> list[tuple[str, int, bytes]]:
             block = entry.volume.read(entry)
             found += [(run.id, t, line) for t, line in zip(block.ts, block.lines.split(b"\n"), strict=False)]
     return found
+
+
+def footers(directory: Path, run: str = "R") -> list[list[Footer]]:
+    """The footers in each segment of a run."""
+    return [[found.footer for found in walk(path).footers] for path in history_files.segments(directory, run)]
+
+
+def counts(directory: Path, run: str = "R") -> list[list[int]]:
+    """How many ticks are in each block of each segment; a seal has none."""
+    return [[footer.count for footer in segment] for segment in footers(directory, run)]
+
+
+def everything(stored: LocalRun) -> list[object]:
+    """All that is known of a run, as values."""
+    return [
+        stored.id, stored.seq, stored.started, stored.origin, stored.total, stored.tip, stored.ended, stored.lost_tail,
+        [(one.name, one.size, one.sealed) for one in stored.segments],
+        [entry.record() for entry in stored.entries],
+    ]  # fmt: skip
+
+
+def read_known(directory: Path) -> list[object]:
+    """The same of the only run of a directory, in which nothing is damaged."""
+    (stored,), damage = planned(directory)
+    assert damage == []
+    return everything(stored)
