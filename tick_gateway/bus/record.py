@@ -1,12 +1,12 @@
-"""A record becomes JSON bytes: what a simulation holds, in the one form that every client reads.
+"""Encoding records: what a simulation publishes becomes JSON bytes.
 
-One call of orjson carries a record of plain values. Anything else it is given as a copy of plain ones, since a
-callback in its midst could end the process (see ``snapshot``). What it would get wrong without a word (NaN as null, two
-keys that become one, NaT as a date) or does not take (integers beyond 64 bits, nesting beyond 254) goes to
+A record of plain values is encoded by one call of orjson. For anything else, orjson is given a copy of plain values,
+since a callback while it reads could crash the process (see ``snapshot``). What it would silently get wrong (NaN as
+null, two keys that become one, NaT as a date) or refuses (integers beyond 64 bits, nesting beyond 254) goes to
 ``_ExactEncoder``, which walks the record, knows at each moment where it stands, and so can name the offending value.
 
-Pure: no I/O, no asyncio, no clock; the record is never changed. numpy is never imported here, only met. Whether the
-record is a proper *tick* (its ``t``, its size) is not decided here.
+Pure: no I/O, no asyncio, no clock; the record is never changed. numpy is never imported here. Whether the record
+is a proper *tick* (its ``t``, its size) is not decided here.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The ring: what memory holds, as one deque of batches bounded by ticks and by bytes.
 
 A batch is what was flushed together: ticks of one run, in order. It is the unit that is encoded once for everybody, so
-that a thousand laggards find their place by bisection over batches and share the bytes from there.
+that a thousand slow readers find their place by bisection over batches and share the bytes from there.
 
 Pure: no clock, no lock, no asyncio. The bus owns the lock that guards a ring.
 """

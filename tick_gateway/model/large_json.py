@@ -1,16 +1,16 @@
-"""Large JSON, parsed in parts of bounded size: a parser makes hundreds of megabytes of objects of eight of ``{}``.
+"""Large JSON, parsed in parts of bounded size: eight megabytes of ``{}`` become hundreds of megabytes of objects.
 
-A part ends behind a comma. What is open there is opened before the next part, and closed behind this one, by members
-that a parser takes for granted, with an element on the other side of each comma:
+A part ends behind a comma. The arrays and objects that are open there are closed behind the part, and opened again
+before the next one, each with a neutral element on the other side of the comma:
 
     {"t":1,"a":[{"b":2,   "c":3},   {"b":4}]}
     {"t":1,"a":[{"b":2,"":0}]}
                {"":[{"":0,"c":3},0]}
                          {"":[0,{"b":4}]}
 
-So the parser takes all parts if and only if it takes the whole: between a comma and what follows it, all that counts is
-what is open. Which bytes are within strings is told as any parser does where the JSON is valid; where it is not, the
-first part that is wrong says so.
+The parser accepts all parts if and only if it accepts the whole: what may follow a comma depends on what is open, and
+on nothing else. In valid JSON, strings are found as any parser finds them; invalid JSON shows in the first part that is
+wrong.
 
 Pure: bytes in, bytes out. Whether bytes are JSON is for the parser to say.
 """
@@ -42,8 +42,12 @@ _ROUNDS: Final = 8  # of taking out brackets that close at once, before they are
 
 
 class JSONPart(NamedTuple):
-    """Data from ``begin`` to before ``end``, and what makes JSON of it; the brackets in it that are in no string, and
-    how many are open before it."""
+    """Data from ``begin`` to before ``end``, with what makes it valid JSON ``before`` and ``behind`` it.
+
+    Attributes:
+        brackets: those in it, outside of strings.
+        opened: how many arrays and objects are open before it.
+    """
 
     before: bytes
     begin: int
@@ -61,7 +65,7 @@ class JSONPart(NamedTuple):
 
 
 def has_many_values(data: bytes) -> bool:
-    """Whether what a parser makes of it may fill the memory."""
+    """Whether its parsed objects may take very much memory."""
     if len(data) <= MANY_BYTES:
         return False
     return data.count(b",") + data.count(b"[") + data.count(b"{") > _MANY_VALUES
@@ -77,7 +81,7 @@ def _depth(brackets: bytes) -> int:
 
 
 def parts(data: bytes, at: int = 0) -> Iterator[JSONPart]:
-    """All of the JSON value that begins at ``at``, and of what is behind it."""
+    """The parts of the JSON value that begins at ``at``, and of whatever follows it."""
     opened = bytearray()  # the brackets that are open
     begin = at
     while True:
@@ -95,7 +99,7 @@ def parts(data: bytes, at: int = 0) -> Iterator[JSONPart]:
 
 
 def _update_open(opened: bytearray, brackets: bytes) -> None:
-    """What is open behind brackets."""
+    """Update the stack of open brackets by those that follow."""
     for bracket in _without_pairs(brackets)[0]:
         if bracket in _OPENERS:
             opened.append(bracket)
@@ -106,7 +110,7 @@ def _update_open(opened: bytearray, brackets: bytes) -> None:
 
 
 def _without_pairs(brackets: bytes) -> tuple[bytes, int]:
-    """Brackets without those that close at once, and the same again; what is left, and how much less deep it may be."""
+    """Brackets without adjacent pairs, removed for some rounds; and by how much that may reduce the depth."""
     rounds = 0
     while rounds < _ROUNDS and (rest := brackets.replace(b"[]", b"").replace(b"{}", b"")) != brackets:
         brackets, rounds = rest, rounds + 2  # `{[]}` may go at once

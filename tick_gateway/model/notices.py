@@ -71,7 +71,7 @@ REASONS: Final = {
     "failed": "the simulation, or what brought its ticks, has failed, and the gateway ends with it",
 }
 EndReason = Literal["finished", "shutdown", "failed"]
-"""Why a gateway ends all streams."""
+"""Reasons for which a gateway ends all streams."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +113,8 @@ class Hello:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """There is no room for this reader. It is said on Server-Sent Events alone, in the place of a stream: EventSource
-    cannot read an error status, and gives up on it."""
+    """There is no room for this reader. Server-Sent Events carry it in place of a stream: EventSource cannot read an
+    error status, and stops reconnecting on one."""
 
     name: ClassVar[str] = "overloaded"
     error: Overloaded

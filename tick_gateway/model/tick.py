@@ -1,7 +1,7 @@
-"""Ticks and positions: the nouns of the wire contract, and the door through which every tick comes in.
+"""Ticks and positions, and ``parse``, which alone decides whether published bytes are a tick.
 
-A tick is kept as the bytes that were published. ``parse`` is the only place that decides whether bytes are a tick;
-whatever passes it can be put behind any framing without another look, since no CR or LF is left in it.
+A tick is kept as the bytes that were published. What ``parse`` returns fits every framing without another check, since
+it contains neither CR nor LF.
 
 Pure: no I/O, no clock (callers pass ``at``), no asyncio.
 """
@@ -71,15 +71,15 @@ def parse_position(text: str) -> Position | int:
 
 
 def nesting(data: bytes) -> int:
-    """How deep arrays and objects lie in each other in valid JSON."""
+    """The nesting depth of arrays and objects in valid JSON; 0: at most ``MAX_NESTING``."""
     if data.count(b"[") + data.count(b"{") <= MAX_NESTING:  # nearly always: too few brackets to be too deep
         return 0
     return large_json.depth_of(data)
 
 
 def escape_line_ends(data: bytes) -> bytes:
-    """Valid JSON with U+0085, U+2028 and U+2029 as escapes: they may stand in strings, but many readers of lines take
-    them for ends of lines (``str.splitlines``, Node's readline, Java)."""
+    """Valid JSON with U+0085, U+2028 and U+2029 escaped. Strings may contain them, but many line readers take them for
+    line ends (``str.splitlines``, Node's readline, Java)."""
     if data.isascii() or not (b"\xe2\x80" in data or b"\xc2\x85" in data):
         return data
     for char, escape in _LINE_ENDS:
@@ -88,18 +88,18 @@ def escape_line_ends(data: bytes) -> bytes:
 
 
 def shorten(line: bytes, limit: int, *, ended: bool = True) -> bytes:
-    """A line's first ``limit`` bytes and, where there is one, the next that is no white space, so that ``parse`` sees
-    whether it is too long: behind much white space there may be more. White space around the line does not count; where
-    a line has not ``ended``, more may follow what it ends with."""
+    """A line's first ``limit`` bytes and the next byte that is no white space, if there is one: it shows ``parse`` that
+    the line is too long. White space around the line does not count; where it has not ``ended``, that at its end
+    does."""
     line = line.strip(WHITE_SPACE) if ended else line.lstrip(WHITE_SPACE)
     return line[:limit] + line[limit:].lstrip(WHITE_SPACE)[:1] if len(line) > limit else line
 
 
 class PartialLine:
-    """A line that comes in pieces. Of one that is longer than ``limit`` so much is kept as ``shorten`` leaves of it.
+    """A line that arrives in pieces. Of one longer than ``limit``, what ``shorten`` leaves is kept.
 
     Attributes:
-        size: bytes that came, those that were not kept among them.
+        size: bytes that have arrived, whether kept or not.
     """
 
     def __init__(self, limit: int) -> None:
@@ -122,7 +122,7 @@ class PartialLine:
             self._parts, self._kept = [kept] if kept else [], len(kept)
 
     def end(self) -> bytes:
-        """What there is of it; the next part begins another line."""
+        """The line; the next part begins another one."""
         parts, size = self._parts, self.size
         self._parts, self._kept, self.size = [], 0, 0
         line = parts[0] if len(parts) == 1 else b"".join(parts)
@@ -139,7 +139,7 @@ def parse(data: bytes, max_tick: int, *, inside: bool = False) -> tuple[int, byt
     and what readers may take for line breaks becomes an escape (``escape_line_ends``). All else stays as it is.
 
     Args:
-        inside: a program publishes this to a gateway of its own: what is said against it names no shell's tools.
+        inside: it is published in-process, so errors do not name shell tools.
 
     Raises:
         TooBig: more than ``max_tick`` bytes.

@@ -118,5 +118,5 @@ def full_arrays(payloads: Sequence[Payload], batch: int) -> tuple[Sequence[Paylo
 
 
 def weight(key: Hashable) -> int:
-    """Bytes that a key with views in it takes: how many fields they have, and how long, is for clients to choose."""
+    """Bytes of a key that contains views, whose fields, and so whose size, clients choose."""
     return sys.getsizeof(key) + (sum(map(weight, key)) if isinstance(key, tuple) else 0)

@@ -64,7 +64,7 @@ def make_app(runtime: Runtime, transports: tuple[Transport, ...] = TRANSPORTS) -
     app.on_response_prepare.append(_finish_head)
 
     async def close_where_scarce(request: web.Request, response: web.StreamResponse) -> None:
-        """Where descriptors are scarce, a connection is closed behind its answer."""
+        """Close a connection behind its answer where descriptors are scarce."""
         if runtime.descriptors.scarce(request.transport):
             response.force_close()
             response.headers["Connection"] = "close"  # aiohttp has made up its headers already
@@ -86,7 +86,7 @@ def make_app(runtime: Runtime, transports: tuple[Transport, ...] = TRANSPORTS) -
 
 
 def redirect_to_slash(path: str) -> web.PlainResource:
-    """The address that an application is mounted at, without the slash: a reader goes on to the one with it."""
+    """A redirect from the mount path without its trailing slash to the one with it."""
 
     async def redirect(request: web.Request) -> web.Response:
         # Relative, so that it holds behind a proxy with a path of its own, too.
@@ -110,8 +110,8 @@ def _bind(route: Route, runtime: Runtime) -> _Next:
 
 
 def _opens_websocket(request: web.Request) -> bool:
-    """Whether a request is an opening handshake. Who sends one can make nothing of another answer: clients in Python
-    wait for the end of the body, which a stream does not have."""
+    """Whether a request is an opening handshake. Such a client cannot use another answer: in Python they wait for the
+    end of the body, which a stream does not have."""
     return "Sec-WebSocket-Key" in request.headers and header_list(request, "Upgrade").strip().lower() == "websocket"
 
 
@@ -121,7 +121,7 @@ def _websockets(request: web.Request) -> str:
 
 @web.middleware
 async def _errors(request: web.Request, handler: _Next) -> web.StreamResponse:
-    """Every error as one JSON object; nothing of the inside leaves."""
+    """Answer every error as one JSON object, without internals."""
     try:
         if request.version.major != 1:  # aiohttp's parser lets requests pass that call themselves HTTP/0.9 and HTTP/2.0
             raise HTTPVersion
@@ -166,7 +166,7 @@ def _check_host(request: web.Request) -> None:
 
 
 def _route_of(request: web.Request) -> str:
-    """The route that was asked for, as the table of routes has it: nothing that a client made up goes into the log."""
+    """The route of a request as the table has it, for the log, which nothing that clients make up may enter."""
     resource = request.match_info.route.resource
     return resource.canonical if resource is not None else "a path"
 
@@ -183,7 +183,7 @@ def _check_transfer_coding(request: web.Request) -> None:
 
 
 class _RefusedByAiohttp(ClientError):
-    """What aiohttp refuses by itself."""
+    """A refusal of aiohttp's."""
 
     def __init__(self, error: web.HTTPException) -> None:
         self.status = error.status
@@ -202,7 +202,7 @@ class _MethodNotAllowed(GatewayError):
 
 
 class _PathNotFound(NotFound):
-    """A path that is not there, and the one that may have been meant."""
+    """A path that does not exist, with the likely one."""
 
     def __init__(self, request: web.Request) -> None:
         if request.method in _SENDING:
@@ -240,7 +240,7 @@ def _is_open(request: web.Request) -> bool:
 
 
 async def _finish_head(request: web.Request, response: web.StreamResponse) -> None:
-    """What all answers have in common."""
+    """Set the headers that all answers have."""
     if response.headers.get("Server") == SERVER_SOFTWARE:  # which names versions
         response.headers["Server"] = SERVER
     if _is_open(request):

@@ -1,7 +1,8 @@
-"""The body of ``/range``: stored blocks as they lie on disk to those who take zstd, else ticks as they are asked for.
+"""The body of ``/range``: stored blocks as they are on disk for clients that accept zstd, else ticks in the format and
+view of the request.
 
-A range is planned first, by what histories and memory hold: which ticks in it are gone is known before the first byte.
-What is lost after that cannot be told any more, and ends the answer with a broken connection.
+A range is planned first, by what history and memory hold: which of its ticks are missing is known before the first byte
+is sent. A tick that is lost after that cannot be reported any more, and ends the answer with a broken connection.
 """
 
 from __future__ import annotations
@@ -31,11 +32,11 @@ LONG_BYTES: Final = 64 << 20  # of lines, about: going through more before the f
 
 
 class Vanished(Exception):
-    """Ticks that a reader had still to get are gone."""
+    """Ticks that are still to be sent are gone."""
 
 
 class RenderedPiece(NamedTuple):
-    """A piece of a body that was made before, up to the tick ``last``."""
+    """A piece of a body that was rendered to be measured, up to the tick ``last``."""
 
     data: bytes
     last: int
@@ -91,7 +92,7 @@ class Range:
 
     @property
     def long(self) -> bool:
-        """Whether going through it takes long, so that it is not done before the first byte but where it has to be."""
+        """Whether measuring it takes long, so that it is done before the first byte only where it has to be."""
         history = self.feed.archive.histories.get(self.run.id)
         blocks, one = history.between(self.low, self.high) if history is not None else (0, None)
         if one is None:
@@ -101,7 +102,7 @@ class Range:
 
     @property
     def settled(self) -> bool:
-        """Whether its bytes come out the same whenever it is asked for: frames of a block that is still open do not."""
+        """Whether its bytes are the same for every request: frames of a block that is still open are not."""
         if not self.zstd:
             return True
         return self.high <= self.feed.archive.history(self.run).closed
@@ -143,7 +144,7 @@ async def lower_bound(feed: Feed, run: Run, query: Query) -> int:
 
 
 class SeekPoint(NamedTuple):
-    """A place in a body at which its making can begin: behind so many bytes, the tick ``t``, and so many ticks."""
+    """A place from which a body can be made: behind ``offset`` bytes, the tick ``t``, and ``ticks`` ticks."""
 
     offset: int
     t: int
@@ -284,7 +285,7 @@ async def _tabulated(wanted: Range, seek_point: SeekPoint) -> AsyncIterator[Body
 
 
 async def find_columns(wanted: Range) -> None:
-    """Go through a range that is to be a table, to learn its columns.
+    """Find the columns of a range that is to be a table, by reading all of it.
 
     Raises:
         ParameterError: they are more than there may be.

@@ -32,7 +32,7 @@ BODY_INDEXES_KEY = web.AppKey("tick_gateway.body_indexes", BodyIndexCache)
 
 
 async def range_(request: web.Request, runtime: Runtime) -> web.StreamResponse:
-    """``GET /range``: streamed portion by portion, so that a slow reader keeps nothing alive that memory lets go."""
+    """``GET /range``: streamed in portions, so that a slow reader keeps no ticks alive that memory has evicted."""
     while True:
         try:
             return await _range(request, runtime)
@@ -81,8 +81,8 @@ async def _range(request: web.Request, runtime: Runtime) -> web.StreamResponse:
 async def _answer_of_known_length(
     request: web.Request, runtime: Runtime, wanted: Range, index: BodyIndex, headers: dict[str, str]
 ) -> web.StreamResponse:
-    """A range that never changes: its length is told, and any part of its bytes can be asked for, where they are not
-    those of a coding, which may come out otherwise the next time."""
+    """A range that never changes: it has a ``Content-Length`` and supports range requests, the latter unless it is
+    compressed, since compressed bytes may differ the next time."""
     if wanted.zstd:
         response = web.StreamResponse(headers=headers)
         response.content_length = index.size
@@ -104,7 +104,7 @@ def _coding_name(coding: Coding | None) -> str:
 
 
 def _stored(runtime: Runtime, run: Run, t: int) -> bool:
-    """Whether what lies up to ``t`` will never change: it is stored, and no tick can come below it."""
+    """Whether nothing up to ``t`` will ever change: it is stored, and no tick can be added below it."""
     history = runtime.feed.archive.histories.get(run.id)
     return (
         history is not None
@@ -155,7 +155,7 @@ async def latest(request: web.Request, runtime: Runtime) -> web.StreamResponse:
 
 
 def _is_new(query: Query, one: Tick) -> bool:
-    """Whether a tick is new to who asks."""
+    """Whether a tick is new to the client."""
     after = query.start.t if isinstance(query.start, Position) else query.start
     return (after is None or one.t > after) and (query.since is None or one.at >= query.since) and query.tail != 0
 

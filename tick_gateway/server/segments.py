@@ -1,7 +1,7 @@
 """``/segments``: the files of history, so that a mirror or a CDN can hold all of it.
 
-A sealed file never changes, and comes as it lies on disk. All of it is held against what was written before any of it
-goes out, and what goes out is the file that was looked at, whatever takes its place meanwhile. The one that is still
+A sealed file never changes, and is sent as it is on disk. All of it is verified before any of it is sent, and what is
+sent is the file that was verified, whatever replaces it meanwhile. The one that is still
 written to is given otherwise: see ``answer_active``.
 """
 

@@ -5,10 +5,10 @@ path; without, each member that any tick of the range has, in the order in which
 A path through an array gives the array of what it leads to. Objects and arrays stand in a cell as JSON, and so does
 everything in a column whose ticks do not agree on a type.
 
-What a column is called and holds is known once the whole range was gone through; so it is, before its first byte. A
-cell is a slice of its tick, whose first byte tells its type: for that nothing is parsed.
+The names and types of the columns are known once the whole range has been read, which is done before its first byte is
+sent. A cell is a slice of its tick; its first byte tells its type, so nothing is parsed for that.
 
-Ticks are taken in slices of so many bytes and cells, between which others have their turn on the loop.
+Ticks are processed in slices of bounded bytes and cells, between which the event loop has its turn.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ class Rows:
 
 
 def _follow(members: dict[str, Raw], path: Sequence[str]) -> bytes | None:
-    """What a path leads to, through objects and each element of arrays; None: nothing."""
+    """The value at a path, which goes through objects and each element of arrays; None: there is none."""
     for at, part in enumerate(path, 1):
         if part not in members:
             return None

@@ -107,7 +107,7 @@ def refusal(request: web.Request, runtime: Runtime, variant: Variant) -> Overloa
 
 
 def descriptors_exhausted(runtime: Runtime) -> Overloaded:
-    """Count a reader that is refused since descriptors are scarce; returns what it is told."""
+    """Count a reader that is refused since descriptors are scarce; returns its error."""
     runtime.fanout.registry.refuse(runtime.descriptors.shortage)
     return Overloaded("no file descriptor is left for another reader; come back later (ulimit -n of the gateway)")
 
@@ -122,7 +122,7 @@ def live_coding(request: web.Request, runtime: Runtime) -> Coding | None:
 
 
 def first_frame_only(request: web.Request) -> bool:
-    """Whether the client is known to read one zstd frame of an answer, and no more."""
+    """Whether the client is known to read the first zstd frame of an answer alone."""
     return reads_first_frame_only(request.headers.get("User-Agent", ""))
 
 
@@ -142,7 +142,7 @@ def _coding(request: web.Request, runtime: Runtime, names: Sequence[str]) -> Cod
 
 
 def acceptable(request: web.Request, runtime: Runtime, response: web.StreamResponse) -> web.StreamResponse:
-    """An answer that its route left as it is, compressed for a client that takes no bytes as they are.
+    """Compress an answer that its route left uncoded, for a client that accepts no uncoded one.
 
     Raises:
         NotAcceptable: see ``negotiation.choose``.
@@ -159,10 +159,10 @@ def acceptable(request: web.Request, runtime: Runtime, response: web.StreamRespo
 
 
 def check_identity(request: web.Request) -> None:
-    """For answers that come as they are alone.
+    """For answers that are never compressed.
 
     Raises:
-        NotAcceptable: the client takes none.
+        NotAcceptable: the client refuses uncoded answers.
     """
     if refuses_identity(header := header_list(request, "Accept-Encoding")):
         raise NotAcceptable(header, ())

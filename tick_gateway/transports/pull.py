@@ -1,4 +1,4 @@
-"""What the pulls share: read after a position into one answer, and say beside it what was skipped.
+"""What the pulls share: reading after a position into one answer, with what was skipped in its headers.
 
 A pull never crosses a run: an answer holds ticks and gaps of one run, and tells of one change of run at most, before
 them or behind them. Where an older run ends, the answer ends, and the next one begins with the run after it.
@@ -183,7 +183,7 @@ class Pull:
 async def answer(
     request: web.Request, runtime: Runtime, key: Hashable, make: Callable[[], bytes], size: int, headers: dict[str, str]
 ) -> web.StreamResponse:
-    """An answer whose body is made, and compressed as it was asked for, once for all who get the same one.
+    """An answer whose body is made, and compressed as requested, once for all clients that get the same one.
 
     Args:
         key: what the body holds and how; equal ones have equal bodies.

@@ -1,8 +1,8 @@
-"""CRC-32 and length of bytes that are put together from pieces, as the end of a gzip member has them (RFC 1952).
+"""CRC-32 and length of concatenated bytes, as a gzip member's trailer has them (RFC 1952).
 
-A CRC is the remainder of a division of polynomials over GF(2): bytes behind a part multiply its remainder by a power of
-x and add their own. So that of a concatenation follows from those of its parts, without another look at the bytes, and
-that of the rest follows from those of a whole and its beginning.
+A CRC is the remainder of a polynomial division over GF(2): appended bytes multiply it by a power of x and add their own
+remainder. So the CRC of a concatenation follows from those of its parts, without reading the bytes again, and that of a
+suffix from those of the whole and of the prefix.
 
     of(a + b) == of(a) + of(b)          of(a + b).after(of(a)) == of(b)
 

@@ -1,10 +1,10 @@
-"""Content codings of publishers' bodies: compressed bytes as they come in, plain ones in steps as they come out.
+"""Decoding compressed bodies of publishers incrementally, in steps of bounded output.
 
-A decoder holds a window and what is left of one slice of input, never what it has given out: a body that explodes
-costs whoever reads it time, step by step, but no memory. A flush of the sender's compressor ends a step, so that what
-it flushed is out at once. Members of gzip and frames of zstd may follow one another.
+A decoder holds a window and the rest of one slice of input, but no output: a decompression bomb costs time, step by
+step, and no memory. What the sender's compressor has flushed is decoded at once. Several gzip members or zstd frames
+may follow one another.
 
-Pure: no I/O, no asyncio. Whoever takes the steps lets others have their turn between them.
+Pure: no I/O, no asyncio. The caller yields to the event loop between steps.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ _GZIP: Final = 16 + zlib.MAX_WBITS  # gzip, and not zlib's own format
 
 
 class DecodingError(BodyError):
-    """400: the data is not what its coding says, or does not end where it has to."""
+    """400: the data is not in the coding that was declared, or is truncated."""
 
 
 class Decoder(Protocol):
-    """One body's bytes on their way out of its coding."""
+    """Decodes one body."""
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         """Decode what has come, in steps of at most ``MAX_STEP`` bytes, some of them empty.
@@ -108,7 +108,7 @@ class GzipDecoder:
 
 
 def _until_the_fault(member: zlib._Decompress, data: bytes) -> bytes:
-    """What a member gives before the fault that is in ``data``: zlib keeps it to itself where a call fails."""
+    """The output of a member before the error in ``data``: zlib returns none from a call that fails."""
     parts: list[bytes] = []
     try:
         for at in range(len(data)):

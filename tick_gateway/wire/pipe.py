@@ -1,9 +1,9 @@
 """Records of a pipe or a file, each as soon as it is complete.
 
-NDJSON is split line by line. Where the first line is none of NDJSON, because it opens an array or an object that the
-next line goes on with, or holds several objects, all is split at brackets instead: ``jq .`` and ``json.dump(indent=2)``
-write such text. Nobody waits for the end of an array: a simulation may never close it. What a record is worth is not
-decided here: ``tick.parse`` does that.
+NDJSON is split line by line. If the first line is not NDJSON, because it opens an array or an object that continues on
+the next line, or contains several objects, the text is split at brackets instead: ``jq .`` and ``json.dump(indent=2)``
+write such text. The elements of an array are returned before its end: a simulation may never close it. Whether a record
+is a tick is for ``tick.parse`` to decide.
 
 Pure: no I/O, no asyncio.
 """
@@ -89,8 +89,8 @@ class Pipe:
 
 
 class BracketSplitter:
-    """Splits JSON at its brackets: the elements of arrays, and objects in a row. Whatever else stands between them is
-    given out, too, for whoever takes it to refuse."""
+    """Splits JSON at its brackets, into the elements of arrays and concatenated objects. Anything else between them is
+    returned as well, to be refused by the parser."""
 
     def __init__(self, max_record: int) -> None:
         self._max_record = max_record

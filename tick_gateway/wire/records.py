@@ -1,9 +1,9 @@
-"""Request bodies of publishers: bytes as they arrive become the bytes of single records.
+"""Request bodies of publishers, split into the bytes of single records as they arrive.
 
-NDJSON is split line by line without end; JSON (an object, an array, or several objects in a row) is taken as a whole.
-Objects in a row are what is left of NDJSON where the line breaks went (``curl -d @file`` drops them), too.
-``Records`` tells the two apart, since few publishers name the media type that they send. What a record is worth is not
-decided here: ``tick.parse`` does that.
+NDJSON is split line by line, without end; JSON (an object, an array, or several concatenated objects) is collected as a
+whole. Concatenated objects also result from NDJSON whose line breaks were dropped (``curl -d @file``). ``Records``
+detects the format, since few publishers name the media type that they send. Whether a record is a tick is for
+``tick.parse`` to decide.
 
 Pure: no I/O, no asyncio.
 """
@@ -39,11 +39,11 @@ class Line(NamedTuple):
 
 
 class LineSplitter:
-    """Splits NDJSON. ``max_line`` bounds what is kept of an unfinished line, in bytes; white space around it does not
-    count.
+    """Splits NDJSON. ``max_line`` bounds what is buffered of an incomplete line, in bytes; white space around it does
+    not count.
 
-    A longer line is given out as ``max_line`` + 1 bytes (see ``tick.shorten``), so that whoever takes it sees that it
-    is too long; the rest of it, to its newline, is dropped. What comes out does not depend on how the bytes came in.
+    A longer line is returned as ``max_line`` + 1 bytes (see ``tick.shorten``), which shows that it is too long; the
+    rest, up to its newline, is dropped. The result does not depend on the pieces in which the bytes arrive.
     """
 
     def __init__(self, max_line: int) -> None:
@@ -84,10 +84,10 @@ def _is_blank(line: bytes) -> bool:
 
 
 class Records:
-    """A body of whichever form, as it comes in; text in UTF-8, with a byte order mark before it or without.
+    """Splits a body of either format; text in UTF-8, with or without a byte order mark.
 
-    NDJSON is recognised by its media type, or by a first line that is a line of NDJSON; whatever begins as an array or
-    as a pretty-printed object is JSON, and is gathered to its end.
+    NDJSON is recognised by its media type or by its first line; what begins as an array or as a pretty-printed object
+    is JSON, and is collected to its end.
 
     Args:
         media_type: what the request says that it sends.
@@ -143,8 +143,8 @@ class Records:
             yield from self._lines.end()
 
     def _decide(self, data: bytes) -> bool:
-        """Tell the form by the first line, if it is there or too long; returns whether it could be told. What is told
-        depends on the body alone, not on the pieces in which it comes."""
+        """Detect the format by the first line, if it is complete or too long; returns whether that was possible. The
+        result depends on the body alone, not on the pieces in which it arrives."""
         if not self._begun:
             # White space may come without end, in small pieces: each is looked at once.
             lead = (self._lead + data).lstrip(WHITE_SPACE)
@@ -246,8 +246,8 @@ def _elements(text: _JSONText) -> Iterator[Line]:
 
 
 class _JSONText:
-    """JSON of any size, value by value. Text is made of some of it at a time, and little of what is in a value is kept
-    while its end is looked for.
+    """Reads JSON of any size value by value. It decodes a window of text at a time, and keeps little of a value while
+    looking for its end.
 
     Raises:
         BodyError: it is not UTF-8.

@@ -1,8 +1,8 @@
 """WebSocket (RFC 6455): server frames for the fan-out, and a reader for what clients send.
 
-Frames to clients are unmasked and made once for everybody. What clients send goes through the sans-IO protocol of the
-``websockets`` library; only lone control frames, the pongs of idle connections above all, are read without one, because
-a protocol object costs more memory than the connection's whole session.
+Frames to clients are unmasked and made once for all. What clients send goes through the sans-IO protocol of the
+``websockets`` library. Single control frames, above all the pongs of idle connections, are read without it, since a
+protocol object takes more memory than the whole session of the connection.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ class DeflateParameters:
 
 @dataclass(frozen=True, slots=True)
 class WebSocketFraming:
-    """Text messages. Ticks are compressed where that was agreed on; all else is small, and is not.
+    """Text messages. Ticks are compressed where that was negotiated; other messages are small, and are not.
 
     Attributes:
         bare: a client that gave no parameter gets ticks and nothing else; a gap closes its connection.
@@ -187,10 +187,11 @@ def _message(deflate: DeflateCompressor, payload: Payload) -> tuple[bytes, bytes
 
 
 def negotiate(offers: str, level: int) -> tuple[DeflateParameters | None, str]:
-    """What to make of a handshake's ``Sec-WebSocket-Extensions``, and the answer to it (empty: none).
+    """Negotiate permessage-deflate from a handshake's ``Sec-WebSocket-Extensions``; returns the parameters and the
+    header of the answer (empty: none).
 
-    Taken is the first offer of permessage-deflate whose window is the full one: one compressor serves everybody.
-    Clients are told to compress each message by itself, so that nothing need be remembered of them.
+    The first offer with the full window is accepted, since one compressor serves all clients. Clients are asked to
+    compress each message by itself, so that no context is kept for them.
 
     Raises:
         NotAWebSocket: the header is malformed (RFC 6455, section 9.1: the handshake has failed).
@@ -226,8 +227,14 @@ def lone_control(data: bytes) -> tuple[int, bytes] | None:
 
 
 class Received(NamedTuple):
-    """What arrived: whole messages, the bytes to answer at once, whether the connection is to be closed after them, and
-    whether that is for a fault, so that more may be on its way."""
+    """What has arrived.
+
+    Attributes:
+        messages: whole ones.
+        replies: bytes to send at once.
+        closing: the connection is to be closed after them.
+        failed: for a protocol error, so that the client may still be sending.
+    """
 
     messages: list[str]
     replies: bytes
