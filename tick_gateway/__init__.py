@@ -27,8 +27,8 @@ The packages, along the way of a tick. Imports point upwards in this list alone:
 from .bus.tick_bus import TickBus
 from .errors import GatewayError
 from .gateway import Gateway
-from .model.tick import Position, Tick
+from .model.tick import Position, PublishedTick
 from .settings import Settings
 from .version import __version__
 
-__all__ = ["Gateway", "GatewayError", "Position", "Settings", "Tick", "TickBus", "__version__"]
+__all__ = ["Gateway", "GatewayError", "Position", "PublishedTick", "Settings", "TickBus", "__version__"]

@@ -16,7 +16,7 @@ from tick_gateway.bus.ring import Batch, Run
 from tick_gateway.history.local.limits import Limits
 from tick_gateway.history.local.lock import DirectoryLock
 from tick_gateway.history.local.recorder import Recorder
-from tick_gateway.model.tick import Tick
+from tick_gateway.model.tick import PublishedTick
 
 BATCH = 500
 VERSIONS = 997
@@ -47,7 +47,7 @@ def make(directory: Path, ticks: int, size: int, *, run: str = "made", block_byt
         for first in range(0, ticks, BATCH):
             last = min(first + BATCH, ticks)
             heads = ((t, b'{"t":%d,"ts":%d' % (t, at + t)) for t in range(first, last))
-            rows = [Tick(t, head + bodies[t % VERSIONS], at + t) for t, head in heads]
+            rows = [PublishedTick(t, head + bodies[t % VERSIONS], at + t) for t, head in heads]
             part = sum(len(row.data) for row in rows)
             total += part
             recorder.write([Batch(home, rows, part, False, first)])

@@ -22,7 +22,7 @@ from tick_gateway.history.local.events import BlockClosed, SegmentIndexed, Segme
 from tick_gateway.history.local.limits import Limits
 from tick_gateway.history.local.recorder import Recorder
 from tick_gateway.history.local.run import LocalRun
-from tick_gateway.model.tick import Tick
+from tick_gateway.model.tick import PublishedTick
 
 
 class Machine(RuleBasedStateMachine):
@@ -93,7 +93,7 @@ class Machine(RuleBasedStateMachine):
             ticks = []
             for _ in range(count):
                 self.t += step
-                ticks.append(Tick(self.t, data_of(self.t), int(self.clock.now * 1000)))
+                ticks.append(PublishedTick(self.t, data_of(self.t), int(self.clock.now * 1000)))
             run.lost += lost
             batches.append(Batch(run, ticks, sum(len(tick.data) for tick in ticks), bool(lost), run.count + run.lost))
             run.count += count

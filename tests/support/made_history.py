@@ -19,7 +19,7 @@ from tests.support.requests import post
 from tick_gateway.bus.ring import Batch, Run
 from tick_gateway.history.local.limits import Limits
 from tick_gateway.history.local.recorder import Recorder
-from tick_gateway.model.tick import Tick
+from tick_gateway.model.tick import PublishedTick
 
 BEGAN = 1_700_000_000_000
 """When the first tick of a made history was received, ms since the epoch: 2023-11-14T22:13:20Z."""
@@ -52,7 +52,9 @@ def write(
         ts = list(numbers)
         run = Run(name, seq, ts[0], at)
         for begin in range(0, len(ts), together):
-            some = [Tick(t, tick_of(name, t), at + step_ms * i) for i, t in enumerate(ts[begin : begin + together])]
+            some = [
+                PublishedTick(t, tick_of(name, t), at + step_ms * i) for i, t in enumerate(ts[begin : begin + together])
+            ]
             at += step_ms * len(some)
             recorder.write([Batch(run, some, sum(len(one.data) for one in some), False, begin)])
             for one in some:

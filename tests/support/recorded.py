@@ -19,7 +19,7 @@ from tick_gateway.history.local.recorder import Recorder
 from tick_gateway.history.local.run import LocalRun
 from tick_gateway.history.local.scan import scan_directory
 from tick_gateway.history.local.segment_file import walk
-from tick_gateway.model.tick import Tick
+from tick_gateway.model.tick import PublishedTick
 
 AT = 1_700_000_000_000
 FOREVER = 1e12
@@ -75,7 +75,7 @@ class Writer:
         if not self._count:
             self.run.first = ts[0]
         self._count += lost
-        ticks = [Tick(t, data_of(t), AT + t) for t in ts]
+        ticks = [PublishedTick(t, data_of(t), AT + t) for t in ts]
         batch = Batch(self.run, ticks, sum(len(tick.data) for tick in ticks), bool(lost), self._count)
         self._count += len(ts)
         self.run.count += len(ts)

@@ -55,11 +55,6 @@ DOING: Final = {
 CLIENT: Final = {"client", "errors", "logs", "model", "settings", "version", "wire"}
 """What a client may stand on: it is installed beside no server."""
 
-TWICE: Final = {
-    "Tick",
-}
-"""Class names that stand twice still. A name that does not any more is deleted here."""
-
 MIRRORED: Final = ("access", "bus", "http", "model", "server", "transports", "wire")
 """Packages of which each module that decides something has its test file."""
 
@@ -175,9 +170,7 @@ def test_no_class_name_stands_twice() -> None:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.ClassDef)
     )
-    twice = {name for name, times in count.items() if times > 1}
-    assert twice - TWICE == set(), "another class has this name"
-    assert TWICE - twice == set(), "delete these names from TWICE"
+    assert {name for name, times in count.items() if times > 1} == set()
 
 
 def decides(path: Path) -> bool:

@@ -14,7 +14,7 @@ from collections.abc import Hashable, Iterator, Sequence
 from itertools import accumulate
 from typing import Any, Final
 
-from ..model.tick import Tick
+from ..model.tick import PublishedTick
 
 BATCH_BYTES: Final = 256 * 1024  # a write of this size keeps one slow socket from holding up the others
 BATCH_TICKS: Final = 512
@@ -83,7 +83,7 @@ class Batch:
 
     __slots__ = ("__weakref__", "encoded", "lost_before", "ordinal", "projected", "run", "size", "ticks")
 
-    def __init__(self, run: Run, ticks: list[Tick], size: int, lost_before: bool, ordinal: int = 0) -> None:
+    def __init__(self, run: Run, ticks: list[PublishedTick], size: int, lost_before: bool, ordinal: int = 0) -> None:
         self.run = run
         self.ticks = ticks
         self.size = size
@@ -112,7 +112,7 @@ class Batch:
 
 def split(
     run: Run,
-    ticks: list[Tick],
+    ticks: list[PublishedTick],
     size: int,
     ordinal: int,
     max_ticks: int | None = None,
@@ -144,7 +144,7 @@ def split(
     return found
 
 
-def _number(tick: Tick) -> int:
+def _number(tick: PublishedTick) -> int:
     return tick.t
 
 
@@ -225,7 +225,7 @@ class Ring:
             return len(self._batches)
         return bisect_right(self._batches, (run.seq, t), key=_end)
 
-    def find(self, run: Run, t: int) -> Tick | None:
+    def find(self, run: Run, t: int) -> PublishedTick | None:
         """The tick, or None where the ring does not hold it."""
         index = self.after(run, t - 1)
         if index == len(self._batches) or self._batches[index].run is not run:
@@ -238,11 +238,11 @@ class Ring:
         return self._batches[index].first if index < len(self._batches) and self._batches[index].run is run else None
 
 
-def _cost(ticks: Sequence[Tick]) -> int:
+def _cost(ticks: Sequence[PublishedTick]) -> int:
     return sum(len(tick.data) for tick in ticks) + _TICK_OVERHEAD * len(ticks)
 
 
-def find_in(ticks: Sequence[Tick], t: int) -> Tick | None:
+def find_in(ticks: Sequence[PublishedTick], t: int) -> PublishedTick | None:
     """The tick of number ``t`` in a rising row of ticks, or None."""
     index = bisect_right(ticks, t, key=_number)
     return ticks[index - 1] if index and ticks[index - 1].t == t else None

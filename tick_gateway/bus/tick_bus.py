@@ -26,7 +26,7 @@ from ..errors import (
     RunClosed,
     TooBig,
 )
-from ..model.tick import MAX_T, RUN_ID, Position, Tick, parse
+from ..model.tick import MAX_T, RUN_ID, Position, PublishedTick, parse
 from ..settings import DEFAULTS, Settings
 from . import record as records
 from .conversion import is_dataclass
@@ -276,7 +276,7 @@ class TickBus:
             run.restored = False
             batch = Batch(run, [], 0, lost, run.count + run.lost)
             self._inbox.append(batch)
-        batch.ticks.append(_new_tick(Tick, (t, data, at)))
+        batch.ticks.append(_new_tick(PublishedTick, (t, data, at)))
         batch.size += size
         run.tip = t
         run.count += 1

@@ -15,7 +15,7 @@ from functools import wraps
 from typing import Concatenate, ParamSpec, TypeVar
 
 from ..bus.ring import Batch, Run, split
-from ..model.tick import Tick
+from ..model.tick import PublishedTick
 from .block_index import Block, BlockRange, Blocks, Entry, UnreadableIndex, Volume
 
 
@@ -27,7 +27,7 @@ def batches_of(run: Run, block: Block, ordinal: int) -> list[Batch]:
     """
     data = block.lines.split(b"\n")
     data.pop()
-    ticks = list(map(Tick._make, zip(block.ts, data, block.ats, strict=True)))
+    ticks = list(map(PublishedTick._make, zip(block.ts, data, block.ats, strict=True)))
     return split(run, ticks, len(block.lines) - len(ticks), ordinal)
 
 

@@ -32,7 +32,7 @@ _LINE_BREAKS: Final = bytes.maketrans(b"\r\n", b"  ")
 _LINE_ENDS: Final = tuple((char.encode(), b"\\u%04x" % ord(char)) for char in "\x85\u2028\u2029")
 
 
-class Tick(NamedTuple):
+class PublishedTick(NamedTuple):
     """One published tick.
 
     Attributes:

@@ -14,7 +14,7 @@ from itertools import islice
 from typing import Final, NamedTuple
 
 from .projection import project
-from .tick import Tick
+from .tick import PublishedTick
 
 BATCH_MESSAGE_BYTES: Final = 256 * 1024  # where a batch message is cut before it is full
 MAX_PATHS: Final = 64
@@ -51,7 +51,7 @@ class View(NamedTuple):
     def passes(self, t: int) -> bool:
         return t % self.every == 0
 
-    def render(self, run: str, ticks: Iterable[Tick], most: int | None = None) -> list[Payload]:
+    def render(self, run: str, ticks: Iterable[PublishedTick], most: int | None = None) -> list[Payload]:
         """Each tick that passes, ``most`` at the most, as a payload of its own (``batch`` is left to ``arrays``)."""
         if self.every > 1:
             ticks = (tick for tick in ticks if tick.t % self.every == 0)
@@ -61,7 +61,7 @@ class View(NamedTuple):
             return [Payload(t, data) for t, data, _ in ticks]
         return [Payload(tick.t, self.show(run, tick)) for tick in ticks]
 
-    def show(self, run: str, tick: Tick) -> bytes:
+    def show(self, run: str, tick: PublishedTick) -> bytes:
         """One tick's payload."""
         data = tick.data
         if self.fields:

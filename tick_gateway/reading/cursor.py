@@ -20,7 +20,7 @@ from ..history.archive import Load
 from ..history.block_index import Entry
 from ..model.notices import End, Gap, Reset
 from ..model.query import Query
-from ..model.tick import Position, Tick
+from ..model.tick import Position, PublishedTick
 from ..model.view import View
 
 
@@ -46,7 +46,7 @@ class Span(NamedTuple):
         return self.batch.last
 
     @property
-    def ticks(self) -> list[Tick]:
+    def ticks(self) -> list[PublishedTick]:
         return self.batch.ticks if self.whole else self.batch.ticks[self.begin : self.end]
 
     @property
@@ -228,5 +228,5 @@ def _complete(before: bool, items: Iterable[Item | End]) -> bool:
     return before
 
 
-def _at(tick: Tick) -> int:
+def _at(tick: PublishedTick) -> int:
     return tick.at

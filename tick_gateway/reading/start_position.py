@@ -19,7 +19,7 @@ from ..history.archive import Archive
 from ..history.block_index import Entry
 from ..history.run_history import RunHistory, Stored
 from ..model.query import Query
-from ..model.tick import Position, Tick
+from ..model.tick import Position, PublishedTick
 from ..model.view import View
 from .cursor import BlockRef, Cursor, Portion, PortionBuilder
 from .waiting import load_batches
@@ -389,7 +389,7 @@ def _before(batch: Batch, since: int) -> Position:
     return Position(batch.run.id, batch.ticks[bisect_left(batch.ticks, since, key=_at)].t - 1)
 
 
-def _at(tick: Tick) -> int:
+def _at(tick: PublishedTick) -> int:
     return tick.at
 
 

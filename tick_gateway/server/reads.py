@@ -12,7 +12,7 @@ from ..errors import NotFound, ParameterError
 from ..http.negotiation import choose, matches_etag
 from ..http.responses import header_list
 from ..model.query import Query, whole
-from ..model.tick import Position, Tick
+from ..model.tick import Position, PublishedTick
 from ..reading.cursor import Cursor, Span
 from ..reading.waiting import load_batches, until_done
 from ..runtime import Runtime
@@ -154,7 +154,7 @@ async def latest(request: web.Request, runtime: Runtime) -> web.StreamResponse:
             raise NotFound(f"no tick of run {run.id} passes the view and lies behind what the request names")
 
 
-def _is_new(query: Query, one: Tick) -> bool:
+def _is_new(query: Query, one: PublishedTick) -> bool:
     """Whether a tick is new to the client."""
     after = query.start.t if isinstance(query.start, Position) else query.start
     return (after is None or one.t > after) and (query.since is None or one.at >= query.since) and query.tail != 0
@@ -181,7 +181,7 @@ async def tick(request: web.Request, runtime: Runtime) -> web.StreamResponse:
     return await _answer_tick(request, runtime, run, found, query, headers)
 
 
-async def _find(runtime: Runtime, run: Run, t: int) -> Tick | None:
+async def _find(runtime: Runtime, run: Run, t: int) -> PublishedTick | None:
     while (extent := runtime.feed.next(run, t - 1, high=t)) is not None:
         batches = await load_batches(runtime.feed.archive, extent)
         if batches is not None:
@@ -189,18 +189,18 @@ async def _find(runtime: Runtime, run: Run, t: int) -> Tick | None:
     return None
 
 
-def _find_in(batch: Batch, t: int) -> Tick | None:
+def _find_in(batch: Batch, t: int) -> PublishedTick | None:
     index = batch.index_after(t - 1)
     return batch.ticks[index] if index < len(batch.ticks) and batch.ticks[index].t == t else None
 
 
-def _headers_of(run: Run, one: Tick) -> dict[str, str]:
+def _headers_of(run: Run, one: PublishedTick) -> dict[str, str]:
     own = {"Content-Type": "application/json", "Tick-Run": run.id, "Tick-Next": str(Position(run.id, one.t))}
     return PULL_HEADERS | own
 
 
 async def _answer_tick(
-    request: web.Request, runtime: Runtime, run: Run, one: Tick, query: Query, headers: dict[str, str]
+    request: web.Request, runtime: Runtime, run: Run, one: PublishedTick, query: Query, headers: dict[str, str]
 ) -> web.StreamResponse:
     view = query.view._replace(every=1, batch=0)
     return await pull.answer(

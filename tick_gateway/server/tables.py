@@ -23,7 +23,7 @@ from msgspec import Raw
 from msgspec.json import Decoder
 
 from ..errors import ParameterError
-from ..model.tick import Tick
+from ..model.tick import PublishedTick
 from ..model.view import View
 from ..reading.cursor import Span
 
@@ -78,7 +78,7 @@ class Rows:
             size += len(tick.data)
         yield Slice(span.position.t, rows)
 
-    def _row(self, run: bytes, tick: Tick) -> Row:
+    def _row(self, run: bytes, tick: PublishedTick) -> Row:
         row: Row = {"t": b"%d" % tick.t}
         if self._view.stamp:
             row["run"], row["at"] = run, b"%d" % tick.at

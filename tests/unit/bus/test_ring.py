@@ -9,13 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tick_gateway.bus.ring import Batch, Ring, Run, find_in, split
-from tick_gateway.model.tick import Tick
+from tick_gateway.model.tick import PublishedTick
 
 OVERHEAD = 200  # what a tick costs beside its data
 
 
-def ticks_of(*ts: int, size: int = 10) -> list[Tick]:
-    return [Tick(t, b"x" * size, 1000 + t) for t in ts]
+def ticks_of(*ts: int, size: int = 10) -> list[PublishedTick]:
+    return [PublishedTick(t, b"x" * size, 1000 + t) for t in ts]
 
 
 def batch_of(run: Run, *ts: int, size: int = 10, lost: bool = False) -> Batch:
@@ -109,7 +109,7 @@ def test_finding_in_a_rising_row(ts: list[int], t: int) -> None:
 
 class Taken(NamedTuple):
     run: Run
-    tick: Tick
+    tick: PublishedTick
 
 
 class Step(NamedTuple):
@@ -176,7 +176,7 @@ def test_a_ring_is_the_end_of_a_list(batches: list[Step], most: int, size: int) 
             runs.append(Run(f"r{len(runs)}", len(runs), 0, 0))
         ticks = []
         for stride, length in step.strides:
-            ticks.append(Tick(t, b"x" * length, 1000 + t))
+            ticks.append(PublishedTick(t, b"x" * length, 1000 + t))
             t += stride
         taken += [Taken(runs[-1], tick) for tick in ticks]
         ring.append(Batch(runs[-1], ticks, sum(len(tick.data) for tick in ticks), False))
@@ -196,8 +196,8 @@ def test_ticks_are_split_as_if_they_were_added_one_by_one(
     sizes: list[int], most: int | None, ordinal: int, lost: bool
 ) -> None:
     run = Run("r", 0, 1, 0)
-    ticks = [Tick(t, b"x" * size, 1000 + t) for t, size in enumerate(sizes)]
-    expected: list[list[Tick]] = []
+    ticks = [PublishedTick(t, b"x" * size, 1000 + t) for t, size in enumerate(sizes)]
+    expected: list[list[PublishedTick]] = []
     for tick in ticks:
         held = expected[-1] if expected else []
         if not held or sum(len(one.data) for one in [*held, tick]) > 50 or len(held) == most:

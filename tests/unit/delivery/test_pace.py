@@ -13,7 +13,7 @@ from tick_gateway.bus.ring import Batch, Run
 from tick_gateway.delivery.pace import Pace
 from tick_gateway.history.local.limits import Limits
 from tick_gateway.model.notices import End
-from tick_gateway.model.tick import Tick
+from tick_gateway.model.tick import PublishedTick
 from tick_gateway.reading.cursor import Item, Span
 
 from ...simulation.client import Client
@@ -273,7 +273,7 @@ def test_a_replay_that_skips_on_a_slow_disk_ends_where_it_stands() -> None:
 
 def spans(ats: list[int]) -> list[Item | End]:
     run = Run("a", 0, 0, 0)
-    return [Span(Batch(run, [Tick(t, b"", at)], 0, False), 0, 1) for t, at in enumerate(ats)]
+    return [Span(Batch(run, [PublishedTick(t, b"", at)], 0, False), 0, 1) for t, at in enumerate(ats)]
 
 
 @given(

@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 
 from tick_gateway.bus.ring import Batch, Run
 from tick_gateway.delivery.encoder import Encoder
-from tick_gateway.model.tick import Tick
+from tick_gateway.model.tick import PublishedTick
 from tick_gateway.model.view import BATCH_MESSAGE_BYTES, Payload, View, arrays, cut, join
 from tick_gateway.reading.cursor import Span
 
 # ---- which ticks, and their stamp ----
 
-TICKS = [Tick(t, b'{"t":%d,"x":%d,"y":0}' % (t, t * t), 1000 + t) for t in range(10)]
+TICKS = [PublishedTick(t, b'{"t":%d,"x":%d,"y":0}' % (t, t * t), 1000 + t) for t in range(10)]
 
 
 @pytest.mark.parametrize(("every", "passing"), [(1, range(10)), (3, [0, 3, 6, 9]), (7, [0, 7]), (100, [0])])
@@ -114,7 +114,7 @@ def test_arrays_hold_every_tick_once_in_messages_as_full_as_allowed(sizes: list[
 def test_at_most_none_is_none(view: View) -> None:
     """What is left of a limit may be nothing, which is not the same as no limit."""
     run = Run("A", 0, 0, 0)
-    batch = Batch(run, [Tick(t, b'{"t":%d,"x":1}' % t, 0) for t in range(9)], 0, False)
+    batch = Batch(run, [PublishedTick(t, b'{"t":%d,"x":1}' % t, 0) for t in range(9)], 0, False)
     passing = [t for t in range(9) if view.passes(t)]
     for most, expected in ((None, passing), (0, []), (-1, []), (2, passing[:2]), (99, passing)):
         assert [payload.t for payload in Encoder(1 << 20).payloads(view, Span(batch, 0, 9), most)] == expected

@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.harness import Clock, Harness, OpenHarness
 from tick_gateway.bus.ring import Batch, Run
-from tick_gateway.model.tick import Tick
+from tick_gateway.model.tick import PublishedTick
 from tick_gateway.server import status
 from tick_gateway.transports import TRANSPORTS
 
@@ -58,7 +58,7 @@ async def test_the_rate_is_taken_over_ten_seconds(
     harness, now = await open_harness(), 1_800_000_000.0
     monkeypatch.setattr(status, "time", SimpleNamespace(time=lambda: now))
     harness.runtime.started = now - started
-    ticks = [Tick(t, b"{}", int((now - ago) * 1000)) for t, ago in enumerate(sorted(before, reverse=True))]
+    ticks = [PublishedTick(t, b"{}", int((now - ago) * 1000)) for t, ago in enumerate(sorted(before, reverse=True))]
     run = Run("A", 0, 0, 0)
     for two in range(0, len(ticks), 2):
         harness.runtime.bus.ring.append(Batch(run, ticks[two : two + 2], 4, False, two))

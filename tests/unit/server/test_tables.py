@@ -19,7 +19,7 @@ from tests.support.harness import Harness, OpenHarness
 from tests.support.stored_ticks import COUNT, fill, harness
 from tick_gateway.bus.ring import Batch, Run
 from tick_gateway.errors import TickError
-from tick_gateway.model.tick import Tick, parse
+from tick_gateway.model.tick import PublishedTick, parse
 from tick_gateway.model.view import View
 from tick_gateway.reading.cursor import Span
 from tick_gateway.server import tables
@@ -43,7 +43,7 @@ def nested(depth: int, core: str, kind: str) -> str:
 def table_of(form: str, ticks: list[bytes], view: View = PLAIN) -> bytes:
     """A table of these ticks, made as a range makes it."""
     run = Run("R", 0, 0, 0)
-    batch = Batch(run, [Tick(*parse(data, 1 << 20), 7) for data in ticks], 0, False, 0)
+    batch = Batch(run, [PublishedTick(*parse(data, 1 << 20), 7) for data in ticks], 0, False, 0)
     span, rows = Span(batch, 0, len(batch.ticks)), Rows(view)
     columns: Columns = rows.columns()
     for some in rows.of(span, None, 1):
@@ -242,7 +242,7 @@ async def test_others_have_their_turn_while_a_wide_table_is_made(open_harness: O
 def test_portions_are_bounded() -> None:
     ticks = [b'{"t":%d,"s":"%s"}' % (t, b"x" * 9000) for t in range(50)]
     run = Run("R", 0, 0, 0)
-    batch = Batch(run, [Tick(t, data, 0) for t, data in enumerate(ticks)], 0, False, 0)
+    batch = Batch(run, [PublishedTick(t, data, 0) for t, data in enumerate(ticks)], 0, False, 0)
     by_bytes = [len(some.rows) for some in Rows(View()).of(Span(batch, 0, 50), None, 2)]
     assert max(by_bytes) == tables._SLICE_BYTES // len(ticks[0]) and sum(by_bytes) == 50
     assert [len(some.rows) for some in Rows(View()).of(Span(batch, 0, 50), None, 1000)][:2] == [4, 4]

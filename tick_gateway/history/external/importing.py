@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from ...bus.ring import BATCH_TICKS, Batch, Run, split
 from ...errors import HistoryError, SettingError
-from ...model.tick import Tick
+from ...model.tick import PublishedTick
 from ..engine import Progress
 from ..local.limits import Limits
 from ..local.lock import DirectoryLock
@@ -195,12 +195,12 @@ def _run_with(sequence: TickSequence, runs: Collection[LocalRun]) -> LocalRun | 
     return None
 
 
-def ticks_of(sequence: TickSequence, begin: int, not_before: int) -> list[Tick]:
+def ticks_of(sequence: TickSequence, begin: int, not_before: int) -> list[PublishedTick]:
     """A sequence's ticks from the one at an index on, their receive times spread evenly."""
     first, last = (max(at, not_before) for at in sequence.ats)
     steps = max(len(sequence.ts) - 1, 1)
     ats = [first + (last - first) * index // steps for index in range(begin, len(sequence.ts))]
-    return list(map(Tick._make, zip(sequence.ts[begin:], sequence.lines[begin:], ats, strict=True)))
+    return list(map(PublishedTick._make, zip(sequence.ts[begin:], sequence.lines[begin:], ats, strict=True)))
 
 
 def check_apart(source: Path, data: Path) -> None:

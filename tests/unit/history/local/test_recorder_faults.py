@@ -19,7 +19,7 @@ from tick_gateway.history.local.limits import Limits
 from tick_gateway.history.local.opening import open_directory
 from tick_gateway.history.local.recorder import Recorder
 from tick_gateway.history.run_history import RunHistory
-from tick_gateway.model.tick import Tick
+from tick_gateway.model.tick import PublishedTick
 
 LIMITS = Limits(block_bytes=300, block_ticks=1000, block_age=1e9, segment_bytes=600, fsync="block")
 AT = 1_800_000_000_000
@@ -69,7 +69,7 @@ class Script:
     def _batches(run: Run) -> Iterator[Batch]:
         for number in range(8):
             ts = [3 + 5 * (3 * number + i) for i in range(3)]
-            ticks = [Tick(t, b'{"t":%d,"x":"%s"}' % (t, bytes([97 + t % 26]) * 20), AT + t) for t in ts]
+            ticks = [PublishedTick(t, b'{"t":%d,"x":"%s"}' % (t, bytes([97 + t % 26]) * 20), AT + t) for t in ts]
             yield Batch(run, ticks, sum(len(tick.data) for tick in ticks), False, 3 * number)
 
     def check(self) -> int:

@@ -28,7 +28,7 @@ from tick_gateway.history.local.repair import repair
 from tick_gateway.history.local.segment_file import Segment
 from tick_gateway.history.local.segment_index import index_path, write_segment_index
 from tick_gateway.history.local.verify import verify
-from tick_gateway.model.tick import Tick
+from tick_gateway.model.tick import PublishedTick
 
 TICKS = 60
 
@@ -297,7 +297,7 @@ def test_a_copy_that_is_made_while_a_gateway_writes(tmp_path: Path) -> None:
     (tmp_path / "history").mkdir()
     (tmp_path / "history" / ".lock").touch()
     for t in range(TICKS):
-        recorder.write([Batch(run, [Tick(t, tick_of("A", t), 1000 + t)], 0, False, t)])
+        recorder.write([Batch(run, [PublishedTick(t, tick_of("A", t), 1000 + t)], 0, False, t)])
         copy = tmp_path / f"copy{t}"
         shutil.copytree(tmp_path / "history", copy)
         done = verify(copy)
@@ -314,7 +314,7 @@ def test_damage_in_an_open_block_is_a_finding(tmp_path: Path) -> None:
     (tmp_path / "history").mkdir()
     (tmp_path / "history" / ".lock").touch()
     for t in range(TICKS):
-        recorder.write([Batch(run, [Tick(t, tick_of("A", t), 1000 + t)], 0, False, t)])
+        recorder.write([Batch(run, [PublishedTick(t, tick_of("A", t), 1000 + t)], 0, False, t)])
     (path,) = segments(tmp_path / "history", "A")
     flip(path, path.stat().st_size // 2)
     assert any("is not closed" in line for line in found(tmp_path / "history"))

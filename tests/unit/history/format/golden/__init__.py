@@ -15,7 +15,7 @@ from typing import Final
 from tick_gateway.bus.ring import Batch, Run
 from tick_gateway.history.local.limits import Limits
 from tick_gateway.history.local.recorder import Recorder
-from tick_gateway.model.tick import Tick
+from tick_gateway.model.tick import PublishedTick
 
 FOLDER: Final = Path(__file__).parent
 ZSTD: Final = (1, 5, 7)
@@ -38,7 +38,7 @@ def make(directory: Path) -> dict[str, bytes]:
     run = Run(RUN, 2, 5, STARTED)
     count = 0
     for numbers in ((5, 7), (9,), (11,)):
-        ticks = [Tick(t, *TICKS[t]) for t in numbers]
+        ticks = [PublishedTick(t, *TICKS[t]) for t in numbers]
         recorder.write([Batch(run, ticks, sum(len(tick.data) for tick in ticks), False, count)])
         count += len(ticks)
     run.count, run.tip, run.ended = count, 11, True
