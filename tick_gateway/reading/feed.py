@@ -126,8 +126,14 @@ class Feed(Extents):
         newest = self._ring.newest if pull else self._tip_run
         if newest is None or cursor.over:
             return _notices_of(cursor)
+        at_tip = cursor.position == self._tip and not pull  # where most who ask stand
+        if at_tip and cursor.deadline is None and cursor.until_run is None and not cursor.notices:
+            return Portion([], cursor)
         position = cursor.position or Position(list(self.bus.runs)[0], -1)  # noqa: RUF015 - publishers may add to it
-        at = _Reading(cursor, position, max_bytes, len(self._ring) if pull else self._horizon, load, raw)
+        at = _Reading(cursor, position)
+        at.most = at.left = max_bytes
+        at.end = len(self._ring) if pull else self._horizon
+        at.held, at.raw = load, raw
         if cursor.deadline is not None:
             if self._still_waits(cursor, at, now):
                 return _notices_of(cursor)
@@ -227,29 +233,27 @@ class Feed(Extents):
 
 
 class _Reading(PortionBuilder):
-    """A read under way.
+    """A read under way; who makes it sets them all.
 
     Attributes:
+        held: the load that the reader has.
         most: bytes that it is to give, about.
         left: of these.
         end: the first batch in memory that may not be read.
         raw: whole blocks on disk are taken as they lie there.
     """
 
-    __slots__ = ("_held", "end", "left", "most", "raw")
+    __slots__ = ("end", "held", "left", "most", "raw")
 
-    def __init__(
-        self, cursor: Cursor, position: Position, max_bytes: int, end: int, held: Load | None, raw: bool
-    ) -> None:
-        super().__init__(cursor, position)
-        self.most = self.left = max_bytes
-        self.end = end
-        self.raw = raw
-        self._held = held
+    end: int
+    held: Load | None
+    left: int
+    most: int
+    raw: bool
 
     def take_load(self, block: BlockRef, form: Form) -> Load | None:
         """The load that the reader has, if it is that of this block; used once."""
-        load, self._held = self._held, None
+        load, self.held = self.held, None
         return load if load is not None and load.entry == block.entry and load.form == form else None
 
     def blocks(self, blocks: RawBlocks) -> None:
