@@ -468,12 +468,16 @@ class BlockRange(NamedTuple):
                 left, right = max(number * _PAGE - self.begin, lower), min((number + 1) * _PAGE - self.begin, upper)
                 if left >= right:
                     break
-                at = bisect(rows, value, left, right, key=lambda row: self.value(row, field))
+                at = self._find_in_page(number, bisect, value, field, left, right)
                 if left < at < right:
                     return at
                 lower, upper = (at, upper) if at == right else (lower, at)
                 number += 1 if at == right else -1
         return bisect(rows, value, lower, upper, key=lambda row: self.value(row, field))
+
+    def _find_in_page(self, number: int, bisect: _Bisect, value: int, field: RecordField, left: int, right: int) -> int:
+        begin, look = number * _PAGE - self.begin, _cache.get(self, number).value
+        return bisect(range(right), value, left, key=lambda row: look(row - begin, field))
 
     def _least_and_most(self, field: RecordField) -> tuple[int, int]:
         """What a number is for its first block, and about what it is for its last."""
