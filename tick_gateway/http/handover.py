@@ -26,6 +26,7 @@ from aiohttp import HttpVersion11, web
 
 from ..errors import NotAWebSocket
 from ..wire.websocket import accept_key
+from .connection import Connection
 
 
 async def take_over(request: web.Request, response: web.StreamResponse, session: asyncio.Protocol) -> NoReturn:
@@ -53,7 +54,7 @@ async def take_over(request: web.Request, response: web.StreamResponse, session:
     session.connection_made(transport)
     if tail:
         session.data_received(tail)
-    if getattr(handler, "half_closed", False) and not session.eof_received():
+    if isinstance(handler, Connection) and handler.half_closed and not session.eof_received():
         transport.close()
     raise asyncio.CancelledError
 
@@ -110,7 +111,7 @@ def body_is_broken(request: web.Request) -> bool:
 
 def body_is_cut(request: web.Request) -> bool:
     """Whether a body that came to its end is not whole: its client has ended its side in the middle of it."""
-    return getattr(request.protocol, "broken_off", None) is request.content
+    return isinstance(request.protocol, Connection) and request.protocol.broken_off is request.content
 
 
 def is_idle(transport: asyncio.BaseTransport, protocol: asyncio.BaseProtocol) -> bool:

@@ -7,7 +7,6 @@ disk, each verified, and behind them the content of the open block as a frame of
 from __future__ import annotations
 
 import time
-from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
@@ -15,6 +14,7 @@ import zstandard
 from aiohttp import web
 
 from ..bus.ring import Batch, Run
+from ..model.cache import ByteBoundedCache
 from ..model.query import Query
 from ..runtime import Runtime
 from ..transports.pull import gap_header
@@ -23,7 +23,7 @@ from .byte_ranges import ByteRange, answer_part
 from .range_body import BodyWriter, send_part
 from .ranges import Range, Vanished
 
-_SNAPSHOTS: Final = 8  # that are kept
+_SNAPSHOT_BYTES: Final = 32 << 20  # that all snapshots may take
 _HEAD_SECONDS: Final = 2.0  # how old a snapshot may be of which only the length is asked for
 _PARTS_SECONDS: Final = 60.0  # for how long parts of one snapshot can be asked for
 
@@ -37,12 +37,19 @@ class SegmentSnapshot(NamedTuple):
     body_index: BodyIndex
     frame: bytes
 
+    @property
+    def cost(self) -> int:
+        """Bytes of memory, about."""
+        return len(self.frame) + self.body_index.cost + self.closed.kept
+
 
 class SegmentSnapshots:
     """The newest snapshot of each file, for clients that ask for it in parts, which must fit together. On the loop."""
 
-    def __init__(self) -> None:
-        self._kept: OrderedDict[str, SegmentSnapshot] = OrderedDict()
+    def __init__(self, max_bytes: int = _SNAPSHOT_BYTES) -> None:
+        self._kept: ByteBoundedCache[str, SegmentSnapshot] = ByteBoundedCache(
+            max_bytes, lambda path, snapshot: snapshot.cost, least=1
+        )
 
     def find(self, request: web.Request) -> SegmentSnapshot | None:
         """A recent one, for requests for the length or for parts."""
@@ -54,10 +61,7 @@ class SegmentSnapshots:
 
     def keep(self, request: web.Request, snapshot: SegmentSnapshot) -> None:
         """Keep one for requests for its parts."""
-        self._kept[request.path] = snapshot
-        self._kept.move_to_end(request.path)
-        if len(self._kept) > _SNAPSHOTS:
-            self._kept.popitem(last=False)
+        self._kept.put(request.path, snapshot)
 
 
 SNAPSHOTS_KEY = web.AppKey("tick_gateway.snapshots", SegmentSnapshots)

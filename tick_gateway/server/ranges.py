@@ -112,6 +112,11 @@ class Range:
         portions."""
         return self._made.pop(t, None) or self.next(t)
 
+    @property
+    def kept(self) -> int:
+        """Bytes that are kept of what was made, at most."""
+        return _MADE_BYTES - self._room
+
     def keep(self, t: int, made: RenderedPiece) -> None:
         """Keep what was made behind ``t`` until it is asked for, as far as there is room."""
         if len(made.data) <= self._room:

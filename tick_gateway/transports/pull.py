@@ -15,6 +15,7 @@ from urllib.parse import urlencode
 from aiohttp import web
 
 from ..delivery.unsent import Sending, Unsent
+from ..http.connection import Connection
 from ..http.responses import header_list
 from ..model.notices import End, Gap, Reset
 from ..model.query import START_PARAMETERS, Query
@@ -237,7 +238,8 @@ def left(request: web.Request, runtime: Runtime, begun: float) -> bool:
     and waits no longer than ``Patience.half_closed_seconds``."""
     if request.transport is None:
         return True
-    half_closed = getattr(request.protocol, "half_closed", False)  # a server of somebody else's closes it at once
+    # Another server, whose connections are of another kind, closes such a connection at once.
+    half_closed = isinstance(request.protocol, Connection) and request.protocol.half_closed
     return half_closed and time.monotonic() - begun >= runtime.fanout.patience.half_closed_seconds
 
 

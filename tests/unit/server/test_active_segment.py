@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import zstandard
+from aiohttp import web
+from aiohttp.test_utils import make_mocked_request
 
 from tests.support.harness import Harness, OpenHarness
 from tests.support.stored_ticks import COUNT, IMMUTABLE, fill, harness, lines
+from tick_gateway.server.active_segment import SegmentSnapshot, SegmentSnapshots
+from tick_gateway.server.body_index import BodyIndex
+from tick_gateway.server.ranges import Range
 
 __all__ = ["harness"]
 
@@ -68,3 +76,25 @@ async def test_parts_of_the_open_file_belong_together(harness: Harness) -> None:
     found = lines(zstandard.ZstdDecompressor().stream_reader(body, read_across_frames=True).read())
     assert found == list(range(found[0], COUNT + 3))
     assert (await harness.get(path, Range=f"bytes={size + 10**6}-")).status == 416
+
+
+def test_snapshots_are_kept_within_their_bytes() -> None:
+    """The newest one stays whatever it takes, and each is found for a while, for its length or its parts."""
+
+    def asked(path: str, method: str = "GET", **headers: str) -> web.Request:
+        return make_mocked_request(method, path, headers=headers)
+
+    def snapshot(size: int) -> SegmentSnapshot:
+        return SegmentSnapshot(
+            time.monotonic(), '"tag"', cast(Range, SimpleNamespace(kept=0)), BodyIndex(0, []), bytes(size)
+        )
+
+    snapshots = SegmentSnapshots(max_bytes=10_000)
+    for number in range(4):
+        snapshots.keep(asked(f"/{number}"), snapshot(4000))
+    found = [snapshots.find(asked(f"/{number}", Range="bytes=0-1")) is not None for number in range(4)]
+    assert found == [False, False, True, True]
+    snapshots.keep(asked("/large"), snapshot(50_000))
+    assert snapshots.find(asked("/large", "HEAD")) is not None
+    assert snapshots.find(asked("/3", "HEAD")) is None
+    assert snapshots.find(asked("/large")) is None, "who asks for all of it gets the newest state"
