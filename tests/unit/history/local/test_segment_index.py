@@ -15,11 +15,10 @@ from tests.support import history_files
 from tests.support.recorded import AT, Writer, opened, planned
 from tick_gateway.bus.ring import Run
 from tick_gateway.bus.tick_bus import TickBus
-from tick_gateway.errors import Damaged
 from tick_gateway.history import block_index
 from tick_gateway.history.archive import Archive
 from tick_gateway.history.block_index import Entry
-from tick_gateway.history.format.block_record import HEAD, RECORD_BYTES, BlockRecord, check_records, unpack_record
+from tick_gateway.history.format.block_record import HEAD, RECORD_BYTES
 from tick_gateway.history.local.events import BlockClosed, SegmentIndexed
 from tick_gateway.history.local.limits import Limits
 from tick_gateway.history.local.run import LocalRun
@@ -52,23 +51,6 @@ def run(tmp_path: Path) -> LocalRun:
 
 def ranges(run: LocalRun) -> list[block_index.BlockRange]:
     return run.entries.files
-
-
-# ---- records ----
-
-
-def test_a_record_and_its_checksum() -> None:
-    record = BlockRecord(1, -2, 3, 2**62, AT, AT + 1, 7, 8, 9, 10, 11, 12, 2**32 - 1)
-    data = record.pack(5)
-    assert len(data) == RECORD_BYTES and unpack_record(b"x" + data, 1) == record
-    check_records(data * 2, 5)
-    wrong = [data[:-1], data[1:], data + b"x"]
-    wrong += [data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :] for at in range(len(data))]
-    for other in wrong:
-        with pytest.raises(Damaged):
-            check_records(other, 5)
-    with pytest.raises(Damaged):
-        check_records(data, 6)
 
 
 # ---- faults ----
