@@ -18,7 +18,7 @@ from .run_history import RunHistory, batches_of
 from .stored_run import StoredRun, UnclosedBlock
 
 _ANY_TIME: Final = 1 << 62  # ms since the epoch
-_LARGE_BYTES: Final = 4 << 20  # a block of ticks that are about as large as they may be
+LARGE_BYTES: Final = 4 << 20  # a block of ticks that are about as large as they may be
 _TICK_BYTES: Final = 200  # what the ring counts for Python's own of each tick
 
 
@@ -73,7 +73,7 @@ def _newest(bus: TickBus, archive: Archive, history: RunHistory, total: int) -> 
     for entry in history.newest_first():
         if entry.ordinal + entry.count != before or ticks >= bus.ring.max_ticks or size >= bus.ring.max_size:
             break
-        if wanted and entry.size >= _LARGE_BYTES and size + entry.size > bus.ring.max_size:
+        if wanted and entry.size >= LARGE_BYTES and size + entry.size > bus.ring.max_size:
             break  # memory would let go of nearly all of it at once
         wanted.append(entry)
         before = entry.ordinal

@@ -21,7 +21,7 @@ from ...settings import Settings
 from ..archive import Archive
 from ..engine import EngineStatus, HistoryEngine, Progress
 from ..format.segment import pack_columns
-from ..restoring import restore
+from ..restoring import LARGE_BYTES, restore
 from ..stored_run import StoredRun
 from ..threads import ReadingThreads
 from .chunks import FileChunk, FileVolume, OpenFiles, ScannedTicks
@@ -154,10 +154,19 @@ class DirectoryScan:
         volume.scanned[offset] = ticks
         self._kept.append((volume, offset, size))
         self._kept_bytes += size
-        while self._kept_bytes - self._kept[0][2] >= self._keep_bytes:  # so much is there without the oldest one, too
+        while self._has_enough():
             oldest, offset, size = self._kept.popleft()
             oldest.scanned.pop(offset, None)
             self._kept_bytes -= size
+
+    def _has_enough(self) -> bool:
+        """Whether the oldest chunk that is kept is one too many: so much is there without it, or it is a large one, of
+        which memory takes none that does not fit (see ``restore``)."""
+        oldest = self._kept[0][2]
+        without = self._kept_bytes - oldest
+        return without >= self._keep_bytes or (
+            oldest >= LARGE_BYTES and 0 < without < self._keep_bytes < self._kept_bytes
+        )
 
     def forget_ticks(self) -> None:
         """Let go of the ticks that were kept."""
