@@ -88,22 +88,15 @@ class CommitWorker:
         vouched: tuple[str, int] | None = None
         items = [*self._due, *(item for request in requests for item in request.items)]
         self._due = [item for item in items if isinstance(item, Run)]
-        try:
-            if recorder.broken and (now < self._retry_at or not items):
-                raise _StillBroken
-            if recorder.broken:
-                recorder.resume()
-            _write(recorder, items)
-            self._due = []
-            if now - self._maintained >= MAINTAIN_SECONDS or closing:
-                self._maintained = now
-                recorder.maintain()
-        except _StillBroken:
+        if recorder.broken and (now < self._retry_at or not items):  # it is too early to try again
             error = self._broke if requests else None
-        except Exception as problem:
-            error = self._broke = _as_trouble(problem)
-            vouched = recorder.vouched
-            self._retry_at = now + RETRY_SECONDS
+        else:
+            try:
+                self._write(items, now, closing=closing)
+            except Exception as problem:
+                error = self._broke = _as_trouble(problem)
+                vouched = recorder.vouched
+                self._retry_at = now + RETRY_SECONDS
         if closing:
             try:
                 recorder.close()
@@ -114,6 +107,21 @@ class CommitWorker:
             return None
         return CommitResult(requests[-1].number if requests else 0, error, vouched, events, recorder.size)
 
+    def _write(self, items: Sequence[Item], now: float, *, closing: bool) -> None:
+        """Mend what is broken, write, and do what time alone asks for.
+
+        Raises:
+            OSError: see ``Recorder``.
+        """
+        recorder = self._recorder
+        if recorder.broken:
+            recorder.resume()
+        _write(recorder, items)
+        self._due = []
+        if now - self._maintained >= MAINTAIN_SECONDS or closing:
+            self._maintained = now
+            recorder.maintain()
+
 
 def _as_trouble(problem: Exception) -> OSError:
     """What the disk did not take; a fault of our own is told as one, and does not end the thread."""
@@ -121,10 +129,6 @@ def _as_trouble(problem: Exception) -> OSError:
         return problem
     log.error("history: the writer failed", exc_info=problem)
     return OSError(errno.EIO, "the writer failed; the log says how")
-
-
-class _StillBroken(Exception):
-    """It is too early to try again."""
 
 
 def _write(recorder: Recorder, items: Sequence[Item]) -> None:

@@ -65,8 +65,8 @@ class Recorder:
         self._rotation = Rotation(directory, limits, self._tell, time.monotonic())
         self._run: LocalRun | None = None  # which is written to
         self._live: Run | None = None  # the same, as the bus has it
-        self._torn: tuple[LocalRun, Segment] | None = None  # its end is to be recovered first
-        self._open_block = (0, 0)  # of the torn one: the ordinals where it begins, and behind what was vouched for
+        self._unrecovered: tuple[LocalRun, Segment] | None = None  # its end is to be recovered first
+        self._open_block = (0, 0)  # of that: the ordinals where it begins, and behind what was vouched for
         self._left = list(left)
         self._lock = lock
         self._inventory = Inventory()
@@ -149,7 +149,7 @@ class Recorder:
             raise
 
     def resume(self) -> None:
-        """After a failure: cut what is torn back to what was acknowledged, and close it.
+        """After a failure: cut the open block back to what was acknowledged, and close it.
 
         Raises:
             OSError: the disk does not work yet.
@@ -157,10 +157,10 @@ class Recorder:
         if self._lock is not None:
             self._lock.renew()
         self._apply_left()
-        if self._torn is not None:
-            run, segment = self._torn
+        if self._unrecovered is not None:
+            run, segment = self._unrecovered
             self._mend(run, segment)
-            self._torn = None
+            self._unrecovered = None
         self._take_inventory(self._everything())
         self._account()
         self._broken = False
@@ -393,7 +393,7 @@ class Recorder:
     def _break(self) -> None:
         self._broken, self.vouched = True, None
         if (active := self._rotation.active) is not None:
-            self._torn, self._open_block = (active.run, active.segment), (0, 0)
+            self._unrecovered, self._open_block = (active.run, active.segment), (0, 0)
             if active.block is not None:
                 self.vouched = active.run.id, active.block.vouched
                 self._open_block = active.block.ordinal, active.block.vouched
