@@ -55,7 +55,7 @@ DOING: Final = {
 CLIENT: Final = {"client", "errors", "logs", "model", "settings", "version", "wire"}
 """What a client may stand on: it is installed beside no server."""
 
-MIRRORED: Final = ("access", "bus", "http", "model", "server", "transports", "wire")
+MIRRORED: Final = ("access", "bench", "bus", "cli", "client", "http", "model", "server", "transports", "wire")
 """Packages of which each module that decides something has its test file."""
 
 SMALL: Final = 40
