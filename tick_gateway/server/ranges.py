@@ -24,7 +24,7 @@ from ..reading.feed import Feed
 from ..reading.waiting import load_batches, until_done
 from ..runtime import Runtime
 from ..wire.ndjson import lines
-from .tables import TABLE_FORMATS, Columns, Rows, note
+from .tables import TABLE_FORMATS, Columns, Rows, widen_columns
 
 _READ_BYTES: Final = 1 << 20  # of stored blocks at once
 _MADE_BYTES: Final = 4 << 20  # of what is made to be measured, and kept until it is sent
@@ -83,7 +83,7 @@ class Range:
                 raise Vanished
         return extent
 
-    def row(self, extent: RenderedPiece | Span | BlockRef, t: int, most: int = _READ_BYTES) -> list[Entry]:
+    def whole_blocks(self, extent: RenderedPiece | Span | BlockRef, t: int, most: int = _READ_BYTES) -> list[Entry]:
         """Whole blocks from an extent on, the next one after ``t``, about so many bytes of frames; none where it is cut
         by that place, which need not be a block's end, or by the range's."""
         if not isinstance(extent, BlockRef) or extent.entry.first <= t or extent.entry.last > self.high:
@@ -107,7 +107,7 @@ class Range:
             return True
         return self.high <= self.feed.archive.history(self.run).closed
 
-    def coming(self, t: int) -> RenderedPiece | Span | BlockRef | None:
+    def next_or_kept(self, t: int) -> RenderedPiece | Span | BlockRef | None:
         """As ``next``, but what was made behind ``t`` before, if it was kept: it may lie elsewhere since, in other
         portions."""
         return self._made.pop(t, None) or self.next(t)
@@ -191,20 +191,20 @@ def parts(wanted: Range, seek_point: SeekPoint, *, sizes: bool = False) -> Async
 async def _frames(wanted: Range, seek_point: SeekPoint, *, sizes: bool) -> AsyncIterator[BodyPart]:
     """Whole blocks as they lie on disk, the two at the edges made anew."""
     t, nothing = seek_point.t, True
-    while (extent := wanted.coming(t)) is not None:
-        row = wanted.row(extent, t)
-        if not row or not row[0].raw:
+    while (extent := wanted.next_or_kept(t)) is not None:
+        blocks = wanted.whole_blocks(extent, t)
+        if not blocks or not blocks[0].raw:
             made = await _made(wanted, extent, t, _compressed)
             last = made.last
             if sizes:
                 wanted.keep(t, made)
             yield BodyPart(made.data, len(made.data))
         elif sizes:
-            last = row[-1].last
-            yield BodyPart(None, sum(entry.frame for entry in row), SeekPoint(0, last, 0))
+            last = blocks[-1].last
+            yield BodyPart(None, sum(entry.frame for entry in blocks), SeekPoint(0, last, 0))
         else:
-            last = row[-1].last
-            frames = await _stored_frames(wanted, row)
+            last = blocks[-1].last
+            frames = await _stored_frames(wanted, blocks)
             yield BodyPart(frames, len(frames), SeekPoint(0, last, 0))
         t, nothing = last, False
     if nothing:
@@ -221,8 +221,8 @@ async def _made(
     return RenderedPiece(encode(_lines(await _spans(wanted, extent, t))), _last(extent))
 
 
-async def _stored_frames(wanted: Range, row: Sequence[Entry]) -> bytearray:
-    got = wanted.feed.archive.frames(wanted.run, row)
+async def _stored_frames(wanted: Range, blocks: Sequence[Entry]) -> bytearray:
+    got = wanted.feed.archive.frames(wanted.run, blocks)
     if not isinstance(got, Load):
         return got
     await until_done(got)
@@ -234,18 +234,18 @@ async def _stored_frames(wanted: Range, row: Sequence[Entry]) -> bytearray:
 async def _lines_as_they_are(wanted: Range, seek_point: SeekPoint, *, sizes: bool) -> AsyncIterator[BodyPart]:
     """Lines as they were published; whole blocks are not taken apart."""
     t = seek_point.t
-    while (extent := wanted.coming(t)) is not None:
-        row = wanted.row(extent, t)
-        last = row[-1].last if row else -1
-        if row and sizes:
-            for entry in row:
+    while (extent := wanted.next_or_kept(t)) is not None:
+        blocks = wanted.whole_blocks(extent, t)
+        last = blocks[-1].last if blocks else -1
+        if blocks and sizes:
+            for entry in blocks:
                 yield BodyPart(None, entry.size, SeekPoint(0, entry.last, 0))
-        elif row:
-            load = wanted.feed.archive.lines(wanted.run, row)
+        elif blocks:
+            load = wanted.feed.archive.lines(wanted.run, blocks)
             await until_done(load)
             if load.lines is None:
                 raise Vanished
-            for entry, data in zip(row, load.lines, strict=True):
+            for entry, data in zip(blocks, load.lines, strict=True):
                 yield BodyPart(data, len(data), SeekPoint(0, entry.last, 0))
         else:
             made = await _made(wanted, extent, t, bytes)
@@ -301,7 +301,7 @@ async def find_columns(wanted: Range) -> None:
         columns = rows.columns()
         async for span, most in spans(wanted, start_of(wanted)):
             for some in rows.of(span, most, 1):
-                note(columns, some.rows)
+                widen_columns(columns, some.rows)
                 await asyncio.sleep(0)  # others have their turn
         wanted.columns = columns
 

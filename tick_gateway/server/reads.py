@@ -25,7 +25,7 @@ from .body_index import BodyIndex, BodyIndexCache, measure
 from .byte_ranges import IMMUTABLE, ByteRange, answer, answer_part
 from .range_body import BodyWriter, send, send_part
 from .ranges import MEDIA_TYPES, Range, Vanished, find_columns, lower_bound
-from .tables import TABLE_FORMATS, check, empty
+from .tables import TABLE_FORMATS, empty_table, require_library
 
 _OF_A_304 = {"ETag", "Cache-Control", "Vary", "Tick-Run", "Tick-Next"}  # RFC 9110, section 15.4.5, and our own
 BODY_INDEXES_KEY = web.AppKey("tick_gateway.body_indexes", BodyIndexCache)
@@ -45,10 +45,10 @@ async def _range(request: web.Request, runtime: Runtime) -> web.StreamResponse:
     query = query_of(request, tables=True)
     runtime.refresh()
     format = query.format or ("ndjson" if wants_ndjson(request, query, default=True) else "json")
-    check(format)
+    require_library(format)
     headers = PULL_HEADERS | {"Content-Type": MEDIA_TYPES[format]}
     if _run_name(query) is None and runtime.bus.ring.newest is None:
-        nothing = empty(format, query.view) if format in TABLE_FORMATS else b"[]" if format == "json" else b""
+        nothing = empty_table(format, query.view) if format in TABLE_FORMATS else b"[]" if format == "json" else b""
         return web.Response(body=nothing, headers=headers)
     run = runtime.bus.run(_run_name(query))
     # Stored blocks are compressed already, whatever the settings say of compression.

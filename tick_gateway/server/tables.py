@@ -41,7 +41,7 @@ _BATCH_BYTES: Final = 4 << 20
 _SLICE_CELLS: Final = 1 << 12
 _SLICE_BYTES: Final = 64 << 10
 _ARROW_END: Final = b"\xff\xff\xff\xff\x00\x00\x00\x00"
-_OWN: Final = ("t", "run", "at")
+_STAMP_COLUMNS: Final = ("t", "run", "at")
 _MISSING: Final = object()
 _NULL: Final = b"null"
 _members: Final = Decoder(dict[str, Raw]).decode
@@ -62,7 +62,7 @@ class Rows:
 
     def __init__(self, view: View) -> None:
         self._view = view
-        self._stamped = _OWN if view.stamp else ("t",)
+        self._stamped = _STAMP_COLUMNS if view.stamp else ("t",)
         self._paths = [(self._name(path), path.split(".")) for path in view.fields if path != "t"]
 
     def of(self, span: Span, most: int | None, columns: int) -> Iterator[Slice]:
@@ -87,7 +87,7 @@ class Rows:
             row.update((self._name(name), bytes(value)) for name, value in members.items() if name != "t")
             return row
         for name, path in self._paths:
-            if (found := _follow(members, path)) is not None:
+            if (found := _value_at(members, path)) is not None:
                 row[name] = found
         return row
 
@@ -104,7 +104,7 @@ class Rows:
         return own | {name: "none" for name, _ in self._paths}
 
 
-def _follow(members: dict[str, Raw], path: Sequence[str]) -> bytes | None:
+def _value_at(members: dict[str, Raw], path: Sequence[str]) -> bytes | None:
     """The value at a path, which goes through objects and each element of arrays; None: there is none."""
     for at, part in enumerate(path, 1):
         if part not in members:
@@ -113,14 +113,16 @@ def _follow(members: dict[str, Raw], path: Sequence[str]) -> bytes | None:
         if at == len(path):
             return value
         if value.startswith(b"["):
-            return json.dumps(_gather(json.loads(value), path[at:]), ensure_ascii=False, separators=(",", ":")).encode()
+            return json.dumps(
+                _values_at(json.loads(value), path[at:]), ensure_ascii=False, separators=(",", ":")
+            ).encode()
         if not value.startswith(b"{"):
             return None
         members = _members(value)
     return None
 
 
-def _gather(array: list[Any], path: Sequence[str]) -> list[Any]:
+def _values_at(array: list[Any], path: Sequence[str]) -> list[Any]:
     """What a path leads to in each element. Not recursive: arrays may be deep."""
     found: list[Any] = []
     todo = [(array, 0, found)]
@@ -139,7 +141,7 @@ def _gather(array: list[Any], path: Sequence[str]) -> list[Any]:
     return found
 
 
-def note(columns: Columns, rows: Iterable[Row]) -> None:
+def widen_columns(columns: Columns, rows: Iterable[Row]) -> None:
     """Widen columns to what these rows hold.
 
     Raises:
@@ -152,7 +154,7 @@ def note(columns: Columns, rows: Iterable[Row]) -> None:
             if known is None and len(columns) >= MAX_COLUMNS:
                 raise _too_wide()
             if known != "json":
-                columns[name] = _join(known or "none", _kind(value))
+                columns[name] = _common_kind(known or "none", _kind(value))
     if len(columns) > before and sum(map(len, columns)) > MAX_NAMES:
         raise _too_wide()
 
@@ -173,7 +175,7 @@ def _kind(value: bytes) -> Kind:
     return "int" if len(value) < 19 or -(1 << 63) <= int(value) < 1 << 63 else "json"
 
 
-def _join(a: Kind, b: Kind) -> Kind:
+def _common_kind(a: Kind, b: Kind) -> Kind:
     if a == b or b == "none":
         return a
     if a == "none":
@@ -307,13 +309,13 @@ def _arrow() -> Any:
     return pyarrow
 
 
-def empty(format: str, view: View) -> bytes:
+def empty_table(format: str, view: View) -> bytes:
     """A table without a row."""
     table = TABLE_FORMATS[format](Rows(view).columns())
     return table.begin() + table.end()
 
 
-def check(format: str) -> None:
+def require_library(format: str) -> None:
     """Refuse a format for which a library is missing.
 
     Raises:

@@ -23,7 +23,7 @@ from tick_gateway.model.tick import PublishedTick, parse
 from tick_gateway.model.view import View
 from tick_gateway.reading.cursor import Span
 from tick_gateway.server import tables
-from tick_gateway.server.tables import TABLE_FORMATS, Columns, Rows, note
+from tick_gateway.server.tables import TABLE_FORMATS, Columns, Rows, widen_columns
 from tick_gateway.transports import incremental
 
 __all__ = ["harness"]
@@ -47,7 +47,7 @@ def table_of(form: str, ticks: list[bytes], view: View = PLAIN) -> bytes:
     span, rows = Span(batch, 0, len(batch.ticks)), Rows(view)
     columns: Columns = rows.columns()
     for some in rows.of(span, None, 1):
-        note(columns, some.rows)
+        widen_columns(columns, some.rows)
     table = TABLE_FORMATS[form](columns)
     return b"".join(
         [table.begin(), *(table.more(some.rows) for some in rows.of(span, None, len(columns))), table.end()]
