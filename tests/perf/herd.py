@@ -54,7 +54,7 @@ class Figures:
         )
 
 
-class House:
+class PublishedGateway:
     """A gateway process, a publisher's connection to it, and the ticks that were published."""
 
     def __init__(self, process: asyncio.subprocess.Process, port: int) -> None:
@@ -120,14 +120,14 @@ class House:
 
 
 @asynccontextmanager
-async def house(**settings: Any) -> AsyncIterator[House]:
+async def published_gateway(**settings: Any) -> AsyncIterator[PublishedGateway]:
     command = [sys.executable, "-m", "tests.perf.watched", json.dumps(settings)]
     process = await asyncio.create_subprocess_exec(
         *command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
     )
     try:
         assert process.stdin is not None and process.stdout is not None
-        found = House(process, int(await process.stdout.readline()))
+        found = PublishedGateway(process, int(await process.stdout.readline()))
         yield found
         for reader in found.readers:
             reader.close()
@@ -139,7 +139,7 @@ async def house(**settings: Any) -> AsyncIterator[House]:
             await process.wait()
 
 
-async def measured(scene: str, found: House, play: Callable[[], Awaitable[None]]) -> Figures:
+async def measured(scene: str, found: PublishedGateway, play: Callable[[], Awaitable[None]]) -> Figures:
     """Play a scene, and count."""
     before = await found.figures()
     start = time.monotonic()
@@ -159,7 +159,7 @@ async def measured(scene: str, found: House, play: Callable[[], Awaitable[None]]
 
 async def change_of_run(clients: int) -> Figures:
     """The simulation starts over, three times, under everybody's feet."""
-    async with house() as found:
+    async with published_gateway() as found:
         await found.publish(1, 1000, "run-0")
         await found.enter(clients, lambda _: "hello=1&from_t=run-0:-1", lambda _: 0)
         await found.all_have_all()
@@ -174,7 +174,7 @@ async def change_of_run(clients: int) -> Figures:
 
 async def reconnect(clients: int) -> Figures:
     """All come back at once, each with a position of its own, while ticks go on."""
-    async with house() as found:
+    async with published_gateway() as found:
         for _ in range(10):
             await found.publish(100, 1000, "run")
 
@@ -191,7 +191,7 @@ async def reconnect(clients: int) -> Figures:
 
 async def large_ticks(clients: int) -> Figures:
     """Ticks of 1 MB to everybody."""
-    async with house() as found:
+    async with published_gateway() as found:
         await found.publish(1, 1000, "run")
         await found.enter(clients, lambda _: "hello=1&from_t=run:-1", lambda _: 0)
         await found.all_have_all()
@@ -206,7 +206,7 @@ async def large_ticks(clients: int) -> Figures:
 
 async def half_never_reads(clients: int) -> Figures:
     """Half of the readers never read, and what is published would fill any memory."""
-    async with house(ring_bytes=8 * MB, encoded_bytes=4 * MB) as found:
+    async with published_gateway(ring_bytes=8 * MB, encoded_bytes=4 * MB) as found:
         await found.publish(1, 1000, "run")
         await found.enter(clients, lambda _: "hello=1&from_t=run:-1", lambda _: 0, idle=clients // 2)
         await found.all_have_all()

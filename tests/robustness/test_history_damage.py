@@ -18,16 +18,8 @@ import pytest
 
 from tests.support import history_files
 from tests.support.events import notices, ticks
-from tests.support.history_scenario import (
-    RUN,
-    Scenario,
-    flip,
-    in_own_process,
-    in_process,
-    refused,
-    t_of,
-    told,
-)
+from tests.support.history_files import flip
+from tests.support.history_scenario import RUN, Scenario, in_own_process, in_process, refused, t_of, told
 from tests.support.reconnecting import CLIENTS, PATIENCE, reader
 from tests.support.requests import ask, metric, range_of
 from tick_gateway.history.archive import Archive

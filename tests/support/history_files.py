@@ -70,3 +70,10 @@ def decoded(path: Path, frame: Frame) -> list[bytes]:
 def lines_of(path: Path) -> list[bytes]:
     """The lines of a whole file."""
     return _zstd("-dcq", path).splitlines()
+
+
+def flip(path: Path, at: int) -> None:
+    """Change one byte of a file."""
+    data = bytearray(path.read_bytes())
+    data[at] ^= 0x55
+    path.write_bytes(data)

@@ -6,7 +6,6 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,8 @@ import pytest
 
 from tests.support.async_client import request
 from tests.support.events import Gap, Ledger, notices
-from tests.support.harness import Harness, tick
+from tests.support.harness import Harness
+from tests.support.made_history import tick_of
 from tests.support.process import RestartableGateway, Running
 from tests.support.reconnecting import CLIENTS, PATIENCE, ReconnectingReaders, reader
 from tests.support.requests import ask, metric, post, range_of
@@ -46,9 +46,9 @@ class Scenario:
         self._next = numbers[-1] + 5
         stored = True
         for t in numbers:
-            self.ledger.note(RUN, t, tick_of(t))
+            self.ledger.note(RUN, t, tick_of(RUN, t))
         for some in (numbers[at : at + PORTION] for at in range(0, count, PORTION)):
-            answer = await post(self.port, map(tick_of, some), RUN)
+            answer = await post(self.port, (tick_of(RUN, t) for t in some), RUN)
             assert (answer["accepted"], answer["tip"]) == (len(some), some[-1]), answer
             if not answer["stored"]:
                 self.unstored += some
@@ -128,11 +128,6 @@ class Scenario:
         return [t for t in self.ledger.numbers[RUN] if t not in found]
 
 
-def tick_of(t: int) -> bytes:
-    """A tick of which compression leaves something."""
-    return tick(RUN, t)[:-1] + f',"pad":"{sha256(b"%d" % t).hexdigest()}"}}'.encode()
-
-
 def t_of(line: bytes) -> int:
     return int(line.removeprefix(b'{"t":').partition(b",")[0])
 
@@ -208,13 +203,6 @@ async def refused(directory: Path, words: str) -> None:
         assert await asyncio.to_thread(one.wait) == 2, one.report()
         (line,) = one.stderr.lines
         assert words in line, line
-
-
-def flip(path: Path, at: int) -> None:
-    """Change one byte of a file."""
-    data = bytearray(path.read_bytes())
-    data[at] ^= 0x55
-    path.write_bytes(data)
 
 
 def told(caplog: pytest.LogCaptureFixture, words: str) -> int:

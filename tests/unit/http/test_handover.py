@@ -34,7 +34,7 @@ else:
     LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 
 Contexts = tuple[ssl.SSLContext, ssl.SSLContext]
-Run = Callable[[Callable[["House"], Coroutine[Any, Any, None]]], None]
+Run = Callable[[Callable[["HandoverServer"], Coroutine[Any, Any, None]]], None]
 
 
 class Taken(asyncio.Protocol):
@@ -78,7 +78,7 @@ class Taken(asyncio.Protocol):
                 await self._changed.wait()
 
 
-class House:
+class HandoverServer:
     """An aiohttp server whose one route gives its connection to ``taken``, and what is needed to look at it."""
 
     def __init__(self, port: int, runner: web.AppRunner, client_tls: ssl.SSLContext | None) -> None:
@@ -118,20 +118,20 @@ class House:
 
 
 @asynccontextmanager
-async def serving(contexts: Contexts | None) -> AsyncIterator[House]:
+async def serving(contexts: Contexts | None) -> AsyncIterator[HandoverServer]:
     app = web.Application()
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
-    house = House(0, runner, contexts[1] if contexts else None)
-    app.router.add_get("/", house.handle)
-    app.on_response_prepare.append(house.preparing)
+    handover = HandoverServer(0, runner, contexts[1] if contexts else None)
+    app.router.add_get("/", handover.handle)
+    app.on_response_prepare.append(handover.preparing)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=contexts[0] if contexts else None).start()
-    house.port = runner.addresses[0][1]
+    handover.port = runner.addresses[0][1]
     try:
-        yield house
+        yield handover
     finally:
-        if house.taken is not None and house.taken.transport is not None:
-            house.taken.transport.abort()
+        if handover.taken is not None and handover.taken.transport is not None:
+            handover.taken.transport.abort()
         await runner.cleanup()
 
 
@@ -154,13 +154,13 @@ def contexts(request: pytest.FixtureRequest) -> Contexts | None:
 def run(request: pytest.FixtureRequest, contexts: Contexts | None, caplog: pytest.LogCaptureFixture) -> Run:
     """Runs a scenario on its loop; whatever is logged, or comes to the loop's exception handler, fails it."""
 
-    def go(scenario: Callable[[House], Coroutine[Any, Any, None]]) -> None:
+    def go(scenario: Callable[[HandoverServer], Coroutine[Any, Any, None]]) -> None:
         complaints: list[dict[str, Any]] = []
 
         async def main() -> None:
             asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
-            async with asyncio.timeout(PATIENCE), serving(contexts) as house:
-                await scenario(house)
+            async with asyncio.timeout(PATIENCE), serving(contexts) as handover:
+                await scenario(handover)
 
         with caplog.at_level(logging.INFO), asyncio.Runner(loop_factory=LOOPS[request.param]) as runner:
             runner.run(main())
@@ -172,8 +172,8 @@ def run(request: pytest.FixtureRequest, contexts: Contexts | None, caplog: pytes
 
 
 def test_both_sides_talk_through_it(run: Run) -> None:
-    async def scenario(house: House) -> None:
-        taken, reader, writer = await house.take()
+    async def scenario(handover: HandoverServer) -> None:
+        taken, reader, writer = await handover.take()
         assert taken.transport is not None
         for word in (b"one", b"two", b"x" * 1_000_000):
             taken.transport.write(word)
@@ -190,8 +190,8 @@ def test_both_sides_talk_through_it(run: Run) -> None:
 
 
 def test_a_plain_stream_needs_no_upgrade(run: Run) -> None:
-    async def scenario(house: House) -> None:
-        taken, reader, writer = await house.take(headers={})
+    async def scenario(handover: HandoverServer) -> None:
+        taken, reader, writer = await handover.take(headers={})
         assert taken.transport is not None
         taken.transport.write(b"stream")
         taken.transport.close()
@@ -203,8 +203,8 @@ def test_a_plain_stream_needs_no_upgrade(run: Run) -> None:
 
 
 def test_what_came_behind_the_handshake_is_handed_over(run: Run) -> None:
-    async def scenario(house: House) -> None:
-        taken, _, writer = await house.take(behind=b"first ")
+    async def scenario(handover: HandoverServer) -> None:
+        taken, _, writer = await handover.take(behind=b"first ")
         await taken.until(lambda: taken.received == b"first ")
         writer.write(b"second")
         await taken.until(lambda: taken.received == b"first second")
@@ -217,14 +217,14 @@ def test_what_came_behind_the_handshake_is_handed_over(run: Run) -> None:
 def test_more_came_behind_it_than_aiohttp_takes_in(run: Run) -> None:
     """aiohttp pauses the transport then; the session gets it reading."""
 
-    async def scenario(house: House) -> None:
+    async def scenario(handover: HandoverServer) -> None:
         go = asyncio.Event()
 
         async def hold(_: web.Request) -> None:
             await go.wait()
 
-        house.hold = hold
-        reader, writer = await house.connect()
+        handover.hold = hold
+        reader, writer = await handover.connect()
         sent = bytes(range(256)) * 16_384  # 4 MB: more than a socket's buffers, too
         writer.write(request("GET", "/", UPGRADE) + sent)
         flushing = asyncio.ensure_future(writer.drain())
@@ -232,7 +232,7 @@ def test_more_came_behind_it_than_aiohttp_takes_in(run: Run) -> None:
         go.set()
         await reader.readuntil(b"\r\n\r\n")
         await flushing
-        taken = house.taken
+        taken = handover.taken
         assert taken is not None
         await taken.until(lambda: len(taken.received) == len(sent))
         assert taken.received == sent
@@ -242,14 +242,14 @@ def test_more_came_behind_it_than_aiohttp_takes_in(run: Run) -> None:
 
 
 def test_aiohttp_lets_everything_go(run: Run) -> None:
-    async def scenario(house: House) -> None:
-        _, _, writer = await house.take(behind=b"frame")
-        request_, task = house.requests
+    async def scenario(handover: HandoverServer) -> None:
+        _, _, writer = await handover.take(behind=b"frame")
+        request_, task = handover.requests
         for _ in range(3):  # turns of the loop in which tasks end
             await asyncio.sleep(0)
         gc.collect()
         assert request_() is None and task() is None
-        assert house.runner.server is not None and not house.runner.server.connections
+        assert handover.runner.server is not None and not handover.runner.server.connections
         assert not [each for each in gc.get_objects() if isinstance(each, RequestHandler)]
         writer.close()
 
@@ -257,8 +257,8 @@ def test_aiohttp_lets_everything_go(run: Run) -> None:
 
 
 def test_a_full_buffer_is_the_sessions_own(run: Run) -> None:
-    async def scenario(house: House) -> None:
-        taken, reader, writer = await house.take()
+    async def scenario(handover: HandoverServer) -> None:
+        taken, reader, writer = await handover.take()
         assert taken.transport is not None
         taken.transport.set_write_buffer_limits(high=100_000)
         sent = 0
@@ -274,9 +274,9 @@ def test_a_full_buffer_is_the_sessions_own(run: Run) -> None:
 
 
 def test_the_server_may_stop_before_the_session(run: Run) -> None:
-    async def scenario(house: House) -> None:
-        taken, reader, writer = await house.take()
-        await house.runner.cleanup()
+    async def scenario(handover: HandoverServer) -> None:
+        taken, reader, writer = await handover.take()
+        await handover.runner.cleanup()
         assert taken.transport is not None and not taken.transport.is_closing()
         taken.transport.write(b"still here")
         assert await reader.readexactly(10) == b"still here"
@@ -286,7 +286,7 @@ def test_the_server_may_stop_before_the_session(run: Run) -> None:
 
 
 def test_a_client_that_is_gone_before_the_head(run: Run) -> None:
-    async def scenario(house: House) -> None:
+    async def scenario(handover: HandoverServer) -> None:
         lost, left = asyncio.Event(), asyncio.Event()
 
         async def hold(request_: web.Request) -> None:
@@ -294,20 +294,20 @@ def test_a_client_that_is_gone_before_the_head(run: Run) -> None:
             await gone(request_)
             lost.set()
 
-        house.hold = hold
-        _, writer = await house.connect()
+        handover.hold = hold
+        _, writer = await handover.connect()
         writer.write(request("GET", "/", UPGRADE))
         await left.wait()
         vanish(writer)
         await lost.wait()
-        await goes_on(house)
+        await goes_on(handover)
 
     run(scenario)
 
 
 def test_a_client_that_goes_while_the_head_is_made(run: Run) -> None:
-    async def scenario(house: House) -> None:
-        _, writer = await house.connect()
+    async def scenario(handover: HandoverServer) -> None:
+        _, writer = await handover.connect()
         lost = asyncio.Event()
         seen: list[web.Request] = []
 
@@ -319,30 +319,30 @@ def test_a_client_that_goes_while_the_head_is_made(run: Run) -> None:
             await gone(seen[0])
             lost.set()
 
-        house.hold, house.in_prepare = hold, in_prepare
+        handover.hold, handover.in_prepare = hold, in_prepare
         writer.write(request("GET", "/", UPGRADE))
         await lost.wait()
         seen.clear()
-        house.in_prepare = None
-        await goes_on(house)
+        handover.in_prepare = None
+        await goes_on(handover)
 
     run(scenario)
 
 
 @pytest.mark.parametrize("leaves", [True, False])
 def test_last_words_reach_who_is_still_sending(run: Run, leaves: bool) -> None:
-    async def scenario(house: House) -> None:
+    async def scenario(handover: HandoverServer) -> None:
         async def hold(request_: web.Request) -> None:
             await hang_up(request_, b"last words", PATIENCE if leaves else 0.05)
 
-        house.hold = hold
-        reader, writer = await house.connect()
+        handover.hold = hold
+        reader, writer = await handover.connect()
         writer.write(request("GET", "/", UPGRADE) + bytes(4_000_000))  # more than a socket's buffers
         assert await reader.readexactly(10) == b"last words"
         if leaves:
             await writer.drain()
             writer.close()
-        server = house.runner.server
+        server = handover.runner.server
         assert server is not None
         while server.connections:  # noqa: ASYNC110 - aiohttp has no event for it
             await asyncio.sleep(0.001)
@@ -364,15 +364,15 @@ async def gone(request_: web.Request) -> None:
         await asyncio.sleep(0.001)
 
 
-async def goes_on(house: House) -> None:
+async def goes_on(handover: HandoverServer) -> None:
     """The session that never had its connection was told nothing, and the next one is served."""
-    missed = house.taken
+    missed = handover.taken
     assert missed is not None and missed.calls == []
-    house.hold = None
-    taken, reader, writer = await house.take()
+    handover.hold = None
+    taken, reader, writer = await handover.take()
     assert taken is not missed and taken.transport is not None
     taken.transport.write(b"next")
     assert await reader.readexactly(4) == b"next"
     gc.collect()
-    assert house.requests[0]() is None
+    assert handover.requests[0]() is None
     writer.close()

@@ -204,7 +204,7 @@ def unopened(entry: Entry) -> Entry:
 # ---- the live side ----
 
 
-class House:
+class BusInPlace:
     """A bus without a loop whose history is a directory."""
 
     def __init__(self, folder: Path, ring: int = 1000) -> None:
@@ -264,8 +264,8 @@ def test_what_memory_lets_go_of_stands_on_histories(tmp_path_factory: pytest.Tem
     if turns.randrange(2):
         fill(folder, seed)
     before = wanted(folder)
-    house = House(folder, ring=turns.choice((1, 20, 1000)))
-    assert house.readable() == before
+    bus_in_place = BusInPlace(folder, ring=turns.choice((1, 20, 1000)))
+    assert bus_in_place.readable() == before
     serial, t = 5_000_000, before[-1][1] + 1 if before else 0
     writer = Writer(folder / "t0.jsonl.zst")
     for number in range(1, 30):
@@ -280,25 +280,25 @@ def test_what_memory_lets_go_of_stands_on_histories(tmp_path_factory: pytest.Tem
         elif what == 1 and t:
             t = 0
         elif what == 2:
-            before += house.follow(turns)
+            before += bus_in_place.follow(turns)
     writer.close()
-    before += house.follow(turns)
-    assert house.readable() == before
-    histories = house.archive.histories.values()
+    before += bus_in_place.follow(turns)
+    assert bus_in_place.readable() == before
+    histories = bus_in_place.archive.histories.values()
     assert sum(len(batch.ticks) for history in histories for batch in history.open) < inplace.CHUNK_TICKS + 512
     assert sum(bool(history.open) for history in histories) <= 1, "the history of a run that is over holds no memory"
-    again = House(folder)
+    again = BusInPlace(folder)
     assert again.readable() == before, "and a restart finds the same"
 
 
 def test_times_of_live_ticks_are_those_that_readers_saw(tmp_path: Path) -> None:
-    house = House(tmp_path)
+    bus_in_place = BusInPlace(tmp_path)
     with Writer(tmp_path / "a.jsonl") as writer:
         for t in range(150):
             writer.write(line_of(t, t, 30))
-            house.follow()
-    seen = {tick.t: tick.at for batch in house.bus.ring for tick in batch.ticks}
-    (history,) = house.archive.histories.values()
+            bus_in_place.follow()
+    seen = {tick.t: tick.at for batch in bus_in_place.bus.ring for tick in batch.ticks}
+    (history,) = bus_in_place.archive.histories.values()
     assert len(history.entries) >= 3
     for entry in history.entries:
         block = entry.volume.read(entry)
@@ -306,42 +306,42 @@ def test_times_of_live_ticks_are_those_that_readers_saw(tmp_path: Path) -> None:
 
 
 def test_ticks_of_others_are_in_memory_alone(tmp_path: Path) -> None:
-    house = House(tmp_path, ring=5)
+    bus_in_place = BusInPlace(tmp_path, ring=5)
     with Writer(tmp_path / "a.jsonl") as writer:
         writer.write(*(line_of(t) for t in range(20)))
-        house.follow()
-        (run,) = house.bus.runs.values()
-        house.bus.offer(20, line_of(20, 99), run.id)
-        house.bus.collect()
+        bus_in_place.follow()
+        (run,) = bus_in_place.bus.runs.values()
+        bus_in_place.bus.offer(20, line_of(20, 99), run.id)
+        bus_in_place.bus.collect()
         writer.write(*(line_of(t) for t in range(21, 40)))
-        house.follow()
-    history = house.archive.history(run)
-    assert [t for _, t, _ in house.readable(holes=True)] == [*range(20), *range(21, 40)]
-    stored = house.archive.after(run, 19)
+        bus_in_place.follow()
+    history = bus_in_place.archive.history(run)
+    assert [t for _, t, _ in bus_in_place.readable(holes=True)] == [*range(20), *range(21, 40)]
+    stored = bus_in_place.archive.after(run, 19)
     assert stored is not None and history.missing_before(stored, 19), "the one between them is a gap"
 
 
 def test_a_file_that_is_gone_leaves_its_history(tmp_path: Path) -> None:
-    house = House(tmp_path, ring=5)
+    bus_in_place = BusInPlace(tmp_path, ring=5)
     for number in range(3):
         with Writer(tmp_path / f"s{number}.jsonl") as writer:
             writer.write(*(line_of(number * 100 + t) for t in range(100)))
-        house.follow()
+        bus_in_place.follow()
     (tmp_path / "s1.jsonl").unlink()
-    house.follow()
-    assert [t for _, t, _ in house.readable(holes=True)] == [*range(100), *range(200, 300)]
+    bus_in_place.follow()
+    assert [t for _, t, _ in bus_in_place.readable(holes=True)] == [*range(100), *range(200, 300)]
     with Writer(tmp_path / "s2.jsonl", anew=True) as writer:
         writer.write(line_of(0, 7))
-    house.follow()
-    ts = [t for _, t, _ in house.readable(holes=True)]
+    bus_in_place.follow()
+    ts = [t for _, t, _ in bus_in_place.readable(holes=True)]
     assert ts[:100] == [*range(100)] and ts[-1] == 0 and len(ts) < 110
 
 
 def test_a_tick_that_was_refused_leaves_no_location(tmp_path: Path) -> None:
-    house = House(tmp_path)
+    bus_in_place = BusInPlace(tmp_path)
     file = SourceFile(tmp_path / "a.jsonl", MAX_TICK)
-    sequence = TickSequence(file, house.directory.splitter._begin(file, b"x"), 0)
+    sequence = TickSequence(file, bus_in_place.directory.splitter._begin(file, b"x"), 0)
     sequence.ts, sequence.lines, sequence.ends = [1], [b'{"t":1}'], [8]
-    house.live.announce(sequence, 0)
-    house.live.retract(sequence, 0)
-    assert not house.live._locations
+    bus_in_place.live.announce(sequence, 0)
+    bus_in_place.live.retract(sequence, 0)
+    assert not bus_in_place.live._locations

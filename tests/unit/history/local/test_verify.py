@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.support.faulty_disk import Disk
-from tests.support.history_files import frames, lines, segments, whole
+from tests.support.history_files import flip, frames, lines, segments, whole
 from tests.support.made_history import tick_of, write
 from tests.support.recorded import files, lay, opened
 from tick_gateway.bus.ring import Batch, Run
@@ -50,12 +50,6 @@ def history(tmp_path: Path) -> Path:
     directory = tmp_path / "history"
     write(directory, {"A": range(TICKS), "B": range(0, TICKS * 2, 2)}, segment_bytes=1200)
     return directory
-
-
-def flip(path: Path, at: int) -> None:
-    data = bytearray(path.read_bytes())
-    data[at] ^= 0x55
-    path.write_bytes(data)
 
 
 def found(directory: Path) -> list[str]:
