@@ -72,7 +72,7 @@ def lay(directory: Path, blocks: int) -> None:
     """A run of so many blocks, by its index; nothing is in its segments but what ends each."""
     folder = directory / RUN
     folder.mkdir()
-    run = LocalRun(RUN, 0, AT, 0, folder=folder)
+    run = LocalRun(RUN, 0, AT, 0, directory=folder)
     for entry in entries(folder, blocks, Random(1)):
         segment = entry.volume
         assert isinstance(segment, Segment)

@@ -175,7 +175,8 @@ class ActiveSegment:
         self.dirty = False
 
     def check(self) -> None:
-        """See that the file is still the one in its folder, and as long as it was made: a deleted one takes bytes, too.
+        """See that the file is still the one in its directory, and as long as it was made: a deleted one takes bytes,
+        too.
 
         Raises:
             OSError: it is not.

@@ -52,13 +52,13 @@ def free_name(path: Path, offset: int, data: bytes | None = None) -> Path:
         number += 1
 
 
-def sync_directory(folder: Path) -> None:
-    """Force a folder's list of files to the disk.
+def sync_directory(directory: Path) -> None:
+    """Force a directory's list of files to the disk.
 
     Raises:
         OSError: it could not be done.
     """
-    fd = os.open(folder, os.O_RDONLY)
+    fd = os.open(directory, os.O_RDONLY)
     try:
         os.fsync(fd)
     finally:

@@ -122,7 +122,7 @@ def save_index(run: LocalRun, settled: Callable[[SegmentIndex], None] | None = N
     Raises:
         OSError: it cannot be written. What could not be stays in memory.
     """
-    assert run.folder is not None, "its segments lie somewhere"
+    assert run.directory is not None, "its segments lie somewhere"
     segments: list[IndexedSegment] = []
     for segment in run.segments:
         ranges = run.entries.ranges(segment)
@@ -146,14 +146,14 @@ def save_index(run: LocalRun, settled: Callable[[SegmentIndex], None] | None = N
                 ticks=bounds.ticks,
             )  # fmt: skip
         segments.append(listed)
-    temporary = run.folder / f"{INDEX}.new"
+    temporary = run.directory / f"{INDEX}.new"
     temporary.write_bytes(pack_index(Index(
         run.id, run.seq, run.started, run.origin, run.total, run.tip, run.ended, run.lost_tail, segments,
         tuple(sorted(run.edges.items())),
     )))  # fmt: skip
-    temporary.replace(run.folder / INDEX)
+    temporary.replace(run.directory / INDEX)
     wanted = {index_path(segment.path) for segment in run.segments}
-    for path in index_paths(run.folder):
+    for path in index_paths(run.directory):
         if path not in wanted:
             with suppress(OSError):  # it says nothing without its segment
                 path.unlink()
@@ -169,7 +169,7 @@ def _settled(ranges: list[BlockRange], segment: Segment) -> SegmentIndex | None:
 # ---- loading ----
 
 
-def load_index(folder: Path) -> Index | None:
+def load_index(directory: Path) -> Index | None:
     """A run's index; None: it has none, or one of another format or run.
 
     Raises:
@@ -177,10 +177,10 @@ def load_index(folder: Path) -> Index | None:
         OSError: it cannot be read.
     """
     try:
-        index = unpack_index((folder / INDEX).read_bytes())
+        index = unpack_index((directory / INDEX).read_bytes())
     except FileNotFoundError:
         return None
-    return index if index is not None and index.run == run_of(folder.name) else None
+    return index if index is not None and index.run == run_of(directory.name) else None
 
 
 def take_blocks(blocks: Blocks, segment: Segment, listed: IndexedSegment) -> bool:

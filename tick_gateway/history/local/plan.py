@@ -75,7 +75,7 @@ def plan_directory(found: Iterable[RunPlan]) -> DirectoryPlan:
     for plan in found:
         damage += plan.damage
         if plan.run.id in plans:
-            name = plan.run.folder.name if plan.run.folder is not None else ""
+            name = plan.run.directory.name if plan.run.directory is not None else ""
             damage.append(f"{name}: run {plan.run.id} has another folder, too; what is in this one is not read")
         else:
             plans[plan.run.id] = plan
@@ -104,7 +104,7 @@ def plan_run(scanned: ScannedRun) -> RunPlan:
         UnreadableIndex: what its index says of a segment cannot be read: it has to be scanned by its footers.
     """
     name = scanned.directory.name
-    run = LocalRun(scanned.id, folder=scanned.directory, segments=[one.segment for one in scanned.segments])
+    run = LocalRun(scanned.id, directory=scanned.directory, segments=[one.segment for one in scanned.segments])
     _take_facts(run, scanned)
     damage = [
         f"{name}/{one.segment.name}: at {at} is a block of run {other}"

@@ -55,12 +55,12 @@ def newest_at(run: LocalRun, segment: Segment) -> float:
 
 
 def delete(run: LocalRun, segment: Segment) -> None:
-    """Delete a segment; with a run's last one, its folder.
+    """Delete a segment; with a run's last one, its directory.
 
     Raises:
         OSError: it cannot be deleted; nothing has changed.
     """
-    folder = segment.path.parent
+    directory = segment.path.parent
     segment.retired = True  # before it is gone: a reader may be at it right now
     try:
         segment.path.unlink(missing_ok=True)
@@ -69,14 +69,14 @@ def delete(run: LocalRun, segment: Segment) -> None:
         raise
     run.forget(segment)
     if not run.segments:
-        remove_folder(folder)
+        remove_run_directory(directory)
 
 
-def remove_folder(folder: Path) -> None:
-    """Remove a run's folder once it has no segment, unless somebody else's files are in it."""
-    indexes = [path for path in index_paths(folder) for path in (path, path.with_name(f"{path.name}.new"))]
-    for path in (*indexes, *(folder / name for name in (INDEX, f"{INDEX}.new", JOURNAL))):
-        with contextlib.suppress(OSError):  # then the folder stays, which says nothing without a segment
+def remove_run_directory(directory: Path) -> None:
+    """Remove a run's directory once it has no segment, unless somebody else's files are in it."""
+    indexes = [path for path in index_paths(directory) for path in (path, path.with_name(f"{path.name}.new"))]
+    for path in (*indexes, *(directory / name for name in (INDEX, f"{INDEX}.new", JOURNAL))):
+        with contextlib.suppress(OSError):  # then the directory stays, which says nothing without a segment
             path.unlink(missing_ok=True)
     with contextlib.suppress(OSError):
-        folder.rmdir()
+        directory.rmdir()

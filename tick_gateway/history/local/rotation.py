@@ -55,11 +55,11 @@ class Rotation:
         """
         if self.active is not None:
             return self.active
-        folder = run.folder = run.folder or directory_of(self._directory, run.id)
-        self._make_folder(folder)
+        directory = run.directory = run.directory or directory_of(self._directory, run.id)
+        self._make_directory(directory)
         segment = self._last(run)
         if segment is None or segment.sealed:
-            segment = self._new(run, folder / segment_name(first))
+            segment = self._new(run, directory / segment_name(first))
         self.active = ActiveSegment.open(run, segment, self._limits.level)
         if segment not in run.segments:
             run.segments.append(segment)
@@ -164,9 +164,9 @@ class Rotation:
             self._tell(SegmentRemoved(run.id, segment))
         return Segment(path)
 
-    def _make_folder(self, folder: Path) -> None:
-        if folder.is_dir():
+    def _make_directory(self, directory: Path) -> None:
+        if directory.is_dir():
             return
-        folder.mkdir(parents=True)
+        directory.mkdir(parents=True)
         if self._limits.fsync != "never":
-            sync_directory(folder.parent)
+            sync_directory(directory.parent)

@@ -21,11 +21,11 @@ class LocalRun(StoredRun):
     """What a directory of history knows of one run.
 
     Attributes:
-        folder: where its files lie; None: it was not made yet.
+        directory: where its files lie; None: it was not made yet.
         segments: oldest first.
     """
 
-    folder: Path | None = None
+    directory: Path | None = None
     segments: list[Segment] = field(default_factory=list)
 
     def forget(self, segment: Segment) -> None:

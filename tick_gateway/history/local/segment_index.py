@@ -37,9 +37,9 @@ def index_path(segment: Path) -> Path:
     return segment.with_name(segment.name.removesuffix(SUFFIX) + INDEX_SUFFIX)
 
 
-def index_paths(folder: Path) -> list[Path]:
-    """The index files in a run's folder, of whichever segments."""
-    return [path for path in folder.glob(f"*{INDEX_SUFFIX}") if path.name.removesuffix(INDEX_SUFFIX).isdecimal()]
+def index_paths(directory: Path) -> list[Path]:
+    """The index files in a run's directory, of whichever segments."""
+    return [path for path in directory.glob(f"*{INDEX_SUFFIX}") if path.name.removesuffix(INDEX_SUFFIX).isdecimal()]
 
 
 class SegmentIndex:

@@ -225,7 +225,12 @@ def plan_tail(
         last: the segment is the run's last one.
         changed_at: when its file was changed, ms since the epoch.
     """
-    keep, aside, block, ordinal, lost, damage = _decide(run, segment, tail, journal, last=last, changed_at=changed_at)
+    decision = _decide(run, segment, tail, journal, last=last, changed_at=changed_at)
+    if (block := decision.block) is not None and placement_of(run, block.ts[0], block.ts[-1], len(block.ts)) is None:
+        # By files that somebody put there: every tick is served once.
+        damage = f"the block at {block.begin} has ticks {block.ts[0]} to {block.ts[-1]} once more"
+        return Recovery(segment.name, tail.begin, tail.end, None, damage=damage)
+    keep, aside, block, ordinal, lost, damage = decision
     if block is not None:
         if not run.started:  # no footer and no journal of it is left
             run.started, run.origin = block.ats[0], block.ts[0]

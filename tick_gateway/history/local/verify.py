@@ -76,10 +76,10 @@ def verify(directory: Path, *, live: bool = False, progress: Progress | None = N
         raise HistoryError(f"{directory} is no directory")
     check_directory(directory)
     report = Report()
-    folders = sorted(run_directories(directory))
-    if not folders and not (directory / LOCK).exists():
+    runs = sorted(run_directories(directory))
+    if not runs and not (directory / LOCK).exists():
         raise HistoryError(f"{directory} holds no history")
-    total = sum(_size(path) for folder in folders for path in segment_paths(folder))
+    total = sum(_size(path) for one in runs for path in segment_paths(one))
     done = 0
 
     def step(size: int) -> None:
@@ -88,8 +88,8 @@ def verify(directory: Path, *, live: bool = False, progress: Progress | None = N
         if progress is not None:
             progress(done, total)
 
-    for folder in folders:
-        _check_run(folder, report, step, live=live)
+    for one in runs:
+        _check_run(one, report, step, live=live)
     return report
 
 

@@ -16,7 +16,7 @@ from tick_gateway.history.local.segment_file import Segment, segment_name, walk
 
 @pytest.fixture
 def active(tmp_path: Path) -> ActiveSegment:
-    run = LocalRun("R", 3, 1, 0, folder=tmp_path)
+    run = LocalRun("R", 3, 1, 0, directory=tmp_path)
     return ActiveSegment.open(run, Segment(tmp_path / segment_name(0)), 3)
 
 

@@ -206,6 +206,19 @@ def test_a_block_without_a_checksum_is_believed_where_nothing_but_a_cut_happened
     assert bool(recovery.damage) != believed
 
 
+def test_an_open_block_whose_ticks_are_there_already_is_left_alone() -> None:
+    """As where somebody copied a file: it stays where it is, and each tick is served once."""
+    found = Found(1, 1)
+    again = rescued(found.last.segment.size, 15, 9, dated=True)
+    tail = open_tail(found, 3)
+    assert tail.open is not None
+    found.with_tail(tail._replace(open=tail.open._replace(flushed=again)))
+    plan = found.plan(found.journal(3))
+    (recovery,) = plan.recoveries
+    assert (recovery.keep, recovery.block) == (None, None) and [one.last for one in plan.after.entries] == [9, 19]
+    assert recovery.damage == "the block at 100 has ticks 15 to 23 once more"
+
+
 def test_rubbish_that_is_shorter_than_a_footer_is_cut_off() -> None:
     """A block that was closed has a footer, one that was not has a journal: it is neither."""
     for size in (MIN_FOOTER - 1, MIN_FOOTER):
@@ -311,17 +324,15 @@ def tails(draw: st.DrawFn, begin: int, tip: int, least: int, *, journaled: bool)
     if not journaled:
         return SegmentTail(begin, begin + size, None, rest)
     start, left = begin + before, size - before
-    counts, here, next_t = (
-        st.integers(1, 9),
-        st.just(start),
-        max([tip + 1, least, *_numbers(SegmentTail(0, 0, None, rest))]),
-    )
+    counts, here = st.integers(1, 9), st.just(start)
+    behind = max([tip + 1, least, *_numbers(SegmentTail(0, 0, None, rest))])
+    next_t = draw(st.integers(behind, behind + 3) | st.just(tip - 3 if tip > 3 else behind))  # what is there once more
     some = st.builds(rescued, here, st.just(next_t), counts, there=st.integers(1, left), dated=st.just(True))
     flushed = draw(st.none() | some)
     frame = draw(
         st.none() | st.builds(rescued, here, st.sampled_from([next_t, next_t + 1]), counts, there=st.just(left))
     )
-    block = JournaledBlock(start, next_t, flushed, frame, draw(st.booleans()), draw(st.booleans()))
+    block = JournaledBlock(start, max(behind, next_t), flushed, frame, draw(st.booleans()), draw(st.booleans()))
     return SegmentTail(begin, begin + size, block, rest)
 
 
