@@ -33,6 +33,7 @@ def test_a_fixed_interval_is_kept_to(length: float, took: float) -> None:
     assert FlushPolicy(length, fixed=True).interval(took) == length
 
 
-def test_settings_say_how_often() -> None:
+def test_settings_say_how_often_and_how_long_a_section_is() -> None:
     assert FlushPolicy.of(Settings()) == FlushPolicy(0.025)
     assert FlushPolicy.of(Settings(flush="fixed", flush_interval=0.0)) == FlushPolicy(0.0, fixed=True)
+    assert FlushPolicy.of(Settings(compression_section=7)) == FlushPolicy(0.025, section_ticks=7)
