@@ -70,7 +70,6 @@ async def ask(port: int) -> bytes:
 @pytest.fixture(autouse=True)
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(acceptor, "_PAUSE_SECONDS", 0.01)
-    monkeypatch.setattr(acceptor, "_LATE_SECONDS", 0.05)
 
 
 async def test_many_at_once_are_all_answered() -> None:
@@ -101,7 +100,8 @@ async def test_the_last_ones_are_told_and_accepted_later() -> None:
         assert descriptors.told and "kept for history" in descriptors.told[0]
 
 
-async def test_a_late_connection_that_asks_for_nothing_is_closed() -> None:
+async def test_a_late_connection_that_asks_for_nothing_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(acceptor, "_LATE_SECONDS", 0.05)
     descriptors = Free()
     descriptors.late = True
     async with asyncio.timeout(30), serving(descriptors) as (_, port):
