@@ -21,7 +21,7 @@ from urllib.request import urlopen
 from ..client.tls import Secured, TrustError, reason, trust
 from ..settings import ENV_PREFIX, Settings
 from .network import GATEWAY_HOST, Namespace
-from .processes import end_with_parent, held
+from .processes import end_with_parent, signals_blocked
 from .scenario import BenchError, Scenario
 
 Address = tuple[int, tuple[str, int]]
@@ -128,7 +128,7 @@ class OwnGateway:
     def __enter__(self) -> Target:
         self._said = tempfile.TemporaryFile()
         try:
-            with held():
+            with signals_blocked():
                 process = self._process = self._start()
             port = self._port(process)
         except BaseException:

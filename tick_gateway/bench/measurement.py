@@ -30,7 +30,7 @@ Show = Callable[[Outcome, str], None]
 """Is told what is known of a case, and what is being done; empty: it is over."""
 
 _SETTLE_SECONDS: Final = 0.3
-_HEAR_SECONDS: Final = 0.25
+_RECEIVE_SECONDS: Final = 0.25
 _CATCH_UPS: Final = 3
 _BUSY: Final = 0.9  # of a core, from which the readers hold everything up
 _SLOW: Final = 0.95  # of the rate, below which it has to be said
@@ -76,7 +76,7 @@ class Measurement:
                 raise BenchError(f"asked for {requests.encoding}, the gateway gave {self.outcome.coding}")
             self._live(pipes)
             for pipe in pipes:
-                workers.dismiss(pipe)
+                workers.stop(pipe)
                 del self._counts[pipe]
             self._catch_up()
 
@@ -117,11 +117,11 @@ class Measurement:
     def _say(self, doing: str) -> None:
         self.show(self.outcome, doing)
 
-    def _listen(self, seconds: float) -> Iterator[float]:
-        """Hear what there is until the time is up; gives the seconds that are left, after each time."""
+    def _receive(self, seconds: float) -> Iterator[float]:
+        """Receive what there is until the time is up; gives the seconds that are left, after each time."""
         end = time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0:
-            for pipe, said in self._workers.hear(min(left, _HEAR_SECONDS)):
+            for pipe, said in self._workers.receive(min(left, _RECEIVE_SECONDS)):
                 if isinstance(said, ReadCounts):
                     self._counts[pipe] = said
                 else:
@@ -133,7 +133,7 @@ class Measurement:
         self._published = None
         self._pipe.send(job)
         took = job.count / job.rate if job.rate else 0.0
-        for _ in self._listen(took * 2 + self.scenario.patience):
+        for _ in self._receive(took * 2 + self.scenario.patience):
             if self._published is not None:
                 break
             if doing:
@@ -173,7 +173,7 @@ class Measurement:
             )
             if clients:
                 pipes.append(self._workers.start(read, self._job(clients, checked, -1)))
-        for _ in self._listen(scenario.patience):
+        for _ in self._receive(scenario.patience):
             if (total := self._total(pipes)) is not None and total.begun:
                 break
         total = self._total(pipes)
@@ -184,7 +184,7 @@ class Measurement:
             raise BenchError(f"no connection is of use: {total.problem}")
         outcome.coding, outcome.first_tick = total.coding, total.first_tick
         if watched is not None and scenario.clients >= FEWEST:
-            for _ in self._listen(_SETTLE_SECONDS):
+            for _ in self._receive(_SETTLE_SECONDS):
                 continue
             outcome.memory = (proc.resident(watched) - before) / scenario.clients
         elif watched is not None:
@@ -205,7 +205,7 @@ class Measurement:
         outcome.published, outcome.seconds = done.count, done.seconds
         for pipe in pipes:
             pipe.send(self._last(count))
-        for _ in self._listen(scenario.patience):
+        for _ in self._receive(scenario.patience):
             self._fill("the last ticks")
             if (total := self._total(pipes)) is not None and total.done:
                 break
@@ -274,13 +274,13 @@ class Measurement:
         """A process of readers, until it has what it waits for; where it does not get it, what it had."""
         pipe = self._workers.start(read, job)
         try:
-            for _ in self._listen(self.scenario.patience):
+            for _ in self._receive(self.scenario.patience):
                 counts = self._counts.get(pipe)
                 if counts is not None and (counts.done if job.until is not None else counts.begun):
                     break
             return self._counts.get(pipe) or ReadCounts()
         finally:
-            self._workers.dismiss(pipe)
+            self._workers.stop(pipe)
             self._counts.pop(pipe, None)
 
     def _last(self, tip: int) -> int:

@@ -28,7 +28,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from .cases import Profile
-from .processes import held, on_its_own
+from .processes import set_up_child, signals_blocked
 
 GATEWAY_HOST: Final = "198.18.0.1"  # of the range for benchmarks (RFC 2544), which is nobody's on the internet
 _READERS_HOST: Final = "198.18.0.2"
@@ -138,7 +138,7 @@ class Network:
     def _hold(self, command: list[str]) -> int:
         """Start what holds a namespace; returns its process, which is in it by then."""
         try:
-            with held():
+            with signals_blocked():
                 holder = subprocess.Popen(
                     command,
                     stdin=subprocess.PIPE,
@@ -184,7 +184,7 @@ class Network:
         context = multiprocessing.get_context("fork")
         job = (self.gateway, self.readers, _DEVICES, self.profile, _QUEUED)
         relaying = context.Process(target=relay, args=(*job, its), daemon=True)
-        with held():
+        with signals_blocked():
             relaying.start()
             self._relay = relaying
         its.close()
@@ -211,7 +211,7 @@ def _run(namespace: Namespace, *command: str) -> None:
         NetworkUnavailable: it fails.
     """
     try:
-        with held():
+        with signals_blocked():
             done = subprocess.run(
                 [*namespace.prefix, *command],
                 capture_output=True,
@@ -299,7 +299,7 @@ def relay(
     gateway: Namespace, readers: Namespace, devices: Sequence[str], profile: Profile, queued: int, pipe: Pipe
 ) -> None:
     """A relaying process, from its first to its last line: says why it cannot, or nothing, and then passes packets."""
-    on_its_own()
+    set_up_child()
     try:
         enter(gateway)
         here = open_tun(devices[0])

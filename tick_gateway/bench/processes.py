@@ -33,7 +33,7 @@ def stop_on_signals() -> None:
 
 
 @contextlib.contextmanager
-def held() -> Iterator[None]:
+def signals_blocked() -> Iterator[None]:
     """Ctrl-C and SIGTERM wait until this is over.
 
     For starting a process: what is raised in the hooks around a fork is lost, and right behind it leaves a process
@@ -49,7 +49,7 @@ def held() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def on_its_own() -> None:
+def set_up_child() -> None:
     """What a child process that bears load begins with: Ctrl-C is for the one that steers."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -81,7 +81,7 @@ class Workers:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         for pipe in list(self._members):
-            self.dismiss(pipe)
+            self.stop(pipe)
 
     def start(self, work: Callable[..., None], *given: object) -> Pipe:
         """Start ``work(*given, pipe)`` in a process of its own; returns the pipe's other end."""
@@ -89,7 +89,7 @@ class Workers:
         process = self._context.Process(  # type: ignore[attr-defined]
             target=_child, args=(work, (*given, its), (*self._members, mine)), daemon=True
         )
-        with held():
+        with signals_blocked():
             process.start()
             self._members[mine] = process
         its.close()
@@ -98,7 +98,7 @@ class Workers:
     def pid(self, pipe: Pipe) -> int | None:
         return self._members[pipe].pid
 
-    def hear(self, seconds: float) -> list[tuple[Pipe, Any]]:
+    def receive(self, seconds: float) -> list[tuple[Pipe, Any]]:
         """What was said within so many seconds, as soon as anything was.
 
         Raises:
@@ -113,7 +113,7 @@ class Workers:
                 raise BenchError("a process of the bench ended before its work was done") from None
         return heard
 
-    def dismiss(self, pipe: Pipe) -> None:
+    def stop(self, pipe: Pipe) -> None:
         """End a process at once."""
         process = self._members.pop(pipe)
         pipe.close()

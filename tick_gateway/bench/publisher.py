@@ -21,7 +21,7 @@ from ..client.tls import Secured, reason
 from ..sources.flock import Flock, padded
 from .decoders import AnswerError, BodyDecoder, parse_head
 from .network import Namespace, enter
-from .processes import on_its_own
+from .processes import set_up_child
 
 _AGENT_BYTES: Final = 58
 _MOST_AGENTS: Final = 400  # beyond them it is noise that fills a tick
@@ -162,7 +162,7 @@ def _problem(sock: socket.socket) -> str:
 
 def serve(publisher: LoadPublisher, namespace: Namespace | None, pipe: Pipe) -> None:
     """A publishing process, from its first to its last line: jobs come in, results go out."""
-    on_its_own()
+    set_up_child()
     if namespace is not None:
         enter(namespace)
     while True:

@@ -21,7 +21,7 @@ from ..client.tls import Secured, reason
 from .decoders import AnswerError
 from .exchange import Answer, RequestBuilder, TickCounter
 from .network import Namespace, enter
-from .processes import on_its_own
+from .processes import set_up_child
 from .stats import Histogram
 
 _OPENING: Final = 16  # connections that are being opened at the same time
@@ -327,7 +327,7 @@ class ReaderPool:
 
 def read(job: ReadJob, pipe: Pipe) -> None:
     """A process of readers, from its first to its last line: tells a ``ReadCounts`` now and then, and a last one."""
-    on_its_own()
+    set_up_child()
     if job.namespace is not None:
         enter(job.namespace)
     ReaderPool(job, pipe).run()

@@ -9,7 +9,7 @@ from multiprocessing.connection import Connection as Pipe
 import pytest
 
 from tick_gateway.bench import proc
-from tick_gateway.bench.processes import Workers, held
+from tick_gateway.bench.processes import Workers, signals_blocked
 from tick_gateway.bench.scenario import BenchError
 
 linux = pytest.mark.skipif(not proc.available(), reason="this system has no /proc")
@@ -28,8 +28,8 @@ def die(pipe: Pipe) -> None:
     os._exit(3)
 
 
-def hear(workers: Workers) -> list[tuple[Pipe, object]]:
-    while not (heard := workers.hear(60)):
+def receive(workers: Workers) -> list[tuple[Pipe, object]]:
+    while not (heard := workers.receive(60)):
         continue
     return heard
 
@@ -39,17 +39,17 @@ def test_each_says_its_own() -> None:
         one, other = workers.start(echo, "one"), workers.start(echo, "other")
         said: dict[Pipe, object] = {}
         while len(said) < 2:
-            said |= dict(hear(workers))
+            said |= dict(receive(workers))
         assert said == {one: "one", other: "other"}
         other.send(5)
-        assert hear(workers) == [(other, 5)]
+        assert receive(workers) == [(other, 5)]
 
 
 def test_one_that_dies_ends_it() -> None:
     with Workers() as workers:
         workers.start(die)
         with pytest.raises(BenchError, match="ended before its work was done"):
-            hear(workers)
+            receive(workers)
 
 
 @linux
@@ -62,6 +62,6 @@ def test_they_are_gone_with_the_block() -> None:
 
 @pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="signals as POSIX has them")
 def test_signals_wait_while_a_process_is_started() -> None:
-    with pytest.raises(KeyboardInterrupt), held():
+    with pytest.raises(KeyboardInterrupt), signals_blocked():
         os.kill(os.getpid(), signal.SIGINT)
         assert signal.SIGINT in signal.sigpending()
