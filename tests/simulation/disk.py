@@ -29,7 +29,7 @@ from tick_gateway.history.local.segment_file import Segment
 from tick_gateway.history.local.segment_index import SegmentIndex
 from tick_gateway.history.local.store import Store
 
-from .loop import START, SteppedLoop
+from .loop import SteppedLoop
 
 if TYPE_CHECKING:
     from .ledger import Ledger
@@ -112,8 +112,6 @@ class Disk:
             "tick_gateway.history.local.disk.os": DiskOS(self),
             "tick_gateway.history.local.recorder.save_index": self._save_index,
             "tick_gateway.history.local.segment_file._read_now": self._read_now,
-            # Where a journal is lost, a file's time is all that tells when ticks were received; but clocks differ here.
-            "tick_gateway.history.local.segment_file.Segment.changed_at": int(START * 1000),
         }
 
     def later(self, call: Callable[..., None], *args: Any, seconds: float = 0.0) -> None:
@@ -194,6 +192,7 @@ class Disk:
             byte = file.read(1)[0]
             file.seek(at)
             file.write(bytes([byte ^ 0x55]))
+        self.changed(path)
 
     def cut(self, pieces: Sequence[Piece], path: Path, at: int) -> None:
         """A file is cut off."""
@@ -202,6 +201,13 @@ class Disk:
             if piece.path == path and piece.end > at:
                 self.ledger.lose(piece.run, piece.first, piece.last + 1)
         os.truncate(path, at)
+        self.changed(path)
+
+    def changed(self, file: Path | int) -> None:
+        """A file was changed now, by the clock of the simulation: where a journal is lost, that is all that tells
+        when a run began and when its ticks were received."""
+        now = self.loop.clock.time_ns()
+        os.utime(file, ns=(now, now))
 
 
 def segment_of(entry: Entry) -> Segment:
@@ -223,9 +229,12 @@ class DiskOS:
         if disk.until_death is not None:
             if len(data) > disk.until_death:
                 os.pwrite(fd, data[: disk.until_death], at)
+                disk.changed(fd)
                 raise Killed
             disk.until_death -= len(data)
-        return os.pwrite(fd, data[: disk.take(len(data))], at)
+        written = os.pwrite(fd, data[: disk.take(len(data))], at)
+        disk.changed(fd)
+        return written
 
 
 class SteppedReading:
