@@ -9,6 +9,7 @@ encodes with, so that its faults show. Pure: bytes in, bytes out. What is no pro
 
 from __future__ import annotations
 
+import re
 import zlib
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple, Protocol
@@ -17,6 +18,7 @@ import zstandard
 
 _MAX_HEAD: Final = 64 * 1024
 _MAX_SIZE_LINE: Final = 1024
+_SIZE: Final = re.compile(rb"[ \t]*([0-9A-Fa-f]+)[ \t]*(;[^\r\n]*)?\r?")
 _ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
 _CONTROL: Final = 0x8  # the bit of an opcode that control frames have
 _CONTINUATION, _TEXT, _CLOSE, _PING, _PONG = 0x0, 0x1, 0x8, 0x9, 0xA
@@ -84,10 +86,10 @@ class ChunkedDecoder:
                 at, self._left = at + len(found[-1]), self._left - len(found[-1])
                 self._break = b"" if self._left else b"\r\n"
             elif self._break:
-                taken = data[at : at + len(self._break)]
-                if not self._break.startswith(taken):
+                taken = len(self._break) if data.startswith(self._break, at) else len(data) - at
+                if data[at : at + taken] != self._break[:taken]:
                     raise AnswerError("a chunk does not end where its size says")
-                at, self._break = at + len(taken), self._break[len(taken) :]
+                at, self._break = at + taken, self._break[taken:]
                 self.ended = self._last and not self._break
             else:
                 at = self._size(data, at)
@@ -103,10 +105,10 @@ class ChunkedDecoder:
             raise AnswerError("a chunk without a size")
         if end < 0:
             return len(data)
-        size, extension, _ = self._line.removesuffix(b"\r").partition(b";")
-        if (self._strict and extension) or not size.strip() or set(size.strip()) - set(b"0123456789abcdefABCDEF"):
+        found = _SIZE.fullmatch(self._line)
+        if found is None or (self._strict and found[2]):
             raise AnswerError(f"{self._line[:20]!r} is no chunk's size")
-        self._left = int(size, 16)
+        self._left = int(found[1], 16)
         self._line = b""
         if not self._left:
             self._last, self._break = True, b"\r\n"
