@@ -13,11 +13,18 @@ from tests.support.faulty_disk import Disk
 from tests.support.recorded import LIMITS, data_of, opened
 from tick_gateway.bus.tick_bus import TickBus
 from tick_gateway.history.archive import Archive
+from tick_gateway.history.local import commit as module
 from tick_gateway.history.local.commit import CommitPipeline
 from tick_gateway.history.local.recorder import Recorder
 from tick_gateway.settings import Settings
 
 pytestmark = pytest.mark.usefixtures("patient")
+
+
+@pytest.fixture(autouse=True)
+def patient_verdicts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long a busy machine takes."""
+    monkeypatch.setattr(module, "VERDICT_SECONDS", 30.0)
 
 
 @asynccontextmanager
