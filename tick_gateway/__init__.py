@@ -6,7 +6,7 @@
         for t in range(1000):
             gateway.publish({"t": t, "agents": [...]})
 
-The packages, along the way of a tick. Imports point upwards in this list alone:
+The packages, along the way of a tick. A package imports only from those above it in this list:
 
     model        the contract's values, pure: tick, position, view, query parameters, notices
     wire         bytes in, bytes out, pure: framings, codings, what clients and publishers send

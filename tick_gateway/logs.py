@@ -1,5 +1,5 @@
-"""Logging what may happen to thousands of readers at once, or again and again, or with every tick: each sentence once a
-minute at most, and only so many sentences a minute."""
+"""Throttled logging, for events that thousands of readers, or every tick, can trigger: each sentence is logged at most
+once a minute, and only a limited number of different sentences a minute."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _MOST: Final = 20  # different sentences a minute
 
 
 class ThrottledLog:
-    """Passes on to a logger what it was not told within the last minute, while that is not too much."""
+    """Forwards sentences to a logger, except those logged within the last minute and those above the limit."""
 
     def __init__(self, log: logging.Logger) -> None:
         self._log = log

@@ -1,4 +1,4 @@
 """The contract's values: ticks, positions, views, query parameters, notices.
 
-Pure: no I/O, no clock, no asyncio. Whatever a client or a publisher can get wrong in one of them is said here.
+Pure: no I/O, no clock, no asyncio. Errors about their content, from clients and publishers alike, are raised here.
 """

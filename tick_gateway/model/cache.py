@@ -1,4 +1,4 @@
-"""A cache bounded by the bytes that its entries take; the least recently used go first.
+"""A cache bounded by the bytes of its entries; the least recently used are evicted first.
 
 Pure: no clock, no lock. A cache belongs to one thread.
 """
@@ -14,15 +14,15 @@ V = TypeVar("V")
 
 
 class ByteBoundedCache(Generic[K, V]):
-    """Values by key, the least recently used first.
+    """Values by key.
 
     Args:
-        max_bytes: what all entries may take.
-        cost: the bytes that an entry takes; called once, when it is put in.
-        least: as many entries stay whatever they take, the most recently used.
+        max_bytes: the bound for all entries together.
+        cost: the bytes of an entry; called once, when it is put in.
+        least: this many of the most recently used entries stay, whatever they cost.
 
     Attributes:
-        bytes: what all entries take.
+        bytes: the cost of all entries.
     """
 
     __slots__ = ("_cost", "_entries", "_least", "_max_bytes", "bytes")
@@ -38,15 +38,15 @@ class ByteBoundedCache(Generic[K, V]):
         return len(self._entries)
 
     def __contains__(self, key: object) -> bool:
-        """Whether it holds a key, which is not thereby used."""
+        """Whether the key is held; does not count as a use."""
         return key in self._entries
 
     def values(self) -> Iterator[V]:
-        """All values, the least recently used first; none is thereby used."""
+        """All values, the least recently used first; does not count as a use."""
         return (value for value, _ in self._entries.values())
 
     def get(self, key: K) -> V | None:
-        """The value of a key, which is thereby used; None: it is not held."""
+        """The value of a key, now the most recently used; None: not held."""
         entry = self._entries.get(key)
         if entry is None:
             return None
@@ -54,7 +54,7 @@ class ByteBoundedCache(Generic[K, V]):
         return entry[0]
 
     def put(self, key: K, value: V) -> None:
-        """Hold a value, in place of the key's old one; entries beyond the bound go, in the end this one too."""
+        """Add a value, in place of the key's old one, and evict entries beyond the bound, possibly this one too."""
         self.pop(key)
         cost = self._cost(key, value)
         self._entries[key] = value, cost
@@ -64,12 +64,12 @@ class ByteBoundedCache(Generic[K, V]):
             self.bytes -= cost
 
     def discard(self, gone: Callable[[K], bool]) -> None:
-        """Let go of the keys of which that is said."""
+        """Remove the keys for which ``gone`` is true."""
         for key in [key for key in self._entries if gone(key)]:
             self.pop(key)
 
     def pop(self, key: K) -> V | None:
-        """Let go of a key; returns its value, or None where it is not held."""
+        """Remove a key; returns its value, or None where it is not held."""
         entry = self._entries.pop(key, None)
         if entry is None:
             return None

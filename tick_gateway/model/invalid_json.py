@@ -1,7 +1,7 @@
 """Why published bytes are no valid JSON: one sentence with the cause and, where there is one, the remedy.
 
-Called only where the strict parser has refused them, so valid ticks cost nothing here. Certain causes come first:
-another text encoding, then what the grammar of JSON allows and its readers do not, then the grammar.
+Called only after the strict parser refused the bytes, so valid ticks cost nothing here. Certain causes come first:
+another text encoding; then JSON that the grammar allows and common readers do not accept; then syntax errors.
 
 Pure: bytes in, a sentence out.
 """
@@ -25,7 +25,7 @@ _NUMBER: Final = re.compile(r"-?[0-9.eE+-]+")
 
 
 def other_encoding(head: bytes) -> str | None:
-    """What data is that is not text in UTF-8, by its first four bytes; None: it may be."""
+    """What the data is instead of UTF-8 text, by its first four bytes; None: it may be UTF-8."""
     for magic, (name, tool) in _COMPRESSED.items():
         if head.startswith(magic):
             return f"compressed with {name}: decompress it first ({tool}), or POST it with Content-Encoding: {name}"
@@ -33,7 +33,8 @@ def other_encoding(head: bytes) -> str | None:
 
 
 def explain(data: bytes, error: orjson.JSONDecodeError, *, inside: bool = False) -> str:
-    """Why the parser refused ``data`` with ``error``; ``inside``: no shell's tool mends it (see ``parse``)."""
+    """Why the parser refused ``data`` with ``error``; ``inside``: published in-process, so no shell tool is
+    suggested."""
     if not data:
         return "not valid JSON: it is empty"
     if (other := other_encoding(data[:4])) is not None:
@@ -51,7 +52,7 @@ def explain(data: bytes, error: orjson.JSONDecodeError, *, inside: bool = False)
         shown = shown if len(shown) <= 40 else f"{shown[:20]}... ({len(shown)} characters or more)"
         return f"the number {shown} is beyond 1.8e308 (binary64), which JSON readers take for infinity"
     if "surrogate" in error.msg:
-        # Releases of orjson point at either end of it.
+        # Depending on its release, orjson reports the position of either end.
         found = _SURROGATE.search(text, max(error.pos - 12, 0), error.pos + 12)
         return f"the escape {found[0] if found else ''} is a lone surrogate, which UTF-8 does not have"
     hint = _hint_inside(rest) if inside else _hint(text, error.pos, rest)
@@ -59,7 +60,7 @@ def explain(data: bytes, error: orjson.JSONDecodeError, *, inside: bool = False)
 
 
 def web_form(text: str) -> str:
-    """What to do about a body in the encoding of web forms; empty: it is in none."""
+    """What to do about a body in a web form's encoding; empty: it has none."""
     if _FORM.match(text):
         return "this is the encoding of web forms: send JSON (curl: --data-binary)"
     if text.startswith("--"):

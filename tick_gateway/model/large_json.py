@@ -1,18 +1,18 @@
-"""Large JSON, parsed in parts of bounded size: eight megabytes of ``{}`` become hundreds of megabytes of objects.
+"""Large JSON, parsed in parts of bounded size: 8 MB of ``{}`` would become hundreds of megabytes of Python objects.
 
-A part ends behind a comma. The arrays and objects that are open there are closed behind the part, and opened again
-before the next one, each with a neutral element on the other side of the comma:
+A part ends after a comma. Arrays and objects open at that point are closed after the part and reopened before the
+next one, each with a neutral element on the other side of the comma:
 
     {"t":1,"a":[{"b":2,   "c":3},   {"b":4}]}
     {"t":1,"a":[{"b":2,"":0}]}
                {"":[{"":0,"c":3},0]}
                          {"":[0,{"b":4}]}
 
-The parser accepts all parts if and only if it accepts the whole: what may follow a comma depends on what is open, and
-on nothing else. In valid JSON, strings are found as any parser finds them; invalid JSON shows in the first part that is
-wrong.
+The parser accepts all parts if and only if it accepts the whole: what may follow a comma depends only on which
+brackets are open. In valid JSON, strings are found as any parser finds them; invalid JSON fails in the first part that
+contains an error.
 
-Pure: bytes in, bytes out. Whether bytes are JSON is for the parser to say.
+Pure: bytes in, bytes out. Whether bytes are JSON is decided by the parser.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
-MANY_BYTES: Final = 256 * 1024  # up to which anything is parsed as a whole
-_MANY_VALUES: Final = 1 << 16  # the same
-_PART_BYTES: Final = 64 * 1024  # of a part, but for a longer string in it
+MANY_BYTES: Final = 256 * 1024  # smaller data is always parsed as a whole
+_MANY_VALUES: Final = 1 << 16  # so is data with fewer values
+_PART_BYTES: Final = 64 * 1024  # maximum size of a part, unless it contains a longer string
 _STRING: Final = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
 STRINGS: Final = re.compile(_STRING, re.DOTALL)
 _TO_COMMA: Final = re.compile(rb'(?:[^",]++|%b)*+,' % _STRING, re.DOTALL)
@@ -35,17 +35,17 @@ _NOT_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
 _STEP: Final = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
 _OPENERS: Final = b"[{"
 _ARRAY: Final = ord("[")
-_OPENED: Final = (b'{"":', b"[")  # an object, an array, with more to come in it
-_DEEPEST: Final = 1024  # that orjson goes
-_SHALLOW: Final = 512  # up to here nobody asks how deep exactly
-_ROUNDS: Final = 8  # of taking out brackets that close at once, before they are looked at one by one
+_OPENED: Final = (b'{"":', b"[")  # an object and an array with more elements to come
+_DEEPEST: Final = 1024  # orjson's limit
+_SHALLOW: Final = 512  # up to this depth, an upper bound is enough
+_ROUNDS: Final = 8  # of removing adjacent pairs of brackets, before the rest is counted one by one
 
 
 class JSONPart(NamedTuple):
-    """Data from ``begin`` to before ``end``, with what makes it valid JSON ``before`` and ``behind`` it.
+    """The data from ``begin`` up to ``end``; ``before`` and ``behind`` complete it to valid JSON.
 
     Attributes:
-        brackets: those in it, outside of strings.
+        brackets: its brackets, without those inside strings.
         opened: how many arrays and objects are open before it.
     """
 
@@ -58,21 +58,21 @@ class JSONPart(NamedTuple):
 
     @property
     def depth(self) -> int:
-        """How deep valid JSON goes; up to ``_SHALLOW``, that it goes no deeper."""
+        """The nesting depth of valid JSON; exact above ``_SHALLOW``, an upper bound below."""
         rest, rounds = _without_pairs(self.brackets)
         most = self.opened + rounds + rest.count(b"[") + rest.count(b"{")
         return most if most <= _SHALLOW else self.opened + _depth(self.brackets)
 
 
 def has_many_values(data: bytes) -> bool:
-    """Whether its parsed objects may take very much memory."""
+    """Whether the parsed objects may take very much memory."""
     if len(data) <= MANY_BYTES:
         return False
     return data.count(b",") + data.count(b"[") + data.count(b"{") > _MANY_VALUES
 
 
 def depth_of(data: bytes) -> int:
-    """How deep arrays and objects lie in each other in valid JSON."""
+    """The nesting depth of arrays and objects in valid JSON."""
     return _depth(STRINGS.sub(b"", data).translate(None, _NOT_BRACKETS))
 
 
@@ -81,8 +81,8 @@ def _depth(brackets: bytes) -> int:
 
 
 def parts(data: bytes, at: int = 0) -> Iterator[JSONPart]:
-    """The parts of the JSON value that begins at ``at``, and of whatever follows it."""
-    opened = bytearray()  # the brackets that are open
+    """Split the JSON value that begins at ``at``, and whatever follows it, into parts."""
+    opened = bytearray()  # the stack of open brackets
     begin = at
     while True:
         found = _TO_LAST_COMMA.match(data, begin, begin + _PART_BYTES) or _TO_COMMA.match(data, begin)
@@ -105,15 +105,15 @@ def _update_open(opened: bytearray, brackets: bytes) -> None:
             opened.append(bracket)
         elif opened:
             opened.pop()
-        if not opened or len(opened) > _DEEPEST:  # the value is over, or no parser goes so deep
+        if not opened or len(opened) > _DEEPEST:  # the value is complete, or too deep for any parser
             return
 
 
 def _without_pairs(brackets: bytes) -> tuple[bytes, int]:
-    """Brackets without adjacent pairs, removed for some rounds; and by how much that may reduce the depth."""
+    """Remove adjacent pairs of brackets for some rounds; also returns by how much that may have reduced the depth."""
     rounds = 0
     while rounds < _ROUNDS and (rest := brackets.replace(b"[]", b"").replace(b"{}", b"")) != brackets:
-        brackets, rounds = rest, rounds + 2  # `{[]}` may go at once
+        brackets, rounds = rest, rounds + 2  # one round may remove `{[]}`
     return brackets, rounds
 
 
@@ -131,9 +131,9 @@ def _closing(opened: bytearray) -> bytes:
 
 
 def loads(data: bytes) -> tuple[Any, int]:
-    """What ``orjson.loads`` says of JSON with many values, and how deep it goes (see ``JSONPart.depth``).
+    """Parse JSON with many values as ``orjson.loads`` would; also returns its depth (see ``JSONPart.depth``).
 
-    Of an object its last member ``t`` is given, if it has one, in which much may be missing; of an array nothing.
+    An object comes back with its last member ``t``, if any, and possibly without others; an array comes back empty.
 
     Raises:
         orjson.JSONDecodeError: as ``orjson.loads``, but for the order in which faults are found.

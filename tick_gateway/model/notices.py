@@ -1,9 +1,9 @@
-"""What a stream says beside its ticks. A notice never has a member ``t``, so that readers can tell the two apart.
+"""Notices: what a stream says beside its ticks. A notice never has a member ``t``; that tells it from a tick.
 
-A notice is one class here, a member of ``Notice`` where streams say it. Its ``name`` is what the wire calls it, as
-member ``notice`` and as the event of Server-Sent Events; no reader may call its ticks so (parameter ``event``).
+A notice is a class of this module, and a member of ``Notice`` if streams send it. Its ``name`` is what the wire calls
+it, both as member ``notice`` and as event of Server-Sent Events, so no reader may use it as the parameter ``event``.
 
-Pure values; ``event_id`` is the id under which Server-Sent Events carry a notice, the position a client has after it.
+Pure values. ``event_id`` is the id of the notice on Server-Sent Events: the client's position after it.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ FINAL_EVENT_ID: Final = "end"  # the id of an end that is final
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """Published ticks after ``after`` are gone, or it cannot be known whether any were; ``next`` comes next.
+    """Published ticks after ``after`` are gone, or may be; ``next`` is the number of the tick that follows.
 
-    ``next`` None: the rest of that run cannot be read.
+    ``next`` is None where the rest of that run cannot be read.
     """
 
     name: ClassVar[str] = "gap"
@@ -43,7 +43,7 @@ class Gap:
 
 @dataclass(frozen=True, slots=True)
 class Reset:
-    """The stream goes over to run ``run``; ``complete`` tells whether the rest of ``old`` was delivered whole."""
+    """The stream continues with run ``run``; ``complete``: the rest of ``old`` was delivered without loss."""
 
     name: ClassVar[str] = "reset"
     run: str
@@ -76,7 +76,7 @@ EndReason = Literal["finished", "shutdown", "failed"]
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """The stream ends, and ``reason`` says why (``REASONS``). After limit and run that is final for the client."""
+    """The stream ends, and ``reason`` says why (``REASONS``). After limit and run, the client need not come back."""
 
     name: ClassVar[str] = "end"
     reason: str
@@ -113,8 +113,8 @@ class Hello:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """There is no room for this reader. Server-Sent Events carry it in place of a stream: EventSource cannot read an
-    error status, and stops reconnecting on one."""
+    """There is no room for this reader. Server-Sent Events carry it in place of a stream: EventSource cannot read the
+    body of an error status, and stops reconnecting after one."""
 
     name: ClassVar[str] = "overloaded"
     error: Overloaded

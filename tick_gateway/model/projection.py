@@ -1,10 +1,10 @@
-"""Projection: a tick with some of its members, whose values stay byte for byte as they were published.
+"""Projection: a tick reduced to some of its members, whose values stay byte for byte as they were published.
 
-A decoder that knows the paths goes through the tick once. It passes over what is not asked for and takes what is as a
-slice of the tick (``Raw``), so nothing is parsed that is only handed on: no digit of a number, no escape and no space
-inside a value can change. What is left to Python is to drop what a path cannot go through. Only what lies on the way to
-a value is written anew: names without needless escapes, no spaces between tokens, in the tick's own order. Of several
-members of one name the last counts, as for nearly every reader, at the place of the first.
+A decoder that knows the paths walks the tick once. It skips members that are not selected and takes selected ones as
+slices of the tick (``Raw``), without parsing them: no digit of a number, no escape and no space inside a value can
+change. Python code only drops values that a path cannot go through. Names and punctuation on the way to a value are
+written anew: names without needless escapes, no spaces between tokens, in the tick's own order. Of duplicate members
+the last one counts, as for nearly every reader, at the place of the first.
 
 Pure: bytes in, bytes out.
 """
@@ -21,7 +21,7 @@ from .tick import escape_line_ends
 
 Tree = dict[str, "Tree | None"]  # what to keep of an object; None: the whole member
 
-_MOST_TYPES: Final = 16  # objects on a view's paths that have a type each: making one takes a tenth of a millisecond
+_MOST_TYPES: Final = 16  # object types on a view's paths; making one takes 0.1 ms
 _OBJECTS_ALONE: Final = {dict}
 _SCALAR: Final[Any] = None | bool | int | float | str  # what a path cannot go through: decoded only to be dropped
 _new_type: Final[Any] = TypedDict
@@ -29,8 +29,8 @@ _encode: Final = Encoder().encode
 
 
 def _place(members: Any) -> Decoder[Any]:
-    """Decodes what stands in a place of the tick: an object with these members, or arrays of them in two dimensions;
-    what is deeper in arrays is a slice."""
+    """A decoder for one place of the tick: an object with these members, or arrays of them up to two deep; deeper
+    arrays stay slices."""
     array: Any = list
     one = members | _SCALAR
     return Decoder(one | array[one | array[one | array[Raw]]])
@@ -40,23 +40,23 @@ _ANY_MEMBERS: Final = _place(dict[str, Raw])
 
 
 def project(data: bytes, fields: tuple[str, ...]) -> bytes:
-    """A tick with only these members; paths go through objects and each element of arrays, and ``t`` always stays.
+    """Reduce a tick to these members; paths go through objects and each element of arrays, and ``t`` always stays.
 
     Args:
-        data: one that ``tick.parse`` has let in.
+        data: a tick accepted by ``tick.parse``.
         fields: dotted paths.
     """
     return escape_line_ends(_encode(_root(fields).cut(data)))  # names are written anew, without their escapes
 
 
 class _Node:
-    """A place of the tick that paths lead to or through.
+    """A place in the tick that paths lead to or through.
 
     Attributes:
-        names: the members to keep of an object in this place.
-        below: those of them that are gone through.
-        typed: what is decoded has no other members, and is decoded to the paths' ends. Otherwise all members are
-            slices, which are decoded when they are met.
+        names: the members to keep of an object at this place.
+        below: those of them that paths go through.
+        typed: decoded objects have no other members, down to the ends of the paths. Otherwise all members are slices,
+            decoded when they are reached.
     """
 
     def __init__(self, tree: Tree, typed: bool) -> None:
@@ -69,7 +69,7 @@ class _Node:
             self.decoder = _place(_new_type("Members", members, total=False))
 
     def cut(self, data: bytes) -> object:
-        """What is kept of a tick: dicts and lists with slices in them."""
+        """The part of a tick to keep: dicts and lists with slices in them."""
         root: Any = self.decoder.decode(data)
         todo: list[tuple[Any, _Node]] = [(root, self)]  # not recursive: ticks may be deep
         while todo:
@@ -110,7 +110,7 @@ def _root(fields: tuple[str, ...]) -> _Node:
 
 
 def _tree(fields: tuple[str, ...]) -> Tree:
-    """The members to keep, as a tree; ``t`` is always among them."""
+    """The members to keep, as a tree that always includes ``t``."""
     root: Tree = {"t": None}
     for path in fields:
         _add(root, path.split("."))
@@ -118,7 +118,7 @@ def _tree(fields: tuple[str, ...]) -> Tree:
 
 
 def _add(tree: Tree, names: list[str]) -> None:
-    """Keep what a path leads to, unless a shorter path keeps a whole member on its way already."""
+    """Add a path, unless a shorter path already keeps a whole member on its way."""
     *outer, last = names
     for name in outer:
         inner = tree.setdefault(name, {})

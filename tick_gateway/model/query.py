@@ -1,7 +1,6 @@
-"""The query parameters, the same on every transport: one table, from which parsing, /openapi.json and the docs come.
+"""The query parameters, the same on every transport: one table drives parsing, /openapi.json and the docs.
 
-Every known parameter parses on every route, and is ignored where it has no meaning there. Pure: text in, a ``Query``
-out.
+Every route parses every known parameter, and ignores those without a meaning there. Pure: text in, a ``Query`` out.
 """
 
 from __future__ import annotations
@@ -26,14 +25,14 @@ _RESERVED_EVENTS: Final = NAMES | {"error", "open"}  # those two are EventSource
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What a request asks for, parsed; a field is None (or its default) where the request does not say.
+    """A parsed request; a field that the request does not give is None (or its default).
 
     Attributes:
-        start: the position that the client has: ``Position``, or an int for the current run.
+        start: the position that the client has: a ``Position``, or an int for the current run.
         tail, since (ms since the epoch), run, backlog, limit, speed: as PROTOCOL says.
         timeout, heartbeat: seconds.
         given: how many parameters the request carried.
-        finished: the client came back after an end that is final.
+        finished: the client reconnected after a final end.
     """
 
     start: Position | int | None = None
@@ -58,15 +57,15 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """A row of the table. A new parameter is a row of it, and a field of ``Query`` of its name.
+    """A row of the table. To add a parameter, add a row here and a field of the same name to ``Query``.
 
     Attributes:
-        parse: gives its value, or raises ValueError.
+        parse: returns the value, or raises ValueError.
         schema: its OpenAPI schema.
         help: its line in the docs.
-        on: the kinds of reading that it has a meaning for; on all others it is parsed and ignored.
-        starts: it says where reading starts; a request has one of those.
-        event_id: it is a ``Last-Event-ID``, which outranks those.
+        on: the kinds of reading for which it has a meaning; all others parse and ignore it.
+        starts: it says where reading starts; a request may give one such parameter.
+        event_id: it is a ``Last-Event-ID``, which overrides parameters that say where reading starts.
     """
 
     name: str
@@ -120,8 +119,8 @@ _ZERO_OR_ONE: Final = choice("0", "1")
 
 
 def instant(text: str) -> int:
-    """An RFC 3339 time as milliseconds since the epoch; a space counts for ``+`` (query strings turn one into the
-    other)."""
+    """An RFC 3339 time as milliseconds since the epoch. A space counts as ``+``, which query strings decode to a
+    space."""
     if not _RFC3339.fullmatch(text):
         raise ValueError(f"{text!r:.40} is no RFC 3339 time such as 2026-01-31T12:00:00Z")
     day, clock = text[:10], text[11:].replace(" ", "+").upper().replace("Z", "+00:00")
@@ -137,7 +136,7 @@ def instant(text: str) -> int:
 
 
 def paths(text: str) -> tuple[str, ...]:
-    """Dotted paths, comma-separated, sorted and each once, so that equal asks are equal views."""
+    """Dotted paths, comma-separated; sorted and without duplicates, so that equal selections are equal views."""
     found = sorted({path for path in text.split(",") if path})
     if len(found) > MAX_PATHS:
         raise ValueError(f"{len(found)} paths; at most {MAX_PATHS} are accepted")
@@ -229,7 +228,7 @@ def parse_query(pairs: Iterable[tuple[str, str]], last_event_id: str | None = No
             ``run`` other than the position's.
     """
     values: dict[str, Any] = {}
-    event_ids: list[str] = []  # the last one counts: a page's own URL may have one, to which a polyfill adds the newest
+    event_ids: list[str] = []  # the last one counts: polyfills append the newest id to the page's own URL
     given = 1 if last_event_id else 0
     for name, text in pairs:
         row = _BY_NAME.get(name)
@@ -265,8 +264,8 @@ def parse_query(pairs: Iterable[tuple[str, str]], last_event_id: str | None = No
 
 
 def _event_position(text: str, run: str | None) -> Position | int:
-    """The position that an event's id is; what is none, or is of another run than was asked for, is that of an unknown
-    run, and never a 400: EventSource would give up for ever."""
+    """The position in an event id. An id that is no position, or whose run is not the one asked for, counts as a
+    position in an unknown run; it is never a 400, after which EventSource would give up."""
     try:
         start = parse_position(text)
     except ValueError:

@@ -1,7 +1,7 @@
-"""Ticks and positions, and ``parse``, which alone decides whether published bytes are a tick.
+"""Ticks and positions, and ``parse``, the one place that decides whether published bytes are a tick.
 
-A tick is kept as the bytes that were published. What ``parse`` returns fits every framing without another check, since
-it contains neither CR nor LF.
+A tick is kept as the bytes that were published. What ``parse`` returns fits every framing without another check,
+because it contains neither CR nor LF.
 
 Pure: no I/O, no clock (callers pass ``at``), no asyncio.
 """
@@ -19,9 +19,9 @@ from .invalid_json import BOM, explain
 
 MAX_T: Final = 2**53 - 1  # the largest integer that every JSON reader keeps exactly (RFC 8259, section 6)
 MAX_NESTING: Final = 512
-WHITE_SPACE: Final = b" \t\r\n"  # as JSON has it
+WHITE_SPACE: Final = b" \t\r\n"  # JSON's own
 RUN_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-UNKNOWN_RUN: Final = "-"  # the run of a position that is none: no run can have this id
+UNKNOWN_RUN: Final = "-"  # stands for an invalid position: no run can have this id
 _INTEGER: Final = re.compile(r"-1|0|[1-9][0-9]{0,15}")
 _HINTS: Final[dict[type, str]] = {
     list: "; several ticks come one by one (jq -c '.[]')",
@@ -88,18 +88,18 @@ def escape_line_ends(data: bytes) -> bytes:
 
 
 def shorten(line: bytes, limit: int, *, ended: bool = True) -> bytes:
-    """A line's first ``limit`` bytes and the next byte that is no white space, if there is one: it shows ``parse`` that
-    the line is too long. White space around the line does not count; where it has not ``ended``, that at its end
-    does."""
+    """The first ``limit`` bytes of a line, and the next byte that is not white space, if any: with it, ``parse`` sees
+    that the line is too long. White space around the line does not count, except at the end of a line that has not
+    ``ended``."""
     line = line.strip(WHITE_SPACE) if ended else line.lstrip(WHITE_SPACE)
     return line[:limit] + line[limit:].lstrip(WHITE_SPACE)[:1] if len(line) > limit else line
 
 
 class PartialLine:
-    """A line that arrives in pieces. Of one longer than ``limit``, what ``shorten`` leaves is kept.
+    """A line that arrives in pieces. Of a line longer than ``limit``, only what ``shorten`` returns is kept.
 
     Attributes:
-        size: bytes that have arrived, whether kept or not.
+        size: bytes received, whether kept or not.
     """
 
     def __init__(self, limit: int) -> None:
@@ -110,7 +110,7 @@ class PartialLine:
 
     def add(self, part: bytes) -> None:
         self.size += len(part)
-        if self._kept > self._limit:  # it is known to be too long
+        if self._kept > self._limit:  # known to be too long
             return
         if self._kept == self._limit and self._parts[0][0] not in WHITE_SPACE:
             part = part.lstrip(WHITE_SPACE)[:1]
@@ -122,7 +122,7 @@ class PartialLine:
             self._parts, self._kept = [kept] if kept else [], len(kept)
 
     def end(self) -> bytes:
-        """The line; the next part begins another one."""
+        """Return the line; the next part begins another one."""
         parts, size = self._parts, self.size
         self._parts, self._kept, self.size = [], 0, 0
         line = parts[0] if len(parts) == 1 else b"".join(parts)
@@ -136,16 +136,16 @@ def parse(data: bytes, max_tick: int, *, inside: bool = False) -> tuple[int, byt
     """Check published bytes and return the tick's ``t`` and the bytes to deliver.
 
     White space around the object and a byte order mark before it are dropped, line breaks between tokens become spaces,
-    and what readers may take for line breaks becomes an escape (``escape_line_ends``). All else stays as it is.
+    and characters that readers may take for line breaks are escaped (``escape_line_ends``). Nothing else changes.
 
     Args:
-        inside: it is published in-process, so errors do not name shell tools.
+        inside: published in-process, so errors do not name shell tools.
 
     Raises:
         TooBig: more than ``max_tick`` bytes.
-        Malformed: not UTF-8, not strict JSON (RFC 8259), a lone surrogate or a number beyond binary64 (which RFC 8259
-            allows and readers do not take), no object, nested deeper than 512, or ``t`` is not an integer literal with
-            0 <= t < 2^53.
+        Malformed: not UTF-8, not strict JSON (RFC 8259), a lone surrogate or a number beyond binary64 (both allowed by
+            RFC 8259, but not accepted by readers), not an object, nested deeper than 512, or ``t`` is not an integer
+            literal with 0 <= t < 2^53.
     """
     data = data.strip(WHITE_SPACE)
     if len(data) > max_tick:
@@ -174,7 +174,7 @@ def parse(data: bytes, max_tick: int, *, inside: bool = False) -> tuple[int, byt
     if (depth if depth >= 0 else nesting(data)) > MAX_NESTING:
         raise Malformed(f"the tick is nested deeper than {MAX_NESTING}", t)
     if b"\n" in data or b"\r" in data:
-        data = data.translate(_LINE_BREAKS)  # raw ones stand only between tokens: inside a string they are no JSON
+        data = data.translate(_LINE_BREAKS)  # outside strings: JSON does not allow raw ones inside
     escaped = escape_line_ends(data)
     if escaped is not data and len(escaped) > max_tick:
         raise TooBig(len(escaped), max_tick)
@@ -182,7 +182,7 @@ def parse(data: bytes, max_tick: int, *, inside: bool = False) -> tuple[int, byt
 
 
 def _kind(value: object) -> str:
-    """What a JSON value is, for a sentence."""
+    """Name the kind of a JSON value, for an error."""
     match value:
         case bool():
             return "true or false"

@@ -1,7 +1,7 @@
-"""Views: what a reader asked to see of each tick (``fields``, ``every``, ``batch``, ``stamp``).
+"""Views: what a reader asks to see of each tick (``fields``, ``every``, ``batch``, ``stamp``).
 
-A view turns ticks into payloads, the bytes between two framings. It is a value: equal views share what was made for
-them.
+A view turns ticks into payloads, the bytes that a framing wraps. It is a value: equal views share what was made for
+one of them.
 
 Pure: no I/O, no clock, no asyncio.
 """
@@ -33,8 +33,8 @@ class View(NamedTuple):
 
     Attributes:
         fields: dotted paths to keep; empty: the whole tick.
-        every: only ticks whose ``t`` it divides.
-        batch: up to so many ticks a message, as a JSON array; 0: a message a tick.
+        every: only ticks whose ``t`` is a multiple of it.
+        batch: up to this many ticks a message, as a JSON array; 0: one message per tick.
         stamp: wrap each tick with its run and receive time.
     """
 
@@ -45,14 +45,14 @@ class View(NamedTuple):
 
     @property
     def plain(self) -> bool:
-        """Nothing to do: ticks go out as they were published."""
+        """Ticks go out unchanged, as they were published."""
         return self == _PLAIN
 
     def passes(self, t: int) -> bool:
         return t % self.every == 0
 
     def render(self, run: str, ticks: Iterable[PublishedTick], most: int | None = None) -> list[Payload]:
-        """Each tick that passes, ``most`` at the most, as a payload of its own (``batch`` is left to ``arrays``)."""
+        """One payload for each tick that passes, at most ``most`` (``batch`` is left to ``arrays``)."""
         if self.every > 1:
             ticks = (tick for tick in ticks if tick.t % self.every == 0)
         if most is not None:
@@ -75,7 +75,7 @@ _PLAIN: Final = View()
 
 
 def cut(payloads: Sequence[Payload], batch: int) -> int | None:
-    """How many payloads make the first full message: ``batch`` ticks, or fewer where they are large; None: not full
+    """How many payloads make the first full message: ``batch`` ticks, or fewer if they are large; None: it is not full
     yet."""
     size = 0
     for index, payload in enumerate(payloads):
@@ -93,7 +93,7 @@ def join(payloads: Sequence[Payload]) -> Payload:
 
 
 def arrays(payloads: Sequence[Payload], batch: int) -> Sequence[Payload]:
-    """Payloads as messages: as they are (``batch`` 0), or joined to arrays, the last one as long as it came out."""
+    """Payloads as messages: unchanged (``batch`` 0), or joined to arrays, of which the last may not be full."""
     if not batch:
         return payloads
     messages: list[Payload] = []
@@ -106,7 +106,7 @@ def arrays(payloads: Sequence[Payload], batch: int) -> Sequence[Payload]:
 
 
 def full_arrays(payloads: Sequence[Payload], batch: int) -> tuple[Sequence[Payload], Sequence[Payload]]:
-    """Of payloads to which more will be added: the messages that are full already, and the payloads that are left."""
+    """Where more payloads will follow: the messages that are full already, and the payloads that are left."""
     if not batch:
         return payloads, ()
     messages: list[Payload] = []
@@ -118,5 +118,5 @@ def full_arrays(payloads: Sequence[Payload], batch: int) -> tuple[Sequence[Paylo
 
 
 def weight(key: Hashable) -> int:
-    """Bytes of a key that contains views, whose fields, and so whose size, clients choose."""
+    """The bytes of a key that contains views; clients choose their fields, and so the size."""
     return sys.getsizeof(key) + (sum(map(weight, key)) if isinstance(key, tuple) else 0)
