@@ -1,4 +1,4 @@
-"""What the streamed HTTP bodies share: chunks for HTTP/1.1 (close-delimited for HTTP/1.0), and content codings.
+"""The common part of streamed HTTP bodies: chunks for HTTP/1.1 (close-delimited for HTTP/1.0) and content codings.
 
 Pure: bytes in, bytes out.
 """
@@ -26,15 +26,15 @@ class BodyFraming:
 
     chunked: bool = True
     coding: Coding | None = None
-    head = b""  # content that goes out at once
+    head = b""  # content sent immediately
     sign_of_life = b""  # content that no reader takes for a message
 
     def content(self, run: str, payloads: Sequence[Payload]) -> bytes:
-        """Payloads as content."""
+        """Payloads, encoded as content."""
         raise NotImplementedError
 
     def content_of(self, notice: Notice) -> bytes:
-        """A notice as content."""
+        """A notice, encoded as content."""
         raise NotImplementedError
 
     @property
@@ -64,7 +64,7 @@ class BodyFraming:
         return SharedBody(self, self.coding) if self.coding else None
 
     def wrap(self, content: bytes) -> Framed:
-        """Content as it lies in the body, whatever came before it."""
+        """Content as body bytes that do not depend on what was sent before."""
         if self.coding is None or not content:
             return Framed(self.chunk(content))
         return Framed(self.chunk(self.coding.alone(content)), self.coding.count(NOTHING, content))
@@ -74,7 +74,7 @@ class BodyFraming:
 
 
 class SharedBody:
-    """The messages of coded bodies, compressed with what went before them (see ``wire.SharedStream``)."""
+    """Messages of coded bodies, compressed with references to earlier ones (see ``framing.SharedStream``)."""
 
     beats_inside = True
 

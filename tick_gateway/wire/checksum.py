@@ -1,8 +1,8 @@
-"""CRC-32 and length of concatenated bytes, as a gzip member's trailer has them (RFC 1952).
+"""CRC-32 and length of concatenated bytes, for the trailer of a gzip member (RFC 1952).
 
-A CRC is the remainder of a polynomial division over GF(2): appended bytes multiply it by a power of x and add their own
-remainder. So the CRC of a concatenation follows from those of its parts, without reading the bytes again, and that of a
-suffix from those of the whole and of the prefix.
+A CRC is the remainder of a polynomial division over GF(2): appending bytes multiplies it by a power of x and adds the
+remainder of the appended bytes. So the CRC of a concatenation follows from those of its parts, and the CRC of a suffix
+from those of the whole and of the prefix, without reading the bytes again.
 
     of(a + b) == of(a) + of(b)          of(a + b).after(of(a)) == of(b)
 
@@ -23,7 +23,7 @@ _Tables = tuple[tuple[int, ...], ...]
 
 @dataclass(frozen=True, slots=True)
 class Checksum:
-    """What is known of some bytes: ``crc``, their CRC-32, and ``size``, how many they are."""
+    """The CRC-32 (``crc``) and the length (``size``) of some bytes."""
 
     crc: int = 0
     size: int = 0
@@ -33,7 +33,7 @@ class Checksum:
         return cls(zlib.crc32(data), len(data))
 
     def __add__(self, other: Checksum) -> Checksum:
-        """Of these bytes and others behind them."""
+        """The checksum of these bytes followed by the others."""
         if not other.size:
             return self
         if not self.size:
@@ -41,12 +41,12 @@ class Checksum:
         return Checksum(_shift(self.crc, other.size) ^ other.crc, self.size + other.size)
 
     def after(self, prefix: Checksum) -> Checksum:
-        """Of what is left of these bytes behind their first ones."""
+        """The checksum of these bytes without ``prefix``."""
         size = self.size - prefix.size
         return Checksum(_shift(prefix.crc, size) ^ self.crc, size) if size else NOTHING
 
     def followed_by(self, data: bytes) -> Checksum:
-        """Of these bytes and some behind them that are at hand: faster than to put two checksums together."""
+        """The checksum of these bytes followed by ``data``: faster than adding two checksums."""
         return Checksum(zlib.crc32(data, self.crc), self.size + len(data))
 
 
@@ -54,7 +54,7 @@ NOTHING: Final = Checksum()
 
 
 def _shift(crc: int, size: int) -> int:
-    """A remainder, multiplied by x to the power of 8 * size."""
+    """Multiply a remainder by x to the power of 8 * size."""
     power = 0
     while size:
         if size & 1:
@@ -66,7 +66,7 @@ def _shift(crc: int, size: int) -> int:
 
 @cache
 def _tables(power: int) -> _Tables:
-    """The products of each four bits of a remainder and x to the power of 8 * 2**power."""
+    """For each four bits of a remainder, their products with x to the power of 8 * 2**power."""
     if power:
         half = _tables(power - 1)
         products = [_look_up(half, _look_up(half, 1 << bit)) for bit in range(32)]
@@ -90,14 +90,14 @@ def _look_up(tables: _Tables, crc: int) -> int:
 
 
 def _by_byte(remainder: int) -> int:
-    """A remainder, multiplied by x to the power of 8."""
+    """Multiply a remainder by x to the power of 8."""
     for _ in range(8):
         remainder = remainder >> 1 ^ _POLYNOMIAL if remainder & 1 else remainder >> 1
     return remainder
 
 
 def _sums(products: list[int]) -> tuple[int, ...]:
-    """The sum of every choice of four products, by the number whose bits choose them."""
+    """The sums of all subsets of four products; the bits of the index select the subset."""
     sums = [0]
     for product in products:
         sums += [known ^ product for known in sums]

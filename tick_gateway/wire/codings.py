@@ -1,8 +1,8 @@
 """The registry of content codings (RFC 9110, section 8.4.1): a coding is one row of ``TABLE``.
 
-The table drives negotiation (``http.negotiation``, ``transports.base``), what publishers may send (``decoder_of``), and
-what /openapi.json and refusals say of it. How a coding compresses stands in ``compression``, how it is undone in
-``decoding``.
+The table drives content negotiation (``http.negotiation``, ``transports.base``), the codings that publishers may use
+(``decoder_of``), and what /openapi.json and error messages list. ``compression`` has the compressors, ``decoding`` the
+decoders.
 
 Pure: no I/O, no asyncio.
 """
@@ -23,13 +23,13 @@ class CodingRow:
     """A content coding.
 
     Attributes:
-        name: as ``Accept-Encoding`` and ``Content-Encoding`` have it.
-        coding: compresses, by its level.
-        decoder: undoes it, for one body.
-        aliases: other names under which publishers may send it.
-        many_frames: a body is a row of frames, of which some clients read the first alone.
-        stream_rank, pull_rank: which of several that a client likes alike is taken, on streams and for answers that
-            end: the one with the lowest number.
+        name: its name in ``Accept-Encoding`` and ``Content-Encoding``.
+        coding: makes the coding, for a compression level.
+        decoder: makes a decoder for one body.
+        aliases: other names that publishers may use.
+        many_frames: a body is a sequence of frames, of which some clients read only the first.
+        stream_rank, pull_rank: the lowest rank wins where a client's preferences are equal, for streams and for answers
+            that end.
     """
 
     name: str
@@ -49,35 +49,35 @@ TABLE: Final = (
 
 
 class Codings:
-    """A table of codings, by what is asked of it."""
+    """A table of codings, with look-ups."""
 
     def __init__(self, table: Iterable[CodingRow] = TABLE) -> None:
         self._rows = {row.name: row for row in table}
         self._by_any_name = {name: row for row in self._rows.values() for name in (row.name, *row.aliases)}
 
     def __iter__(self) -> Iterator[str]:
-        """Their names."""
+        """The names."""
         return iter(self._rows)
 
     def for_streams(self, *, one_frame: bool) -> list[str]:
-        """The names of those that a stream may have, the best first.
+        """The names of the codings for streams, best first.
 
         Args:
-            one_frame: the client reads one frame of a body, and no more.
+            one_frame: the client reads only the first frame of a body.
         """
         rows = [row for row in self._rows.values() if not (one_frame and row.many_frames)]
         return [row.name for row in sorted(rows, key=lambda row: row.stream_rank)]
 
     def for_pulls(self) -> list[str]:
-        """The names of those that an answer that ends may have, the best first."""
+        """The names of the codings for answers that end, best first."""
         return [row.name for row in sorted(self._rows.values(), key=lambda row: row.pull_rank)]
 
     def make(self, name: str, level: int) -> Coding:
-        """The coding of a name."""
+        """The coding of a name, with a compression level."""
         return self._rows[name].coding(level)
 
     def decoder_of(self, fields: Iterable[str]) -> Decoder:
-        """The decoder for what a request's ``Content-Encoding`` says, field by field.
+        """The decoder for a request's ``Content-Encoding`` header lines.
 
         Raises:
             BadEncoding: a coding that is not accepted, or more than one.
@@ -92,7 +92,7 @@ class Codings:
 
     @property
     def accepted(self) -> str:
-        """What publishers may send, as ``Accept-Encoding`` says it."""
+        """The codings that publishers may use, as a value of ``Accept-Encoding``."""
         return ", ".join(self._rows)
 
 

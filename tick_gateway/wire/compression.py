@@ -1,14 +1,14 @@
 """Compression made once for everybody: gzip (RFC 1952), zstd (RFC 8878), and the raw deflate (RFC 1951) under
 permessage-deflate (RFC 7692).
 
-Ticks are small because each resembles the last; so all readers of a kind share one compressor, whose stream is cut into
-sections. What follows a cut refers to nothing before it: there a reader can join.
+Ticks compress well because each resembles the last, so all readers of a kind share one compressor. Its stream is cut
+into sections. Nothing after a cut refers to anything before it, so readers join at a cut.
 
     shared       tick ◄─ tick ◄─ tick ◄─ tick │ tick ◄─ tick ◄─ ...
-    standalone   tick                 tick            for whoever does not share all since the last cut
+        standalone   tick                 tick            for readers that did not get everything since the last cut
 
-A reader that is given bytes of its own leaves the shared stream until the next cut: back-references in it would point
-to other bytes in that reader's window.
+A reader that is sent bytes of its own leaves the shared stream until the next cut: back-references in it would point to
+different bytes in that reader's window.
 
 Pure: bytes in, bytes out.
 """
@@ -28,20 +28,20 @@ from .zstd_frame import LAST_BLOCK, MAGIC
 
 _EMPTY_FRAME: Final = MAGIC + b"\x20\x00\x01\x00\x00"
 _GZIP_HEAD: Final = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"  # no name, no time, no system
-_WINDOW_LOG: Final = 18  # of zstd, 256 KiB: browsers refuse more than 8 MB, and each reader pays for it
-FLUSHED: Final = b"\x00\x00\xff\xff"  # how what deflate has flushed ends
-_LAST_DEFLATED: Final = b"\x03\x00"  # an empty block, which ends a deflate stream
+_WINDOW_LOG: Final = 18  # of zstd: 256 KiB. Browsers refuse more than 8 MB, and every reader allocates one
+FLUSHED: Final = b"\x00\x00\xff\xff"  # the end of deflate's output after a flush
+_LAST_DEFLATED: Final = b"\x03\x00"  # an empty last block, which ends a deflate stream
 
 
 class Compressor(Protocol):
-    """A compressor whose output can be decoded as it comes."""
+    """A compressor whose output can be decoded as it arrives."""
 
     def add(self, data: bytes) -> bytes:
-        """Compress, with references into whatever was added since the last cut."""
+        """Compress data, with references to anything added since the last cut."""
         ...
 
     def cut(self) -> None:
-        """What is added from now on refers to nothing before."""
+        """Start a new section: what is added from now on refers to nothing before."""
         ...
 
 
@@ -55,11 +55,11 @@ class DeflateCompressor:
         return self._stream.compress(data) + self._stream.flush(zlib.Z_SYNC_FLUSH)
 
     def cut(self) -> None:
-        self._stream.flush(zlib.Z_FULL_FLUSH)  # nobody needs the empty block: what came before ends on a whole byte
+        self._stream.flush(zlib.Z_FULL_FLUSH)  # its output is not needed: what came before ends on a byte boundary
 
 
 class ZstdFrameCompressor:
-    """zstd, a frame a section. The magic number of a section's frame is left out: it went out with the last one."""
+    """zstd, one frame per section. A frame is sent without its magic number, which went out with the frame before."""
 
     def __init__(self, level: int) -> None:
         parameters = zstandard.ZstdCompressionParameters.from_level(
@@ -80,58 +80,59 @@ class ZstdFrameCompressor:
 
 
 class Stream(Protocol):
-    """A compressor for one body that ends, for one reader; it holds back what makes the rest smaller."""
+    """A compressor for one finite body of one reader; it buffers input for a better ratio."""
 
     def compress(self, data: bytes | bytearray | memoryview, /) -> bytes: ...
     def flush(self) -> bytes: ...
 
 
 class Coding(Protocol):
-    """A content coding (RFC 9110, section 8.4.1) of a body that goes on and on. Values: equal ones share bytes."""
+    """A content coding (RFC 9110, section 8.4.1) of an endless body. A value: equal codings share bytes."""
 
     @property
     def name(self) -> str:
-        """As ``Content-Encoding`` has it."""
+        """Its name in ``Content-Encoding``."""
         ...
 
     @property
     def opening(self) -> bytes:
-        """What the body begins with."""
+        """The first bytes of the body."""
         ...
 
     @property
     def rest(self) -> bytes:
-        """What ends a section, for a reader that leaves the shared stream in the middle of one."""
+        """The bytes that end a section, for a reader that leaves the shared stream inside one."""
         ...
 
     def count(self, before: Checksum, content: bytes) -> Checksum:
-        """The checksum of the content ``before`` and of this behind it; of nothing where the trailer needs none."""
+        """The checksum of the content ``before`` followed by ``content``; ``NOTHING`` if the trailer needs none."""
         ...
 
     def closing(self, content: Checksum) -> bytes:
-        """The end of the body; ``content``: the checksum of all its content."""
+        """The last bytes of the body; ``content`` is the checksum of all its content."""
         ...
 
     def alone(self, data: bytes) -> bytes:
-        """Compressed without references: it can follow the opening, a section's end, or other standalone bytes."""
+        """Compress without references: the result may follow the opening, a section's end, or other standalone
+        bytes."""
         ...
 
     def whole(self, data: bytes) -> bytes:
-        """A whole body."""
+        """Compress a whole body."""
         ...
 
     def stream(self) -> Stream:
-        """A compressor for one body that ends."""
+        """A compressor for one finite body."""
         ...
 
     def compressor(self) -> Compressor:
-        """A new compressor, for a shared stream."""
+        """A new compressor for a shared stream."""
         ...
 
 
 @dataclass(frozen=True)
 class GzipCoding:
-    """One member for the whole body. Its trailer has the checksum of the reader's content, which is combined from the
+    """One gzip member for the whole body. Its trailer has the checksum of the reader's content, combined from the
     checksums of the pieces."""
 
     level: int = DEFAULTS.compression
@@ -161,10 +162,10 @@ class GzipCoding:
 
 @dataclass(frozen=True)
 class ZstdCoding:
-    """Frames in a row, so that stored blocks take their place among them as they are.
+    """A sequence of frames, so that stored blocks can be sent unchanged between other frames.
 
-    Some decoders fail on a read that ends exactly where a frame does (httpx 0.28); so whatever ends a frame goes out
-    with the first bytes, the magic number, of the frame to come.
+    Some decoders fail on a read that ends exactly at the end of a frame (httpx 0.28); so the end of a frame is sent
+    together with the magic number of the next one.
     """
 
     level: int = DEFAULTS.compression
@@ -191,5 +192,5 @@ class ZstdCoding:
         return ZstdFrameCompressor(self.level)
 
     def stored(self, frames: bytes | bytearray) -> bytes:
-        """Frames that were made elsewhere, as standalone bytes."""
+        """Stored frames as standalone bytes."""
         return bytes(frames[len(MAGIC) :]) + MAGIC

@@ -1,8 +1,8 @@
-"""Decoding compressed bodies of publishers incrementally, in steps of bounded output.
+"""Incremental decoding of publishers' compressed bodies, in steps of bounded output.
 
-A decoder holds a window and the rest of one slice of input, but no output: a decompression bomb costs time, step by
-step, and no memory. What the sender's compressor has flushed is decoded at once. Several gzip members or zstd frames
-may follow one another.
+A decoder holds a window and the rest of one slice of input, but no output, so a decompression bomb costs time, step by
+step, and no memory. Data is decoded as soon as the sender's compressor has flushed it. Several gzip members or zstd
+frames may follow one another.
 
 Pure: no I/O, no asyncio. The caller yields to the event loop between steps.
 """
@@ -29,26 +29,27 @@ from .zstd_frame import (
     is_skippable,
 )
 
-MAX_STEP: Final = LARGEST_BLOCK  # bytes that one step gives out at most; no block of zstd holds more
-MAX_WINDOW: Final = 8 << 20  # bytes that a frame of zstd may look back: what RFC 9659 allows for HTTP
-_SLICE: Final = 16 * 1024  # bytes of input that are looked at together
-_GZIP: Final = 16 + zlib.MAX_WBITS  # gzip, and not zlib's own format
+MAX_STEP: Final = LARGEST_BLOCK  # maximum output of a step, in bytes; no zstd block holds more
+MAX_WINDOW: Final = 8 << 20  # maximum window of a zstd frame, in bytes: what RFC 9659 allows for HTTP
+_SLICE: Final = 16 * 1024  # bytes of input handled at a time
+_GZIP: Final = 16 + zlib.MAX_WBITS  # gzip, not zlib's own format
 
 
 class DecodingError(BodyError):
-    """400: the data is not in the coding that was declared, or is truncated."""
+    """400: the data is truncated, or is not in the declared coding."""
 
 
 class Decoder(Protocol):
     """Decodes one body."""
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """Decode what has come, in steps of at most ``MAX_STEP`` bytes, some of them empty.
+        """Decode data, in steps of at most ``MAX_STEP`` bytes, some of them empty.
 
-        Each has to be taken: what is decoded is not kept. After an error the body is at its end.
+        Consume every step: output is not kept. After an error, the body is over.
 
         Raises:
-            Broken: the data is no such coding, or asks for too much. What stood before the fault has been given.
+            DecodingError: the data is not in the coding, or exceeds a bound. Output before the fault was already
+                yielded.
         """
         ...
 
@@ -56,13 +57,13 @@ class Decoder(Protocol):
         """The body has ended.
 
         Raises:
-            Broken: in the middle of its coding.
+            DecodingError: the coded data is incomplete.
         """
         ...
 
 
 class IdentityDecoder:
-    """No coding: bytes as they are, in one step."""
+    """No coding: bytes pass unchanged, in one step."""
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         yield data
@@ -75,13 +76,13 @@ class GzipDecoder:
     """gzip (RFC 1952), member after member."""
 
     def __init__(self) -> None:
-        self._member: zlib._Decompress | None = None  # None between two
+        self._member: zlib._Decompress | None = None  # None between two members
         self._members = 0
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         for at in range(0, len(data), _SLICE):
             rest, full = data[at : at + _SLICE], False
-            while rest or full:  # where a step is full, more may lie in the member with nothing left to feed
+            while rest or full:  # after a full step, the member may hold more output without new input
                 if self._member is None:
                     self._member = zlib.decompressobj(_GZIP)
                     self._members += 1
@@ -108,7 +109,7 @@ class GzipDecoder:
 
 
 def _until_the_fault(member: zlib._Decompress, data: bytes) -> bytes:
-    """The output of a member before the error in ``data``: zlib returns none from a call that fails."""
+    """The output of a member before the error in ``data``; zlib returns none from a call that fails."""
     parts: list[bytes] = []
     try:
         for at in range(len(data)):
@@ -119,21 +120,21 @@ def _until_the_fault(member: zlib._Decompress, data: bytes) -> bytes:
 
 
 class ZstdDecoder:
-    """zstd (RFC 8878), frame after frame, skippable ones passed over.
+    """zstd (RFC 8878), frame after frame; skippable frames are skipped.
 
-    The library bounds no output of a stream, so a step is what it makes of one block: the frame's outline is read
-    here.
+    The library does not bound the output of a call, so a step is the output of one block, and the structure of frames
+    is parsed here.
     """
 
     def __init__(self) -> None:
         self._decompressor = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW)
-        self._frame: zstandard.ZstdDecompressionObj | None = None  # None between two, and in a skippable one
+        self._frame: zstandard.ZstdDecompressionObj | None = None  # None between two frames and in a skippable one
         self._frames = 0
-        self._held = b""  # of a head that is not complete
-        self._body = b""  # a complete head, which goes in together with what follows it
-        self._left = 0  # bytes of a block, a checksum or a skippable frame that are still to come
-        self._last = False  # in the frame's last block, or behind it
-        self._checksum = False  # one is still to come
+        self._held = b""  # the start of an incomplete header
+        self._body = b""  # a complete header, decoded together with what follows it
+        self._left = 0  # bytes still to come of a block, a checksum or a skippable frame
+        self._last = False  # in the frame's last block, or after it
+        self._checksum = False  # a checksum is still to come
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         at = 0
@@ -159,7 +160,7 @@ class ZstdDecoder:
             raise DecodingError("the zstd data breaks off before its end")
 
     def _head_size(self) -> int:
-        """How long the head is that comes next or is held in part: a block's, or a frame's, as far as that shows."""
+        """The length of the current or next header (of a block or of a frame), as far as it is known."""
         held = self._held
         if self._frame is not None:
             return BLOCK_HEADER
@@ -174,7 +175,7 @@ class ZstdDecoder:
         return header_size(held)
 
     def _begin(self, head: bytes) -> None:
-        """A head is complete."""
+        """Handle a complete header."""
         if self._frame is not None:
             block = block_header(head)
             if block.size > MAX_STEP or block.kind == RESERVED:
@@ -201,7 +202,7 @@ class ZstdDecoder:
 
     def _decompress(self, part: bytes) -> bytes:
         if self._frame is None:
-            return b""  # a skippable one
+            return b""  # a skippable frame
         head, self._body = self._body, b""
         try:
             return self._frame.decompress(head + part)
@@ -209,7 +210,7 @@ class ZstdDecoder:
             raise DecodingError(f"the zstd data is broken: {str(error).rpartition(': ')[2]}") from None
 
     def _finish(self) -> bytes:
-        """A head without anything behind it, or the end of a block or of the frame."""
+        """Handle a header without a body, or the end of a block or frame."""
         piece = self._decompress(b"") if self._body else b""
         if self._last and self._checksum:
             self._left, self._checksum = 4, False

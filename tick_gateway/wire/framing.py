@@ -1,6 +1,6 @@
-"""Framings: how payloads and notices lie on the wire of each streaming transport. Pure: bytes in, bytes out.
+"""Framings: how each streaming transport encodes payloads and notices as bytes. Pure: bytes in, bytes out.
 
-A framing is a value. Everything that two connections may share is made from equal framings, so that it is made once.
+A framing is a value: connections with equal framings share the bytes made for one of them.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from .checksum import NOTHING, Checksum
 
 
 class Framed(NamedTuple):
-    """What a framing makes: bytes for the wire.
+    """Bytes that a framing made for the wire.
 
     Attributes:
-        content: the checksum of the content in them, where the stream's trailer needs it (gzip); else that of nothing.
+        content: the checksum of their content, if the stream's trailer needs it (gzip); else ``NOTHING``.
     """
 
     data: bytes = b""
@@ -26,7 +26,7 @@ class Framed(NamedTuple):
 
 
 def joined(pieces: Sequence[Framed]) -> Framed:
-    """Several of them, concatenated."""
+    """Concatenate several."""
     if len(pieces) == 1:
         return pieces[0]
     content = NOTHING
@@ -36,13 +36,13 @@ def joined(pieces: Sequence[Framed]) -> Framed:
 
 
 class Framing(Protocol):
-    """What the fan-out asks of a streaming transport's wire format.
+    """The wire format of a streaming transport, as the fan-out uses it.
 
     Implementations are frozen dataclasses: hashable values that are equal only within one class (tuples would be equal
-    across transports, and share their bytes).
+    across transports, which would then share bytes).
 
     Attributes:
-        opening: what goes out at once behind the handshake.
+        opening: sent immediately after the handshake.
         heartbeat: a sign of life that no reader takes for a message.
     """
 
@@ -57,7 +57,7 @@ class Framing(Protocol):
         ...
 
     def notice(self, notice: Notice) -> Framed:
-        """A notice as a message; empty where this reader gets none."""
+        """A notice as a message; empty if this reader gets no notices."""
         ...
 
     def ends(self, notice: Notice) -> bool:
@@ -65,22 +65,22 @@ class Framing(Protocol):
         ...
 
     def closing(self, notice: Notice, content: Checksum) -> bytes:
-        """What goes out last, behind the notice that ends the stream; ``content``: of all that the stream said."""
+        """The last bytes, after the notice that ends the stream; ``content``: checksum of all content of the stream."""
         ...
 
     def shared(self) -> SharedStream | None:
-        """A new shared stream for readers at the tip; None where they get what all others get."""
+        """A new shared stream for live readers; None: their bytes do not depend on what was sent before."""
         ...
 
 
 class SharedStream(Protocol):
-    """A framing's messages, compressed with what went before them since the last cut (see ``compression``), for readers
-    who have had all of that.
+    """A framing's messages, compressed with references to those since the last cut (see ``compression``), for readers
+    that received all of these.
 
     Attributes:
-        rest: what a reader needs first who leaves between two cuts.
-        content: of all that was said since the stream began, where a stream's end needs it; else of nothing.
-        beats_inside: a heartbeat is part of what was compressed, so that whoever is given one leaves.
+        rest: bytes for a reader that leaves between two cuts, before anything else.
+        content: the checksum of everything since the stream began, if the stream's end needs it; else ``NOTHING``.
+        beats_inside: heartbeats are part of the compressed data, so a reader that is sent one leaves the stream.
     """
 
     rest: bytes
@@ -88,25 +88,25 @@ class SharedStream(Protocol):
     beats_inside: bool
 
     def messages(self, run: str, payloads: Sequence[Payload]) -> bytes:
-        """As a framing's."""
+        """As for a framing."""
         ...
 
     def notice(self, notice: Notice) -> bytes:
-        """As a framing's."""
+        """As for a framing."""
         ...
 
     def cut(self) -> None:
-        """What follows refers to nothing before it."""
+        """Start a new section: what follows refers to nothing before."""
         ...
 
 
 def notice_json(notice: Notice | Refusal) -> bytes:
-    """A notice's JSON object in UTF-8."""
+    """The JSON object of a notice, in UTF-8."""
     return json.dumps(notice.as_dict(), separators=(",", ":")).encode()
 
 
 def chunk(data: bytes) -> bytes:
-    """One chunk of an HTTP/1.1 body (RFC 9112, section 7.1); no data, no chunk, since an empty one would end the
+    """One chunk of an HTTP/1.1 body (RFC 9112, section 7.1); nothing for empty data, since an empty chunk would end the
     body."""
     return b"%x\r\n%s\r\n" % (len(data), data) if data else b""
 

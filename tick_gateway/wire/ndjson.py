@@ -1,6 +1,6 @@
-"""NDJSON: a line a message, a blank line as heartbeat.
+"""NDJSON: one line per message, a blank line as heartbeat.
 
-Ticks hold neither CR nor LF, so each is a line as it stands.
+Ticks contain neither CR nor LF, so each is a line without any change.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from .framing import Framed, notice_json
 
 @dataclass(frozen=True)
 class NDJSONFraming(BodyFraming):
-    """Lines; positions are the ticks' own ``t``, with the run in the header ``Tick-Run`` or a notice."""
+    """Lines. A position is the tick's own ``t``, with the run from the header ``Tick-Run`` or a notice."""
 
     sign_of_life = b"\n"
 
@@ -39,5 +39,5 @@ class NDJSONFraming(BodyFraming):
 
 
 def lines(payloads: Sequence[Payload]) -> bytes:
-    """Each payload as a line."""
+    """One line per payload."""
     return b"\n".join([p.data for p in payloads] + [b""])

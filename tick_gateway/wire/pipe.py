@@ -1,9 +1,9 @@
-"""Records of a pipe or a file, each as soon as it is complete.
+"""Splits the text of a pipe or a file into records, each as soon as it is complete.
 
 NDJSON is split line by line. If the first line is not NDJSON, because it opens an array or an object that continues on
 the next line, or contains several objects, the text is split at brackets instead: ``jq .`` and ``json.dump(indent=2)``
-write such text. The elements of an array are returned before its end: a simulation may never close it. Whether a record
-is a tick is for ``tick.parse`` to decide.
+write such text. The elements of an array are returned before its end: a simulation may never close it. ``tick.parse``
+decides whether a record is a tick.
 
 Pure: no I/O, no asyncio.
 """
@@ -19,19 +19,19 @@ from ..model.tick import WHITE_SPACE, shorten
 from .records import OPENERS, Line, LineSplitter, is_row
 
 _BETWEEN: Final = WHITE_SPACE + b","  # what may stand between two records
-_BLANK_BYTES: Final = 1 << 16  # before the first line that is not blank, where its form shows
+_BLANK_BYTES: Final = 1 << 16  # of blank text before the first line with content, which shows the format
 _BRACKET: Final = re.compile(rb"[{}\[\]]")
 _IN_RECORD: Final = re.compile(rb'[{}\[\]"]')
 _IN_STRING: Final = re.compile(rb'\\.|"', re.DOTALL)
-_ARRAY: Final = re.compile(rb"\[[ \t\r]*(?:[\[{\]]|$)")  # and not the "[info]" of a log
+_ARRAY: Final = re.compile(rb"\[[ \t\r]*(?:[\[{\]]|$)")  # but not a log's "[info]"
 
 
 class Pipe:
-    """Splits text in UTF-8, with a byte order mark before it or without; ``max_record`` bounds what is kept of a record
-    that is not complete, in bytes.
+    """Splits UTF-8 text, with or without a byte order mark; ``max_record`` bounds what is buffered of an incomplete
+    record, in bytes.
 
-    A longer one is given out as its first ``max_record`` + 1 bytes, so that whoever takes it sees that it is too long.
-    A line's number is that of the line in which its record begins, from 1.
+    A longer record is returned as its first ``max_record`` + 1 bytes, which shows that it is too long. A record's line
+    number is that of the line where it begins, from 1.
     """
 
     def __init__(self, max_record: int) -> None:
@@ -44,7 +44,7 @@ class Pipe:
         """The records that are complete now.
 
         Raises:
-            BodyError: it is no text in UTF-8.
+            BodyError: this is not UTF-8 text.
         """
         if self._splitter is not None:
             return self._splitter.feed(data)
@@ -63,10 +63,10 @@ class Pipe:
         return self._begin(bytes(line) if blank <= _BLANK_BYTES else b"")
 
     def end(self) -> list[Line]:
-        """What is left at the end.
+        """The records that are left at the end.
 
         Raises:
-            BodyError: it breaks off in the middle of a record or an array.
+            BodyError: a record or an array is incomplete.
         """
         found: list[Line] = []
         if self._splitter is None:
@@ -75,11 +75,11 @@ class Pipe:
         return found + self._splitter.end()
 
     def _text(self) -> bytearray:
-        """What is held, without a mark and white space before it."""
+        """The buffered text, without a byte order mark and white space before it."""
         return self._held.lstrip(WHITE_SPACE).removeprefix(BOM).lstrip(WHITE_SPACE)
 
     def _begin(self, first: bytes) -> list[Line]:
-        first = first[: self._max_record]  # so that the form does not depend on the pieces in which a long line comes
+        first = first[: self._max_record]  # so that the format does not depend on how a long line was cut into pieces
         several = _ARRAY.match(first) or first.rstrip().endswith(OPENERS) or is_row(first)
         self._splitter = BracketSplitter(self._max_record) if several else LineSplitter(self._max_record)
         held, self._held = bytes(self._held), bytearray()
@@ -90,19 +90,19 @@ class Pipe:
 
 class BracketSplitter:
     """Splits JSON at its brackets, into the elements of arrays and concatenated objects. Anything else between them is
-    returned as well, to be refused by the parser."""
+    returned too, for the parser to refuse."""
 
     def __init__(self, max_record: int) -> None:
         self._max_record = max_record
         self._held = bytearray()
-        self._at = 0  # up to which it was looked at
-        self._from = 0  # where what was not given out begins
-        self._start = -1  # where the open record begins; -1: between two
-        self._line = self._begun = 1  # the numbers of the lines in which ``_from`` lies, and the open record begins
+        self._at = 0  # how far it was scanned
+        self._from = 0  # where data not yet returned begins
+        self._start = -1  # where the open record begins; -1: there is none
+        self._line = self._begun = 1  # the line numbers of ``_from`` and of the open record
         self._depth = 0
         self._in_array = False
         self._in_string = False
-        self._cut = False  # what is open was too long: its beginning was given out, its rest is dropped
+        self._cut = False  # the open record was too long: its beginning was returned, the rest is dropped
 
     def feed(self, data: bytes) -> list[Line]:
         """The records that are complete now."""
@@ -119,7 +119,7 @@ class BracketSplitter:
         return found
 
     def end(self) -> list[Line]:
-        """What is left between records.
+        """The records left between brackets.
 
         Raises:
             BodyError: a record or an array is open.
@@ -134,11 +134,11 @@ class BracketSplitter:
         return found
 
     def _look(self, found: list[Line]) -> bool:
-        """Go on to the next mark that matters; returns whether there was one."""
+        """Scan to the next bracket that matters; returns whether there was one."""
         marks = _IN_STRING if self._in_string else _IN_RECORD if self._start >= 0 else _BRACKET
         mark = marks.search(self._held, self._at)
         if mark is None:
-            # A lone backslash at the end is looked at again, together with what it escapes.
+            # A lone backslash at the end is scanned again, together with the character that it escapes.
             lone = self._in_string and self._at < len(self._held) and self._held.endswith(b"\\")
             self._at = len(self._held) - lone
             return False
@@ -169,7 +169,7 @@ class BracketSplitter:
         return True
 
     def _cut_off(self, found: list[Line]) -> None:
-        """Give the beginning of what is too long, once it is known to be: white space behind it does not count."""
+        """Return the beginning of a record once it is known to be too long; white space after it does not count."""
         if not self._cut:
             if self._start < 0:
                 self._drop(len(self._held) - len(self._held[self._from :].lstrip(_BETWEEN)))
@@ -181,7 +181,7 @@ class BracketSplitter:
         self._drop(self._at)
 
     def _give(self, found: list[Line], start: int, end: int) -> None:
-        """Give out what ends here; of what was cut off, the beginning was."""
+        """Return the record that ends here, unless its beginning was returned already."""
         data = b"" if self._cut else bytes(self._held[start:end]).lstrip(_BETWEEN)
         self._cut = False
         if data:

@@ -1,9 +1,8 @@
-"""Request bodies of publishers, split into the bytes of single records as they arrive.
+"""Splits publishers' request bodies into the bytes of single records as they arrive.
 
-NDJSON is split line by line, without end; JSON (an object, an array, or several concatenated objects) is collected as a
+NDJSON is split line by line, without end; JSON (an object, an array, or several concatenated objects) is buffered as a
 whole. Concatenated objects also result from NDJSON whose line breaks were dropped (``curl -d @file``). ``Records``
-detects the format, since few publishers name the media type that they send. Whether a record is a tick is for
-``tick.parse`` to decide.
+detects the format, because few publishers send the right media type. ``tick.parse`` decides whether a record is a tick.
 
 Pure: no I/O, no asyncio.
 """
@@ -23,16 +22,16 @@ from ..model.tick import MAX_NESTING, WHITE_SPACE, PartialLine, shorten
 
 EMPTY: Final = "the body is empty; accepted: NDJSON, a JSON object or a JSON array"
 _SPACE: Final = re.compile(r"[ \t\r\n]*")
-_JOINED: Final = re.compile(rb"\}[ \t\r]*\{")  # objects side by side; or text in a string
-_WINDOW_BYTES: Final = 256 * 1024  # of JSON that is looked at together
+_JOINED: Final = re.compile(rb"\}[ \t\r]*\{")  # objects side by side; may also be text in a string
+_WINDOW_BYTES: Final = 256 * 1024  # of JSON, decoded at a time
 _HINT_BYTES: Final = 4096
-_LINES: Final = ("ndjson", "jsonl", "jsonlines")  # how the names of NDJSON's media types end
-_FORM: Final = "application/x-www-form-urlencoded"  # what curl says that it sends, unless it is told otherwise
-OPENERS: Final = (b"{", b"[", b",", b":")  # how no line of NDJSON ends, but the first of a pretty-printed object does
+_LINES: Final = ("ndjson", "jsonl", "jsonlines")  # the ends of NDJSON's media types
+_FORM: Final = "application/x-www-form-urlencoded"  # what curl sends unless told otherwise
+OPENERS: Final = (b"{", b"[", b",", b":")  # ends of a pretty-printed object's first line, but of no line of NDJSON
 
 
 class Line(NamedTuple):
-    """A record's bytes and where it stood: its line (NDJSON) or place (JSON), from 1."""
+    """A record's bytes and its line number (NDJSON) or index (JSON), from 1."""
 
     number: int
     data: bytes
@@ -49,13 +48,14 @@ class LineSplitter:
     def __init__(self, max_line: int) -> None:
         self._max_line = max_line
         self._partial = PartialLine(max_line)
-        self._number = 0  # lines that are finished
+        self._number = 0  # complete lines so far
 
     def feed(self, data: bytes) -> list[Line]:
-        """The lines that are complete now; blank ones are counted and left out."""
+        """The lines that are complete now; blank ones are counted but not returned."""
         blank = 0
         if _is_blank(data) and (count := len(data) - len(data.translate(None, b"\n"))) > 2:
-            # Blank lines may come without end, and compressed in no time: a million of them is no list.
+            # The number of blank lines is not bounded, and they compress to nothing: do not make a list of a million of
+            # them.
             data, blank = data[: data.index(b"\n") + 1] + data[data.rindex(b"\n") :], count - 2
         lines = data.split(b"\n")
         self._partial.add(lines[0])
@@ -73,24 +73,25 @@ class LineSplitter:
         return found
 
     def end(self) -> list[Line]:
-        """The last line, where no newline ended it."""
+        """The last line, if no newline ended it."""
         line = self._partial.end()
         self._number += 1
         return [] if _is_blank(line) else [Line(self._number, line)]
 
 
 def _is_blank(line: bytes) -> bool:
-    return not line or (line.isspace() and not line.strip(WHITE_SPACE))  # isspace looks no further than it has to
+    # isspace is fast: it stops at the first other character
+    return not line or (line.isspace() and not line.strip(WHITE_SPACE))
 
 
 class Records:
-    """Splits a body of either format; text in UTF-8, with or without a byte order mark.
+    """Splits a body of either format: UTF-8 text, with or without a byte order mark.
 
-    NDJSON is recognised by its media type or by its first line; what begins as an array or as a pretty-printed object
-    is JSON, and is collected to its end.
+    NDJSON is recognised by its media type or by its first line. A body that begins with an array or a pretty-printed
+    object is JSON, which is buffered to its end.
 
     Args:
-        media_type: what the request says that it sends.
+        media_type: the request's ``Content-Type``, without parameters.
         max_line: the longest line, in bytes.
         max_body: the largest body of JSON, in bytes.
     """
@@ -101,18 +102,18 @@ class Records:
         self._is_form = media_type == _FORM
         self._decided = media_type.endswith(_LINES)
         self._max_line, self._max_body = max_line, max_body
-        self._parts: list[bytes] = []  # what is held until the form shows, or of JSON
+        self._parts: list[bytes] = []  # buffered: until the format is known, or JSON
         self._size = 0
         self._head = b""  # the first four bytes
-        self._lead = b""  # what came before it, without white space: nothing, or some of the mark
-        self._begun = b""  # the first byte that is no white space and of no byte order mark
-        self._before = 0  # bytes that came before that
+        self._lead = b""  # what came before it, without white space: nothing, or a part of the byte order mark
+        self._begun = b""  # the first byte after white space and a byte order mark
+        self._before = 0  # number of bytes before that
 
     def feed(self, data: bytes) -> list[Line]:
         """The records that are complete now.
 
         Raises:
-            BodyError: more than ``max_body`` of JSON, or no text in UTF-8.
+            BodyError: more than ``max_body`` of JSON, or not UTF-8 text.
         """
         if len(self._head) < 4:
             self._head += data[: 4 - len(self._head)]
@@ -133,7 +134,7 @@ class Records:
         """The records that are left at the body's end.
 
         Raises:
-            BodyError: the body was JSON and is none; the records before the fault have been given.
+            BodyError: the body should be JSON and is not; the records before the fault were already yielded.
         """
         held = b"".join(self._parts)
         if self._lines is None or (not self._decided and (self._declared_json or is_row(held))):
@@ -146,7 +147,7 @@ class Records:
         """Detect the format by the first line, if it is complete or too long; returns whether that was possible. The
         result depends on the body alone, not on the pieces in which it arrives."""
         if not self._begun:
-            # White space may come without end, in small pieces: each is looked at once.
+            # The white space may be endless and come in small pieces: look at each piece once.
             lead = (self._lead + data).lstrip(WHITE_SPACE)
             data = _without_mark(lead)
             self._lead, self._begun = lead[: len(BOM)], data[:1]
@@ -169,14 +170,14 @@ class Records:
         return True
 
     def _shows_line(self, data: bytes) -> bool:
-        """Whether the first line has come, by the newest piece: to its end, or as much as a line may have."""
+        """Whether the newest piece completes the first line, or makes it as long as a line may be."""
         if self._is_form:
             return b"\n" in data[: max(len(data) - max(self._size - self._max_body, 0), 0)]
         return b"\n" in data or self._size - self._before > self._max_line
 
 
 def _without_mark(data: bytes) -> bytes:
-    """Text without white space and a byte order mark before it; empty where it may still become one."""
+    """Text without white space and a byte order mark before it; empty if it may be the start of one."""
     data = data.lstrip(WHITE_SPACE)
     return data.removeprefix(BOM).lstrip(WHITE_SPACE) if len(data) >= len(BOM) or not BOM.startswith(data) else b""
 
@@ -191,7 +192,7 @@ def _is_value(line: bytes) -> bool:
 
 
 def is_row(data: bytes) -> bool:
-    """Whether text begins with an object, and another one follows on its line."""
+    """Whether the text begins with an object that is followed by another one on the same line."""
     if not _JOINED.search(data):
         return False
     try:
@@ -205,10 +206,10 @@ def is_row(data: bytes) -> bool:
 
 
 def values(data: bytes) -> Iterator[Line]:
-    """The records of a JSON body: one object, the elements of an array, or several objects in a row, byte for byte.
+    """The records of a JSON body: one object, the elements of an array, or several concatenated objects, byte for byte.
 
     Raises:
-        BodyError: the body is not UTF-8 or not JSON; the records before the fault have been given.
+        BodyError: the body is not UTF-8 or not JSON; the records before the fault were already yielded.
     """
     text = _JSONText(data)
     if text.next() == "\ufeff":
@@ -228,7 +229,7 @@ def values(data: bytes) -> Iterator[Line]:
 
 
 def _elements(text: _JSONText) -> Iterator[Line]:
-    """The elements of an array that was begun; what follows it is left."""
+    """The elements of an array whose bracket was read; reads no further than its end."""
     if text.next() == "]":
         text.step()
         return
@@ -246,30 +247,30 @@ def _elements(text: _JSONText) -> Iterator[Line]:
 
 
 class _JSONText:
-    """Reads JSON of any size value by value. It decodes a window of text at a time, and keeps little of a value while
+    """Reads JSON of any size value by value: decodes a window of text at a time, and keeps little of a value while
     looking for its end.
 
     Raises:
-        BodyError: it is not UTF-8.
+        BodyError: the text is not UTF-8.
     """
 
     def __init__(self, data: bytes) -> None:
         self._data = data
-        self._begin = self._end = 0  # where the window lies in the data, in bytes
-        self._chars = 0  # before it
+        self._begin = self._end = 0  # the window in the data, in bytes
+        self._chars = 0  # characters before it
         self._window = ""
-        self._at = 0  # in it
+        self._at = 0  # the current character in it
         if not data.isascii():
             _check_utf8(data)
         self._move()
 
     @property
     def at(self) -> int:
-        """The character at which it stands."""
+        """The index of the current character."""
         return self._chars + self._at
 
     def next(self) -> str:
-        """The next character that is no white space; empty: there is none."""
+        """The next character that is not white space; empty at the end."""
         while True:
             match = _SPACE.match(self._window, self._at)
             self._at = match.end() if match else self._at
@@ -278,7 +279,7 @@ class _JSONText:
             self._move()
 
     def step(self) -> None:
-        """Pass over that character, if there is one."""
+        """Skip that character, if there is one."""
         self._at += self._at < len(self._window)
 
     def value(self) -> bytes:
@@ -291,7 +292,7 @@ class _JSONText:
         while True:
             try:
                 _, end = _DECODER.raw_decode(self._window, self._at)
-                if end + len("e+") < len(self._window) or self._last:  # a number may be cut within its exponent
+                if end + len("e+") < len(self._window) or self._last:  # a number may be cut inside its exponent
                     found = self._window[self._at : end].encode()
                     self._at = end
                     return found
@@ -307,15 +308,15 @@ class _JSONText:
 
     @property
     def _last(self) -> bool:
-        """Whether nothing lies behind the window."""
+        """Whether the window reaches the end of the data."""
         return self._end == len(self._data)
 
     def _place(self, at: int) -> int:
-        """The byte in the data at which a character of the window begins."""
+        """The byte offset in the data of a character of the window."""
         return self._begin + len(self._window[:at].encode())
 
     def _move(self, begin: int | None = None) -> None:
-        """Let the window begin here, or at a byte."""
+        """Move the window to the current character, or to a byte offset."""
         before, self._begin = self._begin, self._place(self._at) if begin is None else begin
         self._chars += len(self._data[before : self._begin].decode())
         piece = self._data[self._begin : self._begin + _WINDOW_BYTES]
@@ -323,7 +324,7 @@ class _JSONText:
         self._end, self._at = self._begin + size, 0
 
     def _large(self) -> bytes:
-        """The value at which the window begins, which is larger."""
+        """The value at the start of the window, which is larger than the window."""
         begin = self._begin
         for part in parts(self._data, begin):
             before = len(part.before)
@@ -346,7 +347,7 @@ class _JSONText:
         return f"a record is nested deeper than {MAX_NESTING}; it begins at character {self.at}"
 
     def _fault(self, problem: str, place: int) -> BodyError:
-        """What is wrong at a byte, in the words of ``json``."""
+        """An error at a byte, in the words of ``json``."""
         data = self._data
         line, column = data.count(b"\n", 0, place) + 1, len(data[data.rfind(b"\n", 0, place) + 1 : place].decode()) + 1
         at = f"line {line} column {column} (char {len(data[:place].decode())})"
@@ -364,4 +365,4 @@ def _check_utf8(data: bytes) -> None:
             raise BodyError(f"the body is not UTF-8: {error.reason} at byte {at + error.start}") from None
 
 
-_DECODER: Final = json.JSONDecoder(parse_int=len, parse_float=len)  # nobody asks what the numbers are
+_DECODER: Final = json.JSONDecoder(parse_int=len, parse_float=len)  # only the extent of numbers matters

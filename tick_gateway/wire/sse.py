@@ -1,8 +1,8 @@
 """Server-Sent Events (WHATWG HTML, section 9.2).
 
 Comments and ``retry`` end in one LF and never in a blank line: several clients turn a blank line into an empty event.
-Ticks hold neither CR nor LF, so one ``data:`` line carries any of them. The ``id:`` line comes last: some clients adopt
-it when they read it, and would pass over a tick whose data was cut off behind it.
+Ticks contain neither CR nor LF, so one ``data:`` line carries any of them. The ``id:`` line comes last: some clients
+adopt it when they read it, and would skip a tick whose data was cut off after it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ..model.view import Payload
 from .body import BodyFraming
 from .framing import notice_json
 
-RETRY_MS: Final = 1000  # how soon EventSource comes back after a cut
+RETRY_MS: Final = 1000  # how soon EventSource reconnects
 _OVERLOADED_RETRY_MS: Final = 30_000
 
 
@@ -45,5 +45,5 @@ def _event(notice: Notice | Refusal) -> bytes:
 
 
 def refusal(error: Overloaded) -> bytes:
-    """The whole body for a reader that there is no room for: it comes back later."""
+    """The whole body for a reader that there is no room for; EventSource reconnects later."""
     return b"retry: %d\n%s" % (_OVERLOADED_RETRY_MS, _event(Refusal(error)))

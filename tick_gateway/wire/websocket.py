@@ -1,8 +1,8 @@
-"""WebSocket (RFC 6455): server frames for the fan-out, and a reader for what clients send.
+"""WebSocket (RFC 6455): frames to clients, and a parser for frames from clients.
 
-Frames to clients are unmasked and made once for all. What clients send goes through the sans-IO protocol of the
-``websockets`` library. Single control frames, above all the pongs of idle connections, are read without it, since a
-protocol object takes more memory than the whole session of the connection.
+Frames to clients are unmasked, so one encoding serves all of them. Frames from clients go through the sans-IO protocol
+of the ``websockets`` library. Single control frames, above all the pongs of idle connections, are read without it: a
+protocol object takes more memory than the connection's whole session.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from .compression import FLUSHED, DeflateCompressor
 from .framing import Framed, notice_json
 
 TEXT, CLOSE, PING, PONG = 0x1, 0x8, 0x9, 0xA
-_RSV1: Final = 0x40  # of a frame's first byte: the message is compressed
+_RSV1: Final = 0x40  # in a frame's first byte: the message is compressed
 GAP_CLOSE_CODE: Final = 4001
 MAX_COMMAND_BYTES: Final = 64 * 1024
 _MAX_OFFERS: Final = 8190  # characters in a handshake's extensions, over all its lines; one line may have as many
@@ -43,10 +43,10 @@ def accept_key(fields: Callable[[str], Sequence[str]]) -> str:
     """Check an opening handshake's headers (RFC 6455, section 4.2.1) and return its ``Sec-WebSocket-Accept``.
 
     Args:
-        fields: the lines of a header, by its name.
+        fields: the values of a header, one per line, by its name.
 
     Raises:
-        NotAWebSocket: it is no proper handshake.
+        NotAWebSocket: the handshake is not valid.
     """
     if "websocket" not in _tokens(fields("Upgrade")):
         raise NotAWebSocket(f"this path speaks WebSocket: the header Upgrade must be websocket{_BY_PROXY}")
@@ -92,7 +92,7 @@ def close_frame(code: int, reason: str = "") -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class DeflateParameters:
-    """permessage-deflate as it was agreed on (RFC 7692).
+    """The negotiated parameters of permessage-deflate (RFC 7692).
 
     Attributes:
         takeover: messages may refer to earlier ones (the client did not demand ``server_no_context_takeover``).
@@ -104,11 +104,11 @@ class DeflateParameters:
 
 @dataclass(frozen=True, slots=True)
 class WebSocketFraming:
-    """Text messages. Ticks are compressed where that was negotiated; other messages are small, and are not.
+    """Text messages. Ticks are compressed if that was negotiated; other messages are small, and never are.
 
     Attributes:
-        bare: a client that gave no parameter gets ticks and nothing else; a gap closes its connection.
-        deflated: how ticks are compressed; None: not at all.
+        bare: a client that gave no parameters gets only ticks; a gap closes its connection.
+        deflated: how ticks are compressed; None: they are not.
     """
 
     bare: bool = False
@@ -132,7 +132,7 @@ class WebSocketFraming:
 
     @staticmethod
     def _standalone(deflated: DeflateParameters, payloads: Sequence[Payload]) -> Framed:
-        """Messages that refer to each other at the most."""
+        """Messages that refer to nothing before the first of them."""
         deflate = DeflateCompressor(deflated.level)
         parts: list[bytes] = []
         for payload in payloads:
@@ -160,7 +160,7 @@ class WebSocketFraming:
 
 
 class SharedMessages:
-    """Compressed messages that refer to earlier ones (see ``wire.SharedStream``)."""
+    """Compressed messages that refer to earlier ones (see ``framing.SharedStream``)."""
 
     rest = b""
     content = NOTHING
@@ -181,20 +181,20 @@ class SharedMessages:
 
 
 def _message(deflate: DeflateCompressor, payload: Payload) -> tuple[bytes, bytes]:
-    """A compressed text message (RFC 7692, section 7.2.1): its frame's head, and its content."""
+    """A compressed text message (RFC 7692, section 7.2.1): frame header and payload."""
     data = deflate.add(payload.data)[: -len(FLUSHED)]
     return head(0x80 | _RSV1 | TEXT, len(data)), data
 
 
 def negotiate(offers: str, level: int) -> tuple[DeflateParameters | None, str]:
     """Negotiate permessage-deflate from a handshake's ``Sec-WebSocket-Extensions``; returns the parameters and the
-    header of the answer (empty: none).
+    answer's header (empty: none).
 
-    The first offer with the full window is accepted, since one compressor serves all clients. Clients are asked to
-    compress each message by itself, so that no context is kept for them.
+    The first offer with the full window is accepted, because one compressor serves all clients. Clients are asked to
+    compress each message independently, so that the server keeps no context for them.
 
     Raises:
-        NotAWebSocket: the header is malformed (RFC 6455, section 9.1: the handshake has failed).
+        NotAWebSocket: the header is malformed, which fails the handshake (RFC 6455, section 9.1).
     """
     if len(offers) > _MAX_OFFERS:
         raise NotAWebSocket(f"the header Sec-WebSocket-Extensions is longer than {_MAX_OFFERS} characters")
@@ -209,7 +209,7 @@ def negotiate(offers: str, level: int) -> tuple[DeflateParameters | None, str]:
         try:
             answer, agreed = factory.process_request_params(parameters, [])
         except NegotiationError:
-            continue  # this offer is declined; another may follow
+            continue  # decline this offer; another may follow
         if agreed.local_max_window_bits == 15:
             return DeflateParameters(level, not agreed.local_no_context_takeover), build_extension(
                 [(factory.name, answer)]
@@ -218,7 +218,7 @@ def negotiate(offers: str, level: int) -> tuple[DeflateParameters | None, str]:
 
 
 def lone_control(data: bytes) -> tuple[int, bytes] | None:
-    """Opcode and content where the bytes are exactly one masked ping or pong, else None."""
+    """Opcode and payload if the bytes are exactly one masked ping or pong, else None."""
     if len(data) >= 6 and data[0] in (0x80 | PING, 0x80 | PONG) and data[1] & 0x80 and data[1] - 0x80 == len(data) - 6:
         if data[1] > 0x80 + 125:
             return None
@@ -227,13 +227,13 @@ def lone_control(data: bytes) -> tuple[int, bytes] | None:
 
 
 class Received(NamedTuple):
-    """What has arrived.
+    """What one call of ``feed`` produced.
 
     Attributes:
-        messages: whole ones.
-        replies: bytes to send at once.
-        closing: the connection is to be closed after them.
-        failed: for a protocol error, so that the client may still be sending.
+        messages: the complete messages.
+        replies: bytes to send immediately.
+        closing: close the connection after sending them.
+        failed: because of a protocol error, after which the client may still be sending.
     """
 
     messages: list[str]
@@ -243,23 +243,22 @@ class Received(NamedTuple):
 
 
 class Reader:
-    """Reads what a client sends: joins fragments, answers pings and closes, refuses what RFC 6455 forbids.
+    """Parses what a client sends: joins fragments, answers pings and closes, refuses what RFC 6455 forbids.
 
     Args:
-        deflated: permessage-deflate was agreed on.
+        deflated: permessage-deflate was negotiated.
     """
 
     def __init__(self, *, deflated: bool = False) -> None:
         self._protocol = Protocol(Side.SERVER, state=State.OPEN, max_size=MAX_COMMAND_BYTES)
-        if deflated:  # each message by itself, as was agreed on; what is answered here is never compressed
+        if deflated:  # each message independently, as negotiated; replies are never compressed
             self._protocol.extensions = [PerMessageDeflate(True, True, 15, 15)]
         self._parts: list[str] = []
         self._decoder = codecs.getincrementaldecoder("utf-8")()
 
     def feed(self, data: bytes) -> Received:
-        """Take bytes in as they come, in pieces of any size. What is not UTF-8 fails with the fragment that shows it.
-
-        (RFC 6455, section 8.1.)
+        """Parse bytes as they arrive, in pieces of any size. Invalid UTF-8 fails with the fragment that contains it
+        (RFC 6455, section 8.1).
         """
         self._protocol.receive_data(data)
         messages: list[str] = []
@@ -271,7 +270,7 @@ class Reader:
             except UnicodeDecodeError:
                 self._protocol.fail(CloseCode.INVALID_DATA, "a message is not UTF-8")
                 break
-            if part:  # empty fragments may come without end
+            if part:  # the number of empty fragments is not bounded
                 self._parts.append(part)
             if event.fin:
                 messages.append("".join(self._parts))
