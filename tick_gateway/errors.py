@@ -1,4 +1,4 @@
-"""The tree of errors, each with its HTTP status and, for those a reader can meet, its WebSocket close code.
+"""The tree of errors: each has its HTTP status and, if a reader can get it, its WebSocket close code.
 
     GatewayError
     ├── ClientError              the client's fault: 4xx, said in one sentence
@@ -8,34 +8,34 @@
     │   ├── NotAllowed           401/403  publishing without the right
     │   ├── OwnSource            409  publishing to a gateway that has a source of its own
     │   │   └── Tailing          409  … which is a directory that it follows
-    │   ├── BodyError            400/413/415  a request body that cannot be taken as a whole
+    │   ├── BodyError            400/413/415  a request body that cannot be accepted as a whole
     │   │   ├── BodyTooBig       413  … more bytes of JSON than ``max_body``
     │   │   └── BadEncoding      415  … in a content coding that is not accepted
-    │   ├── LinesRefused         422  published lines that are refused for several reasons
-    │   ├── NotAcceptable        406  no content coding is left that the client takes
-    │   ├── Expectation          417  a request that expects what is not there
-    │   └── NotAWebSocket        426  a request without a WebSocket's opening handshake
-    ├── TransferCoding           501  a request whose body comes in a transfer coding that is not there
-    ├── HTTPVersion              505  a request of another version than HTTP/1.1 and 1.0
+    │   ├── LinesRefused         422  published lines that are refused for different reasons
+    │   ├── NotAcceptable        406  no available content coding is accepted by the client
+    │   ├── Expectation          417  a request with an expectation that is not supported
+    │   └── NotAWebSocket        426  a request to a WebSocket path without an opening handshake
+    ├── TransferCoding           501  a request body in a transfer coding that is not supported
+    ├── HTTPVersion              505  a request of an HTTP version other than 1.1 and 1.0
     ├── Overloaded               503  no room for another reader; WebSocket close code 1013
     │   └── TooManyViews         503  too many different views are open
     ├── TickError                a published tick that is refused; the ticks around it stand
     │   ├── RecordError          an in-process record that has no JSON form
-    │   ├── Malformed            no JSON object with a proper ``t``
+    │   ├── Malformed            not a JSON object with a valid ``t``
     │   ├── TooBig               more bytes than ``max_tick``
-    │   ├── Conflict             another tick of that number stands already
-    │   ├── Unreadable           503  a tick sent again that cannot be compared with the stored one
-    │   ├── OutOfOrder           a number that was skipped before
+    │   ├── Conflict             another tick with this number was published before
+    │   ├── Unreadable           503  a resent tick that cannot be compared with the stored one
+    │   ├── OutOfOrder           a number that the run skipped
     │   └── RunClosed            409  the named run is over
     ├── InboxFull                the gateway cannot keep up with this publisher
     ├── NotServing               the gateway has not started, or is over: nobody could read a tick
     │   └── WrongProcess         it serves from another process
     ├── HistoryError             history cannot be kept or read as it stands
-    │   ├── Damaged              stored bytes that are not what was written
+    │   ├── Damaged              stored bytes are not those that were written
     │   └── Locked               another process keeps history in this directory
     └── SettingError             a setting that does not parse; exit code 2 on the command line
 
-Errors carry fields and build their sentence from them. No path of the file system and no traceback leaves through one.
+Errors carry fields and build their message from them. No message contains a file system path or a traceback.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ from collections.abc import Sequence
 
 
 class GatewayError(Exception):
-    """A fault of the gateway, of which its log says more; and the base of everything that it raises on purpose.
+    """A fault of the gateway, whose details are in its log; also the base of all errors that it raises on purpose.
 
     Attributes:
-        status: HTTP status that tells it.
-        statuses: those that it may have, where these are several.
+        status: its HTTP status.
+        statuses: all HTTP statuses that it may have, if there are several.
         code: one word for programs, stable across releases.
     """
 
@@ -57,22 +57,22 @@ class GatewayError(Exception):
     code = "internal"
 
     def as_dict(self) -> dict[str, object]:
-        """The JSON body of an HTTP answer that tells this error."""
+        """The JSON body of the HTTP answer for this error."""
         return {"error": self.code, "message": str(self)}
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Pickled by its sentence and fields. Python's own way calls the class with the sentence alone, and a pool of
-        processes whose worker raised an error that cannot be made so waits for ever."""
+        """Pickle the message and the fields. By default, unpickling calls the class with the message only; where that
+        fails in a process pool, the parent waits forever."""
         return _restored, (type(self), self.args), self.__dict__
 
 
 def _restored(kind: type[GatewayError], args: tuple[object, ...]) -> GatewayError:
-    """An error as it was pickled, without its constructor."""
+    """An unpickled error, made without its constructor."""
     return kind.__new__(kind, *args)
 
 
 class ClientError(GatewayError):
-    """A request that cannot be served as it stands."""
+    """A request that cannot be served as it is."""
 
     status = 400
     code = "bad_request"
@@ -105,7 +105,7 @@ class NotFound(ClientError):
 
 
 class NotAllowed(ClientError):
-    """Publishing without the right; ``status`` is 401 where a token would help, else 403."""
+    """Not allowed to publish; ``status`` is 401 if a token would help, else 403."""
 
     statuses = (401, 403)
     code = "not_allowed"
@@ -116,13 +116,13 @@ class NotAllowed(ClientError):
 
 
 class OwnSource(ClientError):
-    """Publishing to a gateway that has a source of its own: one's ticks would come to lie between the other's."""
+    """Publishing to a gateway that has a source of its own: ticks of both would be mixed."""
 
     status = 409
     code = "own_source"
 
     def __init__(self, source: str) -> None:
-        """``source`` is the end of a sentence that begins with "this gateway": what it does, and what else to do."""
+        """``source`` completes a sentence that begins with "this gateway": what it does, and what to do instead."""
         super().__init__(f"this gateway {source}")
 
 
@@ -139,7 +139,7 @@ class Tailing(OwnSource):
 
 
 class BodyError(ClientError):
-    """A request body that cannot be taken as a whole."""
+    """A request body that cannot be accepted as a whole."""
 
     statuses: tuple[int, ...] = (400, 413, 415)
     code = "bad_body"
@@ -150,7 +150,7 @@ class BodyError(ClientError):
 
 
 class BodyTooBig(BodyError):
-    """More bytes of JSON than ``max_body``; ``cure`` says what else to do, where something is known."""
+    """More bytes of JSON than ``max_body``; ``cure`` says what to do about it, if that is known."""
 
     statuses: tuple[int, ...] = (413,)
     code = "too_big"
@@ -172,14 +172,14 @@ class BadEncoding(BodyError):
 
 
 class LinesRefused(ClientError):
-    """Published lines that are refused, and not all for one reason."""
+    """Published lines that are refused for different reasons."""
 
     status = 422
     code = "refused"
 
 
 class NotAcceptable(ClientError):
-    """A request that takes no content coding that there is, nor the bytes as they are (RFC 9110, section 12.5.3)."""
+    """A request that accepts neither an available content coding nor an uncoded answer (RFC 9110, section 12.5.3)."""
 
     status = 406
     code = "not_acceptable"
@@ -190,7 +190,7 @@ class NotAcceptable(ClientError):
 
 
 class Expectation(ClientError):
-    """A request that expects what is not there (RFC 9110, section 10.1.1)."""
+    """A request with an expectation that is not supported (RFC 9110, section 10.1.1)."""
 
     status = 417
     code = "expectation_failed"
@@ -200,14 +200,14 @@ class Expectation(ClientError):
 
 
 class NotAWebSocket(ClientError):
-    """A request for a WebSocket path that is no opening handshake (RFC 6455, section 4.2.1)."""
+    """A request to a WebSocket path that is not an opening handshake (RFC 6455, section 4.2.1)."""
 
     status = 426
     code = "not_a_websocket"
 
 
 class TransferCoding(GatewayError):
-    """A request whose body comes in a transfer coding that is not there (RFC 9112, section 6.1)."""
+    """A request body in a transfer coding that is not supported (RFC 9112, section 6.1)."""
 
     status = 501
     code = "transfer_coding"
@@ -219,7 +219,7 @@ class TransferCoding(GatewayError):
 
 
 class HTTPVersion(GatewayError):
-    """A request of another version than HTTP/1.1 and 1.0."""
+    """A request of an HTTP version other than 1.1 and 1.0."""
 
     status = 505
     code = "http_version"
@@ -239,7 +239,7 @@ class Overloaded(GatewayError):
 
 
 class TooManyViews(Overloaded):
-    """Each different view costs work for every tick, whoever asks for it; so many are open already."""
+    """Too many different views are open; each costs work for every tick."""
 
     code = "too_many_views"
 
@@ -251,7 +251,7 @@ class TooManyViews(Overloaded):
 
 
 class TickError(GatewayError):
-    """A published tick that is refused. ``t`` is its number where it could be read, else None."""
+    """A published tick that is refused. ``t`` is its number if it could be read, else None."""
 
     status = 422
     code = "bad_tick"
@@ -273,7 +273,7 @@ class RecordError(TickError, ValueError):
 
 
 class Malformed(TickError):
-    """No JSON object with a proper ``t``."""
+    """Not a JSON object with a valid ``t``."""
 
     code = "malformed"
 
@@ -290,12 +290,12 @@ class TooBig(TickError):
 
 
 class Conflict(TickError):
-    """Another tick of that number stands already, with other bytes."""
+    """Another tick with this number was published before, with different bytes."""
 
     code = "conflict"
 
     def __init__(self, run: str, t: int, stored: int | None = None) -> None:
-        """``stored``: up to which tick the run was stored by an earlier process, where this one has added nothing."""
+        """``stored``: the tip of the run as an earlier process stored it, if this one has added nothing to it."""
         advice = (
             ""
             if stored is None
@@ -308,7 +308,7 @@ class Conflict(TickError):
 
 
 class Unreadable(TickError):
-    """A tick that was sent again cannot be held against the one that is stored, since the disk does not answer."""
+    """A resent tick that cannot be compared with the stored one, because the disk does not answer."""
 
     status = 503
     code = "unreadable"
@@ -318,7 +318,7 @@ class Unreadable(TickError):
 
 
 class OutOfOrder(TickError):
-    """A number at or below the tip that no tick of this run had."""
+    """A number at or below the tip that this run skipped."""
 
     code = "out_of_order"
 
@@ -339,7 +339,7 @@ class RunClosed(TickError):
 
 
 class InboxFull(GatewayError):
-    """The gateway's loop has not taken earlier ticks yet; this one was dropped and will show as a gap."""
+    """The gateway's loop has not collected earlier ticks yet; this one was dropped, and readers will see a gap."""
 
     status = 503
     code = "inbox_full"
@@ -353,7 +353,8 @@ class InboxFull(GatewayError):
 
 
 class NotServing(GatewayError):
-    """The gateway has not started, or is over: nobody could read what is published; the sentence says how to start."""
+    """The gateway has not started, or is over, so nobody could read what is published; the message says how to
+    start."""
 
     status = 503
     code = "not_serving"
@@ -361,7 +362,7 @@ class NotServing(GatewayError):
 
 
 class WrongProcess(NotServing):
-    """The gateway serves from another process than this one; the sentence says how to publish from here."""
+    """The gateway serves from another process; the message says how to publish from this one."""
 
     code = "wrong_process"
 
@@ -373,13 +374,13 @@ class HistoryError(GatewayError):
 
 
 class Damaged(HistoryError):
-    """Stored bytes that are not what was written; they are never served."""
+    """Stored bytes that are not those that were written; they are never served."""
 
     code = "damaged"
 
 
 class Locked(HistoryError):
-    """Another gateway keeps history in this directory; ``holder`` is the number of its process, or empty."""
+    """Another gateway keeps history in this directory; ``holder`` is its process id, or empty."""
 
     code = "locked"
 

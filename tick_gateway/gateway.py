@@ -1,4 +1,4 @@
-"""The Gateway as users have it in Python: in a thread beside a simulation, or mounted on an application.
+"""The Gateway that Python programs embed: in a thread beside a simulation, or mounted on an application.
 
 In a plain script:
 
@@ -17,8 +17,8 @@ A gateway has one life, in one process:
      │                    ▲   │
      └──mount──▶ mounted ─┘   └──▶ failed
 
-It takes ticks while it serves. Mounted, it also takes what the inbox holds before its application starts. Otherwise
-nobody could read them, and ``publish`` says so. A process that is forked while it serves has no share in it.
+It accepts ticks while it serves. Mounted, it also accepts as many as the inbox holds before its application starts.
+Otherwise nobody could read them, and ``publish`` raises. A process that is forked while it serves cannot use it.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ log = logging.getLogger("tick_gateway")
 
 State = Literal["new", "mounted", "serving", "closed", "failed", "elsewhere"]
 
-_LOOK_SECONDS: Final = 0.5  # how long a wait may keep Ctrl-C waiting, where the system does not interrupt waits
+_LOOK_SECONDS: Final = 0.5  # how long Ctrl-C may be delayed where the system does not interrupt waits
 _REASONS: Final[tuple[EndReason, ...]] = ("finished", "failed", "shutdown")
 _ONE_LIFE: Final = "a gateway has one life: make another"
 _NEW: Final = (
@@ -66,11 +66,11 @@ class Gateway:
     """One gateway: a bus to publish to, and an aiohttp application that serves it.
 
     Args:
-        settings: keywords as in docs/reference/settings.md, such as ``ring=20_000``. Where one is not given, its
-            ``TICK_GATEWAY_*`` variable counts.
+        settings: keywords as in docs/reference/settings.md, such as ``ring=20_000``. Those not given come from their
+            ``TICK_GATEWAY_*`` variables.
 
     Raises:
-        SettingError: no such setting, or its value is out of its range.
+        SettingError: an unknown setting, or a value out of range.
         HistoryError: the history in ``data`` cannot be opened.
     """
 
@@ -82,7 +82,7 @@ class Gateway:
 
     @classmethod
     def of(cls, settings: Settings, progress: Progress | None = None, source: AttachedSource | None = None) -> Self:
-        """A gateway with settings that were parsed already; see ``Runtime``."""
+        """A gateway with settings that were already parsed; see ``Runtime``."""
         gateway = cls.__new__(cls)
         gateway._set_up(settings, progress, source)
         return gateway
@@ -104,17 +104,17 @@ class Gateway:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
         self._failure: BaseException | None = None
-        self._elsewhere = False  # it serves in the process that this one was forked from
-        self._advised: set[str] = set()  # runs that were found stored already
-        self._turn = threading.RLock()  # one at a time starts or closes it
+        self._elsewhere = False  # it serves in the process that forked this one
+        self._advised: set[str] = set()  # runs for which the user was warned that they are already stored
+        self._turn = threading.RLock()  # held while starting or closing
         self._over = threading.Event()  # its thread has ended
         self.runtime.refuse(NotServing(_NEW))
         _GATEWAYS.add(self)
 
     @property
     def state(self) -> State:
-        """Where it is in its life: ``new``; ``mounted``, and its application has not started; ``serving``; ``closed``;
-        ``failed``; or ``elsewhere``: in the process that this one was forked from."""
+        """``new``; ``mounted`` (its application has not started); ``serving``; ``closed``; ``failed``; or ``elsewhere``
+        (in the process that forked this one)."""
         if self._elsewhere:
             return "elsewhere"
         if self._failure is not None:
@@ -137,12 +137,12 @@ class Gateway:
         """Publish one tick, from any thread: a mapping or dataclass with an integer ``t``, or its JSON. See
         ``TickBus.publish``.
 
-        Returns at once; what it raises says what was wrong with the record, or why nobody could read it.
+        Returns at once. Errors say what is wrong with the record, or why nobody could read it.
         """
         try:
             taken = self.runtime.bus.publish(record, run=run)
         except NotServing:
-            if self._asgi is None or self.state not in ("mounted", "serving"):  # serving: another thread started it
+            if self._asgi is None or self.state not in ("mounted", "serving"):  # serving: started by another thread
                 raise
             taken = self.start().runtime.bus.publish(record, run=run)
         if not taken and run is not None:
@@ -150,7 +150,7 @@ class Gateway:
         return taken
 
     def _advise(self, run: str) -> None:
-        """A tick of a named run is taken for one that is sent again: say so, once, where that may not be meant."""
+        """Warn, once per run, where a tick of a named run counts as resent and that may not be what the user means."""
         known = self.runtime.bus.runs.get(run)
         if known is not None and known.restored and run not in self._advised:
             self._advised.add(run)
@@ -164,7 +164,7 @@ class Gateway:
         """End a run (None: the current one); the next tick begins another.
 
         Raises:
-            NotFound: it is not known, or nothing was published yet.
+            NotFound: it is unknown, or nothing was published yet.
             NotServing: as for ``publish``.
         """
         self.runtime.bus.end_run(self.runtime.bus.run(run).id)
@@ -173,18 +173,18 @@ class Gateway:
 
     @property
     def app(self) -> web.Application:
-        """The aiohttp application, to serve as you like. Once it was asked for, ticks wait in the inbox for its start,
+        """The aiohttp application, for you to serve. From the first access on, ticks wait in the inbox for its start,
         as with ``mount``."""
         if self.state == "new":
             self.runtime.bus.open()
         return self._app
 
     def mount(self, app: web.Application, prefix: str = "/ticks") -> None:
-        """Serve this gateway on an application of yours, below ``prefix``. It starts and stops with it.
+        """Serve this gateway on your application, below ``prefix``. It starts and stops with the application.
 
         Raises:
-            SettingError: the prefix is empty, or the application is not one of aiohttp's.
-            NotServing: it is mounted already, or was started.
+            SettingError: the prefix is empty, or this is not an aiohttp application.
+            NotServing: it is already mounted, or was started.
         """
         if not isinstance(app, web.Application):
             kind = f"{type(app).__module__}.{type(app).__qualname__}"
@@ -197,18 +197,18 @@ class Gateway:
         if path == "/":
             raise SettingError("prefix", "is empty: serve gateway.app itself to have the gateway at the root")
         self._begin("be mounted")
-        app.router.register_resource(redirect_to_slash(path))  # first: the other one takes that address, too
+        app.router.register_resource(redirect_to_slash(path))  # before the gateway's routes, which also match this path
         app.add_subapp(path, self._app)
         self._place = f"below {path}"
         self.runtime.bus.open()
 
     def asgi(self) -> AsgiApp:
-        """This gateway as an ASGI application, to mount on another one or to serve as it is (FastAPI, Starlette, Quart;
-        uvicorn, hypercorn). It listens on no port of its own, and starts with the first tick or request, or with
-        ``async with`` in your lifespan.
+        """This gateway as an ASGI application, to mount on another one or to serve directly (FastAPI, Starlette, Quart;
+        uvicorn, hypercorn). It needs no port of its own, and starts with the first tick or request, or with ``async
+        with`` in your lifespan.
 
         Raises:
-            NotServing: it is mounted already, or was started.
+            NotServing: it is already mounted, or was started.
         """
         if self._asgi is None:
             self._begin("be mounted")
@@ -219,26 +219,26 @@ class Gateway:
 
     @property
     def inner_port(self) -> int:
-        """Of a gateway on an ASGI application: where it listens on 127.0.0.1, for that application alone; 0: nowhere
-        yet."""
+        """For a gateway in an ASGI application: the port on 127.0.0.1 where it listens, for that application only; 0:
+        none yet."""
         return self._server.port if self._server is not None else 0
 
     # ---- in a thread ----
 
     @classmethod
     def in_thread(cls, **settings: Unpack[SettingKeywords]) -> Self:
-        """A gateway that listens from a thread of its own; close it with ``close()`` or as a context manager.
+        """A gateway that listens in a thread of its own; close it with ``close()`` or as a context manager.
 
         Raises:
-            SettingError: the port cannot be had, or a setting is out of its range.
+            SettingError: the port is not available, or a setting is out of range.
         """
         return cls(**settings).start()
 
     def start(self) -> Self:
-        """Listen, from a thread of its own; where it does already, this has no effect. ``with`` does it, too.
+        """Listen in a thread of its own; no effect if it already does. ``with`` calls it, too.
 
         Raises:
-            SettingError: the port cannot be had.
+            SettingError: the port is not available.
             NotServing: it is closed, or mounted on an application.
             GatewayError: the thread did not start.
         """
@@ -259,11 +259,11 @@ class Gateway:
             return self
 
     def close(self, reason: EndReason = "finished") -> None:
-        """Tell every reader that it ends, and stop the thread. A gateway that is mounted ends with its application.
+        """Tell every reader that the stream ends, and stop the thread. A mounted gateway ends with its application.
 
         Args:
-            reason: what readers are told: the simulation has ``finished``, or ``failed``; or ``shutdown``: the gateway
-                may come back.
+            reason: what readers are told: ``finished`` or ``failed`` (the simulation), or ``shutdown`` (the gateway may
+                come back).
 
         Raises:
             SettingError: no such reason.
@@ -274,22 +274,22 @@ class Gateway:
             return
         with self._turn:
             if self._thread is None:
-                if self.runtime.fanout.idle and self._failure is None:  # it was never started, and never will be
+                if self.runtime.fanout.idle and self._failure is None:  # never started, and never will be
                     self.runtime.refuse(NotServing("the gateway is closed: nobody could read this tick"))
                     self.runtime.close()
                 return
             self.runtime.set_end_reason(reason)
             if self._loop is not None and self._stop is not None:
-                with contextlib.suppress(RuntimeError):  # the loop is closed already: its thread failed, and said why
+                with contextlib.suppress(RuntimeError):  # the loop is closed: its thread failed, and reported why
                     self._loop.call_soon_threadsafe(self._stop.set)
-            if self._thread is not threading.current_thread():  # else a handler on its loop says so, and goes on
+            if self._thread is not threading.current_thread():  # else a handler on its loop called this, and continues
                 self._thread.join()
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait until the gateway is closed, by another thread or a signal's handler; Ctrl-C ends the wait, too.
+        """Wait until the gateway is closed by another thread or a signal handler; Ctrl-C ends the wait, too.
 
         Args:
-            timeout: how long to wait at most, seconds; None: for ever.
+            timeout: maximum time to wait, seconds; None: no limit.
 
         Returns:
             Whether it is closed.
@@ -319,7 +319,7 @@ class Gateway:
         self.close(_reason_of(kind))
 
     async def __aenter__(self) -> Self:
-        """As ``with``, for coroutines: it has its own thread and loop here, too."""
+        """As ``with``, for coroutines: the gateway still has its own thread and loop."""
         return await asyncio.to_thread(self.start)
 
     async def __aexit__(
@@ -328,7 +328,7 @@ class Gateway:
         await asyncio.shield(asyncio.to_thread(self.close, _reason_of(kind)))
 
     def _begin(self, verb: str) -> None:
-        """Go on only where its life has not begun yet."""
+        """Raise unless the gateway is new."""
         why = {
             "mounted": f"it is mounted {self._place} already, and starts and ends there",
             "serving": "it serves already",
@@ -341,7 +341,7 @@ class Gateway:
             raise NotServing(f"the gateway cannot {verb}: {why}")
 
     def _with_hint(self, error: SettingError) -> SettingError:
-        """A port that is taken by another gateway of this process, as in a notebook whose cell runs again."""
+        """Add a hint if the port is taken by another gateway of this process, as when a notebook cell runs again."""
         for other in list(_GATEWAYS):
             taken = other._server.port if other._server is not None and other.state == "serving" else 0
             if error.name == "port" and taken == self.settings.port and other is not self:
@@ -354,7 +354,7 @@ class Gateway:
         return error
 
     def _holder_named(self, error: Locked) -> Locked:
-        """A history that is kept by another gateway of this process."""
+        """Name the holder of a locked history, if it is another gateway of this process."""
         for other in list(_GATEWAYS):
             if other.runtime.history.holds(error.directory):
                 return Locked(
@@ -391,8 +391,8 @@ class Gateway:
         try:
             with asyncio.Runner(loop_factory=loop_factory()) as runner:
                 runner.run(serve())
-        except BaseException as error:  # told to whoever publishes, waits, or started it
-            if served:  # at the interpreter's exit, where the loop can start no thread any more to end its own
+        except BaseException as error:  # reported to whoever publishes, waits, or started it
+            if served:  # at interpreter exit, when the loop can no longer start threads to shut down its own
                 log.debug("the gateway's loop was not closed cleanly", exc_info=True)
                 return
             if ready.is_set():
@@ -404,7 +404,7 @@ class Gateway:
             ready.set()
 
     def _fail(self, error: BaseException) -> None:
-        """Its life is over before it began, or in its middle."""
+        """The gateway failed, before or after it started."""
         self._failure = error
         self.runtime.refuse(NotServing(f"the gateway failed, and nobody could read this tick: {error}"))
         if self.runtime.fanout.idle:
@@ -422,14 +422,14 @@ class Gateway:
         )
 
     def _way(self) -> str:
-        """How another process publishes."""
+        """How another process can publish."""
         to = f"{self.url}publish" if self.url else "its address (POST .../publish)"
         return f"send ticks to {to} from there, or hand them to the process that the gateway is in"
 
     def _in_child(self) -> None:
-        """In a forked child: it has none of the threads, and must not hold what is the parent's."""
+        """In a forked child: it has none of the threads, and must release the parent's resources."""
         if self.runtime.fanout.idle and not self.runtime.history.writes:
-            return  # not begun: each process may serve its own
+            return  # not started: each process may serve its own
         self._elsewhere, self._turn = True, threading.RLock()
         self.runtime.bus.abandon(lambda: WrongProcess(self._forked_sentence()))
         if self._server is not None:
@@ -439,7 +439,7 @@ class Gateway:
 
 
 def _inner(settings: Settings) -> Settings:
-    """The settings of a listener that an ASGI application hands requests on to."""
+    """The settings of the listener to which an ASGI application forwards requests."""
     return dataclasses.replace(settings, host="127.0.0.1", port=0)
 
 
@@ -453,19 +453,19 @@ def _in_child() -> None:
 
 
 def _reason_of(error: type[BaseException] | None) -> EndReason:
-    """What readers are told where the simulation ended with such an error, or None."""
+    """The reason that readers are given when the simulation ended with this error, or None."""
     if error is None:
         return "finished"
-    return "failed" if issubclass(error, Exception) else "shutdown"  # Ctrl-C, sys.exit(), a task that was cancelled
+    return "failed" if issubclass(error, Exception) else "shutdown"  # Ctrl-C, sys.exit(), a cancelled task
 
 
 def _at_exit() -> None:
-    """A script that ends without ``close()``: what it published is stored, and readers are told."""
+    """A script ends without ``close()``: store what it published, and tell readers."""
     for gateway in list(_GATEWAYS):
         if gateway.state == "serving" and gateway._thread is not None:
             gateway.close(_reason_of(None if hasattr(sys, "ps1") else getattr(sys, "last_type", None)))
 
 
-atexit.register(_at_exit)  # called when the script's other threads have ended, too
-if hasattr(os, "register_at_fork"):  # not on Windows, where nothing forks
+atexit.register(_at_exit)  # called after the script's other threads have ended
+if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork
     os.register_at_fork(after_in_child=_in_child)

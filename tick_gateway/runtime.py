@@ -1,7 +1,7 @@
-"""The runtime: what every transport and source is handed. It holds the pieces and knows none of their routes.
+"""The runtime: the parts of one gateway, passed to every transport and source. It knows none of their routes.
 
-It is the one place that wires: what a piece has to know of another one is given to it here, and nobody else assigns to
-a runtime or to what it holds.
+It is the one place that wires: here each part is given the others that it needs, and nobody else assigns to a runtime
+or to its parts.
 """
 
 from __future__ import annotations
@@ -30,26 +30,26 @@ from .model.notices import EndReason
 from .reading.feed import Feed
 from .settings import Settings
 
-PUBLISHER_SECONDS: Final = 2.5  # how long a shutdown waits for publishers to take their last answers
+PUBLISHER_SECONDS: Final = 2.5  # how long a shutdown waits for publishers to read their last answers
 _WORKERS: Final = min(8, (os.cpu_count() or 1) + 2)
 
 
 class AttachedSource(Protocol):
-    """What a runtime has to know of a source that publishes in its own process; see ``sources.base.SourceTask``."""
+    """What a runtime needs from a source that publishes in its own process; see ``sources.base.SourceTask``."""
 
     @property
     def followed(self) -> Path | None:
-        """The directory of another program that it follows."""
+        """The directory of another program that it follows; None: none."""
         ...
 
     @property
     def unread(self) -> Unread | None:
-        """What of its input cannot be read."""
+        """The part of its input that cannot be read; None: none."""
         ...
 
     @property
     def skipped(self) -> int:
-        """Lines of its input that were no ticks."""
+        """Lines of its input that were not ticks."""
         ...
 
     def prepare(self, progress: Progress | None) -> None:
@@ -57,11 +57,11 @@ class AttachedSource(Protocol):
         ...
 
     def attach(self, runtime: Runtime) -> None:
-        """Called when everything is wired, and nothing has started."""
+        """Called when everything is wired and nothing has started."""
         ...
 
     def refusal(self) -> OwnSource | None:
-        """What other publishers are told; None: they may publish."""
+        """The error for all other publishers; None: they may publish."""
         ...
 
 
@@ -69,20 +69,20 @@ class Runtime:
     """One gateway's bus, history, feed and fan-out, wired from its settings.
 
     Args:
-        progress: is told how far reading the history has come.
-        source: what publishes in this process; None: whoever embeds the gateway, or nobody.
+        progress: called with the progress of reading the history.
+        source: publishes in this process; None: the embedding program does, or nobody.
 
     Attributes:
-        history: keeps the ticks, be it in memory alone.
-        workers: threads for answers: compressing, files as they lie.
+        history: keeps the ticks, possibly in memory only.
+        workers: threads for making answers: compression, reading files.
         response_cache: bodies of pulls.
         started: seconds since the epoch.
         draining: shutting down: long requests end, new ones are refused.
-        closed: its life is over.
+        closed: after ``close``, for good.
 
     Raises:
         HistoryError: the history cannot be opened.
-        SettingError: the source cannot begin as it was asked for.
+        SettingError: the source cannot start as requested.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class Runtime:
         self.response_cache = ResponseCache(self.workers)
         self.descriptors = Descriptors()
         self.started = time.time()
-        self._publishers: set[Callable[[], Awaitable[None]]] = set()  # how to end each
+        self._publishers: set[Callable[[], Awaitable[None]]] = set()  # closes each publisher's connection
         self.draining = self.closed = False
         self._end_reason: EndReason = "shutdown"
         self.bus = TickBus(s)
@@ -117,10 +117,10 @@ class Runtime:
     # ---- life ----
 
     def start(self) -> None:
-        """Take this thread's running loop, and ticks from now on.
+        """Use this thread's running loop, and accept ticks from now on.
 
         Raises:
-            NotServing: it is over already.
+            NotServing: it was closed.
         """
         if self.closed:
             raise NotServing("the gateway is closed; a gateway has one life: make another")
@@ -131,20 +131,20 @@ class Runtime:
         self.resent.start()
 
     def refuse(self, why: NotServing) -> None:
-        """Take no more ticks: whoever publishes is told why."""
-        self.bus.close(lambda: type(why)(str(why)))  # each its own, with its own traceback
+        """Accept no more ticks: publishers get this error."""
+        self.bus.close(lambda: type(why)(str(why)))  # a new exception each time, with its own traceback
 
     def set_end_reason(self, reason: EndReason) -> None:
-        """What readers are told when it drains."""
+        """Set the reason that readers are given when it drains."""
         self._end_reason = reason
 
     async def drain(self) -> None:
-        """End every publisher and reader for shutdown, and store and show what was published; done once, however often
-        it is called."""
+        """End every publisher and reader for shutdown, after storing and showing what was published. Only the first
+        call has an effect."""
         if self.draining:
             return
         self.draining = True
-        with contextlib.suppress(TimeoutError):  # publishers first: what they were told was published goes out too
+        with contextlib.suppress(TimeoutError):  # publishers first: ticks that they are told were published go out too
             async with asyncio.timeout(PUBLISHER_SECONDS):
                 await asyncio.gather(*(leave() for leave in list(self._publishers)), return_exceptions=True)
         self.refuse(NotServing("the gateway is closed: nobody could read this tick"))
@@ -153,7 +153,7 @@ class Runtime:
         await self.fanout.drain(self.settings.drain_timeout, self._end_reason)
 
     def close(self) -> None:
-        """Let history go, once nothing is answered any more."""
+        """Close the history, after the last answer."""
         self.closed = True
         self.resent.close()
         self.workers.close()
@@ -161,7 +161,7 @@ class Runtime:
 
     @contextlib.contextmanager
     def publishing(self, leave: Callable[[], Awaitable[None]]) -> Iterator[None]:
-        """Count a publisher's connection meanwhile; ``leave`` ends it, with its last answer, for shutdown."""
+        """Count a publisher's connection; ``leave`` ends it at shutdown, with its last answer."""
         self._publishers.add(leave)
         try:
             yield
@@ -169,7 +169,7 @@ class Runtime:
             self._publishers.discard(leave)
 
     def refresh(self) -> None:
-        """Let pulls see what was published, without waiting for a flush; what history has to store first they see
-        when it is stored, some milliseconds later."""
+        """Show pulls what was published, without waiting for a flush; with history, they see it once it is stored, some
+        milliseconds later."""
         if self.bus.sink is None:
             self.bus.collect()

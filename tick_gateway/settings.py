@@ -1,10 +1,10 @@
-"""The settings: one table, from which flags, ``TICK_GATEWAY_*`` variables and the docs come.
+"""The settings: one table for flags, ``TICK_GATEWAY_*`` variables, keywords and the docs.
 
 A setting's name is its flag (``--ring-bytes``), its variable (``TICK_GATEWAY_RING_BYTES``) and its keyword in Python
-(``ring_bytes``). One rule for both: flags and keywords outrank variables, variables outrank defaults. Pure: the
-environment is handed in, but for the home directory that ``~`` stands for.
+(``ring_bytes``). Flags and keywords override variables, variables override defaults. Pure: the environment is passed
+in, except for the home directory that ``~`` stands for.
 
-A new setting is a row of ``Settings`` and a line of ``SettingKeywords``, which is the same table for type checkers.
+To add a setting, add a row to ``Settings`` and a line to ``SettingKeywords``, the same table for type checkers.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def _switch(text: str) -> bool:
 
 
 class _Unit(NamedTuple):
-    """What a setting is counted in: how its text is parsed, and what its keyword takes, for a sentence."""
+    """A unit of settings: how its text is parsed, and the description of valid keyword values for errors."""
 
     parse: Callable[[str], Any]
     takes: str
@@ -91,9 +91,9 @@ def _row(
 
     Args:
         low, high: the bounds of a number.
-        words: the values that are accepted; none: any.
-        also: what its keyword takes beside its unit, for a sentence.
-        needs_data: it has no effect where no history is kept (setting ``data``).
+        words: the accepted values; empty: any.
+        also: other values that the keyword takes, for errors.
+        needs_data: it has no effect unless history is kept (setting ``data``).
     """
     metadata = {"unit": unit, "help": help, "low": low, "high": high}
     return field(default=default, metadata=metadata | {"words": words, "also": also, "needs_data": needs_data})
@@ -104,7 +104,7 @@ class Settings:
     """Every setting with its default. ``unit`` is one of count, bytes, seconds, text, switch.
 
     Raises:
-        SettingError: a value of another type or out of its range.
+        SettingError: a value of the wrong type or out of range.
     """
 
     host: str = _row(
@@ -194,7 +194,7 @@ class Settings:
 
     @property
     def idle(self) -> list[str]:
-        """What was set and has no effect, since no history is kept in ``data``."""
+        """The settings that were given and have no effect, because no history is kept in ``data``."""
         rows = () if self.data else dataclasses.fields(self)
         return [row.name for row in rows if row.metadata["needs_data"] and getattr(self, row.name) != row.default]
 
@@ -204,10 +204,10 @@ class Settings:
 
 
 def _path(value: Any) -> Any:
-    """A directory as it was given, ``~`` being the home directory: shells write that out, but for ``--data=~/x``.
+    """A directory, with ``~`` expanded to the home directory, which shells do not do in ``--data=~/x``.
 
     Raises:
-        SettingError: no such user has one.
+        SettingError: no such user has a home directory.
     """
     if isinstance(value, os.PathLike):
         value = os.fspath(value)
@@ -221,7 +221,7 @@ def _path(value: Any) -> Any:
 
 
 def _is_of(value: object, default: object) -> bool:
-    """Whether a value is of its setting's type."""
+    """Whether a value has its setting's type."""
     if isinstance(default, bool) or isinstance(value, bool):
         return isinstance(default, bool) and isinstance(value, bool)
     if isinstance(default, float):
@@ -230,7 +230,7 @@ def _is_of(value: object, default: object) -> bool:
 
 
 class SettingKeywords(TypedDict, total=False):
-    """The settings as keywords, for type checkers: what ``Settings`` has, with the words that it accepts."""
+    """The settings as keywords, for type checkers: the fields of ``Settings``, with their accepted words."""
 
     host: str
     port: int
@@ -274,7 +274,7 @@ DEFAULTS: Final = Settings()
 
 @dataclass(frozen=True, slots=True)
 class SettingRow:
-    """A setting as the command line and the docs tell it."""
+    """A setting, as the command line and the docs show it."""
 
     name: str
     default: Any
@@ -291,7 +291,7 @@ class SettingRow:
 
     @property
     def told(self) -> str:
-        """Its default, as people read it."""
+        """Its default, formatted for people."""
         if isinstance(self.default, bool):
             return "on" if self.default else "off"
         if self.unit == "bytes" and self.default:
@@ -307,10 +307,10 @@ TABLE: Final = tuple(
 
 
 def _variables(environment: Mapping[str, str]) -> dict[str, str]:
-    """The variables that are the user's settings, by their names.
+    """The variables that are settings, by name.
 
     Raises:
-        SettingError: one that begins as ours do and names no setting.
+        SettingError: a variable has our prefix but names no setting.
     """
     known, found = {row.variable: row.name for row in TABLE}, dict[str, str]()
     for name, text in environment.items():
@@ -336,7 +336,7 @@ def _parse(row: SettingRow, text: str, given: str) -> Any:
 
 
 def name_as_given(name: str, flags: Mapping[str, str | None], environment: Mapping[str, str]) -> str:
-    """What a setting is called where its value came from: its variable, or its flag; other names stay as they are."""
+    """A setting's name as the user gave it: its variable or its flag; other names are returned unchanged."""
     row = next((row for row in TABLE if row.name == name), None)
     if row is None:
         return name
@@ -344,14 +344,14 @@ def name_as_given(name: str, flags: Mapping[str, str | None], environment: Mappi
 
 
 def parse_settings(flags: Mapping[str, str | None], environment: Mapping[str, str]) -> Settings:
-    """Settings from flags' texts (None: not given) and ``TICK_GATEWAY_*`` variables.
+    """Settings from the texts of flags (None: not given) and ``TICK_GATEWAY_*`` variables.
 
     Raises:
-        SettingError: a value that does not parse or is out of range, or a variable that names no setting; it names
-            the setting as it was given.
+        SettingError: a value that does not parse or is out of range, or a variable that names no setting; the error
+            uses the name that the user gave.
     """
     variables = _variables(environment)
-    if flags.get("data") == "":  # as from a shell's variable that is not set: nobody asks for no history in this way
+    if flags.get("data") == "":  # likely an unset shell variable: nobody turns history off in this way
         raise SettingError("--data", "names no directory; leave it out to keep ticks in memory alone")
     values: dict[str, Any] = {}
     for row in TABLE:
@@ -367,11 +367,11 @@ def parse_settings(flags: Mapping[str, str | None], environment: Mapping[str, st
 
 
 def keyword_settings(keywords: Mapping[str, Any], environment: Mapping[str, str]) -> tuple[Settings, list[str]]:
-    """Settings from keywords in Python and ``TICK_GATEWAY_*`` variables; and those of them that have no effect, named
-    as they were given (see ``Settings.idle``).
+    """Settings from Python keywords and ``TICK_GATEWAY_*`` variables; also returns those without effect, by the name
+    that the user gave (see ``Settings.idle``).
 
     Raises:
-        SettingError: as for ``parse_settings``, or a keyword that is no setting.
+        SettingError: as for ``parse_settings``, or a keyword that is not a setting.
     """
     for name in keywords:
         if name not in {row.name for row in TABLE}:

@@ -1,9 +1,9 @@
-"""Converting values that JSON does not have, one step towards numbers, strings, lists and dicts at a time.
+"""Converts values that JSON does not have, one step at a time, towards numbers, strings, lists and dicts.
 
 ``snapshot`` and the exact encoder of ``record`` share this, so that both support the same types. numpy, pandas and
-polars are never imported here: their types are looked up if the program has imported them. Pure: values are never
-changed, and iterators are not consumed. What a value's own code raises passes through; the encoder turns it into an
-error that says where.
+polars are never imported here: their types are looked up only if the program has imported them. Pure: values are never
+changed, and iterators are not consumed. Exceptions from a value's own code pass through; the encoder turns them into an
+error with the value's path.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ from uuid import UUID
 import orjson
 
 NAN: Final = float("nan")
-NAT: Final = float("-nan")  # an object of its own, so that an error can say NaT
+NAT: Final = float("-nan")  # a distinct object, so that an error can say NaT
 OPTIONS: Final = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_DATACLASS
-_NO_SECONDS: Final = {"Y": "years", "M": "months", "as": "attoseconds"}  # units that have no number of seconds
+_NO_SECONDS: Final = {"Y": "years", "M": "months", "as": "attoseconds"}  # units without a fixed number of seconds
 _BELOW_MICROSECONDS: Final = ("ns", "ps", "fs", "as")
 
 
 class NotSerializable(Exception):
-    """A value has no JSON form; the text says why."""
+    """A value has no JSON form; the message says why."""
 
 
 class Tabular:
-    """A table: what numpy's structured arrays and data frames are, an array of objects with the same members.
+    """A table, from a structured numpy array or a data frame: in JSON, an array of objects with the same members.
 
     Attributes:
         names: of the columns.
-        columns: their values, all of one length: a one-dimensional numpy array, or a list.
+        columns: their values, all of the same length: one-dimensional numpy arrays, or lists.
     """
 
     __slots__ = ("columns", "names")
@@ -50,15 +50,15 @@ class Tabular:
         self.columns = columns
 
     def dicts(self) -> list[dict[Hashable, object]]:
-        """A dict a row."""
+        """One dict per row."""
         return [dict(zip(self.names, row, strict=True)) for row in zip(*self.columns, strict=True)]
 
 
 def simplify(value: object) -> object:
-    """Turn a value that orjson does not know, or is not to be trusted with, into one that is simpler.
+    """Convert a value that orjson does not support, or does not handle correctly, to a simpler one.
 
     Raises:
-        NoForm: there is none.
+        NotSerializable: it has no simpler form.
         Exception: whatever the value's own code raises.
     """
     if is_dataclass(value):
@@ -76,7 +76,7 @@ def simplify(value: object) -> object:
         case Decimal():
             return orjson.Fragment(decimal(value)) if value.is_finite() else NAN
         case datetime() | time() | date():
-            return NAT if value != value else value.isoformat()  # pandas has a datetime that is none
+            return NAT if value != value else value.isoformat()  # pandas.NaT is a datetime
         case timedelta():
             return value.total_seconds()
         case UUID() | PurePath():
@@ -96,7 +96,7 @@ def simplify(value: object) -> object:
 
 
 def _from_elsewhere(value: object) -> object:
-    """Simplify what pandas or polars made, or whatever else has ``tolist()``."""
+    """Convert a value from pandas or polars, or anything else that has ``tolist()``."""
     pandas: Any = sys.modules.get("pandas")
     if pandas is not None:
         if value is pandas.NA:
@@ -120,14 +120,14 @@ def _from_elsewhere(value: object) -> object:
 
 
 def is_dataclass(value: object) -> bool:
-    """Whether it is an instance of a dataclass. An enum is not, whatever its values are."""
+    """Whether it is an instance of a dataclass; enum members are not, whatever their values."""
     cls: Any = type(value)
     found: bool = _is_dataclass(cls)
     return found
 
 
 def members(value: Any) -> dict[str, object]:
-    """The members of a dataclass instance: of its ``__dict__``, or of its slots; no private ones (``_x``)."""
+    """The members of a dataclass instance, from its ``__dict__`` or its slots, without private ones (``_x``)."""
     cls: Any = type(value)
     return _slots_of(value) if _has_slots(cls) else _dict_of(value)
 
@@ -137,7 +137,7 @@ def _dict_of(value: Any) -> dict[str, object]:
 
 
 def public(held: dict[str, object]) -> dict[str, object]:
-    """What is in a dict of members but for the private ones; it may be the same dict."""
+    """The public members in a dict; it may return the same dict."""
     for name in held:
         if name[:1] == "_":
             return {name: item for name, item in held.items() if name[:1] != "_"}
@@ -146,14 +146,15 @@ def public(held: dict[str, object]) -> dict[str, object]:
 
 @lru_cache(maxsize=1024)
 def is_kept_in_dict(cls: Any) -> bool:
-    """Whether a class is a dataclass whose instances keep their members in ``__dict__``, which is read at once."""
+    """Whether a class is a dataclass whose instances keep their members in ``__dict__``, which is read in one step."""
     own = any(type(base.__dict__.get("__dict__")) not in (type(None), GetSetDescriptorType) for base in cls.__mro__)
     return _is_dataclass(cls) and not _has_slots(cls) and not own and cls.__getattribute__ is object.__getattribute__
 
 
 @lru_cache(maxsize=1024)
 def slots_of(cls: Any) -> tuple[list[str], Callable[[Any], tuple[object, ...]]] | None:
-    """The members' names of a dataclass with slots, and what reads them; None where it is none, or has but one."""
+    """The names of the members of a dataclass with slots, and a getter for all of them; None for fewer than two members
+    or any other class."""
     if not _is_dataclass(cls) or not _has_slots(cls) or len(names := _field_names(cls)) < 2:
         return None
     return names, attrgetter(*names)
@@ -176,7 +177,7 @@ def _field_names(cls: Any) -> list[str]:
 
 @lru_cache(maxsize=1024)
 def _has_slots(cls: Any) -> bool:
-    """Whether a dataclass's fields are to be read one by one: its instances have no ``__dict__``, or not all in it."""
+    """Whether a dataclass's fields have to be read one by one: not all of them are in a ``__dict__``."""
     return hasattr(cls, "__slots__") or not cls.__dictoffset__
 
 
@@ -184,12 +185,13 @@ def _has_slots(cls: Any) -> bool:
 
 
 def _from_numpy(value: Any, numpy: Any) -> object:
-    """Simplify a numpy scalar or array that orjson left, or that cannot be left to it (``datetime64``)."""
+    """Convert a numpy scalar or array that orjson refused, or that it must not be given (``datetime64``)."""
     dtype = value.dtype
     if dtype.names:
         if value.ndim == 0:
             return {name: value[name] for name in dtype.names}
-        if value.ndim > 1 or type(value) not in (numpy.ndarray, numpy.recarray):  # a masked one has rows of its own
+        # the rows of a masked one are masked too
+        if value.ndim > 1 or type(value) not in (numpy.ndarray, numpy.recarray):
             return list(value)
         return Tabular(dtype.names, [value[name] for name in dtype.names])
     if dtype.kind == "m":
@@ -202,7 +204,7 @@ def _from_numpy(value: Any, numpy: Any) -> object:
         if not (value.flags.c_contiguous and dtype.isnative):
             return value.astype(dtype.newbyteorder("="), order="C")
     simpler = value.tolist()
-    return float(simpler) if isinstance(simpler, numpy.floating) else simpler  # longdouble has no Python twin
+    return float(simpler) if isinstance(simpler, numpy.floating) else simpler  # longdouble has no Python equivalent
 
 
 def _seconds(value: Any, numpy: Any) -> object:
@@ -210,19 +212,21 @@ def _seconds(value: Any, numpy: Any) -> object:
     unit = numpy.datetime_data(value.dtype)[0]
     if unit in _NO_SECONDS:
         raise NotSerializable(f"a numpy.timedelta64 in {_NO_SECONDS[unit]} has no form in seconds; use another unit")
-    return value / numpy.timedelta64(1, "s")  # one without a unit counts as seconds
+    return value / numpy.timedelta64(1, "s")  # without a unit: seconds
 
 
 def _moment(value: Any, numpy: Any) -> object:
-    """One ``datetime64`` in ISO 8601, with all its digits."""
+    """A ``datetime64`` in ISO 8601, with all its digits."""
     if numpy.isnat(value):
         return NAT
     if numpy.datetime_data(value.dtype)[0] in _BELOW_MICROSECONDS:
         whole, _, fraction = str(numpy.datetime_as_string(value)).partition(".")
         fraction = fraction.rstrip("0")
-        digits = max(6, -(-len(fraction) // 3) * 3)  # as ``isoformat`` has it: none or six; beyond it, by threes
+        # like ``isoformat``, none or six digits; beyond that, multiples of three
+        digits = max(6, -(-len(fraction) // 3) * 3)
         return f"{whole}.{fraction:0<{digits}}" if fraction else whole
-    if not 1 <= 1970 + int(value.astype("datetime64[Y]").astype(int)) <= 9999:  # to a finer unit, it might overflow
+    # a conversion to a finer unit may overflow
+    if not 1 <= 1970 + int(value.astype("datetime64[Y]").astype(int)) <= 9999:
         raise NotSerializable(f"the numpy.datetime64 {value} is outside the years 1 to 9999")
     return value.astype("datetime64[us]").item().isoformat()
 
@@ -231,7 +235,7 @@ def _moment(value: Any, numpy: Any) -> object:
 
 
 def _pandas_rows(frame: Any) -> Tabular:
-    """A ``DataFrame`` as rows. The index's levels that have names are members, too, and come first."""
+    """The rows of a ``DataFrame``. Named levels of the index are members too, and come first."""
     index = frame.index
     levels = [level for level, name in enumerate(index.names) if name is not None]
     names: list[Hashable] = [*(index.names[level] for level in levels), *frame.columns]
@@ -248,20 +252,20 @@ def _pandas_rows(frame: Any) -> Tabular:
 
 
 def _pandas_values(values: Any) -> Any:
-    """The values of a ``Series`` or an ``Index``: an array where numpy has their type, else a list."""
+    """The values of a ``Series`` or an ``Index``: an array if numpy has their type, else a list."""
     numpy = sys.modules["numpy"]
     return values.to_numpy() if isinstance(values.dtype, numpy.dtype) else values.tolist()
 
 
 def _polars_values(series: Any, polars: Any) -> Any:
-    """The values of a polars ``Series``, with all digits that it has; what is missing is None."""
+    """The values of a polars ``Series``, with all their digits; missing ones are None."""
     dtype = series.dtype
     if dtype == polars.Float32:
         numbers = series.fill_null(0.0).to_numpy()
         if not series.null_count():
             return numbers
         return [number if there else None for number, there in zip(numbers, series.is_not_null(), strict=True)]
-    if getattr(dtype, "time_unit", None) == "ns":  # Python's own times end at microseconds
+    if getattr(dtype, "time_unit", None) == "ns":  # Python's own types end at microseconds
         if dtype == polars.Datetime:
             zone = "%:z" if dtype.time_zone else ""
             return series.dt.to_string(f"%Y-%m-%dT%H:%M:%S%.9f{zone}").to_list()
@@ -272,7 +276,7 @@ def _polars_values(series: Any, polars: Any) -> Any:
 
 
 def _has_finer(dtype: Any, polars: Any) -> bool:
-    """Whether a polars type holds, at any depth, values of which ``to_list`` makes others."""
+    """Whether a polars type contains, at any depth, values that ``to_list`` would change."""
     if isinstance(dtype, polars.Struct):
         return any(_has_finer(field.dtype, polars) for field in dtype.fields)
     if isinstance(dtype, polars.List | polars.Array):
@@ -281,7 +285,7 @@ def _has_finer(dtype: Any, polars: Any) -> bool:
 
 
 def _nested_values(series: Any, polars: Any) -> Any:
-    """The values of a polars ``Series`` of lists, arrays or structs, each by the type that it has inside."""
+    """The values of a polars ``Series`` of lists, arrays or structs, each converted by its inner type."""
     dtype = series.dtype
     if isinstance(dtype, polars.Struct):
         names = [field.name for field in dtype.fields]
@@ -294,15 +298,19 @@ def _nested_values(series: Any, polars: Any) -> Any:
 
 
 def decimal(value: Decimal) -> bytes:
-    """A finite Decimal as a JSON number with all its digits; NoForm where readers would take it for infinity."""
+    """A finite Decimal as a JSON number with all its digits.
+
+    Raises:
+        NotSerializable: JSON readers would take it for infinity.
+    """
     if float(value) in (float("inf"), float("-inf")):
         raise NotSerializable("the Decimal is beyond 1.8e308, which JSON readers take for infinity")
     return str(value).encode()
 
 
 def kind(value: object) -> str:
-    """A value's type, for a sentence."""
-    # By what it is, not by what it says: a proxy's ``__class__`` may raise.
+    """Name the type of a value, for an error."""
+    # By its type, not by ``__class__``, which may raise for a proxy.
     is_class = issubclass(type(value), type)
     cls: Any = value if is_class else type(value)
     name = cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"

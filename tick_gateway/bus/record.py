@@ -1,12 +1,13 @@
-"""Encoding records: what a simulation publishes becomes JSON bytes.
+"""Encodes records: what a simulation publishes becomes JSON bytes.
 
 A record of plain values is encoded by one call of orjson. For anything else, orjson is given a copy of plain values,
-since a callback while it reads could crash the process (see ``snapshot``). What it would silently get wrong (NaN as
-null, two keys that become one, NaT as a date) or refuses (integers beyond 64 bits, nesting beyond 254) goes to
-``_ExactEncoder``, which walks the record, knows at each moment where it stands, and so can name the offending value.
+because Python code that runs while orjson reads could crash the process (see ``snapshot``). What orjson would silently
+get wrong (NaN as null, two keys that become one, NaT as a date) or refuses (integers beyond 64 bits, nesting beyond
+254) goes to ``_ExactEncoder``, which walks the record and knows its path at each step, so that errors name the
+offending value.
 
-Pure: no I/O, no asyncio, no clock; the record is never changed. numpy is never imported here. Whether the record
-is a proper *tick* (its ``t``, its size) is not decided here.
+Pure: no I/O, no asyncio, no clock; the record is never changed. numpy is never imported here. Whether the record is a
+proper *tick* (its ``t``, its size) is decided elsewhere.
 """
 
 from __future__ import annotations
@@ -29,35 +30,35 @@ from .snapshot import NeedsExactEncoder, Snapshot, is_safe
 
 NanPolicy = Literal["refuse", "null"]
 
-_OPTIONS: Final = OPTIONS ^ orjson.OPT_SERIALIZE_NUMPY  # what is numpy's is looked at first
+_OPTIONS: Final = OPTIONS ^ orjson.OPT_SERIALIZE_NUMPY  # numpy values are converted first
 _PLAIN: Final = frozenset({str, int, bool, type(None), datetime, date, time, UUID})
-_INT64: Final = range(-(2**63), 2**64)  # what orjson writes by itself
-_MAX_STEPS: Final = 32  # an object whose simpler form is an object again, and so on: no simulation goes this far
+_INT64: Final = range(-(2**63), 2**64)  # what orjson can write
+_MAX_STEPS: Final = 32  # conversions of one value in a row; no real record needs that many
 
 
 def encode(record: object, *, nan: NanPolicy = DEFAULTS.nan_policy) -> bytes:
     """Encode one record as a JSON object in UTF-8, on one line.
 
     Beside plain JSON values it takes numpy scalars and arrays (structured ones as objects), dataclasses, enums, any
-    mapping, sequence or set, ``datetime`` and its kin (ISO 8601), ``timedelta`` (seconds), ``Decimal`` (a number with
-    all its digits), ``UUID``, paths, data frames of pandas and polars (an array of rows), and whatever has
-    ``tolist()``. Sets come sorted where their elements can be. A key becomes the text that it would be as a value. An
-    ``orjson.Fragment`` goes in as it is: that it is JSON on one line is its maker's promise.
+    mapping, sequence or set, ``datetime``, ``date`` and ``time`` (ISO 8601), ``timedelta`` (seconds), ``Decimal`` (a
+    number with all its digits), ``UUID``, paths, data frames of pandas and polars (an array of rows), and anything with
+    ``tolist()``. Sets are sorted if their elements can be. A key becomes the text that it would be as a value. An
+    ``orjson.Fragment`` is inserted unchanged: its maker guarantees that it is JSON on one line.
 
     Args:
         record: a mapping, a dataclass, or anything else that becomes a JSON object.
-        nan: what becomes of NaN, NaT and the infinities, which JSON does not have: ``"refuse"`` raises, ``"null"``
-            writes null.
+        nan: how to treat NaN, NaT and the infinities, which JSON does not have: ``"refuse"`` raises, ``"null"`` writes
+            null.
 
     Raises:
-        RecordError: something in the record has no JSON form, or raises where it is read; ``path`` says where.
+        RecordError: something in the record has no JSON form, or raises when it is read; ``path`` says where.
     """
     data = None
     if is_safe(record):
         try:
             data = orjson.dumps(record, None, _OPTIONS)
         except TypeError:
-            pass  # it holds something that is not plain
+            pass  # it contains something that is not plain
     if data is None:
         data = _encode_snapshot(record, nan)
     elif b"null" in data and nan == "refuse" and not _nulls_are_real(record):
@@ -68,7 +69,7 @@ def encode(record: object, *, nan: NanPolicy = DEFAULTS.nan_policy) -> bytes:
 
 
 def _encode_snapshot(record: object, nan: NanPolicy) -> bytes:
-    """Encode what orjson refuses, or must not be given, from a copy of it."""
+    """Encode a record that orjson refuses, or must not be given, from a copy."""
     try:
         snapshot = Snapshot(record)
         try:
@@ -79,7 +80,7 @@ def _encode_snapshot(record: object, nan: NanPolicy) -> bytes:
             data = orjson.dumps(snapshot.tree, None, snapshot.options | orjson.OPT_NON_STR_KEYS)
     except (NeedsExactEncoder, NotSerializable, TypeError, RecursionError):
         return _ExactEncoder(nan).write(record)
-    except Exception as error:  # of a value's own code: the writer meets it again, and says where
+    except Exception as error:  # from a value's own code: the exact encoder meets it again, and adds the path
         _ExactEncoder(nan).write(record)
         raise RecordError(f"the record cannot be read: {_describe_error(error)}") from error
     if b"null" in data and nan == "refuse" and not _nulls_are_real(snapshot.tree):
@@ -88,10 +89,10 @@ def _encode_snapshot(record: object, nan: NanPolicy) -> bytes:
 
 
 def _nulls_are_real(record: object) -> bool:
-    """Whether each null that orjson wrote was one; False where only the exact encoder can tell."""
+    """Whether each null that orjson wrote was None; False if only the exact encoder can tell."""
     try:
         return _all_nulls_are_real(record)
-    except Exception:  # another thread changed it: the writer says where
+    except Exception:  # changed by another thread: the exact encoder adds the path
         return False
 
 
@@ -102,7 +103,7 @@ def _all_nulls_are_real(record: object) -> bool:
         for value in values:
             cls = type(value)
             if cls is float:
-                if value - value != 0.0:  # only a finite number gives 0
+                if value - value != 0.0:  # gives 0 only for a finite number
                     return False
                 continue
             if cls in _PLAIN:
@@ -124,7 +125,7 @@ def _all_nulls_are_real(record: object) -> bool:
 
 
 def _keys_stay_distinct(tree: object) -> bool:
-    """Whether no two keys of an object can become one: strings alone, or integers alone."""
+    """Whether no two keys of an object can become the same: there are only strings, or only integers."""
     stack = [tree]
     while stack:
         held = stack.pop()
@@ -138,7 +139,7 @@ def _keys_stay_distinct(tree: object) -> bool:
 
 
 def _leaf_nulls_are_real(value: object) -> bool:
-    """The same of what is neither plain nor an ordinary container."""
+    """As ``_nulls_are_real``, for values that are neither plain nor ordinary containers."""
     numpy: Any = sys.modules.get("numpy")
     numbers = numpy is not None and isinstance(value, (numpy.ndarray, numpy.generic)) and value.dtype.kind in "biuf"
     if not numbers and not isinstance(value, orjson.Fragment):
@@ -147,19 +148,19 @@ def _leaf_nulls_are_real(value: object) -> bool:
 
 
 class _OpenContainer:
-    """One array or object that is being written.
+    """An array or object that is being written.
 
     Attributes:
-        items: what is still to be written; keys of an object, indices of an array.
-        key: where in it the writer stands.
-        seen: the keys that stand already in an object.
-        forms: the container and all that it was simplified from, to notice one inside itself.
+        items: what is left to write; keys of an object, indices of an array.
+        key: of the current item.
+        seen: the keys already written to an object.
+        forms: the container and everything it was converted from, to detect one that contains itself.
     """
 
     __slots__ = ("close", "forms", "items", "key", "seen", "separator")
 
     def __init__(self, container: dict[Any, Any] | list[Any] | tuple[Any, ...], forms: list[object]) -> None:
-        # What the container itself holds, as orjson reads it, whatever methods a subclass has.
+        # What the container itself holds, as orjson reads it, whatever methods a subclass overrides.
         if isinstance(container, dict):
             self.close = b"}"
             self.items: Iterator[tuple[object, object]] = iter(dict.items(container))
@@ -175,9 +176,9 @@ class _OpenContainer:
 
 
 class _ExactEncoder:
-    """Encodes value by value: slower by far, exact about integers, and able to say where it stands.
+    """Encodes value by value: far slower, but exact about integers, and errors have the path of the value.
 
-    It keeps its own stack, so that neither nesting nor how deep its caller stands can exhaust Python's.
+    It keeps its own stack, so neither deep nesting nor a deep call stack can cause a RecursionError.
     """
 
     def __init__(self, nan: NanPolicy) -> None:
@@ -186,13 +187,13 @@ class _ExactEncoder:
         self._parts: list[bytes] = []
 
     def write(self, record: object) -> bytes:
-        """The whole record; raises RecordError."""
+        """Encode the whole record; raises RecordError."""
         self._value(record)
         while self._stack:
             frame = self._stack[-1]
             try:
                 entry = next(frame.items, None)
-            except RuntimeError as error:  # another thread changed it
+            except RuntimeError as error:  # changed by another thread
                 raise self._error(f"it was changed while it was read: {error}", within=True) from error
             if entry is None:
                 self._parts.append(frame.close)
@@ -237,7 +238,7 @@ class _ExactEncoder:
         self._stack.append(frame)
 
     def _leaf(self, value: object) -> bytes | None:
-        """The JSON of a value that holds no others; None where it has to be opened or simplified."""
+        """The JSON of a value without children; None if it has to be opened or converted."""
         match value:
             case None | True | False:
                 return orjson.dumps(value)
@@ -259,7 +260,7 @@ class _ExactEncoder:
         return self._native(value)
 
     def _native(self, value: object) -> bytes | None:
-        """What orjson writes right by itself: numpy's numbers, and what is JSON already."""
+        """The JSON of a value that orjson encodes correctly by itself: numpy's numbers, and JSON fragments."""
         numpy: Any = sys.modules.get("numpy")
         numbers = numpy is not None and isinstance(value, (numpy.ndarray, numpy.generic)) and value.dtype.kind in "biuf"
         if not numbers and not isinstance(value, orjson.Fragment):
@@ -268,7 +269,7 @@ class _ExactEncoder:
             data = orjson.dumps(value, option=OPTIONS)
         except TypeError:
             return None
-        return None if numbers and b"null" in data else data  # a NaN in an array: opened, until it has a path
+        return None if numbers and b"null" in data else data  # a NaN in an array: open it, to find its path
 
     def _integer(self, value: int) -> bytes:
         if value not in _INT64:
@@ -285,7 +286,7 @@ class _ExactEncoder:
         raise NotSerializable(f'{name} has no JSON form; publish null in its place, or let the setting nan be "null"')
 
     def _key(self, frame: _OpenContainer) -> bytes:
-        """A key of an object, as the JSON string that it becomes: the text that it would be as a value."""
+        """A key of an object, as a JSON string: the text that it would be as a value."""
         text, value = None, frame.key
         try:
             for _ in range(_MAX_STEPS):
@@ -310,7 +311,7 @@ class _ExactEncoder:
         return text
 
     def _error(self, problem: str, *, within: bool = False) -> RecordError:
-        """An error about the value at which the writer stands; ``within``: about the object that holds it."""
+        """An error about the current value; ``within``: about the object that contains it."""
         return RecordError(problem, _path([frame.key for frame in self._stack[: -1 if within else None]]))
 
 
@@ -319,7 +320,7 @@ def _is_container(value: object) -> TypeGuard[dict[Any, Any] | list[Any] | tuple
 
 
 def _quote(value: object) -> str:
-    """A key for a sentence; its own ``repr`` may raise."""
+    """A key, for an error; its own ``repr`` may raise."""
     try:
         return f"{value!a:.60}"
     except Exception:
@@ -327,7 +328,7 @@ def _quote(value: object) -> str:
 
 
 def _describe_error(error: Exception) -> str:
-    """What the record's own code raised, for a sentence."""
+    """An exception from the record's own code, for an error."""
     try:
         return f"{type(error).__name__}: {error!s:.200}"
     except Exception:
@@ -335,7 +336,7 @@ def _describe_error(error: Exception) -> str:
 
 
 def _path(keys: list[object]) -> str:
-    """``agents[3].x`` from the keys that lead there; what is no name stands in brackets, as it would in Python."""
+    """The path ``agents[3].x`` from keys; a key that is not a name is written in brackets, as in Python."""
     parts = [f".{key}" if type(key) is str and key.isidentifier() else f"[{_quote(key)}]" for key in keys]
     path = "".join(parts).removeprefix(".")
     return path if len(path) <= 200 else f"{path[:120]} ... {path[-60:]}"

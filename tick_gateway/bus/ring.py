@@ -1,9 +1,9 @@
-"""The ring: what memory holds, as one deque of batches bounded by ticks and by bytes.
+"""The ring: the ticks in memory, as one deque of batches bounded by ticks and by bytes.
 
-A batch is what was flushed together: ticks of one run, in order. It is the unit that is encoded once for everybody, so
-that a thousand slow readers find their place by bisection over batches and share the bytes from there.
+A batch is ticks of one run that were collected together, in order. It is the unit that is encoded once for all readers:
+a thousand slow readers find their place by bisection over batches, and share the bytes from there.
 
-Pure: no clock, no lock, no asyncio. The bus owns the lock that guards a ring.
+Pure: no clock, no lock, no asyncio. The ring is guarded by the bus's lock.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from typing import Any, Final
 
 from ..model.tick import PublishedTick
 
-BATCH_BYTES: Final = 256 * 1024  # a write of this size keeps one slow socket from holding up the others
+BATCH_BYTES: Final = 256 * 1024  # small enough that writing it to one slow socket does not hold up the others
 BATCH_TICKS: Final = 512
-_TICK_OVERHEAD: Final = 200  # Python objects around a tick's bytes, so that the byte bound holds for tiny ticks too
+# of the Python objects around a tick's bytes, so that the bound in bytes holds for tiny ticks too
+_TICK_OVERHEAD: Final = 200
 
 
 class Run:
@@ -29,16 +30,16 @@ class Run:
         seq: its place in the order of runs.
         first: the first ``t`` published.
         tip: the newest ``t`` published; the publishers' side of the run.
-        shown: the newest ``t`` that readers can have, -1 for none yet; the readers' side.
+        shown: the newest ``t`` that readers can have, -1 for none yet; the readers' side of the run.
         count: ticks published.
-        lost: how many more there were at least, which were dropped on the way in or are not stored.
+        lost: how many more there were at least, dropped because the inbox was full, or not stored.
         started: when its first tick came, milliseconds since the epoch.
         ended: the publishers' side takes no more ticks.
-        evicted: the newest ``t`` that the ring has let go, -1 for none: a position below it has a gap ahead.
+        evicted: the newest ``t`` that the ring has evicted, -1 for none: a position below it has a gap ahead.
         evicted_at: when that tick was received, milliseconds since the epoch.
-        lost_tail: ticks after the tip were dropped on the way in and the run ended before another one came.
-        following: the run that came after this one, once readers can have ticks of it.
-        restored: it was found in history, and nothing was published to it since.
+        lost_tail: ticks after the tip were dropped because the inbox was full, and then the run ended.
+        following: the run after this one, once readers can have ticks of it.
+        restored: found in history, with nothing published to it since.
     """
 
     __slots__ = (
@@ -69,16 +70,16 @@ class Run:
 
 
 class Batch:
-    """Ticks of one run that were flushed together.
+    """Ticks of one run that were collected together.
 
     Attributes:
         run: the run they belong to.
         ticks: at least one, ``t`` rising.
         size: bytes of their data.
-        lost_before: ticks just before the first one were dropped on the way in.
-        ordinal: how many ticks its run published before its first one, the dropped ones counted.
-        encoded: what was made from the whole batch, by (framing, view); the fan-out fills and bounds it.
-        projected: each tick as a view's payload, or None, by what the view keeps of it; the same holds.
+        lost_before: ticks just before the first one were dropped because the inbox was full.
+        ordinal: how many ticks its run published before its first one, including dropped ones.
+        encoded: bytes made from the whole batch, by (framing, view); filled and bounded by the encoder.
+        projected: each tick as a view's payload, or None, by the view's fields; also bounded by the encoder.
     """
 
     __slots__ = ("__weakref__", "encoded", "lost_before", "ordinal", "projected", "run", "size", "ticks")
@@ -101,12 +102,12 @@ class Batch:
         return self.ticks[-1].t
 
     def forget(self, key: Hashable) -> None:
-        """Let go of what was made under a key."""
+        """Delete what was made under a key."""
         self.encoded.pop(key, None)
         self.projected.pop(key, None)
 
     def index_after(self, t: int) -> int:
-        """Where the ticks after ``t`` begin."""
+        """The index of the first tick after ``t``."""
         return bisect_right(self.ticks, t, key=_number) if t >= self.ticks[0].t else 0
 
 
@@ -123,7 +124,7 @@ def split(
     """Ticks of one run as batches of at most ``max_bytes`` (None: ``BATCH_BYTES``); a larger tick is a batch by itself.
 
     Args:
-        ticks: at least one, ``t`` rising; nothing was dropped between them.
+        ticks: at least one, ``t`` rising; none between them was dropped.
         size: bytes of their data.
         ordinal: how many ticks the run published before the first one.
         max_ticks: of each batch; None: any number.
@@ -156,12 +157,13 @@ class Ring:
     """Batches in the order of their runs and numbers, oldest first.
 
     Args:
-        ticks: how many ticks it holds at most (at least 1).
-        size: how many bytes it holds at most, Python's overhead included; the newest tick is kept whatever its size.
+        ticks: the maximum number of ticks (at least 1).
+        size: the maximum number of bytes, including Python's overhead; the newest tick is kept whatever its size.
 
     Attributes:
-        newest: the last run that readers can have ticks of, here or from history; None before the first tick ever.
-        appended: batches ever taken in.
+        newest: the last run that readers can have ticks of, from the ring or from history; None before the first tick
+            ever.
+        appended: the number of batches ever added.
     """
 
     def __init__(self, ticks: int, size: int) -> None:
@@ -186,7 +188,7 @@ class Ring:
         return reversed(self._batches)
 
     def append(self, batch: Batch) -> None:
-        """Take a batch in, show it to readers, and let go of the oldest ticks beyond the bounds."""
+        """Append a batch, show it to readers, and evict the oldest ticks beyond the bounds."""
         if self.newest is not batch.run:
             if self.newest is not None:
                 self.newest.following = batch.run
@@ -200,7 +202,7 @@ class Ring:
             self._evict(self._batches[0])
 
     def _evict(self, batch: Batch) -> None:
-        """Drop the oldest batch, or as much of its front as the bounds ask for."""
+        """Evict the oldest batch, or as many of its first ticks as necessary."""
         drop = cost = 0
         for tick in batch.ticks:
             if self.count - drop <= self.max_ticks and (self.size - cost <= self.max_size or self.count - drop <= 1):
@@ -219,21 +221,21 @@ class Ring:
             self._batches[0] = Batch(batch.run, rest, size, False, batch.ordinal + drop)
 
     def after(self, run: Run, t: int) -> int:
-        """The index of the first batch that holds a tick after position (run, t), or one of a later run; len() if
+        """The index of the first batch with a tick after position (run, t), or of a later run; ``len()`` if there is
         none."""
-        if not self._batches or _end(self._batches[-1]) <= (run.seq, t):  # the reader stands at the tip
+        if not self._batches or _end(self._batches[-1]) <= (run.seq, t):  # the usual case: a reader at the tip
             return len(self._batches)
         return bisect_right(self._batches, (run.seq, t), key=_end)
 
     def find(self, run: Run, t: int) -> PublishedTick | None:
-        """The tick, or None where the ring does not hold it."""
+        """The tick, or None if the ring does not have it."""
         index = self.after(run, t - 1)
         if index == len(self._batches) or self._batches[index].run is not run:
             return None
         return find_in(self._batches[index].ticks, t)
 
     def first_of(self, run: Run) -> int | None:
-        """The oldest ``t`` of a run that is still here, or None."""
+        """The oldest ``t`` of a run in the ring, or None."""
         index = self.after(run, -1)
         return self._batches[index].first if index < len(self._batches) and self._batches[index].run is run else None
 
@@ -243,6 +245,6 @@ def _cost(ticks: Sequence[PublishedTick]) -> int:
 
 
 def find_in(ticks: Sequence[PublishedTick], t: int) -> PublishedTick | None:
-    """The tick of number ``t`` in a rising row of ticks, or None."""
+    """The tick with number ``t`` in a sorted sequence of ticks, or None."""
     index = bisect_right(ticks, t, key=_number)
     return ticks[index - 1] if index and ticks[index - 1].t == t else None

@@ -1,13 +1,13 @@
-"""A copy of a record that is safe to give to orjson: no Python code runs, and nothing changes, while orjson reads it.
+"""A copy of a record that is safe to give to orjson: while orjson reads it, no Python code runs and nothing changes.
 
-orjson 3.13 keeps no reference to what it reads, and holds Python's lock throughout: plain values cannot change under
-it. Where it runs Python code (``default=``, the ``value`` of an enum's member), that may change a list that is being
-read, let another thread do so, or raise, be it by Ctrl-C: any of these ends the process. So it gets no ``default``, and
-no member of an enumeration; and nothing of numpy's but numbers, since a ``datetime64`` in multiples of a unit ends the
-process, too. What it does not take, or must not be given, is brought into a tree of its own first: the containers are
-copied, each at once, and what is foreign is simplified between these copies (see ``forms``).
+orjson 3.13 keeps no reference to what it reads, and holds the GIL throughout, so plain values cannot change under it.
+Where it runs Python code (``default=``, the ``value`` of an enum member), that code may change a list that is being
+read, let another thread do so, or raise, as Ctrl-C does: any of these crashes the process. So orjson gets no
+``default`` and no enum members, and of numpy's types only numbers, because a ``datetime64`` in multiples of a unit
+crashes the process, too. What it refuses, or must not be given, is copied into a tree of its own first: each container
+is copied in one step, and foreign values are converted between these copies (see ``_step``).
 
-Pure: the record is never changed. What the record's own code raises passes through.
+Pure: the record is never changed. Exceptions from the record's own code pass through.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ import orjson
 
 from .conversion import OPTIONS, Tabular, is_kept_in_dict, public, simplify, slots_of
 
-MAX_DEPTH: Final = 250  # beyond 254, orjson refuses
-_MAX_LEVEL: Final = 1 << 22  # containers in one depth: or it holds itself more than once
-_MAX_STEPS: Final = 32  # an object whose simpler form is an object again, and so on: no simulation goes this far
+MAX_DEPTH: Final = 250  # orjson refuses more than 254
+_MAX_LEVEL: Final = 1 << 22  # containers at one depth; a record with more contains itself more than once
+_MAX_STEPS: Final = 32  # conversions of one value in a row; no real record needs that many
 _LEAVES: Final = frozenset({str, int, float, bool, type(None)})
 _ARRAYS: Final = frozenset({list, tuple})
 _CONTAINERS: Final = _ARRAYS | {dict}
@@ -43,15 +43,15 @@ class NeedsExactEncoder(Exception):
 
 
 class _Enumerations:
-    """Whether this process has enumerations whose members may stand in records."""
+    """Whether this process has enum classes whose members may be part of records."""
 
     def __init__(self) -> None:
         self._any = False
         self._references = -1
 
     def exist(self) -> bool:
-        """Cheap enough to be asked for each record: each subclass holds references to ``Enum``, so that nothing is
-        looked at again until their number changes."""
+        """Cheap enough to call for each record: every subclass holds references to ``Enum``, so the classes are looked
+        at again only when its reference count changes."""
         if not self._any and (references := sys.getrefcount(Enum)) != self._references:
             self._references = references
             self._any = any(_may_be_data(cls) for cls in _below(Enum))
@@ -74,10 +74,10 @@ enumerations: Final = _Enumerations()
 
 
 def is_safe(record: object) -> bool:
-    """Whether orjson runs no Python code when it reads a record, or stops before it would.
+    """Whether orjson runs no Python code while it reads a record, or stops before it would.
 
-    Members of enumerations are what it would ask, and the collector of cycles tracks each of them, while it leaves out
-    numbers, strings and dicts of these.
+    Only enum members make it run code. The garbage collector tracks each of them, but not numbers, strings and dicts of
+    these.
     """
     return not enumerations.exist() or _is_plain(record)
 
@@ -96,21 +96,21 @@ def _is_plain(record: object) -> bool:
 
 
 class Snapshot:
-    """A private copy of a record in which orjson runs nobody's code.
+    """A private copy of a record, which orjson reads without running any Python code.
 
     Attributes:
-        tree: the copy. Where many dataclass instances with plain members stand in a row, it holds these themselves.
-        options: what orjson needs to be given with it.
+        tree: the copy. A long list of dataclass instances with plain members contains the instances themselves.
+        options: to be passed to orjson with it.
 
     Raises:
-        Careful: it is nested too deeply for orjson, or cannot be held still.
+        NeedsExactEncoder: it is nested too deeply for orjson, or may change while orjson reads it.
         Exception: whatever the record's own code raises.
     """
 
     def __init__(self, record: object) -> None:
-        self._rows: list[list[Any]] = []  # of dataclass instances
+        self._rows: list[list[Any]] = []  # lists of dataclass instances
         self._asked = False  # code of the record's has run
-        self._known: dict[int, tuple[object, object]] = {}  # members of enumerations by id, and their values
+        self._known: dict[int, tuple[object, object]] = {}  # enum members by id, with their values
         self.tree = self._value(record, 0)
         if self._asked and not all(map(_hold_leaves, self._rows)):
             raise NeedsExactEncoder
@@ -131,7 +131,7 @@ class Snapshot:
         raise NeedsExactEncoder
 
     def _open(self, value: Any, cls: Any, depth: int) -> object:
-        """A container: what it holds itself, as orjson reads it, whatever methods a subclass has."""
+        """Copy a container: what it itself holds, as orjson reads it, whatever methods a subclass overrides."""
         if depth == MAX_DEPTH:  # or it contains itself
             raise NeedsExactEncoder
         if issubclass(cls, dict):
@@ -140,7 +140,7 @@ class Snapshot:
         return self._list(list.copy(value) if issubclass(cls, list) else list(tuple.__iter__(value)), depth)
 
     def _fill(self, held: dict[Any, Any], depth: int) -> None:
-        """Replace what is not plain among the values of a dict of this copy."""
+        """Replace the values in a dict of this copy that are not plain."""
         known = self._known
         for key, value in held.items():
             cls: Any = type(value)
@@ -156,7 +156,7 @@ class Snapshot:
         kinds = set(map(type, held))
         if _are_leaves(kinds):
             return held
-        if len(kinds) == 1 and depth < MAX_DEPTH:  # many of a kind, as agents are
+        if len(kinds) == 1 and depth < MAX_DEPTH:  # many of the same type, such as agents
             (cls,) = kinds
             if cls is dict:
                 return self._dicts([one.copy() for one in held], depth + 1)
@@ -178,7 +178,7 @@ class Snapshot:
 
 
 def _hold_leaves(rows: list[Any]) -> bool:
-    """Whether the members of dataclass instances are leaves, or lists and tuples of these, as positions are."""
+    """Whether the members of dataclass instances are leaves, or lists and tuples of leaves (such as positions)."""
     held = gc.get_referents(*[one.__dict__ for one in rows])
     kinds = set(map(type, held))
     if inner := kinds & _ARRAYS:
@@ -188,7 +188,7 @@ def _hold_leaves(rows: list[Any]) -> bool:
 
 
 def _are_leaves(kinds: set[Any]) -> bool:
-    """Whether orjson writes the values of these classes, and asks nobody."""
+    """Whether orjson writes values of these classes without running Python code."""
     return kinds <= _LEAVES or all(kind in _LEAVES or _step(kind) is _AS_IT_IS for kind in kinds)
 
 
@@ -206,7 +206,7 @@ _OPEN: Final = _open
 
 @lru_cache(maxsize=1024)
 def _step(cls: Any) -> Callable[[Any], object]:
-    """What brings a value of a class one step towards plain ones; ``_AS_IT_IS``: orjson writes it, and asks nobody."""
+    """A function that converts a value of a class one step; ``_AS_IT_IS``: orjson writes it without running code."""
     if type(cls) is EnumMeta or issubclass(cls, Enum):
         return _member_value(cls)
     if issubclass(cls, (dict, list, tuple)):
@@ -226,7 +226,7 @@ def _is_written(numpy: Any, cls: Any) -> bool:
 
 
 def _from_array(value: Any) -> object:
-    """An array of numbers as it is where orjson writes it; in any other form it comes here again, as something else."""
+    """An array of numbers unchanged if orjson can write it; any other comes back later in a simpler form."""
     dtype, flags = value.dtype, value.flags
     if value.ndim and dtype.kind in "biuf" and dtype.itemsize <= 8 and flags.c_contiguous and dtype.isnative:
         return orjson.Fragment(orjson.dumps(value, None, orjson.OPT_SERIALIZE_NUMPY))
@@ -234,7 +234,7 @@ def _from_array(value: Any) -> object:
 
 
 def _member_value(cls: Any) -> Callable[[Any], object]:
-    """How a member of an enumeration is asked for its value: at once where its class has no say in it."""
+    """How to read the value of an enum member: directly, if its class does not override that."""
     classes = [base for base in cls.__mro__ if base is not Enum and base.__module__ != "builtins"]
     own = any(name in base.__dict__ for base in classes for name in _ASKED)
     return attrgetter("value") if own else _MEMBER_VALUE
@@ -245,12 +245,12 @@ _ASKED: Final = ("value", "_value_", "__getattribute__", "__getattr__")
 
 
 def _datetime(value: datetime) -> object:
-    """What ``isoformat`` gives, three times as fast where no time zone has a say."""
+    """As ``isoformat``; three times as fast without a time zone."""
     return orjson.Fragment(orjson.dumps(value)) if value.tzinfo is None else value.isoformat()
 
 
 def _table(table: Tabular) -> object:
-    """A table's JSON, made column by column: with a dict a row it takes three times as long."""
+    """The JSON of a table, made column by column: one dict per row would take three times as long."""
     if set(map(type, table.names)) != {str}:
         return table.dicts()
     rows, step = len(table.columns[0]), 2 * len(table.names)

@@ -1,9 +1,9 @@
 """The TickBus: runs and the ring, published to from any thread, read on one event loop.
 
-It is the only seam between threads and the loop. A publisher takes the lock, decides which run a tick belongs to,
-leaves it in the inbox and returns; the loop's ``collect()`` moves the inbox into the ring. Between two collects the
-loop is woken once. Every decision about runs, duplicates and conflicts is made here; every decision about readers is
-made in ``feed``.
+It is the only place where threads and the loop meet. A publisher takes the lock, decides which run a tick belongs to,
+appends it to the inbox and returns; ``collect()``, on the loop, moves the inbox into the ring. The loop is woken once
+between two collects. Every decision about runs, duplicates and conflicts is made here; every decision about readers is
+made in ``reading``.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ from .ring import BATCH_BYTES, BATCH_TICKS, Batch, Ring, Run, find_in, split
 
 _FIRST_T: Final = re.compile(rb'\{"t":(0|[1-9][0-9]{0,14})[,}]')
 _FOREVER: Final = threading.TIMEOUT_MAX
-_NOBODY: Final = 0  # the number of no thread: a collector that is still to come
-_new_tick: Final = tuple.__new__  # what a NamedTuple's own constructor does, without its call in Python
+_NOBODY: Final = 0  # the id of no thread: the collector has not started yet
+_new_tick: Final = tuple.__new__  # the NamedTuple's own constructor, without a Python call
 _MAX_RUNS: Final = 1000  # runs remembered after their ticks have left memory
 
 
 def new_run_id() -> str:
-    """A run's name where the publisher gives none: UTC time and 24 random bits."""
+    """A run id where the publisher gives none: UTC time and 24 random bits."""
     return f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{secrets.token_hex(3)}"
 
 
@@ -48,8 +48,8 @@ class TickBus:
     """A bounded, ordered record of the newest ticks of all runs.
 
     Args:
-        settings: ring, inbox, max_tick, nan and publish_timeout among them.
-        batch_bytes, batch_ticks: of a batch that readers share, at most.
+        settings: it uses ring, inbox, max_tick, nan and publish_timeout, among others.
+        batch_bytes, batch_ticks: maximum size of a batch that readers share.
     """
 
     def __init__(
@@ -59,28 +59,29 @@ class TickBus:
         self.runs: dict[str, Run] = {}  # in the order in which they began
         self.current: Run | None = None
         self.max_tick = settings.max_tick
-        self.published = 0  # ticks taken in
+        self.published = 0  # ticks accepted
         self.dropped = 0  # ticks lost to a full inbox
         self.wake: Callable[[], None] | None = None  # set by the reader's loop; called from any thread
         self._batch_bytes, self._batch_ticks = batch_bytes, batch_ticks
         self._nan: Final = settings.nan_policy
         self._publish_timeout = settings.publish_timeout
         self._inbox_limit = settings.inbox
-        self._max_inbox = settings.inbox  # 0 while no ticks are taken
+        self._max_inbox = settings.inbox  # 0 while no ticks are accepted
         self._max_inbox_bytes = settings.inbox_bytes
-        self._closed: Callable[[], GatewayError] | None = None  # makes what publishers are told; None: ticks are taken
+        # makes the error that publishers get; None: ticks are accepted
+        self._closed: Callable[[], GatewayError] | None = None
         self.sink: Callable[[list[Batch], list[Run]], None] | None = None  # see ``divert``
         self._keeps: Callable[[str], bool] = lambda run: False  # see ``use_history``
         self._compare: Callable[[str | None, int, bytes], None] | None = None
-        self._lock = threading.RLock()  # guards all that follows, and the ring while it changes
+        self._lock = threading.RLock()  # guards everything below, and changes of the ring
         self._room = threading.Condition(self._lock)  # notified when the inbox was emptied
         self._inbox: list[Batch] = []  # of any size: ``collect`` splits them
         self._inbox_count = self._inbox_size = 0
-        self._handed: list[Batch] = []  # with the sink, not shown yet
-        self._ended: list[Run] = []  # since the last collect; the sink is told
+        self._handed: list[Batch] = []  # passed to the sink, not shown yet
+        self._ended: list[Run] = []  # since the last collect; passed to the sink
         self._woken = False
-        self._lost: tuple[int, int] | None = None  # lowest and highest t dropped since the last tick taken in
-        self._lost_new: tuple[int, int] | None = None  # the same of the run that was to begin
+        self._lost: tuple[int, int] | None = None  # lowest and highest t dropped since the last accepted tick
+        self._lost_new: tuple[int, int] | None = None  # the same, of the run that these ticks would have begun
         self._last_at = 0
         self._collector: int | None = None  # the thread that collects
 
@@ -90,28 +91,28 @@ class TickBus:
         """Publish a record of the simulation: a mapping or dataclass with an integer ``t``, or its JSON as bytes or
         str.
 
-        Returns at once; no subscriber is waited for. A falling ``t`` begins a new run.
+        Returns at once, without waiting for any reader. A falling ``t`` begins a new run.
 
         Args:
             run: the run's name; a new name ends the current run and begins that one.
-            wait: where the inbox is full, wait for the gateway's loop however long it takes: for sources that can be
-                held up.
+            wait: if the inbox is full, wait for the gateway's loop however long it takes; for sources that may be
+                blocked.
 
         Returns:
-            True; False where this very tick was published, or stored, already.
+            True; False if this very tick was already published or stored.
 
         Raises:
-            RecordError, Malformed, TooBig: the record is no tick.
-            Conflict, OutOfOrder, RunClosed: the tick does not fit its run. Of a named run that was stored before, this
-                may have to be read from the disk.
+            RecordError, Malformed, TooBig: the record is not a tick.
+            Conflict, OutOfOrder, RunClosed: the tick does not fit its run. For a named run that was stored earlier,
+                this may need a read from disk.
             Unreadable: the disk does not answer.
-            InboxFull: no room within ``publish_timeout``; the tick is dropped, counted, and becomes a gap for readers.
+            InboxFull: no room within ``publish_timeout``; the tick is dropped and counted, and readers see a gap.
             NotServing: nobody could read it; see ``close``.
         """
         t: Any
-        if type(record) is dict and type(t := record.get("t")) is int and 0 <= t <= MAX_T:  # nearly always
+        if type(record) is dict and type(t := record.get("t")) is int and 0 <= t <= MAX_T:  # the usual case
             data = records.encode(record, nan=self._nan)
-            if record.get("t") is not t:  # it was changed meanwhile: the number is that of the bytes
+            if record.get("t") is not t:  # changed meanwhile: the number in the bytes counts
                 t, data = parse(data, self.max_tick)
             if len(data) > self.max_tick:
                 raise TooBig(len(data), self.max_tick)
@@ -125,14 +126,14 @@ class TickBus:
     def offer(
         self, t: int, data: bytes, run: str | None = None, *, resends: bool = False, timeout: float = 0.0
     ) -> bool:
-        """Take in a checked tick (see ``tick.parse``).
+        """Accept a checked tick (see ``tick.parse``).
 
         Args:
-            resends: the publisher may send again what it has sent before (HTTP and WebSocket publishers).
+            resends: the publisher may send ticks again (HTTP and WebSocket publishers).
             timeout: how long to wait for room in the inbox, seconds.
 
         Returns:
-            True where the tick was taken in, False where it is a duplicate.
+            True if the tick was accepted, False if it is a duplicate.
 
         Raises:
             Conflict, OutOfOrder, RunClosed, InboxFull, ParameterError, NotServing: as for ``publish``.
@@ -160,14 +161,14 @@ class TickBus:
                         self._drop(t, home)
                         raise InboxFull(timeout, t, started=self._collector != _NOBODY)
                     self._room.wait(min(stop - now, _FOREVER))
-                    continue  # others may publish meanwhile: look again where t belongs
+                    continue  # others may have published meanwhile: find the tick's run again
             self.collect()
         if wake is not None:
             wake()
         return True
 
     def end_run(self, run: str) -> None:
-        """End a run: its readers come to its end, and the next tick begins another.
+        """End a run: its readers reach its end, and the next tick begins another.
 
         Raises:
             NotFound: no such run is known.
@@ -189,9 +190,9 @@ class TickBus:
         if isinstance(record, str):
             return parse(record.encode("utf-8", "surrogatepass"), self.max_tick, inside=True)
         data = records.encode(record, nan=self._nan)
-        # The number is that of the bytes: a record may show another one to whoever asks it.
+        # The number in the bytes counts: a record may give a different one each time it is read.
         first = _FIRST_T.match(data)
-        if first is not None and (isinstance(record, Mapping) or is_dataclass(record)):  # no member comes twice
+        if first is not None and (isinstance(record, Mapping) or is_dataclass(record)):  # so no member comes twice
             if len(data) > self.max_tick:
                 raise TooBig(len(data), self.max_tick)
             return int(first[1]), data
@@ -205,7 +206,7 @@ class TickBus:
             raise
 
     def _home(self, t: int, data: bytes, name: str | None, resends: bool) -> Run | None:
-        """The run that a tick belongs to; None: one that begins with it. A tick at or below the tip is a duplicate."""
+        """The run that a tick belongs to; None: it begins a new one. A tick at or below the tip is a duplicate."""
         if self._closed is not None:
             raise self._closed()
         run = self.current
@@ -221,7 +222,8 @@ class TickBus:
         if t > run.tip and open_:
             return run
         if name is None:
-            # In process nothing is sent again: what a process before this one published last is published anew.
+            # An in-process publisher does not resend: what an earlier process published last, it publishes as new
+            # ticks.
             started_over = t <= run.first if resends else t < run.tip or run.restored
             if started_over or not open_:
                 return None
@@ -231,14 +233,14 @@ class TickBus:
         return run
 
     def _check_again(self, run: Run, t: int, data: bytes, open_: bool) -> None:
-        """A tick at or below the tip: return where it is a duplicate, raise what else it is."""
+        """Check a tick at or below the tip: return if it is a duplicate, else raise."""
         waiting = (batch for batch in (*self._handed, *self._inbox) if batch.run is run)
         stored = next((found for batch in waiting if (found := find_in(batch.ticks, t))), None)
         stored = stored or self.ring.find(run, t)
         if stored is not None:
             if stored.data != data:
                 raise Conflict(run.id, t, run.tip if run.restored else None)
-        elif t > run.evicted:  # at or below it, the tick is taken to be one that is no longer stored
+        elif t > run.evicted:  # at or below ``evicted``, the tick counts as one that is no longer stored
             raise OutOfOrder(run.id, t, run.tip) if open_ else RunClosed(run.id, t)
 
     def _begin(self, name: str | None, t: int) -> Run:
@@ -266,7 +268,7 @@ class TickBus:
     def _append(self, run: Run, t: int, data: bytes) -> None:
         lost = self._lost is not None and self._settle_lost(t)
         at = time.time_ns() // 1_000_000
-        if at < self._last_at:  # time never runs backwards here: `since` finds its place by order
+        if at < self._last_at:  # time never goes back here: `since` relies on the order
             at = self._last_at
         self._last_at = at
         size = len(data)
@@ -285,7 +287,7 @@ class TickBus:
         self._inbox_size += size
 
     def _settle_lost(self, t: int) -> bool:
-        """Whether dropped ticks lie before ``t``; those behind it are told with a later tick."""
+        """Whether dropped ticks lie before ``t``; those after it are reported with a later tick."""
         assert self._lost is not None
         low, high = self._lost
         if t >= low:
@@ -294,9 +296,9 @@ class TickBus:
 
     @property
     def _collects_here(self) -> bool:
-        """Whether a full inbox is this thread's to empty: on the loop, and where there is none."""
+        """Whether this thread has to empty a full inbox itself: the loop's thread, or any if there is no loop."""
         if self._collector is None:
-            return self.sink is None  # else it is being shut down: what comes now is neither stored nor shown
+            return self.sink is None  # else it is shutting down: new ticks are neither stored nor shown
         return self._collector == threading.get_ident()
 
     def _drop(self, t: int, home: Run | None) -> None:
@@ -312,20 +314,20 @@ class TickBus:
     # ---- whether ticks are taken ----
 
     def close(self, refusal: Callable[[], GatewayError]) -> None:
-        """Take no more ticks: publishing raises what ``refusal`` makes, also where it waits for room. What was taken in
-        before stays, for the loop to collect."""
+        """Accept no more ticks: publishing raises what ``refusal`` returns, even if it is already waiting for room.
+        Ticks accepted before stay, for the loop to collect."""
         with self._lock:
             self._closed, self._max_inbox = refusal, 0
             self._room.notify_all()
 
     def open(self) -> None:
-        """Take ticks. For a loop that is still to come, as many wait as the inbox holds."""
+        """Accept ticks. Before a loop collects them, as many can wait as the inbox holds."""
         with self._lock:
             self._closed, self._max_inbox = None, self._inbox_limit
             self._collector = self._collector or _NOBODY
 
     def abandon(self, refusal: Callable[[], GatewayError]) -> None:
-        """Close in a forked child, where neither the loop nor the thread that may have held the lock is."""
+        """Close in a forked child, which has neither the loop nor the thread that may have held the lock."""
         self._lock = threading.RLock()
         self._room = threading.Condition(self._lock)
         self.close(refusal)
@@ -333,48 +335,48 @@ class TickBus:
     # ---- reading, on the loop ----
 
     def attach(self, wake: Callable[[], None]) -> None:
-        """Name the loop's thread (the calling one) as the reader; ``wake`` is called once between two collects."""
+        """Make the calling thread, the loop's, the collector; ``wake`` is called once between two collects."""
         with self._lock:
             self._collector = threading.get_ident()
             self.wake = wake
             woken = self._woken
-        if woken:  # by what was published before there was a reader
+        if woken:  # by ticks published before
             wake()
 
     def detach(self) -> None:
-        """The reader stops; publishing goes on into the ring alone."""
+        """Stop collecting; publishing continues, directly into the ring."""
         with self._lock:
             self._collector = None
             self.wake = None
-            self._room.notify_all()  # who waits for room makes it now
+            self._room.notify_all()  # publishers that wait for room now collect themselves
 
     def divert(self, sink: Callable[[list[Batch], list[Run]], None]) -> None:
-        """From now on ``sink`` is handed what is collected, and runs that were ended behind it: it lets readers have
-        the ticks (``show``), once they are stored."""
+        """Pass what is collected to ``sink``, with runs that ended after it, instead of the ring. The sink calls
+        ``show`` once ticks are stored."""
         self.sink = sink
 
     def use_history(
         self, keeps: Callable[[str], bool], compare: Callable[[str | None, int, bytes], None] | None = None
     ) -> None:
-        """Ask history what memory does not know.
+        """Let the bus ask history about what memory does not know.
 
         Args:
-            keeps: whether it has something of a run: such a run is not forgotten.
-            compare: holds an in-process duplicate against what is stored, and raises where that differs; None: nothing
-                that memory let go of is stored.
+            keeps: whether history has anything of a run; such a run is not forgotten.
+            compare: compares an in-process duplicate with the stored tick, and raises if they differ; None: ticks that
+                memory has evicted are not stored.
         """
         self._keeps, self._compare = keeps, compare
 
     @property
     def pending(self) -> bool:
-        """Whether something was published that was not collected yet."""
+        """Whether something was published since the last collect."""
         return self._woken
 
     def collect(self) -> None:
-        """Move what was published into the ring, where readers find it, or where there is a sink, into its hands.
-        Called on the loop only, or where there is none.
+        """Move what was published into the ring, where readers find it, or pass it to the sink, if there is one. Call
+        it only on the loop, or if there is none.
 
-        The sink is called without the lock: it may write to every reader, and publishers wait for none of them.
+        The sink is called without the lock: it may write to every reader, and publishers must not wait for that.
         """
         with self._lock:
             self._woken = False
@@ -394,7 +396,7 @@ class TickBus:
             sink(batches, ended)
 
     def _split(self, gathered: Batch) -> list[Batch]:
-        """What came in together, as batches that readers share."""
+        """Split what was collected together into batches of the size that readers share."""
         if gathered.size <= self._batch_bytes and len(gathered.ticks) <= self._batch_ticks:
             return [gathered]
         return split(
@@ -408,7 +410,7 @@ class TickBus:
         )
 
     def show(self, batches: list[Batch]) -> None:
-        """Let readers have batches that were handed to the sink; in the order in which it got them."""
+        """Show batches to readers that were passed to the sink, in the same order."""
         with self._lock:
             self._append_to_ring(batches)
             del self._handed[: len(batches)]
@@ -418,8 +420,8 @@ class TickBus:
             self.ring.append(batch)
 
     def restore(self, runs: Iterable[Run], newest: Iterable[Batch], *, torn: bool = False) -> None:
-        """Begin with what history has, before anything is published: runs in order, all of them shown to their tips,
-        and the last ticks of the newest one, for the ring; ``torn``: it may have had more behind its tip."""
+        """Begin with what history has, before anything is published: all runs in order, shown to their tips, and the
+        last ticks of the newest one, for the ring. ``torn``: that run may have lost ticks after its tip."""
         for run in runs:
             if self.ring.newest is not None:
                 self.ring.newest.following = run
@@ -431,10 +433,10 @@ class TickBus:
         self._last_at = self.ring[-1].ticks[-1].at if len(self.ring) else 0
 
     def run(self, name: str | None) -> Run:
-        """The run of that name; None: the current one.
+        """The run of that id; None: the current one.
 
         Raises:
-            NotFound: it is not known, or nothing was published yet.
+            NotFound: it is unknown, or nothing was published yet.
         """
         run = self.current if name is None else self.runs.get(name)
         if run is None:
