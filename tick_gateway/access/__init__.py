@@ -1,1 +1,1 @@
-"""Who may, and how much: publishers and file descriptors."""
+"""Access: who may publish, and who may have the last file descriptors."""

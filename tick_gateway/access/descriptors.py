@@ -1,13 +1,13 @@
-"""File descriptors: each connection and each open file of history takes one, and a process has a limited number.
+"""File descriptors: each connection and each open file of history needs one, and a process has a limited number.
 
-The last ones are reserved, so that history goes on and ``/healthz`` answers when readers hold all that they may:
+The last ones are reserved, so that history can write and ``/healthz`` can answer when readers hold all of theirs:
 
     0 ────────────── readers ──────────── answers ──── limit
       whatever comes          │ publishers,     │ files:
                               │ pulls, refusals │ history, sources
 
-The kernel hands out the lowest free number. So the number of a connection tells how many descriptors were in use when
-it was accepted, and nothing has to be counted.
+The kernel assigns the lowest free number. So a connection's number shows how many descriptors were in use when it was
+accepted, and nothing has to be counted.
 """
 
 from __future__ import annotations
@@ -21,29 +21,29 @@ from ..logs import ThrottledLog
 
 try:
     import resource
-except ImportError:  # Windows, where there is no such limit
+except ImportError:  # Windows, which has no such limit
     resource = None  # type: ignore[assignment]
 
 log = logging.getLogger("tick_gateway")
 
-_RESERVED: Final = 128  # descriptors that readers may not have, half of them for files; a fourth of a low limit
-MIN_DESCRIPTORS: Final = 32  # descriptors that a gateway needs: the first 15 or so go to the process itself
-_STDERR: Final = 2  # standard error's; below it are those of standard output and input
-_OPEN_MAX: Final = 10_240  # what macOS allows where it says that there is no limit
+_RESERVED: Final = 128  # not for readers, half of them only for files; at most a quarter of the limit
+MIN_DESCRIPTORS: Final = 32  # the least that a gateway needs: the first 15 or so go to the process itself
+_STDERR: Final = 2  # of standard error; below it are standard output and input
+_OPEN_MAX: Final = 10_240  # what macOS allows where it reports no limit
 _UNBOUNDED: Final = 1 << 30
 
 
 def open_standard_streams() -> None:
-    """Open /dev/null as those of standard input, output and error that this process was started without (``<&- >&-
-    2>&-``). Else a socket or a file of history would get their numbers: what is written to standard error would go
-    there, and libuv aborts a process that closes one of the three."""
+    """Open /dev/null in place of standard input, output and error if the process was started without them (``<&- >&-
+    2>&-``). Otherwise a socket or a file of history would get these numbers: output to standard error would go there,
+    and libuv aborts a process that closes one of the three."""
     while (last := os.open(os.devnull, os.O_RDWR)) <= _STDERR:
         continue
     os.close(last)
 
 
 def raise_limit() -> int:
-    """Raise the soft limit, often 1,024, as far as this process may; returns the new one."""
+    """Raise the soft limit, often 1,024, as far as this process may; returns the new limit."""
     if resource is None:
         return _UNBOUNDED
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -62,7 +62,7 @@ class Descriptors:
     Attributes:
         limit: how many descriptors this process may have.
         readers: streams need a number below this one.
-        answers: from this number on, descriptors are reserved for files: no connection is accepted until a lower one is
+        answers: descriptors from this number on are reserved for files: no connection is accepted until a lower one is
             free.
     """
 
@@ -74,14 +74,14 @@ class Descriptors:
         self._log = ThrottledLog(log)
 
     def scarce(self, transport: asyncio.BaseTransport | None) -> bool:
-        """Whether a connection has a reserved descriptor: it may get one answer, and is closed behind it."""
+        """Whether a connection has a reserved descriptor: it may get one answer, and is then closed."""
         return descriptor_of(transport) >= self.readers
 
     def free(self, probe: int) -> bool:
         """Whether one more connection may be accepted; ``probe`` is any open descriptor.
 
         Raises:
-            OSError: there is not a single one left.
+            OSError: no descriptor is left.
         """
         copy = os.dup(probe)
         os.close(copy)
@@ -89,23 +89,23 @@ class Descriptors:
 
     @property
     def shortage(self) -> str:
-        """Why a reader is refused where descriptors are scarce, for the log."""
+        """Why a reader is refused when descriptors are scarce, for the log."""
         return (
             f"{self.readers} of the {self.limit} file descriptors that this process may have (ulimit -n) are in use; "
             "the rest is kept for history, publishers and pulls"
         )
 
     def tell(self, sentence: str) -> None:
-        """Log a warning, once a minute at most."""
+        """Log a warning, at most once a minute."""
         self._log.tell(logging.WARNING, sentence)
 
 
 def descriptor_of(transport: asyncio.BaseTransport | None) -> int:
-    """A connection's descriptor; -1 where it has none, or none that is known."""
+    """A connection's descriptor; -1 if it has none, or it is unknown."""
     sock: Any = transport.get_extra_info("socket") if transport is not None else None
     try:
         return -1 if sock is None else int(sock.fileno())
-    except OSError:  # uvloop: it was closed
+    except OSError:  # uvloop: already closed
         return -1
 
 

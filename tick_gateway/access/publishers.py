@@ -1,9 +1,9 @@
-"""Who may publish: whoever has the token, or where none is set, this machine alone.
+"""Who may publish: clients with the token or, if none is set, only this machine.
 
-Where publishing over the network is off, nobody may.
+With publishing over the network turned off, nobody may.
 
-A loopback peer is not enough for the latter: a local reverse proxy is one, and so is a browser that some web page
-directs. Each of the two leaves a trace in the request, and each trace is refused.
+A loopback peer is not enough to be this machine: a local reverse proxy is one, and so is a browser that runs a web
+page's script. Both leave a trace in the request, and requests with such a trace are refused.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ _LOOPBACK_NAMES: Final = frozenset({"localhost", "localhost.localdomain", "ip6-l
 
 
 def authorize(request: web.Request, settings: Settings) -> None:
-    """Let a publisher in.
+    """Check that a request may publish.
 
     Raises:
-        NotAllowed: 401 where a token would help, else 403.
+        NotAllowed: 401 if a token would help, else 403.
     """
     if not settings.publish_network:
         raise NotAllowed("nobody publishes to this gateway over the network (setting publish_network)")
@@ -46,7 +46,7 @@ def _only_with_token(request: web.Request, token: str) -> None:
         return
     if scheme.lower() == "bearer":
         cause = "; the one that came is not"
-    else:  # what came is not told: it may be the token
+    else:  # do not repeat it: it may be the token
         cause = ", the word Bearer before" if header else " with"
     raise NotAllowed(f"publishing needs the header Authorization: Bearer TOKEN{cause} the gateway's token", 401)
 
@@ -77,19 +77,19 @@ def _traces(request: web.Request) -> Iterator[str]:
 
 
 def is_near(request: web.Request) -> bool:
-    """Whether a publisher seems to be on this machine, so that bytes cost it nothing on their way. No proof of it."""
+    """Whether a publisher seems to be on this machine, so that bytes to it cost no network. Not a proof."""
     return is_loopback(request.remote or "") and not any(_traces(request))
 
 
 def host_name(host: str) -> str:
-    """The header Host without its port and brackets."""
+    """The value of a Host header without port and brackets."""
     if host.startswith("["):
         return host[1:].partition("]")[0]
     return host.partition(":")[0]
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a name or address is this machine's own: localhost, 127.0.0.0/8, ::1, or an IPv4 one mapped to IPv6."""
+    """Whether a name or address is the machine's own: localhost, 127.0.0.0/8, ::1, or an IPv4-mapped one."""
     if host.lower() in _LOOPBACK_NAMES:
         return True
     try:

@@ -1,11 +1,11 @@
-"""Cursors, and what reading with one yields: values, which nobody changes.
+"""Cursors, and the portions that reading with a cursor returns: immutable values.
 
-Which cursor comes behind another one is decided in this package alone: ``start_position`` makes the first one of a
-request, ``Feed.read`` gives what comes next and the cursor behind it, and a reader that was given less, or something
-else, than was read takes the cursor that ``behind`` or ``told`` says. Whoever writes nothing keeps the cursor it had.
+Only this package decides which cursor follows another one: ``start_position`` makes the first cursor of a request, and
+``Feed.read`` returns what comes next and the cursor after it. A reader that delivered only a part of a portion, or
+something else in its place, continues with ``behind`` or ``told``. One that delivered nothing keeps its old cursor.
 
-What a reader has of its own beside that, a block that it waits for or comes back to, is no part of its cursor: it is
-handed to ``Feed.read`` and comes back with the ``Portion``.
+A block that a reader waits for, or will read again, is not part of its cursor: it is passed to ``Feed.read`` and
+returned in the ``Portion``.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Span(NamedTuple):
 
 
 class RawBlocks(NamedTuple):
-    """Stored blocks as they lie on disk: zstd frames of lines."""
+    """Stored blocks, unchanged as on disk: zstd frames of lines."""
 
     run: Run
     row: Sequence[Entry]
@@ -87,23 +87,22 @@ class BlockRef(NamedTuple):
 
 
 class Cursor(NamedTuple):
-    """Where a reader stands.
+    """A reader's position, and how it continues.
 
     Attributes:
-        position: the last tick that it was given or that its view left out; None before the first tick ever, and before
+        position: the last tick that it was given or that its view left out; None before the first tick ever, and until
             its start position is known.
-        until_run: the run at whose end it stops, or None.
+        until_run: the run after which it stops, or None.
         complete: nothing of the position's run has been skipped since the last reset.
-        not_before: pass over ticks received before this time (a ``since`` that has not come), ms since the epoch; or
-            None.
-        over: ``until_run`` is over and everything of it was read.
-        notices: what finding its start position found out, to be told before anything that is read. The position lies
-            behind them.
-        query: what its start position is found by, until it is known; then None.
+        not_before: skip ticks received before this time, ms since the epoch (a ``since`` in the future); or None.
+        over: everything of ``until_run`` was read, and the run is over.
+        notices: found while looking for the start position, and to be given before anything else. The position lies
+            after them.
+        query: the request, until its start position is known; then None.
         deadline: when to stop waiting for the tip to reach the position, monotonic seconds, or None.
-        again: what its start position is found by anew if the tip does not come by the deadline, or None.
-        oldest: where the query names no starting point, begin at the oldest tick that can be read (pulls), not at the
-            newest (streams).
+        again: the request, whose start position is found again if the tip does not come by the deadline; or None.
+        oldest: if the query names no starting point, begin at the oldest readable tick (pulls), not at the newest
+            (streams).
     """
 
     position: Position | None = None
@@ -123,8 +122,8 @@ class Cursor(NamedTuple):
         return cls(until_run=query.run, query=query, oldest=oldest)
 
     def behind(self, items: Sequence[Item | End]) -> Cursor:
-        """The cursor behind the first of the items that were read from here, the last one perhaps cut short: no end,
-        and no gap to a run's end without the reset behind it."""
+        """The cursor after the first of the items that were read with this one. The last item may be cut short;
+        ``items`` must not end in an ``End``, nor between a gap at a run's end and the reset after it."""
         if not items:
             return self
         position = items[-1].position if len(items) > len(self.notices) else self.position
@@ -133,22 +132,21 @@ class Cursor(NamedTuple):
         return Cursor(position, self.until_run, complete, None if read else self.not_before)
 
     def told(self, items: Iterable[Item | End]) -> Cursor:
-        """The same place, where the reader was told these items at last: its notices, or others in the place of what
-        was read."""
+        """The same position, after the reader was given its notices, or these items in place of what was read."""
         return self._replace(complete=_complete(self.complete, items), notices=())
 
     def seen_as(self, view: View) -> Cursor:
-        """The same, of a reader that takes another view: by that the ticks are counted that its query asks for."""
+        """The same for a reader with another view, which decides the ticks that its query counts."""
         return self if self.query is None else self._replace(query=replace(self.query, view=view))
 
 
 class Portion(NamedTuple):
-    """What a read gave.
+    """What a read returned.
 
     Attributes:
         items: ticks and notices, in order.
-        cursor: the one behind all of them.
-        load: the block that was read from last, or that has to come before anything more can be read.
+        cursor: the one after all of them.
+        load: the block that was read last, or that is needed before anything more can be read.
     """
 
     items: list[Item]
@@ -157,16 +155,16 @@ class Portion(NamedTuple):
 
     @property
     def waits(self) -> bool:
-        """Whether nothing more can be read before ``load`` is done."""
+        """Whether nothing more can be read until ``load`` is done."""
         return self.load is not None and not self.load.done
 
 
 class PortionBuilder:
-    """Puts a portion together: what a reader is given, and where it stands behind that.
+    """Collects the items of a portion and the position after them.
 
     Args:
-        cursor: where it stands.
-        position: the same, where it is known otherwise.
+        cursor: the cursor that is read with.
+        position: its position; of a new reader, which has none, where it begins.
     """
 
     __slots__ = ("complete", "cursor", "items", "load", "not_before", "over", "position")
@@ -181,13 +179,13 @@ class PortionBuilder:
         self.load: Load | None = None
 
     def gap(self, run: Run, after: int, next: int | None) -> None:
-        """Ticks of a run are gone after ``after``: before ``next``, or (None) to the run's end."""
+        """Ticks of a run after ``after`` are gone: up to ``next``, or (None) to the run's end."""
         self.items.append(Gap(run.id, after, next))
         self.complete = False
         self.position = Position(run.id, run.shown if next is None else next - 1)
 
     def next_run(self, run: Run) -> Run:
-        """A run is over: go before the one that follows, which there is."""
+        """A run is over: move to the start of the one that follows, which must exist."""
         following = run.following
         assert following is not None, "it is not the last one"
         self.items.append(Reset(following.id, run.id, self.complete))
@@ -195,13 +193,13 @@ class PortionBuilder:
         return following
 
     def reset(self, run: Run, old: str, position: Position | None = None) -> None:
-        """Go over to a run in the place of ``old``, which was not read to its end: before its first tick, or to
+        """Move to a run in place of ``old``, which was not read to its end: before its first tick, or to
         ``position``."""
         self.items.append(Reset(run.id, old, False))
         self.position, self.complete = position or Position(run.id, -1), True
 
     def batch(self, batch: Batch) -> int:
-        """Read a batch from the position to its end; returns the bytes of it, 0 where nothing is given."""
+        """Read a batch from the position to its end; returns its size in bytes, 0 if nothing of it is given."""
         begin = batch.index_after(self.position.t)
         self.position = Position(batch.run.id, batch.last)
         if self.not_before is not None:
@@ -213,7 +211,7 @@ class PortionBuilder:
         return batch.size
 
     def portion(self) -> Portion:
-        """What it has come to."""
+        """The portion so far."""
         before = self.cursor
         if not self.items and self.position == before.position and before.deadline is None and not self.over:
             return Portion(self.items, before, self.load)
@@ -222,7 +220,7 @@ class PortionBuilder:
 
 
 def _complete(before: bool, items: Iterable[Item | End]) -> bool:
-    """Whether nothing of its run was skipped for a reader that was given these."""
+    """Whether nothing of its run was skipped for a reader after these items."""
     for item in items:
         before = isinstance(item, Reset) or (before and not isinstance(item, Gap))
     return before

@@ -1,7 +1,6 @@
-"""Extents: what there is of a run behind a number, in memory, else on disk, and what is missing between.
+"""Extents: the next ticks of a run after a number, in memory or on disk, and whether any are missing before them.
 
-It knows of no reader; who stands where, and is told what, is decided in ``feed``. No asyncio and no clock. Called on
-the loop only.
+It knows nothing of readers; ``feed`` decides what they are given. No asyncio and no clock. Called on the loop only.
 """
 
 from __future__ import annotations
@@ -17,10 +16,10 @@ Extent = Span | BlockRef
 
 
 class Extents:
-    """Finds what is left of runs, in a bus and its history.
+    """Finds the next ticks of runs in a bus and its history.
 
     Attributes:
-        bus, archive: the two.
+        bus, archive: the bus, and its history.
     """
 
     def __init__(self, bus: TickBus, archive: Archive) -> None:
@@ -29,19 +28,19 @@ class Extents:
         self._ring = bus.ring
 
     def first(self, run: Run) -> int | None:
-        """The oldest ``t`` of a run that can be read, from memory or history, or None."""
+        """The oldest readable ``t`` of a run, in memory or history, or None."""
         found = [t for t in (self._ring.first_of(run), self.archive.first(run)) if t is not None]
         return min(found, default=None)
 
     def next(
         self, run: Run, t: int, *, high: int | None = None, end: int | None = None, stored: bool = False
     ) -> Extent | None:
-        """What holds the first tick of a run after ``t`` that can be read: in memory, else on disk; None: nothing.
+        """The extent with the first readable tick of a run after ``t``: in memory, else on disk; None: there is none.
 
         Args:
             high: leave out ticks beyond it.
-            end: the first batch in memory that may not be read.
-            stored: blocks on disk are wanted, also where memory has their ticks.
+            end: index of the first batch in memory that may not be read.
+            stored: prefer blocks on disk, even if memory has their ticks.
         """
         if high is not None and t >= high:
             return None
@@ -62,14 +61,14 @@ class Extents:
         return span if span.begin < span.end else None
 
     def first_after(self, run: Run, t: int) -> int | None:
-        """The lowest ``t`` after a number that can be read, or None."""
+        """The lowest readable ``t`` after a number, or None."""
         extent = self.next(run, t)
         if extent is None:
             return None
         return extent.first
 
     def missing(self, run: Run, t: int, extent: Extent) -> bool:
-        """Whether published ticks after ``t`` and before an extent, the next one behind ``t``, are gone."""
+        """Whether published ticks between ``t`` and the extent that follows it are gone."""
         if isinstance(extent, BlockRef):
             return self.archive.history(run).missing_before(extent.entry, t)
         batch = extent.batch
@@ -82,7 +81,7 @@ class Extents:
         return batch.lost_before
 
     def gaps(self, run: Run, low: int, high: int) -> list[Gap]:
-        """What is gone of the ticks with low < t <= high of a run, by what is known without looking into blocks."""
+        """The gaps in the ticks with low < t <= high of a run, as far as they are known without reading blocks."""
         found: list[Gap] = []
         t = low
         while t < high:

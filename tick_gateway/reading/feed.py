@@ -1,19 +1,19 @@
-"""The Feed: read after a position, wherever it lies. What a reader is told, and which cursor is behind that, is decided
-here; where a request begins, in ``start_position``; what there is to read is found in ``extents``.
+"""The Feed: reads after a position, in memory or history. It decides what a reader is given, and the cursor after that;
+``start_position`` decides where a request begins, and ``extents`` finds the ticks.
 
 A reader is a ``Cursor``, a value. ``Feed.read`` returns what comes next for it, ticks and notices in order, and the
-cursor behind that. Memory is asked first, then history. Replay and live are the same read, so there is no seam between
-them at which a tick could be lost or repeated:
+cursor after them. It reads memory first, then history. Replay and live are the same read, so there is no hand-over
+between them in which a tick could be lost or repeated:
 
     position unknown run ────────────► reset (complete: false), the current run from its first tick
     position before what is left ────► gap, then what is left
     position inside an older run ────► its rest, then the runs after it in order, a reset before each
     position at the tip ─────────────► nothing yet
     position beyond the tip ─────────► nothing for 10 s since it was asked for first, then a reset
-    in a block that is on disk ──────► nothing yet: the portion ``waits`` for its ``load``
-    nothing published yet ───────────► nothing; judged when the first tick arrives
+        in a block on disk ──────────────► nothing yet: the portion ``waits`` for its ``load``
+        nothing published yet ───────────► nothing, until the first tick arrives
 
-No asyncio and no clock: callers pass ``now`` (seconds, monotonic) and wait for ticks and loads themselves. Callers on
+No asyncio and no clock: callers pass ``now`` (seconds, monotonic) and wait for ticks and loads themselves. Called on
 the loop's thread only.
 """
 
@@ -34,30 +34,30 @@ from .start_position import StartPositions
 class Feed(Extents):
     """Reads the bus and its history for cursors.
 
-    Streams read up to the horizon, which the fan-out moves at each flush, so that all of them see the same ticks at
-    the same time; pulls read whatever was collected.
+    Streams read up to the horizon, which the fan-out moves at each flush, so that all of them see the same ticks at the
+    same time; pulls read everything that was collected.
 
     Args:
         beyond_tip_seconds: how long a position beyond the tip waits for it.
 
     Attributes:
-        starts: finds where readers begin.
+        starts: finds start positions.
     """
 
     def __init__(self, bus: TickBus, archive: Archive | None = None, *, beyond_tip_seconds: float = 10.0) -> None:
         super().__init__(bus, archive if archive is not None else Archive())
         self.starts = StartPositions(bus, self.archive, beyond_tip_seconds)
-        self._offered = 0  # batches ever taken in that lie before the horizon
+        self._offered = 0  # the number of batches ever appended before the horizon
         self._tip: Position | None = None
         self._tip_run: Run | None = None
         self.restored()
 
     def restored(self) -> None:
-        """Offer what the bus was restored with."""
+        """Offer the ticks that the bus was restored with."""
         self._offered, self._tip, self._tip_run = self._ring.appended, self.bus.tip, self._ring.newest
 
     def offer(self, max_bytes: int) -> bool:
-        """Move the horizon over new batches, about ``max_bytes`` of them; returns whether it could."""
+        """Move the horizon over new batches of about ``max_bytes``; returns whether there were any."""
         behind = self._ring.appended - self._offered
         index = max(len(self._ring) - behind, 0)
         if index == len(self._ring):
@@ -72,12 +72,12 @@ class Feed(Extents):
 
     @property
     def behind(self) -> bool:
-        """Whether batches were collected that streams may not read yet."""
+        """Whether there are batches beyond the horizon."""
         return self._offered < self._ring.appended
 
     @property
     def _horizon(self) -> int:
-        """The index of the first batch that streams may not read yet."""
+        """The index of the first batch beyond the horizon."""
         return max(len(self._ring) - (self._ring.appended - self._offered), 0)
 
     @property
@@ -91,11 +91,11 @@ class Feed(Extents):
         return self._tip
 
     def hello(self, run: Run | None) -> Hello:
-        """What is known of the run whose ticks come next; None: nothing was published yet."""
+        """The hello for a reader whose next tick is of this run; None: nothing was published yet."""
         return Hello(run.id, self.first(run), run.shown) if run else Hello(None, None, None)
 
     def run_of(self, cursor: Cursor) -> Run | None:
-        """The run whose ticks come next for a cursor; None before the first tick ever."""
+        """The run of a cursor's next tick; None before the first tick ever."""
         name = cursor.notices[0].position.run if cursor.notices else cursor.position.run if cursor.position else ""
         return self.bus.runs.get(name) or self.bus.runs.get(cursor.until_run or "") or self._ring.newest
 
@@ -111,25 +111,25 @@ class Feed(Extents):
         pull: bool = False,
         raw: bool = False,
     ) -> Portion:
-        """What comes next for a cursor, about ``max_bytes`` of it, and at least one item where there is any.
+        """Read what comes next for a cursor: about ``max_bytes``, and at least one item if there is any.
 
-        Nothing comes where its start position is not known yet (then the cursor has a ``query``), where it stands at
-        the tip (``pull``: of the bus; else at the horizon), where it waits for a block, or until its ``deadline``, and
-        where it is ``over``.
+        It returns nothing while the start position is unknown (the cursor has a ``query``), at the tip (with ``pull``,
+        of the bus; else the horizon), while a block is loading, until the cursor's ``deadline``, and when it is
+        ``over``.
 
         Args:
-            load: the block that the portion before waited for, or that the reader comes back to.
-            raw: whole blocks on disk are taken as they lie there.
+            load: the block that the last portion waited for, or that the reader reads again.
+            raw: return whole blocks on disk unchanged.
         """
         if cursor.query is not None:
             return Portion([], cursor)
         newest = self._ring.newest if pull else self._tip_run
         if newest is None or cursor.over:
             return _notices_of(cursor)
-        at_tip = cursor.position == self._tip and not pull  # where most who ask stand
+        at_tip = cursor.position == self._tip and not pull  # the usual case
         if at_tip and cursor.deadline is None and cursor.until_run is None and not cursor.notices:
             return Portion([], cursor)
-        position = cursor.position or Position(list(self.bus.runs)[0], -1)  # noqa: RUF015 - publishers may add to it
+        position = cursor.position or Position(list(self.bus.runs)[0], -1)  # noqa: RUF015 - publishers may add runs meanwhile
         at = _Reading(cursor, position)
         at.most = at.left = max_bytes
         at.end = len(self._ring) if pull else self._horizon
@@ -154,7 +154,8 @@ class Feed(Extents):
         return at.portion()
 
     def _still_waits(self, cursor: Cursor, at: _Reading, now: float) -> bool:
-        """Whether a cursor beyond the tip has to wait on; else the tip came, or the time is up and it is reset."""
+        """Whether a cursor beyond the tip still has to wait; if not, the tip came, or the time is up and it is
+        reset."""
         run = self.bus.runs.get(at.position.run)
         if run is None or at.position.t <= run.shown:
             return False
@@ -164,7 +165,7 @@ class Feed(Extents):
         return False
 
     def _run_at(self, at: _Reading) -> Run:
-        """The run to read on in; where it is not known, the current one after a reset."""
+        """The run to read; if it is unknown, the current one after a reset."""
         run = self.bus.runs.get(at.position.run)
         if run is None:
             newest = self._ring.newest
@@ -176,7 +177,7 @@ class Feed(Extents):
     # ---- reading one run ----
 
     def _read_run(self, at: _Reading, run: Run) -> bool:
-        """Read on in one run; returns whether that came to the end of what there is of it, with room for more."""
+        """Read one run; returns whether its end, for now, was reached with room for more."""
         while at.left > 0:
             t = at.position.t
             extent = self.next(run, t, end=at.end)
@@ -186,7 +187,7 @@ class Feed(Extents):
                 index = self._ring.after(run, t)
                 there = index < len(self._ring) and self._ring[index].run is run
                 if not there and not run.over:
-                    break  # its newest ticks are gone: the next one ends the gap
+                    break  # its newest ticks are gone: the next run ends the gap
                 at.gap(run, t, self._ring[index].first if there else None)
                 continue
             if self.missing(run, t, extent):
@@ -201,8 +202,7 @@ class Feed(Extents):
         return at.left > 0
 
     def _read_block(self, at: _Reading, block: BlockRef) -> bool:
-        """Read the ticks of a block (none, where they are gone, and the block with them); False: they are on their
-        way."""
+        """Read the ticks of a block (none if the block was deleted); False: it is still loading."""
         load = at.take_load(block, "ticks")
         if load is None:
             got = self.archive.get(*block)
@@ -216,7 +216,7 @@ class Feed(Extents):
         return True
 
     def _read_raw(self, at: _Reading, block: BlockRef) -> bool:
-        """The same of blocks as they lie on disk."""
+        """As ``_read_block``, for blocks that are returned unchanged."""
         run, entry = block
         load = at.take_load(block, "frames")
         if load is None:
@@ -233,14 +233,14 @@ class Feed(Extents):
 
 
 class _Reading(PortionBuilder):
-    """A read under way; who makes it sets them all.
+    """A read in progress; its maker sets all attributes.
 
     Attributes:
-        held: the load that the reader has.
-        most: bytes that it is to give, about.
-        left: of these.
-        end: the first batch in memory that may not be read.
-        raw: whole blocks on disk are taken as they lie there.
+        held: the load that the reader passed in.
+        most: about how many bytes to return.
+        left: how many of them are left.
+        end: index of the first batch in memory that may not be read.
+        raw: return whole blocks on disk unchanged.
     """
 
     __slots__ = ("end", "held", "left", "most", "raw")
@@ -252,24 +252,24 @@ class _Reading(PortionBuilder):
     raw: bool
 
     def take_load(self, block: BlockRef, form: Form) -> Load | None:
-        """The load that the reader has, if it is that of this block; used once."""
+        """The reader's load, if it is of this block; used once."""
         load, self.held = self.held, None
         return load if load is not None and load.entry == block.entry and load.form == form else None
 
     def blocks(self, blocks: RawBlocks) -> None:
-        """Read blocks as they lie on disk."""
+        """Read blocks that are returned unchanged."""
         self.items.append(blocks)
         self.position = blocks.position
         self.left -= len(blocks.data)
 
 
 def _notices_of(cursor: Cursor) -> Portion:
-    """What there is for a reader that cannot read on."""
+    """The portion of a reader that cannot read any further."""
     return Portion([*cursor.notices], cursor.told(cursor.notices)) if cursor.notices else Portion([], cursor)
 
 
 def _pass_lost_tail(at: PortionBuilder, run: Run) -> None:
-    """At a run's end: say that ticks behind it were dropped, unless the gap just told reaches to the end."""
+    """At a run's end, report that ticks after it were dropped, unless the last gap already reaches to the end."""
     last = at.items[-1] if at.items else None
     if run.lost_tail and not (isinstance(last, Gap) and last.run == run.id and last.next is None):
         at.gap(run, run.shown, None)

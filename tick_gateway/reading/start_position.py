@@ -1,8 +1,8 @@
-"""Start positions: from what a request asked for to the position that it begins at, in memory or in history.
+"""Start positions: finds the position at which a request begins, in memory or in history.
 
-What is asked for by time or by count may lie in a block on disk, so finding it is a coroutine, which waits for each
-block that it has to look into. What the request names itself, and the newest tick for a slow reader that skips
-(``skip``), are found at once.
+A start by time or by count may lie in a block on disk, so finding it is a coroutine, which waits for each block that it
+has to read. A position that the request names, and the newest tick for a slow reader that skips (``skip``), are found
+without waiting.
 
 No clock: callers pass ``now``. Called on the loop only.
 """
@@ -29,17 +29,17 @@ _NOWHERE: Final = Position("", -1)
 
 
 class Beyond:
-    """Positions beyond the tip, and how long each waits for it: counted from the first request that asked for it.
+    """Positions beyond the tip, and until when each waits, counted from the first request for it.
 
-    So a client that gives up sooner, and comes back, learns of a restart that lost ticks as well as one that waits: a
-    pull with a short timeout, or a stream behind a proxy that cuts it. Those that were asked for last are remembered.
+    So a client that gives up early and comes back (a pull with a short timeout, a stream behind a proxy that cuts it)
+    learns of a restart that lost ticks as soon as one that waits. The most recent ones are remembered.
     """
 
     def __init__(self) -> None:
-        self._until: dict[Position, float] = {}  # those asked for least lately first
+        self._until: dict[Position, float] = {}  # least recently requested first
 
     def deadline(self, position: Position, now: float, seconds: float) -> float:
-        """When a position stops waiting, where the first one that asks for it waits so many seconds."""
+        """When a position stops waiting; a request for a new one waits this many seconds."""
         until = self._until.pop(position, now + seconds)
         self._until[position] = until
         if len(self._until) > _MOST_BEYOND:
@@ -64,8 +64,8 @@ class StartPositions:
     # ---- of requests ----
 
     async def find(self, cursor: Cursor, now: float) -> Cursor:
-        """The cursor with its start position, however often the disk has to be asked. The same cursor comes back where
-        that is known already, and where nothing was published yet, so that a position waits to be judged."""
+        """The cursor with its start position, even if that needs several reads from disk. Returns the same cursor if
+        the position is already known, or nothing was published yet, so that it cannot be judged."""
         cursor = self.find_at_once(cursor, now)
         query = cursor.query
         if query is None or self._ring.newest is None:
@@ -87,12 +87,12 @@ class StartPositions:
         return _found(at)
 
     def find_at_once(self, cursor: Cursor, now: float) -> Cursor:
-        """The same, where no tick has to be looked for; else the cursor as it is, for ``find``."""
+        """As ``find``, if no tick has to be looked for; else the cursor unchanged, for ``find``."""
         query = cursor.query
         if query is None:
             return cursor
         if self._ring.newest is None:
-            if query.start is None and query.run is None:  # everything to come is new
+            if query.start is None and query.run is None:  # it wants only new ticks
                 return cursor._replace(query=None, not_before=query.since)
             return cursor
         home = self._home(query)
@@ -109,18 +109,18 @@ class StartPositions:
         return _found(at)
 
     def _home(self, query: Query) -> Run:
-        """The run that a request is about; something was published."""
+        """The run that a request is about; something must have been published."""
         newest = self._ring.newest
         assert newest is not None, "nothing was published yet"
         return self._bus.runs.get(query.run or "", newest)
 
     def _named(self, cursor: Cursor, query: Query, home: Run, at: PortionBuilder) -> Position | None:
-        """The position that a request names itself; None: it has to be looked for."""
+        """The position that a request names; None: it has to be looked for."""
         start = query.start
         if isinstance(start, Position):
             return start
         if start is not None:
-            if start > home.shown:  # at once: the simulation has started over since the client's last visit
+            if start > home.shown:  # without waiting: the simulation has started over since the client's last visit
                 at.reset(home, home.id)
                 return at.position
             return Position(home.id, start)
@@ -131,7 +131,7 @@ class StartPositions:
         return Position(home.id, self._before_first(home)) if cursor.oldest else None
 
     async def _sought(self, query: Query, home: Run, at: PortionBuilder) -> Position:
-        """The position that a request describes by time or by count."""
+        """The position that a request gives by time or by count."""
         if query.since is None:
             return await self._back(1 if query.tail is None else query.tail, query.view, home)
         found = await self._since(query.since, home, query.run is not None)
@@ -140,20 +140,20 @@ class StartPositions:
         return found or Position(home.id, home.shown)
 
     def _deadline(self, position: Position, now: float) -> float | None:
-        """When a position beyond the tip stops waiting for it; None: it does not."""
+        """When a position beyond the tip stops waiting for it; None: it does not wait."""
         run = self._bus.runs.get(position.run)
         if run is None or position.t <= run.shown or run.over:
             return None
         return self._beyond.deadline(position, now, self.beyond_tip_seconds)
 
     def _judge(self, query: Query, home: Run, at: PortionBuilder) -> None:
-        """Reset a position that there is not, and will not be."""
+        """Reset a position that does not exist and cannot come into existence."""
         run = self._bus.runs.get(at.position.run)
         if run is None or at.position.t > run.shown:
             at.reset(home if run is None or query.run is not None else run.following or run, at.position.run)
 
     def _before_first(self, run: Run) -> int:
-        """The ``t`` before the oldest tick that can be read; where all before it was deleted, that is no gap here."""
+        """The ``t`` before the oldest readable tick; that older ones were deleted is not a gap here."""
         stored = self._archive.first(run)
         ring = self._ring.first_of(run)
         if stored is not None and stored <= run.evicted and (ring is None or stored < ring):
@@ -161,8 +161,8 @@ class StartPositions:
         return run.evicted
 
     async def before(self, query: Query, run: Run, high: int) -> Position | None:
-        """The position in a run before what ``tail`` or ``since`` asks for of its ticks up to ``high``; None: it asks
-        for neither. Where nothing was received since, the position is ``high``."""
+        """The position before the ticks of a run up to ``high`` that ``tail`` or ``since`` asks for; ``high`` if none
+        was received since; None: the request has neither."""
         if query.tail is not None:
             return await self._back(query.tail, query.view, run, high)
         if query.since is None:
@@ -172,8 +172,8 @@ class StartPositions:
     # ---- of slow readers ----
 
     def skip(self, cursor: Cursor, view: View) -> Portion:
-        """Move a slow reader with ``lag=skip`` before the newest tick, and say what it missed. No block is looked into:
-        what may lie there is passed over."""
+        """Move a slow reader with ``lag=skip`` to before the newest tick, and report what it missed. Blocks are skipped
+        without reading them."""
         home = self._ring.newest
         position = cursor.position
         if position is None or home is None or cursor.deadline is not None or cursor.until_run not in (None, home.id):
@@ -191,18 +191,18 @@ class StartPositions:
     # ---- by time ----
 
     async def _since(self, since: int, home: Run, within: bool) -> Position | None:
-        """The position before the first tick received at or after ``since``, in whichever run (``within``: in this one
-        alone); None: not yet."""
-        for run in list(self._bus.runs.values()):  # a publisher may begin another meanwhile
+        """The position before the first tick received at or after ``since``, in any run (``within``: only in this one);
+        None: not yet."""
+        for run in list(self._bus.runs.values()):  # publishers may add runs meanwhile
             if within and run is not home:
                 continue
             history = self._archive.histories.get(run.id)
             stored = history.received_since(since) if history is not None else None
             if stored is not None and history is not None and stored.first <= run.evicted:
                 return await self._since_in(since, run, history, stored)
-            # Of missing ticks it may be known only that they came before the next run.
+            # Of missing ticks, it may be known only that they came before the next run.
             latest = run.evicted_at if run.following is None else min(run.evicted_at, run.following.started)
-            if run.evicted >= 0 and latest >= since:  # some of what was asked for is gone: a gap will say so
+            if run.evicted >= 0 and latest >= since:  # some of the requested ticks are gone, which a gap will report
                 return Position(run.id, next((one.last for one in history.upto(run.evicted)), -1) if history else -1)
             begin, end = self._ring.after(run, -1), self._ring.after(run, run.shown)
             index = bisect_left(self._ring, since, begin, end, key=_last_at)
@@ -211,15 +211,15 @@ class StartPositions:
         return None
 
     async def _since_in(self, since: int, run: Run, history: RunHistory, stored: Stored) -> Position:
-        """The same, in the first stored block that holds a tick received since."""
+        """The same in stored blocks: in the first one with a tick received since."""
         before = next((one.last for one in history.upto(stored.first - 1)), -1)
         first_at = stored.first_at if isinstance(stored, Entry) else stored.ticks[0].at
         if first_at >= since and history.missing_before(stored, before):
-            return Position(run.id, before)  # what is missing may have been asked for: a gap will say so
+            return Position(run.id, before)  # requested ticks may be missing, which a gap will report
         for batch in await self._ticks(run, stored) or ():
             if batch.ticks[-1].at >= since:
                 return _before(batch, since)
-        return Position(run.id, before)  # it is gone since
+        return Position(run.id, before)  # deleted meanwhile
 
     # ---- by count ----
 
@@ -230,11 +230,11 @@ class StartPositions:
             search.passed(await load_batches(self._archive, block) or ())
         return search.position
 
-    # ---- what lies between ----
+    # ---- between two positions ----
 
     def _pass_runs(self, at: PortionBuilder, target: Position) -> Run | None:
-        """Go over to a later position's run, and say what is left out of those before it; returns the run, or None
-        where the position is no later one."""
+        """Move to the run of a later position, and report what is skipped of the runs before it; returns the run, or
+        None if the position is not a later one."""
         run, goal = self._bus.runs[at.position.run], self._bus.runs[target.run]
         while run.seq < goal.seq and run.following is not None:
             if run.shown > at.position.t or run.lost_tail:
@@ -251,7 +251,7 @@ class StartPositions:
         return batches is None or any(after < tick.t <= upto for batch in batches for tick in batch.ticks)
 
     def _between(self, run: Run, after: int, upto: int) -> bool | BlockRef:
-        """The same, as far as it can be told without the disk; else the block that tells it."""
+        """The same, if it can be told without the disk; else the block that has to be read."""
         if after >= upto:
             return False
         if after < run.evicted:
@@ -271,23 +271,23 @@ class StartPositions:
         return batch.ticks[batch.index_after(after)].t <= upto
 
     async def _ticks(self, run: Run, stored: Stored) -> Sequence[Batch] | None:
-        """What a stored block holds, or None where it is gone."""
+        """The ticks of a stored block, or None if it was deleted."""
         return await load_batches(self._archive, BlockRef(run, stored)) if isinstance(stored, Entry) else [stored]
 
 
 class BackwardSearch:
-    """Goes back from the newest ticks of a run, or of all runs, until so many have passed a view.
+    """Searches back from the newest ticks of a run, or of all runs, until enough of them have passed a view.
 
-    Memory and what is known of blocks are searched at once; where the ticks of a block have to be counted one by one,
-    ``next_block`` names it, and goes on behind ``passed``.
+    Memory and the records of blocks are searched without waiting. ``next_block`` returns a block whose ticks have to be
+    counted one by one; pass them to ``passed``, and call it again.
 
     Args:
-        run: the only one to be searched; None: all, up to the newest that readers can have ticks of.
-        high: the newest ``t`` of the newest run that counts; None: what readers can have.
+        run: the only run to search; None: all, up to the newest that readers can have ticks of.
+        high: the newest ``t`` of the newest run to count; None: what readers can have.
 
     Attributes:
-        count: how many ticks are still to be found.
-        position: before those that were.
+        count: ticks still to be found.
+        position: before those already found.
     """
 
     def __init__(
@@ -301,15 +301,14 @@ class BackwardSearch:
         self._newest = newest
         self._high = newest.shown if high is None else min(high, newest.shown)
         self._runs = [newest] if run is not None else [one for one in bus.runs.values() if one.seq <= newest.seq]
-        self._history: RunHistory | None = None  # where it is searched now
-        self._block: BlockRef | None = None  # that was named
-        self._upto = -1  # the newest ``t`` that was not counted
+        self._history: RunHistory | None = None  # of the run that is being searched
+        self._block: BlockRef | None = None  # returned by ``next_block``
+        self._upto = -1  # the newest ``t`` not counted yet
         self.count = count
         self.position = Position(newest.id, self._high)
 
     def next_block(self) -> BlockRef | None:
-        """Go back as far as that can be told without the disk; returns the block whose ticks have to be counted next,
-        or None where the search is over."""
+        """Search back as far as possible without the disk; returns the block to count next, or None at the end."""
         while self.count and (self._history is not None or self._runs):
             if self._history is None:
                 self._search_memory(self._runs.pop())
@@ -320,7 +319,8 @@ class BackwardSearch:
         return None
 
     def passed(self, batches: Sequence[Batch]) -> None:
-        """Count the ticks of the block that was named; none where they are gone, or not asked for."""
+        """Count the ticks of the block that ``next_block`` returned; none if it was deleted, or nothing was
+        returned."""
         assert self._block is not None, "next_block() names it"
         self._count(batches)
         self._upto = self._block.first - 1
@@ -354,14 +354,14 @@ class BackwardSearch:
                 self._block = BlockRef(history.run, stored)
                 return self._block
             elif passing:
-                # Where that can be told from outside, each ``t`` that ``every`` divides is there.
+                # If the span is complete, every multiple of ``every`` in it exists.
                 first = stored.first + -stored.first % every
                 self.count, self.position = self.count - passing, Position(history.run.id, first - 1)
             self._upto = stored.first - 1
         return None
 
     def _count(self, batches: Sequence[Batch]) -> None:
-        """Count the ticks of these batches up to ``_upto`` that pass the view."""
+        """Count the ticks in these batches up to ``_upto`` that pass the view."""
         passing = [
             tick.t for batch in batches for tick in batch.ticks if tick.t <= self._upto and self._view.passes(tick.t)
         ]
@@ -371,8 +371,8 @@ class BackwardSearch:
 
 
 def _found(at: PortionBuilder, deadline: float | None = None, query: Query | None = None) -> Cursor:
-    """The cursor whose start position was found; ``query``: what it waits for beyond the tip with."""
-    again = query if query is not None and query.backlog is not None else None  # it bounds what comes of that run, too
+    """The cursor with its start position; ``query``: the request, if it waits beyond the tip."""
+    again = query if query is not None and query.backlog is not None else None  # it also bounds what comes of that run
     return Cursor(
         at.position,
         at.cursor.until_run,
@@ -385,7 +385,7 @@ def _found(at: PortionBuilder, deadline: float | None = None, query: Query | Non
 
 
 def _before(batch: Batch, since: int) -> Position:
-    """The position before a batch's first tick that was received at or after ``since``."""
+    """The position before the first tick of a batch received at or after ``since``."""
     return Position(batch.run.id, batch.ticks[bisect_left(batch.ticks, since, key=_at)].t - 1)
 
 

@@ -1,4 +1,4 @@
-"""Waiting on the loop for what is on its way from disk: for those who have a coroutine (sessions have none)."""
+"""Waiting for blocks to be loaded from disk, on the loop, in coroutines (a session is not one)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ async def until_done(load: Load) -> None:
 
 
 async def load_batches(archive: Archive, extent: Extent) -> Sequence[Batch] | None:
-    """The batches of an extent; None where they are gone."""
+    """The batches of an extent; None if they are gone."""
     if isinstance(extent, Span):
         return [extent.batch]
     got = archive.get(extent.run, extent.entry)
