@@ -1,7 +1,7 @@
-"""What a flush tells readers of batch messages: whole messages whose cuts are common to all, and notices between them.
+"""What a flush sends to readers of batch messages: full messages, the same for all, and notices between them.
 
-Told to three kinds of readers: those who share a compressed stream, those who share nothing, and those who joined while
-the first message was gathered and lack its end alone. Pure.
+There are three kinds of readers: those that share a compressed stream, those that share nothing, and those that joined
+while the first message was gathered and get only the rest of it. Pure.
 """
 
 from __future__ import annotations
@@ -14,15 +14,14 @@ from ..wire.framing import Framed, Framing, SharedStream, joined
 
 
 class Message(NamedTuple):
-    """Payloads of a run that make one message."""
+    """Payloads of a run that form one message."""
 
     run: str
     payloads: list[Payload]
 
 
 class BatchMessages:
-    """What a flush of messages that are gathered has to tell, in order; ``end``: the last of them, where it ends the
-    stream."""
+    """The messages and notices of a flush, in order; ``end``: the last one, if it ends the stream."""
 
     def __init__(self, framing: Framing) -> None:
         self.parts: list[Message | Notice] = []
@@ -30,8 +29,8 @@ class BatchMessages:
         self._framing = framing
 
     def piece(self, gathered: int = 0) -> Framed:
-        """All parts for those who share nothing, without what was ``gathered`` of the first message before a session
-        joined."""
+        """All parts for readers that share nothing, without the payloads of the first message that were ``gathered``
+        before a session joined."""
         pieces: list[Framed] = []
         for index, part in enumerate(self.parts):
             if not isinstance(part, Message):
@@ -41,11 +40,11 @@ class BatchMessages:
         return joined(pieces)
 
     def data(self) -> bytes:
-        """All parts, as bytes alone."""
+        """All parts, as bytes only."""
         return self.piece().data
 
     def shared_data(self, shared: SharedStream) -> bytes:
-        """All parts for those who share a stream."""
+        """All parts for readers of a shared stream."""
         told = [
             shared.messages(part.run, [join(part.payloads)]) if isinstance(part, Message) else shared.notice(part)
             for part in self.parts

@@ -1,4 +1,5 @@
-"""Variants: everything that decides which bytes a live reader gets. Readers of one variant share every byte.
+"""Variants, and the encoder: a variant is everything that decides which bytes a live reader gets, so all readers of a
+variant share all bytes.
 
 Pure: no I/O, no clock, no asyncio.
 """
@@ -20,15 +21,15 @@ from ..wire.framing import Framed, Framing, SharedStream, joined
 from ..wire.ndjson import NDJSONFraming
 
 _ALL: Final = 1 << 62
-_MOST_FAULTY: Final = 1000  # ticks remembered of which no bytes could be made
-_KEEPING: Final = 300  # bytes of Python objects around what is kept of one batch
+_MOST_FAULTY: Final = 1000  # ticks remembered for which encoding failed
+_KEEPING: Final = 300  # bytes of Python objects for what is kept of one batch
 
 
 class Variant(NamedTuple):
-    """A framing and a view, and what else readers must have in common to be written to in one go.
+    """A framing and a view, and what else readers must have in common to share bytes.
 
     Attributes:
-        until_run: the run at whose end these readers stop, or None.
+        until_run: the run after which these readers stop, or None.
     """
 
     framing: Framing
@@ -37,19 +38,19 @@ class Variant(NamedTuple):
 
     @property
     def costs(self) -> Hashable:
-        """What is made for these readers beyond the ticks as they were published; None: nothing."""
-        event = getattr(self.framing, "event", None)  # SSE's: each name is a framing of its own
+        """A key of what is made for these readers beyond the published ticks; None: nothing."""
+        event = getattr(self.framing, "event", None)  # of SSE: each event name is a framing of its own
         return None if self.view.plain and event is None else (self.view, event)
 
     @property
     def takes_frames(self) -> bool:
-        """Whether stored blocks can go out as they lie on disk."""
+        """Whether stored blocks can be sent unchanged."""
         return isinstance(self.framing, NDJSONFraming) and self.framing.takes_frames and self.view.plain
 
 
 class Encoded(NamedTuple):
-    """A piece for a reader, and what it is: how many ticks, up to ``position``; ``end``: the notice in it behind which
-    its stream has to be closed, or None."""
+    """A piece for a reader: how many ticks it has, up to ``position``; ``end``: the notice in it after which the stream
+    has to be closed, or None."""
 
     piece: Framed
     ticks: int
@@ -58,30 +59,30 @@ class Encoded(NamedTuple):
 
 
 class Encoder:
-    """Makes a variant's bytes, and keeps those of whole batches for all who come by, up to ``max_bytes`` in all.
+    """Makes a variant's bytes, and keeps those of whole batches for later readers, up to ``max_bytes`` in total.
 
-    What is made from batches is kept on the batch itself, so that it goes with it when the ring lets it go: the encoder
-    knows it by a weak reference alone.
+    They are kept in the batch itself, so that they are deleted with it when the ring evicts it; the encoder has only a
+    weak reference to the batch.
 
     Attributes:
-        projections: ticks that were parsed and written again for a view.
-        encodings: ticks that were put into a framing, or compressed for a shared stream.
-        complain: called with a sentence for the log where that failed.
+        projections: number of ticks reduced to a view's fields.
+        encodings: number of ticks framed, or compressed for a shared stream.
+        complain: called with a message for the log when encoding fails.
     """
 
     def __init__(self, max_bytes: int) -> None:
         self.projections = 0
         self.encodings = 0
         self._max_bytes = max_bytes
-        self._faulty: dict[tuple[Hashable, str, int], None] = {}  # ticks that could not be made, oldest first
+        self._faulty: dict[tuple[Hashable, str, int], None] = {}  # ticks for which it failed, oldest first
         self.complain: Callable[[str, Exception], None] = lambda sentence, error: None
         self._kept: deque[tuple[ReferenceType[Batch], Hashable, int]] = deque()
         self._kept_bytes = 0
 
     def payloads(self, view: View, span: Span, most: int | None = None) -> list[Payload]:
-        """A span's ticks as a view shows them (``batch`` is left to others), ``most`` at the most (0: none).
+        """A span's ticks as payloads of a view (without ``batch``), at most ``most`` (0: none).
 
-        A projection of a tick is made once, whichever framings and views it comes to.
+        A tick's projection is made once for all framings and views that need it.
         """
         run = span.batch.run.id
         if not view.fields:
@@ -108,7 +109,7 @@ class Encoder:
         return found
 
     def encode(self, variant: Variant, items: Sequence[Item | End]) -> Encoded:
-        """All of the items, in order; ends early where a notice ends the stream for this framing."""
+        """Encode all items, in order; stops after a notice that ends the stream for this framing."""
         if variant.view.batch:
             return self.encode_some(variant, items, _ALL)
         framing, view = variant.framing, variant.view
@@ -132,10 +133,10 @@ class Encoder:
         return Encoded(joined(parts), count, position, None)
 
     def encode_some(self, variant: Variant, items: Sequence[Item | End], most: int) -> Encoded:
-        """As ``encode``, but at most ``most`` ticks; ``position`` tells how far it came. Shares nothing."""
+        """As ``encode``, but at most ``most`` ticks; ``position`` says how far it came. The bytes are not shared."""
         framing, view = variant.framing, variant.view
         parts: list[Framed] = []
-        pending: list[Payload] = []  # of the run that is being read, so that arrays reach across batches
+        pending: list[Payload] = []  # of the current run, so that arrays can span batches
         count = 0
         position: Position | None = None
         for item in items:
@@ -161,7 +162,7 @@ class Encoder:
         return Encoded(joined(parts), count, position, None)
 
     def encode_shared(self, shared: SharedStream, variant: Variant, items: Sequence[Item | End]) -> Encoded:
-        """As ``encode``, for the readers of a shared stream, which does the counting; of views without ``batch``."""
+        """As ``encode``, for the readers of a shared stream, which counts the content; for views without ``batch``."""
         framing, view = variant.framing, variant.view
         parts: list[bytes] = []
         count = 0
@@ -181,15 +182,15 @@ class Encoder:
         return Encoded(Framed(b"".join(parts)), count, position, None)
 
     def servable(self, key: Hashable, items: Sequence[Item | End], make: Callable[[Span], object]) -> list[Item | End]:
-        """Items of which bytes could not be made: the same, with a gap in the place of each tick that is to blame, so
-        that a reader gets all the others. What can be made tick by tick comes back as it is.
+        """Items without the ticks that cannot be encoded: each of these is replaced by a gap, so that a reader gets all
+        others. Items whose ticks can all be encoded are returned unchanged.
 
         Args:
-            key: what was to be made of them.
-            make: makes it of a span, or raises.
+            key: of what is made from them.
+            make: makes it from a span, or raises.
         """
         found: list[Item | End] = []
-        lacking: set[str] = set()  # runs that the reader has not all of
+        lacking: set[str] = set()  # runs of which the reader lacks something
         for item in items:
             if isinstance(item, Reset) and item.old in lacking:
                 found.append(replace(item, complete=False))
@@ -244,7 +245,7 @@ class Encoder:
         return piece, count
 
     def _keep(self, batch: Batch, key: Hashable, size: int) -> None:
-        """Count what was made from a batch, and let go of the oldest beyond the bound."""
+        """Count what was made from a batch, and evict the oldest beyond the bound."""
         size += weight(key)
         self._kept.append((ref(batch), key, size))
         self._kept_bytes += size

@@ -1,13 +1,12 @@
-"""The fan-out: the flush loop that writes what is new to every live session, and the queue of those that catch up.
+"""The fan-out: the flush loop, which writes new ticks to every live session, and the queue of sessions that catch up.
 
-Ticks gather for a flush. The first after a quiet time goes out at once (leading edge); after it there is at most one
-flush an interval, and the interval grows by itself when a round over all sessions takes long, so that a busy gateway
-saves writes rather than falls behind. A long round yields to the event loop between slices. How long and how much:
-that is the ``FlushPolicy``'s to say.
+Ticks gather for a flush. The first one after a quiet time goes out at once; after that there is at most one flush per
+interval, which grows when a round over all sessions takes long, so that a busy gateway writes less often rather than
+falls behind. A long round yields to the event loop between slices. The ``FlushPolicy`` has all times and sizes.
 
-A flush moves the Feed's horizon, lets each group make its bytes once, and writes them to the group's live sessions.
-All other sessions read on by themselves (``Session.pump``), some milliseconds' worth a turn of the loop, until they
-stand where their group stands.
+A flush moves the Feed's horizon, has each group make its bytes once, and writes them to the group's live sessions. All
+other sessions read by themselves (``Session.pump``), for some milliseconds per turn of the loop, until they reach their
+group's position.
 
 Everything here runs on the event loop's thread.
 """
@@ -44,11 +43,10 @@ class FanOut:
     """Writes the bus to all sessions.
 
     Args:
-        policy: how often it flushes, and how much it does between two turns of the loop; another may take its place
-            at any time.
-        patience: how long its sessions keep a reader that does not read.
-        encoded_bytes: how many bytes made for whole batches are kept for those who come later.
-        max_views: how many different views sessions may have.
+        policy: how often it flushes, and how much it does between two turns of the loop; may be replaced at any time.
+        patience: how long a reader that does not read is kept.
+        encoded_bytes: bound of the bytes kept with batches for later readers.
+        max_views: maximum number of different views.
     """
 
     def __init__(
@@ -72,11 +70,11 @@ class FanOut:
         self.flushes = 0
         self.longest_round = 0.0  # seconds
         self._groups: dict[tuple[Variant, bool], Group] = {}
-        self._ready: OrderedDict[Member, None] = OrderedDict()  # who has a turn to read on, in order
+        self._ready: OrderedDict[Member, None] = OrderedDict()  # sessions that will read by themselves, in order
         self._pumping = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._flush_handle: asyncio.TimerHandle | None = None
-        self._flush_at = 0.0  # when it will fire
+        self._flush_at = 0.0  # when the planned flush is due
         self._sweep_handle: asyncio.TimerHandle | None = None
         self._log = ThrottledLog(log)
         self._round: Iterator[None] | None = None
@@ -85,25 +83,26 @@ class FanOut:
         self._next_flush = 0.0
         self._next_commit = 0.0  # when more may be handed to history
         self._commit_handle: asyncio.TimerHandle | None = None
-        self._news = False  # kicked since the last flush began; a pull may have collected what it was about
+        self._news = False  # something came since the last flush began; a pull may have collected it already
         self._stopped = False
-        self.draining = False  # sessions that come now are ended at once
+        self.draining = False  # new sessions are ended at once
         self.end_reason: EndReason = "shutdown"
-        self._falling: set[Member] = set()  # who still reads from disk what the last round would have given it
-        self._caught_up: asyncio.Event | None = None  # set when all of them are through
+        # sessions that still have to read from disk what the last round would have given them
+        self._falling: set[Member] = set()
+        self._caught_up: asyncio.Event | None = None  # set when all of them are done
         self._drained: asyncio.Event | None = None  # set when the last session is gone, during ``drain``
 
     # ---- life ----
 
     def start(self) -> None:
-        """Take this thread's running loop; publishing wakes it from now on."""
+        """Use this thread's running loop; from now on, publishing wakes it."""
         loop = self._loop = asyncio.get_running_loop()
         self._sweep_handle = loop.call_later(self.policy.sweep_interval, self._sweep)
 
         def wake() -> None:
             try:
                 loop.call_soon_threadsafe(self._kick)
-            except RuntimeError:  # the loop was closed under a publisher, without a shutdown
+            except RuntimeError:  # the loop was closed while a publisher was running, without a shutdown
                 self.bus.detach()
                 self.bus.close(_loop_is_closed)
                 raise _loop_is_closed() from None
@@ -121,7 +120,7 @@ class FanOut:
         return self._loop
 
     def stop(self) -> None:
-        """Shut down, first step: nothing more is collected but by ``drain``, or by those who wait for the disk."""
+        """First step of a shutdown: from now on only ``drain``, and readers that wait for the disk, collect."""
         self._stopped = True
         self.bus.detach()
         for handle in (self._flush_handle, self._sweep_handle, self._commit_handle):
@@ -129,10 +128,10 @@ class FanOut:
                 handle.cancel()
 
     async def drain(self, seconds: float, reason: EndReason = "shutdown") -> None:
-        """Flush what is left, end every session for shutdown, and wait until they are closed; each of the two may take
-        so many seconds."""
+        """Flush what is left, end every session for shutdown, and wait until they are closed; each step may take this
+        many seconds."""
         self.stop()
-        for _ in self._round or ():  # the round under way, without its turns of the loop
+        for _ in self._round or ():  # finish the current round without yielding
             continue
         self._round = None
         self.bus.collect()
@@ -151,8 +150,8 @@ class FanOut:
             session.abort()
 
     async def _last_round(self, seconds: float) -> None:
-        """Write what is left to the live sessions; those that have to read it from disk, or have yet to catch up, may
-        take so many seconds."""
+        """Write what is left to the live sessions; those that have to read it from disk, or are still catching up, may
+        take this many seconds."""
         now, work = time.monotonic(), list[tuple[Group, Round]]()
         for group in list(self._groups.values()):
             try:
@@ -168,14 +167,15 @@ class FanOut:
             await asyncio.sleep(0)
         for session in [session for group in self._groups.values() for session in group.waiting]:
             session.wake()
-        for session in list(self._ready):  # who waited for a tick, or was about to read on: one portion
+        for session in list(self._ready):  # those that waited for a tick, or were about to read: one portion
             try:
                 session.pump()
             except Exception as error:
                 self.give_up(session, error)
         for session in list(self._falling):
             session.fall_back()
-        self._falling.update(session for session in self.registry.sessions if session.state.reads)  # they catch up
+        # they are catching up
+        self._falling.update(session for session in self.registry.sessions if session.state.reads)
         if self._falling:
             self._caught_up = asyncio.Event()
             with contextlib.suppress(TimeoutError):
@@ -184,7 +184,7 @@ class FanOut:
     # ---- sessions ----
 
     def group(self, variant: Variant, complete: bool) -> Group:
-        """The group of a variant's sessions that have, or have not, had everything of their run."""
+        """The group of a variant's sessions that have, or have not, been given everything of their run."""
         group = self._groups.get((variant, complete))
         if group is None:
             group = Group(variant, time.monotonic())
@@ -193,8 +193,9 @@ class FanOut:
         return group
 
     def forget(self, group: Group) -> None:
-        """Drop a group that nobody is in."""
-        if group.empty and self._groups.get(group.key) is group:  # who leaves late may hold one long forgotten
+        """Drop a group without sessions."""
+        # a session that leaves late may hold a group that was dropped before
+        if group.empty and self._groups.get(group.key) is group:
             del self._groups[group.key]
 
     def gone(self, session: Member) -> None:
@@ -210,7 +211,7 @@ class FanOut:
             self._caught_up.set()
 
     def enqueue(self, session: Member) -> None:
-        """Let a session read on by itself, soon."""
+        """Let a session read by itself, soon."""
         self._ready[session] = None
         if not self._pumping:
             self._pumping = True
@@ -234,7 +235,7 @@ class FanOut:
             loop.call_soon(self._pump)
 
     def give_up(self, session: Member, error: Exception) -> None:
-        """Drop a reader that the gateway failed on, so that all others go on; it may come back at its position."""
+        """Drop a reader for which the gateway failed, so that all others go on; it can reconnect at its position."""
         self._complain("a reader's stream failed; its connection is dropped", error)
         session.abort()
 
@@ -244,8 +245,8 @@ class FanOut:
     # ---- flushing ----
 
     def _kick(self) -> None:
-        """Something was published: show it, or where it is to be stored first, hand it over; at once after a quiet
-        time, else when the interval has passed."""
+        """Something was published: show it, or hand it to history first; at once after a quiet time, else when the
+        interval has passed."""
         if self._stopped:
             return
         if self.bus.sink is None:
@@ -259,7 +260,7 @@ class FanOut:
 
     @property
     def due(self) -> float:
-        """When more will be taken in, monotonic seconds: a source that has little may let it gather until then."""
+        """When ticks will be collected next, monotonic seconds: a source with few ticks may gather them until then."""
         if self.bus.sink is None:
             return self._next_flush
         return max(self._next_commit, self._next_flush - self.policy.store_lead)
@@ -270,17 +271,17 @@ class FanOut:
         self.bus.collect()
 
     def news(self) -> None:
-        """Readers can have more: flush now if the interval has passed, else when it has."""
+        """There are new ticks for readers: flush now if the interval has passed, else when it has."""
         self._news = True
         if self._round is None and not self._stopped:
             self._flush_by(self._next_flush)
 
     def _flush_by(self, when: float) -> None:
-        """Flush at ``when``, or earlier where that was planned already."""
+        """Flush at ``when``, or earlier if that is already planned."""
         if self._flush_handle is not None:
             if self._flush_at <= when:
                 return
-            self._flush_handle.cancel()  # a batch waits to be full; who wants no batches does not wait with it
+            self._flush_handle.cancel()  # that flush is for a batch message; readers without batches do not wait for it
             self._flush_handle = None
         delay = when - time.monotonic()
         if delay <= 0:
@@ -291,7 +292,7 @@ class FanOut:
 
     def _flush(self) -> None:
         self._flush_handle = None
-        if self._round is not None:  # the round under way looks for more when it is done
+        if self._round is not None:  # the current round looks for more when it is done
             return
         self._news = False
         now = time.monotonic()
@@ -307,7 +308,7 @@ class FanOut:
         self._go_on()
 
     def _serve(self, groups: Sequence[Group], now: float) -> Iterator[None]:
-        """Make each group's bytes and write them; yields between slices, and where many views take long to make."""
+        """Make each group's bytes and write them; yields between slices, and when many views take long to make."""
         turn_seconds = self.policy.turn_seconds
         turn = time.monotonic()
         for group in groups:
@@ -319,7 +320,7 @@ class FanOut:
                 turn = time.monotonic()
 
     def _advance(self, group: Group, now: float) -> Round | None:
-        """What a group's live sessions are to be written, or None; its other sessions are sent on their way."""
+        """What to write to a group's live sessions, or None; also wakes its waiting sessions."""
         made = None
         try:
             if group.live:
@@ -346,7 +347,7 @@ class FanOut:
         if more:
             self.loop.call_soon(self._go_on)
         else:
-            # The event loop writes small buffers at the end of its turn: the round is over after that.
+            # The event loop writes small buffers at the end of its turn, so the round ends after that.
             self.loop.call_soon(self._round_done)
 
     def _round_done(self) -> None:
@@ -355,7 +356,7 @@ class FanOut:
             return
         now = time.monotonic()
         self.longest_round = max(self.longest_round, now - self._round_began)
-        # The loop's own CPU time, so that a machine that is busy with other things does not make rounds rarer.
+        # The loop's own CPU time, so that other processes on a busy machine do not make rounds rarer.
         took = time.thread_time() - self._round_began_cpu
         self._next_flush = self._round_began + self.policy.interval(took)
         gathering = [group.flush_at for group in self._groups.values() if group.live and group.flush_at is not None]
@@ -375,7 +376,7 @@ class FanOut:
             weight = max(least, len(data))
             for session in list(group.live):
                 if group.live.get(session) == number or session not in group.live:
-                    continue  # it left, and perhaps came back at the new place
+                    continue  # it has left, and may have rejoined at the new position
                 group.live[session] = number
                 try:
                     if group.late and session in group.late and made.late_piece is not None:
@@ -405,7 +406,7 @@ class FanOut:
         for group in list(self._groups.values()):
             for session in list(group.live) if now - group.quiet_since >= pause else ():
                 session.sweep(now, group.quiet_since)
-        for session in list(self.registry.sessions):  # blocked, or waiting for a tick, the disk, or their time
+        for session in list(self.registry.sessions):  # blocked, or waiting for a tick, the disk, or a time
             if not session.state.live:
                 session.sweep(now, 0.0)
         self.waiters.sweep()

@@ -1,7 +1,7 @@
-"""The flush policy: how often the fan-out flushes, how long it gathers, how much is read and written between two turns
-of the event loop. Every number of that kind stands here, so that a test hands in a policy of its own.
+"""The flush policy: how often the fan-out flushes, how long ticks gather, and how much is read and written between two
+turns of the event loop. All such numbers are here, so that a test can pass in a policy of its own.
 
-Values alone: the fan-out owns the clock and the timers.
+Only values: the fan-out owns the clock and the timers.
 """
 
 from __future__ import annotations
@@ -16,31 +16,31 @@ class FlushPolicy:
     """When the fan-out flushes, and where it yields. All times are in seconds, all sizes in bytes.
 
     Attributes:
-        flush_interval: the longest time between two flushes that latency is traded for; where ``fixed``, the time
-            between any two.
-        fixed: what a round takes does not change the interval.
-        shortest_interval: between two flushes, or two hand-overs to history: each costs a publishing thread one
-            wake-up of the loop.
-        light_factor: the interval as a multiple of the round's CPU time while there is room: rounds take a twentieth
-            of the loop's time, and latency stays low.
-        heavy_factor: the same where there is none: rounds take little more than half of the time, for throughput, and
-            all else that the loop does has the rest.
-        round_bytes: ticks that one flush offers to readers at most, so that what is made for each view is bounded.
+        flush_interval: the longest interval between two flushes for the sake of latency; if ``fixed``, the interval.
+        fixed: the time that a round takes does not change the interval.
+        shortest_interval: between two flushes, or two hand-overs to history: each wakes the loop from the publisher's
+            thread once.
+        light_factor: the interval as a multiple of the round's CPU time under light load: rounds take a twentieth of
+            the loop's time, and latency stays low.
+        heavy_factor: the same under heavy load: rounds take little more than half of the time, for throughput, and the
+            loop has the rest for everything else.
+        round_bytes: maximum bytes of ticks that one flush offers, which bounds what is made for each view.
         slice_bytes: written between two turns of the loop.
-        slice_sessions: written to between two turns of the loop, however small the tick: a write is a system call.
-        turn_seconds: spent on making bytes between two turns of the loop, where there are many views.
-        catch_up_seconds: spent on sessions that catch up between two turns of the loop.
-        portion_bytes: read for a session that catches up, before others have their turn.
-        command_bytes: taken in of what one client sent, before others have their turn: compressed, they may hold much.
-        history_ticks: in one message of the command ``history`` at most.
-        waiters: pulls let go between two turns of the loop: each makes its answer at once.
-        gather_seconds: how long pulls that gather wait where flushes come close together.
+        slice_sessions: sessions written to between two turns of the loop, however small the tick: each write is a
+            system call.
+        turn_seconds: time to make bytes between two turns of the loop, if there are many views.
+        catch_up_seconds: time for sessions that catch up between two turns of the loop.
+        portion_bytes: read for one session that catches up before the next one has its turn.
+        command_bytes: parsed of one client's input before others have their turn: compressed, it may be much.
+        history_ticks: maximum number of ticks in a message of the command ``history``.
+        waiters: waiting pulls released between two turns of the loop: each makes its answer at once.
+        gather_seconds: how long gathering pulls wait when flushes are frequent.
         batch_seconds: how long a batch message waits to be full.
         section_ticks, section_seconds: how long a section of a compressed stream grows before it is cut, so that others
-            can join it.
-        store_lead: how long before a flush what it will show is handed to history, so that it is stored by then.
-        busy_gap: two flushes that are closer than that are traffic in which a pull had better gather.
-        sweep_interval: how often sessions are looked at for heartbeats and for readers that are gone.
+            can join.
+        store_lead: how long before a flush its ticks are handed to history, so that they are stored in time.
+        busy_gap: flushes at shorter intervals than this are frequent: pulls should gather.
+        sweep_interval: how often sessions are checked for due heartbeats and lost readers.
     """
 
     flush_interval: float
@@ -67,15 +67,15 @@ class FlushPolicy:
 
     @classmethod
     def of(cls, s: Settings) -> FlushPolicy:
-        """What the settings say."""
+        """The policy for the settings."""
         return cls(s.flush_interval, fixed=s.flush == "fixed", section_ticks=s.compression_section)
 
     def interval(self, took: float) -> float:
         """How long after a round's start the next one may begin, in seconds.
 
         Between ``shortest_interval`` and ``flush_interval`` it follows the light factor; a round that is too long for
-        that stretches it by the heavy one.
-
+        Under light load it follows the light factor, between ``shortest_interval`` and ``flush_interval``; a round that
+        is too long for that extends it by the heavy factor.
         Args:
             took: the round's CPU time, in seconds.
         """

@@ -1,10 +1,10 @@
-"""A group: the sessions of one variant, and what a flush makes for all of them at once.
+"""A group: the sessions of one variant, and the bytes that a flush makes for all of them at once.
 
-Where the variant is compressed, they share one compressor. A session joins its stream at a cut; until then, and when it
-was given something that the others were not given, it stands apart and is written standalone bytes, which are made once
-for all who stand apart.
+If the variant is compressed, they share one compressor. A session joins its stream at a cut. Until then, and after it
+was sent something that the others were not sent, it is apart: it is written standalone bytes, which are made once for
+all sessions that are apart.
 
-Pure but for the sessions it keeps as keys: no I/O, no asyncio; callers pass ``now``.
+No I/O, no asyncio: callers pass ``now``. Sessions are only keys here.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from .encoder import Encoder, Variant
 from .flush import FlushPolicy
 from .session_state import State
 
-_ALL: Final = 1 << 60  # bytes: the horizon bounds what a flush reads
+_ALL: Final = 1 << 60  # bytes: no bound, since the horizon bounds what a flush reads
 
 
 class Member(Protocol):
-    """What the fan-out asks of a session; ``session`` says what each call does."""
+    """What the fan-out needs from a session; see ``session``."""
 
     variant: Variant
     state: State
@@ -47,11 +47,11 @@ class Member(Protocol):
 
 
 class Round(NamedTuple):
-    """What a flush writes: ``data`` to every live session of the group; ``end``: the notice in it behind which each
-    stream has to be closed, or None.
+    """What a flush writes: ``data`` to every live session of the group; ``end``: a notice in it after which each stream
+    has to be closed, or None.
 
-    ``late_piece`` gives what is for a session that joined when so many payloads of the first message were gathered
-    already, and ``apart_data`` the bytes for one that stands apart, which say the same as ``data``.
+    ``late_piece`` returns the bytes for a session that joined when this many payloads of the first message had already
+    been gathered; ``apart_data`` the bytes for a session that is apart, with the same content as ``data``.
     """
 
     data: bytes
@@ -64,21 +64,21 @@ class Group:
     """The sessions of one variant.
 
     Attributes:
-        live: those that stand at ``position``; the value is the round in which they were last written to.
-        late: those of the live ones that joined while a message was being gathered: how many payloads it held, their
-            position, and what the others had been told.
-        apart: those of the live ones that do not share the stream.
-        waiting: those that read by themselves and have nothing to read for now.
-        position: the last tick that the live ones were given.
-        previous: the same before the round under way, for those that it has not come to.
+        live: sessions at ``position``; the value is the last round in which they were written to.
+        late: live sessions that joined while a message was being gathered: how many payloads it held, their position,
+            and the content of the stream then.
+        apart: live sessions that do not share the stream.
+        waiting: sessions that read by themselves and have nothing to read now.
+        position: the last tick that live sessions were given.
+        previous: that before the current round, for sessions that it has not reached yet.
         cursor: how far the group has read; ahead of ``position`` by what is ``gathered``.
-        behind: the live sessions would have to wait for the disk.
+        behind: the next ticks are no longer in memory.
         gathered: payloads of a batch message that is not full yet.
-        gathered_run: the run they belong to.
-        flush_at: when they go out all the same, or None.
-        round: counts flushes that wrote something.
-        quiet_since: when something was written last.
-        key: what the fan-out knows it by.
+        gathered_run: their run.
+        flush_at: when they are sent even if the message is not full, or None.
+        round: number of flushes that wrote something.
+        quiet_since: when something was last written.
+        key: its key in the fan-out.
     """
 
     __slots__ = (
@@ -97,29 +97,29 @@ class Group:
         self.previous: Position | None = None
         self.cursor = Cursor()
         self.behind = False
-        self._before_complete = True  # the cursor's, before the round under way
+        self._before_complete = True  # the cursor's, before the current round
         self.gathered: list[Payload] = []
         self.gathered_run = ""
         self.flush_at: float | None = None
         self.round = 0
         self.quiet_since = now
         self.apart: set[Member] = set()
-        self._shared: SharedStream | None = None  # the stream's compressor, while somebody is live
-        self._previous_content = NOTHING  # what the live ones had been told before the round under way
-        self._inside = False  # the stream stands between two cuts
-        self._was_inside = False  # the same before the round under way
+        self._shared: SharedStream | None = None  # the stream's compressor, while there are live sessions
+        self._previous_content = NOTHING  # that of live sessions before the current round
+        self._inside = False  # the stream is between two cuts
+        self._was_inside = False  # the same before the current round
         self._ticks = 0  # in this section
-        self._began = 0.0  # when it began
+        self._began = 0.0  # start of this section
 
     @property
     def empty(self) -> bool:
         return not self.live and not self.waiting
 
     def join(self, session: Member, position: Position | None, offered: Position | None, complete: bool = True) -> bool:
-        """Make a session live where it stands as far as the group has read; returns whether it does.
+        """Make a session live if it is where the group has read to; returns whether it is.
 
         Args:
-            complete: nothing of its run was skipped for it; those who are live have that in common.
+            complete: nothing of its run was skipped for it; all live sessions have this in common.
         """
         if not self.live:
             if position != offered:
@@ -143,19 +143,19 @@ class Group:
 
     @property
     def content(self) -> Checksum:
-        """Of all that live sessions were told since the shared stream began, be it by that stream or apart from it. Who
-        remembers it knows later what was told meanwhile."""
+        """The checksum of everything that live sessions were sent since the shared stream began, in it or apart.
+        The difference of two values (``Checksum.after``) is what was sent in between."""
         return NOTHING if self._shared is None else self._shared.content
 
     def content_of(self, session: Member) -> Checksum:
-        """The same, as far as this live session was told it."""
+        """The same for one live session, which the current round may not have reached."""
         if session in self.late:
             return self.late[session][2]
         return self.content if self.live.get(session) == self.round else self._previous_content
 
     def leave(self, session: Member) -> tuple[Position | None, bool, bytes]:
-        """Let a session go, wherever it is; returns the last tick that it was given, None where it was not live,
-        whether nothing of that run was skipped for it, and what it has to be written before anything else."""
+        """Remove a session; returns the last tick that it was given (None: it was not live), whether nothing of that
+        run was skipped for it, and bytes that it has to be written before anything else."""
         self.waiting.discard(session)
         if session not in self.live:
             return None, True, b""
@@ -169,8 +169,8 @@ class Group:
         return position, complete, rest
 
     def step_apart(self, session: Member) -> bytes:
-        """A session is given a heartbeat, which others are perhaps not given: where that is a part of the stream, it
-        does not share it until the next cut. Returns what it has to be written before."""
+        """A session is sent a heartbeat that others may not be sent. If heartbeats are part of the stream, it does not
+        share the stream until the next cut. Returns bytes that it has to be written before the heartbeat."""
         if self._shared is None or not self._shared.beats_inside or session not in self.live:
             return b""
         rest = self._rest_of(session)
@@ -178,7 +178,7 @@ class Group:
         return rest
 
     def _rest_of(self, session: Member) -> bytes:
-        """What a session needs before bytes that are not the stream's."""
+        """The bytes that a session needs before bytes that are not from the shared stream."""
         if self._shared is None or session in self.apart or session not in self.live:
             return b""
         inside = self._inside if self.live[session] == self.round else self._was_inside
@@ -193,20 +193,20 @@ class Group:
     def advance(
         self, feed: Feed, encoder: Encoder, policy: FlushPolicy, now: float, end: str | None = None
     ) -> Round | None:
-        """Read on to the horizon and make the bytes for it; None where there is nothing to write. ``end``: why it is
-        the last.
+        """Read on to the horizon and make the bytes for it; None if there is nothing to write. ``end``: why this is the
+        last round.
 
-        Where what comes next has left memory already (``behind``), nothing is made: each session reads on by itself.
+        If the next ticks are no longer in memory (``behind``), nothing is made: each session reads by itself.
 
-        The caller writes them to every live session whose value is not ``round`` yet, and sets it. Where this raises,
-        all of them have to leave: what they share cannot be gone on with.
+        The caller writes the bytes to every live session whose value is not yet ``round``, and then sets it. After an
+        exception all sessions have to leave, because what they share is in an undefined state.
         """
         content = self.content
         try:
             return self._advance(feed, encoder, policy, now, end)
         except Exception:
             if self._shared is not None:
-                self._shared.content = content  # whoever leaves now has been told what it had been told
+                self._shared.content = content  # sessions that leave now were sent what was sent before
             raise
 
     def _advance(self, feed: Feed, encoder: Encoder, policy: FlushPolicy, now: float, end: str | None) -> Round | None:
@@ -236,7 +236,7 @@ class Group:
         return made if self._shared is None else self._cut_if_due(made, items, now, policy)
 
     def _join_up(self) -> None:
-        """Let sessions into the shared stream, if it stands at a cut, or nobody is in it."""
+        """Let sessions join the shared stream, if it is at a cut or nobody shares it."""
         if self._shared is None:
             return
         if self._inside and len(self.apart) == len(self.live):
@@ -247,7 +247,7 @@ class Group:
         self._was_inside = self._inside
 
     def _cut_if_due(self, made: Round, items: Sequence[Item | End], now: float, policy: FlushPolicy) -> Round:
-        """Cut the stream behind what was made, where its section is long or old enough."""
+        """Cut the stream after what was made, if its section is long or old enough."""
         assert self._shared is not None
         if not self._inside:
             self._inside, self._ticks, self._began = True, 0, now
@@ -270,8 +270,8 @@ class Group:
     def _gather(
         self, cursor: Cursor, items: Sequence[Item | End], now: float, encoder: Encoder, policy: FlushPolicy
     ) -> tuple[Round, Position | None]:
-        """Gather payloads up to a cursor to messages whose cuts are common to all; a partial one goes out in time or
-        before a notice."""
+        """Gather payloads up to a cursor into messages that are the same for all; an incomplete one is sent when its
+        time is up, or before a notice."""
         framing, view = self.variant.framing, self.variant.view
         told = BatchMessages(framing)
         position = self.position

@@ -1,11 +1,11 @@
-"""A replay's pace, and how it goes on after it was held up.
+"""The pace of a replay, and how it continues after a delay.
 
-A replay has a clock of its own. It runs while the reader takes what it is given, and stands still else: while the
-reader has paused, while it does not read, while a block is long on its way, and while the gateway itself stood still.
-So nothing is made up for: behind a halt, ticks come as far apart as ever.
+A replay has a clock of its own. It runs while the reader takes what it is given, and stands still otherwise: while the
+reader is paused or does not read, while a block takes long to load, and while the gateway itself stood still. So no
+time is made up for: after a delay, ticks come at the same distance as before.
 
-A reader that asked to skip what it is slow for (``lag=skip``) is an exception: while it does not read, the clock runs
-on, and then it goes to the newest tick that is due.
+With ``lag=skip`` the clock also runs while the reader does not read; then the reader continues at the newest tick that
+is due.
 
 No clock here: callers pass ``now``, seconds.
 """
@@ -19,7 +19,7 @@ from ..model.tick import Position
 from ..model.view import View
 from ..reading.cursor import Item, Span
 
-_SLACK: Final = 0.1  # seconds by which a tick may be late and be made up for: a busy loop keeps the average pace
+_SLACK: Final = 0.1  # seconds of delay that are made up for, so that a busy loop keeps the average pace
 
 
 class Pace:
@@ -27,20 +27,20 @@ class Pace:
 
     def __init__(self, speed: float, now: float) -> None:
         self.speed = speed
-        self._clock = 0.0  # the replay's, in seconds
-        self._since: float | None = now  # when the clock was set last; None while it stands still
-        # When the next tick is due, by the clock; or when it was asked for last, where that is unknown.
+        self._clock = 0.0  # the replay's time, in seconds
+        self._since: float | None = now  # when the clock was last set; None while it stands still
+        # When the next tick is due on the clock; if that is unknown, when it was last asked for.
         self._next = 0.0
-        self._origin: tuple[int, float] | None = None  # a tick's receive time in ms, and when it was due by the clock
-        self._last: float | None = None  # when the newest tick that was due was due
+        self._origin: tuple[int, float] | None = None  # a tick's receive time in ms, and when it was due on the clock
+        self._last: float | None = None  # when the last tick was due
 
     def stand(self, now: float) -> None:
-        """The clock stands still from now on."""
+        """Stop the clock."""
         self._set(now)
         self._since = None
 
     def go(self, now: float) -> None:
-        """The clock runs from now on."""
+        """Start the clock."""
         if self._since is None:
             self._since = now
 
@@ -51,14 +51,14 @@ class Pace:
             self._since, self._next = now, self._clock
 
     def _set(self, now: float) -> None:
-        """Let the clock run up to now, but not far beyond the next tick: whoever asks too late was held up."""
+        """Advance the clock to now, but not far beyond the next tick: a caller that is later than that was delayed."""
         if self._since is not None:
             passed = self._clock + now - self._since
             self._clock = max(min(passed, max(self._next, self._clock) + _SLACK), self._clock)
             self._since = now
 
     def take(self, items: list[Item | End], now: float) -> tuple[list[Item | End], float | None]:
-        """What is due by ``now``, and when the next tick is; None: all was."""
+        """The items due by ``now``, and when the next tick is due; None: all are."""
         self._set(now)
         self._next = self._clock
         taken: list[Item | End] = []
@@ -83,21 +83,21 @@ class Pace:
 
 
 class Skip:
-    """Passes over what is due of a replay, up to the newest tick of it.
+    """Skips the ticks of a replay that are due, up to the newest one.
 
     Args:
-        start: where the reader stands.
+        start: the reader's position.
     """
 
     def __init__(self, start: Position | None) -> None:
         self.start = start
         self._newest: Span | None = None
-        self._behind: list[Item | End] = []  # notices behind it
-        self._passed = 0  # ticks that the view lets through
+        self._behind: list[Item | End] = []  # notices after it
+        self._passed = 0  # ticks that pass the view
         self._gap = False
 
     def add(self, items: list[Item | End], view: View) -> None:
-        """Pass over more."""
+        """Skip more."""
         for item in items:
             if not isinstance(item, Span):
                 self._behind.append(item)
@@ -110,7 +110,7 @@ class Skip:
                 self._behind = []
 
     def told(self) -> list[Item | End]:
-        """What the reader is given in the place of all that: the newest tick, and what was left out before it."""
+        """What the reader is given in place of the skipped items: the newest tick, and what was left out before it."""
         if self._newest is None:
             return self._behind
         run, t = self._newest.position

@@ -1,5 +1,5 @@
-"""Who is connected, who was not let in, and how many different views there are: each view costs work a tick, however
-few ask for it."""
+"""The registry of readers: who is connected, how many were refused, and how many different views there are. Each view
+costs work per tick, however few readers have it."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ log = logging.getLogger("tick_gateway")
 
 
 class ReaderRegistry:
-    """All sessions that have a connection.
+    """All sessions with a connection.
 
     Attributes:
-        dropped: how many were cut since their peer took nothing, or answered no ping, for long.
-        refused: how many were not let in since there was no room, polls that would have waited among them.
+        dropped: sessions cut because their peer took nothing, or answered no ping, for long.
+        refused: readers refused because there was no room, including polls that would have waited.
 
     Args:
-        max_views: how many different views they may have, whole ticks not counted.
+        max_views: maximum number of different views, whole ticks not counted.
     """
 
     def __init__(self, max_views: int) -> None:
@@ -36,42 +36,42 @@ class ReaderRegistry:
 
     @property
     def views(self) -> int:
-        """How many different views they have, whole ticks not counted."""
+        """The number of different views, whole ticks not counted."""
         return len(self._views) - (None in self._views)
 
     def check_views(self, variant: Variant) -> None:
-        """Refuse one view too many.
+        """Refuse a view beyond the maximum.
 
         Raises:
-            TooManyViews: nobody has this one yet, and there are as many as there may be.
+            TooManyViews: the view is new, and there are already as many as allowed.
         """
         costs = variant.costs
         if costs is not None and costs not in self._views and self.views >= self._max_views:
             raise TooManyViews(self._max_views)
 
     def refuse(self, reason: str) -> None:
-        """Count a reader that is not let in, and say why in the log, now and then."""
+        """Count a refused reader, and log the reason (throttled)."""
         self.refused += 1
         self._log.tell(logging.WARNING, f"readers are refused: {reason}")
 
     def admit(self, session: Member) -> None:
-        """A session has a connection."""
+        """Add a session, whose connection was made."""
         self.sessions.add(session)
         self._views[session.variant.costs] += 1
 
     def dismiss(self, session: Member) -> None:
-        """A session's connection is closed."""
+        """Remove a session, whose connection is closed."""
         if session in self.sessions:
             self.sessions.discard(session)
             self._release(session.variant)
 
     def revise(self, session: Member, variant: Variant) -> None:
-        """A session takes another variant, which it sets itself behind this.
+        """Account for a session's new variant, which the session then sets itself.
 
         Raises:
-            TooManyViews: as ``check_views``.
+            TooManyViews: as for ``check_views``.
         """
-        self._release(session.variant)  # what it leaves makes room
+        self._release(session.variant)  # its old view makes room
         try:
             self.check_views(variant)
         except TooManyViews:

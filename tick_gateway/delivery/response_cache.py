@@ -1,7 +1,7 @@
-"""Bodies of pulls, made and compressed once for all who get the same answer.
+"""Bodies of pulls, made and compressed once for all clients that get the same answer.
 
-A tick never changes, so what an answer holds is known by the run and the numbers in it. Bounded by bytes; what was not
-asked for the longest goes first. On the loop's thread alone; large bodies are compressed on another.
+A tick never changes, so the run and the numbers of its ticks identify an answer. Bounded by bytes; the least recently
+used are evicted first. On the loop's thread only; large bodies are compressed in others.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from ..wire.compression import Coding
 from .unsent import Unsent
 
 MAX_BYTES: Final = 16 << 20
-_LEAST: Final = 256  # bytes: below, compression gains nothing
-_KEEPING: Final = 300  # bytes of Python objects around a body that is kept
-_LARGE: Final = 32 << 10  # bytes: above, compressing takes longer than the loop should stand still
-_AT_ONCE: Final = 4  # large bodies that are compressed, or wait for a thread; others are not even made yet
+_LEAST: Final = 256  # bytes; smaller bodies are not compressed
+_KEEPING: Final = 300  # bytes of Python objects for a cached body
+_LARGE: Final = 32 << 10  # bytes; compressing larger bodies would block the loop for too long
+_AT_ONCE: Final = 4  # large bodies being compressed or waiting for a thread; others are not even made yet
 
 
 class ResponseCache:
-    """Bodies by what they hold.
+    """Cached bodies, by their content.
 
     Args:
-        workers: large ones are compressed there.
+        workers: threads that compress large bodies.
 
     Attributes:
-        made, compressed: bodies that were, since the start.
-        unsent: large ones that clients have yet to take.
+        made, compressed: number of bodies since the start.
+        unsent: large bodies that clients have yet to take.
     """
 
     def __init__(self, workers: ReadingThreads, max_bytes: int = MAX_BYTES) -> None:
@@ -50,8 +50,8 @@ class ResponseCache:
         """A body and its content coding (empty: none).
 
         Args:
-            key: what it holds; equal ones have equal bodies.
-            size: its bytes, about. Few large ones are made at once where they are to be compressed, which takes long.
+            key: identifies the content; equal keys have equal bodies.
+            size: approximate bytes. Only a few large bodies are made at the same time if they have to be compressed.
         """
         if coding is None:
             return self._body(key, make), ""
@@ -70,7 +70,7 @@ class ResponseCache:
             job = asyncio.ensure_future(self._compress_large(key, make, coding))
             self._under_way[whole] = job
             job.add_done_callback(lambda _: self._under_way.pop(whole))
-            found = await asyncio.shield(job)  # others may wait for it when this one's client goes away
+            found = await asyncio.shield(job)  # others may wait for it even if this client goes away
         return found, coding.name
 
     def _body(self, key: Hashable, make: Callable[[], bytes]) -> bytes:
@@ -98,5 +98,5 @@ class ResponseCache:
 
 
 def _cost(key: Hashable, body: bytes) -> int:
-    """Bytes that keeping a body takes: of small ones of long views, the key has nearly all."""
+    """The bytes that caching a body takes; for small bodies of long views, nearly all of it is the key."""
     return len(body) + weight(key) + _KEEPING

@@ -1,9 +1,9 @@
 """A session: one streaming reader's connection, after its handshake.
 
 It is a cursor, not a queue: its position is the last tick that it was given or that its view left out, and the next
-write starts after it. It has no coroutine; it is the ``asyncio.Protocol`` of its transport, and what the transport, the
-fan-out and the reader's commands call takes it from one ``State`` to another. ``session_state`` has the diagram:
-catching up, it reads by itself, a portion at a time; live, its group writes to it; blocked, its buffer has to drain.
+write starts after it. It has no coroutine; it is the ``asyncio.Protocol`` of its transport, and calls from the
+transport, the fan-out and the reader's commands change its ``State``. ``session_state`` has the diagram: catching up,
+it reads by itself, a portion at a time; live, its group writes to it; blocked, its buffer has to drain.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ from .session_state import TRANSITIONS, State
 try:
     import fcntl
     import termios
-except ImportError:  # Windows, where only what the process itself holds is known
+except ImportError:  # Windows, where only the process's own buffer is known
     fcntl = None  # type: ignore[assignment]
 
 
 class Session(asyncio.Protocol):
-    """One reader. The transport's handler makes it, and ``http.handover`` hands it the connection.
+    """One reader. The transport's handler creates it, and ``http.handover.take_over`` gives it the connection.
 
     Args:
-        variant: what it is written.
-        query: what it asked for.
-        cursor: where it stands. A start position that is not known yet is found once the connection is made.
+        variant: decides the bytes that it is written.
+        query: the request.
+        cursor: where it begins. A start position that is not known yet is looked for once the connection is made.
     """
 
     __slots__ = (
@@ -57,39 +57,39 @@ class Session(asyncio.Protocol):
         self.query = query
         self.state = State.NEW
         self.transport: asyncio.Transport | None = None
-        self.group: Group | None = None  # the group that it is live or waiting in
-        self.remaining = query.limit  # ticks until the end, None: no limit
+        self.group: Group | None = None  # in which it is live or waiting
+        self.remaining = query.limit  # ticks until the end; None: no limit
         self.pace = Pace(query.speed, time.monotonic()) if query.speed else None
-        self.skip: Skip | None = None  # it goes on at the newest tick that is due, and has not come there
-        self.cursor: Cursor | None = cursor  # None while it is live: its group knows where it stands
-        self.load: Load | None = None  # the block that it waits for, or comes back to (a replay)
-        self.starting: asyncio.Task[None] | None = None  # finds its start position
-        self.greeting = query.hello  # a hello that names the run is still owed
-        self.timer: asyncio.TimerHandle | None = None  # wakes it when its time comes
-        self.caught_up = False  # it has stood at the tip
+        self.skip: Skip | None = None  # while it goes on to the newest tick that is due
+        self.cursor: Cursor | None = cursor  # None while it is live, when its group has one for all
+        self.load: Load | None = None  # the block that it waits for, or reads again (a replay)
+        self.starting: asyncio.Task[None] | None = None  # looks for its start position
+        self.greeting = query.hello  # a hello that names the run has yet to be sent
+        self.timer: asyncio.TimerHandle | None = None  # wakes it at a given time
+        self.caught_up = False  # it has reached the tip
         self.lagged = False  # it had caught up, and fell behind
-        self.partial_until = 0.0  # when a message that is not full goes out all the same; 0: none is gathered
-        self.told: Checksum = NOTHING  # what it was told, but for what its group said since it was ``counted``
-        self.counted: Checksum = NOTHING  # what its group had said then
-        self.quiet_since = time.monotonic()  # when it last wrote by itself, rather than its group
-        self.missed = 0  # signs of life in a row that its peer did not take, or did not answer
-        self.unsent = -1  # bytes that its peer had not taken when that was looked at; -1: more was written since
-        self.moved_at = 0.0  # while it is blocked: when its peer was last seen to take some
+        self.partial_until = 0.0  # when an incomplete message is sent; 0: none is gathered
+        self.told: Checksum = NOTHING  # content sent, without that of its group since it was ``counted``
+        self.counted: Checksum = NOTHING  # the group's content at that time
+        self.quiet_since = time.monotonic()  # when it last wrote by itself, not its group
+        self.missed = 0  # consecutive heartbeats that its peer did not take or answer
+        self.unsent = -1  # bytes that its peer had not taken at the last check; -1: more was written since
+        self.moved_at = 0.0  # while blocked: when its peer was last seen to take some
 
     def _become(self, state: State) -> None:
-        """Go over to another state; every change is made here."""
+        """Change its state; the only place that does."""
         if state is self.state:
             return
         assert state in TRANSITIONS[self.state], f"from {self.state} to {state}"
-        if self.starting is not None:  # what it asked for does not count any more, or it begins anew
+        if self.starting is not None:  # its request no longer counts, or it begins anew
             self.starting.cancel()
             self.starting = None
         self.state = state
 
-    # ---- the transport's calls ----
+    # ---- called by the transport ----
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast(asyncio.Transport, transport)  # uvloop's are no subclasses
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's transports are no subclasses
         self.transport.set_write_buffer_limits(high=self.fanout.patience.high_water)
         self.fanout.registry.admit(self)
         self.say(self.variant.framing.opening)
@@ -109,8 +109,8 @@ class Session(asyncio.Protocol):
         self.transport = None
 
     def eof_received(self) -> bool:
-        """The client says nothing more: it may read on, or be gone. Whoever is gone resets the connection when it is
-        written to, which the next write finds. TLS has no such state: there the connection is over."""
+        """The client sends nothing more: it may still read, or be gone. If it is gone, its system resets the connection
+        on the next write. TLS has no such half-closed state: there the connection is over."""
         if self.transport is None or self.transport.get_extra_info("ssl_object") is not None:
             return False
         for seconds in self.fanout.patience.probe_seconds:
@@ -126,7 +126,7 @@ class Session(asyncio.Protocol):
             return
         self._become(State.PAUSED_BLOCKED if self.state.paused else State.BLOCKED)
         self.unsent = -1
-        self.load = None  # its reader does not read: hold no block for it, which is looked up again when it does
+        self.load = None  # hold no block for a reader that does not read; it is looked up again later
         if self.cursor is None:
             self._leave()
         self.lagged = self.lagged or self.caught_up or self.pace is not None
@@ -145,7 +145,7 @@ class Session(asyncio.Protocol):
         self.keep_pace()
 
     def keep_pace(self) -> None:
-        """A replay stands still while it is paused, or not read; but see ``pace``."""
+        """A replay stands still while it is paused or its reader does not read; but see ``pace``."""
         if self.pace is not None:
             if self.state.paused or (self.state.blocked and not self.query.skip):
                 self.pace.stand(time.monotonic())
@@ -155,13 +155,13 @@ class Session(asyncio.Protocol):
     # ---- writing ----
 
     def write(self, data: bytes) -> None:
-        """Hand bytes to the transport; a connection that is going down takes none. What they say is not counted."""
+        """Pass bytes to the transport, unless the connection is closing. Does not count their content."""
         transport = self.transport
         if transport is not None and not transport.is_closing():
             transport.write(data)
 
     def say(self, piece: Framed) -> None:
-        """Write what is not for everybody in its group."""
+        """Write something that is not for its whole group."""
         if piece.content is not NOTHING:
             self._count()
             self.told += piece.content
@@ -169,20 +169,20 @@ class Session(asyncio.Protocol):
             self.write(piece.data)
 
     def write_alone(self, piece: Framed) -> None:
-        """Write a piece in place of what its group writes to everybody else at this moment."""
+        """Write a piece in place of what its group writes to all others at this moment."""
         self.told += piece.content
         if self.group is not None:
             self.counted = self.group.content_of(self)
         self.write(piece.data)
 
     def write_last(self, data: bytes, end: Notice) -> None:
-        """Write bytes of its group's that end in a notice behind which nothing may come, and close."""
+        """Write bytes of its group that end in a stream's last notice, and close."""
         self._count()
         self.write(data + self.variant.framing.closing(end, self.told))
         self.finish()
 
     def _count(self) -> None:
-        """Count in what its group has said to it."""
+        """Add what its group has sent to the content sent."""
         if self.group is None or self.cursor is not None:
             return
         content = self.group.content_of(self)
@@ -191,21 +191,21 @@ class Session(asyncio.Protocol):
             self.counted = content
 
     def sweep(self, now: float, quiet_since: float) -> None:
-        """Give a sign of life if the stream has been quiet for long; its group has since ``quiet_since``. A peer that
-        takes nothing for long is dropped."""
+        """Send a heartbeat if the stream has been quiet for long; its group has been since ``quiet_since``. Drop a peer
+        that has taken nothing for long."""
         if self.state.ended or self.transport is None or self.transport.is_closing():
             return
         if self.state.blocked:
             self._look(self.transport, now)
         elif now - max(self.quiet_since, quiet_since) >= self.query.heartbeat:
             if quiet_since > self.quiet_since:
-                self.unsent = -1  # its group wrote since the last one
+                self.unsent = -1  # its group has written since
             self.quiet_since = now
             self._beat(self.transport)
 
     def _look(self, transport: asyncio.Transport, now: float) -> None:
-        """A slow reader takes some now and then, and is kept; one that has taken nothing for as long as one may miss
-        signs of life is gone."""
+        """Check a blocked peer. A slow reader takes some bytes now and then, and is kept; one that has taken nothing
+        for the duration of several heartbeats is gone."""
         left = _unsent(transport)
         patience = self.fanout.patience
         if self.unsent < 0 or left < self.unsent:
@@ -214,7 +214,7 @@ class Session(asyncio.Protocol):
             self._drop()
 
     def _beat(self, transport: asyncio.Transport) -> None:
-        """Give a sign of life; a peer that has missed several is gone."""
+        """Send a heartbeat; a peer that has missed several is gone."""
         left = _unsent(transport)
         self.missed = self._misses(left, stuck=0 <= self.unsent <= left)
         if self.missed > self.fanout.patience.missed_beats:
@@ -223,27 +223,27 @@ class Session(asyncio.Protocol):
         self.unsent = left + self._say_alive()
 
     def _say_alive(self) -> int:
-        """Write a sign of life; returns its bytes."""
+        """Write a heartbeat; returns its length in bytes."""
         data, content = self.variant.framing.heartbeat
         self.say(Framed((self.group.step_apart(self) if self.group is not None else b"") + data, content))
         return len(data)
 
     def _misses(self, left: int, *, stuck: bool) -> int:
-        """How many signs of life in a row its peer has missed: its system did not take them.
+        """How many consecutive heartbeats its peer's system has not taken.
 
         Args:
             left: bytes that it has not taken.
-            stuck: it took none since the last one, and nothing else was written.
+            stuck: it took none since the last heartbeat, and nothing else was written.
         """
         return self.missed + 1 if left and stuck else 0
 
     def _drop(self) -> None:
-        """Cut the connection to a peer that is taken for gone."""
+        """Cut the connection to a peer that seems to be gone."""
         self.fanout.registry.dropped += 1
         self.abort()
 
     def finish(self) -> None:
-        """Close after what was written; called when the last message is with the transport."""
+        """Close after what was written; called when the last message was passed to the transport."""
         self._become(State.CLOSING)
         self._leave()
         if self.transport is not None:
@@ -251,7 +251,7 @@ class Session(asyncio.Protocol):
             self._abort_later()
 
     def end(self, reason: str) -> None:
-        """Say that the stream ends, and close."""
+        """Send the end notice, and close."""
         if self.state.ended:
             return
         self._leave()
@@ -265,23 +265,23 @@ class Session(asyncio.Protocol):
         self.write_last(piece.data, end)
 
     def abort(self) -> None:
-        """Drop the connection at once, and what was not sent with it."""
+        """Drop the connection at once, with everything not sent yet."""
         if self.transport is not None:
             self.transport.abort()
 
     def _abort_later(self) -> None:
-        """A peer that does not read must not keep a closed connection."""
+        """Drop a closed connection in the end, even if its peer does not read."""
         if self.timer is not None:
             self.timer.cancel()
         pause = self.fanout.patience.close_seconds
         self.timer = self.fanout.loop.call_later(pause, self.abort)  # cancelled when the connection is gone
 
-    # ---- reading on ----
+    # ---- reading ----
 
     @property
     def position(self) -> Position | None:
-        """The last tick that the reader was given or that its view left out; while its start position is looked for,
-        the one that it named; None where there is none yet."""
+        """The last tick that the reader was given or that its view left out; until its start position is found, the one
+        that it named; None if there is none yet."""
         if self.cursor is not None:
             named = self.cursor.query.start if self.state is State.STARTING and self.cursor.query is not None else None
             if isinstance(named, Position):
@@ -290,7 +290,7 @@ class Session(asyncio.Protocol):
         return self.group.position_of(self) if self.group is not None else None
 
     def begin(self) -> None:
-        """Tell what finding the start position found out, so that the position is the reader's own, and read on."""
+        """Write the notices found with the start position, so that the position is the reader's own, and read on."""
         cursor = self.cursor
         if cursor is not None and cursor.notices and cursor.query is None:
             self.cursor = cursor.told(cursor.notices)
@@ -298,7 +298,7 @@ class Session(asyncio.Protocol):
         self.wake()
 
     def _start(self, cursor: Cursor) -> None:
-        """Find the start position; the disk may have to be asked. The session reads on when it is known."""
+        """Find the start position, possibly on disk, and then read on."""
         self._become(State.STARTING)
         self.starting = self.fanout.loop.create_task(self._find_start(cursor))
 
@@ -319,13 +319,13 @@ class Session(asyncio.Protocol):
             self.read_on()
 
     def fall_back(self) -> None:
-        """Live no more, or not where it stood: read on by itself, unless it is blocked or paused."""
+        """No longer live, or no longer at this position: read by itself, unless it is blocked or paused."""
         self._leave()
         if not (self.state.blocked or self.state.paused or self.state.ended):
             self.read_on()
 
     def read_on(self) -> None:
-        """Have a turn of the fan-out's, soon."""
+        """Ask the fan-out for a turn, soon."""
         self._become(State.CATCHING_UP)
         self.fanout.enqueue(self)
 
@@ -354,7 +354,7 @@ class Session(asyncio.Protocol):
             self._go_on(cursor, portion, items, now)
 
     def _read(self, cursor: Cursor, now: float) -> Portion:
-        """What comes next. At a pace, no further than one block: what is read beyond what is due is read again."""
+        """Read what comes next. In a replay at most one block, because what is not due yet is read again later."""
         size = self.fanout.policy.portion_bytes if self.pace is None else 1
         raw = self.variant.takes_frames and self.remaining is None and self.pace is None
         portion = self.fanout.feed.read(cursor, now, size, load=self.load, raw=raw)
@@ -364,7 +364,7 @@ class Session(asyncio.Protocol):
         return portion
 
     def _go_on(self, cursor: Cursor, portion: Portion, items: list[Item | End], now: float) -> None:
-        """Write what is due of what was read from a cursor on, and go on behind it."""
+        """Write the part of a portion that is due, and continue after it."""
         after, due = portion.cursor, None
         if self.pace is not None:
             items, due = self.pace.take(items, now)
@@ -373,7 +373,7 @@ class Session(asyncio.Protocol):
         if self.skip is not None:
             self.skip.add(items, self.variant.view)
             if due is None and (portion.waits or (items and not after.over)):
-                self.cursor = after  # it is not through
+                self.cursor = after  # not all was written
                 if items:
                     self.read_on()
                 else:
@@ -398,18 +398,18 @@ class Session(asyncio.Protocol):
             self._rest(after, now)
 
     def _gathers(self, items: list[Item | End], portion: Portion, now: float) -> bool:
-        """Whether a reader of batch messages that reads by itself to its ``limit`` waits for its message to be full: it
-        reads the same again when more has come, or the time is up."""
+        """Whether a reader of batch messages that reads by itself up to its ``limit`` waits for a full message: it
+        reads the same again when there is more, or when the time is up."""
         batch, left = self.variant.view.batch, self.remaining
         if not batch or left is None or self.pace is not None or not self.caught_up or not items:
             return False
-        if portion.waits:  # more is on its way from disk: nothing is read twice
+        if portion.waits:  # more is being loaded from disk: read nothing twice
             return False
         try:
             count = sum(
                 len(self.fanout.encoder.payloads(self.variant.view, item)) for item in items if isinstance(item, Span)
             )
-        except Exception:  # it will be met again where they are delivered, and dealt with there
+        except Exception:  # will be raised again, and handled, at delivery
             return False
         if count >= min(batch, left) or not all(isinstance(item, Span) for item in items):
             self.partial_until = 0.0
@@ -450,7 +450,7 @@ class Session(asyncio.Protocol):
         return encoder.encode_some(self.variant, items, self.remaining)
 
     def _rest(self, cursor: Cursor, now: float) -> None:
-        """There is nothing to read: go live, or wait for what is missing."""
+        """There is nothing to read: go live, or wait."""
         self.pace = self.load = None
         if cursor.deadline is not None:
             self._wait(cursor.deadline - now)
@@ -466,7 +466,7 @@ class Session(asyncio.Protocol):
             self._wait()
 
     def _wait(self, seconds: float | None = None) -> None:
-        """Be woken at the next flush, or after so many seconds; heartbeats come until then."""
+        """Wait for the next flush, or this many seconds; heartbeats are sent meanwhile."""
         self._become(State.WAITING)
         self._step_into(self.cursor is None or self.cursor.complete).waiting.add(self)
         if self.timer is not None:
@@ -476,7 +476,7 @@ class Session(asyncio.Protocol):
             self.timer = self.fanout.loop.call_later(max(seconds, 0.001), self.wake)
 
     def _step_into(self, complete: bool) -> Group:
-        """The group that it is live or waiting in from now on; by what was skipped for it, that may be another one."""
+        """Enter the group in which it is live or waiting; which one depends on whether ticks were skipped for it."""
         before, group = self.group, self.fanout.group(self.variant, complete)
         self.group = group
         if before is not None and before is not group:
@@ -485,7 +485,7 @@ class Session(asyncio.Protocol):
         return group
 
     def _leave(self) -> None:
-        """Step out of the group; from here on the session's own cursor knows where it stands."""
+        """Leave the group; from here on the session's own cursor has its position."""
         if not self.state.ended:
             self._count()
         group, self.group = self.group, None
@@ -505,13 +505,13 @@ class Session(asyncio.Protocol):
 
 
 def _unsent(transport: asyncio.WriteTransport) -> int:
-    """Bytes that are with the process, or with its system and not acknowledged by the peer's."""
+    """Bytes still in this process, or in its system without an acknowledgement by the peer's."""
     count = transport.get_write_buffer_size()
     descriptor = descriptor_of(transport)
     if fcntl is not None and descriptor >= 0:
         found = array.array("i", [0])
         try:
-            fcntl.ioctl(descriptor, termios.TIOCOUTQ, found)  # of a socket: SIOCOUTQ (Linux: tcp(7))
+            fcntl.ioctl(descriptor, termios.TIOCOUTQ, found)  # on a socket: SIOCOUTQ (Linux: tcp(7))
         except OSError:
             return count
         count += found[0]

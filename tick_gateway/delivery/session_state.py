@@ -1,4 +1,4 @@
-"""What a session is doing, as one state, and which state may follow which.
+"""The states of a session, and which state may follow which.
 
     NEW ──connection made──► CATCHING_UP ◄──────────────────┐
                                 │   ▲                       │
@@ -8,10 +8,10 @@
                                 │               buffer full                    ▲
                                 └──pause──► PAUSED ──────────────buffer full───┘
 
-From anywhere a session may end: CLOSING, and CLOSED when the connection is gone. From CATCHING_UP it may be blocked or
-paused as from the four below it; PAUSED goes back there when the reader resumes.
+A session may end from any state: CLOSING, and CLOSED when the connection is gone. From CATCHING_UP it may be blocked or
+paused, like from the four states below it; PAUSED leads back there when the reader resumes.
 
-Values alone: ``session`` decides when to pass from one to another, the fan-out asks which one it is.
+Only values: ``session`` decides on transitions, the fan-out reads the state.
 """
 
 from __future__ import annotations
@@ -62,12 +62,12 @@ class State(Enum):
 
     @property
     def ended(self) -> bool:
-        """Whether nothing is written any more."""
+        """Whether nothing will be written any more."""
         return self is State.CLOSING or self is State.CLOSED
 
     @property
     def reads(self) -> bool:
-        """Whether it has something to read by itself, and somewhere to write it to."""
+        """Whether it has something to read by itself, and can write it."""
         return self in _READS
 
     @property

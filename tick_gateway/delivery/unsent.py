@@ -1,10 +1,10 @@
-"""Large bodies of answers that their clients have yet to take: each once, however many take it, and bounded by bytes.
+"""Large bodies that clients have yet to take: each is kept once for all its clients, and they are bounded by bytes.
 
-Whoever asks for megabytes and reads nothing would hold them, and a crowd of such clients all memory. So where bodies
-together are more than may be held, those that are taken slowest go, and the connections with them; their clients may
+A client that requests megabytes and reads nothing would hold them in memory, and a crowd of such clients would hold all
+of it. If the bodies exceed the bound, those taken most slowly are dropped and their connections cut; the clients may
 ask again.
 
-No I/O and no clock: callers pass ``now`` (seconds) and how to cut a connection. On the loop's thread alone.
+No I/O and no clock: callers pass ``now`` (seconds) and a function that cuts a connection. On the loop's thread only.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ MAX_BYTES: Final = 256 << 20
 
 @dataclass(eq=False, slots=True)
 class Sending:
-    """A client that takes a body: since when, and how many bytes of it it has taken."""
+    """A client that takes a body: since when, and how many bytes it has taken."""
 
     cut: Callable[[], object]
     begun: float
     taken: int = 0
 
     def rate(self, now: float) -> float:
-        """Bytes a second. One that has just begun is not slow yet."""
+        """Bytes per second. One that has just begun does not count as slow."""
         return self.taken / (now - self.begun) if now - self.begun > 1 else float("inf")
 
 
@@ -36,10 +36,10 @@ class UnsentBody:
 
 
 class Unsent:
-    """The bodies by what they hold.
+    """The bodies, by their content.
 
     Attributes:
-        bytes: of all of them.
+        bytes: the total of all bodies.
     """
 
     def __init__(self, max_bytes: int = MAX_BYTES) -> None:
@@ -48,12 +48,12 @@ class Unsent:
         self._bodies: dict[Hashable, UnsentBody] = {}
 
     def find(self, key: Hashable) -> bytes | None:
-        """The body of that key, where somebody takes it at this moment."""
+        """The body of a key, if a client is taking it now."""
         body = self._bodies.get(key)
         return body.data if body is not None else None
 
     def add(self, key: Hashable, data: bytes, sending: Sending) -> None:
-        """A client begins to take a body; where there is no room for it, slower ones are cut."""
+        """A client begins to take a body; if there is no room for it, slower clients are cut."""
         body = self._bodies.get(key)
         if body is None:
             body = self._bodies[key] = UnsentBody(data)
@@ -62,7 +62,7 @@ class Unsent:
         body.sendings.add(sending)
 
     def remove(self, key: Hashable, sending: Sending) -> None:
-        """It is through, or gone."""
+        """A client has finished, or is gone."""
         body = self._bodies.get(key)
         if body is not None and sending in body.sendings:
             body.sendings.discard(sending)
@@ -74,7 +74,7 @@ class Unsent:
             return max(sending.rate(now) for sending in self._bodies[key].sendings)
 
         others = [key for key, body in self._bodies.items() if body is not newest]
-        for key in sorted(others, key=fastest):  # those that came first, where they are alike
+        for key in sorted(others, key=fastest):  # the earliest first, among equals
             if self.bytes <= self._max_bytes:
                 return
             for sending in self._drop(key):

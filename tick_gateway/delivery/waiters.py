@@ -1,5 +1,5 @@
-"""Pulls that wait for more, and when they are let go: at a flush, or together where flushes come close together; and
-soon where their client is gone, so that those who ask and leave at once do not pile up until their time is over.
+"""Pulls that wait for a tick, and when they are released: at a flush, or together if flushes are frequent; and soon
+after their client is gone, so that requests of clients that leave at once do not pile up.
 """
 
 from __future__ import annotations
@@ -11,29 +11,28 @@ from .flush import FlushPolicy
 
 
 class Waiters:
-    """Pulls that wait. On the loop's thread alone.
+    """Waiting pulls. On the loop's thread only.
 
     Args:
-        policy: for how long some gather, and how many are let go between two turns of the loop.
+        policy: how long pulls gather, and how many are released between two turns of the loop.
     """
 
     def __init__(self, policy: Callable[[], FlushPolicy]) -> None:
         self._policy = policy
         self._waiters: set[asyncio.Future[None]] = set()
         self._gatherers: set[asyncio.Future[None]] = set()
-        self._left: dict[asyncio.Future[None], Callable[[], bool]] = {}  # whether a waiter's client is gone
+        self._left: dict[asyncio.Future[None], Callable[[], bool]] = {}  # returns whether a waiter's client is gone
         self._timer: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
         return len(self._waiters) + len(self._gatherers)
 
     async def wait(self, seconds: float, *, gather: bool = False, left: Callable[[], bool] | None = None) -> None:
-        """Return when more was offered, or after so many seconds.
+        """Return when more was offered, or after this many seconds.
 
         Args:
-            gather: where flushes follow each other closely, wait for some milliseconds' worth of them, together with
-                all others who gather.
-            left: whether the client is gone: nobody waits any longer then. It is asked once a second.
+            gather: if flushes are frequent, wait for some milliseconds of them, together with all others that gather.
+            left: returns whether the client is gone, which ends the wait; called once a second.
         """
         loop = asyncio.get_running_loop()
         waiter = loop.create_future()
@@ -50,7 +49,7 @@ class Waiters:
             self._waiters.discard(waiter)
 
     def flushed(self, *, busy: bool) -> None:
-        """More was offered. ``busy``: the last time was just before."""
+        """More was offered. ``busy``: flushes are frequent."""
         waiters, self._waiters = self._waiters, set()
         self._release_some(waiters)
         if not self._gatherers or self._timer is not None:
@@ -61,11 +60,11 @@ class Waiters:
             self._release_gatherers()
 
     def sweep(self) -> None:
-        """Let those go whose client is gone."""
+        """Release waiters whose client is gone."""
         self._release_some({waiter for waiter, left in self._left.items() if left()})
 
     def release(self) -> None:
-        """Let all of them go: the gateway shuts down."""
+        """Release all waiters, for shutdown."""
         self.flushed(busy=False)
         self._release_gatherers()
 
@@ -75,7 +74,7 @@ class Waiters:
         self._release_some(gatherers)
 
     def _release_some(self, waiters: set[asyncio.Future[None]]) -> None:
-        """Release some a turn of the loop: each makes its answer at once, and all together would hold up the rest."""
+        """Release some per turn of the loop: each makes its answer at once, and all together would block the loop."""
         _release(waiters.pop() for _ in range(min(self._policy().waiters, len(waiters))))
         if waiters:
             asyncio.get_running_loop().call_soon(self._release_some, waiters)
