@@ -55,9 +55,9 @@ def settle(plan: RunPlan) -> None:
         run.started, run.origin = after.started, after.origin
     run.edges = dict(after.edges)
     for recovery in plan.recoveries:
-        if recovery.keep is None:
-            apply_recovery(run, recovery)
-    plan.recoveries = [one for one in plan.recoveries if one.keep is not None]
+        for adopted in recovery.adopted:
+            take(run, adopted)
+    plan.recoveries = [one._replace(adopted=()) for one in plan.recoveries if one.keep is not None]
 
 
 def apply(plan: RunPlan, settled: Callable[[SegmentIndex], None] | None = None) -> Applied:

@@ -10,15 +10,17 @@ import pytest
 
 from tests.support import history_files
 from tests.support.faulty_disk import Disk
-from tests.support.recorded import LIMITS, Writer, data_of, files, lay, opened
+from tests.support.recorded import LIMITS, TIMELESS, Writer, data_of, files, lay, opened
 from tick_gateway.errors import Locked
 from tick_gateway.history.local.apply import apply, settle
 from tick_gateway.history.local.events import BlockClosed, TicksMissing
+from tick_gateway.history.local.limits import Limits
 from tick_gateway.history.local.lock import DirectoryLock
 from tick_gateway.history.local.opening import OpenedDirectory, open_directory
 from tick_gateway.history.local.plan import RunPlan, plan_run
 from tick_gateway.history.local.recorder import Recorder
 from tick_gateway.history.local.scan import scan_run
+from tick_gateway.history.local.segment_file import walk
 
 TICKS = {t: data_of(t) for t in range(6)}
 
@@ -63,6 +65,29 @@ def test_what_cannot_be_written_is_served_and_done_later(run: Writer) -> None:
     recorder.write([run.batch([6])])
     recorder.close()
     assert opened(run.directory).ticks["R"] == TICKS | {6: data_of(6)}
+
+
+def test_a_block_without_a_footer_is_served_before_anything_is_written(tmp_path: Path) -> None:
+    """Its footer is damaged and the index is gone, behind it a crash left a block open, and the disk takes nothing."""
+    run = Writer(tmp_path / "history", Limits(block_ticks=3, **TIMELESS))
+    for t in range(5):
+        run.write([t])
+    held = files(run.folder)
+    run.recorder.close()
+    held.pop("index", None)
+    lay(run.folder, held)
+    (footer,) = walk(segment(run)).footers
+    data = bytearray(segment(run).read_bytes())
+    data[footer.end - 10] ^= 1
+    segment(run).write_bytes(data)
+    found = read_only(run)
+    assert [(entry.first, entry.last) for entry in found.runs[0].entries] == [(0, 2)]
+    assert list(found.unclosed["R"].block.ts) == [3, 4]
+    recorder = Recorder(run.directory, LIMITS, found.runs, found.left)
+    recorder.resume()
+    assert [(entry.first, entry.last) for entry in found.runs[0].entries] == [(0, 2), (3, 4)]
+    recorder.close()
+    assert opened(run.directory).ticks["R"] == run.written
 
 
 def test_a_disk_that_fails_at_any_call(run: Writer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
