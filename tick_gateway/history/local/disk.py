@@ -1,4 +1,5 @@
-"""What is done to files so that nothing of them is lost: writing all of it, and keeping what is cut out.
+"""What is done to files: writing all of it, replacing one in one step, keeping what is cut out. Whatever somebody put
+in the place of one, a pipe, say, is waited for by nobody.
 
 Everything here waits for the disk; none of it is called on the event loop.
 """
@@ -8,6 +9,12 @@ from __future__ import annotations
 import errno
 import os
 from pathlib import Path
+from typing import Final
+
+_AT_ONCE: Final = getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
+READ: Final = os.O_RDONLY | _AT_ONCE
+"""How a file is opened that may be a pipe."""
+_WRITE: Final = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _AT_ONCE
 
 
 def write_at(fd: int, data: bytes, at: int) -> None:
@@ -22,6 +29,28 @@ def write_at(fd: int, data: bytes, at: int) -> None:
         if not done:
             raise OSError(errno.EIO, "nothing could be written")
         view, at = view[done:], at + done
+
+
+def read_file(path: Path) -> bytes:
+    """All of a file.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with os.fdopen(os.open(path, READ), "rb") as file:
+        return file.read()
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Put a file in the place of what is there, in one step.
+
+    Raises:
+        OSError: it cannot be done; what was there stands.
+    """
+    temporary = path.with_name(f"{path.name}.new")
+    with os.fdopen(os.open(temporary, _WRITE, 0o666), "wb") as file:
+        file.write(data)
+    temporary.replace(path)
 
 
 def set_aside(path: Path, offset: int, data: bytes) -> Path:

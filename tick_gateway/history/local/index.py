@@ -27,6 +27,7 @@ from ...errors import Damaged
 from ..block_index import BlockRange, Blocks, Entry
 from ..format.block_record import RECORD_BYTES, unpack_record
 from ..format.segment import TAIL_BYTES, footer_crc
+from .disk import read_file, replace_file
 from .run import LocalRun
 from .run_directory import run_of
 from .segment_file import Segment
@@ -146,12 +147,10 @@ def save_index(run: LocalRun, settled: Callable[[SegmentIndex], None] | None = N
                 ticks=bounds.ticks,
             )  # fmt: skip
         segments.append(listed)
-    temporary = run.directory / f"{INDEX}.new"
-    temporary.write_bytes(pack_index(Index(
+    replace_file(run.directory / INDEX, pack_index(Index(
         run.id, run.seq, run.started, run.origin, run.total, run.tip, run.ended, run.lost_tail, segments,
         tuple(sorted(run.edges.items())),
     )))  # fmt: skip
-    temporary.replace(run.directory / INDEX)
     wanted = {index_path(segment.path) for segment in run.segments}
     for path in index_paths(run.directory):
         if path not in wanted:
@@ -173,13 +172,14 @@ def load_index(directory: Path) -> Index | None:
     """A run's index; None: it has none, or one of another format or run.
 
     Raises:
-        Damaged: it is not what was written.
-        OSError: it cannot be read.
+        Damaged: it is not what was written, or cannot be read.
     """
     try:
-        index = unpack_index((directory / INDEX).read_bytes())
+        index = unpack_index(read_file(directory / INDEX))
     except FileNotFoundError:
         return None
+    except OSError as error:
+        raise Damaged(f"the index cannot be read: {error.strerror}") from error
     return index if index is not None and index.run == run_of(directory.name) else None
 
 

@@ -251,5 +251,5 @@ def _mend_index(directory: Path, run: LocalRun) -> Iterator[str]:
 
 def _index_files(directory: Path) -> dict[str, int]:
     """The CRC of each file of a run's index, by name."""
-    paths = [path for path in (directory / INDEX, *index_paths(directory)) if path.exists()]
+    paths = [path for path in (directory / INDEX, *index_paths(directory)) if path.is_file()]
     return {path.name: crc32(path.read_bytes()) for path in paths}

@@ -24,6 +24,7 @@ from ..block_index import Blocks, Entry
 from ..engine import Progress
 from ..format.journal import JOURNAL, Journal, unpack_journal
 from .directory import check_directory, run_directories, segment_paths
+from .disk import read_file
 from .index import Index, IndexedSegment, fits, load_index, take_blocks
 from .run_directory import run_of
 from .salvage import Stray, blocks_in
@@ -158,7 +159,7 @@ def read_journal(directory: Path) -> Journal | None:
         HistoryError: it is of a format that this program does not know.
     """
     try:
-        return unpack_journal((directory / JOURNAL).read_bytes())
+        return unpack_journal(read_file(directory / JOURNAL))
     except FileNotFoundError:
         return None
 

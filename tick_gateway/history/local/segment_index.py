@@ -24,6 +24,7 @@ from ...errors import Damaged, HistoryError
 from ..block_index import BlockRange, Entry, HeldRecords, Page, RecordPage, Volume
 from ..format.block_record import HEAD, RECORD_BYTES, check_records
 from ..format.segment import SUFFIX
+from .disk import READ, replace_file
 from .run_directory import run_of
 from .segment_file import Segment, walk
 
@@ -118,7 +119,7 @@ class SegmentIndex:
                     return
             except FileNotFoundError:
                 pass
-        _write(path, self._rebuilt or self._by_footers())
+        replace_file(path, HEAD + (self._rebuilt or self._by_footers()))
         self._rebuilt = None
 
 
@@ -130,14 +131,8 @@ def write_segment_index(segment: Segment, entries: Iterable[Entry]) -> SegmentIn
     """
     found = list(entries)
     records = HeldRecords(found).pack(found[0].crc)
-    _write(index_path(segment.path), records)
+    replace_file(index_path(segment.path), HEAD + records)
     return SegmentIndex(segment, segment.size, len(found), found[0].crc, crc32(records))
-
-
-def _write(path: Path, records: bytes) -> None:
-    temporary = path.with_name(f"{path.name}.new")
-    temporary.write_bytes(HEAD + records)
-    temporary.replace(path)
 
 
 def read_records(path: Path, begin: int, end: int, seed: int | None = None) -> bytes:
@@ -150,7 +145,7 @@ def read_records(path: Path, begin: int, end: int, seed: int | None = None) -> b
         Damaged: they are not what was written, or of another format.
         OSError: the file cannot be read.
     """
-    fd = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0))
+    fd = os.open(path, READ)
     try:
         head = os.pread(fd, len(HEAD), 0)
         data = os.pread(fd, (end - begin) * RECORD_BYTES, len(HEAD) + begin * RECORD_BYTES)

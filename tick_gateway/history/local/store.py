@@ -175,7 +175,8 @@ def _open(lock: DirectoryLock, progress: Progress | None) -> OpenedDirectory:
         opened = open_directory(directory, writable=lock.held, progress=progress)
     except OSError as error:
         lock.release()
-        raise HistoryError(f"the history in {directory} cannot be read: {error.strerror}") from None
+        file = error.filename or directory
+        raise HistoryError(f"the history in {directory} cannot be read: {file}: {error.strerror}") from None
     except HistoryError:
         lock.release()
         raise

@@ -225,8 +225,8 @@ def _check_segment_index(run: LocalRun, segment: Segment, listed: IndexedSegment
         known = load_entries(segment, listed)
     except FileNotFoundError:
         report.remarks.append(f"{place}: is gone; a gateway makes it anew")
-    except Damaged as error:
-        yield Finding(place, str(error))
+    except (Damaged, OSError) as error:
+        yield Finding(place, str(error) if isinstance(error, Damaged) else f"cannot be read: {error.strerror}")
     else:
         if not _agrees(listed, known, run.entries.of(segment)):
             yield Finding(f"{run.id}/{INDEX}", f"has other blocks of {listed.name} than their footers tell")

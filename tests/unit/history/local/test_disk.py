@@ -1,4 +1,4 @@
-"""What is done to files so that nothing of them is lost."""
+"""What is done to files: all of it is written, one is replaced in one step, what is cut out is kept."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.recorded import TIMELESS, Writer, opened
-from tick_gateway.history.local.disk import free_name, set_aside
+from tick_gateway.history.local.disk import free_name, read_file, replace_file, set_aside
 from tick_gateway.history.local.limits import Limits
 
 
@@ -40,3 +40,23 @@ def test_bytes_that_are_cut_out_are_kept_once(tmp_path: Path) -> None:
     assert (first.read_bytes(), second.read_bytes()) == (b"damaged", b"other")
     assert free_name(path, 7).name == f"{path.name}.7-3.damaged"
     assert sorted(tmp_path.iterdir()) == sorted([first, second]), "nothing half written is left"
+
+
+def test_a_file_is_replaced_in_one_step(tmp_path: Path) -> None:
+    path = tmp_path / "index"
+    for data in (b"first", b"second", b""):
+        replace_file(path, data)
+        assert read_file(path) == data and list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no named pipes")
+def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / "index"
+    os.mkfifo(path)
+    assert read_file(path) == b""
+    replace_file(path, b"data")
+    assert path.read_bytes() == b"data"
+    os.mkfifo(tmp_path / "index.new")
+    with pytest.raises(OSError):
+        replace_file(path, b"other")
+    assert path.read_bytes() == b"data"

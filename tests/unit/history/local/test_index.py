@@ -17,6 +17,7 @@ from tick_gateway.errors import Damaged
 from tick_gateway.history.block_index import Blocks
 from tick_gateway.history.local import scan, segment_index
 from tick_gateway.history.local import segment_file as volume
+from tick_gateway.history.local.disk import replace_file
 from tick_gateway.history.local.index import (
     Index,
     IndexedSegment,
@@ -67,13 +68,13 @@ def test_a_saved_index_says_anew_what_has_changed_alone(tmp_path: Path, monkeypa
     writer.recorder.close()
     (run,), _ = planned(tmp_path)
     said: list[str] = []
-    write = segment_index._write
+    write = replace_file
 
-    def noted(path: Path, records: bytes) -> None:
+    def noted(path: Path, data: bytes) -> None:
         said.append(path.name)
-        write(path, records)
+        write(path, data)
 
-    monkeypatch.setattr(segment_index, "_write", noted)
+    monkeypatch.setattr(segment_index, "replace_file", noted)
     names = [index_path(segment.path).name for segment in run.segments]
     assert len(names) > 4
 

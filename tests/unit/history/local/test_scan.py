@@ -102,6 +102,10 @@ def test_an_index_that_cannot_be_read(run: Writer, caplog: pytest.LogCaptureFixt
     assert all(one.walked for one in found.segments)
     (run.folder / "index").unlink()
     assert (scanned(run).index, scanned(run).index_fault) == (None, "")
+    (run.folder / "index").mkdir()
+    found = scan_run(run.folder)
+    assert found.index is None and found.index_fault.startswith("the index cannot be read: ")
+    assert [entry.first for entry in found.entries] == [0, 3, 6, 9, 12]
 
 
 def test_a_file_that_was_longer_once(run: Writer) -> None:

@@ -198,6 +198,10 @@ def test_a_segments_index_that_is_damaged_or_gone(history: Path) -> None:
     before = stored(history)
     mend(history)
     assert run_command(history).stderr.count("index") == 0 and stored(history) == before
+    paths[0].unlink()
+    paths[0].mkdir()
+    (finding,) = found(history)
+    assert finding.startswith(f"A/{paths[0].name}: ") and "director" in finding
 
 
 def test_a_segment_that_is_shorter_than_it_was(history: Path) -> None:
