@@ -16,7 +16,7 @@ import pytest
 from tests.support.faulty_disk import Disk
 from tests.support.harness import Clock, Harness, OpenHarness
 from tick_gateway.cli.main import main
-from tick_gateway.history.local import commit as pipeline
+from tick_gateway.history.local import commit_pipeline as pipeline
 
 for name in [name for name in os.environ if name.startswith("TICK_GATEWAY_")]:
     del os.environ[name]  # gateways in Python heed them, and a developer's own must not count in tests

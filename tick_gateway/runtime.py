@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Final, Protocol
 
-from .access.descriptors import Descriptors
+from .access.file_descriptors import Descriptors
 from .bus.tick_bus import TickBus
 from .delivery.fanout import FanOut
 from .delivery.flush import FlushPolicy
@@ -24,7 +24,7 @@ from .errors import NotServing, OwnSource
 from .history import open_history
 from .history.engine import HistoryEngine, Progress
 from .history.external.source_file import Unread
-from .history.resent import ResentTicks
+from .history.resent_ticks import ResentTicks
 from .history.threads import ReadingThreads
 from .model.notices import EndReason
 from .reading.feed import Feed

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.support.harness import OpenHarness
-from tick_gateway.history.local.active import ActiveSegment
+from tick_gateway.history.local.active_segment import ActiveSegment
 from tick_gateway.reading.cursor import Cursor
 from tick_gateway.transports.base import find_start as original
 

@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.faulty_disk import Disk
 from tests.support.harness import OpenHarness
-from tick_gateway.history.local import commit as pipeline
+from tick_gateway.history.local import commit_pipeline as pipeline
 
 from ..support.events import Gap, Tick, ticks
 from ..support.harness import Harness

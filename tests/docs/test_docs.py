@@ -12,8 +12,8 @@ import click
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.support.gateway_process import ROOT
 from tests.support.markdown import DOCS, Block, anchors, blocks, links, pages, prose
-from tests.support.process import ROOT
 from tick_gateway import Gateway, errors, history, settings, sources, transports
 from tick_gateway.cli import main as cli
 from tick_gateway.model import notices, query

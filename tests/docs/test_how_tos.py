@@ -15,8 +15,8 @@ from urllib.request import Request, urlopen
 import pytest
 
 from tests.support import needs
+from tests.support.gateway_process import PATIENCE, ROOT, Running, free_ports
 from tests.support.markdown import DOCS, Block, blocks
-from tests.support.process import PATIENCE, ROOT, Running, free_ports
 from tick_gateway import Gateway
 
 HOW_TO = DOCS / "how-to"

@@ -13,8 +13,8 @@ from urllib.request import urlopen
 import pytest
 
 from tests.support import needs
+from tests.support.gateway_process import PATIENCE, ROOT, GatewayProcess, Running
 from tests.support.markdown import DOCS, Block, blocks
-from tests.support.process import PATIENCE, ROOT, GatewayProcess, Running
 
 README = ROOT / "README.md"
 TUTORIAL = DOCS / "tutorial.md"

@@ -9,8 +9,8 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
 from examples.sixth_transport import RS, TRANSPORT
+from tests.support.gateway_process import ROOT
 from tests.support.markdown import DOCS, blocks
-from tests.support.process import ROOT
 from tick_gateway import Settings
 from tick_gateway.runtime import Runtime
 from tick_gateway.server.app import make_app

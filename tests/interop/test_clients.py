@@ -20,7 +20,7 @@ import pytest
 from tests.support import needs
 from tests.support.blocking_client import port_of
 from tests.support.cutting_proxy import Network
-from tests.support.process import PATIENCE, Publisher, Running, difference, publish
+from tests.support.gateway_process import PATIENCE, Publisher, Running, difference, publish
 from tick_gateway import Gateway
 
 READERS = Path(__file__).parent / "readers"

@@ -28,8 +28,8 @@ import pytest
 from tests.support import needs
 from tests.support.browser import Browser, Page
 from tests.support.cutting_proxy import PIECE, CuttingProxy, Network
+from tests.support.gateway_process import GatewayProcess, Lines, Publisher, Running, difference, publish
 from tests.support.peers import MODULES, PEERS
-from tests.support.process import GatewayProcess, Lines, Publisher, Running, difference, publish
 
 SECTION = 16
 RUN = "compressed"

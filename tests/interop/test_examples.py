@@ -23,7 +23,7 @@ import pytest
 from tests.support import needs
 from tests.support.browser import Browser, Page
 from tests.support.cutting_proxy import CuttingProxy, Network
-from tests.support.process import ROOT, GatewayProcess, Lines, Publisher, Running, difference, publish
+from tests.support.gateway_process import ROOT, GatewayProcess, Lines, Publisher, Running, difference, publish
 
 CLIENTS = ROOT / "examples" / "clients"
 TRANSPORTS = ("websocket", "sse", "ndjson", "poll", "incremental")

@@ -19,7 +19,7 @@ from tick_gateway import Gateway
 
 from ..support import needs
 from ..support.aiohttp_readers import READERS, read_ndjson
-from ..support.process import PATIENCE, ROOT, GatewayProcess, Running
+from ..support.gateway_process import PATIENCE, ROOT, GatewayProcess, Running
 
 EXAMPLES = ROOT / "examples"
 INSTALLED = {"PYTHONPATH": str(ROOT)}  # as if the package were, also where the suite runs from a bare checkout

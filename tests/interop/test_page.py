@@ -12,7 +12,7 @@ from aiohttp.test_utils import TestServer
 
 from tests.support import needs
 from tests.support.cutting_proxy import Network
-from tests.support.process import GatewayProcess, Publisher, Running, publish
+from tests.support.gateway_process import GatewayProcess, Publisher, Running, publish
 from tick_gateway import Gateway
 from tick_gateway.transports import TRANSPORTS
 

@@ -12,8 +12,8 @@ import pytest
 from tests.support import needs
 from tests.support.browser import Browser, Page
 from tests.support.cutting_proxy import Network
+from tests.support.gateway_process import GatewayProcess, Lines, Publisher, Running, difference
 from tests.support.peers import MODULES
-from tests.support.process import GatewayProcess, Lines, Publisher, Running, difference
 
 COUNT = 501
 

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import aiohttp
 import pytest
 
-from tests.support.process import PATIENCE
+from tests.support.gateway_process import PATIENCE
 from tests.support.proxies import AT_ONCE, PROXIES, Changes, documented, proxy
 from tick_gateway import Gateway
 

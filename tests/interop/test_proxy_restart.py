@@ -17,7 +17,7 @@ import pytest
 
 from tests.support import needs
 from tests.support.browser import Browser, Page
-from tests.support.process import PATIENCE, GatewayProcess, Lines, Running, difference, free_port, publish
+from tests.support.gateway_process import PATIENCE, GatewayProcess, Lines, Running, difference, free_port, publish
 from tests.support.proxies import AT_ONCE, PROXIES, Changes, proxy
 
 SOURCES = ("/sse", "/stream", "elsewhere")

@@ -11,7 +11,7 @@ import pytest
 
 from tests.support import needs
 from tests.support.browser import Browser, Page
-from tests.support.process import GatewayProcess, Lines, Publisher, Running, difference
+from tests.support.gateway_process import GatewayProcess, Lines, Publisher, Running, difference
 
 SEED = Path(__file__).parent / "seed"
 COUNT = 200

@@ -15,8 +15,8 @@ import tempfile
 from pathlib import Path
 
 from tests.perf.readers import KIND_NAMES, knock
-from tests.support.process import ROOT, Running
-from tick_gateway.bench.proc import cpu_seconds
+from tests.support.gateway_process import ROOT, Running
+from tick_gateway.bench.proc_stats import cpu_seconds
 
 PROGRAM = """
 import sys, threading, time

@@ -23,7 +23,7 @@ from collections.abc import Sequence
 
 from tests.perf.gateway import gateway
 from tests.perf.idle_memory import REQUESTS
-from tick_gateway.bench.proc import cpu_seconds, resident
+from tick_gateway.bench.proc_stats import cpu_seconds, resident
 
 CHECKED = 20  # readers that are read tick by tick; the others only drain
 TICK = re.compile(rb'\{"t":(\d+),"ts":(\d+),')

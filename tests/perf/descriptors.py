@@ -21,7 +21,7 @@ from urllib.request import urlopen
 
 from tests.perf.herd import more_files
 from tests.perf.readers import KIND_NAMES, KINDS
-from tests.support.process import PATIENCE, GatewayProcess, Publisher
+from tests.support.gateway_process import PATIENCE, GatewayProcess, Publisher
 
 TICK = re.compile(rb'"t":(\d+),"u"')
 REFUSED = {

@@ -21,7 +21,7 @@ from urllib.request import urlopen
 
 import zstandard
 
-from tests.support.process import LISTENING, PATIENCE, Running
+from tests.support.gateway_process import LISTENING, PATIENCE, Running
 from tests.support.requests import ask
 
 MOST_MB = 150

@@ -1,6 +1,6 @@
 """A gateway in a process of its own, for the measurements of this folder.
 
-What a process used is read by ``tick_gateway.bench.proc``.
+What a process used is read by ``tick_gateway.bench.proc_stats``.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ from urllib.request import urlopen
 
 from tests.perf.gateway import gateway
 from tests.perf.history_read import RUN, dechunked, fetch
-from tick_gateway.bench.proc import resident
+from tick_gateway.bench.proc_stats import resident
 
 PATIENCE = 300.0
 

@@ -32,7 +32,7 @@ from tick_gateway.history.local.opening import open_directory
 from tick_gateway.history.local.run import LocalRun
 from tick_gateway.history.local.segment_file import Segment, segment_name
 from tick_gateway.history.local.segment_index import index_paths
-from tick_gateway.history.restoring import restore
+from tick_gateway.history.restore_bus import restore
 from tick_gateway.model.view import View
 from tick_gateway.reading.extents import Extents
 from tick_gateway.reading.start_position import BackwardSearch

@@ -27,8 +27,8 @@ from pathlib import Path
 from tests.support import history_files
 from tests.support.async_client import close_all, request
 from tests.support.events import Ledger
+from tests.support.gateway_process import RestartableGateway, Running, difference
 from tests.support.harness import tick
-from tests.support.process import RestartableGateway, Running, difference
 from tests.support.reconnecting import ReconnectingReaders
 from tests.support.requests import ask, range_of
 

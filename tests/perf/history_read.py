@@ -24,8 +24,8 @@ import orjson
 import zstandard
 
 from tests.perf.gateway import gateway
-from tests.support.process import free_port
-from tick_gateway.bench.proc import cpu_seconds
+from tests.support.gateway_process import free_port
+from tick_gateway.bench.proc_stats import cpu_seconds
 from tick_gateway.history.local.directory import segment_paths
 
 RUN = "made"

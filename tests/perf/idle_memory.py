@@ -14,7 +14,7 @@ import socket
 import time
 
 from tests.perf.gateway import gateway
-from tick_gateway.bench.proc import resident
+from tick_gateway.bench.proc_stats import resident
 
 REQUESTS = {
     "ws": "GET /ws/stream?heartbeat={beat} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from tick_gateway.errors import BodyError, TickError
 from tick_gateway.model.tick import parse
-from tick_gateway.wire.records import Records
+from tick_gateway.wire.record_splitter import Records
 
 MAX_TICK = 8 << 20
 

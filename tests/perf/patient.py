@@ -7,7 +7,7 @@ and live would go on without it. What is to be seen here is what a crash leaves 
 from __future__ import annotations
 
 from tick_gateway.cli.main import main
-from tick_gateway.history.local import commit as pipeline
+from tick_gateway.history.local import commit_pipeline as pipeline
 
 PATIENCE_SECONDS = 30.0
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from tests.support.backend import Writer
 from tests.support.events import Tick
-from tests.support.process import LISTENING, Running
+from tests.support.gateway_process import LISTENING, Running
 from tests.support.reconnecting import reader
 
 KINDS = ("websocket", "sse", "ndjson", "longpoll")

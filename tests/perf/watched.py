@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tick_gateway import Gateway, Settings
-from tick_gateway.cli.tuning import tune_process
+from tick_gateway.cli.process_tuning import tune_process
 from tick_gateway.http.listen import Server, loop_factory, open_socket
 
 WATCH_SECONDS = 0.005

@@ -17,11 +17,11 @@ from tests.perf.descriptors import play
 from tests.support import needs
 from tests.support.async_client import Closed, WebSocket
 from tests.support.blocking_client import Peer, ask, request
+from tests.support.gateway_process import LISTENING, GatewayProcess, Running, publish
 from tests.support.harness import Harness
-from tests.support.process import LISTENING, GatewayProcess, Running, publish
 from tests.support.reconnecting import PATIENCE
-from tick_gateway.access import descriptors
-from tick_gateway.access.descriptors import Descriptors
+from tick_gateway.access import file_descriptors as descriptors
+from tick_gateway.access.file_descriptors import Descriptors
 from tick_gateway.http import acceptor
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")

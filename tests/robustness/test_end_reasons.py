@@ -19,8 +19,8 @@ import pytest
 from tests.support import needs
 from tests.support.blocking_client import Follower, Frame, Peer, ask, port_of, request
 from tests.support.frames import CLOSE, frame
+from tests.support.gateway_process import LISTENING, PATIENCE, GatewayProcess, Running, publish
 from tests.support.history_files import lines as stored_lines
-from tests.support.process import LISTENING, PATIENCE, GatewayProcess, Running, publish
 from tick_gateway import Gateway
 from tick_gateway.model.notices import REASONS, End
 from tick_gateway.model.tick import Position

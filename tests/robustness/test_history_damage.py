@@ -24,7 +24,7 @@ from tests.support.reconnecting import CLIENTS, PATIENCE, reader
 from tests.support.requests import ask, metric, range_of
 from tick_gateway.history.archive import Archive
 from tick_gateway.history.block_index import Block, Entry
-from tick_gateway.history.local import commit as pipeline
+from tick_gateway.history.local import commit_pipeline as pipeline
 from tick_gateway.history.local import commit_worker, retention
 from tick_gateway.history.local.run import LocalRun
 from tick_gateway.history.local.segment_file import Segment

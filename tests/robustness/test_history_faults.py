@@ -28,7 +28,7 @@ from tests.support.history_scenario import (
 from tests.support.mounts import fill, mounted, remount
 from tests.support.reconnecting import PATIENCE
 from tests.support.requests import ask, metric, range_of
-from tick_gateway.history.local import commit as pipeline
+from tick_gateway.history.local import commit_pipeline as pipeline
 from tick_gateway.history.local import commit_worker
 
 pytestmark = pytest.mark.usefixtures("patient", "no_traceback")

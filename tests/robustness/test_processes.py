@@ -22,8 +22,8 @@ from tick_gateway import Gateway, errors
 from tick_gateway.errors import GatewayError, Locked, WrongProcess
 
 from ..support.blocking_client import Follower, port_of
+from ..support.gateway_process import PATIENCE, ROOT, Running
 from ..support.markdown import DOCS, Block, blocks
-from ..support.process import PATIENCE, ROOT, Running
 
 forking = pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing forks here")
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tick_gateway.history.block_index import Entry
-from tick_gateway.history.local.commit import CommitPipeline
+from tick_gateway.history.local.commit_pipeline import CommitPipeline
 from tick_gateway.history.local.commit_worker import MAINTAIN_SECONDS, CommitRequest, CommitResult
 from tick_gateway.history.local.events import BlockClosed, SegmentIndexed, SegmentSealed, StorageEvent
 from tick_gateway.history.local.index import save_index

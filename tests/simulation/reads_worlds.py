@@ -142,7 +142,7 @@ async def place(name: str, seed: int, directory: Path) -> AsyncIterator[Place]:
     found = Place(name, seed, directory)
     with (
         patch("tick_gateway.bus.tick_bus.time", found.clock()),
-        patch("tick_gateway.history.local.commit.LAG_SECONDS", 30.0),  # a machine that is busy is no slow disk
+        patch("tick_gateway.history.local.commit_pipeline.LAG_SECONDS", 30.0),  # a machine that is busy is no slow disk
         patch("tick_gateway.server.body_index._BETWEEN", 700),
         patch("tick_gateway.server.body_index._SEEK_POINTS", 9),
         patch("tick_gateway.history.block_index._PAGE", 3),

@@ -93,8 +93,8 @@ class Room:
         self.patches = pytest.MonkeyPatch()
         self.clock = Clock()
         for module in (
-            "bus.tick_bus", "delivery.fanout", "delivery.session", "transports.commands", "history.local.commit",
-            "history.local.commit_worker", "history.local.recorder",
+            "bus.tick_bus", "delivery.fanout", "delivery.session", "transports.commands",
+            "history.local.commit_pipeline", "history.local.commit_worker", "history.local.recorder",
         ):  # fmt: skip
             self.patches.setattr(f"tick_gateway.{module}.time", self.clock)
         for name, value in (SMALL | (disk.patches() if disk is not None else {})).items():

@@ -2,7 +2,7 @@
 
 harness           a gateway on the test's own loop, read by the readers below: the conformance suite's
 serving           a gateway on the test's own loop, with aiohttp's client before it
-process           processes: a gateway as users start it, one that is killed and started again, any other program
+gateway_process   processes: a gateway as users start it, one that is killed and started again, any other program
 simulation        (``tests/simulation``) bus, fan-out and sessions on a loop that is turned by hand
 
 readers           a reader of each transport, and their registry

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.support.blocking_client import UPGRADE, Follower, Peer, ask, request
 from tests.support.frames import PING, frame
-from tests.support.process import GatewayProcess
+from tests.support.gateway_process import GatewayProcess
 
 STEAL = '{"t":9007199254740991,"stolen":true}'
 """A tick that nobody may get to read: it comes in where none may come in."""

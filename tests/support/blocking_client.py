@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 from tests.support.frames import CLOSE
-from tests.support.process import PATIENCE, Lines
+from tests.support.gateway_process import PATIENCE, Lines
 from tick_gateway import Gateway
 from tick_gateway.bench.decoders import WebSocketDecoder
 

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from types import TracebackType
 
 from tests.support import needs
-from tests.support.process import Lines, Running
+from tests.support.gateway_process import Lines, Running
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ import pytest
 
 from tests.support.async_client import request
 from tests.support.events import Gap, Ledger, notices
+from tests.support.gateway_process import RestartableGateway, Running
 from tests.support.harness import Harness
 from tests.support.made_history import tick_of
-from tests.support.process import RestartableGateway, Running
 from tests.support.reconnecting import CLIENTS, PATIENCE, ReconnectingReaders, reader
 from tests.support.requests import ask, metric, post, range_of
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.support import needs
+from tests.support.gateway_process import Running, free_port
 from tests.support.markdown import DOCS, Block, blocks
-from tests.support.process import Running, free_port
 
 PAGE = DOCS / "how-to" / "proxy.md"
 

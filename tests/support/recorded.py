@@ -14,8 +14,8 @@ from tick_gateway.history.engine import Progress
 from tick_gateway.history.format.segment import Footer
 from tick_gateway.history.local.limits import Limits
 from tick_gateway.history.local.opening import open_directory
-from tick_gateway.history.local.plan import plan_directory, plan_run
 from tick_gateway.history.local.recorder import Recorder
+from tick_gateway.history.local.recovery_plan import plan_directory, plan_run
 from tick_gateway.history.local.run import LocalRun
 from tick_gateway.history.local.scan import scan_directory
 from tick_gateway.history.local.segment_file import walk

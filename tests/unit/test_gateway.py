@@ -31,7 +31,7 @@ from tick_gateway.settings import Settings
 
 from ..support import history_files
 from ..support.blocking_client import Follower, port_of
-from ..support.process import PATIENCE, Running
+from ..support.gateway_process import PATIENCE, Running
 
 
 def here(**settings: Any) -> Gateway:

@@ -15,7 +15,7 @@ from multiprocessing.connection import Connection as Pipe
 from typing import Final
 
 from ..transports import TRANSPORTS
-from . import proc
+from . import proc_stats as proc
 from .cases import LOOPBACK, PROFILES, row_of
 from .environment import RUN_PREFIX, OwnGateway, Target, target_of
 from .exchange import RequestBuilder

@@ -18,7 +18,7 @@ from typing import Final
 import orjson
 
 from ..client.tls import Secured, reason
-from ..sources.flock import Flock, padded
+from ..sources.boids import Flock, padded
 from .decoders import AnswerError, BodyDecoder, parse_head
 from .network import Namespace, enter
 from .processes import set_up_child

@@ -1,9 +1,9 @@
 """Converts values that JSON does not have, one step at a time, towards numbers, strings, lists and dicts.
 
-``snapshot`` and the exact encoder of ``record`` share this, so that both support the same types. numpy, pandas and
-polars are never imported here: their types are looked up only if the program has imported them. Pure: values are never
-changed, and iterators are not consumed. Exceptions from a value's own code pass through; the encoder turns them into an
-error with the value's path.
+``snapshot`` and the exact encoder of ``record_encoder`` share this, so that both support the same types. numpy, pandas
+and polars are never imported here: their types are looked up only if the program has imported them. Pure: values are
+never changed, and iterators are not consumed. Exceptions from a value's own code pass through; the encoder turns them
+into an error with the value's path.
 """
 
 from __future__ import annotations

@@ -53,8 +53,8 @@ class _Enumerations:
         """Cheap enough to call for each record: every subclass holds references to ``Enum``, so the classes are looked
         at again only when its reference count changes."""
         if not self._any and (references := sys.getrefcount(Enum)) != self._references:
-            self._references = references
             self._any = any(_may_be_data(cls) for cls in _below(Enum))
+            self._references = references  # last: a signal may end the search, and then it begins anew
         return self._any
 
 

@@ -28,7 +28,7 @@ from ..errors import (
 )
 from ..model.tick import MAX_T, RUN_ID, Position, PublishedTick, parse
 from ..settings import DEFAULTS, Settings
-from . import record as records
+from . import record_encoder as records
 from .conversion import is_dataclass
 from .ring import BATCH_BYTES, BATCH_TICKS, Batch, Ring, Run, find_in, split
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from ..access.descriptors import MIN_DESCRIPTORS, open_standard_streams, raise_limit
+from ..access.file_descriptors import MIN_DESCRIPTORS, open_standard_streams, raise_limit
 from ..errors import GatewayError, SettingError
 from ..gateway import Gateway
 from ..http.listen import WILDCARD_HOSTS, Server, loop_factory, open_socket, url
@@ -21,8 +21,8 @@ from ..sources import SOURCES, Source
 from ..sources.base import SourceTask
 from ..version import __version__
 from .flags import read_settings, setting_options, usage_errors
+from .process_tuning import tune_memory, tune_process
 from .progress_bar import ProgressBar
-from .tuning import tune_memory, tune_process
 
 
 @click.command()

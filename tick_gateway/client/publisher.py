@@ -20,8 +20,8 @@ import aiohttp
 
 from ..errors import BodyError, TickError
 from ..model.tick import RUN_ID, parse
-from ..wire.pipe import Pipe
-from ..wire.records import Line
+from ..wire.pipe_records import Pipe
+from ..wire.record_splitter import Line
 from .connection import (
     CONNECT_SECONDS,
     HEAD_SECONDS,

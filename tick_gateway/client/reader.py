@@ -18,7 +18,7 @@ import orjson
 from yarl import URL
 
 from ..model.query import START_PARAMETERS
-from ..wire.records import LineSplitter
+from ..wire.record_splitter import LineSplitter
 from .connection import (
     CONNECT_SECONDS,
     HEAD_SECONDS,

@@ -31,7 +31,7 @@ from .encoder import Encoder, Variant
 from .flush import FlushPolicy
 from .group import Group, Member, Round
 from .patience import Patience
-from .registry import ReaderRegistry
+from .reader_registry import ReaderRegistry
 from .waiters import Waiters
 
 log = logging.getLogger("tick_gateway")

@@ -8,13 +8,11 @@ it reads by itself, a portion at a time; live, its group writes to it; blocked, 
 
 from __future__ import annotations
 
-import array
 import asyncio
 import time
 from collections.abc import Sequence
 from typing import cast
 
-from ..access.descriptors import descriptor_of
 from ..bus.ring import Run
 from ..history.archive import Load
 from ..model.notices import End, Notice
@@ -26,18 +24,14 @@ from ..wire.framing import Framed, joined
 from .encoder import Encoded, Variant
 from .fanout import FanOut
 from .group import Group
+from .heartbeat import Heartbeat, unsent_bytes
 from .pace import Pace, Skip
 from .session_state import TRANSITIONS, State
 
-try:
-    import fcntl
-    import termios
-except ImportError:  # Windows, where only the process's own buffer is known
-    fcntl = None  # type: ignore[assignment]
-
 
 class Session(asyncio.Protocol):
-    """One reader. The transport's handler creates it, and ``http.handover.take_over`` gives it the connection.
+    """One reader. The transport's handler creates it, and ``http.connection_handover.take_over`` gives it the
+    connection.
 
     Args:
         variant: decides the bytes that it is written.
@@ -46,9 +40,9 @@ class Session(asyncio.Protocol):
     """
 
     __slots__ = (
-        "caught_up", "counted", "cursor", "fanout", "greeting", "group", "lagged", "load", "missed", "moved_at", "pace",
-        "partial_until", "query", "quiet_since", "remaining", "skip", "starting", "state", "timer", "told", "transport",
-        "unsent", "variant",
+        "caught_up", "counted", "cursor", "fanout", "greeting", "group", "heartbeat", "lagged", "load", "pace",
+        "partial_until", "query", "remaining", "skip", "starting", "state", "timer", "told", "transport",
+        "variant",
     )  # fmt: skip
 
     def __init__(self, fanout: FanOut, variant: Variant, query: Query, cursor: Cursor) -> None:
@@ -71,10 +65,10 @@ class Session(asyncio.Protocol):
         self.partial_until = 0.0  # when an incomplete message is sent; 0: none is gathered
         self.told: Checksum = NOTHING  # content sent, without that of its group since it was ``counted``
         self.counted: Checksum = NOTHING  # the group's content at that time
-        self.quiet_since = time.monotonic()  # when it last wrote by itself, not its group
-        self.missed = 0  # consecutive heartbeats that its peer did not take or answer
-        self.unsent = -1  # bytes that its peer had not taken at the last check; -1: more was written since
-        self.moved_at = 0.0  # while blocked: when its peer was last seen to take some
+        self.heartbeat = self._new_heartbeat()
+
+    def _new_heartbeat(self) -> Heartbeat:
+        return Heartbeat(self.query.heartbeat, self.fanout.patience, time.monotonic())
 
     def _become(self, state: State) -> None:
         """Change its state; the only place that does."""
@@ -125,7 +119,7 @@ class Session(asyncio.Protocol):
         if self.state.ended:
             return
         self._become(State.PAUSED_BLOCKED if self.state.paused else State.BLOCKED)
-        self.unsent = -1
+        self.heartbeat.blocked()
         self.load = None  # hold no block for a reader that does not read; it is looked up again later
         if self.cursor is None:
             self._leave()
@@ -137,7 +131,7 @@ class Session(asyncio.Protocol):
             return
         if self.pace is not None and self.query.skip:
             self.pace.run_on(time.monotonic())
-        self.unsent, self.missed = -1, 0
+        self.heartbeat.drained()
         if self.state.paused:
             self._become(State.PAUSED)
         else:
@@ -190,52 +184,26 @@ class Session(asyncio.Protocol):
             self.told += content.after(self.counted)
             self.counted = content
 
-    def sweep(self, now: float, quiet_since: float) -> None:
-        """Send a heartbeat if the stream has been quiet for long; its group has been since ``quiet_since``. Drop a peer
-        that has taken nothing for long."""
-        if self.state.ended or self.transport is None or self.transport.is_closing():
+    def sweep(self, now: float, group_wrote: float) -> None:
+        """Send a heartbeat if one is due, and drop a peer that is gone; its group wrote last at ``group_wrote``."""
+        transport = self.transport
+        if self.state.ended or transport is None or transport.is_closing():
             return
         if self.state.blocked:
-            self._look(self.transport, now)
-        elif now - max(self.quiet_since, quiet_since) >= self.query.heartbeat:
-            if quiet_since > self.quiet_since:
-                self.unsent = -1  # its group has written since
-            self.quiet_since = now
-            self._beat(self.transport)
-
-    def _look(self, transport: asyncio.Transport, now: float) -> None:
-        """Check a blocked peer. A slow reader takes some bytes now and then, and is kept; one that has taken nothing
-        for the duration of several heartbeats is gone."""
-        left = _unsent(transport)
-        patience = self.fanout.patience
-        if self.unsent < 0 or left < self.unsent:
-            self.unsent, self.moved_at = left, now
-        elif now - self.moved_at >= max(self.query.heartbeat * (patience.missed_beats + 1), patience.stall_seconds):
-            self._drop()
-
-    def _beat(self, transport: asyncio.Transport) -> None:
-        """Send a heartbeat; a peer that has missed several is gone."""
-        left = _unsent(transport)
-        self.missed = self._misses(left, stuck=0 <= self.unsent <= left)
-        if self.missed > self.fanout.patience.missed_beats:
-            self._drop()
-            return
-        self.unsent = left + self._say_alive()
+            if self.heartbeat.stalled(unsent_bytes(transport), now):
+                self._drop()
+        elif self.heartbeat.due(now, group_wrote):
+            unsent = unsent_bytes(transport)
+            if self.heartbeat.miss(unsent):
+                self._drop()
+            else:
+                self.heartbeat.beat(unsent + self._say_alive())
 
     def _say_alive(self) -> int:
         """Write a heartbeat; returns its length in bytes."""
         data, content = self.variant.framing.heartbeat
         self.say(Framed((self.group.step_apart(self) if self.group is not None else b"") + data, content))
         return len(data)
-
-    def _misses(self, left: int, *, stuck: bool) -> int:
-        """How many consecutive heartbeats its peer's system has not taken.
-
-        Args:
-            left: bytes that it has not taken.
-            stuck: it took none since the last heartbeat, and nothing else was written.
-        """
-        return self.missed + 1 if left and stuck else 0
 
     def _drop(self) -> None:
         """Cut the connection to a peer that seems to be gone."""
@@ -439,8 +407,7 @@ class Session(asyncio.Protocol):
         if made.end is not None:
             self._say_last(made.piece, made.end)
         elif made.piece.data:
-            self.quiet_since = time.monotonic()
-            self.unsent = -1
+            self.heartbeat.wrote(time.monotonic())
             self.say(made.piece)
 
     def _encode(self, items: Sequence[Item | End]) -> Encoded:
@@ -502,17 +469,3 @@ class Session(asyncio.Protocol):
         hello = self.fanout.feed.hello(run)
         self.greeting = run is None
         self.say(self.variant.framing.notice(hello))
-
-
-def _unsent(transport: asyncio.WriteTransport) -> int:
-    """Bytes still in this process, or in its system without an acknowledgement by the peer's."""
-    count = transport.get_write_buffer_size()
-    descriptor = descriptor_of(transport)
-    if fcntl is not None and descriptor >= 0:
-        found = array.array("i", [0])
-        try:
-            fcntl.ioctl(descriptor, termios.TIOCOUTQ, found)  # on a socket: SIOCOUTQ (Linux: tcp(7))
-        except OSError:
-            return count
-        count += found[0]
-    return count

@@ -7,8 +7,8 @@
 
 What an engine is stands in ``engine``; the registry is here. Beside these stands what engines have in common, which
 knows of none of them: what is known of a stored run (``stored_run``, ``block_index``), how the bus begins with it
-(``restoring``) and readers find it (``run_history``), how the loop gets at what is in its blocks (``archive``,
-``threads``), and whether a tick that is sent again is the stored one (``resent``).
+(``restore_bus``) and readers find it (``run_history``), how the loop gets at what is in its blocks (``archive``,
+``threads``), and whether a tick that is sent again is the stored one (``resent_ticks``).
 """
 
 from __future__ import annotations

@@ -16,8 +16,8 @@ from typing import Final
 
 from aiohttp import web
 
-from ..access.descriptors import Descriptors
-from .handover import is_idle
+from ..access.file_descriptors import Descriptors
+from .connection_handover import is_idle
 
 log = logging.getLogger("tick_gateway.http")
 

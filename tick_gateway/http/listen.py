@@ -15,7 +15,7 @@ from typing import Final
 from aiohttp import web
 from aiohttp.http import HttpProcessingError
 
-from ..access.descriptors import Descriptors, open_standard_streams
+from ..access.file_descriptors import Descriptors, open_standard_streams
 from ..errors import SettingError
 from ..settings import Settings
 from .acceptor import Acceptor

@@ -19,11 +19,11 @@ from ..model.suggestion import did_you_mean
 from ..runtime import Runtime
 from ..transports import TRANSPORTS
 from ..transports.base import Transport, acceptable
-from .active_segment import SNAPSHOTS_KEY, SegmentSnapshots
 from .body_index import BodyIndexCache
+from .one_shot_reads import BODY_INDEXES_KEY
 from .openapi import HEADERS
-from .reads import BODY_INDEXES_KEY
 from .routes import routes
+from .segment_snapshot import SNAPSHOTS_KEY, SegmentSnapshots
 from .status import ROUTES_KEY, TRANSPORTS_KEY
 
 log = logging.getLogger("tick_gateway")

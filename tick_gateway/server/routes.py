@@ -9,7 +9,8 @@ from ..http.route import Handler, Route
 from ..sources import SOURCES
 from ..transports import TRANSPORTS, sse
 from ..transports.base import Transport
-from . import reads, root, segments, status
+from . import one_shot_reads as reads
+from . import root, segments, status
 from .ranges import MEDIA_TYPES
 
 _READ: Final = (ParameterError, NotFound)

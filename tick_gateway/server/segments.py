@@ -15,16 +15,16 @@ from aiohttp import web
 
 from ..bus.ring import Batch, Run
 from ..errors import Damaged, NotFound
-from ..history.local.sealed import Opened, open_sealed
+from ..history.local.sealed_segment import Opened, open_sealed
 from ..history.local.segment_file import Segment, segment_name, stamp_of
 from ..history.run_history import RunHistory
 from ..http.negotiation import matches_etag
 from ..http.responses import header_list, json_reply
 from ..runtime import Runtime
 from ..transports.base import check_identity, check_run, query_of
-from .active_segment import answer_active
 from .byte_ranges import IMMUTABLE, ByteRange, answer_part
 from .ranges import Vanished
+from .segment_snapshot import answer_active
 
 _CHUNK_BYTES: Final = 256 * 1024
 

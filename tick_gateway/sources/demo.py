@@ -26,7 +26,7 @@ class Demo(SourceTask):
 
     async def publish(self, runtime: Runtime) -> None:
         """See ``SourceTask.publish``; without end."""
-        from .flock import Flock, padded
+        from .boids import Flock, padded
 
         flock = Flock(agents=self._agents, seed=self._seed)
         loop = asyncio.get_running_loop()

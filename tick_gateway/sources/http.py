@@ -28,14 +28,14 @@ from ..errors import (
     TooBig,
     UnknownParameter,
 )
-from ..http.handover import body_is_broken, body_is_cut, body_is_decoded
+from ..http.connection_handover import body_is_broken, body_is_cut, body_is_decoded
 from ..http.responses import json_reply
 from ..http.route import Route
 from ..model.tick import parse
 from ..runtime import Runtime
 from ..wire.codings import CODINGS
 from ..wire.decoding import Decoder, DecodingError, IdentityDecoder
-from ..wire.records import EMPTY, Line, Records
+from ..wire.record_splitter import EMPTY, Line, Records
 from .base import PUBLISHING, Source, admit, run_of
 
 MAX_ERRORS: Final = 10  # reported of one body

@@ -18,8 +18,8 @@ import click
 from ..errors import BodyError, GatewayError, NotServing
 from ..runtime import Runtime
 from ..settings import Settings
-from ..wire.pipe import Pipe
-from ..wire.records import Line
+from ..wire.pipe_records import Pipe
+from ..wire.record_splitter import Line
 from .base import Source, SourceTask
 
 _READ_BYTES: Final = 1 << 16

@@ -14,7 +14,7 @@ from websockets.frames import CloseCode
 
 from ..access.publishers import is_near
 from ..errors import GatewayError, InboxFull, NotAWebSocket, NotServing, TickError
-from ..http.handover import check_handshake, disable_compression, hang_up
+from ..http.connection_handover import check_handshake, disable_compression, hang_up
 from ..http.route import Route
 from ..model.tick import parse
 from ..runtime import Runtime

@@ -16,7 +16,7 @@ from aiohttp import web
 from ..delivery.encoder import Variant
 from ..delivery.session import Session
 from ..errors import GatewayError, NotAcceptable, Overloaded, ParameterError, TooManyViews
-from ..http.handover import take_over
+from ..http.connection_handover import take_over
 from ..http.negotiation import choose, reads_first_frame_only, refuses_identity
 from ..http.responses import header_list
 from ..http.route import Handler

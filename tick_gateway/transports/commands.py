@@ -17,6 +17,7 @@ import orjson
 from websockets.frames import CloseCode
 
 from ..delivery.encoder import Variant
+from ..delivery.heartbeat import Heartbeat
 from ..delivery.pace import Pace
 from ..delivery.session import Session
 from ..delivery.session_state import State
@@ -78,7 +79,7 @@ class CommandSession(Session):
     def data_received(self, data: bytes) -> None:
         if self.peer_closed:
             return
-        self.missed = 0
+        self.heartbeat.heard()
         if self.reader is None:
             if control := lone_control(data):
                 if control[0] == PING:
@@ -158,10 +159,8 @@ class CommandSession(Session):
         else:
             self._listen()
 
-    def _misses(self, left: int, *, stuck: bool) -> int:
-        """How many pings in a row were not answered. While its peer takes what was written before a ping, it has not
-        come to that one."""
-        return self.missed + 1 if stuck or not left else self.missed
+    def _new_heartbeat(self) -> Heartbeat:
+        return Heartbeat(self.query.heartbeat, self.fanout.patience, time.monotonic(), answered=True)
 
     def finish(self) -> None:
         """A close frame was written: wait for the peer's (RFC 6455, section 7.1.1), but not for ever."""

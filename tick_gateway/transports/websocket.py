@@ -8,7 +8,7 @@ from aiohttp import web
 
 from ..delivery.encoder import Variant
 from ..errors import ClientError, NotAWebSocket, NotFound, ParameterError
-from ..http.handover import check_handshake, take_over
+from ..http.connection_handover import check_handshake, take_over
 from ..runtime import Runtime
 from ..wire.websocket import WebSocketFraming, negotiate
 from .base import Transport, check_run, find_start, query_of, refusal, stream_headers

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.process import GatewayProcess
+from tests.support.gateway_process import GatewayProcess
 
 from ...support.bad_input import Bystander
 

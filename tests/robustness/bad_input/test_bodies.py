@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.blocking_client import Peer, chunk, request
 from tests.support.frames import BINARY, CONT, PING, PONG, TEXT, frame
-from tests.support.process import resident
+from tests.support.gateway_process import resident
 from tick_gateway.wire.websocket import Reader
 
 from ...support.bad_input import HANDSHAKES, STEAL, Bystander, fall_silent, hang_up, vanish

@@ -13,7 +13,7 @@ import pytest
 from tests.conftest import Command
 from tests.support import tls
 from tests.support.cutting_proxy import Network
-from tests.support.process import ROOT, GatewayProcess, Running
+from tests.support.gateway_process import ROOT, GatewayProcess, Running
 from tick_gateway.cli.main import main
 from tick_gateway.transports import TRANSPORTS
 

@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from tests.support.bench_outcomes import scenario
-from tick_gateway.bench import proc
+from tick_gateway.bench import proc_stats as proc
 from tick_gateway.bench.environment import OwnGateway, target_of
 from tick_gateway.bench.scenario import BenchError
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.process import Running
+from tests.support.gateway_process import Running
 from tick_gateway.bench.cases import PROFILES, Profile
 from tick_gateway.bench.network import Direction, Namespace, Network, NetworkUnavailable, enter
 

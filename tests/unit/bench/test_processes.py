@@ -8,7 +8,7 @@ from multiprocessing.connection import Connection as Pipe
 
 import pytest
 
-from tick_gateway.bench import proc
+from tick_gateway.bench import proc_stats as proc
 from tick_gateway.bench.processes import Workers, signals_blocked
 from tick_gateway.bench.scenario import BenchError
 

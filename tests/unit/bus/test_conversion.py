@@ -20,7 +20,7 @@ import polars as pl
 import pytest
 
 from tick_gateway.bus.conversion import NAN, NAT, NotSerializable, kind, simplify
-from tick_gateway.bus.record import NanPolicy, encode
+from tick_gateway.bus.record_encoder import NanPolicy, encode
 from tick_gateway.errors import RecordError
 
 NANOSECONDS = pl.Series([1, None], dtype=pl.Int64).cast(pl.Datetime("ns"))

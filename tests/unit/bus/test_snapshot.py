@@ -13,7 +13,7 @@ import enum, signal, threading, uuid
 from dataclasses import dataclass
 from decimal import Decimal
 from tick_gateway.errors import RecordError
-from tick_gateway.bus.record import encode
+from tick_gateway.bus.record_encoder import encode
 
 def again():
     return [[] for _ in range(100)]  # takes the memory that was given back
@@ -129,6 +129,24 @@ print(tried({"t": 1, "a": value}), tried({"t": 1, "a": np.array([value])}), trie
     "a record that holds itself twice": """
 held = []
 held += [held, held, State.OK]
+print(tried({"t": 1, "a": held}))
+""",
+    "a signal while enumerations are looked for": """
+import tick_gateway.bus.snapshot as snapshot
+class Rang(BaseException): pass
+def ring(_): raise Rang
+held = []
+class Clears(enum.Enum):
+    A = 1
+    @property
+    def value(self):
+        held.clear(); again(); return 1
+below, snapshot._below = snapshot._below, ring
+try:
+    encode({"t": 1})
+except Rang:
+    snapshot._below = below
+held += [Clears.A for _ in range(500)]
 print(tried({"t": 1, "a": held}))
 """,
     "signals": """

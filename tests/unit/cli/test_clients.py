@@ -25,7 +25,7 @@ from tick_gateway import Gateway
 from ...support import tls
 from ...support.blocking_client import port_of
 from ...support.cutting_proxy import Network
-from ...support.process import PATIENCE, ROOT, GatewayProcess, Running, free_port, publish
+from ...support.gateway_process import PATIENCE, ROOT, GatewayProcess, Running, free_port, publish
 
 NO_GATEWAYS = {
     "another protocol": (b"SSH-2.0-OpenSSH_9.2\r\n", "what answers there is no HTTP"),

@@ -21,7 +21,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from tests.support.blocking_client import UPGRADE, Follower, Peer, ask, chunk, request
 from tests.support.environments import KUBERNETES
 from tests.support.frames import CLOSE, frame
-from tests.support.process import PATIENCE, GatewayProcess, Running, free_port, publish
+from tests.support.gateway_process import PATIENCE, GatewayProcess, Running, free_port, publish
 from tick_gateway import Gateway, GatewayError
 from tick_gateway.cli.main import main
 from tick_gateway.errors import HistoryError, InboxFull, Locked, NotFound, SettingError

@@ -19,10 +19,10 @@ from tick_gateway.client import publisher as publisher_module
 from tick_gateway.client.connection import Backoff
 from tick_gateway.client.errors import BadUsage
 from tick_gateway.client.window import Window
-from tick_gateway.http import handover as takeover
+from tick_gateway.http import connection_handover as takeover
 from tick_gateway.sources import websocket
 
-from ...support.process import PATIENCE
+from ...support.gateway_process import PATIENCE
 from ...support.serving import serving as in_process
 
 

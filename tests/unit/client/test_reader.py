@@ -19,7 +19,7 @@ from tick_gateway.client.connection import Backoff
 from tick_gateway.client.errors import BadUsage
 from tick_gateway.client.reader import Item, Track
 
-from ...support.process import PATIENCE, free_port
+from ...support.gateway_process import PATIENCE, free_port
 
 NDJSON = {"Content-Type": "application/x-ndjson"}
 

@@ -12,7 +12,7 @@ from typing import Any, cast
 import pytest
 from aiohttp import web
 
-from tick_gateway.access.descriptors import Descriptors
+from tick_gateway.access.file_descriptors import Descriptors
 from tick_gateway.http import acceptor
 from tick_gateway.http.acceptor import Acceptor
 

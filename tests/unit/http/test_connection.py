@@ -15,7 +15,7 @@ from aiohttp import web
 from tests.support import tls
 from tests.support.blocking_client import UPGRADE, Peer, chunk, request
 from tests.support.frames import frame
-from tests.support.process import PATIENCE, GatewayProcess
+from tests.support.gateway_process import PATIENCE, GatewayProcess
 from tick_gateway import Gateway
 
 TICKS = b"".join(b'{"t":%d}\n' % t for t in range(5))

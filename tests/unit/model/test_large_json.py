@@ -16,7 +16,7 @@ from tests.support.bad_lines import MARKED
 from tick_gateway.errors import BodyError, TickError
 from tick_gateway.model import large_json
 from tick_gateway.model.tick import MAX_NESTING, parse
-from tick_gateway.wire import records as body
+from tick_gateway.wire import record_splitter as body
 
 MAX_TICK = 1 << 20
 

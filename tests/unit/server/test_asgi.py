@@ -26,8 +26,8 @@ from tick_gateway.server.asgi import AsgiApp, Message, Scope
 
 from ...support import needs
 from ...support.blocking_client import Peer, request
+from ...support.gateway_process import PATIENCE, ROOT, Running
 from ...support.markdown import DOCS, blocks
-from ...support.process import PATIENCE, ROOT, Running
 
 APP = """
 from fastapi import FastAPI

@@ -13,8 +13,8 @@ from tests.support.harness import Harness
 from tests.support.stored_ticks import COUNT, harness
 from tick_gateway.server import ranges
 from tick_gateway.server.body_index import BodyIndexCache
+from tick_gateway.server.one_shot_reads import BODY_INDEXES_KEY
 from tick_gateway.server.ranges import BodyPart, Range, SeekPoint
-from tick_gateway.server.reads import BODY_INDEXES_KEY
 
 __all__ = ["harness"]
 

@@ -18,9 +18,9 @@ from tests.support.async_client import WebSocket
 from tests.support.blocking_client import port_of
 from tests.support.events import Event, Gap, Ledger, Reset, Tick, notices, ticks
 from tests.support.faulty_disk import Disk
+from tests.support.gateway_process import GatewayProcess, Running
 from tests.support.harness import Harness
 from tests.support.made_history import BEGAN, RING, STEP, A, B, Served, made, opened, tick_of, turns, write
-from tests.support.process import GatewayProcess, Running
 from tests.support.reconnecting import CLIENTS, PATIENCE, reader
 from tests.support.requests import ask, metric, post
 from tick_gateway import Gateway

@@ -14,8 +14,8 @@ from aiohttp import ClientSession
 
 from tests.support import history_files
 from tests.support.async_client import request
+from tests.support.gateway_process import GatewayProcess
 from tests.support.made_history import STEP, A, B, Served, made, opened, write
-from tests.support.process import GatewayProcess
 
 pytestmark = pytest.mark.usefixtures("patient")
 

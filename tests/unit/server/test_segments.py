@@ -19,7 +19,7 @@ from tests.support.reconnecting import PATIENCE
 from tests.support.requests import ask
 from tick_gateway.history.block_index import BlockRange, Entry
 from tick_gateway.history.local.commit_worker import CommitResult
-from tick_gateway.history.local.sealed import Opened, open_sealed
+from tick_gateway.history.local.sealed_segment import Opened, open_sealed
 from tick_gateway.history.local.segment_file import Segment
 from tick_gateway.server import segments
 

@@ -16,7 +16,7 @@ import zstandard
 
 from tests.support.blocking_client import Peer, request
 from tests.support.frames import BINARY, TEXT, frame
-from tests.support.process import GatewayProcess
+from tests.support.gateway_process import GatewayProcess
 from tick_gateway.bus.tick_bus import TickBus
 from tick_gateway.errors import TickError
 

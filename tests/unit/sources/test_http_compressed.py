@@ -16,7 +16,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from tests.support.blocking_client import Follower, Peer, ask, chunk, request
 from tests.support.encoded import bomb_of_blocks, encoded, encoded_open
-from tests.support.process import GatewayProcess, peak
+from tests.support.gateway_process import GatewayProcess, peak
 from tests.support.serving import Serving, serving
 from tick_gateway import Gateway
 from tick_gateway.wire import codings

@@ -13,7 +13,7 @@ import pytest
 from tests.support.backend import Writer
 from tests.support.blocking_client import Follower, Peer, ask, request
 from tests.support.frames import TEXT, frame
-from tests.support.process import GatewayProcess
+from tests.support.gateway_process import GatewayProcess
 from tick_gateway.sources import SOURCES, Source
 
 LINES = [f'{{"t":{t},"x":{t * t}}}' for t in range(5)]

@@ -12,7 +12,7 @@ from urllib.request import urlopen
 import pytest
 
 from tests.support.blocking_client import Follower, ask, request
-from tests.support.process import ROOT, GatewayProcess, publish, resident
+from tests.support.gateway_process import ROOT, GatewayProcess, publish, resident
 
 
 def get(gateway: GatewayProcess, path: str) -> Any:

@@ -23,7 +23,7 @@ from tests.support import made_history, needs
 from tests.support.backend import Writer, line_of, run_of
 from tests.support.blocking_client import UPGRADE
 from tests.support.events import Gap, Ledger, Reset, Tick
-from tests.support.process import ROOT, RestartableGateway, Running
+from tests.support.gateway_process import ROOT, RestartableGateway, Running
 from tests.support.reconnecting import CLIENTS, ReconnectingReaders, reader
 from tests.support.requests import ask, metric, post, range_of
 from tick_gateway.history.external.directory import FileGone, SourceDirectory

@@ -15,7 +15,7 @@ import pytest
 
 from tests.support.blocking_client import UPGRADE, Peer, ask, request
 from tests.support.frames import BINARY, CLOSE, CONT, PING, TEXT, frame
-from tests.support.process import PATIENCE, GatewayProcess, peak
+from tests.support.gateway_process import PATIENCE, GatewayProcess, peak
 from tests.support.serving import serving
 from tick_gateway.sources import websocket
 

@@ -24,7 +24,7 @@ from ...errors import Damaged, TickError
 from ...model.tick import parse
 from ..block_index import Block, Entry
 from ..format.segment import step_of, unpack_columns
-from .content import Content, Replaced
+from .file_content import Content, Replaced
 from .source_file import SourceFile
 
 _MOST_FILES: Final = 4

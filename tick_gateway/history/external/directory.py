@@ -27,11 +27,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from .content import SUFFIXES, Replaced, compare, natural, shown, stem_of
+from .file_content import SUFFIXES, Replaced, compare, natural, shown, stem_of
 from .file_registry import FileRegistry
+from .receive_times import ReceiveTimes
 from .run_splitter import RunSplitter, TickSequence
 from .source_file import LineBatch, SourceFile, Unread
-from .times import ReceiveTimes
 
 log = logging.getLogger("tick_gateway.files")
 

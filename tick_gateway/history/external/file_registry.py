@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from .content import Replaced
+from .file_content import Replaced
 from .source_file import SourceFile
 
 _MOST_GONE: Final = 256  # files that are remembered after they were taken away

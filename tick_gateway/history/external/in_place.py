@@ -21,7 +21,7 @@ from ...settings import Settings
 from ..archive import Archive
 from ..engine import EngineStatus, HistoryEngine, Progress
 from ..format.segment import pack_columns
-from ..restoring import LARGE_BYTES, restore
+from ..restore_bus import LARGE_BYTES, restore
 from ..stored_run import StoredRun
 from ..threads import ReadingThreads
 from .chunks import FileChunk, FileVolume, OpenFiles, ScannedTicks

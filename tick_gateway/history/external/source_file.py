@@ -21,7 +21,7 @@ from zlib import crc32
 from ...errors import TickError
 from ...model.tick import PartialLine, parse
 from .checkpoint import Checkpoints
-from .content import Content, Replaced, shown, stem_of
+from .file_content import Content, Replaced, shown, stem_of
 from .frames import Cut
 
 log = logging.getLogger("tick_gateway.files")

@@ -14,8 +14,8 @@ from typing import NamedTuple
 from ..block_index import Blocks, Entry, UnreadableIndex
 from ..engine import Progress
 from ..stored_run import UnclosedBlock
-from .apply import apply, apply_recovery, settle, unclosed_block
-from .plan import RunPlan, plan_directory, plan_run
+from .apply_plan import apply, apply_recovery, settle, unclosed_block
+from .recovery_plan import RunPlan, plan_directory, plan_run
 from .run import LocalRun
 from .scan import ScannedRun, read_journal, scan_directory, scan_run, scan_tail
 from .segment_file import Segment

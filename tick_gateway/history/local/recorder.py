@@ -17,13 +17,13 @@ from pathlib import Path
 
 from ...bus.ring import Batch, Run
 from ..block_index import UnreadableIndex
-from .apply import apply, segment_of
+from .apply_plan import apply, segment_of
 from .events import BlockClosed, SegmentIndexed, SegmentRemoved, SegmentSealed, StorageEvent, TicksMissing
 from .index import save_index
 from .inventory import Inventory, cut_blocks, size_now, why_missing
 from .limits import Limits
 from .lock import DirectoryLock
-from .plan import RunPlan
+from .recovery_plan import RunPlan
 from .retention import delete, too_much
 from .rotation import Rotation
 from .run import LocalRun

@@ -30,11 +30,11 @@ from ..block_index import Blocks, Entry
 from ..engine import Progress
 from ..format.journal import JOURNAL, Ending
 from ..format.segment import Footer
-from .apply import apply_recovery, settle
+from .apply_plan import apply_recovery, settle
 from .directory import run_directories
 from .disk import set_aside, sync_directory
 from .index import INDEX, save_index
-from .plan import RunPlan, place_strangers, plan_run
+from .recovery_plan import RunPlan, place_strangers, plan_run
 from .run import LocalRun
 from .scan import ScannedRun, read_journal, scan_run
 from .segment_file import Segment, segment_name

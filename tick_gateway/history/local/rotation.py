@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..format.segment import Footer
-from .active import ActiveSegment
+from .active_segment import ActiveSegment
 from .disk import free_name, sync_directory
 from .events import BlockClosed, SegmentRemoved, StorageEvent
 from .limits import Limits

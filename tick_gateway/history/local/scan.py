@@ -1,8 +1,8 @@
 """What lies in a directory of history: read, and nothing else. The first of three steps in which one is opened.
 
     scan    what lies there, as it is                             this module
-    plan    what it comes to, and what is to be done about it      ``plan``
-    apply   that                                                  ``apply``
+    plan    what it comes to, and what is to be done about it      ``recovery_plan``
+    apply   that                                                  ``apply_plan``
 
 The index is asked first. Where it fits a segment's file, no footer is read that it has; where it does not, or ends
 before the file does, the footers tell. What is behind the last of them is described by ``tail_recovery``, what is

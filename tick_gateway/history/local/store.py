@@ -13,9 +13,9 @@ from ...errors import HistoryError
 from ...settings import DEFAULTS, Settings
 from ..archive import MAX_DAMAGE, Archive
 from ..engine import EngineStatus, HistoryEngine, Progress
-from ..restoring import restore
+from ..restore_bus import restore
 from ..threads import ReadingThreads
-from .commit import CommitPipeline
+from .commit_pipeline import CommitPipeline
 from .limits import Limits
 from .lock import DirectoryLock
 from .opening import OpenedDirectory, open_directory

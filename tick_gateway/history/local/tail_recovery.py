@@ -7,8 +7,8 @@
     anything else                    is damage: it stays where it is, is not served, and nothing is written behind it
 
 First the bytes behind the last footer are described (``describe``), then it is decided what to do about them
-(``plan_tail``), then it is done (``apply``), in place: bytes are cut off the end, others are appended. So it can be
-interrupted anywhere and done again. Damage in the middle of a segment, or of several blocks at once, is left to
+(``plan_tail``), then it is done (``apply_plan``), in place: bytes are cut off the end, others are appended. So it can
+be interrupted anywhere and done again. Damage in the middle of a segment, or of several blocks at once, is left to
 ``repair``.
 
 Pure: bytes in, a plan out; no I/O, no clock.

@@ -23,7 +23,7 @@ from ..format.segment import numbers
 from .directory import check_directory, run_directories, segment_paths
 from .index import INDEX, Index, IndexedSegment, load_entries
 from .lock import LOCK
-from .plan import plan_run
+from .recovery_plan import plan_run
 from .run import LocalRun
 from .scan import ScannedRun, scan_run
 from .segment_file import Segment

@@ -17,9 +17,9 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
 from tests.support.backend import Writer, frame, line_of, run_of
 from tick_gateway.history.external import file_registry as registry
-from tick_gateway.history.external import times
-from tick_gateway.history.external.content import natural
+from tick_gateway.history.external import receive_times as times
 from tick_gateway.history.external.directory import FileGone, SourceDirectory
+from tick_gateway.history.external.file_content import natural
 from tick_gateway.history.external.frames import FrameDecoder
 from tick_gateway.history.external.run_splitter import TickSequence
 from tick_gateway.history.external.source_file import SourceFile

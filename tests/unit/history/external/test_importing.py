@@ -15,12 +15,12 @@ import pytest
 from tests.conftest import Command
 from tests.support.backend import Writer, line_of, run_of
 from tests.support.blocking_client import ask, request
-from tests.support.process import GatewayProcess, Running, publish
+from tests.support.gateway_process import GatewayProcess, Running, publish
 from tests.support.recorded import stored
 from tick_gateway.errors import HistoryError
 from tick_gateway.history.external import importing
 from tick_gateway.history.external.directory import SourceDirectory
-from tick_gateway.history.local.active import ActiveSegment
+from tick_gateway.history.local.active_segment import ActiveSegment
 from tick_gateway.history.local.limits import Limits
 from tick_gateway.history.local.lock import DirectoryLock
 from tick_gateway.history.local.recorder import Recorder

@@ -17,8 +17,8 @@ from tick_gateway.errors import Damaged
 from tick_gateway.history.block_index import Entry
 from tick_gateway.history.external import chunks
 from tick_gateway.history.external import in_place as inplace
-from tick_gateway.history.external.content import Content
 from tick_gateway.history.external.directory import FileGone, SourceDirectory
+from tick_gateway.history.external.file_content import Content
 from tick_gateway.history.external.in_place import DirectoryScan, InPlace, Volumes
 from tick_gateway.history.external.run_splitter import TickSequence
 from tick_gateway.history.external.source_file import SourceFile

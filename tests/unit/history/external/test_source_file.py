@@ -8,7 +8,7 @@ import pytest
 import zstandard
 
 from tests.support.backend import Writer, frame, line_of
-from tick_gateway.history.external.content import Replaced
+from tick_gateway.history.external.file_content import Replaced
 from tick_gateway.history.external.source_file import SourceFile, Unread
 
 MAX_TICK = 4096

@@ -14,7 +14,7 @@ import zstandard
 
 from tests.conftest import Command
 from tests.support.backend import frame, line_of, run_of
-from tests.support.process import GatewayProcess
+from tests.support.gateway_process import GatewayProcess
 from tests.support.recorded import stored
 from tick_gateway.history.external.directory import FileGone, SourceDirectory
 from tick_gateway.history.external.in_place import DirectoryScan, Volumes

@@ -11,8 +11,8 @@ from tests.support import history_files
 from tests.support.recorded import AT, LIMITS, SMALL, Writer, files, lay, opened, planned, read_known
 from tick_gateway.errors import HistoryError
 from tick_gateway.history.local.lock import DirectoryLock
-from tick_gateway.history.local.plan import plan_run
 from tick_gateway.history.local.recorder import Recorder
+from tick_gateway.history.local.recovery_plan import plan_run
 from tick_gateway.history.local.scan import scan_run
 from tick_gateway.history.local.verify import verify
 

@@ -12,7 +12,7 @@ from typing import IO
 
 import pytest
 
-from tests.support.process import ROOT
+from tests.support.gateway_process import ROOT
 from tick_gateway.errors import Locked
 from tick_gateway.history.local import lock
 from tick_gateway.history.local.lock import LOCK, DirectoryLock, in_use

@@ -14,7 +14,7 @@ from tick_gateway.errors import HistoryError
 from tick_gateway.history.block_index import UnreadableIndex
 from tick_gateway.history.local import opening
 from tick_gateway.history.local.opening import open_directory, recover_segment
-from tick_gateway.history.local.plan import RunPlan, plan_run
+from tick_gateway.history.local.recovery_plan import RunPlan, plan_run
 from tick_gateway.history.local.scan import ScannedRun
 
 

@@ -16,7 +16,7 @@ from tick_gateway.history.local.events import SegmentRemoved
 from tick_gateway.history.local.index import save_index
 from tick_gateway.history.local.limits import Limits
 from tick_gateway.history.local.recorder import Recorder
-from tick_gateway.history.restoring import restore
+from tick_gateway.history.restore_bus import restore
 
 pytestmark = pytest.mark.usefixtures("nothing_left_open")
 

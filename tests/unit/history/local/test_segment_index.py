@@ -23,7 +23,7 @@ from tick_gateway.history.local.events import BlockClosed, SegmentIndexed
 from tick_gateway.history.local.limits import Limits
 from tick_gateway.history.local.run import LocalRun
 from tick_gateway.history.local.segment_index import SegmentIndex, index_path, index_paths, mend_indexes
-from tick_gateway.history.restoring import restore
+from tick_gateway.history.restore_bus import restore
 from tick_gateway.history.run_history import RunHistory
 from tick_gateway.settings import Settings
 

@@ -23,8 +23,8 @@ from aiohttp.web_protocol import RequestHandler
 
 from tests.support import tls
 from tests.support.blocking_client import UPGRADE, request
-from tests.support.process import PATIENCE
-from tick_gateway.http.handover import hang_up, take_over
+from tests.support.gateway_process import PATIENCE
+from tick_gateway.http.connection_handover import hang_up, take_over
 
 try:
     import uvloop

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from tick_gateway.bench import proc
+from tick_gateway.bench import proc_stats as proc
 
 pytestmark = pytest.mark.skipif(not proc.available(), reason="this system has no /proc")
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tick_gateway.sources.flock import Flock, padded
+from tick_gateway.sources.boids import Flock, padded
 
 
 def order(tick: dict[str, Any]) -> float:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tick_gateway.errors import BodyError
-from tick_gateway.wire.pipe import Pipe
+from tick_gateway.wire.pipe_records import Pipe
 
 Found = list[tuple[int, bytes]]
 

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from tick_gateway.history.external import birth
+from tick_gateway.history.external import file_birth as birth
 
 
 def test_the_birth_of_a_file(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import pytest
 
-from tick_gateway.access.descriptors import MIN_DESCRIPTORS, Descriptors, descriptor_of, raise_limit
+from tick_gateway.access.file_descriptors import MIN_DESCRIPTORS, Descriptors, descriptor_of, raise_limit
 
 resource = pytest.importorskip("resource")
 
@@ -102,7 +102,7 @@ def test_a_shortage_is_told_with_its_numbers_and_once(caplog: pytest.LogCaptureF
 def test_the_first_three_are_opened_where_the_process_has_none(closed: str) -> None:
     code = f"""
 import os
-from tick_gateway.access.descriptors import open_standard_streams
+from tick_gateway.access.file_descriptors import open_standard_streams
 report = os.dup(1)
 for number in ({closed},):
     os.close(number)

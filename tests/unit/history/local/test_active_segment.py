@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.recorded import LIMITS, Writer
 from tick_gateway.history.format.journal import Ending, unpack_journal
-from tick_gateway.history.local.active import ActiveSegment
+from tick_gateway.history.local.active_segment import ActiveSegment
 from tick_gateway.history.local.run import LocalRun
 from tick_gateway.history.local.segment_file import Segment, segment_name, walk
 

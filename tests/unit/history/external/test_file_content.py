@@ -8,7 +8,7 @@ import pytest
 import zstandard
 
 from tests.support.backend import frame, line_of
-from tick_gateway.history.external.content import Content, Replaced, compare, natural, shown, stem_of
+from tick_gateway.history.external.file_content import Content, Replaced, compare, natural, shown, stem_of
 from tick_gateway.history.external.frames import MAX_WINDOW
 
 LINES = [line_of(t, t, 300, noise=True) for t in range(50)]

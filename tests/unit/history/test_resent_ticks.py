@@ -21,7 +21,7 @@ from tick_gateway import Gateway
 from tick_gateway.bus import tick_bus
 from tick_gateway.bus.tick_bus import TickBus
 from tick_gateway.errors import Conflict, NotServing, TickError
-from tick_gateway.history import resent
+from tick_gateway.history import resent_ticks as resent
 from tick_gateway.history.archive import Archive
 
 pytestmark = pytest.mark.usefixtures("patient")

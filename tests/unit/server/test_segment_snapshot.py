@@ -13,9 +13,9 @@ from aiohttp.test_utils import make_mocked_request
 
 from tests.support.harness import Harness, OpenHarness
 from tests.support.stored_ticks import COUNT, IMMUTABLE, fill, harness, lines
-from tick_gateway.server.active_segment import SegmentSnapshot, SegmentSnapshots
 from tick_gateway.server.body_index import BodyIndex
 from tick_gateway.server.ranges import Range
+from tick_gateway.server.segment_snapshot import SegmentSnapshot, SegmentSnapshots
 
 __all__ = ["harness"]
 

@@ -25,7 +25,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tick_gateway.bus.record import NanPolicy, encode
+from tick_gateway.bus.record_encoder import NanPolicy, encode
 from tick_gateway.errors import RecordError
 
 NAN = float("nan")

@@ -13,7 +13,7 @@ from tests.support.recorded import AT
 from tick_gateway.history.block_index import Blocks, Entry
 from tick_gateway.history.format.journal import Ending, Flush, Journal, JournalHead
 from tick_gateway.history.format.segment import MIN_FOOTER
-from tick_gateway.history.local.plan import DirectoryPlan, RunPlan, plan_directory, plan_run
+from tick_gateway.history.local.recovery_plan import DirectoryPlan, RunPlan, plan_directory, plan_run
 from tick_gateway.history.local.salvage import BareBlock, Rescued, Stray
 from tick_gateway.history.local.scan import RunFacts, ScannedRun, ScannedSegment
 from tick_gateway.history.local.segment_file import Segment, segment_name

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tick_gateway.history.external import times
-from tick_gateway.history.external.times import ReceiveTimes
+from tick_gateway.history.external import receive_times as times
+from tick_gateway.history.external.receive_times import ReceiveTimes
 
 
 def write(path: Path, size: int, changed: float) -> Path:

@@ -12,7 +12,7 @@ import os
 import time
 from pathlib import Path
 
-from .birth import born
+from .file_birth import born
 
 
 class ReceiveTimes:

@@ -12,13 +12,13 @@ from tests.support import history_files
 from tests.support.faulty_disk import Disk
 from tests.support.recorded import LIMITS, TIMELESS, Writer, data_of, files, lay, opened
 from tick_gateway.errors import Locked
-from tick_gateway.history.local.apply import apply, settle
+from tick_gateway.history.local.apply_plan import apply, settle
 from tick_gateway.history.local.events import BlockClosed, TicksMissing
 from tick_gateway.history.local.limits import Limits
 from tick_gateway.history.local.lock import DirectoryLock
 from tick_gateway.history.local.opening import OpenedDirectory, open_directory
-from tick_gateway.history.local.plan import RunPlan, plan_run
 from tick_gateway.history.local.recorder import Recorder
+from tick_gateway.history.local.recovery_plan import RunPlan, plan_run
 from tick_gateway.history.local.scan import scan_run
 from tick_gateway.history.local.segment_file import walk
 

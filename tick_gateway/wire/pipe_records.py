@@ -16,7 +16,7 @@ from typing import Final
 from ..errors import BodyError
 from ..model.invalid_json import BOM, other_encoding
 from ..model.tick import WHITE_SPACE, shorten
-from .records import OPENERS, Line, LineSplitter, is_row
+from .record_splitter import OPENERS, Line, LineSplitter, is_row
 
 _BETWEEN: Final = WHITE_SPACE + b","  # what may stand between two records
 _BLANK_BYTES: Final = 1 << 16  # of blank text before the first line with content, which shows the format

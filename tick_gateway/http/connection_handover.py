@@ -4,7 +4,7 @@ sent the response head; and whatever else needs aiohttp's internals.
 After ``take_over`` the session is the transport's protocol; aiohttp lets its request, headers, task and parser go,
 which makes an idle reader cost 1.5 KB instead of 10 to 14, and turns the transport's flow control into the session's
 own transitions. aiohttp has no public API for this, so what it takes stands here alone, and
-``tests/unit/http/test_handover.py`` tests it against each release:
+``tests/unit/http/test_connection_handover.py`` tests it against each release:
 
 1. the session becomes the transport's protocol, so that whatever arrives next is its own;
 2. the transport is taken from aiohttp's handler, which is then told that the connection was lost: it cleans up, and

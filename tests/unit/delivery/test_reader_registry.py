@@ -9,7 +9,7 @@ import pytest
 
 from tick_gateway.delivery.encoder import Variant
 from tick_gateway.delivery.group import Member
-from tick_gateway.delivery.registry import ReaderRegistry
+from tick_gateway.delivery.reader_registry import ReaderRegistry
 from tick_gateway.errors import TooManyViews
 from tick_gateway.model.view import View
 from tick_gateway.wire.ndjson import NDJSONFraming

@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from tests.support.bad_lines import MARKED
 from tick_gateway.errors import BodyError, Malformed, TickError, TooBig
 from tick_gateway.model.tick import parse, shorten
-from tick_gateway.wire import records as body_module
+from tick_gateway.wire import record_splitter as body_module
 from tick_gateway.wire.codings import CODINGS
 from tick_gateway.wire.decoding import DecodingError
-from tick_gateway.wire.records import Line, LineSplitter, Records, values
+from tick_gateway.wire.record_splitter import Line, LineSplitter, Records, values
 
 MAX_LINE = 64
 

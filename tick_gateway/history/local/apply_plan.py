@@ -22,7 +22,7 @@ from ..format.block import decompress
 from ..stored_run import UnclosedBlock
 from .disk import set_aside, write_at
 from .index import save_index
-from .plan import RunPlan
+from .recovery_plan import RunPlan
 from .run import LocalRun
 from .salvage import Rescued, take
 from .segment_file import Segment

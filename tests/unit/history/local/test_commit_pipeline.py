@@ -13,8 +13,8 @@ from tests.support.faulty_disk import Disk
 from tests.support.recorded import LIMITS, data_of, opened
 from tick_gateway.bus.tick_bus import TickBus
 from tick_gateway.history.archive import Archive
-from tick_gateway.history.local import commit as module
-from tick_gateway.history.local.commit import CommitPipeline
+from tick_gateway.history.local import commit_pipeline as module
+from tick_gateway.history.local.commit_pipeline import CommitPipeline
 from tick_gateway.history.local.recorder import Recorder
 from tick_gateway.settings import Settings
 
