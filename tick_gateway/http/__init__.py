@@ -1,1 +1,1 @@
-"""What the gateway needs around aiohttp: listening, connections, negotiation, answers, and the hand-over."""
+"""Everything around aiohttp: listening, connections, content negotiation, answers, and connection hand-over."""

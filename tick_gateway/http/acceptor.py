@@ -3,7 +3,7 @@
 Event loops accept until no descriptor is left: asyncio takes a whole backlog at once, and uvloop then drops further
 connections. Here, a few are accepted per turn of the loop, and none while the only free descriptors are those reserved
 for files; further clients wait in the kernel's backlog. A *late* connection, one that got a reserved descriptor, is
-closed behind its answer, and sooner if it sends no request or does not read.
+closed after its answer, and sooner if it sends no request or does not read.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .connection_handover import is_idle
 
 log = logging.getLogger("tick_gateway.http")
 
-_ACCEPTS_A_TURN: Final = 8  # accepted per turn of the loop, so that these are served before the next ones
+_ACCEPTS_A_TURN: Final = 8  # so that these are served before the next ones
 _PAUSE_SECONDS: Final = 0.05  # between two checks whether descriptors are free again
 _LATE_SECONDS: Final = 5.0  # in which a late connection has to send a request
 _LATE_SECONDS_IN_A_CROWD: Final = 3.0  # the same while others wait to be accepted; a busy client may need a second
@@ -59,7 +59,7 @@ class Acceptor(web.BaseSite):
         self._resume_accepting()
 
     async def stop(self) -> None:
-        """Accept no more, and close the socket."""
+        """Stop accepting, and close the socket."""
         self._pause()
         if self._resume is not None:
             self._resume.cancel()
@@ -120,7 +120,7 @@ class Acceptor(web.BaseSite):
         assert server is not None, "the runner was set up"
         try:
             transport, protocol = await self._loop.connect_accepted_socket(server, sock)
-        except OSError:  # it is gone already
+        except OSError:  # already gone
             sock.close()
             return
         if self._descriptors.scarce(transport):
@@ -128,7 +128,7 @@ class Acceptor(web.BaseSite):
             self._loop.call_later(_LATE_SECONDS, self._close_idle, _LATE_SECONDS)
 
     def _close_idle(self, seconds: float) -> None:
-        """Close late connections that have sent no request within so many seconds; forget the others."""
+        """Close late connections that have sent no request within this many seconds; forget those that have."""
         until = self._loop.time() - seconds
         for transport, (protocol, since) in list(self._late_connections.items()):
             if since > until + 0.01:  # the loop rounds its time

@@ -1,5 +1,5 @@
-"""aiohttp's handling of a connection, changed in two ways: clients that close their side and still read are served,
-and the errors that aiohttp answers by itself, before any route is called, have the form of all others.
+"""aiohttp's connections with two changes: clients that close their side and still read are served, and errors that
+aiohttp answers by itself, before any route is called, have the form of all others.
 
 It depends on internals of aiohttp's ``RequestHandler``; ``tests/unit/http/test_connection.py`` and
 ``tests/robustness/bad_input`` test it against each release.
@@ -21,19 +21,19 @@ from .responses import SERVER, error_reply
 
 log = logging.getLogger("tick_gateway.http")
 
-_MAX_PROBLEM: Final = 200  # characters of what aiohttp has to say
+_MAX_PROBLEM: Final = 200  # characters of aiohttp's message
 
 
 class Connection(RequestHandler):
-    """One connection until a session takes it over.
+    """One connection, until a session takes it over.
 
-    A client may end its side behind its last request (``shutdown(SHUT_WR)``, ``nc -N``): what it asked for is answered,
-    then the connection is closed. A body that it leaves unfinished is broken off.
+    A client may close its side after its last request (``shutdown(SHUT_WR)``, ``nc -N``): its requests are answered,
+    then the connection is closed. A request body that it leaves incomplete is broken off.
 
     Attributes:
-        half_closed: the client has ended its side.
-        broken_off: the body that it left unfinished, or None.
-        faults: where faults of the gateway's are told; one for all connections.
+        half_closed: the client has closed its side.
+        broken_off: the request body that it left incomplete, or None.
+        faults: the log of the gateway's faults; one for all connections.
     """
 
     __slots__ = ("broken_off", "faults", "half_closed")
@@ -43,19 +43,19 @@ class Connection(RequestHandler):
     faults: ThrottledLog
 
     def eof_received(self) -> bool:  # type: ignore[override]
-        """Keep the connection if something is still to be answered on it."""
+        """Keep the connection if a request on it has yet to be answered."""
         self.half_closed = True
-        if self._payload_parser is not None or not self._is_asked:  # a WebSocket of a publisher is over with its client
+        if self._payload_parser is not None or not self._is_asked:  # a publisher's WebSocket ends with its client
             return False
         if self._messages:
             self.break_off(self._messages[-1][1])
         elif self._current_request is not None:
             self.break_off(self._current_request.content)
-        self._close = not self._messages  # behind what is being answered; what waits has its turn before
+        self._close = not self._messages  # after the current answer; requests that wait are answered first
         return True
 
     def break_off(self, body: StreamReader) -> None:
-        """End a body early; what has arrived of it can be read."""
+        """End a request body early; what has arrived of it can still be read."""
         if not body.is_eof():
             self.broken_off = body
             body.feed_eof()
@@ -85,13 +85,13 @@ class Connection(RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """Answer in the form of all other errors, and log faults of the gateway alone."""
+        """Answer in the form of all other errors, and log only faults of the gateway."""
         error: GatewayError
         if isinstance(exc, HttpProcessingError):
             problem = " ".join(exc.message.partition("\n")[0].split()).rstrip(":")
             error = ClientError(f"this is no HTTP request: {problem[:_MAX_PROBLEM]}")
         else:
-            told = isinstance(exc, GatewayError)  # its sentence says it all
+            told = isinstance(exc, GatewayError)  # its message is complete
             sentence = f"an answer broke off: {exc}" if told else f"a request from {request.remote} failed"
             self.faults.tell(logging.ERROR, sentence, None if told else exc)
             error = GatewayError("the gateway failed on this request; its log says why")
@@ -103,17 +103,17 @@ class Connection(RequestHandler):
 def _last(error: GatewayError) -> web.Response:
     """An error as the last answer on a connection."""
     response = error_reply(error)
-    response.headers["Server"] = SERVER  # no application comes by to say so
+    response.headers["Server"] = SERVER  # no application adds it here
     response.force_close()
     return response
 
 
 def _unexpected(request: web.BaseRequest) -> web.Response | None:
-    """The answer to an expectation that is not supported (RFC 9110, section 10.1.1); None: there is none."""
+    """The answer to an unsupported expectation (RFC 9110, section 10.1.1); None: there is none."""
     expected = request.headers.getall("Expect", ())
     if request.version < HttpVersion11 or all(value.strip().lower() == "100-continue" for value in expected):
         return None
-    return _last(Expectation(", ".join(expected)))  # closed: a body may follow, or not
+    return _last(Expectation(", ".join(expected)))  # close the connection: a body may follow, or not
 
 
 async def expect(request: web.Request) -> web.StreamResponse | None:
@@ -135,7 +135,7 @@ class _ConnectionFactory(web.Server):
 
 
 class Runner(web.AppRunner):
-    """Runs an application on connections of this kind."""
+    """Runs an application with ``Connection`` as its protocol."""
 
     async def _make_server(self) -> web.Server:
         made = await super()._make_server()
@@ -143,7 +143,7 @@ class Runner(web.AppRunner):
         async def answer(request: web.BaseRequest) -> web.StreamResponse:
             connection = request.protocol
             if isinstance(connection, Connection) and connection.half_closed and not connection._messages:
-                connection.break_off(request.content)  # it ended its side before anybody was to read it
+                connection.break_off(request.content)  # the client closed its side before the body was read
             return _unexpected(request) or await made.request_handler(request)
 
         server = _ConnectionFactory(answer, request_factory=made.request_factory, loop=made._loop, **made._kwargs)

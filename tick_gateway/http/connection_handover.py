@@ -1,15 +1,15 @@
 """Connection hand-over: a session takes a connection over from aiohttp, which has parsed and routed the request and
-sent the response head; and whatever else needs aiohttp's internals.
+sent the response's head. Everything else that needs aiohttp's internals is here too.
 
-After ``take_over`` the session is the transport's protocol; aiohttp lets its request, headers, task and parser go,
-which makes an idle reader cost 1.5 KB instead of 10 to 14, and turns the transport's flow control into the session's
-own transitions. aiohttp has no public API for this, so what it takes stands here alone, and
-``tests/unit/http/test_connection_handover.py`` tests it against each release:
+After ``take_over`` the session is the transport's protocol; aiohttp releases its request, headers, task and parser, so
+that an idle reader costs 1.5 KB instead of 10 to 14, and the transport's flow control becomes transitions of the
+session. aiohttp has no public API for this; ``tests/unit/http/test_connection_handover.py`` tests it against each
+release:
 
-1. the session becomes the transport's protocol, so that whatever arrives next is its own;
-2. the transport is taken from aiohttp's handler, which is then told that the connection was lost: it cleans up, and
-   has nothing to close;
-3. bytes that arrived behind the handshake, and the client's end of file, are passed to the session;
+1. the session becomes the transport's protocol, so that it gets everything that arrives from now on;
+2. the transport is taken from aiohttp's handler, which is told that the connection was lost: it cleans up, and has
+   nothing to close;
+3. bytes that arrived after the handshake, and the client's end of file, are passed to the session;
 4. the handler's task ends as cancelled, which aiohttp does not log.
 
 From here on, counting, limits, metrics and shutdown depend on the session, not on aiohttp's handler.
@@ -32,8 +32,8 @@ from .connection import Connection
 async def take_over(request: web.Request, response: web.StreamResponse, session: asyncio.Protocol) -> NoReturn:
     """Send ``response``'s head and give the connection to ``session``. Never returns: the handler ends here.
 
-    A client that goes away during the handshake is no error: the handler ends in the same way, and the session never
-    has a connection.
+    A client that goes away during the handshake is not an error: the handler ends in the same way, and the session
+    never gets a connection.
 
     Raises:
         asyncio.CancelledError: always.
@@ -50,7 +50,7 @@ async def take_over(request: web.Request, response: web.StreamResponse, session:
     handler.transport = None
     handler.connection_lost(None)
     _disable_user_timeout(transport)
-    transport.resume_reading()  # aiohttp pauses it where much has come behind the handshake
+    transport.resume_reading()  # aiohttp pauses it if much arrived after the handshake
     session.connection_made(transport)
     if tail:
         session.data_received(tail)
@@ -60,10 +60,10 @@ async def take_over(request: web.Request, response: web.StreamResponse, session:
 
 
 def _disable_user_timeout(transport: asyncio.Transport) -> None:
-    """Leave it to the session to drop a peer that reads nothing, not to the kernel (see ``listen``)."""
+    """Let the session drop a peer that reads nothing, not the kernel (see ``listen``)."""
     timeout, sock = getattr(socket, "TCP_USER_TIMEOUT", None), transport.get_extra_info("socket")
     if timeout is not None and sock is not None:
-        with contextlib.suppress(OSError):  # no TCP
+        with contextlib.suppress(OSError):  # not TCP
             sock.setsockopt(socket.IPPROTO_TCP, timeout, 0)
 
 
@@ -71,7 +71,7 @@ def check_handshake(request: web.Request) -> str:
     """Check a WebSocket's opening handshake and return its ``Sec-WebSocket-Accept``.
 
     Raises:
-        NotAWebSocket: it is none. One with a body is refused too: its body would be read as frames.
+        NotAWebSocket: it is not valid. One with a body is refused too, since the body would be read as frames.
     """
     if request.version < HttpVersion11:
         raise NotAWebSocket(
@@ -84,16 +84,16 @@ def check_handshake(request: web.Request) -> str:
 
 
 def disable_compression(ws: web.WebSocketResponse) -> None:
-    """Send uncompressed, though compression was negotiated for what is received: small answers gain nothing by it, and
-    aiohttp's compressor takes 256 KiB. To be called once the handshake is done."""
+    """Send uncompressed, even if compression was negotiated: small answers gain nothing from it, and aiohttp's
+    compressor takes 256 KiB. Call it after the handshake."""
     if ws._writer is not None:
         ws._writer.compress = 0
 
 
 def body_is_decoded(request: web.Request) -> bool:
-    """Whether aiohttp decompresses this request's body itself; no public attribute says so.
+    """Whether aiohttp itself decompresses this request's body, for which it has no public attribute.
 
-    The gateway's own server leaves that to the routes. In another application, whose runner was not given
+    On the gateway's own server, routes decompress bodies. In another application, whose runner was made without
     ``auto_decompress=False``, aiohttp has begun before any handler is called.
     """
     server = request.protocol._manager
@@ -101,31 +101,31 @@ def body_is_decoded(request: web.Request) -> bool:
 
 
 def body_is_broken(request: web.Request) -> bool:
-    """Whether aiohttp's parser gave up on the body of a request that is being handled (seen with 3.14, parser in C).
+    """Whether aiohttp's parser gave up on the body of the current request (seen with 3.14, parser in C).
 
-    It does not tell the body's reader, which would wait for ever, but queues an error to be answered after this
-    request. Nothing else can be queued before the body's end.
+    It does not tell the body's reader, which would wait forever, but queues an error to be answered after this request.
+    Nothing else can be queued before the end of the body.
     """
     return bool(request.protocol._messages) and not request.content.is_eof()
 
 
 def body_is_cut(request: web.Request) -> bool:
-    """Whether a body that came to its end is not whole: its client has ended its side in the middle of it."""
+    """Whether a body that has ended is incomplete, because its client closed its side."""
     return isinstance(request.protocol, Connection) and request.protocol.broken_off is request.content
 
 
 def is_idle(transport: asyncio.BaseTransport, protocol: asyncio.BaseProtocol) -> bool:
-    """Whether no request on this connection of aiohttp's is being answered or waits to be."""
+    """Whether this connection of aiohttp's has no request that is being answered or waits to be."""
     if not isinstance(protocol, web.RequestHandler) or protocol.transport is not transport:
-        return False  # it was taken over, or is closed
+        return False  # taken over, or closed
     return protocol._current_request is None and not protocol._messages
 
 
 async def hang_up(request: web.Request, last: bytes, seconds: float) -> None:
-    """Send ``last``, say nothing more, and drop what comes until the peer hangs up, or for so many seconds; then close.
+    """Send ``last``, and discard what arrives until the peer hangs up, or for this many seconds; then close.
 
-    A connection that is closed with something unread is reset, and what was sent last may be lost with it; aiohttp
-    closes its WebSockets so where a client broke the protocol.
+    Closing a connection with unread data resets it, which may lose the last bytes sent; aiohttp closes its WebSockets
+    like that if a client breaks the protocol.
     """
     handler, transport = request.protocol, request.transport
     if transport is None or transport.is_closing():
@@ -148,11 +148,11 @@ async def hang_up(request: web.Request, last: bytes, seconds: float) -> None:
 
 
 class _DiscardingProtocol(asyncio.Protocol):
-    """Discards what arrives; all other events are passed to aiohttp's handler.
+    """Discards what arrives; passes all other events to aiohttp's handler.
 
     Attributes:
         gone: set when the peer has hung up.
-        lost: the connection is no more.
+        lost: set when the connection is closed.
     """
 
     def __init__(self, handler: asyncio.Protocol) -> None:

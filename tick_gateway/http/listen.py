@@ -1,4 +1,4 @@
-"""Listening: a socket, an aiohttp runner on it, and the kernel's bounds for connections."""
+"""Listening: a socket, an aiohttp runner on it, and the kernel's limits for connections."""
 
 from __future__ import annotations
 
@@ -21,22 +21,23 @@ from ..settings import Settings
 from .acceptor import Acceptor
 from .connection import Runner
 
-log = logging.getLogger("tick_gateway.http")  # what aiohttp has to say of connections
+log = logging.getLogger("tick_gateway.http")  # also aiohttp's log for connections
 
-WILDCARD_HOSTS: Final = ("", "0.0.0.0", "::")  # hosts that stand for every address of the machine
+WILDCARD_HOSTS: Final = ("", "0.0.0.0", "::")  # hosts that stand for all addresses of the machine
 _UNSENT_BYTES: Final = 256 * 1024
-UNREAD_MS: Final = 120_000  # after which a client that takes nothing of its answer is dropped
+UNREAD_MS: Final = 120_000  # after which a client that reads nothing of its answer is dropped
 _HOSTS: Final = "; accepted: a name or an address of this machine, without a scheme and a port"
 _LISTENS: Final = "0A"  # a socket's state in /proc/net/tcp
-_IDLE_SECONDS: Final = 75.0  # for a request's head to come whole, and between two: longer than proxies keep theirs
-_SHUTDOWN_SECONDS: Final = 1.0  # for what is being answered, once readers and publishers have left
+# for the head of a request, and between two requests: longer than proxies keep idle connections
+_IDLE_SECONDS: Final = 75.0
+_SHUTDOWN_SECONDS: Final = 1.0  # for answers in progress, once readers and publishers have left
 
 
 def open_socket(settings: Settings) -> socket.socket:
     """A listening TCP socket: on all addresses, IPv4 and IPv6, where no host is set.
 
     Raises:
-        SettingError: the address cannot be had; the sentence says why.
+        SettingError: the address is not available; the message says why.
     """
     host, port, backlog = settings.host, settings.port, settings.backlog
     try:
@@ -48,23 +49,23 @@ def open_socket(settings: Settings) -> socket.socket:
         if not host and error.errno in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):  # a machine without IPv6
             return open_socket(Settings(host="0.0.0.0", port=port, backlog=backlog))
         name = "port" if error.errno in (errno.EADDRINUSE, errno.EACCES) else "host"
-        number = error.errno or 0  # negative where it is the resolver's, whose sentence has the address behind it
+        number = error.errno or 0  # negative from the resolver, whose message is followed by the address
         reason = os.strerror(number) if number > 0 else str(error.strerror or error).partition(" (while")[0]
         reason = reason[:1].lower() + reason[1:] + (_cure(error.errno, port) if name == "port" else _HOSTS)
         raise SettingError(name, f"cannot listen on {host or 'all addresses'}, port {port}: {reason}") from None
-    except (TypeError, UnicodeError):  # the codec for host names takes no part longer than 63 characters
+    except (TypeError, UnicodeError):  # the codec for host names allows at most 63 characters per part
         raise SettingError("host", f"{host!r:.80} is no host name") from None
 
 
 def _cure(number: int | None, port: int) -> str:
-    """What can be done about a port that cannot be had."""
+    """What to do about a port that is not available."""
     if number == errno.EADDRINUSE:
         return f"{_holder(port)}; take another, such as {port % 65535 + 1}, or 0 for any that is free"
     return "; ports from 1024 on need no right, such as 8000" if number == errno.EACCES else ""
 
 
 def _holder(port: int) -> str:
-    """Which process listens on a port, as far as that can be seen: one of this user's (Linux)."""
+    """The process that listens on a port, if it can be found: one of this user's (Linux)."""
     sockets: set[str] = set()
     for table in ("tcp", "tcp6"):
         with contextlib.suppress(OSError, ValueError, IndexError), open(f"/proc/net/{table}") as rows:
@@ -72,7 +73,7 @@ def _holder(port: int) -> str:
                 if row[3] == _LISTENS and int(row[1].rpartition(":")[2], 16) == port:
                     sockets.add(f"socket:[{row[9]}]")
     for process in filter(str.isdecimal, os.listdir("/proc") if sockets else ()):
-        with contextlib.suppress(OSError):  # another user's, or over meanwhile
+        with contextlib.suppress(OSError):  # another user's, or ended meanwhile
             if any(os.readlink(entry) in sockets for entry in os.scandir(f"/proc/{process}/fd")):
                 with open(f"/proc/{process}/comm") as name:
                     return f" by process {process} ({name.read().strip()})"
@@ -80,26 +81,26 @@ def _holder(port: int) -> str:
 
 
 def url(settings: Settings, port: int) -> str:
-    """Where a gateway on this machine is reached from it; IPv6 addresses stand in brackets."""
+    """The URL of a gateway on this machine; IPv6 addresses are in brackets."""
     host = "127.0.0.1" if settings.host in WILDCARD_HOSTS else settings.host
     return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
 
 
 def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
-    """uvloop's where it is installed (not on Windows), else asyncio's own."""
+    """uvloop's if it is installed (not on Windows), else asyncio's own."""
     try:
         import uvloop
     except ImportError:
         return asyncio.new_event_loop
-    open_standard_streams()  # in a program of somebody else's, too
+    open_standard_streams()  # also if the gateway is embedded in another program
     return uvloop.new_event_loop
 
 
 def limit_unsent(sock: socket.socket) -> None:
-    """Bound the unsent data that the kernel buffers for a connection, and for how long; accepted sockets inherit it.
+    """Limit the unsent data that the kernel buffers for a connection, and for how long; accepted sockets inherit it.
 
-    A reader that does not read then does not hold megabytes of stale ticks in its socket buffer, and a client that
-    reads nothing of its answer is dropped (Linux: tcp(7)). Sessions of streams decide the latter themselves.
+    Otherwise the socket buffer of a reader that does not read would hold megabytes of stale ticks. A client that reads
+    nothing of its answer is dropped (Linux: tcp(7)); sessions of streams handle that themselves.
     """
     lowat = getattr(socket, "TCP_NOTSENT_LOWAT", None)
     if lowat is not None:
@@ -110,7 +111,7 @@ def limit_unsent(sock: socket.socket) -> None:
 
 
 class _ClientFaults(logging.Filter):
-    """Keeps faults of clients out of the log: requests that are no HTTP are answered with 400, and not logged."""
+    """Keeps client errors out of the log: requests that are not HTTP are answered with 400."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         error = record.exc_info[1] if record.exc_info else None
@@ -137,7 +138,7 @@ class Server:
         self._runner = Runner(
             app,
             access_log=None,
-            auto_decompress=False,  # what a body may be encoded in is for its route to say
+            auto_decompress=False,  # the routes decode request bodies
             handle_signals=False,
             keepalive_timeout=_IDLE_SECONDS,
             logger=log,
@@ -155,7 +156,7 @@ class Server:
         self.port = sock.getsockname()[1]
         backlog = self._settings.backlog
         site: web.BaseSite
-        if sys.platform == "win32":  # its loop has no add_reader, and its descriptors have no such limit
+        if sys.platform == "win32":  # its loop has no add_reader, and it has no such limit on descriptors
             site = web.SockSite(self._runner, sock, backlog=backlog)
         else:
             site = Acceptor(self._runner, sock, self._descriptors, backlog)
@@ -166,10 +167,10 @@ class Server:
         await self._runner.cleanup()
 
     def abandon(self, transports: Iterable[asyncio.BaseTransport]) -> None:
-        """In a forked child: close the parent's sockets, those of these connections too. Else the port stays in use,
-        and readers wait for the end of their streams, as long as the child lives.
+        """In a forked child: close the parent's sockets, including those of these connections. Otherwise the port stays
+        in use and readers wait for the end of their streams until the child ends.
 
-        Their numbers are pointed at /dev/null, so that objects which still hold one cannot close anything else.
+        The descriptors are redirected to /dev/null, so that objects which still hold one cannot close anything else.
         """
         server = self._runner.server
         handlers = server.connections if server is not None else []

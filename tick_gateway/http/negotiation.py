@@ -1,5 +1,5 @@
-"""Content negotiation (RFC 9110): which content coding an answer has, which clients read a single frame of a body, and
-whether a client has an answer already.
+"""Content negotiation (RFC 9110): the content coding of an answer, which clients read only the first frame of a body,
+and whether a client already has an answer.
 
 Pure: header values in, names and booleans out.
 """
@@ -18,7 +18,7 @@ _QUALITY: Final = re.compile(r"(?:0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)")
 
 
 def qualities(header: str) -> dict[str, float]:
-    """The quality values of an ``Accept-Encoding`` header by coding, in lower case; a malformed one counts as 0."""
+    """The quality values in an ``Accept-Encoding`` header by coding, in lower case; a malformed one counts as 0."""
     found: dict[str, float] = {}
     for part in header.split(","):
         name, *parameters = (piece.strip() for piece in part.split(";"))
@@ -37,12 +37,12 @@ def choose(header: str, codings: Sequence[str]) -> str:
     """The content coding to answer in; empty: none (identity).
 
     Args:
-        codings: those that are available, the preferred first.
+        codings: the available ones, in order of preference.
 
     Raises:
         NotAcceptable: the request refuses all of them and identity.
     """
-    best = max(codings, key=lambda coding: quality(header, coding), default="")  # of equal ones, the first
+    best = max(codings, key=lambda coding: quality(header, coding), default="")  # the first of equal ones
     if best and accepts(header, best):
         return best
     if refuses_identity(header):
@@ -51,14 +51,14 @@ def choose(header: str, codings: Sequence[str]) -> str:
 
 
 def refuses_identity(header: str) -> bool:
-    """Whether a request accepts no uncoded answer."""
+    """Whether a request does not accept an uncoded answer."""
     found = qualities(header)
     return found.get("identity", found.get("*", 1.0)) <= 0
 
 
 def reads_first_frame_only(user_agent: str) -> bool:
-    """Whether a client, by its ``User-Agent``, decodes the first zstd frame of a body and silently drops the others, as
-    all do that use Node's zlib (seen in fetch of Node 24, undici 7, got 14)."""
+    """Whether a client, by its ``User-Agent``, decodes the first zstd frame of a body and silently drops the others,
+    like all that use Node's zlib (seen in fetch of Node 24, undici 7, got 14)."""
     return _ONE_FRAME.match(user_agent) is not None
 
 

@@ -1,6 +1,6 @@
-"""What handlers share: answers that are one JSON value, errors among them, and headers that are lists.
+"""Helpers for handlers: answers that are one JSON value, including errors, and list headers.
 
-JSON is compact, as ticks are, and ends in a newline, for terminals.
+JSON is compact, like ticks, and ends in a newline, for terminals.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from aiohttp import web
 
 from ..errors import GatewayError, Overloaded
 
-SERVER: Final = "tick-gateway"  # the header of that name, without versions
+SERVER: Final = "tick-gateway"  # the value of the header Server, without versions
 RETRY_AFTER_SECONDS: Final = 5
 
 
 def header_list(request: web.BaseRequest, name: str) -> str:
-    """A list header, joined from all its lines (RFC 9110, section 5.3); empty: there is none."""
+    """A list header, joined from all its lines (RFC 9110, section 5.3); empty if there is none."""
     return ", ".join(request.headers.getall(name, ()))
 
 

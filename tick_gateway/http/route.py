@@ -1,4 +1,4 @@
-"""A route: where a handler is mounted, and what is told of it."""
+"""A route: where a handler is mounted, and its description."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ class Route:
     """One route.
 
     Attributes:
-        name: of its operation in /openapi.json.
-        reads: the kind of reading that it is (``query.Parameter.on``): those of its parameters have a meaning, all
-            others are parsed and ignored; empty: it looks at none.
-        media_type: those of its answers, comma-separated.
-        schema: of its JSON answer, among ``SCHEMAS``; empty: not told.
-        statuses: those that it gives beside errors.
-        refuses: the errors that it gives beside those that every route does.
-        takes: headers that it reads; ``headers``: those that it answers with.
+        name: the id of its operation in /openapi.json.
+        reads: its kind of reading (``query.Parameter.on``), whose parameters have a meaning, while all others are
+            parsed and ignored; empty: it reads no parameters.
+        media_type: of its answers, comma-separated.
+        schema: of its JSON answer, in ``SCHEMAS``; empty: not described.
+        statuses: of its answers that are not errors.
+        refuses: its errors beside those that every route has.
+        takes: request headers that it reads; ``headers``: headers of its answers.
         body: the forms of a request's body, by media type.
-        publishes: it is for publishers alone, and not open to web pages of other origins.
-        stream: its answer goes on.
+        publishes: it is only for publishers, and not open to web pages of other origins.
+        stream: its answer does not end.
         websocket: it is an opening handshake.
         linked: the service's description links to it.
     """
@@ -54,5 +54,5 @@ class Route:
 
     @property
     def open(self) -> bool:
-        """Whether web pages of every origin may read it."""
+        """Whether web pages of any origin may read it."""
         return not self.publishes

@@ -1,6 +1,6 @@
-"""The registry of sources, where ticks come from: a source is one file and one line here.
+"""The registry of sources of ticks: each source is one file, and one line here.
 
-Each publishes to the runtime's bus and knows nothing of who reads.
+A source publishes to the runtime's bus and knows nothing of readers.
 """
 
 from __future__ import annotations

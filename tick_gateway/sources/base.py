@@ -1,13 +1,13 @@
-"""The contract of a source: how ticks come in.
+"""The contract of a source of ticks.
 
-A source is one module that ends in a ``Source``, and one line in the registry (``sources/__init__.py``). It is of one
-of two kinds:
+A source is a module that ends in a ``Source``, and a line in the registry (``sources/__init__.py``). It has one of two
+forms:
 
-    routes      others publish at them: POST /publish, /ws/publish
-    a task      it brings ticks itself, beside the server, in a gateway that a command starts: --stdin, --tail, demo
+        routes      clients publish to them: POST /publish, /ws/publish
+        a task      publishes by itself, in a gateway that a command starts: --stdin, --tail, demo
 
-The registry drives routing, /openapi.json, the flags of commands and the docs check. Ticks go to ``runtime.bus``;
-nothing here knows who reads them.
+The registry drives routing, /openapi.json, the flags of commands and the docs check. Sources publish to
+``runtime.bus`` and know nothing of readers.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ from ..settings import Settings
 
 
 class SourceTask(ABC):
-    """A source at work in one gateway's own process: ``prepare``, ``attach``, then ``run``.
+    """A source that runs in the gateway's own process: first ``prepare``, then ``attach``, then ``run``.
 
     Attributes:
-        alone: why nobody else may publish meanwhile: what follows on "this gateway", and says what else to do.
-        skipped: lines of its input that were no ticks.
+        alone: why nobody else may publish meanwhile: completes "this gateway ...", and says what to do instead.
+        skipped: lines of its input that were not ticks.
         over: it has ended, and others may publish.
     """
 
@@ -48,23 +48,23 @@ class SourceTask(ABC):
 
     @property
     def followed(self) -> Path | None:
-        """The directory of another program that it follows; without ``data``, that is the history, too."""
+        """The directory of another program that it follows, which without ``data`` is the history, too; None: none."""
         return None
 
     @property
     def unread(self) -> Unread | None:
-        """What of its input cannot be read; None: there is nothing to be read again."""
+        """The part of its input that cannot be read; None: it cannot happen."""
         return None
 
     def refusal(self) -> OwnSource | None:
-        """What other publishers are told; None: they may publish."""
+        """The error for all other publishers; None: they may publish."""
         return None if self.over else OwnSource(self.alone)
 
     def prepare(self, progress: Progress | None) -> None:
         """Called before history is opened; may wait for the disk.
 
         Raises:
-            HistoryError, SettingError: it cannot begin as it was asked for.
+            HistoryError, SettingError: it cannot start as requested.
         """
         return
 
@@ -73,7 +73,7 @@ class SourceTask(ABC):
         return
 
     async def run(self, runtime: Runtime) -> None:
-        """Publish until there is no more, or it is cancelled."""
+        """Publish until the input ends, or until it is cancelled."""
         try:
             await self.publish(runtime)
         finally:
@@ -81,23 +81,23 @@ class SourceTask(ABC):
 
     @abstractmethod
     async def publish(self, runtime: Runtime) -> None:
-        """What ``run`` does.
+        """The work of ``run``.
 
         Raises:
-            GatewayError: it gave up; the gateway ends.
+            GatewayError: it gave up, and the gateway ends.
         """
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One way for ticks to come in.
+    """One way to publish ticks.
 
     Attributes:
         name: its name in the registry and the tests.
-        routes: where others publish; of a task, none.
+        routes: for clients that publish; a task has none.
         command: the command of ``tick-gateway`` that starts the task.
-        options: that command's, for it; of ``serve``, the first one asks for this source.
-        make: the task, from the settings and the options' values, by their names.
+        options: additional options of that command; with ``serve``, the first one selects this source.
+        make: makes the task, from the settings and the values of the options, by name.
     """
 
     name: str
@@ -108,43 +108,43 @@ class Source:
 
     @property
     def flag(self) -> str:
-        """The flag that asks for it."""
+        """The flag that selects it."""
         return self.options[0].opts[0]
 
     def begin(self, settings: Settings, values: dict[str, object]) -> SourceTask:
-        """Its task, with the values of a command's options, others' among them.
+        """Make its task, from the values of all options of a command.
 
         Raises:
-            SettingError: it cannot be made so.
+            SettingError: the values are not valid.
         """
         assert self.make is not None, f"{self.name} is no task"
         return self.make(settings, **{str(option.name): values[str(option.name)] for option in self.options})
 
 
-# ---- what routes have in common ----
+# ---- common to routes ----
 
 PUBLISHING: Final = (ParameterError, NotAllowed, OwnSource, Tailing)
 """The errors with which every route for publishers may refuse one."""
 
 
 def admit(request: web.Request, runtime: Runtime) -> None:
-    """Let a publisher in.
+    """Check that a request may publish.
 
     Raises:
         NotAllowed: see ``authorize``.
         OwnSource: the gateway's ticks come from a source of its own.
     """
     authorize(request, runtime.settings)
-    # Who may not publish anyway is not told where ticks come from.
+    # A client that may not publish anyway is not told the source.
     if runtime.source is not None and (refusal := runtime.source.refusal()) is not None:
         raise refusal
 
 
 def run_of(request: web.Request) -> str | None:
-    """The run that the publisher names, by the header ``Tick-Run`` or the parameter ``run``.
+    """The run that the publisher names, in the header ``Tick-Run`` or the parameter ``run``.
 
     Raises:
-        ParameterError: another parameter, a name that is no run id, or two that differ.
+        ParameterError: another parameter, an invalid run id, or two that differ.
     """
     for name in request.query:
         if name != "run":

@@ -1,7 +1,7 @@
 """The built-in demonstration: a flock after Reynolds (separation, alignment, cohesion) on a torus.
 
-Plain Python and pure: no clock, no I/O, nothing of the gateway; who runs it decides how fast it flies. Only operations
-that IEEE 754 rounds exactly are used (no sine, no power), so that one seed gives the same ticks on every machine.
+Plain Python and pure: no clock, no I/O, nothing of the gateway; the caller decides when to step. It uses only
+operations that IEEE 754 rounds exactly (no sine, no power), so a seed gives the same ticks on every machine.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import orjson
 
-_NEIGHBOURS: Final = 6.0  # how many an agent would see if all were spread evenly; the range of sight follows
+_NEIGHBOURS: Final = 6.0  # of an agent, if all were spread evenly; determines the range of sight
 _CROWD: Final = 0.4  # agents closer than this share of the range of sight move apart
 _ALIGNMENT: Final = 0.12
 _COHESION: Final = 0.004
@@ -24,10 +24,10 @@ _PI: Final = 3.141592653589793
 
 
 class Flock:
-    """Agents that see their neighbours, steer with them, and leave the world on one side to enter on the other.
+    """Agents that see their neighbours, steer with them, and leave the world on one side to enter on the opposite one.
 
     Args:
-        agents: how many, at least 1.
+        agents: their number, at least 1.
         seed: the same seed, number and size give the same ticks.
         size: edge of the square world; positions are 0 <= x < size, up to rounding.
 
@@ -44,7 +44,7 @@ class Flock:
         self._size = float(size)
         self._t = 0
         self._sight = min(size / 3, size * sqrt(_NEIGHBOURS / (_PI * agents)))
-        self._cells = int(size / self._sight)  # cells on an edge, each at least as wide as an agent sees: 3 or more
+        self._cells = int(size / self._sight)  # per edge, each at least as wide as the range of sight: 3 or more
         uniform = self._random.uniform
         self._x = [uniform(0, size) for _ in range(agents)]
         self._y = [uniform(0, size) for _ in range(agents)]
@@ -54,7 +54,7 @@ class Flock:
     def step(self) -> dict[str, Any]:
         """The next tick: ``{"t": 0, "agents": [{"id", "x", "y", "vx", "vy"}, ...]}``; velocities are per step.
 
-        Numbers have 3 digits after the point. The first tick shows the flock as it was scattered.
+        Numbers have 3 digits after the point. The first tick shows the initial positions.
         """
         if self._t:
             self._move()
@@ -67,7 +67,7 @@ class Flock:
         return tick
 
     def _move(self) -> None:
-        """Steer every agent by what it sees now, then let all of them fly one step."""
+        """Steer every agent by what it sees now, then move all of them one step."""
         size, wander, uniform = self._size, _WANDER * _MAX_SPEED * self._size, self._random.uniform
         slowest, fastest = _MIN_SPEED * size, _MAX_SPEED * size
         for i, (ax, ay) in enumerate(self._steering()):
@@ -94,9 +94,9 @@ class Flock:
         return steering
 
     def _sums(self) -> list[list[float]]:
-        """For each agent, over all it sees: count, offsets, velocities, and the push away from those too close.
+        """For each agent, over all that it sees: count, offsets, velocities, and the push away from those too close.
 
-        Every pair is looked at once: the grid gives each cell's own pairs and those with half of its eight neighbours.
+        Every pair is visited once: the grid gives each cell's own pairs and those with half of its eight neighbours.
         """
         sums = [[0.0] * 7 for _ in self._x]
         cells, width = self._cells, self._size / self._cells
@@ -114,7 +114,7 @@ class Flock:
         return sums
 
     def _pairs(self, i: int, others: list[int], sums: list[list[float]]) -> None:
-        """Add agent ``i`` to the sums of each other that it sees, and them to its own."""
+        """Add agent ``i`` to the sums of every other agent that it sees, and them to its own."""
         xs, ys, vxs, vys = self._x, self._y, self._vx, self._vy
         size, half = self._size, self._size / 2
         sight2 = self._sight * self._sight
@@ -155,13 +155,13 @@ class Flock:
 
 
 def padded(record: dict[str, Any], size: int) -> dict[str, Any]:
-    """The record with a member ``pad`` that brings its JSON to ``size`` bytes; unchanged where it is that long already.
+    """The record with a member ``pad`` that brings its JSON to ``size`` bytes; unchanged if it is already that long.
 
-    The filler is noise made from ``t`` (the same for the same tick), of which compressors save about half: constant
+    The filler is noise derived from ``t`` (the same for the same tick), of which compressors save about half: constant
     filler would flatter every figure about compression.
 
     Args:
-        record: a tick as ``Flock.step`` gives it.
+        record: a tick from ``Flock.step``.
         size: bytes of the whole tick as compact JSON.
     """
     missing = size - len(orjson.dumps(record)) - len(b',"pad":""')

@@ -1,4 +1,4 @@
-"""The built-in flocking simulation as a source, for a first look and for tests."""
+"""The built-in flocking simulation as a source, for a first try and for tests."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Demo(SourceTask):
         while True:
             record = flock.step()
             runtime.bus.publish(padded(record, self._size) if self._size else record)
-            due = max(due + 1 / self._rate, loop.time() - 1.0)  # after a stall, catch up at most a second
+            due = max(due + 1 / self._rate, loop.time() - 1.0)  # after a stall, catch up by at most a second
             await asyncio.sleep(max(due - loop.time(), 0))
 
 

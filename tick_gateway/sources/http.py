@@ -38,14 +38,14 @@ from ..wire.decoding import Decoder, DecodingError, IdentityDecoder
 from ..wire.record_splitter import EMPTY, Line, Records
 from .base import PUBLISHING, Source, admit, run_of
 
-MAX_ERRORS: Final = 10  # reported of one body
-_SLICE_SECONDS: Final = 0.005  # spent on one body between two turns of the loop
-_SLICE_LINES: Final = 32  # between two looks at the clock
-_GATHER_SECONDS: Final = 0.005  # between two reads of a body that streams: one read then brings many ticks
+MAX_ERRORS: Final = 10  # errors reported per body
+_SLICE_SECONDS: Final = 0.005  # time for one body between two turns of the loop
+_SLICE_LINES: Final = 32  # between two checks of the clock
+_GATHER_SECONDS: Final = 0.005  # between two reads of a streamed body, so that a read brings many ticks
 _LONGEST_GATHER_SECONDS: Final = 0.05
-_TAKE_SECONDS: Final = 0.002  # how long before more is taken in it is read
-_GATHER_BYTES: Final = 64 * 1024  # a read that brought so much needs no gathering
-_WATCH_SECONDS: Final = 1.0  # how often a waiting body is looked at
+_TAKE_SECONDS: Final = 0.002  # how long before the next collect it is read
+_GATHER_BYTES: Final = 64 * 1024  # a read of this size needs no gathering
+_WATCH_SECONDS: Final = 1.0  # between two checks of a body that waits
 _BROKEN: Final = "the body broke off: its chunks are not as RFC 9112, section 7.1 has them"
 _PARTS: Final = (
     "the body is a form in parts ({:.40}); send the file itself, as application/json or application/x-ndjson "
@@ -56,14 +56,14 @@ _SHUTDOWN: Final = "the gateway is shutting down; what is counted here was publi
 
 @dataclass(slots=True)
 class PublishResult:
-    """What became of a body's records."""
+    """The outcome of a body's records."""
 
     accepted: int = 0
     duplicates: int = 0
     refused: int = 0
     errors: list[dict[str, object]] = field(default_factory=list)  # the first MAX_ERRORS
     statuses: set[int] = field(default_factory=set)  # of everything that was refused
-    mark: int = 0  # where what was accepted begins, as history counts
+    mark: int = 0  # the start of the accepted ticks, in history's count
     again: tuple[int, int] | None = None  # the lowest and highest t of the duplicates
 
     @property
@@ -82,8 +82,8 @@ class PublishResult:
             self.errors.append({"line": number, "error": error.code, "reason": str(error)})
 
     async def answer(self, runtime: Runtime, run: str | None, fault: GatewayError | None) -> web.Response:
-        """The counts; ``fault`` is what ended the body before its end. What was counted can be read from here on, and
-        is stored where history is kept."""
+        """The answer, with the counts; ``fault`` ended the body early. Waits until the accepted ticks can be read and,
+        with history, are stored."""
         stored = await runtime.history.settled(self.mark) and not self.refused == self.seen > 0
         current = runtime.bus.runs.get(run) if run else runtime.bus.current
         if stored and self.again is not None and current is not None:
@@ -97,7 +97,7 @@ class PublishResult:
         }
         status = 200
         if self.refused:
-            # One reason for all of them has its own status: run_closed 409, too_big 413.
+            # If all were refused for one reason, its status is the answer's: run_closed 409, too_big 413.
             status = min(self.statuses) if len(self.statuses) == 1 else 422
             first = self.errors[0]
             code = str(first["error"]) if status != 422 else LinesRefused.code
@@ -113,26 +113,26 @@ class PublishResult:
 
 
 class Ingest:
-    """One publisher's records on their way to the bus."""
+    """Publishes the records of one publisher to the bus."""
 
     def __init__(self, runtime: Runtime, run: str | None) -> None:
         self.runtime = runtime
         self.run = run
         self.result = PublishResult(mark=runtime.history.mark())
-        self._until = 0.0  # when others are to have their turn
+        self._until = 0.0  # when others should have their turn
 
     def begin(self) -> None:
         """Others just had their turn."""
         self._until = time.monotonic() + _SLICE_SECONDS
 
     async def rest(self) -> None:
-        """Let others have their turn, where it is time."""
+        """Give others a turn, if it is time."""
         if time.monotonic() > self._until:
             await asyncio.sleep(0)
             self.begin()
 
     async def take(self, lines: Iterable[Line]) -> None:
-        """Publish records; a long row of them lets others have their turn in between."""
+        """Publish records; gives others a turn in between."""
         bus, run, result, max_tick = self.runtime.bus, self.run, self.result, self.runtime.bus.max_tick
         for count, (number, line) in enumerate(lines, 1):
             try:
@@ -149,10 +149,10 @@ class Ingest:
 
 
 class BodyReader:
-    """A request's body, read as it comes, and what can end it early.
+    """A request's body, read as it arrives, and what can end it early.
 
     Attributes:
-        fault: why it ended before its end; None where it did not.
+        fault: why it ended early, or None.
     """
 
     def __init__(self, request: web.Request, fanout: FanOut) -> None:
@@ -166,7 +166,7 @@ class BodyReader:
         self._hurried = False
 
     async def read(self) -> bytes:
-        """What has come since the last read; empty at the end, or where it breaks off."""
+        """What has arrived since the last read; empty at the end, or where it breaks off."""
         if self._hurried and not self._content.at_eof():
             await self._gather()
         began = self._loop.time()
@@ -186,7 +186,7 @@ class BodyReader:
         await self._done
 
     def close(self) -> None:
-        """Its publisher has its answer."""
+        """Its publisher has been answered."""
         self._timer.cancel()
         if not self._done.done():
             self._done.set_result(None)
@@ -197,7 +197,7 @@ class BodyReader:
             self._content.feed_eof()
 
     def _watch(self) -> None:
-        """Notice a fault in the body's chunks, of which aiohttp does not always tell who reads the body."""
+        """Notice a fault in the body's chunks, which aiohttp does not always report to the reader of the body."""
         if body_is_broken(self._request):
             self._end(BodyError(_BROKEN))
         else:
@@ -209,7 +209,7 @@ class BodyReader:
         if transport is None or transport.is_closing():
             return
         transport.pause_reading()
-        until = self._fanout.due - time.monotonic() - _TAKE_SECONDS  # nobody is shown anything before
+        until = self._fanout.due - time.monotonic() - _TAKE_SECONDS  # nothing is shown to anybody before then
         await asyncio.sleep(min(max(until, _GATHER_SECONDS), _LONGEST_GATHER_SECONDS))
         if not transport.is_closing():
             transport.resume_reading()
@@ -221,14 +221,14 @@ class _Shutdown(GatewayError):
 
 
 async def publish(request: web.Request, runtime: Runtime) -> web.StreamResponse:
-    """``POST /publish``: NDJSON line by line as it arrives, or JSON as a whole; plain, or in a content coding."""
+    """``POST /publish``: NDJSON line by line as it arrives, or JSON as a whole; uncoded, or in a content coding."""
     admit(request, runtime)
     if request.content_type.startswith("multipart/"):
         raise BodyError(_PARTS.format(request.content_type), 415)
     ingest = Ingest(runtime, run_of(request))
     try:
         coding = CODINGS.decoder_of(request.headers.getall("Content-Encoding", ()))
-    except BodyError as error:  # which codings would do stands in its head (RFC 7694)
+    except BodyError as error:  # its headers list the accepted codings (RFC 7694)
         headers = {"Accept-Encoding": CODINGS.accepted, "Cache-Control": "no-store"}
         return json_reply(error.as_dict(), status=error.status, headers=headers)
     body = BodyReader(request, runtime.fanout)
@@ -243,7 +243,7 @@ async def _take_body(request: web.Request, ingest: Ingest, body: BodyReader, cod
     try:
         empty = await _take_pieces(ingest, body, coding, records)
         if body.fault is not None:
-            return  # what is left was cut off
+            return  # the rest was cut off
         if empty:
             raise BodyError(EMPTY)
         ingest.begin()
@@ -255,8 +255,8 @@ async def _take_body(request: web.Request, ingest: Ingest, body: BodyReader, cod
 
 
 async def _take_pieces(ingest: Ingest, body: BodyReader, coding: Decoder, records: Records) -> bool:
-    """Publish what is complete as it comes in; returns whether the body was empty. It may explode on the way out of its
-    coding: others have their turn between the steps, whether these bring records or not."""
+    """Publish what is complete as it arrives; returns whether the body was empty. Decoding may produce very much data,
+    so others have their turn between its steps, whether these bring records or not."""
     empty = True
     try:
         while data := await body.read():
@@ -273,7 +273,7 @@ async def _take_pieces(ingest: Ingest, body: BodyReader, coding: Decoder, record
 
 
 async def end_run(request: web.Request, runtime: Runtime) -> web.StreamResponse:
-    """``POST /runs/{run}/end``: the publisher's word that a run is over."""
+    """``POST /runs/{run}/end``: the publisher ends a run."""
     admit(request, runtime)
     for name in request.query:
         raise UnknownParameter(name[:80], "unknown; this route takes none")

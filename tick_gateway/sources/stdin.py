@@ -1,7 +1,7 @@
-"""Standard input as a source: one JSON object a line, or what ``Pipe`` takes beside that, published as it arrives.
+"""Standard input as a source: one JSON object per line, or anything else that ``Pipe`` accepts, as it arrives.
 
-Reading blocks, so it has a thread of its own. A line that is no tick is told on standard error and skipped. Where
-the input ends, its run is over: who reads that run comes to its end, and the gateway goes on serving.
+Reading blocks, so it has a thread of its own. A line that is not a tick is reported on standard error and skipped. The
+end of the input ends its run: readers of that run reach its end, and the gateway continues to serve.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Stdin(SourceTask):
         super().__init__()
 
     async def publish(self, runtime: Runtime) -> None:
-        """See ``SourceTask.publish``; the gateway goes on serving after it."""
+        """See ``SourceTask.publish``; the gateway continues to serve after it."""
         if sys.stdin is None:
             click.echo("standard input is closed: nothing is read from it", err=True)
             return
@@ -45,13 +45,13 @@ class Stdin(SourceTask):
 
         def read() -> None:
             try:
-                with contextlib.suppress(NotServing):  # the gateway has ended before its input
+                with contextlib.suppress(NotServing):  # the gateway ended before its input
                     _publish_all(runtime, fd)
             finally:
-                with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is waiting any more
                     loop.call_soon_threadsafe(done.set)
 
-        # A daemon: a read that never returns must not keep the process from ending.
+        # A daemon, because a read that never returns must not keep the process from ending.
         threading.Thread(target=read, name="tick-gateway-stdin", daemon=True).start()
         await done.wait()
 
@@ -81,7 +81,7 @@ def _read(fd: int) -> bytes:
 
 
 def _publish(runtime: Runtime, line: Line) -> bool:
-    """Returns whether it is a tick that was not there."""
+    """Publish a line; returns whether it is a new tick."""
     try:
         return runtime.bus.publish(line.data, wait=True)
     except NotServing:

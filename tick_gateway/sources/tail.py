@@ -1,9 +1,10 @@
-"""A directory of another program as a source: each tick is published when it is written, a moment later.
+"""A directory of another program as a source: each tick is published soon after it was written.
 
-With ``--data``, what is there is brought into history before the port opens, and a note beside the history says how far
-the directory was read; it is written after what it covers was stored. Without, the directory itself is the history.
+With ``--data``, existing ticks are imported into history before the port opens, and a note beside the history says how
+far the directory was read; it is written after the ticks that it covers were stored. Without, the directory itself is
+the history.
 
-Reading blocks, so it has a thread of its own. It looks at the newest file a hundred times a second: that is cheap, and
+Reading blocks, so it has a thread of its own. It checks the newest file a hundred times a second: that is cheap, and
 works on every file system.
 """
 
@@ -41,19 +42,19 @@ log = logging.getLogger("tick_gateway.files")
 
 POLL_SECONDS: Final = 0.01
 _NOTE_SECONDS: Final = 1.0
-_UNREAD_SECONDS: Final = 0.5  # between two looks at what cannot be read
-_SHARE: Final = 0.02  # of the thread's time that notes may take, and these looks
-_AHEAD_BYTES: Final = 4 << 20  # that may be published before the loop is waited for
-_STOP_SECONDS: Final = 0.1  # between two looks at whether the gateway is shut down
+_UNREAD_SECONDS: Final = 0.5  # between two checks of what cannot be read
+_SHARE: Final = 0.02  # of the thread's time, for notes and these checks
+_AHEAD_BYTES: Final = 4 << 20  # published at most before it waits for the loop
+_STOP_SECONDS: Final = 0.1  # between two checks whether the gateway is shut down
 _JOIN_SECONDS: Final = 5.0
 _FOREVER: Final = threading.TIMEOUT_MAX
 
 
 def _is_history(path: Path) -> bool:
-    """Whether a gateway kept history in a directory, and nothing else is there to follow."""
+    """Whether a directory holds only a gateway's own history, and nothing else to follow."""
     try:
         return os.path.exists(path / LOCK) and not has_files(path) and bool(run_directories(path))
-    except OSError:  # it cannot be read, which is told where it is followed
+    except OSError:  # it cannot be read, which is reported when it is followed
         return False
 
 
@@ -61,10 +62,10 @@ class Tail(SourceTask):
     """Follows a directory for one gateway.
 
     Args:
-        tail: the directory; it need not be there yet.
+        tail: the directory; it may not exist yet.
 
     Raises:
-        SettingError: there is something else, or a gateway's own history.
+        SettingError: it is not a directory, or holds a gateway's own history.
     """
 
     alone: ClassVar[str] = str(Tailing())
@@ -78,14 +79,14 @@ class Tail(SourceTask):
         self._path = tail
         self._settings = settings
         self._data = Path(settings.data) if settings.data else None
-        self._directory: SourceDirectory  # there from ``prepare`` on with ``--data``, else from ``attach`` on
-        self._live: InPlace | None = None  # the history, where that is the directory itself
+        self._directory: SourceDirectory  # set by ``prepare`` with ``--data``, else by ``attach``
+        self._live: InPlace | None = None  # the history, if the directory is the history
         self._unread = Unread()
         self._notes: _NoteWriter | None = None  # with ``--data``
         self._stop = threading.Event()
-        self._whole = True  # all that was read was published
+        self._whole = True  # everything that was read was published
         self._told: set[str] = set()
-        self._ahead = 0  # bytes that were published since the loop was waited for
+        self._ahead = 0  # bytes published since the loop was last waited for
 
     @property
     def followed(self) -> Path:
@@ -98,11 +99,11 @@ class Tail(SourceTask):
         return self._unread
 
     def refusal(self) -> OwnSource:
-        """See ``SourceTask.refusal``: it ends with the gateway."""
+        """See ``SourceTask.refusal``: it lasts as long as the gateway."""
         return Tailing()
 
     def prepare(self, progress: Progress | None) -> None:
-        """With ``--data``: bring what is there into history.
+        """With ``--data``: import existing ticks into history.
 
         Raises:
             HistoryError: another process keeps history there, or it cannot be written.
@@ -113,16 +114,16 @@ class Tail(SourceTask):
             self._directory, _ = import_files(self._path, self._data, Limits.of(settings), settings.max_tick, progress)
         if not self._path.exists():
             log.warning("%s is not there yet; its files are read as soon as it is", self._path)
-        with contextlib.suppress(OSError):  # told where its files are looked for
+        with contextlib.suppress(OSError):  # reported when its files are looked for
             if not has_files(self._path) and (more := skipped_names(self._path)):
                 log.warning("%s has no files of ticks yet; %s", self._path, more)
 
     def attach(self, runtime: Runtime) -> None:
-        """Without ``--data``, history has read the directory up to here: go on behind that."""
+        """Without ``--data``, history has already read the directory: continue after that."""
         if isinstance(runtime.history, InPlace):
             self._live = runtime.history
             self._directory = self._live.directory
-        self._unread = self._directory.unread()  # of what was read just now: told from the first answer on
+        self._unread = self._directory.unread()  # reported from the first answer on
 
     async def publish(self, runtime: Runtime) -> None:
         """See ``SourceTask.publish``; until it is cancelled."""
@@ -181,12 +182,12 @@ class Tail(SourceTask):
                 while index < len(event.ts) and self._whole:
                     self._publish(bus, event, index)
                     index += 1
-            except RunClosed:  # others publish, too: what comes now is another run
+            except RunClosed:  # others publish too: what follows is another run
                 self._directory.splitter.go_on(event.run)
 
     def _hold(self, runtime: Runtime, loop: asyncio.AbstractEventLoop) -> None:
-        """Let the loop, and the disk, come up with what was published: files can wait, and memory is bounded. A disk
-        that takes nothing is not waited for, one that is slow for some seconds (``VERDICT_SECONDS``)."""
+        """Wait until the loop, and the disk, have caught up with what was published: files can wait, and memory is
+        bounded. It does not wait for a failing disk, and for a slow one at most some seconds (``VERDICT_SECONDS``)."""
         if self._ahead < _AHEAD_BYTES:
             return
         self._ahead = 0
@@ -197,8 +198,8 @@ class Tail(SourceTask):
                 return
 
     def _new_from(self, bus: TickBus, sequence: TickSequence, index: int) -> int:
-        """The first tick at or after an index that its run has not got: after a crash, history may have more than the
-        note says. Where others were published since, the run goes on under another name."""
+        """The index of the first tick at or after ``index`` that its run does not have: after a crash, history may have
+        more than the note says. If others have published since, the run continues under another id."""
         while (known := bus.runs.get(sequence.run.id)) is not None:
             index = bisect_right(sequence.ts, known.tip, index)
             if index == len(sequence.ts) or (known is bus.current and not known.ended):
@@ -218,7 +219,7 @@ class Tail(SourceTask):
             taken = False
             if isinstance(error, RunClosed):
                 raise
-            if isinstance(error, NotServing):  # it was shut down meanwhile
+            if isinstance(error, NotServing):  # shut down meanwhile
                 self._whole = False
                 return
             if sequence.run.id not in self._told:
@@ -231,7 +232,7 @@ class Tail(SourceTask):
 
 
 class _NoteWriter:
-    """Writes how far a directory was read, after what that covers was stored: now and then, and not waiting for it."""
+    """Writes how far a directory was read: now and then, once the ticks up to there are stored; it never waits."""
 
     def __init__(self, data: Path, history: HistoryEngine, loop: asyncio.AbstractEventLoop) -> None:
         self._data = data
@@ -241,12 +242,13 @@ class _NoteWriter:
         self._news = False  # something was read since the last note
         self._waiting: tuple[dict[str, Any], Future[bool]] | None = None  # a note, and whether what it covers is stored
         self._failed = False
-        self._mark = 0  # where what was published since ``stored`` was asked last begins, as history counts
-        self._sound = True  # what it said then
+        self._mark = 0  # the start of what was published since the last call of ``stored``, in history's count
+        self._sound = True  # its last result
 
     async def stored(self) -> bool:
-        """Whether all that was published since this was asked last is stored. What the disk did not take before that is
-        a hole that no note mends; but the newest ticks have to be there, or the note says more than history has."""
+        """Whether everything published since the last call is stored. What the disk did not take before that is a hole,
+        which a note cannot mend; but the newest ticks have to be stored, or the note would claim more than history
+        has."""
         since, self._mark = self._mark, self._history.mark()
         settled = await self._history.settled(since)
         self._sound = settled and (self._sound or self._mark > since)
@@ -263,7 +265,7 @@ class _NoteWriter:
             self._waiting, self._news = (directory.note(), stored), False
         elif self._waiting[1].done():
             (note, stored), self._waiting = self._waiting, None
-            if stored.result():  # else the next ticks tell
+            if stored.result():  # else the next ticks will show
                 self.write(note)
         else:
             return
@@ -271,7 +273,7 @@ class _NoteWriter:
         self._due = now + max(_NOTE_SECONDS, took / _SHARE)
 
     def write(self, note: dict[str, Any]) -> None:
-        """Write a note, or say once that it cannot be written: then more is read again after a crash."""
+        """Write a note; if that fails, log it once: after a crash, more will be read again."""
         try:
             write_note(self._data, note)
         except OSError as error:

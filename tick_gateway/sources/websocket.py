@@ -1,4 +1,4 @@
-"""Publishing over WebSocket: ``GET /ws/publish``, a tick a message, acknowledged group by group."""
+"""Publishing over WebSocket: ``GET /ws/publish``, one tick per message, acknowledged in groups."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ from .base import PUBLISHING, Source, admit, run_of
 
 MAX_WAITING_ANSWERS: Final = 1000
 _HEARTBEAT: Final = 30.0  # seconds between pings
-_CLOSE_SECONDS: Final = 2.0  # how long to wait for the publisher's close frame
-_LAST_SECONDS: Final = 7.0  # how long the last answers may take: until they are stored (5 s), and until they are sent
-_FRAMING_BYTES: Final = 1024  # white space around the largest tick; beyond it the connection is closed with 1009
+_CLOSE_SECONDS: Final = 2.0  # to wait for the publisher's close frame
+_LAST_SECONDS: Final = 7.0  # for the last answers: 5 s until they are stored, the rest until they are sent
+_FRAMING_BYTES: Final = 1024  # white space around the largest tick; the connection is closed with 1009 beyond it
 
 _TAKEN: Final = "; the messages before it were taken"
 _REASONS: Final[dict[int, str]] = {
     CloseCode.PROTOCOL_ERROR: f"what came is not as RFC 6455 has it{_TAKEN}",
     CloseCode.INVALID_DATA: f"a text is not UTF-8, or not compressed as RFC 7692 has it{_TAKEN}",
     CloseCode.MESSAGE_TOO_BIG: f"a message is larger than max_tick{_TAKEN}",
-}  # of the codes with which aiohttp closes where a client broke the protocol
+}  # with which aiohttp closes if a client breaks the protocol
 
 
 class _Socket(web.WebSocketResponse):
-    """aiohttp's, which closes by itself where a client says goodbye or breaks the protocol: what was taken from it is
-    answered before. Nothing is inflated beyond what a message may have. For a publisher on this machine compression is
-    no gain: many clients offer it without having been asked for it, and are spared the work."""
+    """aiohttp's WebSocket, which closes by itself if a client says goodbye or breaks the protocol; here, what was
+    accepted is answered first. Messages are not inflated beyond their maximum size. Publishers on this machine are
+    refused compression, which many clients offer by default: it would only cost time."""
 
     def __init__(self, request: web.Request, max_tick: int) -> None:
         super().__init__(
@@ -63,7 +63,7 @@ class _Socket(web.WebSocketResponse):
 
 
 async def publish_ws(request: web.Request, runtime: Runtime) -> web.StreamResponse:
-    """``GET /ws/publish``: a tick a message; acks and errors come back group by group."""
+    """``GET /ws/publish``: one tick per message; acknowledgements and errors are sent in groups."""
     admit(request, runtime)
     run = run_of(request)
     check_handshake(request)
@@ -81,16 +81,16 @@ async def publish_ws(request: web.Request, runtime: Runtime) -> web.StreamRespon
 
 
 class Acks:
-    """Acks and errors on their way back. What gathers while a burst of messages is worked off goes out together, once
-    what it stands for is stored."""
+    """Collects acknowledgements and errors. What comes together while a burst of messages is handled is sent together,
+    once the ticks are stored."""
 
     def __init__(self, ws: web.WebSocketResponse, runtime: Runtime) -> None:
         self._ws = ws
         self._runtime = runtime
         self._texts: list[str] = []  # errors, in order
-        self._ack: int | None = None  # the newest, which stands for all before it
+        self._ack: int | None = None  # the newest, which covers all before it
         self._task: asyncio.Task[None] | None = None
-        self._mark = runtime.history.mark()  # where what was not acknowledged yet begins, as history counts
+        self._mark = runtime.history.mark()  # the start of what is not acknowledged yet, in history's count
         self._sending = asyncio.Lock()
 
     def ack(self, t: int) -> None:
@@ -104,14 +104,14 @@ class Acks:
 
     @property
     def many(self) -> bool:
-        """Whether so many answers wait that the publisher should wait for them to be sent."""
+        """Whether so many answers are pending that the publisher should wait for them to be sent."""
         return len(self._texts) >= MAX_WAITING_ANSWERS
 
     async def send(self) -> None:
-        """Send what waits; a connection that is gone takes nothing."""
-        # A connection that broke ends the handler from the reading side.
+        """Send what is pending, unless the connection is gone."""
+        # If the connection broke, the reading side ends the handler.
         with contextlib.suppress(ConnectionError):
-            async with self._sending:  # one at a time: no ack may overtake an error that it stands behind
+            async with self._sending:  # one at a time: no acknowledgement may overtake an earlier error
                 while self._texts or self._ack is not None:
                     texts, self._texts = self._texts, []
                     ack, self._ack = self._ack, None

@@ -1,4 +1,4 @@
-"""The registry of transports: a transport is one file and one line here."""
+"""The registry of transports: each transport is one file, and one line here."""
 
 from __future__ import annotations
 

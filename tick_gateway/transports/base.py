@@ -1,6 +1,6 @@
-"""The contract of a transport, and what the streaming ones share: from a request to a session.
+"""The contract of a transport, and the common part of streaming ones: from a request to a session.
 
-A transport is one module that ends in a ``Transport``, and one line in the registry (``transports/__init__.py``). The
+A transport is a module that ends in a ``Transport``, and a line in the registry (``transports/__init__.py``). The
 registry drives routing, /meta, /openapi.json, the conformance tests and the docs check.
 """
 
@@ -43,11 +43,11 @@ class Transport:
         name: its name in /meta and the docs.
         path: its route.
         handler: serves a request.
-        kind: ``stream`` (a connection that stays) or ``pull`` (an answer a request).
-        media_type: of the answer's body.
+        kind: ``stream`` (a connection that stays open) or ``pull`` (one answer per request).
+        media_type: of its answers.
         summary: one line for people.
-        reads: the kind of reading that its parameters are for (``query.Parameter.on``); empty: by its own kind.
-        statuses, refuses: what it answers in /openapi.json: statuses that are no errors, and errors; empty: by its
+        reads: the kind of reading whose parameters it uses (``query.Parameter.on``); empty: as its own kind.
+        statuses, refuses: its answers in /openapi.json: statuses that are not errors, and errors; empty: those of its
             kind.
     """
 
@@ -63,14 +63,14 @@ class Transport:
 
 
 def query_of(request: web.Request, *, tables: bool = False) -> Query:
-    """The request's parameters.
+    """Parse the request's parameters.
 
     Args:
-        tables: the route gives ticks as tables, too. All others refuse these formats: who asks for a table and is given
-            something else, or waits for a stream's end, learns nothing.
+        tables: the route also answers with tables. All others refuse these formats: a client that asks for a table and
+            gets something else, or waits for the end of a stream, would not find out.
 
     Raises:
-        ParameterError: see ``query.parse_query``; or the format is not for this route.
+        ParameterError: see ``query.parse_query``; or the format is not available on this route.
     """
     query = parse_query(request.query.items(), request.headers.get("Last-Event-ID"))
     if query.format in ("csv", "arrow") and not tables:
@@ -79,17 +79,17 @@ def query_of(request: web.Request, *, tables: bool = False) -> Query:
 
 
 def check_run(runtime: Runtime, query: Query) -> None:
-    """Refuse a run that is not known.
+    """Refuse an unknown run.
 
     Raises:
-        NotFound: there is no such run.
+        NotFound: the run is not known.
     """
     if query.run is not None:
         runtime.bus.run(query.run)
 
 
 def refusal(request: web.Request, runtime: Runtime, variant: Variant) -> Overloaded | None:
-    """Why no streaming connection more is taken; None: one is."""
+    """Why no further streaming connection is accepted; None: one is."""
     if runtime.draining:
         return Overloaded()
     registry = runtime.fanout.registry
@@ -107,13 +107,13 @@ def refusal(request: web.Request, runtime: Runtime, variant: Variant) -> Overloa
 
 
 def descriptors_exhausted(runtime: Runtime) -> Overloaded:
-    """Count a reader that is refused since descriptors are scarce; returns its error."""
+    """Count a reader that is refused because descriptors are scarce; returns its error."""
     runtime.fanout.registry.refuse(runtime.descriptors.shortage)
     return Overloaded("no file descriptor is left for another reader; come back later (ulimit -n of the gateway)")
 
 
 def live_coding(request: web.Request, runtime: Runtime) -> Coding | None:
-    """The content coding of a stream; None: none. Clients that read a single frame of a body get none that has many.
+    """The content coding of a stream; None: none. Clients that read only one frame of a body get no coding with many.
 
     Raises:
         NotAcceptable: see ``negotiation.choose``.
@@ -122,7 +122,7 @@ def live_coding(request: web.Request, runtime: Runtime) -> Coding | None:
 
 
 def first_frame_only(request: web.Request) -> bool:
-    """Whether the client is known to read the first zstd frame of an answer alone."""
+    """Whether the client is known to read only the first zstd frame of an answer."""
     return reads_first_frame_only(request.headers.get("User-Agent", ""))
 
 
@@ -142,7 +142,7 @@ def _coding(request: web.Request, runtime: Runtime, names: Sequence[str]) -> Cod
 
 
 def acceptable(request: web.Request, runtime: Runtime, response: web.StreamResponse) -> web.StreamResponse:
-    """Compress an answer that its route left uncoded, for a client that accepts no uncoded one.
+    """Compress an uncoded answer, for a client that does not accept one.
 
     Raises:
         NotAcceptable: see ``negotiation.choose``.
@@ -159,7 +159,7 @@ def acceptable(request: web.Request, runtime: Runtime, response: web.StreamRespo
 
 
 def check_identity(request: web.Request) -> None:
-    """For answers that are never compressed.
+    """Check that the client accepts an uncoded answer, for answers that are never compressed.
 
     Raises:
         NotAcceptable: the client refuses uncoded answers.
@@ -169,13 +169,13 @@ def check_identity(request: web.Request) -> None:
 
 
 async def find_start(runtime: Runtime, query: Query) -> Cursor:
-    """Where a request begins; the disk may have to be asked."""
+    """The cursor of a request with its start position, possibly found on disk."""
     return await runtime.feed.starts.find(Cursor.of(query), time.monotonic())
 
 
 def stream_headers(runtime: Runtime, cursor: Cursor) -> dict[str, str]:
-    """The headers of a streamed answer that begins at a cursor: ``Tick-Run`` is the run of its first tick, whatever
-    happens until that is written."""
+    """The headers of a stream that begins at a cursor: ``Tick-Run`` is the run of its first tick, even if another run
+    begins before that is written."""
     run = runtime.feed.run_of(cursor)
     return STREAM_HEADERS | ({"Tick-Run": run.id} if run else {})
 
@@ -187,10 +187,10 @@ async def stream(
     framing: BodyFraming,
     media_type: str,
 ) -> web.StreamResponse:
-    """Answer a streaming HTTP request: the head, then a session takes the connection over.
+    """Answer a streaming HTTP request: send the head, then hand the connection over to a session.
 
     Raises:
-        Overloaded: no streaming connection more is taken.
+        Overloaded: no further streaming connection is accepted.
     """
     variant = Variant(framing, query.view, query.run)
     if (error := refusal(request, runtime, variant)) is not None:
@@ -203,7 +203,7 @@ async def stream(
         headers["Content-Encoding"] = framing.coding.name
     if request.method == "HEAD":
         return web.Response(headers=headers)
-    if (error := refusal(request, runtime, variant)) is not None:  # finding where to begin may have taken a while
+    if (error := refusal(request, runtime, variant)) is not None:  # finding the start may have taken a while
         raise error
     response = web.StreamResponse(headers=headers)
     if request.version >= (1, 1):

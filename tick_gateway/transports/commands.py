@@ -1,7 +1,7 @@
-"""The WebSocket side of a session: what clients send, and the commands in it.
+"""The WebSocket side of a session: messages from clients, and the commands in them.
 
-Each command is answered at the place in the stream where it takes effect. A bad one is answered with an error and the
-stream goes on; ten of them end it.
+Each command is answered at the place in the stream where it takes effect. An invalid one is answered with an error, and
+the stream continues; ten of them end it.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ from .history_query import HistoryQuery
 
 MAX_BAD_COMMANDS: Final = 10
 MAX_ID: Final = 256  # characters of JSON in a command's id
-MAX_HISTORIES: Final = 4  # history commands at work at once on one connection
+MAX_HISTORIES: Final = 4  # concurrent history commands on one connection
 
 
 class BadCommand(GatewayError):
-    """A command that cannot be carried out; the connection stays."""
+    """A command that cannot be carried out; the connection stays open."""
 
     code = "bad_command"
 
@@ -51,16 +51,16 @@ class CommandSession(Session):
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        self.reader: Reader | None = None  # made when something other than a lone ping or pong comes
+        self.reader: Reader | None = None  # created when something other than a lone ping or pong arrives
         self.histories: deque[HistoryQuery] | None = None
         self.bad = 0
-        self.deflated = False  # permessage-deflate was agreed on
-        self.refused: Overloaded | None = None  # there is no room: close as soon as the handshake is done
+        self.deflated = False  # permessage-deflate was negotiated
+        self.refused: Overloaded | None = None  # no room: close as soon as the handshake is done
         self.peer_closed = False
-        self.reads_soon = False  # its next turn to take that in is on the loop
-        self.unread = b""  # what came and waits for its turn; until then no more is taken from the peer
+        self.reads_soon = False  # its next turn to parse ``unread`` is scheduled
+        self.unread = b""  # received and not parsed yet; until then, nothing more is read from the peer
 
-    # ---- the transport's calls ----
+    # ---- called by the transport ----
 
     def connection_made(self, transport: Any) -> None:
         if self.refused is None:
@@ -71,10 +71,10 @@ class CommandSession(Session):
         self.fanout.registry.admit(self)
         self.write(close_frame(CloseCode.TRY_AGAIN_LATER, f"{self.refused.code}: come back later"))
         self._become(State.CLOSING)
-        self._hang_up(failed=True)  # not to hold a connection for a peer that does not answer
+        self._hang_up(failed=True)  # hold no connection for a peer that does not answer
 
     def eof_received(self) -> bool:
-        return False  # a WebSocket is over with either side, a close frame or not
+        return False  # a WebSocket ends with either side, with or without a close frame
 
     def data_received(self, data: bytes) -> None:
         if self.peer_closed:
@@ -92,7 +92,7 @@ class CommandSession(Session):
             self._read_on()
 
     def _read_on(self) -> None:
-        """Take in what came, a little at a time: others have their turn in between."""
+        """Parse what arrived, a little at a time, so that others have their turn in between."""
         self.reads_soon = False
         if self.unread and not self.state.blocked and self.transport is not None:
             size = self.fanout.policy.command_bytes
@@ -108,8 +108,8 @@ class CommandSession(Session):
             self.fanout.loop.call_soon(self._read_on)
 
     def _listen(self) -> None:
-        """Read from the peer, unless it sent more than was taken in yet, or does not read what it is sent itself: each
-        of its pings would be answered."""
+        """Read from the peer, unless it sent more than was parsed yet, or does not read itself: each of its pings would
+        be answered."""
         if self.transport is None or self.transport.is_closing():
             return
         if self.unread or self.state.blocked:
@@ -133,9 +133,9 @@ class CommandSession(Session):
             self._hang_up(received.failed)
 
     def _hang_up(self, failed: bool) -> None:
-        """Close, or after a fault say nothing more and listen until the peer hangs up.
+        """Close the connection; after a protocol error, send nothing more and wait until the peer hangs up.
 
-        A connection that is closed with something unread is reset, and the close frame may be lost with it.
+        Closing a connection with unread data resets it, which may lose the close frame.
         """
         if self.transport is not None:
             if failed and self.transport.can_write_eof() and not self.transport.is_closing():
@@ -147,7 +147,7 @@ class CommandSession(Session):
     def pause_writing(self) -> None:
         super().pause_writing()
         for history in self.histories or ():
-            history.load = None  # its reader does not read: hold no block for it
+            history.load = None  # hold no block for a reader that does not read
         self._listen()
 
     def resume_writing(self) -> None:
@@ -163,7 +163,7 @@ class CommandSession(Session):
         return Heartbeat(self.query.heartbeat, self.fanout.patience, time.monotonic(), answered=True)
 
     def finish(self) -> None:
-        """A close frame was written: wait for the peer's (RFC 6455, section 7.1.1), but not for ever."""
+        """A close frame was written: wait for the peer's (RFC 6455, section 7.1.1), but not forever."""
         self._become(State.CLOSING)
         self._leave()
         if self.transport is not None:
@@ -174,7 +174,7 @@ class CommandSession(Session):
         self.finish()
 
     def pump(self) -> None:
-        """Write one message of a history command, in whatever state the stream itself is, and a portion of that."""
+        """Write a message of a history command, whatever the stream's own state, and a portion of the stream."""
         if self.histories and not self.state.ended and not self.state.blocked:
             history = self.histories.popleft()
             message = history.next(self.variant.view)
@@ -192,7 +192,7 @@ class CommandSession(Session):
             self._enqueue()
 
     def _enqueue(self) -> None:
-        """Have a turn for the history commands; the stream goes on as it was."""
+        """Ask for a turn for the history commands; the stream continues as before."""
         if not self.state.ended:
             self.fanout.enqueue(self)
 
@@ -272,7 +272,7 @@ class CommandSession(Session):
         self.reply({"pong": ident, "tip": tip.t if tip else None})
 
     def _done(self, ident: object, asked: Position | None = None) -> None:
-        """Answer a command, with the position at which it takes effect: the reader's own, or what was ``asked`` for."""
+        """Answer a command, with the position at which it takes effect: the reader's own, or ``asked``."""
         at = asked or self.position
         if ident is not None:
             self.reply({"ok": ident, "at": str(at) if at is not None else None})
@@ -280,11 +280,11 @@ class CommandSession(Session):
 
 
 class Command(NamedTuple):
-    """What a command takes and who carries it out.
+    """A command: its members, and the method that carries it out.
 
     Attributes:
-        members: those accepted beside ``op`` and ``id``: query parameters, in the order in which they are checked.
-        carry_out: called with the session, the command and its id (None: it has none).
+        members: accepted besides ``op`` and ``id``: query parameters, in the order in which they are checked.
+        carry_out: called with the session, the command and its id (None: no id).
     """
 
     members: tuple[str, ...]
@@ -303,7 +303,7 @@ COMMANDS: Final = {
 
 def _parse(text: str) -> dict[str, Any]:
     try:
-        command = orjson.loads(text)  # strict: an id that is NaN would come back as one
+        command = orjson.loads(text)  # strict: an id that is NaN would be sent back as one
     except ValueError as error:
         raise BadCommand(f"not valid JSON: {error}") from None
     if not isinstance(command, dict):
@@ -328,7 +328,7 @@ def _parse(text: str) -> dict[str, Any]:
 
 
 def _text(value: object) -> str:
-    """A command's member as its query parameter would stand in a URL."""
+    """The value of a command's member, as its query parameter would be in a URL."""
     match value:
         case bool():
             return "1" if value else "0"
@@ -342,7 +342,7 @@ def _text(value: object) -> str:
 
 
 def _query(command: dict[str, Any]) -> Query:
-    """What a command's members ask for, as the same query parameters do."""
+    """The members of a command as a query, with the same rules as query parameters."""
     members = COMMANDS[command["op"]].members
     try:
         return parse_query([(name, _text(command[name])) for name in members if name in command])

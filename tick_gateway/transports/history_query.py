@@ -1,6 +1,6 @@
-"""The WebSocket command ``history`` at work: a range of the past in messages, between the ticks of the present.
+"""A running WebSocket command ``history``: a range of the past in messages, between the ticks of the present.
 
-No asyncio and no clock: what has to come from disk is waited for by the session.
+No asyncio and no clock: the session waits for blocks to load.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from ..reading.cursor import BlockRef, Span
 
 
 class HistoryQuery:
-    """A ``history`` command at work. It keeps numbers, not ticks: what is deleted meanwhile becomes a gap.
+    """A running ``history`` command. It keeps numbers, not ticks: ticks that are deleted meanwhile become a gap.
 
     Args:
-        fanout: its encoder is asked where a tick cannot be shown, its policy how long a message may be.
-        run, t0, t1: the range; ``t0`` None: from the first tick that can be read.
+        fanout: has the encoder and, in its policy, the size of a message.
+        run, t0, t1: the range; ``t0`` None: from the first readable tick.
 
     Attributes:
-        load: the block that the next message needs, where it is on its way.
+        load: the block that the next message needs, while it is loading.
     """
 
     def __init__(self, id: object, fanout: FanOut, run: Run, t0: int | None, t1: int) -> None:
@@ -47,11 +47,11 @@ class HistoryQuery:
 
     @property
     def waits(self) -> bool:
-        """Whether the block that the next message needs is on its way."""
+        """Whether the block that the next message needs is still loading."""
         return self.load is not None and not self.load.done
 
     def next(self, view: View) -> bytes | None:
-        """The next message, or None when all were sent, or when it ``waits``."""
+        """The next message, or None at the end, or while it ``waits``."""
         payloads: list[bytes] = []
         size = 0
         full = False
@@ -73,7 +73,7 @@ class HistoryQuery:
         return b'{"history":%s,"ticks":[%s]}' % (json.dumps(self.id).encode(), b",".join(payloads))
 
     def _render(self, view: View, one: Span) -> list[bytes]:
-        """A tick's payload, if the view lets it through; one that cannot be shown is told with the gap."""
+        """A tick's payload, if it passes the view; one that cannot be encoded becomes a part of the gap."""
 
         def make(span: Span) -> list[bytes]:
             return [payload.data for payload in view.render(self._run.id, span.ticks)]
@@ -90,7 +90,7 @@ class HistoryQuery:
             return found
 
     def _read(self) -> list[Batch]:
-        """What comes next; nothing at the end, and where it ``waits``."""
+        """Read what comes next; nothing at the end, and while it ``waits``."""
         while (extent := self._feed.next(self._run, self._t, high=self._high)) is not None:
             first = extent.first
             if self._feed.missing(self._run, self._t, extent):
@@ -102,7 +102,7 @@ class HistoryQuery:
             if load is not None and load.entry == extent.entry:
                 if load.batches:
                     return load.batches
-                continue  # it is gone
+                continue  # deleted meanwhile
             got = self._feed.archive.get(extent.run, extent.entry)
             if not isinstance(got, Load):
                 return got
@@ -115,12 +115,12 @@ class HistoryQuery:
         return []
 
     def _tell(self, gap: Gap) -> None:
-        """One gap covers all: from the first that is gone to what is there behind the last."""
+        """Extend the gap: one covers everything from the first to the last tick that is gone."""
         self.gap = gap if self.gap is None else replace(self.gap, next=gap.next)
 
 
 def _places(batches: list[Batch], t: int) -> Iterator[tuple[Batch, int]]:
-    """Where the ticks after ``t`` lie."""
+    """The batches and indices of the ticks after ``t``."""
     for batch in batches:
         for index in range(batch.index_after(t), len(batch.ticks)):
             yield batch, index

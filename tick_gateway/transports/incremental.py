@@ -1,4 +1,4 @@
-"""Incremental: the ticks after a position, in one answer at once. The client comes back when it likes."""
+"""Incremental: the ticks after a position in one answer, immediately. The client decides when to come back."""
 
 from __future__ import annotations
 

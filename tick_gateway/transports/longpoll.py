@@ -1,4 +1,4 @@
-"""Long-poll: an answer as soon as there is a tick after the position. Every HTTP client and every proxy can do it."""
+"""Long-poll: an answer as soon as there is a tick after the position. It works with any HTTP client and proxy."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ async def handle(request: web.Request, runtime: Runtime) -> web.StreamResponse:
     cursor, pulled = Cursor.of(query, oldest=True), Pull(runtime, query.view, limit, first)
     cursor = await pulled.read(cursor, begun)
     if _waits(cursor, pulled) and query.timeout and runtime.descriptors.scarce(request.transport):
-        raise descriptors_exhausted(runtime)  # who waits for a tick holds a connection, as a stream does
+        raise descriptors_exhausted(runtime)  # it would hold a connection while it waits, like a stream
     while _waits(cursor, pulled) and not runtime.draining and not left(request, runtime, begun):
         until = stop if cursor.deadline is None else min(stop, begun + runtime.fanout.patience.beyond_tip_seconds)
         if (now := time.monotonic()) >= until:
@@ -46,7 +46,7 @@ async def handle(request: web.Request, runtime: Runtime) -> web.StreamResponse:
 
 
 def _waits(cursor: Cursor, pulled: Pull) -> bool:
-    """Whether a tick has still to come for an answer."""
+    """Whether the answer has to wait for a tick."""
     return not (pulled.payloads or pulled.full or cursor.over)
 
 
@@ -60,14 +60,14 @@ def _notices(pulled: Pull) -> dict[str, object]:
 
 
 def _empty(query: Query, pulled: Pull, status: str) -> bytes:
-    """The answer where no tick came."""
+    """The answer without a tick."""
     start = query.start.t if isinstance(query.start, Position) else query.start
     position = str(pulled.position) if pulled.position else None
     return _compact({"status": status, "next_t": start, "position": position} | _notices(pulled)) + b"\n"
 
 
 def _body(query: Query, limit: int, pulled: Pull) -> bytes:
-    """The answer; ticks stand first in it, so that the first ``"t"`` in it is a tick's."""
+    """The answer's body. The ticks come first, so that the first ``"t"`` in it is a tick's."""
     notices = _notices(pulled)
     last = pulled.payloads[-1].t
     rest = b'"t":%d,"next_t":%d,"position":"%s"' % (last, last + 1, str(pulled.position).encode())

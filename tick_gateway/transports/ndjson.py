@@ -1,4 +1,4 @@
-"""NDJSON: a line a tick, in one answer that does not end; whatever can read HTTP can read it."""
+"""NDJSON: one line per tick, in an answer that does not end; works with anything that can read HTTP."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What the pulls share: reading after a position into one answer, with what was skipped in its headers.
+"""The common part of pulls: reads after a position into one answer, with what was skipped in its headers.
 
-A pull never crosses a run: an answer holds ticks and gaps of one run, and tells of one change of run at most, before
-them or behind them. Where an older run ends, the answer ends, and the next one begins with the run after it.
+A pull never crosses a run: an answer has ticks and gaps of one run, and reports at most one change of run, before them
+or after them. Where an older run ends, the answer ends, and the next one begins with the following run.
 """
 
 from __future__ import annotations
@@ -28,22 +28,23 @@ from ..wire.ndjson import lines
 from .base import pull_coding
 
 PULL_HEADERS: Final = {"Cache-Control": "no-store", "Vary": "Accept, Accept-Encoding"}
-_PORTION: Final = 128 << 10  # bytes of a body that go to the transport at once
-PULL_BYTES: Final = 8 << 20  # an answer ends here, whatever its limit
+_PORTION: Final = 128 << 10  # bytes of a body passed to the transport at once
+PULL_BYTES: Final = 8 << 20  # maximum bytes of an answer, whatever its limit
 
 
 class Pull:
-    """One answer: what it holds so far, and reading on into it.
+    """One answer: its content so far, and reading more into it.
 
     Args:
-        limit: ticks that it may hold.
-        first: ticks below this number are passed over.
+        limit: maximum number of ticks.
+        first: ticks below this number are skipped.
 
     Attributes:
-        run, started: the run that the payloads and gaps belong to, and when it began: a name may come again.
-        position: what the client sends next; None before the first tick ever.
-        gaps, reset: what was skipped; and a change of run: to ``run``, before all else, or to another one behind it.
-        full: nothing more belongs into this answer, though it may have no payloads.
+        run, started: the run of the payloads and gaps, and when it began: run ids may be reused.
+        position: what the client has to send next; None before the first tick ever.
+        gaps, reset: what was skipped; and a change of run: to ``run``, before everything else, or to another one after
+            it.
+        full: nothing more may be added, though there may be no payloads.
     """
 
     def __init__(self, runtime: Runtime, view: View, limit: int, first: int = 0) -> None:
@@ -61,7 +62,7 @@ class Pull:
         self.full = False
 
     def headers(self, request: web.Request) -> dict[str, str]:
-        """What the answer says beside its body."""
+        """The headers that describe the body."""
         headers = dict(PULL_HEADERS)
         if self.run is not None:
             headers["Tick-Run"] = self.run
@@ -69,7 +70,7 @@ class Pull:
             headers["Tick-Next"] = str(self.position)
             rest = [(key, value) for key, value in request.query.items() if key not in START_PARAMETERS]
             more = f"&{urlencode(rest)}" if rest else ""
-            # Relative to the request, so that it holds behind a proxy that takes a prefix off the path.
+            # Relative to the request, so that it is correct behind a proxy that removes a prefix from the path.
             headers["Link"] = f'<?from_t={self.position}{more}>; rel="next"'
         if self.gaps:
             headers["Tick-Gap"] = gap_header(self.gaps)
@@ -79,7 +80,7 @@ class Pull:
 
     @property
     def holds(self) -> Hashable:
-        """What the payloads are; equal ones of equal views have equal bytes."""
+        """Identifies the payloads; for equal views, equal ones have equal bytes."""
         if not self.payloads:
             return None
         return self.run, self.started, len(self.payloads), self.payloads[0].t, self.payloads[-1].t
@@ -90,16 +91,16 @@ class Pull:
         return sum(len(payload.data) for payload in self.payloads)
 
     async def read(self, cursor: Cursor, now: float) -> Cursor:
-        """Read on, up to the limit, some megabytes, or the end of a run; returns the cursor behind what was read."""
+        """Read more, up to the limit, some megabytes, or the end of a run; returns the cursor after it."""
         feed, load = self._runtime.feed, None
-        self._read_bytes, most = 0, PULL_BYTES // 8 if self._view.fields else PULL_BYTES  # a projection parses
+        self._read_bytes, most = 0, PULL_BYTES // 8 if self._view.fields else PULL_BYTES  # projections take longer
         while len(self.payloads) < self._limit and self._read_bytes < most and not cursor.over:
             cursor = await feed.starts.find(cursor, now)
             portion = feed.read(cursor, now, 1, load=load, pull=True)
             cursor, load = portion.cursor, portion.load
             if portion.items:
                 if self._take_all(portion.items):
-                    self.position = cursor.position  # which may be farther on than the last notice says
+                    self.position = cursor.position  # may be beyond that of the last notice
                 elif self.full:
                     return cursor
             elif load is not None and portion.waits:
@@ -115,7 +116,7 @@ class Pull:
         return cursor
 
     def _take_all(self, items: Iterable[Item]) -> bool:
-        """Take what was read, up to the limit or a second change of run; returns whether that was all."""
+        """Add items, up to the limit or a second change of run; returns whether all were added."""
         rest = deque(items)
         while rest:
             item = rest.popleft()
@@ -149,26 +150,27 @@ class Pull:
             left = self._limit - len(self.payloads)
             some = self._runtime.fanout.encoder.payloads(self._view, span, left) if begin < item.end else []
             self.payloads += some
-            # By what was read, not by what is left of it: a view costs as much as it reads.
+            # By what was read, not by what remains of it: that is what a view costs.
             whole = self._view.every > 1
             self._read_bytes += item.batch.size if whole else sum(len(tick.data) for tick in span.ticks[: len(some)])
 
     def _servable(self, item: Item) -> list[Item]:
-        """What of it can be shown, and gaps for the rest: no client is to ask for the same again for ever."""
+        """The item with gaps in place of ticks that cannot be encoded, so that no client asks for these forever."""
         encoder = self._runtime.fanout.encoder
         parts = encoder.servable(self._view, [item], lambda span: encoder.payloads(self._view, span))
         return [part for part in parts if not isinstance(part, End)]
 
     def _end_before(self, reset: Reset) -> None:
-        """End the answer at a change of run; where it tells of one already, the next answer tells of this."""
+        """End the answer at a change of run; if it already reports one, the next answer reports this one."""
         self.full = True
         if self.reset is None:
             self.reset, self.position = reset, reset.position
         elif self.gaps and self.gaps[-1].next is None:
-            self.position = self.gaps.pop().position  # the next one tells of the lost end, too: it comes just before
+            # the next answer reports the lost end, too, which is just before the change
+            self.position = self.gaps.pop().position
 
     def _cross(self, cursor: Cursor) -> None:
-        """At the end of an older run, send the client on to the next one."""
+        """At the end of an older run, move the client's position on to the next run."""
         position = self.position
         run = self._runtime.bus.runs.get(position.run) if position else None
         stays = cursor.until_run is not None or cursor.deadline is not None or self.reset is not None
@@ -184,11 +186,11 @@ class Pull:
 async def answer(
     request: web.Request, runtime: Runtime, key: Hashable, make: Callable[[], bytes], size: int, headers: dict[str, str]
 ) -> web.StreamResponse:
-    """An answer whose body is made, and compressed as requested, once for all clients that get the same one.
+    """An answer whose body is made, and compressed as requested, once for all clients that get the same.
 
     Args:
-        key: what the body holds and how; equal ones have equal bodies.
-        size: bytes of the body, about.
+        key: identifies the content and form of the body; equal keys have equal bodies.
+        size: approximate bytes of the body.
 
     Raises:
         NotAcceptable: see ``negotiation.choose``.
@@ -207,8 +209,8 @@ async def _send(
 ) -> web.StreamResponse:
     """Send a large body in portions, so that a client that does not read holds no copy of its own.
 
-    A client that is gone is no error here, and this frame lets go of the body: aiohttp keeps the error and the frames
-    in it until the collector comes.
+    A client that goes away is not an error here, and this frame drops its reference to the body: aiohttp keeps the
+    exception, and with it the frames, until the garbage collector runs.
     """
     response = web.StreamResponse(headers=headers)
     response.content_length = len(body)
@@ -228,17 +230,17 @@ async def _send(
 
 
 def cut(request: web.Request) -> None:
-    """End a request's connection at once, and what was not sent with it."""
+    """Cut a request's connection immediately, with everything not sent yet."""
     if request.transport is not None:
         request.transport.abort()
 
 
 def left(request: web.Request, runtime: Runtime, begun: float) -> bool:
-    """Whether the client is gone, or may be: one that has ended its side of the connection cannot be told from it,
-    and waits no longer than ``Patience.half_closed_seconds``."""
+    """Whether the client is gone, or may be: one that closed its side of the connection cannot be told from one that is
+    gone, and waits at most ``Patience.half_closed_seconds``."""
     if request.transport is None:
         return True
-    # Another server, whose connections are of another kind, closes such a connection at once.
+    # Another server, with other connection classes, closes such a connection at once.
     half_closed = isinstance(request.protocol, Connection) and request.protocol.half_closed
     return half_closed and time.monotonic() - begun >= runtime.fanout.patience.half_closed_seconds
 
@@ -249,8 +251,8 @@ def gap_header(gaps: Iterable[Gap]) -> str:
 
 
 def wants_ndjson(request: web.Request, query: Query, default: bool) -> bool:
-    """Whether the body is NDJSON (else a JSON array): ``format``, else the first of the two that Accept names, else
-    the default.
+    """Whether the body is NDJSON (else a JSON array): by ``format``, else by the first of the two in Accept, else the
+    default.
     """
     if query.format is not None:
         return query.format == "ndjson"
@@ -264,6 +266,6 @@ def wants_ndjson(request: web.Request, query: Query, default: bool) -> bool:
 
 
 def body(payloads: list[Payload], view: View, ndjson: bool) -> bytes:
-    """Payloads as lines or as one JSON array; ``batch`` makes arrays of them in either."""
+    """Payloads as lines or as one JSON array; with ``batch``, of arrays."""
     messages = arrays(payloads, view.batch)
     return lines(messages) if ndjson else b"[" + b",".join(m.data for m in messages) + b"]"

@@ -1,4 +1,4 @@
-"""Server-Sent Events: an event a tick. EventSource reconnects by itself, with the position in ``Last-Event-ID``."""
+"""Server-Sent Events: one event per tick. EventSource reconnects by itself, with the position in ``Last-Event-ID``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ..runtime import Runtime
 from ..wire.sse import SSEFraming, refusal
 from .base import STREAM_HEADERS, Transport, check_run, live_coding, query_of, stream
 
-MEDIA_TYPE = "text/event-stream; charset=utf-8"  # some clients (requests) take text without it for Latin-1
+MEDIA_TYPE = "text/event-stream; charset=utf-8"  # some clients (requests) decode text without it as Latin-1
 
 
 async def handle(request: web.Request, runtime: Runtime) -> web.StreamResponse:
@@ -18,7 +18,7 @@ async def handle(request: web.Request, runtime: Runtime) -> web.StreamResponse:
     framing = SSEFraming(request.version >= (1, 1), live_coding(request, runtime), query.event)
     try:
         return await stream(request, runtime, query, framing, MEDIA_TYPE)
-    except Overloaded as error:  # EventSource cannot read an error status and gives up on it
+    except Overloaded as error:  # EventSource cannot read an error status, and gives up after one
         return web.Response(body=refusal(error), headers=STREAM_HEADERS | {"Content-Type": MEDIA_TYPE})
 
 
@@ -30,5 +30,5 @@ TRANSPORT = Transport(
     MEDIA_TYPE,
     "Server-Sent Events: an event a tick",
     reads="sse",
-    refuses=(ParameterError, NotFound),  # no room is told by an event
+    refuses=(ParameterError, NotFound),  # lack of room is reported by an event
 )

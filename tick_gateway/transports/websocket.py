@@ -1,4 +1,4 @@
-"""WebSocket: a text message a tick, and commands from the client (``commands``)."""
+"""WebSocket: one text message per tick, and commands from the client (``commands``)."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ async def handle(request: web.Request, runtime: Runtime) -> web.StreamResponse:
     response = web.StreamResponse(status=101, headers=headers)
     session.refused = refusal(
         request, runtime, variant
-    )  # told after the handshake: a browser cannot read a refused one
+    )  # reported after the handshake: a browser cannot read a refused one
     await take_over(request, response, session)
 
 
@@ -48,5 +48,5 @@ TRANSPORT = Transport(
     "application/json",
     "a text message a tick, and commands",
     statuses=(101,),
-    refuses=(ParameterError, NotFound, NotAWebSocket),  # no room is told by a close code
+    refuses=(ParameterError, NotFound, NotAWebSocket),  # lack of room is reported by a close code
 )
