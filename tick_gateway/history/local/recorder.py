@@ -32,6 +32,8 @@ from .segment_index import SegmentIndex, mend_indexes
 
 log = logging.getLogger("tick_gateway.history")
 
+_MEND_SECONDS = 0.02  # in a row that index files may be written anew; each time one at least
+
 
 class Recorder:
     """Writes one directory, whose lock the caller holds.
@@ -353,13 +355,15 @@ class Recorder:
     def _take_inventory(self, some: Iterable[tuple[LocalRun, Segment]]) -> None:
         """Find out what of some segments is not there any more."""
         changed: dict[str, LocalRun] = {}
+        until = time.monotonic() + _MEND_SECONDS
         for run, segment in some:
             if segment is self.segment or segment.retired:
                 continue
             if segment not in run.segments:  # it went since whose turn it is was written down
                 continue
             if (size := size_now(segment)) >= segment.size:
-                mend_indexes(run.entries.ranges(segment))
+                if time.monotonic() < until:  # else when it has its turn again: ticks wait meanwhile
+                    mend_indexes(run.entries.ranges(segment))
                 continue
             self._let_go(run, segment, size)
             changed[run.id] = run

@@ -12,13 +12,14 @@ from unittest.mock import patch
 import pytest
 
 from tests.support import history_files
-from tests.support.recorded import AT, Writer, opened, planned
+from tests.support.recorded import AT, Clock, Writer, opened, planned
 from tick_gateway.bus.ring import Run
 from tick_gateway.bus.tick_bus import TickBus
 from tick_gateway.history import block_index
 from tick_gateway.history.archive import Archive
 from tick_gateway.history.block_index import Entry
 from tick_gateway.history.format.block_record import HEAD, RECORD_BYTES
+from tick_gateway.history.local import recorder
 from tick_gateway.history.local.events import BlockClosed, SegmentIndexed
 from tick_gateway.history.local.limits import Limits
 from tick_gateway.history.local.run import LocalRun
@@ -148,6 +149,28 @@ def test_an_inventory_writes_indexes_anew(tmp_path: Path) -> None:
     for path in paths:
         path.unlink()
     writer.recorder.maintain()
+    assert {path: path.read_bytes() for path in index_paths(writer.folder)} == held
+
+
+def test_many_indexes_are_written_anew_little_by_little(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ticks are not kept waiting while the footers of all files are read."""
+    writer = Writer(tmp_path, SMALL)
+    for t in range(20):
+        writer.write([t])
+    clock, by_footers = Clock(), SegmentIndex._by_footers
+
+    def slowly(index: SegmentIndex) -> bytes:
+        clock.now += 1
+        return by_footers(index)
+
+    monkeypatch.setattr(recorder, "time", clock)
+    monkeypatch.setattr(SegmentIndex, "_by_footers", slowly)
+    held = {path: path.read_bytes() for path in index_paths(writer.folder)}
+    for path in held:
+        path.unlink()
+    for count in range(len(held)):
+        assert len(index_paths(writer.folder)) == count
+        writer.recorder.maintain()
     assert {path: path.read_bytes() for path in index_paths(writer.folder)} == held
 
 
