@@ -3,7 +3,7 @@
     async for item in read("http://host:8000", start="RUN:812"):
         if isinstance(item, Tick): ...
 
-They speak the wire contract over plain aiohttp and know nothing of the server's rooms.
+They speak the wire contract over plain aiohttp, and import nothing of the server.
 """
 
 from .errors import Failure

@@ -1,6 +1,6 @@
-"""How reader and publisher reach a gateway: its address, and connection after connection until the work is done.
+"""How reader and publisher connect to a gateway: its address, and one connection after another until the work is done.
 
-``Reconnect`` is the one place that decides whether an error ends the work or only a connection, and how long to wait.
+``Reconnect`` is the one place that decides whether an error ends the work or only the connection, and how long to wait.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .errors import BadUsage, Failure, Lost, explain
 Status = Callable[[str], None]
 """Takes one line for people about what the connection does."""
 
-MAX_LINE: Final = 1 << 26  # bytes; a line beyond it is no tick that any gateway accepts
+MAX_LINE: Final = 1 << 26  # bytes; no gateway accepts a tick with a longer line
 CONNECT_SECONDS: Final = 10.0
 HEAD_SECONDS: Final = 30.0
 """How long an answer may take to begin. A gateway sends its head at once; a port that never says anything is none."""
@@ -34,11 +34,11 @@ NETWORK_ERRORS: Final = (Lost, aiohttp.ClientError, OSError, TimeoutError)
 
 
 def endpoint(url: str, path: str) -> URL:
-    """The address of a route: ``path`` below the gateway's address, be that given as it is or with a route behind it,
-    as in a command for curl. Parameters stay.
+    """The address of a route: ``path`` below the gateway's address, which may already include a route, as in a command
+    for curl. Parameters stay.
 
     Raises:
-        BadUsage: it is no address.
+        BadUsage: it is not a valid address.
     """
     text = url if "://" in url else f"http://{url}"
     try:
@@ -56,25 +56,25 @@ def endpoint(url: str, path: str) -> URL:
 
 
 def below(url: URL, path: str) -> str:
-    """Where a gateway was looked for and was not, for a sentence; empty where that was the root."""
+    """The path below which no gateway was found, for an error; empty for the root."""
     stem = url.path.removesuffix(path)
     return f" (the gateway was looked for below {stem}; {_ACCEPTED})" if stem else ""
 
 
 def where(url: URL) -> str:
-    """Whom one talks to, for a sentence; without any user name, password or parameter."""
+    """The address, for an error; without user name, password and parameters."""
     return str(url.origin())
 
 
 def connector(trusted: ssl.SSLContext | None) -> aiohttp.TCPConnector:
-    """How a session connects; ``trusted``: whom it trusts, for https, and None: the system's certificates."""
+    """The connector of a session; ``trusted``: the TLS context for https, and None: the system's certificates."""
     return aiohttp.TCPConnector(ssl=True if trusted is None else trusted)
 
 
 class Backoff:
-    """Seconds to wait before each try: a random share of a bound that doubles up to ``cap``.
+    """Seconds to wait before each try: a random fraction of a bound that doubles up to ``cap``.
 
-    The random share spreads out the thousands of clients that one restart disconnects in the same moment.
+    The randomness spreads out thousands of clients that one restart disconnects at the same moment.
     """
 
     def __init__(self, first: float = 0.2, cap: float = 10.0) -> None:
@@ -86,19 +86,19 @@ class Backoff:
         return random.uniform(bound / 2, bound)
 
     def reset(self) -> None:
-        """The connection did its work: the next wait is short again."""
+        """The connection works: the next wait is short again."""
         self._bound = self._first
 
 
 class Reconnect:
-    """Connection after connection to one gateway.
+    """One connection after another to the same gateway.
 
     Args:
-        retry: try again also where the first connection cannot be had.
-        status: told in one line about each connection that was lost.
+        retry: try again even if the first connection fails.
+        status: called with one line about each lost connection.
 
     Attributes:
-        connected: a connection was had; set by whoever had it.
+        connected: there was a connection; set by the caller.
     """
 
     def __init__(self, address: URL, retry: bool, status: Status) -> None:
@@ -107,14 +107,14 @@ class Reconnect:
         self._backoff = Backoff()
 
     def works(self) -> None:
-        """The connection does its work: the next wait is short again."""
+        """The connection works: the next wait is short again."""
         self._backoff.reset()
 
     async def after(self, error: Exception) -> None:
-        """Say what happened to a connection, and wait before the next try.
+        """Report what happened to a connection, and wait before the next try.
 
         Raises:
-            Failure: there is none, since the first connection cannot be had (without ``retry``, or for its
+            Failure: there is no next try, because the first connection failed (without ``retry``, or because of its
                 certificate).
         """
         lost = error if isinstance(error, Lost) else lost_to(self._address, error, self.connected)
@@ -126,12 +126,12 @@ class Reconnect:
 
 
 def lost_to(url: URL, error: Exception, connected: bool) -> Lost:
-    """A connection that a network error took, or kept from being.
+    """The error for a connection that was lost, or could not be made.
 
     Raises:
-        Failure: a certificate is not accepted, and none was before: that is no gateway that is not there yet.
+        Failure: a certificate is not accepted, and there was no connection before: retrying will not help.
     """
-    # "localhost" alone is port 80, which who forgot the port does not see.
+    # Without a port, "localhost" is port 80, which the user may not have meant.
     forgotten = not connected and url.scheme in ("http", "ws") and url.explicit_port is None
     hint = f" (port {url.port}, as none is named; a gateway's own is 8000)" if forgotten else ""
     lost = Lost(f"{where(url)}: {explain(error)}{hint}")

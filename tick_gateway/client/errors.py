@@ -1,8 +1,8 @@
-"""What ends reading or publishing, or a connection of theirs, and how a network error is said in one line.
+"""The errors that end reading or publishing, or one connection, and one-line descriptions of network errors.
 
 Failure          it is over: the gateway refuses, or there is none
-    BadUsage     what was asked for cannot be had from any gateway
-Lost             this connection is over; another try may do
+    BadUsage     no gateway could do what was asked for
+Lost             this connection is over; another try may succeed
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ _TITLE: Final = re.compile(r"<(title|h1)\b[^>]*>(.*?)</\1", re.DOTALL | re.IGNOR
 
 
 class Failure(Exception):
-    """What ends reading or publishing for good, said in one line.
+    """Reading or publishing has ended for good; the message is one line.
 
-    ``status`` is the HTTP status, where there was one.
+    ``status`` is the HTTP status, if there was one.
     """
 
     def __init__(self, message: str, status: int | None = None) -> None:
@@ -35,14 +35,14 @@ class Failure(Exception):
 
 
 class BadUsage(Failure):
-    """What was asked for cannot be had from any gateway, or is refused as malformed."""
+    """No gateway could do what was asked for, or it is refused as malformed."""
 
 
 class Lost(Exception):
-    """A connection that could not be had or did not hold; another try may.
+    """A connection that failed or was lost; another may succeed.
 
     Attributes:
-        after: the seconds that the gateway asked to wait, where it did.
+        after: the seconds that the gateway asked to wait, if it did.
     """
 
     def __init__(self, message: str, after: float | None = None) -> None:
@@ -54,11 +54,11 @@ def explain(error: BaseException) -> str:
     """A network error as one short clause."""
     if isinstance(error, aiohttp.ClientConnectorError):
         return _explain_os(error.os_error)
-    if isinstance(error, TimeoutError):  # an OSError, too
+    if isinstance(error, TimeoutError):  # also an OSError
         return "no sign of life in time"
     if isinstance(error, aiohttp.TooManyRedirects):
         return "it redirects without end"
-    if isinstance(error, aiohttp.ClientResponseError):  # how aiohttp tells a head that it cannot parse
+    if isinstance(error, aiohttp.ClientResponseError):  # aiohttp's error for a head that it cannot parse
         return "what answers there is no HTTP"
     if isinstance(error, aiohttp.ClientPayloadError):
         return "the answer broke off"
@@ -74,7 +74,7 @@ def _explain_os(error: OSError) -> str:
         return tls.explain(error)
     if isinstance(error, ConnectionError) and not error.errno:
         return "the connection was closed"
-    number = error.errno or 0  # negative: the resolver's own, which os.strerror does not know
+    number = error.errno or 0  # negative: an error of the resolver, which os.strerror does not know
     return os.strerror(number) if number > 0 else error.strerror or str(error) or type(error).__name__
 
 
@@ -86,7 +86,7 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
 
 
 def message_of(body: bytes) -> str:
-    """What the body of an error says: the gateway's ``message``, a proxy's title, or else the first line."""
+    """The message in the body of an error: the gateway's ``message``, a proxy's title, or else the first line."""
     with contextlib.suppress(ValueError, KeyError, TypeError):
         return str(json.loads(body)["message"])
     text = body.decode("utf-8", "replace").strip()

@@ -1,8 +1,8 @@
-"""Publish ticks over ``/ws/publish`` so that each arrives, over as many connections as it takes.
+"""Publish ticks over ``/ws/publish`` so that each arrives, over as many connections as necessary.
 
-What was sent and not acknowledged stays in a window, and goes out again on the next connection; the gateway knows the
-doubles by their bytes, since the run has a name. The window is bounded: where it is full, nothing more is read. Where
-the input comes from is the caller's affair.
+Ticks that were sent and not acknowledged stay in a window, and are sent again on the next connection; the gateway
+recognises duplicates by their bytes, since the run has a name. The window is bounded: while it is full, no input is
+read. The caller provides the input.
 """
 
 from __future__ import annotations
@@ -48,19 +48,19 @@ class Publisher:
     """Publishes one input, once.
 
     Args:
-        url: the gateway, as ``HOST:PORT`` or its address; ``/ws/publish`` is added where it is missing.
-        run: the name of the input's run; None: one is made. Where ``t`` falls in the input, ``-2``, ``-3`` … follow.
+        url: the gateway, as ``HOST:PORT`` or its address; ``/ws/publish`` is added if it is missing.
+        run: the id of the input's run; None: one is made up. Each time ``t`` falls, a run ``-2``, ``-3`` … follows.
         token: sent as ``Authorization: Bearer``.
-        retry: try again also where the first connection cannot be had.
-        tls: whom to trust, for https; None: the system's certificates.
-        compress: send compressed, message by message, where the gateway takes it: from another machine.
-        ack_seconds: how long the gateway may owe an answer before its connection counts as dead.
-        window: the ticks not settled yet; None: one of the default size.
-        status: told in one line about lost connections.
-        refused: told in one line about each tick that was refused, by the gateway or before it was sent.
+        retry: try again even if the first connection fails.
+        tls: the TLS context for https; None: the system's certificates.
+        compress: compress each message if the gateway accepts that: it does from other machines.
+        ack_seconds: how long to wait for an answer before the connection counts as dead.
+        window: the ticks not settled yet; None: a new one of the default size.
+        status: called with one line about each lost connection.
+        refused: called with one line about each tick that was refused, by the gateway or before it was sent.
 
     Raises:
-        BadUsage: ``url`` is no address, or ``run`` no run id.
+        BadUsage: ``url`` is not a valid address, or ``run`` not a run id.
     """
 
     def __init__(
@@ -84,23 +84,23 @@ class Publisher:
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._reconnect = Reconnect(self._address, retry, status)
         self._tls = tls
-        self._window_bits = 15 if compress else 0  # 0: no offer
+        self._window_bits = 15 if compress else 0  # 0: do not offer compression
         self._ack_seconds = ack_seconds
         self._window = Window() if window is None else window
         self._refused = refused
         self._changed = asyncio.Event()
         self._tip: int | None = None  # the last t of the input
-        self._ended = False  # the input is read to its end
-        self._owed_since = 0.0  # since when the gateway owes an answer; 0: it owes none
+        self._ended = False  # the input was read to its end
+        self._owed_since = 0.0  # when the oldest pending answer became due; 0: none is pending
         self.summary = PublishSummary(runs=[self._base])
 
     async def publish(self, chunks: AsyncIterator[bytes]) -> PublishSummary:
-        """Publish the records in ``chunks`` (cut anywhere; see ``Pipe``), and return once the gateway has answered for
-        each of them.
+        """Publish the records in ``chunks`` (pieces of any size; see ``Pipe``), and return once the gateway has
+        answered for each of them.
 
         Raises:
-            Failure: the gateway refuses to be published to, or the first connection cannot be had (without ``retry``,
-                or for its certificate).
+            Failure: the gateway refuses, or the first connection failed (without ``retry``, or because of its
+                certificate).
         """
         begun = time.monotonic()
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS)
@@ -112,7 +112,7 @@ class Publisher:
             try:
                 await asyncio.wait((feeding, connecting), return_when=asyncio.FIRST_EXCEPTION)
                 if feeding.done():
-                    feeding.result()  # a fault in the input comes first
+                    feeding.result()  # an error in the input takes precedence
                 await connecting
             finally:
                 await _end(feeding, connecting)
@@ -144,7 +144,8 @@ class Publisher:
             return
         if self._tip is not None and t < self._tip:
             await self._turn()
-        elif t == self._tip:  # answers name a t: let the one before be settled, so that this one's is its own
+        # answers name a t: wait until the one before is settled, so that this one's is unambiguous
+        elif t == self._tip:
             await self._until(lambda: not len(self._window))
         self._tip = t
         await self._until(lambda: not self._window.full)
@@ -172,7 +173,7 @@ class Publisher:
     # ---- the network ----
 
     async def _connect(self, session: aiohttp.ClientSession) -> None:
-        """Connection after connection, until all is settled."""
+        """One connection after another, until everything is settled."""
         while not (self._ended and not len(self._window)):
             published = self.summary.published
             try:
@@ -183,7 +184,7 @@ class Publisher:
                 await self._reconnect.after(error)
 
     async def _connection(self, session: aiohttp.ClientSession) -> None:
-        """One connection, to the end of the input or of the run, or until it is lost."""
+        """One connection, until the end of the input or of the run, or until it is lost."""
         run = self.summary.runs[-1]
         try:
             async with asyncio.timeout(HEAD_SECONDS):
@@ -204,7 +205,7 @@ class Publisher:
         try:
             done, _ = await asyncio.wait((sending, receiving), return_when=asyncio.FIRST_COMPLETED)
             if receiving in done:
-                receiving.result()  # says more about why a connection ended than a write that failed
+                receiving.result()  # explains the end of a connection better than a failed write
             sending.result()
         finally:
             await _end(sending, receiving)
@@ -225,7 +226,7 @@ class Publisher:
         return Failure(told if error.status >= 400 else f"{place} is no tick-gateway: it {answered}", error.status)
 
     async def _send(self, ws: aiohttp.ClientWebSocketResponse, run: str) -> None:
-        """Send what the window holds, until the input or the run is settled."""
+        """Send the ticks in the window, until the input or the run is settled."""
         while run == self.summary.runs[-1] and not (self._ended and not len(self._window)):
             entry = self._window.next()
             if entry is None:
@@ -236,7 +237,7 @@ class Publisher:
             await ws.send_frame(entry.data, aiohttp.WSMsgType.TEXT)
 
     async def _receive(self, ws: aiohttp.ClientWebSocketResponse) -> None:
-        """Take answers until the connection ends, which raises."""
+        """Handle answers until the connection ends, which raises."""
         while True:
             try:
                 message = await ws.receive(self._ack_seconds)
@@ -279,7 +280,7 @@ class Publisher:
 
 
 async def _end(*tasks: asyncio.Task[None]) -> None:
-    """End tasks whose results are of no more interest."""
+    """Cancel tasks whose results no longer matter."""
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)

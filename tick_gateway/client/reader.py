@@ -1,8 +1,8 @@
-"""Read ticks over NDJSON, over as many connections as it takes, each tick once.
+"""Read ticks over NDJSON, each once, over as many connections as necessary.
 
-Its idea is one value, the position: whatever breaks, the next connection asks for what comes after it. ``Track`` keeps
-it and is pure; ``read_batches`` is the network around it. What the gateway says (gap, reset, end) is passed on, not
-interpreted: a reader that skipped in silence would be no reader of every tick.
+The idea is one value, the position: after a disconnection, the next connection asks for what comes after it. ``Track``
+keeps it and is pure; ``read_batches`` does the networking. Notices (gap, reset, end) are passed on to the caller, so
+that nothing is skipped silently.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ from .connection import (
 )
 from .errors import BadUsage, Failure, Lost, message_of, retry_after
 
-HEARTBEAT: Final = 15.0  # seconds between signs of life that the gateway is asked for
-_DEAD_AFTER: Final = 3  # heartbeats without one after which a connection is given up
-_REFUSAL_BYTES: Final = 1 << 16  # of a refusal's body are looked at
+HEARTBEAT: Final = 15.0  # seconds between heartbeats that the gateway is asked for
+_DEAD_AFTER: Final = 3  # heartbeats missing before a connection is given up
+_REFUSAL_BYTES: Final = 1 << 16  # of a refusal's body, read for its message
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +44,8 @@ class Tick:
 
     Attributes:
         t: its number.
-        run: its run; None where the gateway did not say.
-        data: its line as it came, without the newline.
+        run: its run; None if the gateway did not say.
+        data: its line as received, without the newline.
     """
 
     t: int
@@ -55,7 +55,7 @@ class Tick:
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """What the gateway says beside its ticks: ``name`` is hello, gap, reset, end, or a later one's."""
+    """A message of the gateway that is not a tick: ``name`` is hello, gap, reset, end, or one from a later version."""
 
     name: str
     fields: Mapping[str, Any]
@@ -66,13 +66,13 @@ Item = Tick | Notice
 
 
 class Track:
-    """Where a reader stands, from what it was given. Pure.
+    """A reader's position, from what it received. Pure.
 
     Attributes:
-        run: the run that the ticks are of; None as long as nobody said.
+        run: the run of the ticks; None until it is known.
         t: the last tick's number, -1 before a run's first; None before anything came.
         over: the gateway ended the stream for good.
-        again: the gateway ended the stream, and one may come back.
+        again: the gateway ended the stream, and the client may reconnect.
     """
 
     def __init__(self, start: str | None = None) -> None:
@@ -84,7 +84,7 @@ class Track:
 
     @property
     def position(self) -> str | None:
-        """What to send as ``from_t``; None before anything came."""
+        """The value to send as ``from_t``; None before anything came."""
         if self.t is None:
             return None
         return str(self.t) if self.run is None else f"{self.run}:{self.t}"
@@ -99,11 +99,11 @@ class Track:
             self.run = run
 
     def take(self, line: bytes, *, from_tip: bool = False) -> Item:
-        """Read one line.
+        """Parse one line.
 
         Args:
             line: without its newline.
-            from_tip: the stream was asked for new ticks alone, so that a hello's tip is where the reader stands.
+            from_tip: the request was for new ticks only, so a hello's tip is the reader's position.
 
         Raises:
             Failure: it is neither a tick nor a notice.
@@ -155,20 +155,20 @@ async def read(
     """Yield every tick and notice, reconnecting by itself; ends after ``limit`` ticks or a final ``end`` notice.
 
     Args:
-        url: the gateway, as ``HOST:PORT`` or its address; ``/ndjson`` is added where it is missing.
-        start: the position one has, ``RUN:T`` or ``T``; None: the newest tick, or what ``params`` say.
-        limit: ticks after which to end, at least 1, counted over all connections; None: without end.
-        params: further parameters of the contract, such as ``{"fields": "agents.x", "every": "10"}``. Not ``batch``.
+        url: the gateway, as ``HOST:PORT`` or its address; ``/ndjson`` is added if it is missing.
+        start: the reader's position, ``RUN:T`` or ``T``; None: the newest tick, or as ``params`` say.
+        limit: maximum number of ticks, at least 1, over all connections; None: no limit.
+        params: other query parameters, such as ``{"fields": "agents.x", "every": "10"}``; not ``batch``.
         token: sent as ``Authorization: Bearer``.
-        heartbeat: seconds between signs of life that the gateway is asked for; after three without one the connection
+        heartbeat: seconds between heartbeats that the gateway is asked for; after three missing ones the connection
             counts as dead.
-        retry: try again also where the first connection cannot be had, and wait for a ``run`` that is not known yet.
-        tls: whom to trust, for https; None: the system's certificates.
-        status: told in one line whenever a connection is lost.
+        retry: try again even if the first connection fails, and wait for a ``run`` that is not known yet.
+        tls: the TLS context for https; None: the system's certificates.
+        status: called with one line whenever a connection is lost.
 
     Raises:
-        Failure: the gateway refuses (its own message), the first connection cannot be had (without ``retry``, or for
-            its certificate), or what answers is no gateway.
+        Failure: the gateway refuses (with its message), the first connection failed (without ``retry``, or because of
+            its certificate), or the server is not a gateway.
     """
     batches = read_batches(
         url, start=start, limit=limit, params=params, token=token, heartbeat=heartbeat, retry=retry, tls=tls,
@@ -191,7 +191,7 @@ async def read_batches(
     tls: ssl.SSLContext | None = None,
     status: Status = lambda line: None,
 ) -> AsyncGenerator[list[Item], None]:
-    """As ``read``, but yield together what came together: between two lists nothing more was there yet."""
+    """As ``read``, but yields lists of items that arrived together."""
     asked = dict(params or {})
     if "batch" in asked:
         raise BadUsage("batch is not read by this client; leave it out")
@@ -227,7 +227,7 @@ async def read_batches(
 
 
 def _query(asked: Mapping[str, str], position: str | None, limit: int | None, heartbeat: float) -> dict[str, str]:
-    """The parameters of the next connection: once there is a position, it takes the place of any other start."""
+    """The parameters of the next connection: a position, once there is one, replaces any other start."""
     query = {name: text for name, text in asked.items() if position is None or name not in START_PARAMETERS}
     query |= {"hello": "1", "heartbeat": f"{heartbeat:g}"}
     if position is not None:
@@ -238,10 +238,10 @@ def _query(asked: Mapping[str, str], position: str | None, limit: int | None, he
 
 
 async def _check(response: aiohttp.ClientResponse, address: URL, run_may_come: bool) -> None:
-    """Raise unless a stream begins: Failure where asking again is of no use, Lost where it may be.
+    """Raise unless a stream begins: Failure if asking again is useless, Lost if it may help.
 
-    ``run_may_come``: a run was asked for, and a gateway that does not know it may learn of it: after a restart without
-    history it knows no run before its publisher is back.
+    ``run_may_come``: a run was requested that the gateway may yet learn of: after a restart without history it knows no
+    run before its publisher reconnects.
     """
     if response.status == 200:
         if response.content_type != "application/x-ndjson":
@@ -257,7 +257,7 @@ async def _check(response: aiohttp.ClientResponse, address: URL, run_may_come: b
 
 
 async def _items(response: aiohttp.ClientResponse, track: Track, from_tip: bool) -> AsyncGenerator[list[Item], None]:
-    """What each piece of the answer's body brings. A line that is cut off is no line: it comes again."""
+    """The items in each piece of the answer's body. An incomplete last line is dropped: it will be sent again."""
     lines = LineSplitter(MAX_LINE)
     async for data in response.content.iter_any():
         found = lines.feed(data)

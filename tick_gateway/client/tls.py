@@ -1,4 +1,4 @@
-"""TLS as the commands speak it: whom to trust, and what a failed handshake means in words."""
+"""TLS of the commands: which certificates to trust, and descriptions of failed handshakes."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ _NO_TLS: Final = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LON
 
 
 class TrustError(Exception):
-    """A file of certificates that cannot be used, said in one line."""
+    """A certificate file that cannot be used; the message is one line."""
 
 
 def trust(cacert: str | None = None, insecure: bool = False) -> ssl.SSLContext:
-    """A context for clients, which verifies certificates and names.
+    """A TLS context for clients, which verifies certificates and names.
 
     Args:
-        cacert: a PEM file of the certificates to trust, in place of the system's; None: those of the system.
-        insecure: accept whatever certificate comes.
+        cacert: a PEM file of certificates to trust, in place of the system's; None: the system's.
+        insecure: accept any certificate.
 
     Raises:
         TrustError: ``cacert`` cannot be read, holds no certificate, or contradicts ``insecure``.
@@ -36,7 +36,7 @@ def trust(cacert: str | None = None, insecure: bool = False) -> ssl.SSLContext:
         raise TrustError("--cacert contradicts --insecure; give one of them")
     try:
         context = ssl.create_default_context(cafile=cacert)
-    except ssl.SSLError:  # an OSError, too, whose errno is OpenSSL's
+    except ssl.SSLError:  # also an OSError, with OpenSSL's errno
         raise TrustError(f"--cacert: {cacert} holds no certificate; accepted: PEM") from None
     except OSError as error:
         raise TrustError(f"--cacert: {cacert}: {error.strerror}") from None
@@ -48,10 +48,10 @@ def trust(cacert: str | None = None, insecure: bool = False) -> ssl.SSLContext:
 
 @dataclass(frozen=True, slots=True)
 class Secured:
-    """A host that is spoken to over TLS, in a form that other processes can be given.
+    """A TLS host, in a form that can be sent to other processes.
 
     Attributes:
-        host: the name that its certificate has to bear.
+        host: the name that its certificate must have.
         cacert, insecure: see ``trust``.
     """
 
@@ -60,7 +60,7 @@ class Secured:
     insecure: bool = False
 
     def wrap(self, sock: socket.socket, *, handshake: bool = True) -> ssl.SSLSocket:
-        """A connected socket with TLS on it. ``handshake``: it is done here, as far as the socket blocks.
+        """TLS on a connected socket. ``handshake``: do it now, if the socket is blocking.
 
         Raises:
             OSError: the handshake failed; the socket is closed.
@@ -71,7 +71,7 @@ class Secured:
 
 @cache
 def _context(cacert: str | None, insecure: bool) -> ssl.SSLContext:
-    """One for thousands of connections: to read the system's certificates takes milliseconds."""
+    """One context for thousands of connections: reading the system's certificates takes milliseconds."""
     return trust(cacert, insecure)
 
 
@@ -96,7 +96,7 @@ def reason(error: object) -> str:
 
 
 def tls_options(command: Command) -> Command:
-    """The flags of a command that reaches a gateway: ``cacert`` and ``insecure``."""
+    """Add the flags ``cacert`` and ``insecure`` to a command that connects to a gateway."""
     for option in (
         click.option("--insecure", is_flag=True, help="https: accept whatever certificate comes"),
         click.option(

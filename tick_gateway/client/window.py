@@ -1,6 +1,6 @@
-"""What a publisher has on its way: ticks that were sent or will be, and that the gateway has not settled yet.
+"""A publisher's window: ticks that were sent or will be, and that the gateway has not settled yet.
 
-Pure: no I/O, no clock. The order of the entries is that of the input; within a run their ``t`` never falls.
+Pure: no I/O, no clock. The entries are in the order of the input; within a run their ``t`` never falls.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from dataclasses import dataclass, field
 
 @dataclass(slots=True)
 class PendingTick:
-    """A tick on its way.
+    """A tick that is not settled yet.
 
     Attributes:
         t: its number.
-        data: its bytes as they are sent.
-        line: where it stood in the input, from 1.
-        message: which message of the present connection carried it, from 1; 0: none yet.
-        sent: it went out before, on whichever connection.
+        data: its bytes, as they are sent.
+        line: its line in the input, from 1.
+        message: the number of its message on the current connection, from 1; 0: not sent on it yet.
+        sent: it was sent before, on any connection.
     """
 
     t: int
@@ -32,14 +32,14 @@ class Window:
     """The ticks of one run that are not settled yet, oldest first. Pure.
 
     Args:
-        max_ticks, max_bytes: what it holds at most; one tick always fits.
+        max_ticks, max_bytes: maximum content; one tick always fits.
     """
 
     def __init__(self, max_ticks: int = 10_000, max_bytes: int = 1 << 25) -> None:
         self._max_ticks, self._max_bytes = max_ticks, max_bytes
         self._entries: deque[PendingTick] = deque()
         self._bytes = 0
-        self._sent = 0  # how many of the entries, from the left, the present connection carried
+        self._sent = 0  # how many entries, from the left, were sent on the current connection
         self._messages = 0
         self.resent = 0
 
@@ -52,7 +52,7 @@ class Window:
 
     @property
     def waiting(self) -> bool:
-        """Whether the gateway still has to answer for something that this connection carried."""
+        """Whether an answer is pending for something sent on this connection."""
         return self._sent > 0
 
     def add(self, entry: PendingTick) -> None:
@@ -60,11 +60,11 @@ class Window:
         self._bytes += len(entry.data)
 
     def connected(self) -> None:
-        """A new connection: all that is left has to go out on it."""
+        """There is a new connection: everything left has to be sent on it."""
         self._sent = self._messages = 0
 
     def next(self) -> PendingTick | None:
-        """The next to send, which counts as sent with this call; None: all were."""
+        """The next tick to send, which counts as sent after this call; None: all were sent."""
         if self._sent == len(self._entries):
             return None
         entry = self._entries[self._sent]
@@ -75,7 +75,7 @@ class Window:
         return entry
 
     def acknowledged(self, t: int) -> int:
-        """Every message up to ``t`` is settled; returns how many those were."""
+        """Settle every message up to ``t``; returns how many there were."""
         count = 0
         while self._sent and self._entries[0].t <= t:
             self._bytes -= len(self._entries.popleft().data)
@@ -84,14 +84,15 @@ class Window:
         return count
 
     def refused(self, t: object, message: object) -> PendingTick | None:
-        """Take out the entry that a refusal names, by the number of its message or else its ``t``; None: no such."""
+        """Remove the entry that a refusal names, by the number of its message or else its ``t``; None: there is
+        none."""
         for entry in [self._entries[i] for i in range(self._sent)]:
             if entry.message == message or (message is None and entry.t == t):
                 return self._take_out(entry)
         return None
 
     def largest_sent(self) -> PendingTick | None:
-        """The largest of those sent, taken out: where the gateway found one too big, this one was."""
+        """Remove the largest tick sent, after the gateway reported one as too big."""
         sent = [self._entries[i] for i in range(self._sent)]
         return self._take_out(max(sent, key=lambda entry: len(entry.data))) if sent else None
 
@@ -104,7 +105,7 @@ class Window:
 
 @dataclass(slots=True)
 class PublishSummary:
-    """What became of the input: ticks, and the names of the runs they went to."""
+    """The outcome of publishing: counts of ticks, and the ids of their runs."""
 
     published: int = 0
     refused: int = 0

@@ -1,1 +1,1 @@
-"""The server: routes, and what the gateway says of itself."""
+"""The server: routes, one-shot reads, status and descriptions of the gateway."""

@@ -41,9 +41,9 @@ _OPEN_KEY: web.AppKey[set[Any]] = web.AppKey("tick_gateway.open", set)
 
 
 def make_app(runtime: Runtime, transports: tuple[Transport, ...] = TRANSPORTS) -> web.Application:
-    """An application that serves ``runtime``. It starts and drains the runtime's fan-out with its own life.
+    """An application that serves ``runtime``, and starts and drains it with its own life.
 
-    Mount it on another one with ``add_subapp``, or serve it as it is.
+    Mount it on another one with ``add_subapp``, or serve it directly.
     """
     app = web.Application(middlewares=[_errors], client_max_size=runtime.settings.max_body)
     table = routes(transports)
@@ -64,10 +64,10 @@ def make_app(runtime: Runtime, transports: tuple[Transport, ...] = TRANSPORTS) -
     app.on_response_prepare.append(_finish_head)
 
     async def close_where_scarce(request: web.Request, response: web.StreamResponse) -> None:
-        """Close a connection behind its answer where descriptors are scarce."""
+        """Close a connection after its answer if descriptors are scarce."""
         if runtime.descriptors.scarce(request.transport):
             response.force_close()
-            response.headers["Connection"] = "close"  # aiohttp has made up its headers already
+            response.headers["Connection"] = "close"  # aiohttp has already composed its headers
 
     app.on_response_prepare.append(close_where_scarce)
 
@@ -89,7 +89,7 @@ def redirect_to_slash(path: str) -> web.PlainResource:
     """A redirect from the mount path without its trailing slash to the one with it."""
 
     async def redirect(request: web.Request) -> web.Response:
-        # Relative, so that it holds behind a proxy with a path of its own, too.
+        # Relative, so that it is correct behind a proxy that adds a path of its own.
         to = f"{path.rpartition('/')[2]}/" + (f"?{request.rel_url.raw_query_string}" if request.query_string else "")
         headers = {"Location": to, "Cache-Control": "no-store"}
         return web.Response(status=307, headers=headers, text=f"the gateway is at {to}\n")
@@ -110,7 +110,7 @@ def _bind(route: Route, runtime: Runtime) -> _Next:
 
 
 def _opens_websocket(request: web.Request) -> bool:
-    """Whether a request is an opening handshake. Such a client cannot use another answer: in Python they wait for the
+    """Whether a request is an opening handshake. Its client cannot use any other answer: Python clients wait for the
     end of the body, which a stream does not have."""
     return "Sec-WebSocket-Key" in request.headers and header_list(request, "Upgrade").strip().lower() == "websocket"
 
@@ -123,19 +123,19 @@ def _websockets(request: web.Request) -> str:
 async def _errors(request: web.Request, handler: _Next) -> web.StreamResponse:
     """Answer every error as one JSON object, without internals."""
     try:
-        if request.version.major != 1:  # aiohttp's parser lets requests pass that call themselves HTTP/0.9 and HTTP/2.0
+        if request.version.major != 1:  # aiohttp's parser accepts requests of HTTP/0.9 and HTTP/2.0
             raise HTTPVersion
         _check_host(request)
         _check_transfer_coding(request)
         return await handler(request)
     except GatewayError as error:
-        if request.writer.output_size:  # half sent: no second head may follow
+        if request.writer.output_size:  # partly sent: no second head may follow
             raise
         response = error_reply(error)
         if isinstance(error, TransferCoding):
-            response.force_close()  # where its body ends cannot be known
+            response.force_close()  # the end of the request's body is unknown
         return response
-    except ConnectionError:  # the client went away while it was answered: nobody is left to tell
+    except ConnectionError:  # the client went away during the answer: nobody is left to tell
         raise asyncio.CancelledError from None
     except web.HTTPNotFound:
         return error_reply(_PathNotFound(request))
@@ -148,14 +148,14 @@ async def _errors(request: web.Request, handler: _Next) -> web.StreamResponse:
             raise
         return error_reply(_RefusedByAiohttp(error))
     except Exception as error:
-        if request.writer.output_size:  # half sent: aiohttp logs it and cuts the connection
+        if request.writer.output_size:  # partly sent: aiohttp logs the error and cuts the connection
             raise
         request.app[_FAULTS_KEY].tell(logging.ERROR, f"{request.method} {_route_of(request)} failed", error)
         return error_reply(GatewayError("the gateway failed on this request; its log says why"))
 
 
 def _check_host(request: web.Request) -> None:
-    """Whether the request says for whom it is.
+    """Check that the request names its host.
 
     Raises:
         ClientError: HTTP/1.1 without ``Host``, or with several (RFC 9112, section 3.2).
@@ -166,16 +166,16 @@ def _check_host(request: web.Request) -> None:
 
 
 def _route_of(request: web.Request) -> str:
-    """The route of a request as the table has it, for the log, which nothing that clients make up may enter."""
+    """The route of a request as in the table, for the log, which must not contain anything that clients choose."""
     resource = request.match_info.route.resource
     return resource.canonical if resource is not None else "a path"
 
 
 def _check_transfer_coding(request: web.Request) -> None:
-    """aiohttp's parser undoes ``chunked``, and takes what else was done to a body for the body.
+    """Check for codings that aiohttp's parser does not decode: it handles ``chunked``, and takes the rest for the body.
 
     Raises:
-        TransferCoding: something else was.
+        TransferCoding: there is another one.
     """
     codings = header_list(request, "Transfer-Encoding")
     if codings and codings.strip().lower() != "chunked":
@@ -183,7 +183,7 @@ def _check_transfer_coding(request: web.Request) -> None:
 
 
 class _RefusedByAiohttp(ClientError):
-    """A refusal of aiohttp's."""
+    """An error raised by aiohttp."""
 
     def __init__(self, error: web.HTTPException) -> None:
         self.status = error.status
@@ -202,7 +202,7 @@ class _MethodNotAllowed(GatewayError):
 
 
 class _PathNotFound(NotFound):
-    """A path that does not exist, with the likely one."""
+    """A path that does not exist, with a suggestion."""
 
     def __init__(self, request: web.Request) -> None:
         if request.method in _SENDING:
@@ -215,7 +215,7 @@ class _PathNotFound(NotFound):
 
 
 def _meant_path(path: str, paths: list[str]) -> str:
-    """As ``did_you_mean``; the beginning of a path stands for that path, not for one that is spelled like it."""
+    """As ``did_you_mean``; the beginning of a path suggests that path, before one with a similar spelling."""
     asked = path.rstrip("/")
     below = [longer for longer in paths if asked and longer.startswith(f"{asked}/")]
     return f"; did you mean {below[0]}?" if below and asked not in paths else did_you_mean(path, paths)
@@ -232,7 +232,7 @@ async def _preflight(request: web.Request) -> web.StreamResponse:
 
 
 def _is_open(request: web.Request) -> bool:
-    """Whether web pages of every origin may have the answer: reading is open to them, publishing is not."""
+    """Whether web pages of any origin may have the answer: reading is open to them, publishing is not."""
     failed = request.match_info.http_exception
     if failed is None:
         return request.match_info.handler in request.app[_OPEN_KEY]
@@ -241,7 +241,7 @@ def _is_open(request: web.Request) -> bool:
 
 async def _finish_head(request: web.Request, response: web.StreamResponse) -> None:
     """Set the headers that all answers have."""
-    if response.headers.get("Server") == SERVER_SOFTWARE:  # which names versions
+    if response.headers.get("Server") == SERVER_SOFTWARE:  # aiohttp's, which names versions
         response.headers["Server"] = SERVER
     if _is_open(request):
         response.headers["Access-Control-Allow-Origin"] = "*"

@@ -45,26 +45,26 @@ _INTERNAL_HEADERS: Final = frozenset({_SECRET_HEADER.lower(), _BASE_HEADER.lower
 _HOP_BY_HOP: Final = frozenset(
     {"connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade", "expect"}
 )
-_SERVER_HEADERS: Final = _HOP_BY_HOP | {"date", "server"}  # in answers: the server in front says them itself
+_SERVER_HEADERS: Final = _HOP_BY_HOP | {"date", "server"}  # in answers: added by the outer server itself
 _HANDSHAKE: Final = frozenset(
     {"sec-websocket-key", "sec-websocket-version", "sec-websocket-extensions", "sec-websocket-protocol",
      "sec-websocket-accept"}
 )  # fmt: skip
 _PATH_CHARACTERS: Final = "/:@!$&'()*+,;=~"  # in paths; RFC 3986, section 3.3
-_BUFFER_BYTES: Final = 1 << 16  # bytes that wait here for a reader that is slow
+_BUFFER_BYTES: Final = 1 << 16  # buffered here for a slow reader
 _MAX_HEAD_BYTES: Final = 1 << 20  # Tick-Gap may be long
 _MAX_REFUSAL_BYTES: Final = 1 << 16
 _AWAY, _FAILED = 1001, 1011  # close codes
 
 
 class InnerGateway(Protocol):
-    """What the application needs of its gateway."""
+    """What the application needs from its gateway."""
 
     def start(self) -> object:
-        """Listen, where it does not yet."""
+        """Listen, unless it already does."""
 
     def close(self, reason: EndReason = "finished") -> None:
-        """End, and tell readers why."""
+        """End, and tell readers the reason."""
 
     @property
     def inner_port(self) -> int:
@@ -123,19 +123,19 @@ class AsgiApp:
                 await send({"type": "lifespan.shutdown.complete"})
                 return
 
-    # ---- what is asked of the gateway ----
+    # ---- requests to the gateway ----
 
     async def _address(self, scope: Scope) -> URL:
         """The inner listener's URL for a request.
 
         Raises:
-            ClientError: the path is none. What a client puts into the request line may never become part of the host.
-            GatewayError: it is not there.
+            ClientError: the path is invalid. Nothing from a request line may become part of the host.
+            GatewayError: the gateway is not available.
         """
         if not self._gateway.inner_port:
             await asyncio.to_thread(self._gateway.start)
         path, root = scope["path"], scope.get("root_path", "").rstrip("/")
-        if root and (path == root or path.startswith(root + "/")):  # some frameworks take it off, some leave it
+        if root and (path == root or path.startswith(root + "/")):  # some frameworks remove it, some do not
             path = path[len(root) :]
         path, query = path or "/", scope.get("query_string", b"").decode("latin-1")
         if not path.startswith("/"):
@@ -176,7 +176,7 @@ class AsgiApp:
             await asyncio.wait((answering, listening), return_when=asyncio.FIRST_COMPLETED)
             if answering.done():
                 answering.result()
-        finally:  # done, or the client is gone, or the server wants no more of it
+        finally:  # finished, or the client or the server has ended it
             await _cancel(answering, listening)
 
     async def _answer(self, scope: Scope, address: URL, body: _RequestBody, send: Send) -> None:
@@ -209,14 +209,15 @@ class AsgiApp:
             if not started:
                 await _refuse(send, NotServing("the gateway behind this address is closed, or does not answer"))
                 return
-            # An answer that broke off must not look like one that ended: without a last message the server cuts it.
+            # An incomplete answer must not look like a complete one: without a last message, the server cuts the
+            # connection.
             log.debug("an answer broke off: %s", error)
 
     # ---- WebSocket ----
 
     async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
         if (await receive())["type"] != "websocket.connect":
-            return  # its client went away before it was asked for anything
+            return  # its client went away before
         try:
             address = await self._address(scope)
         except GatewayError as error:
@@ -273,7 +274,7 @@ async def _pump_in(ws: aiohttp.ClientWebSocketResponse[Any], receive: Receive) -
                 await ws.send_str(text)
             elif (data := message.get("bytes")) is not None:
                 await ws.send_bytes(data)
-        except ConnectionError:  # the other direction says how it ended
+        except ConnectionError:  # the other direction reports how it ended
             continue
 
 
@@ -317,7 +318,7 @@ class _RequestBody:
 
 
 def _header_text(value: bytes) -> str:
-    """A header's value as aiohttp sends it on: byte for byte, if it is UTF-8."""
+    """A header's value as aiohttp will send it: byte for byte, if it is UTF-8."""
     try:
         return value.decode()
     except UnicodeDecodeError:
@@ -328,8 +329,8 @@ async def _forward(request: Awaitable[Answer]) -> Answer:
     """The answer to a forwarded request.
 
     Raises:
-        ClientError: aiohttp refuses to send it: its method, its length or a header is invalid. ASGI servers differ in
-            what they accept.
+        ClientError: aiohttp refuses to send it, because its method, length or a header is invalid. ASGI servers differ
+            in what they accept.
     """
     try:
         return await request
@@ -338,7 +339,7 @@ async def _forward(request: Awaitable[Answer]) -> Answer:
 
 
 def _client_session() -> aiohttp.ClientSession:
-    """A client session for one request. None is kept: the server may use another event loop for the next one."""
+    """A client session for one request. None is kept, since the server may use another event loop for the next one."""
     return aiohttp.ClientSession(
         auto_decompress=False,
         connector=aiohttp.TCPConnector(limit=0, force_close=True),

@@ -1,9 +1,9 @@
-"""The index of a range's body that never changes: its length, and the places from which it can be made again.
+"""Indexes of range bodies that never change: their length, and offsets from which they can be produced.
 
-The length is found by going through the body once without sending it; of lines as they were published, that needs no
-reading. On the way, seek points are noted, so that bytes far behind cost no more than those at the beginning. What has
-to be made for this (views, arrays, tables) is kept, compressed, and sent from there, so that it is made once. All of it
-is kept for whoever asks next, within bounds.
+The length is found by producing the body once without sending it; for lines as they were published, nothing has to be
+read. Seek points are noted on the way, so that a part far into the body costs no more than one at the beginning. A body
+that has to be rendered (views, arrays, tables) is kept, compressed, and sent from that copy, so that it is rendered
+only once. All of this is cached, within bounds.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from ..model.cache import ByteBoundedCache
 from .ranges import Range, SeekPoint, find_columns, parts, start_of
 from .tables import Columns
 
-_INDEX_BYTES: Final = 16 << 20  # that all indexes may take
-_COPY_BYTES: Final = 64 << 20  # that all copies may take, compressed
-_CHUNK_BYTES: Final = 256 << 10  # of a body, that are compressed together
-_SEEK_POINTS: Final = 1024  # of one body, at most
-_BETWEEN: Final = 1 << 20  # bytes between two of them, where so many suffice
-_SEEK_POINT_BYTES: Final = 160  # of memory, about
+_INDEX_BYTES: Final = 16 << 20  # for all indexes
+_COPY_BYTES: Final = 64 << 20  # for all copies, compressed
+_CHUNK_BYTES: Final = 256 << 10  # of a body, compressed together
+_SEEK_POINTS: Final = 1024  # maximum for one body
+_BETWEEN: Final = 1 << 20  # bytes between two of them, if that many suffice
+_SEEK_POINT_BYTES: Final = 160  # approximate bytes of memory
 
 
 class CompressedCopy:
-    """A body as it was made, compressed in chunks, to be read from any byte on."""
+    """A rendered body, compressed in chunks, which can be read from any offset."""
 
     def __init__(self) -> None:
         self.bytes = 0
@@ -40,13 +40,13 @@ class CompressedCopy:
         self._chunks: list[bytes] = []
 
     def add(self, at: int, chunk: bytes) -> None:
-        """Add what begins at an offset of the body, compressed."""
+        """Add the compressed chunk that begins at an offset of the body."""
         self._begins.append(at)
         self._chunks.append(chunk)
         self.bytes += len(chunk)
 
     def read(self, at: int) -> memoryview:
-        """What there is from an offset on, to the end of its chunk."""
+        """The content from an offset to the end of its chunk."""
         number = bisect_right(self._begins, at) - 1
         return memoryview(zstandard.ZstdDecompressor().decompress(self._chunks[number]))[at - self._begins[number] :]
 
@@ -57,11 +57,11 @@ def _no_copy() -> None:
 
 @dataclass(slots=True)
 class BodyIndex:
-    """How long a body is, and from where on it can be made; of a table also its columns.
+    """A body's length and seek points; of a table also its columns.
 
     Attributes:
-        copy: finds the copy of the body; None: there is none, or none any more. It is asked for each chunk, so that
-            none outlives the bounds for a client that reads slowly.
+        copy: returns the copy of the body; None: there is none (any more). It is called for each chunk, so that a
+            client that reads slowly does not keep a copy alive that was evicted.
     """
 
     size: int
@@ -70,27 +70,27 @@ class BodyIndex:
     copy: Callable[[], CompressedCopy | None] = _no_copy
 
     def before(self, offset: int) -> SeekPoint:
-        """The nearest place from which on it can be made."""
+        """The nearest seek point at or before an offset."""
         return [seek_point for seek_point in self.seek_points if seek_point.offset <= offset][-1]
 
     @property
     def cost(self) -> int:
-        """Bytes of memory, about, without the copy."""
+        """Approximate bytes of memory, without the copy."""
         return _SEEK_POINT_BYTES * (1 + len(self.seek_points) + len(self.columns or ())) + sum(
             map(len, self.columns or ())
         )
 
 
 class BodyIndexCache:
-    """The indexes of bodies, by their entity tags, and the copies of those that are made for it (views, arrays,
-    tables). Both keep what was asked for last. On the loop alone.
+    """The indexes of bodies, by entity tag, and the copies of rendered bodies (views, arrays, tables). The least
+    recently used of both are evicted first. On the loop only.
 
     Args:
-        copy_bytes: that all copies may take; one may take half of them.
-        chunk_bytes: of a body, that are compressed together.
+        copy_bytes: for all copies; one may take half of them.
+        chunk_bytes: of a body, compressed together.
 
     Attributes:
-        copies: by entity tag, those that are being made included.
+        copies: by entity tag, including those in progress.
     """
 
     def __init__(self, copy_bytes: int = _COPY_BYTES, chunk_bytes: int = _CHUNK_BYTES) -> None:
@@ -104,10 +104,10 @@ class BodyIndexCache:
         return tag in self._indexes
 
     async def get(self, tag: str, wanted: Range, workers: ReadingThreads) -> BodyIndex:
-        """The index of a body, measured for all who ask for it at the same time by the first of them.
+        """The index of a body; concurrent requests for it wait for one measurement.
 
         Raises:
-            Vanished: ticks are gone that are to be measured.
+            Vanished: ticks of the body are gone.
             ParameterError: see ``find_columns``.
         """
         async with self._locks.setdefault(tag, asyncio.Lock()):
@@ -133,7 +133,7 @@ class BodyIndexCache:
 
 
 class _CopyWriter:
-    """Keeps what is made of a body while it is measured, as far as there is room."""
+    """Keeps the content of a body while it is measured, if there is room."""
 
     def __init__(
         self,
@@ -154,7 +154,7 @@ class _CopyWriter:
         copies.put(tag, self._copy)
 
     async def add(self, data: bytes | bytearray) -> None:
-        """Keep what comes next."""
+        """Keep the next piece."""
         if self._copy is None:
             return
         self._pending.append(data)
@@ -163,19 +163,19 @@ class _CopyWriter:
             await self._flush()
 
     async def end(self) -> None:
-        """That was all."""
+        """The body is complete."""
         if self._pending:
             await self._flush()
 
     def drop(self) -> None:
-        """Keep nothing of it."""
+        """Discard the copy."""
         if self._kept:
             self._copies.pop(self._tag)
         self._copy, self._pending = None, []
 
     @property
     def _kept(self) -> bool:
-        """Whether the copy is in the cache still: others that are being made may have taken its room."""
+        """Whether the copy is still in the cache: others may have displaced it."""
         return self._copy is not None and self._copies.get(self._tag) is self._copy
 
     async def _flush(self) -> None:
@@ -191,10 +191,10 @@ class _CopyWriter:
 
 
 async def measure(wanted: Range, copying: _CopyWriter | None = None) -> BodyIndex:
-    """Go through a body.
+    """Measure a body.
 
     Raises:
-        Vanished: ticks are gone that are to be measured.
+        Vanished: ticks of the body are gone.
         ParameterError: see ``find_columns``.
     """
     await find_columns(wanted)
@@ -207,5 +207,5 @@ async def measure(wanted: Range, copying: _CopyWriter | None = None) -> BodyInde
             seek_points.append(part.seek_point._replace(offset=size))
             if len(seek_points) > _SEEK_POINTS:
                 seek_points, between = seek_points[::2], 2 * between
-        await asyncio.sleep(0)  # others have their turn
+        await asyncio.sleep(0)  # let others run
     return BodyIndex(size, seek_points, wanted.columns)

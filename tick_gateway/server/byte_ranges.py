@@ -1,6 +1,6 @@
-"""Range requests (RFC 9110, section 14): a body of known length, of which a client may ask for some bytes.
+"""Range requests (RFC 9110, section 14): a client may ask for a part of a body of known length.
 
-What the bytes are is for the route to say: it hands in what writes them.
+The route passes in a function that writes the bytes.
 """
 
 from __future__ import annotations
@@ -27,10 +27,9 @@ class ByteRange(NamedTuple):
 
 
 def requested(request: web.Request, size: int, tag: str) -> ByteRange | None:
-    """The bytes that a request asks for; None: all of them. A range that begins behind the end is empty.
+    """The bytes that a request asks for; None: all of them. A range that begins beyond the end is empty.
 
-    A header that is malformed, has several ranges, or comes with an ``If-Range`` other than the entity tag counts as
-    none.
+    A header that is malformed, has several ranges, or comes with an ``If-Range`` other than the entity tag is ignored.
 
     Args:
         size: of the whole body.
@@ -49,10 +48,10 @@ def requested(request: web.Request, size: int, tag: str) -> ByteRange | None:
 
 
 def begin_answer(request: web.Request, size: int, headers: Mapping[str, str]) -> tuple[web.StreamResponse, ByteRange]:
-    """The head of an answer, and the bytes that belong into it: 200 with all, 206 with some, or 416 with none.
+    """The head of an answer, and the bytes to send: 200 with all, 206 with some, or 416 with none.
 
     Args:
-        headers: the answer's, an ``ETag`` among them.
+        headers: of the answer, including an ``ETag``.
     """
     part = requested(request, size, headers["ETag"])
     if part is not None and part.begin >= size:
@@ -73,10 +72,10 @@ async def answer_part(
     headers: Mapping[str, str],
     write: Callable[[web.StreamResponse, ByteRange], Awaitable[None]],
 ) -> web.StreamResponse:
-    """Answer with a body of known length, or with the bytes of it that are asked for (see ``begin_answer``).
+    """Answer with a body of known length, or with the requested part of it (see ``begin_answer``).
 
     Args:
-        write: writes those bytes; where it raises Vanished, the connection is broken.
+        write: writes these bytes; if it raises Vanished, the connection is cut.
     """
     response, part = begin_answer(request, size, headers)
     if response.status == 416:
@@ -87,9 +86,9 @@ async def answer_part(
 async def answer(
     request: web.Request, response: web.StreamResponse, write: Callable[[], Awaitable[None]]
 ) -> web.StreamResponse:
-    """Send an answer's head and, unless only that is asked for, the body that ``write`` writes.
+    """Send an answer's head and, unless the request is HEAD, the body that ``write`` writes.
 
-    Where that raises Vanished, the connection is broken: a clean end would make what was sent look whole.
+    If that raises Vanished, the connection is cut: a proper end would make a partial body look complete.
     """
     await response.prepare(request)
     if request.method == "HEAD":

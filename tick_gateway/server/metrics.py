@@ -1,4 +1,4 @@
-"""Prometheus metrics: one table, read from the runtime when they are asked for, so that nothing is counted twice."""
+"""Prometheus metrics: one table, read from the runtime on request, so that nothing is counted twice."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Family = type[CounterMetricFamily] | type[GaugeMetricFamily]
 
 
 class MetricRow(NamedTuple):
-    """A metric: its name behind ``tick_gateway_``, its help text, its type, and where its value is read."""
+    """A metric: its name after ``tick_gateway_``, its help text, its type, and how to read its value."""
 
     name: str
     help: str
@@ -102,7 +102,7 @@ class _Collector(Collector):
 
 
 def render(runtime: Runtime, table: tuple[MetricRow, ...] = TABLE) -> bytes:
-    """The exposition in Prometheus' text format."""
+    """The metrics in Prometheus's text format."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Collector(runtime, table))
     return bytes(generate_latest(registry))

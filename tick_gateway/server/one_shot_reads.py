@@ -1,4 +1,4 @@
-"""One-shot reads that are no transports: ``/range``, ``/latest``, ``/ticks/{t}``."""
+"""One-shot reads that are not transports: ``/range``, ``/latest``, ``/ticks/{t}``."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ async def range_(request: web.Request, runtime: Runtime) -> web.StreamResponse:
     while True:
         try:
             return await _range(request, runtime)
-        except Vanished:  # before the first byte: what turned out to be damaged is told as a gap now
+        except Vanished:  # before the first byte: damage that was found is now reported as a gap
             continue
 
 
 async def _range(request: web.Request, runtime: Runtime) -> web.StreamResponse:
-    """Raises Vanished where ticks are gone that were there when the range was planned, and nothing was sent yet."""
+    """Raises Vanished if ticks are gone that existed when the range was planned, and nothing was sent yet."""
     query = query_of(request, tables=True)
     runtime.refresh()
     format = query.format or ("ndjson" if wants_ndjson(request, query, default=True) else "json")
@@ -51,9 +51,9 @@ async def _range(request: web.Request, runtime: Runtime) -> web.StreamResponse:
         nothing = empty_table(format, query.view) if format in TABLE_FORMATS else b"[]" if format == "json" else b""
         return web.Response(body=nothing, headers=headers)
     run = runtime.bus.run(_run_name(query))
-    # Stored blocks are compressed already, whatever the settings say of compression.
+    # Stored blocks are already compressed, whatever the setting.
     wants_zstd = choose(header_list(request, "Accept-Encoding"), CODINGS.for_pulls()) == ZstdCoding.name
-    # They are frames in a row. Who names a format gets one.
+    # They are many frames. A client that names a format gets one.
     private = first_frame_only(request)
     wants_zstd = wants_zstd and query.format is None and not private
     low = await lower_bound(runtime.feed, run, query)
@@ -81,8 +81,8 @@ async def _range(request: web.Request, runtime: Runtime) -> web.StreamResponse:
 async def _answer_of_known_length(
     request: web.Request, runtime: Runtime, wanted: Range, index: BodyIndex, headers: dict[str, str]
 ) -> web.StreamResponse:
-    """A range that never changes: it has a ``Content-Length`` and supports range requests, the latter unless it is
-    compressed, since compressed bytes may differ the next time."""
+    """A range that never changes: it has a ``Content-Length``, and supports range requests unless it is compressed for
+    this answer, since compressed bytes may differ the next time."""
     if wanted.zstd:
         response = web.StreamResponse(headers=headers)
         response.content_length = index.size
@@ -95,7 +95,7 @@ async def _answer_of_known_length(
 
 
 def _run_name(query: Query) -> str | None:
-    """The run that a one-shot read is about; None: the current one."""
+    """The run of a one-shot read; None: the current one."""
     return query.start.run if isinstance(query.start, Position) else query.run
 
 
@@ -104,7 +104,7 @@ def _coding_name(coding: Coding | None) -> str:
 
 
 def _stored(runtime: Runtime, run: Run, t: int) -> bool:
-    """Whether nothing up to ``t`` will ever change: it is stored, and no tick can be added below it."""
+    """Whether nothing up to ``t`` can change: it is stored, and no tick can be added below it."""
     history = runtime.feed.archive.histories.get(run.id)
     return (
         history is not None
@@ -122,8 +122,8 @@ def _immutable(
     weak: bool = False,
     private: bool = False,
 ) -> web.Response | None:
-    """Name an answer that never changes; a 304 where the client has it already. ``private``: it is made for this kind
-    of client alone, and no cache that others share may keep it."""
+    """Mark an answer that never changes; returns a 304 if the client already has it. ``private``: it is made for this
+    kind of client only, so shared caches must not keep it."""
     digest = hashlib.sha256(f"{run.id} {run.started} {name}".encode()).hexdigest()[:24]
     headers |= {"ETag": f'{"W/" if weak else ""}"{digest}"', "Cache-Control": IMMUTABLE}
     if private:
@@ -134,8 +134,8 @@ def _immutable(
 
 
 async def latest(request: web.Request, runtime: Runtime) -> web.StreamResponse:
-    """``GET /latest``: the newest tick that the view lets through, where it lies behind the client's position
-    (``from_t``) and was received at or after ``since``."""
+    """``GET /latest``: the newest tick that passes the view, if it is after the client's position (``from_t``) and was
+    received at or after ``since``."""
     query = query_of(request)
     runtime.refresh()
     run = runtime.bus.run(_run_name(query))

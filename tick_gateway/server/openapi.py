@@ -1,9 +1,9 @@
 """/openapi.json: the OpenAPI 3.1 description, made from the tables of routes, parameters and errors.
 
-What a route takes and answers stands in its row (``routes``), what a parameter means and where in its own (``query``),
-and which status an error has in its class (``errors``). Here stand the forms of JSON bodies alone.
+A route's row (``routes``) has its parameters and answers, a parameter's row (``query``) its meaning, and an error class
+(``errors``) its statuses and their description. Only the forms of JSON bodies are defined here.
 
-OpenAPI has no word for an answer that goes on: such an operation carries ``x-stream``, and a WebSocket's handshake
+OpenAPI has no term for an answer that does not end: such an operation has ``x-stream``, and a WebSocket's handshake
 ``x-websocket``.
 """
 
@@ -135,7 +135,7 @@ _REQUEST_HEADERS: Final[dict[str, str]] = {
 
 
 def description(table: Iterable[Route], base: str, *, token: bool) -> Schema:
-    """The description of these routes.
+    """The OpenAPI description of these routes.
 
     Args:
         base: the address or path that they are mounted at.
@@ -210,7 +210,7 @@ def _responses(route: Route) -> Schema:
 
 
 def _refusals(errors: Sequence[type[GatewayError]]) -> dict[int, str]:
-    """Each status that these errors have, with what it means."""
+    """The description of each status that these errors have."""
     found: dict[int, list[str]] = {}
     for error in errors:
         meaning = (error.__doc__ or "").partition("\n\n")[0].partition(".")[0].partition(";")[0]

@@ -1,4 +1,4 @@
-"""Sending the body of a range: all of it as it is made, or some bytes of it, from its copy or made anew."""
+"""Sends the body of a range, or a part of it, from a copy or freshly produced."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from .body_index import BodyIndex
 from .byte_ranges import ByteRange
 from .ranges import Range, Vanished, parts, start_of
 
-_LARGE: Final = 16 << 10  # bytes: above, compressing takes longer than the loop should stand still
-_PORTION: Final = 128 << 10  # bytes that go to the transport at once
+_LARGE: Final = 16 << 10  # bytes; compressing more would block the loop for too long
+_PORTION: Final = 128 << 10  # bytes passed to the transport at once
 
 
 class BodyWriter:
-    """The body of an answer, compressed on its way (by ``workers``) where that was asked for, for this client alone."""
+    """The body of an answer, compressed for this client (by ``workers``) if it asked for that."""
 
     def __init__(self, response: web.StreamResponse, workers: ReadingThreads, coding: Coding | None = None) -> None:
         self._response = response
@@ -27,7 +27,7 @@ class BodyWriter:
         self._stream = coding.stream() if coding is not None else None
 
     async def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Send content on; returns when there is room for more."""
+        """Send content; returns when there is room for more."""
         if self._stream is not None:
             compress = self._stream.compress
             if len(data) > _LARGE:
@@ -38,7 +38,7 @@ class BodyWriter:
             await self._response.write(memoryview(data)[at : at + _PORTION])
 
     async def end(self) -> None:
-        """Send what the compressor holds back."""
+        """Send what is left in the compressor."""
         if self._stream is not None:
             await self._response.write(self._stream.flush())
 
@@ -46,14 +46,14 @@ class BodyWriter:
 async def send(body: BodyWriter, wanted: Range, size: int | None = None) -> None:
     """Write all of a range's body.
 
-    Of zstd frames, each write ends with the first bytes of the next frame: some decoders fail on a read that ends where
-    a frame does.
+    For zstd frames, each write ends with the first bytes of the next frame: some decoders fail on a read that ends
+    exactly at the end of a frame.
 
     Args:
-        size: that was told of it; None: none was.
+        size: the length that was announced; None: none was.
 
     Raises:
-        Vanished: see ``Range.next``, or the body is not as long as it was.
+        Vanished: see ``Range.next``, or the length differs.
     """
     held: bytearray | bytes | memoryview = b""
     at = 0
@@ -70,7 +70,7 @@ async def send(body: BodyWriter, wanted: Range, size: int | None = None) -> None
                 held = part.data
         elif part.data:
             await body.write(part.data)
-        await asyncio.sleep(0)  # others have their turn, however fast this one reads
+        await asyncio.sleep(0)  # let others run, however fast this client reads
     if size is not None and at < size:
         raise Vanished
     if held:
@@ -79,10 +79,10 @@ async def send(body: BodyWriter, wanted: Range, size: int | None = None) -> None
 
 
 async def send_part(body: BodyWriter, wanted: Range, index: BodyIndex, part: ByteRange) -> None:
-    """Write some bytes of a range's body: those of its copy, as long as there is one, else made anew.
+    """Send some bytes of a range's body: from its copy if there is one, else freshly produced.
 
     Raises:
-        Vanished: see ``Range.next``, or the body is not as long as it was.
+        Vanished: see ``Range.next``, or the length differs.
     """
     at = part.begin
     while at < part.end and (copy := index.copy()) is not None:
@@ -90,7 +90,7 @@ async def send_part(body: BodyWriter, wanted: Range, index: BodyIndex, part: Byt
             raise Vanished
         at += len(data)
         await body.write(data)
-        await asyncio.sleep(0)  # others have their turn, however fast this one reads
+        await asyncio.sleep(0)  # let others run, however fast this client reads
     if at < part.end:
         await _make_part(body, wanted, index, ByteRange(at, part.end))
 

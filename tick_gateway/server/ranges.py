@@ -1,8 +1,8 @@
-"""The body of ``/range``: stored blocks as they are on disk for clients that accept zstd, else ticks in the format and
-view of the request.
+"""The body of ``/range``: stored blocks unchanged, for clients that accept zstd; else ticks in the format and view of
+the request.
 
-A range is planned first, by what history and memory hold: which of its ticks are missing is known before the first byte
-is sent. A tick that is lost after that cannot be reported any more, and ends the answer with a broken connection.
+A range is planned first, from what history and memory hold, so missing ticks are known before the first byte is sent. A
+tick that is lost after that can no longer be reported, so the connection is cut.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from ..wire.ndjson import lines
 from .tables import TABLE_FORMATS, Columns, Rows, widen_columns
 
 _READ_BYTES: Final = 1 << 20  # of stored blocks at once
-_MADE_BYTES: Final = 4 << 20  # of what is made to be measured, and kept until it is sent
-LONG_BYTES: Final = 64 << 20  # of lines, about: going through more before the first byte would keep a client waiting
+_MADE_BYTES: Final = 4 << 20  # of rendered pieces, made to be measured and kept to be sent
+LONG_BYTES: Final = 64 << 20  # approximate, of lines: measuring more before the first byte would keep a client waiting
 
 
 class Vanished(Exception):
-    """Ticks that are still to be sent are gone."""
+    """Ticks that have yet to be sent are gone."""
 
 
 class RenderedPiece(NamedTuple):
@@ -43,16 +43,16 @@ class RenderedPiece(NamedTuple):
 
 
 class Range:
-    """What a request for a range gets.
+    """The content of a range.
 
     Args:
-        low: the ``t`` that the range begins behind.
+        low: the range begins after this ``t``.
         format: of the body.
 
     Attributes:
         plain: the body is the ticks' lines as they were published.
-        zstd: the body is a row of zstd frames.
-        gaps: what of the range is gone, known before the first byte.
+        zstd: the body is a sequence of zstd frames.
+        gaps: the missing parts of the range, known before the first byte.
         columns: of a table, once they are known; see ``find_columns``.
     """
 
@@ -68,14 +68,14 @@ class Range:
         self.low, self.high = low, _high(run, query)
         self.gaps = feed.gaps(run, self.low, self.high)
         self._planned = {gap.after for gap in self.gaps}
-        self._made: dict[int, RenderedPiece] = {}  # by the ``t`` that it begins behind
+        self._made: dict[int, RenderedPiece] = {}  # by the ``t`` that they begin after
         self._room = _MADE_BYTES
 
     def next(self, t: int) -> Span | BlockRef | None:
-        """What comes next after ``t``, looked up when its turn comes; None: that was all.
+        """The extent after ``t``, looked up only now; None: there is no more.
 
         Raises:
-            Vanished: ticks are missing that were there when it was planned.
+            Vanished: ticks are missing that existed when it was planned.
         """
         extent = self.feed.next(self.run, t, high=self.high, stored=self.zstd)
         if t < self.high and t not in self._planned:
@@ -84,47 +84,47 @@ class Range:
         return extent
 
     def whole_blocks(self, extent: RenderedPiece | Span | BlockRef, t: int, most: int = _READ_BYTES) -> list[Entry]:
-        """Whole blocks from an extent on, the next one after ``t``, about so many bytes of frames; none where it is cut
-        by that place, which need not be a block's end, or by the range's."""
+        """Whole blocks from an extent on, the one after ``t``, of about this many bytes of frames; none if its first
+        block is cut by ``t``, or by the end of the range."""
         if not isinstance(extent, BlockRef) or extent.entry.first <= t or extent.entry.last > self.high:
             return []
         return self.feed.archive.history(self.run).row(extent.entry, self.high, most)
 
     @property
     def long(self) -> bool:
-        """Whether measuring it takes long, so that it is done before the first byte only where it has to be."""
+        """Whether measuring takes so long that it is done before the first byte only if necessary."""
         history = self.feed.archive.histories.get(self.run.id)
         blocks, one = history.between(self.low, self.high) if history is not None else (0, None)
         if one is None:
             return False
-        read = not self.plain or (self.zstd and not one.raw)  # else its blocks tell their sizes
+        read = not self.plain or (self.zstd and not one.raw)  # else the blocks' records have their sizes
         return read and blocks * one.size > LONG_BYTES
 
     @property
     def settled(self) -> bool:
-        """Whether its bytes are the same for every request: frames of a block that is still open are not."""
+        """Whether every request for it gets the same bytes: the frames of an open block may change."""
         if not self.zstd:
             return True
         return self.high <= self.feed.archive.history(self.run).closed
 
     def next_or_kept(self, t: int) -> RenderedPiece | Span | BlockRef | None:
-        """As ``next``, but what was made behind ``t`` before, if it was kept: it may lie elsewhere since, in other
-        portions."""
+        """As ``next``, but prefers a piece that was rendered after ``t`` and kept: the ticks may have moved since, in
+        other portions."""
         return self._made.pop(t, None) or self.next(t)
 
     @property
     def kept(self) -> int:
-        """Bytes that are kept of what was made, at most."""
+        """Maximum bytes of rendered pieces that are kept."""
         return _MADE_BYTES - self._room
 
     def keep(self, t: int, made: RenderedPiece) -> None:
-        """Keep what was made behind ``t`` until it is asked for, as far as there is room."""
+        """Keep a piece rendered after ``t`` until it is requested, if there is room."""
         if len(made.data) <= self._room:
             self._room -= len(made.data)
             self._made[t] = made
 
     def _lost(self, t: int, extent: Span | BlockRef | None) -> bool:
-        """Whether ticks are missing between ``t`` and what comes next in the range."""
+        """Whether ticks are missing between ``t`` and the extent that follows in the range."""
         if extent is None:
             return bool(self.feed.gaps(self.run, t, self.high))
         return self.feed.missing(self.run, t, extent)
@@ -135,8 +135,8 @@ def _high(run: Run, query: Query) -> int:
 
 
 async def lower_bound(feed: Feed, run: Run, query: Query) -> int:
-    """The ``t`` that a range begins behind: by ``t0`` and whichever of ``from_t``, ``tail`` and ``since`` is given; of
-    two, the higher one. Without any, it begins with the first tick that can be read."""
+    """The ``t`` after which a range begins: by ``t0`` and one of ``from_t``, ``tail`` and ``since``; of two, the higher
+    one. Without any, it begins with the first readable tick."""
     first = feed.first(run)
     bounds: list[int] = []
     if query.t0 is not None:
@@ -149,7 +149,7 @@ async def lower_bound(feed: Feed, run: Run, query: Query) -> int:
 
 
 class SeekPoint(NamedTuple):
-    """A place from which a body can be made: behind ``offset`` bytes, the tick ``t``, and ``ticks`` ticks."""
+    """A place from which a body can be produced: after ``offset`` bytes, the tick ``t``, and ``ticks`` ticks."""
 
     offset: int
     t: int
@@ -157,9 +157,9 @@ class SeekPoint(NamedTuple):
 
 
 class BodyPart(NamedTuple):
-    """A piece of a body, of ``size`` bytes (``data`` None: only its size was asked for).
+    """A piece of a body, of ``size`` bytes (``data`` None: only the size was requested).
 
-    ``seek_point``: the place behind it, its offset left out; None: the body cannot be begun there.
+    ``seek_point``: the place after it, without its offset; None: the body cannot be produced from there.
     """
 
     data: bytes | bytearray | None
@@ -168,7 +168,7 @@ class BodyPart(NamedTuple):
 
 
 def start_of(wanted: Range) -> SeekPoint:
-    """The place at which a body begins."""
+    """The beginning of a body."""
     return SeekPoint(0, wanted.low, 0)
 
 
@@ -176,7 +176,7 @@ def parts(wanted: Range, seek_point: SeekPoint, *, sizes: bool = False) -> Async
     """A range's body from a seek point on.
 
     Args:
-        sizes: only they are wanted, so what need not be read is not.
+        sizes: only sizes are requested, so data is read only if necessary.
 
     Raises:
         Vanished: see ``Range.next``.
@@ -189,7 +189,7 @@ def parts(wanted: Range, seek_point: SeekPoint, *, sizes: bool = False) -> Async
 
 
 async def _frames(wanted: Range, seek_point: SeekPoint, *, sizes: bool) -> AsyncIterator[BodyPart]:
-    """Whole blocks as they lie on disk, the two at the edges made anew."""
+    """Whole blocks unchanged; the first and the last one are compressed anew if the range cuts them."""
     t, nothing = seek_point.t, True
     while (extent := wanted.next_or_kept(t)) is not None:
         blocks = wanted.whole_blocks(extent, t)
@@ -215,7 +215,7 @@ async def _frames(wanted: Range, seek_point: SeekPoint, *, sizes: bool) -> Async
 async def _made(
     wanted: Range, extent: RenderedPiece | Span | BlockRef, t: int, encode: Callable[[bytes], bytes]
 ) -> RenderedPiece:
-    """An extent's lines after ``t``, encoded, if that was not done before."""
+    """An extent's lines after ``t``, compressed, unless that was already done."""
     if isinstance(extent, RenderedPiece):
         return extent
     return RenderedPiece(encode(_lines(await _spans(wanted, extent, t))), _last(extent))
@@ -228,11 +228,11 @@ async def _stored_frames(wanted: Range, blocks: Sequence[Entry]) -> bytearray:
     await until_done(got)
     if got.frames is None:
         raise Vanished
-    return bytearray(got.frames)  # others may have asked for the same
+    return bytearray(got.frames)  # others may share the original
 
 
 async def _lines_as_they_are(wanted: Range, seek_point: SeekPoint, *, sizes: bool) -> AsyncIterator[BodyPart]:
-    """Lines as they were published; whole blocks are not taken apart."""
+    """Lines as they were published; whole blocks are not split into ticks."""
     t = seek_point.t
     while (extent := wanted.next_or_kept(t)) is not None:
         blocks = wanted.whole_blocks(extent, t)
@@ -257,7 +257,7 @@ async def _lines_as_they_are(wanted: Range, seek_point: SeekPoint, *, sizes: boo
 
 
 async def _rendered(wanted: Range, seek_point: SeekPoint) -> AsyncIterator[BodyPart]:
-    """Ticks through a view, in the format that was asked for."""
+    """Ticks through a view, in the requested format."""
     view, ticks = wanted.query.view, seek_point.ticks
     writer = FORMATS[wanted.format](view)
     writer.begun = bool(ticks)
@@ -290,10 +290,10 @@ async def _tabulated(wanted: Range, seek_point: SeekPoint) -> AsyncIterator[Body
 
 
 async def find_columns(wanted: Range) -> None:
-    """Find the columns of a range that is to be a table, by reading all of it.
+    """Find the columns of a range for a table, by reading all of it.
 
     Raises:
-        ParameterError: they are more than there may be.
+        ParameterError: there are too many.
         Vanished: see ``Range.next``.
     """
     if wanted.format in TABLE_FORMATS and wanted.columns is None:
@@ -302,12 +302,13 @@ async def find_columns(wanted: Range) -> None:
         async for span, most in spans(wanted, start_of(wanted)):
             for some in rows.of(span, most, 1):
                 widen_columns(columns, some.rows)
-                await asyncio.sleep(0)  # others have their turn
+                await asyncio.sleep(0)  # let others run
         wanted.columns = columns
 
 
 async def spans(wanted: Range, seek_point: SeekPoint) -> AsyncIterator[tuple[Span, int | None]]:
-    """A range's ticks from a seek point on, and how many of those that pass its view may be taken, up to the limit."""
+    """A range's ticks from a seek point on, each span with how many of its ticks that pass the view the limit
+    allows."""
     view, limit, t, ticks = wanted.query.view, wanted.query.limit, seek_point.t, seek_point.ticks
     while (limit is None or ticks < limit) and (extent := wanted.next(t)) is not None:
         found, t = await _spans(wanted, extent, t), _last(extent)
@@ -319,7 +320,7 @@ async def spans(wanted: Range, seek_point: SeekPoint) -> AsyncIterator[tuple[Spa
 
 
 class NDJSONFormat:
-    """NDJSON: a message a line."""
+    """NDJSON: one line per message."""
 
     def __init__(self, view: View) -> None:
         self.begun = False
@@ -327,21 +328,21 @@ class NDJSONFormat:
         self._pending: Sequence[Payload] = ()
 
     def begin(self) -> bytes:
-        """What stands before the first tick."""
+        """The content before the first tick."""
         return b""
 
     def more(self, payloads: Sequence[Payload]) -> bytes:
-        """These ticks, as far as they make full messages together with those of before."""
+        """Add ticks; returns the messages that are full now."""
         messages, self._pending = full_arrays([*self._pending, *payloads], self._batch)
         return self._join(messages)
 
     def end(self) -> bytes:
-        """What is left."""
+        """The rest."""
         return self._join(arrays(self._pending, self._batch))
 
     @property
     def whole(self) -> bool:
-        """Whether nothing is held back, so that a body can be begun here."""
+        """Whether nothing is buffered, so that a body can be produced from here."""
         return not self._pending
 
     def _join(self, messages: Sequence[Payload]) -> bytes:
@@ -385,7 +386,7 @@ def _last(extent: Span | BlockRef) -> int:
 
 
 async def _spans(wanted: Range, extent: Span | BlockRef, t: int) -> list[Span]:
-    """An extent's ticks after ``t``, as far as they are in the range."""
+    """An extent's ticks after ``t``, within the range."""
     if isinstance(extent, Span):
         return [extent]
     batches = await load_batches(wanted.feed.archive, extent)

@@ -1,4 +1,4 @@
-"""``/`` and ``/stream``: one address for browsers, JSON clients and stream readers, by what a request accepts."""
+"""``/`` and ``/stream``: one address for browsers, JSON clients and stream readers, by the request's Accept header."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .status import BASE_KEY, ROUTES_KEY, TRANSPORTS_KEY
 
 
 async def root(request: web.Request, runtime: Runtime) -> web.StreamResponse:
-    """A browser gets the page, whatever parameters it carries; JSON the description; anything else the stream."""
+    """A browser gets the page, whatever its parameters; a JSON client the description; any other the stream."""
     accept = header_list(request, "Accept")
     if "text/html" in accept:
         return web.Response(
@@ -27,7 +27,7 @@ async def root(request: web.Request, runtime: Runtime) -> web.StreamResponse:
 
 
 async def stream(request: web.Request, runtime: Runtime) -> web.StreamResponse:
-    """SSE where Accept names it, else NDJSON."""
+    """SSE if Accept names it, else NDJSON."""
     if "text/event-stream" in header_list(request, "Accept"):
         return await sse.handle(request, runtime)
     return await ndjson.handle(request, runtime)
@@ -36,7 +36,7 @@ async def stream(request: web.Request, runtime: Runtime) -> web.StreamResponse:
 def _describe(request: web.Request) -> dict[str, object]:
     try:
         base = str(request.url.with_path(request.path).with_query(None)).rstrip("/")
-    except ValueError:  # a Host that is none: links within this address
+    except ValueError:  # an invalid Host: links relative to this address
         base = request.path.rstrip("/")
     base = request.headers.get(request.app.get(BASE_KEY, ""), base)
     transports = {t.name: {"path": t.path, "kind": t.kind, "summary": t.summary} for t in request.app[TRANSPORTS_KEY]}

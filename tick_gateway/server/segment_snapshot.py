@@ -1,7 +1,7 @@
-"""The active segment of a run as ``/segments`` serves it: what is stored of it so far, in whole zstd frames.
+"""Snapshots of a run's active segment for ``/segments``: what is stored of it so far, in whole zstd frames.
 
-On disk it ends in the middle of a frame, which many zstd readers refuse. So its closed blocks are sent as they are on
-disk, each verified, and behind them the content of the open block as a frame of its own.
+On disk it ends in the middle of a frame, which many zstd readers refuse. So its closed blocks are sent unchanged, each
+verified, followed by the content of the open block as a frame of its own.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from .byte_ranges import ByteRange, answer_part
 from .range_body import BodyWriter, send_part
 from .ranges import Range, Vanished
 
-_SNAPSHOT_BYTES: Final = 32 << 20  # that all snapshots may take
-_HEAD_SECONDS: Final = 2.0  # how old a snapshot may be of which only the length is asked for
-_PARTS_SECONDS: Final = 60.0  # for how long parts of one snapshot can be asked for
+_SNAPSHOT_BYTES: Final = 32 << 20  # for all snapshots
+_HEAD_SECONDS: Final = 2.0  # maximum age of a snapshot for requests of only the length
+_PARTS_SECONDS: Final = 60.0  # how long parts of one snapshot can be requested
 
 
 class SegmentSnapshot(NamedTuple):
-    """What the file held at one moment: its closed blocks, and the open one as a frame of its own."""
+    """The content of the file at one moment: its closed blocks, and the open one as a frame of its own."""
 
     taken: float
     tag: str
@@ -39,12 +39,13 @@ class SegmentSnapshot(NamedTuple):
 
     @property
     def cost(self) -> int:
-        """Bytes of memory, about."""
+        """Approximate bytes of memory."""
         return len(self.frame) + self.body_index.cost + self.closed.kept
 
 
 class SegmentSnapshots:
-    """The newest snapshot of each file, for clients that ask for it in parts, which must fit together. On the loop."""
+    """The newest snapshot of each file, for clients that request it in parts, which must fit together. On the loop
+    only."""
 
     def __init__(self, max_bytes: int = _SNAPSHOT_BYTES) -> None:
         self._kept: ByteBoundedCache[str, SegmentSnapshot] = ByteBoundedCache(
@@ -52,7 +53,7 @@ class SegmentSnapshots:
         )
 
     def find(self, request: web.Request) -> SegmentSnapshot | None:
-        """A recent one, for requests for the length or for parts."""
+        """A recent snapshot, for requests for the length or for parts."""
         snapshot = self._kept.get(request.path)
         parts = "Range" in request.headers
         if snapshot is None or not (parts or request.method == "HEAD"):
@@ -60,7 +61,7 @@ class SegmentSnapshots:
         return snapshot if time.monotonic() - snapshot.taken < (_PARTS_SECONDS if parts else _HEAD_SECONDS) else None
 
     def keep(self, request: web.Request, snapshot: SegmentSnapshot) -> None:
-        """Keep one for requests for its parts."""
+        """Keep a snapshot for requests for its parts."""
         self._kept.put(request.path, snapshot)
 
 
@@ -73,8 +74,8 @@ async def answer_active(
     """Answer with a snapshot, or with a part of the one that the client has begun to read.
 
     Args:
-        closed: the first ``t`` in the file, and the last one that is in a closed block, -1 for none.
-        opened: what its open block holds.
+        closed: the first ``t`` in the file, and the last one in a closed block, -1 for none.
+        opened: the content of its open block.
     """
     snapshots = request.app[SNAPSHOTS_KEY]
     snapshot = snapshots.find(request)
@@ -82,7 +83,7 @@ async def answer_active(
         try:
             snapshot = await _take(runtime, run, closed, opened)
         except Vanished:
-            continue  # what is damaged has left the run's history
+            continue  # a damaged block is no longer part of the run's history
         if request.method == "HEAD" or "Range" in request.headers:
             snapshots.keep(request, snapshot)
     headers = {"Content-Type": "application/zstd", "Cache-Control": "no-store", "ETag": snapshot.tag}

@@ -1,8 +1,8 @@
 """``/segments``: the files of history, so that a mirror or a CDN can hold all of it.
 
-A sealed file never changes, and is sent as it is on disk. All of it is verified before any of it is sent, and what is
-sent is the file that was verified, whatever replaces it meanwhile. The one that is still
-written to is given otherwise: see ``answer_active``.
+A sealed file never changes, and is sent unchanged. All of it is verified before any of it is sent, and the file sent is
+the one that was verified, even if it is replaced meanwhile. The active one is sent in another way: see
+``answer_active``.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ _CHUNK_BYTES: Final = 256 * 1024
 
 @dataclass(slots=True)
 class ListedSegment:
-    """A file of a run, and what lies in it.
+    """A file of a run, with its content.
 
     Attributes:
-        segment: where its closed blocks lie; None: it has none yet.
+        segment: has its closed blocks; None: there are none yet.
         closed: the highest ``t`` in these.
         open: the batches of its open block.
     """
@@ -58,8 +58,8 @@ class ListedSegment:
 
 
 def files(history: RunHistory, *, newest: bool) -> list[ListedSegment]:
-    """A run's files, oldest first; of the ``newest`` run, and of one whose end is not written yet, the last file is
-    still written to."""
+    """A run's files, oldest first. The last file of the ``newest`` run, and of a run whose seal is not written yet, is
+    still active."""
     run, batches = history.run, list(history.open)
     found = [
         ListedSegment(run, file.volume.name, file.volume, file.first, file.last, file.ticks, file.last)
@@ -85,7 +85,7 @@ def _all(runtime: Runtime, run: str | None) -> list[ListedSegment]:
 
 
 async def segments(request: web.Request, runtime: Runtime) -> web.StreamResponse:
-    """``GET /segments``: what there is; with ``run``, of that run alone."""
+    """``GET /segments``: the list of files; with ``run``, of that run only."""
     query = query_of(request)
     check_run(runtime, query)
     listed = [one.as_dict() for one in _all(runtime, query.run)]
@@ -110,7 +110,7 @@ async def segment(request: web.Request, runtime: Runtime) -> web.StreamResponse:
 
 
 async def _open(runtime: Runtime, run: str, segment: Segment) -> Opened:
-    """The file, all of it checked."""
+    """Open a file, and verify all of it."""
     archive = runtime.feed.archive
     blocks = archive.histories[run].entries.later(segment)
     try:
@@ -140,6 +140,6 @@ async def _copy(runtime: Runtime, response: web.StreamResponse, opened: Opened, 
     for at in range(part.begin, part.end, _CHUNK_BYTES):
         wanted = min(_CHUNK_BYTES, part.end - at)
         data = await runtime.workers.run(os.pread, fd, wanted, at)
-        if len(data) != wanted or stamp_of(os.fstat(fd)) != opened.stamp:  # it was written to since it was checked
+        if len(data) != wanted or stamp_of(os.fstat(fd)) != opened.stamp:  # it was written to since it was verified
             raise Vanished
         await response.write(data)

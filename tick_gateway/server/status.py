@@ -17,15 +17,13 @@ from .metrics import render
 from .openapi import description
 
 _NO_STORE = {"Cache-Control": "no-store"}
-_RATE_SECONDS = 10.0  # the rate in /meta is taken over so long
+_RATE_SECONDS = 10.0  # the period of the rate in /meta
 
 
 async def meta(request: web.Request, runtime: Runtime) -> web.StreamResponse:
     query_of(request)
     runtime.refresh()
-    run = (
-        runtime.bus.ring.newest
-    )  # as readers have it: what is still on its way to the disk may be taken back by a crash
+    run = runtime.bus.ring.newest  # as readers have it: ticks not stored yet may be lost in a crash
     stored = runtime.feed.archive.stored
     return json_reply(
         {
@@ -43,7 +41,7 @@ async def meta(request: web.Request, runtime: Runtime) -> web.StreamResponse:
 
 
 def rate(runtime: Runtime) -> float:
-    """Ticks per second over the last ten seconds, as far back as memory reaches."""
+    """Ticks per second over the last ten seconds, as far as memory reaches back."""
     now_ms = int(time.time() * 1000)
     since = now_ms - int(_RATE_SECONDS * 1000)
     count = 0
@@ -52,7 +50,7 @@ def rate(runtime: Runtime) -> float:
             break
         count += len(batch.ticks) if batch.ticks[0].at >= since else sum(tick.at >= since for tick in batch.ticks)
     began = runtime.started * 1000
-    if count:  # memory may hold ticks of before the start, from history
+    if count:  # memory may hold older ticks, from history
         began = min(began, runtime.bus.ring[0].ticks[0].at)
     lived = min(_RATE_SECONDS, max(now_ms - began, 1) / 1000)
     return round(count / lived, 3)
@@ -61,7 +59,7 @@ def rate(runtime: Runtime) -> float:
 async def runs(request: web.Request, runtime: Runtime) -> web.StreamResponse:
     query_of(request)
     runtime.refresh()
-    known = list(runtime.bus.runs.values())  # at once: a publisher may begin another meanwhile
+    known = list(runtime.bus.runs.values())  # a copy, since publishers may add runs meanwhile
     readable = [(run, first) for run in known if (first := runtime.feed.first(run)) is not None]
     return json_reply({"runs": [_run(run, first) for run, first in readable]}, headers=_NO_STORE)
 
@@ -73,7 +71,7 @@ def _run(run: Run, first: int) -> dict[str, object]:
 
 
 async def healthz(request: web.Request, runtime: Runtime) -> web.StreamResponse:
-    """Whether the gateway works. It does while it streams: trouble with history is told, but is no failure of it."""
+    """Whether the gateway works, that is, streams; trouble with history is reported, but does not count as failure."""
     told, source = runtime.history.status(), runtime.source
     unread = source.unread if source is not None else None
     degraded = told.degraded or (unread is not None and unread.files > 0)

@@ -1,14 +1,14 @@
 """Ranges as tables: CSV and Arrow, for tools that want columns.
 
-A table has a row a tick. Its columns are ``t``, with ``stamp`` also ``run`` and ``at``, and then: with ``fields``, each
-path; without, each member that any tick of the range has, in the order in which they first come, up to ``MAX_COLUMNS``.
-A path through an array gives the array of what it leads to. Objects and arrays stand in a cell as JSON, and so does
-everything in a column whose ticks do not agree on a type.
+A table has one row per tick. Its columns are ``t``, with ``stamp`` also ``run`` and ``at``, and then: with ``fields``,
+each path; without, each member of any tick in the range, in order of first appearance, up to ``MAX_COLUMNS``. A path
+through an array gives an array of the values that it leads to. Objects and arrays are written to cells as JSON, and so
+are all values of a column whose ticks have different types.
 
-The names and types of the columns are known once the whole range has been read, which is done before its first byte is
-sent. A cell is a slice of its tick; its first byte tells its type, so nothing is parsed for that.
+The names and types of columns are known only after the whole range has been read, which happens before the first byte
+is sent. A cell is a slice of its tick, whose first byte shows its type, so nothing is parsed for that.
 
-Ticks are processed in slices of bounded bytes and cells, between which the event loop has its turn.
+Ticks are processed in slices of bounded bytes and cells; the event loop runs in between.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from ..model.view import View
 from ..reading.cursor import Span
 
 MAX_COLUMNS: Final = 1000
-MAX_NAMES: Final = 256 << 10  # characters of all their names
+MAX_NAMES: Final = 256 << 10  # characters of all names
 
 Kind = Literal["none", "bool", "int", "float", "text", "json"]
 Columns = dict[str, Kind]
 Row = dict[str, bytes]
 """A tick's cells by column: JSON, as it was published."""
 
-_ROWS: Final = 1000  # of an Arrow batch
-_BATCH_CELLS: Final = 1 << 15  # of an Arrow batch, about
+_ROWS: Final = 1000  # in an Arrow batch
+_BATCH_CELLS: Final = 1 << 15  # in an Arrow batch, approximately
 _BATCH_BYTES: Final = 4 << 20
 _SLICE_CELLS: Final = 1 << 12
 _SLICE_BYTES: Final = 64 << 10
@@ -51,14 +51,14 @@ _KINDS: Final[dict[int, Kind]] = {
 
 
 class Slice(NamedTuple):
-    """Some ticks of a span as rows, and the ``t`` up to which they are all that pass."""
+    """Some ticks of a span as rows; all ticks up to ``t`` that pass are included."""
 
     t: int
     rows: list[Row]
 
 
 class Rows:
-    """Turns ticks into rows."""
+    """Converts ticks to rows."""
 
     def __init__(self, view: View) -> None:
         self._view = view
@@ -66,7 +66,7 @@ class Rows:
         self._paths = [(self._name(path), path.split(".")) for path in view.fields if path != "t"]
 
     def of(self, span: Span, most: int | None, columns: int) -> Iterator[Slice]:
-        """The rows of those that pass, ``most`` at the most; ``columns``: how many there are."""
+        """The rows of ticks that pass, at most ``most``; ``columns``: the number of columns so far."""
         run = b'"%s"' % span.batch.run.id.encode()
         rows: list[Row] = []
         size, full = 0, max(_SLICE_CELLS // columns, 1)
@@ -92,14 +92,14 @@ class Rows:
         return row
 
     def _name(self, name: str) -> str:
-        """What the column of a member is called, so that no two have the same one."""
+        """The name of a member's column, so that no two are the same."""
         own = name
         while own.startswith("data."):
             own = own[5:]
         return f"data.{name}" if own in self._stamped else name
 
     def columns(self) -> Columns:
-        """Those that are there whatever the ticks hold."""
+        """The columns that do not depend on the ticks' content."""
         own: Columns = {"t": "int", "run": "text", "at": "int"} if self._view.stamp else {"t": "int"}
         return own | {name: "none" for name, _ in self._paths}
 
@@ -123,7 +123,7 @@ def _value_at(members: dict[str, Raw], path: Sequence[str]) -> bytes | None:
 
 
 def _values_at(array: list[Any], path: Sequence[str]) -> list[Any]:
-    """What a path leads to in each element. Not recursive: arrays may be deep."""
+    """The values that a path leads to in each element. Not recursive: arrays may be deep."""
     found: list[Any] = []
     todo = [(array, 0, found)]
     while todo:
@@ -142,10 +142,10 @@ def _values_at(array: list[Any], path: Sequence[str]) -> list[Any]:
 
 
 def widen_columns(columns: Columns, rows: Iterable[Row]) -> None:
-    """Widen columns to what these rows hold.
+    """Widen columns to include these rows.
 
     Raises:
-        ParameterError: they are more than there may be.
+        ParameterError: there are too many columns.
     """
     before = len(columns)
     for row in rows:
@@ -184,12 +184,12 @@ def _common_kind(a: Kind, b: Kind) -> Kind:
 
 
 def _text(value: bytes) -> str:
-    """A JSON string's text."""
+    """The text of a JSON string."""
     return value[1:-1].decode() if b"\\" not in value else str(orjson.loads(value))
 
 
 class TableFormat(Protocol):
-    """A format of tables; see ``ranges.NDJSONFormat`` for what its parts are."""
+    """A format of tables; for its methods, see ``ranges.NDJSONFormat``."""
 
     media_type: str
 
@@ -201,7 +201,7 @@ class TableFormat(Protocol):
 
 
 class CSVFormat:
-    """RFC 4180, with a line feed at the end of each line. What is null or missing is empty; an empty text is ``""``."""
+    """RFC 4180, with a line feed at the end of each line. Null or missing values are empty; an empty text is ``""``."""
 
     media_type = "text/csv; charset=utf-8; header=present"
     whole = True
@@ -210,11 +210,11 @@ class CSVFormat:
         self._columns = columns
 
     def begin(self) -> bytes:
-        """The names of the columns."""
+        """The header line."""
         return (",".join(map(_quoted, self._columns)) + "\n").encode()
 
     def more(self, rows: Sequence[Row]) -> bytes:
-        """A line a row."""
+        """One line per row."""
         columns = self._columns.items()
         lines = (",".join(_field(kind, row.get(name, _NULL)) for name, kind in columns) for row in rows)
         return "".join(line + "\n" for line in lines).encode()
@@ -244,7 +244,7 @@ _cells: Final[dict[Kind, Callable[[bytes], Any]]] = {
 
 
 class ArrowFormat:
-    """The stream format of Arrow's IPC, in batches of a thousand rows; fewer where these are wide."""
+    """Arrow's IPC stream format, in batches of a thousand rows; fewer if they are wide."""
 
     media_type = "application/vnd.apache.arrow.stream"
 
@@ -276,12 +276,12 @@ class ArrowFormat:
         return b"".join(full)
 
     def end(self) -> bytes:
-        """The last batch, and the mark of the end."""
+        """The last batch, and the end-of-stream marker."""
         return (self._batch(self._pending) if self._pending else b"") + _ARROW_END
 
     @property
     def whole(self) -> bool:
-        """Whether no rows are held back."""
+        """Whether no rows are buffered."""
         return not self._pending
 
     def _batch(self, rows: Sequence[Row]) -> bytes:
@@ -310,16 +310,16 @@ def _arrow() -> Any:
 
 
 def empty_table(format: str, view: View) -> bytes:
-    """A table without a row."""
+    """A table without rows."""
     table = TABLE_FORMATS[format](Rows(view).columns())
     return table.begin() + table.end()
 
 
 def require_library(format: str) -> None:
-    """Refuse a format for which a library is missing.
+    """Refuse a format whose library is not installed.
 
     Raises:
-        ParameterError: it is.
+        ParameterError: it is not installed.
     """
     if format == "arrow":
         _arrow()
