@@ -251,7 +251,7 @@ class Session(asyncio.Protocol):
         """The last tick that the reader was given or that its view left out; until its start position is found, the one
         that it named; None if there is none yet."""
         if self.cursor is not None:
-            named = self.cursor.query.start if self.state is State.STARTING and self.cursor.query is not None else None
+            named = self.cursor.query.start if self.cursor.query is not None else None
             if isinstance(named, Position):
                 return named
             return self.cursor.position if self.skip is None else self.skip.start
@@ -280,6 +280,7 @@ class Session(asyncio.Protocol):
             self.starting = None
             self.cursor = found
             self.read_on()
+            self.begin()
 
     def wake(self) -> None:
         """Something came that it may have waited for: read on soon."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -162,6 +163,38 @@ def test_what_is_asked_for_meanwhile_counts(room: Room, op: str) -> None:
         room.advance(5.0)
     assert client.session.state is State.LIVE
     assert client.numbers == ([30] if op == "seek" else [30, 30])
+
+
+@pytest.mark.parametrize("op", ["pause", "view"])
+def test_a_command_meanwhile_tells_the_position_that_was_asked_for(room: Room, op: str) -> None:
+    """Who comes back with it is given what this connection would have been given."""
+    client = seeking(room)
+    client.see_as([("every", "10")]) if op == "view" else client.command("pause")
+    room.turn()
+    assert told(client)[-1]["at"] == "a:4"
+    if op == "pause":
+        room.drain()
+        assert told(client)[-1]["position"] == "a:4"
+
+
+def test_a_position_is_told_behind_the_notices_that_lead_there(room: Room) -> None:
+    """The start was found, and a command comes before the session has its turn."""
+    client = seeking(room)
+    starting = client.session.starting
+    assert starting is not None
+    while not starting.done():
+        room.clock.now += 0.1
+        room.turn()
+    client.see_as([("every", "10")])
+    room.advance(5.0)
+    lines = told(client)
+    reset = next(at for at, one in enumerate(lines) if one.get("notice") == "reset")
+    assert [one["at"] for one in lines[reset:] if "ok" in one] == ["b:29"]
+
+
+def told(client: Client) -> list[dict[str, Any]]:
+    """What a client was sent, in order."""
+    return [json.loads(message.data) for message in client.messages if message.data[:1] == b"{"]
 
 
 def test_a_full_buffer_meanwhile(room: Room) -> None:
