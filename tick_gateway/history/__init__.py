@@ -1,14 +1,14 @@
-"""History: every tick ever published, in files that ordinary tools read, and the way back from them.
+"""History: every tick ever published, in files that ordinary tools can read.
 
-    format      the bytes of a segment, pure
-    local       engine: segments on disk: written, recovered, read, verified, repaired
-    external    engine: files that another program writes: followed, read where they lie, and imported into segments
-    memory      engine: none
+        format      the bytes of a segment, pure
+        local       engine: segments on disk: writing, recovery, reading, verification, repair
+        external    engine: another program's files: followed, read in place, imported into segments
+        memory      engine: keeps nothing
 
-What an engine is stands in ``engine``; the registry is here. Beside these stands what engines have in common, which
-knows of none of them: what is known of a stored run (``stored_run``, ``block_index``), how the bus begins with it
-(``restore_bus``) and readers find it (``run_history``), how the loop gets at what is in its blocks (``archive``,
-``threads``), and whether a tick that is sent again is the stored one (``resent_ticks``).
+``engine`` has the contract of an engine, this module the registry. The other modules are common to all engines and
+depend on none: what is known of a stored run (``stored_run``, ``block_index``), how the bus starts with stored runs
+(``restore_bus``), how readers find their ticks (``run_history``), how the loop gets the content of blocks (``archive``,
+``threads``), and whether a resent tick is the stored one (``resent_ticks``).
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ ENGINES: Final[tuple[type[HistoryEngine], ...]] = (
 def open_history(
     settings: Settings, bus: TickBus, *, followed: Path | None = None, progress: Progress | None = None
 ) -> HistoryEngine:
-    """Open the engine for what a gateway is given: the first that fits.
+    """Open the history engine: the first in the registry that fits.
 
     Args:
-        bus: nothing was published to it yet.
-        followed: a directory that another program writes, where one is followed.
-        progress: is told how far reading has come.
+        bus: with nothing published to it yet.
+        followed: a directory that another program writes to, if one is followed.
+        progress: called with the progress of reading.
 
     Raises:
         HistoryError: see ``HistoryEngine.open``.

@@ -1,13 +1,13 @@
-"""The archive: what the loop knows of history, and how it gets at it without waiting for the disk.
+"""The archive: what the loop knows of history, and how it gets content without waiting for the disk.
 
-Which blocks there are stands in memory, run by run (``run_history``). What is in them is loaded by threads: a reader
-that needs a block is given a ``Load``, goes on with other things, and is called when it is there. Decoded blocks are
-kept in a cache that is bounded by bytes, so that many who catch up share them; those who wait for one hold it until
-they have read it, whatever the cache does.
+Each run has a ``run_history`` of its blocks. Their content is loaded by threads: a reader that needs a block gets a
+``Load``, does other things, and is called when it is done. Decoded blocks are kept in a cache bounded by bytes, so
+that many readers that catch up share them; a reader that waits for a block holds it until it has read it, even if the
+cache evicts it.
 
-A block that turns out to be damaged or gone leaves its run's history: what is missing from there on is a gap.
+A block that is damaged or gone is removed from its run's history, which then has a gap.
 
-No asyncio: whoever makes an archive says how work is run elsewhere. Everything here is called on the loop.
+No asyncio: the maker of an archive passes in how to run jobs elsewhere. Everything here is called on the loop.
 """
 
 from __future__ import annotations
@@ -29,24 +29,24 @@ log = logging.getLogger("tick_gateway.history")
 Form = Literal["ticks", "frames", "lines"]
 
 MAX_DAMAGE = 20  # sentences
-_TICK_BYTES = 200  # Python's own for each decoded tick
+_TICK_BYTES = 200  # Python's overhead per decoded tick
 
 
 class Elsewhere(Protocol):
-    """Runs a job where it may wait, and then calls ``done`` on the loop: with what it raised, or None."""
+    """Runs a job where it may wait, and then calls ``done`` on the loop: with its exception, or None."""
 
     def __call__(self, job: Callable[[], None], done: Callable[[Exception | None], None], /) -> None: ...
 
 
 class Load:
-    """Something of a block that is on its way.
+    """The content of a block, or of several, that is being loaded.
 
     Attributes:
-        row: the block, or several that lie one behind the other.
-        form: what is asked for.
-        done: it came, or it was found that it cannot.
-        batches: its ticks; None where they cannot be had (or other forms were asked for).
-        frames: the blocks as they lie on disk; None likewise.
+        row: the block, or several adjacent ones.
+        form: the form of the content.
+        done: it was loaded, or cannot be.
+        batches: its ticks; None if it cannot be loaded (or in another form).
+        frames: the blocks unchanged; None likewise.
         lines: of each block; None likewise.
     """
 
@@ -63,22 +63,22 @@ class Load:
 
     @classmethod
     def of(cls, entry: Entry, batches: list[Batch]) -> Load:
-        """A load that is done: of a block whose ticks are here."""
+        """A load that is done, of a block whose ticks are already here."""
         load = cls([entry], "ticks")
         load.batches, load.done = batches, True
         return load
 
     @property
     def entry(self) -> Entry:
-        """The first block of the row."""
+        """The first block."""
         return self.row[0]
 
     def then(self, call: Callable[[], None]) -> None:
-        """Call when it is done; once, however often the same is asked for."""
+        """Call ``call`` when it is done; once, even if it is passed several times."""
         self._waiting[call] = None
 
     def finish(self) -> None:
-        """Say that it is done, to all who wait for it."""
+        """Mark it as done, and call everyone that waits for it."""
         self.done = True
         waiting, self._waiting = self._waiting, {}
         for call in waiting:
@@ -89,14 +89,14 @@ class Archive:
     """All stored runs.
 
     Args:
-        elsewhere: runs what waits for the disk; None: there is no history, and nothing is ever found.
-        cache_bytes: what decoded blocks may take.
+        elsewhere: runs jobs that wait for the disk; None: there is no history, and nothing is ever found.
+        cache_bytes: bound for decoded blocks.
 
     Attributes:
-        histories: by run, in the order in which they began.
-        damaged: blocks that were found to be damaged or gone since the start.
-        damage: the first of them, as sentences.
-        loaded: blocks that were read from disk since the start.
+        histories: by run, in the order in which the runs began.
+        damaged: number of blocks found damaged or gone since the start.
+        damage: descriptions of the first of them.
+        loaded: number of blocks read from disk since the start.
     """
 
     def __init__(self, elsewhere: Elsewhere | None = None, cache_bytes: int = DEFAULTS.history_cache) -> None:
@@ -108,10 +108,10 @@ class Archive:
         self._cache: ByteBoundedCache[Entry, list[Batch]] = ByteBoundedCache(cache_bytes, _cost, least=1)
         self._loads: dict[tuple[Entry, int, Form], Load] = {}
 
-    # ---- what there is ----
+    # ---- what is stored ----
 
     def after(self, run: Run, t: int) -> Stored | None:
-        """The first stored block (or batch of the open one) that holds a tick after ``t``; None: there is none."""
+        """The first stored block (or batch of the open one) with a tick after ``t``; None: there is none."""
         history = self.histories.get(run.id)
         return history.after(t) if history is not None else None
 
@@ -134,21 +134,21 @@ class Archive:
         return None
 
     def history(self, run: Run) -> RunHistory:
-        """A run's history, made if there is none."""
+        """A run's history, created if there is none."""
         found = self.histories.get(run.id)
         if found is None:
             found = self.add(run)
         return found
 
     def add(self, run: Run, entries: Iterable[Entry] = (), edges: Mapping[int, int] | None = None) -> RunHistory:
-        """Begin a run's history with these blocks; see ``RunHistory``."""
+        """Start a run's history with these blocks; see ``RunHistory``."""
         found = self.histories[run.id] = RunHistory(run, entries, edges, self._lose)
         return found
 
-    # ---- what changes ----
+    # ---- changes ----
 
     def wrote(self, batches: Iterable[Batch]) -> None:
-        """Batches were stored in the open block."""
+        """Batches were written to the open block."""
         for batch in batches:
             self.history(batch.run).open.append(batch)
 
@@ -157,14 +157,14 @@ class Archive:
         self.history(run).close(entry)
 
     def removed(self, run: str, volume: Volume) -> None:
-        """A file of blocks is no more."""
+        """A file of blocks was deleted."""
         history = self.histories.get(run)
         if history is not None:
             history.drop(volume)
             self._forget_volume(history, volume)
 
     def indexed(self, run: str, volume: Volume, records: RecordSource) -> None:
-        """The records of a file's blocks are in its index: memory need not hold them any more."""
+        """The records of a file's blocks are in its index, and need not stay in memory."""
         history = self.histories.get(run)
         if history is not None:
             history.entries.settle(volume, records)
@@ -172,13 +172,13 @@ class Archive:
     def missing(
         self, run: str, entries: Iterable[Entry], ticks: int, problem: str, upto: int = 0, volume: Volume | None = None
     ) -> None:
-        """What was stored is not there any more, and nobody here took it away.
+        """Stored data is missing, and this process did not delete it.
 
         Args:
-            entries: the closed blocks that are missing.
-            ticks: how many were in what is missing.
-            problem: why it is missing, for people.
-            upto: of the open block all is missing that was published before this ordinal; 0: it is not of that.
+            entries: the missing closed blocks.
+            ticks: number of missing ticks.
+            problem: why they are missing, for people.
+            upto: the part of the open block published before this ordinal is missing; 0: not in the open block.
             volume: all closed blocks of this file are missing.
         """
         history = self.histories.get(run)
@@ -200,9 +200,9 @@ class Archive:
             self._forget_volume(history, volume)
 
     def _lose(self, run: Run, gone: Sequence[BlockRange], problem: UnreadableIndex) -> None:
-        """What is known of a file's blocks cannot be read any more."""
+        """The records of a file's blocks cannot be read any more."""
         self._cache.discard(lambda entry: entry.volume is problem.volume)
-        if problem.volume.retired:  # word of it is on its way
+        if problem.volume.retired:  # a report of its deletion is on its way
             return
         self.damaged += sum(block_range.blocks for block_range in gone)
         ticks = f"ticks {gone[0].first} to {gone[-1].last} of run {run.id} cannot be read and are missing from now on"
@@ -213,36 +213,36 @@ class Archive:
         self._forget(history, [])
 
     def _forget(self, history: RunHistory, gone: list[Entry]) -> None:
-        """Let go of what is kept of blocks that left their history, and of a history on which none is left."""
+        """Drop what is cached of blocks that were removed from their history, and an empty history."""
         for entry in gone:
             self._cache.pop(entry)
         if history.first is None:
             self.histories.pop(history.run.id, None)
 
-    # ---- what is in it ----
+    # ---- content ----
 
     @property
     def cached_bytes(self) -> int:
-        """What decoded blocks take."""
+        """Bytes of cached decoded blocks."""
         return self._cache.bytes
 
     def get(self, run: Run, entry: Entry) -> list[Batch] | Load:
-        """A block's ticks, or their load."""
+        """A block's ticks, or a load of them."""
         held = self._cache.get(entry)
         if held is not None:
             return held
         return self._load(run, [entry], "ticks")
 
     def frames(self, run: Run, row: Sequence[Entry]) -> bytearray | Load:
-        """Blocks as they lie on disk, or where the system would have to wait for it, their load."""
+        """Blocks unchanged, or a load of them if the disk would have to be waited for."""
         try:
             found = row[0].volume.frames(row, wait=False)
         except (HistoryError, OSError):
-            found = None  # the load meets the same fault, and deals with it
+            found = None  # the load will meet the same fault, and handle it
         return found if found is not None else self._load(run, row, "frames")
 
     def lines(self, run: Run, row: Sequence[Entry]) -> Load:
-        """The load of blocks' lines, which are not taken apart."""
+        """A load of blocks' lines, which are not parsed."""
         return self._load(run, row, "lines")
 
     def _load(self, run: Run, row: Sequence[Entry], form: Form) -> Load:
@@ -276,7 +276,7 @@ class Archive:
         return load
 
     def _blame(self, run: Run, row: Sequence[Entry], problem: Exception) -> None:
-        """Several blocks cannot be had: find out which, so that only those are given up."""
+        """One of several blocks cannot be loaded: find out which, so that only that one is given up."""
         if len(row) == 1 or isinstance(problem, FileNotFoundError):
             self.fail(run, row[0], problem)
             return
@@ -284,10 +284,10 @@ class Archive:
             self._load(run, [entry], "frames")
 
     def fail(self, run: Run, entry: Entry, error: Exception) -> None:
-        """A block cannot be had: it is missing from here on, and with it all of its file where that is gone."""
+        """A block cannot be loaded: from now on it is missing, with all others of its file if that is gone."""
         history = self.histories.get(run.id)
         if history is None or not history.has(entry):
-            return  # it was deleted meanwhile, or another reader told of it already
+            return  # deleted meanwhile, or already reported by another reader
         gone = isinstance(error, FileNotFoundError)
         lost: Sequence[Entry | BlockRange] = [entry]
         if gone:
@@ -296,7 +296,7 @@ class Archive:
         else:
             history.remove(entry)
             self._forget(history, [entry])
-        if gone and entry.volume.retired:  # word of it is on its way
+        if gone and entry.volume.retired:  # a report of its deletion is on its way
             return
         self.damaged += sum(one.blocks if isinstance(one, BlockRange) else 1 for one in lost)
         ticks = f"ticks {lost[0].first} to {lost[-1].last} of run {run.id} cannot be read and are missing from now on"
@@ -304,7 +304,7 @@ class Archive:
         self.tell(told, None if isinstance(error, Damaged | OSError) else error)
 
     def tell(self, damage: str, error: Exception | None = None) -> None:
-        """Say once that something of history is not what it should be; ``error``: what is to be logged with it."""
+        """Report damage once; ``error``: logged with it."""
         if damage in self.damage:
             return
         log.error("history: %s", damage, exc_info=error)

@@ -1,15 +1,15 @@
-"""The block index: what is known of a run's stored blocks, found by bisection.
+"""The block index: the records of a run's stored blocks, found by bisection.
 
-    index   := range*
-    range   := blocks of one file that follow each other: their bounds, and where their records are
-    records := in an index file; in memory, for those that are in none yet
+        index   := range*
+        range   := consecutive blocks of one file: their bounds, and a source of their records
+        records := in an index file; in memory if they are in none yet
 
-So memory holds a range for each file, and nothing for each block but those that were written last. Bounds answer most
-questions. What they do not answer is looked up in a page of records, and a few pages stay in memory for whoever asks
-next; an ``Entry`` is made of a record when it is asked for, and is a value: equal ones are the same block.
+So memory holds a range for each file, but nothing for each block, except the most recently written ones. Bounds answer
+most questions; for the others a page of records is read, and some pages stay in memory. An ``Entry`` is made from a
+record on request, and is a value: equal ones are the same block.
 
-No I/O of its own and no clock: an index file is a ``RecordSource``, and reads a page at a time. An index belongs to one
-thread; the pages in memory are shared by all.
+No I/O of its own and no clock: an index file is a ``RecordSource``, which reads a page at a time. An index belongs to
+one thread; cached pages are shared by all.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ from .format.block_record import (
 from .format.segment import Footer
 
 _PAGE: Final = 64  # records
-_PAGES: Final = 256  # that stay in memory, of all runs
-_VERIFIED: Final = 8192  # pages of which it is remembered which blocks were verified, though they do not stay
+_PAGES: Final = 256  # kept in memory, for all runs
+_VERIFIED: Final = 8192  # pages whose verified blocks are remembered, though the pages themselves are not kept
 
 
 class Block(NamedTuple):
@@ -57,13 +57,13 @@ class Volume(Protocol):
     """A file of blocks. Its methods read from disk: they are for threads that may wait.
 
     Attributes:
-        retired: it is deleted on purpose. That its blocks cannot be had then is no damage.
+        retired: it is being deleted on purpose, so blocks that cannot be read are not damaged.
     """
 
     retired: bool
 
     def read(self, entry: Entry) -> Block:
-        """A block, checked.
+        """Read and check a block.
 
         Raises:
             Damaged: it is not what was written.
@@ -72,27 +72,27 @@ class Volume(Protocol):
         ...
 
     def lines(self, entry: Entry) -> bytes:
-        """A block's lines, checked, without a look at what they are. Raises as ``read`` does."""
+        """A block's lines, checked, but not parsed. Raises like ``read``."""
         ...
 
     def frames(self, row: Sequence[Entry], *, wait: bool = True) -> bytearray | None:
-        """Blocks that lie one behind the other, as they lie on disk: zstd frames, checked. Raises as ``read`` does.
+        """Adjacent blocks unchanged, as zstd frames, checked. Raises like ``read``.
 
         Args:
-            wait: wait for the disk; without, None where the system does not hold all of it in memory.
+            wait: wait for the disk; if false, returns None unless the system has all of it in memory.
         """
         ...
 
 
 class Entry:
-    """Where a stored block lies, and what it holds; see ``segment.Footer`` for the fields that bear the same names.
+    """The place of a stored block, and its content; see ``segment.Footer`` for fields with the same names.
 
     Attributes:
-        volume: the file it lies in.
-        offset: where its frame begins there.
-        footer: bytes of the footer behind the frame; 0 where there is none.
-        raw: whether its frame can be sent as it lies there.
-        verified: its bytes were found to be what was written; looked at once a process, or a little more often.
+        volume: its file.
+        offset: of its frame in the file.
+        footer: bytes of the footer after the frame; 0: it has none.
+        raw: its frame can be sent unchanged.
+        verified: its bytes were checked, which is done about once per process.
     """
 
     __slots__ = (
@@ -122,7 +122,7 @@ class Entry:
 
     @classmethod
     def of(cls, volume: Volume, offset: int, footer: Footer, footer_bytes: int) -> Entry:
-        """The entry of a block that lies at ``offset`` and has this footer."""
+        """The entry of a block at ``offset`` with this footer."""
         return cls(
             volume, offset, footer_bytes, ordinal=footer.ordinal, first=footer.first, last=footer.last,
             first_at=footer.first_at, last_at=footer.last_at, count=footer.count, step=footer.step, size=footer.size,
@@ -131,7 +131,7 @@ class Entry:
 
     @classmethod
     def of_record(cls, volume: Volume, record: BlockRecord) -> Entry:
-        """The entry of a block that has this record."""
+        """The entry of a block with this record."""
         return cls(
             volume, record.offset, record.footer, ordinal=record.ordinal, first=record.first, last=record.last,
             first_at=record.first_at, last_at=record.last_at, count=record.count, step=record.step, size=record.size,
@@ -139,7 +139,7 @@ class Entry:
         )  # fmt: skip
 
     def record(self, before: int = 0) -> BlockRecord:
-        """Its record, where its file has so many ticks before it."""
+        """Its record, if its file has ``before`` ticks before it."""
         return BlockRecord(
             self.offset, self.ordinal, self.first, self.last, self.first_at, self.last_at, self.size, self.frame,
             before, self.count, self.step, self.footer, self.crc,
@@ -154,7 +154,7 @@ class Entry:
         return hash((id(self.volume), self.offset))
 
     def passing(self, every: int) -> int | None:
-        """How many of its ticks have a ``t`` that ``every`` divides; None: that cannot be told from here."""
+        """How many of its ticks have a ``t`` that is a multiple of ``every``; None: its bounds do not tell."""
         if every == 1 or self.count == 0:
             return self.count
         step = 1 if self.last - self.first == self.count - 1 else self.step
@@ -168,7 +168,7 @@ class Entry:
 
 
 class UnreadableIndex(Damaged):
-    """What is known of a file's blocks cannot be read, neither from its index nor from the file.
+    """The records of a file's blocks can be read neither from its index nor from the file itself.
 
     Attributes:
         volume: the file.
@@ -179,14 +179,14 @@ class UnreadableIndex(Damaged):
         super().__init__(problem)
 
 
-# ---- records, and where they are ----
+# ---- records, and their sources ----
 
 
 class Page(Protocol):
-    """Some records of a file that follow each other.
+    """Consecutive records of a file.
 
     Attributes:
-        verified: whose blocks were verified, a bit each.
+        verified: bit set of the records whose blocks were verified.
     """
 
     @property
@@ -196,38 +196,38 @@ class Page(Protocol):
     def verified(self, value: int) -> None: ...
 
     def value(self, number: int, field: RecordField) -> int:
-        """A number of one of them, without the rest of it."""
+        """A field of one record, without decoding the rest."""
         ...
 
     def entry(self, number: int) -> Entry:
-        """One of them, as an entry."""
+        """One record, as an entry."""
         ...
 
 
 class RecordSource(Protocol):
-    """Where the records of a file's blocks are, in the order of their ticks."""
+    """A source of the records of a file's blocks, in the order of their ticks."""
 
     def __len__(self) -> int:
-        """How many."""
+        """The number of records."""
         ...
 
     def page(self, begin: int, end: int, volume: Volume) -> Page:
-        """Some of them, of the blocks of ``volume``.
+        """Some of the records, for the blocks of ``volume``.
 
         Raises:
-            Damaged, OSError: they cannot be had.
+            Damaged, OSError: they cannot be read.
         """
         ...
 
 
 class RecordPage:
-    """RecordSource as bytes; an entry is made when it is asked for."""
+    """Records as bytes; entries are made on request."""
 
     __slots__ = ("_begin", "_data", "_made", "_verified", "_volume")
 
     def __init__(self, data: Buffer, begin: int, volume: Volume) -> None:
         self._data = data
-        self._begin = begin  # where in the data
+        self._begin = begin  # in the data
         self._volume = volume
         self._made: dict[int, Entry] = {}
         self._verified = 0
@@ -257,7 +257,7 @@ class RecordPage:
 
 
 class HeldRecords:
-    """RecordSource in memory, of blocks that are in no index file yet."""
+    """Records in memory, of blocks that are not in an index file yet."""
 
     __slots__ = ("_data", "_ticks")
 
@@ -268,12 +268,12 @@ class HeldRecords:
             self.add(entry)
 
     def add(self, entry: Entry) -> None:
-        """Add a block's record behind all others."""
+        """Append a block's record."""
         self._data += entry.record(self._ticks).pack()
         self._ticks += entry.count
 
     def pack(self, seed: int) -> bytes:
-        """All of them as they lie in an index file; see ``pack_records``."""
+        """All records, as in an index file; see ``pack_records``."""
         data = self._data
         return pack_records((unpack_record(data, at) for at in range(0, len(data), RECORD_BYTES)), seed)
 
@@ -281,21 +281,21 @@ class HeldRecords:
         return len(self._data) // RECORD_BYTES
 
     def page(self, begin: int, end: int, volume: Volume) -> Page:
-        """See ``RecordSource.page``; those that are added later are in it, too."""
+        """See ``RecordSource.page``; includes records that are added later."""
         return RecordPage(self._data, begin * RECORD_BYTES, volume)
 
 
 class HeldEntries:
-    """Entries in memory that know more than a record holds: those of files of other programs."""
+    """Entries in memory with more than a record has: those of other programs' files."""
 
     __slots__ = ("_before", "_entries")
 
     def __init__(self) -> None:
         self._entries: list[Entry] = []
-        self._before = array("q")  # ticks before each
+        self._before = array("q")  # number of ticks before each
 
     def add(self, entry: Entry) -> None:
-        """Add an entry behind all others."""
+        """Append an entry."""
         before = self._before[-1] + self._entries[-1].count if self._entries else 0
         self._before.append(before)
         self._entries.append(entry)
@@ -304,12 +304,12 @@ class HeldEntries:
         return len(self._entries)
 
     def page(self, begin: int, end: int, volume: Volume) -> Page:
-        """See ``RecordSource.page``; those that are added later are in it, too."""
+        """See ``RecordSource.page``; includes entries that are added later."""
         return _EntryPage(self._entries, self._before, begin)
 
 
 class _EntryPage:
-    """Entries of ``HeldEntries`` from one on; they know themselves whether they were verified."""
+    """The entries of a ``HeldEntries`` from one on; each has its own ``verified``."""
 
     __slots__ = ("_before", "_begin", "_entries", "verified")
 
@@ -330,8 +330,8 @@ class _EntryPage:
 
 
 class _PageCache:
-    """The pages that were asked for last, and of those before them, which blocks were verified. For any thread: each
-    step is one of a dict's."""
+    """The most recently used pages and, for those used before, which blocks were verified. For any thread: each step is
+    one dict operation."""
 
     def __init__(self) -> None:
         self._pages: OrderedDict[tuple[RecordSource, int], Page] = OrderedDict()
@@ -352,7 +352,7 @@ class _PageCache:
         return found
 
     def peek(self, block_range: BlockRange, number: int) -> Page:
-        """The same, for one who goes through all of them: nothing is kept for that."""
+        """As ``get``, for going through all pages: keeps nothing."""
         return self._pages.get((block_range.records, number)) or self._load(block_range, number)
 
     def _load(self, block_range: BlockRange, number: int) -> Page:
@@ -361,7 +361,7 @@ class _PageCache:
         return page
 
     def forget(self, gone: Iterable[RecordSource]) -> None:
-        """Let go of what is kept of records that are not asked for any more."""
+        """Drop what is kept of records that are no longer used."""
         some = {id(records) for records in gone}
         for key in [key for key in self._pages.copy() if id(key[0]) in some]:
             self._pages.pop(key, None)
@@ -370,10 +370,10 @@ class _PageCache:
 
 
 def _load(block_range: BlockRange, number: int) -> Page:
-    """A page of a range's records.
+    """Read a page of a range's records.
 
     Raises:
-        UnreadableIndex: it cannot be had.
+        UnreadableIndex: it cannot be read.
     """
     begin = number * _PAGE
     try:
@@ -391,15 +391,15 @@ _cache: Final = _PageCache()
 
 
 class BlockRange(NamedTuple):
-    """Blocks of one file that follow each other.
+    """Consecutive blocks of one file.
 
     Attributes:
-        records: where the records of its file's blocks are.
+        records: the source of the records of its file.
         begin: the number of its first block's record there.
-        blocks: how many.
-        first, last, first_at, last_at, ordinal: of the first and the last of them.
-        end: how many ticks the run published up to the end of the last one.
-        ticks: in all of them.
+        blocks: the number of blocks.
+        first, last, first_at, last_at, ordinal: of all of them together.
+        end: how many ticks the run published up to the end of the last block.
+        ticks: the number of ticks.
     """
 
     volume: Volume
@@ -416,7 +416,7 @@ class BlockRange(NamedTuple):
 
     @classmethod
     def of(cls, entry: Entry, records: RecordSource, begin: int) -> BlockRange:
-        """Of one block, whose record has this number."""
+        """The range of one block, whose record has this number."""
         end = entry.ordinal + entry.count
         return cls(
             entry.volume, records, begin, 1, entry.first, entry.last, entry.first_at, entry.last_at, entry.ordinal,
@@ -425,18 +425,18 @@ class BlockRange(NamedTuple):
 
     @property
     def whole(self) -> bool:
-        """Whether no published tick is missing between its blocks."""
+        """Whether no published ticks are missing between its blocks."""
         return self.ticks == self.end - self.ordinal
 
     def joined(self, more: BlockRange) -> BlockRange:
-        """With what follows in the same file."""
+        """Together with the range that follows it in the same file."""
         return self._replace(
             blocks=self.blocks + more.blocks, last=more.last, last_at=more.last_at, end=more.end,
             ticks=self.ticks + more.ticks,
         )  # fmt: skip
 
     def value(self, at: int, field: RecordField) -> int:
-        """A number of one of its blocks."""
+        """A field of one of its blocks."""
         number, within = divmod(self.begin + at, _PAGE)
         return _cache.get(self, number).value(within, field)
 
@@ -446,7 +446,7 @@ class BlockRange(NamedTuple):
         return _cache.get(self, number).entry(within)
 
     def entries(self) -> Iterator[Entry]:
-        """All of them, for one who goes through them."""
+        """All of its blocks, for iteration."""
         page, held = None, -1
         for row in range(self.begin, self.begin + self.blocks):
             number, within = divmod(row, _PAGE)
@@ -455,9 +455,9 @@ class BlockRange(NamedTuple):
             yield page.entry(within)
 
     def find(self, bisect: _Bisect, value: int, field: RecordField, begin: int = 0) -> int:
-        """Bisect its blocks, from one on, by a number that rises from each to the next.
+        """Bisect its blocks, from one on, by a field that rises from each to the next.
 
-        Where it may be expected to rise evenly, the page is looked at first where it would then be, and one beside it.
+        If the field is likely to rise evenly, the expected page is tried first, and then one beside it.
         """
         rows, lower, upper = range(self.blocks), begin, self.blocks
         if field in _EVEN:
@@ -480,7 +480,7 @@ class BlockRange(NamedTuple):
         return bisect(range(right), value, left, key=lambda row: look(row - begin, field))
 
     def _least_and_most(self, field: RecordField) -> tuple[int, int]:
-        """What a number is for its first block, and about what it is for its last."""
+        """The field's value for the first block, and its approximate value for the last."""
         if field is LAST_AT:
             return self.first_at, self.last_at
         if field is ORDINAL:
@@ -491,8 +491,8 @@ class BlockRange(NamedTuple):
         return self.first, self.last
 
     def newest(self, end: int, count: int, every: int) -> Iterator[tuple[BlockRange, int]]:
-        """Its blocks before the one at ``end``, backwards and in parts, with how many of the ticks of each ``every``
-        divides: those of which all such ticks are among the last ``count``, as far as their bounds tell."""
+        """The blocks before ``end``, backwards and in parts, that have only ticks among the last ``count`` multiples of
+        ``every``, as far as their bounds tell; each part with the number of its multiples."""
         at, step = end, end
         whole = self.passing(every) if end == self.blocks else None
         if whole is not None and whole <= count:
@@ -515,11 +515,11 @@ class BlockRange(NamedTuple):
             count, at, step = count - passing, at - part.blocks, step * 2
 
     def _first_of_newest(self, end: int, count: int, every: int) -> int:
-        """The first block of those, where it can be told by a number of it alone."""
+        """The first of these blocks, if it can be found by a field alone."""
         if every == 1:
             ticks = self.value(end - 1, BEFORE) + self.value(end - 1, COUNT)
             return min(self.find(bisect_left, ticks - count, BEFORE), end)
-        first = (self.value(end - 1, LAST) // every - count) * every + 1  # the first ``t`` that may be in them
+        first = (self.value(end - 1, LAST) // every - count) * every + 1  # the first ``t`` that may be among them
         return min(self.find(bisect_left, first, FIRST), end)
 
     def part(self, begin: int, end: int) -> BlockRange:
@@ -536,7 +536,7 @@ class BlockRange(NamedTuple):
         )  # fmt: skip
 
     def unbroken(self, at: int) -> int:
-        """How many of its blocks, from the one at ``at`` on, follow each other with no published tick missing."""
+        """How many blocks, from ``at`` on, have no published ticks missing between them."""
         if self.whole:
             return self.blocks - at
 
@@ -570,14 +570,14 @@ _EVEN: Final = (BEFORE, FIRST, LAST, LAST_AT, ORDINAL)
 class Blocks(Sequence[Entry]):
     """The blocks of one run, in order.
 
-    Raises ``UnreadableIndex`` wherever the record of a block is asked for that cannot be had.
+    Raises ``UnreadableIndex`` whenever a record that is needed cannot be read.
     """
 
     def __init__(self, entries: Iterable[Entry] = ()) -> None:
         self._ranges: list[BlockRange] = []
-        self._starts: list[int] = []  # the number of each block_range's first block
+        self._starts: list[int] = []  # the number of each range's first block
         self._count = 0
-        self._own: HeldRecords | HeldEntries | None = None  # that it may add to: others may read it
+        self._own: HeldRecords | HeldEntries | None = None  # to which it may add; others are only read
         if isinstance(entries, Blocks):
             self._set(list(entries._ranges))
         else:
@@ -615,7 +615,7 @@ class Blocks(Sequence[Entry]):
     def __eq__(self, other: object) -> bool:
         return list(self) == list(other) if isinstance(other, Sequence) else NotImplemented
 
-    __hash__ = None  # type: ignore[assignment]  # it changes
+    __hash__ = None  # type: ignore[assignment]  # it is mutable
 
     def __contains__(self, value: object) -> bool:
         if not isinstance(value, Entry):
@@ -623,10 +623,10 @@ class Blocks(Sequence[Entry]):
         at = self.below(value.first)
         return at < len(self) and self[at] == value
 
-    # ---- what changes ----
+    # ---- changes ----
 
     def append(self, value: Entry) -> None:
-        """Add a block behind all others."""
+        """Append a block."""
         kind = HeldRecords if type(value) is Entry and value.raw else HeldEntries
         last, own = self._ranges[-1] if self._ranges else None, self._own
         if (
@@ -648,18 +648,18 @@ class Blocks(Sequence[Entry]):
         self._count += 1
 
     def extend(self, values: Iterable[Entry]) -> None:
-        """Add blocks behind all others."""
+        """Append blocks."""
         for value in values:
             self.append(value)
 
     def add(self, block_range: BlockRange) -> None:
-        """Add blocks of a file behind all others."""
+        """Append a range of blocks."""
         self._ranges.append(block_range)
         self._starts.append(self._count)
         self._count += block_range.blocks
 
     def put(self, value: Entry) -> None:
-        """Put a block where it belongs: seldom, after a crash."""
+        """Insert a block at its place; rare, after a crash."""
         at = self.upto(value.first)
         if at == len(self):
             self.append(value)
@@ -671,10 +671,10 @@ class Blocks(Sequence[Entry]):
         self._set([*self._ranges[:number], *parts, *self._ranges[number + 1 :]])
 
     def remove(self, value: Entry) -> None:
-        """Take a block away.
+        """Remove a block.
 
         Raises:
-            ValueError: it is not there.
+            ValueError: it is not in the index.
         """
         at = self.below(value.first)
         if at >= len(self) or self[at] != value:
@@ -686,14 +686,14 @@ class Blocks(Sequence[Entry]):
         self._set([*self._ranges[:number], *parts, *self._ranges[number + 1 :]])
 
     def drop(self, volume: Volume) -> list[BlockRange]:
-        """Take the blocks of one file away; returns their bounds."""
+        """Remove the blocks of one file; returns their ranges."""
         gone = self.ranges(volume)
         _cache.forget(block_range.records for block_range in gone)
         self._set([block_range for block_range in self._ranges if block_range.volume is not volume])
         return gone
 
     def sort(self) -> None:
-        """Bring them into the order of their ticks."""
+        """Sort the blocks in the order of their ticks."""
         if not self._in_order():
             self._set(sorted(self._ranges, key=_first))
         if not self._in_order() or not self.disjoint:
@@ -702,7 +702,7 @@ class Blocks(Sequence[Entry]):
             self.extend(entries)
 
     def settle(self, volume: Volume, records: RecordSource) -> None:
-        """The records of one file are elsewhere from now on; what cannot be found there stays where it is."""
+        """Take the records of one file from another source from now on; those that it lacks stay where they are."""
         for number, block_range in enumerate(self._ranges):
             if block_range.volume is volume and block_range.records is not records:
                 at = _place_in(block_range, records)
@@ -728,13 +728,13 @@ class Blocks(Sequence[Entry]):
         return all(a.first <= b.first for a, b in pairwise(self._ranges))
 
     def _number_of(self, at: int) -> int:
-        """The number of the range that a block is in."""
+        """The number of the range of a block."""
         return bisect_right(self._starts, at) - 1
 
     # ---- bisection ----
 
     def after(self, t: int) -> int:
-        """The number of the first block that holds a tick after ``t``."""
+        """The number of the first block with a tick after ``t``."""
         return self._find(bisect_right(self._ranges, t, key=_last), bisect_right, t, LAST)
 
     def below(self, t: int) -> int:
@@ -742,15 +742,15 @@ class Blocks(Sequence[Entry]):
         return self._find(bisect_left(self._ranges, t, key=_first) - 1, bisect_left, t, FIRST)
 
     def upto(self, t: int) -> int:
-        """How many blocks begin at ``t`` or before it."""
+        """How many blocks begin at or before ``t``."""
         return self._find(bisect_right(self._ranges, t, key=_first) - 1, bisect_right, t, FIRST)
 
     def since(self, at: int) -> int:
-        """The number of the first block whose last tick was received at a time or after it."""
+        """The number of the first block whose last tick was received at or after a time."""
         return self._find(bisect_left(self._ranges, at, key=_last_at), bisect_left, at, LAST_AT)
 
     def _find(self, number: int, bisect: _Bisect, value: int, field: RecordField) -> int:
-        """The number of a block by bisection, in the range that holds it."""
+        """The number of a block, by bisection in its range."""
         if number < 0:
             return 0
         if number == len(self._ranges):
@@ -758,7 +758,7 @@ class Blocks(Sequence[Entry]):
         return self._starts[number] + self._ranges[number].find(bisect, value, field)
 
     def has(self, ordinal: int) -> bool:
-        """Whether a block begins behind so many published ticks."""
+        """Whether a block begins after this many published ticks."""
         number = bisect_right(self._ranges, ordinal, key=_ordinal) - 1
         if number < 0 or ordinal >= self._ranges[number].end:
             return False
@@ -770,17 +770,17 @@ class Blocks(Sequence[Entry]):
 
     @property
     def ticks(self) -> int:
-        """How many there are in all blocks."""
+        """The number of ticks in all blocks."""
         return sum(block_range.ticks for block_range in self._ranges)
 
     @property
     def bounds(self) -> tuple[BlockRange, BlockRange] | None:
-        """The first and the last range; None: there is no block."""
+        """The first and the last range; None: there are no blocks."""
         return (self._ranges[0], self._ranges[-1]) if self._ranges else None
 
     @property
     def files(self) -> list[BlockRange]:
-        """What each file holds that has blocks, in order."""
+        """The bounds of each file that has blocks, in order."""
         found: list[BlockRange] = []
         for block_range in self._ranges:
             if found and found[-1].volume is block_range.volume:
@@ -791,22 +791,22 @@ class Blocks(Sequence[Entry]):
 
     @property
     def disjoint(self) -> bool:
-        """Whether no tick can be in two blocks. Those of a range never overlap."""
+        """Whether no tick can be in two blocks; those of one range never overlap."""
         return all(a.last < b.first for a, b in pairwise(self._ranges))
 
     def ranges(self, volume: Volume) -> list[BlockRange]:
-        """The blocks of one file by their bounds."""
+        """The ranges of one file."""
         return [block_range for block_range in self._ranges if block_range.volume is volume]
 
     def bounds_of(self, volume: Volume) -> BlockRange | None:
-        """All blocks of one file by their bounds; None: it has none."""
+        """The bounds of all blocks of one file; None: it has none."""
         found: BlockRange | None = None
         for block_range in self.ranges(volume):
             found = found.joined(block_range) if found is not None else block_range
         return found
 
     def end_before(self, at: int) -> int:
-        """How many ticks the run published up to the end of the block before one; 0: there is none."""
+        """How many ticks the run published up to the end of the previous block; 0: there is none."""
         if at == 0:
             return 0
         number = self._number_of(at - 1)
@@ -817,28 +817,29 @@ class Blocks(Sequence[Entry]):
             else block_range.value(at, ORDINAL) + block_range.value(at, COUNT)
         )
 
-    # ---- those of a file ----
+    # ---- blocks of a file ----
 
     def of(self, volume: Volume) -> list[Entry]:
         """The blocks of one file."""
         return self.later(volume)()
 
     def later(self, volume: Volume) -> Callable[[], list[Entry]]:
-        """What gives the blocks that one file has now, on any thread: it reads all their records."""
+        """A function that returns the file's blocks as they are now, reading all records; for any thread."""
         ranges = self.ranges(volume)
         return lambda: [entry for block_range in ranges for entry in block_range.entries()]
 
-    # ---- where nothing is missing ----
+    # ---- missing ticks ----
 
     def unbroken(self, at: int, high: int) -> int:
-        """Up to which ``t``, ``high`` or before, no published tick is missing from a block on: the last one of a block.
+        """The ``t``, at most ``high``, up to which no published tick is missing after a block begins: the last of a
+        block.
 
         Args:
             at: the number of that block.
         """
         number = self._number_of(at)
         block_range, at = self._ranges[number], at - self._starts[number]
-        end, least = block_range.value(at, ORDINAL), 1  # the block itself, whatever ``high`` is
+        end, least = block_range.value(at, ORDINAL), 1  # the block itself counts, whatever ``high`` is
         last = -1
         while True:
             if at == 0 and block_range.ordinal != end:
@@ -858,12 +859,13 @@ class Blocks(Sequence[Entry]):
             block_range = self._ranges[number]
 
     def back(self, upto: int, count: int, every: int) -> tuple[int, int, int | None]:
-        """Pass over blocks, from those that end at ``upto`` on: those of which all ticks that ``every`` divides are
-        among the last ``count``, as far as that can be told by their bounds.
+        """Skip blocks backwards, from those that end at ``upto``: blocks that have only ticks among the last ``count``
+        multiples of ``every``, as far as their bounds tell.
 
         Returns:
-            What is left of ``count``; up to which ``t`` there is more; and the ``t`` before the first tick that was
-            counted, or None.
+            What is left of ``count``; the ``t`` up to which to continue; and the ``t`` before the first tick that was
+            counted, or
+                None.
         """
         before: int | None = None
         number = bisect_right(self._ranges, upto, key=_first)
@@ -882,7 +884,7 @@ class Blocks(Sequence[Entry]):
 
 
 def _place_in(block_range: BlockRange, records: RecordSource) -> int | None:
-    """The number that the first of a range's blocks has among other records of its file; None: not all are there."""
+    """The number of a range's first block among other records of its file; None: not all of its blocks are there."""
     there = block_range._replace(records=records, begin=0, blocks=len(records))
     try:
         offset = block_range.value(0, OFFSET)

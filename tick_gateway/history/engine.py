@@ -1,14 +1,14 @@
-"""The contract of a history engine: what keeps the ticks of one gateway, and how they are read again.
+"""The contract of a history engine, which keeps the ticks of one gateway.
 
-An engine is one package or module that ends in a ``HistoryEngine``, and one line in the registry
-(``history/__init__.py``), which chooses by what a gateway is given. The runtime holds one engine and asks no further
-which: that of memory alone keeps nothing, and is one like the others.
+An engine is a package or module that ends in a ``HistoryEngine``, and a line in the registry (``history/__init__.py``),
+which chooses one by the gateway's settings. The runtime holds one engine and does not ask which: one that keeps ticks
+only in memory is an engine like the others.
 
     open ──► start ──► mark, settled … ──► drain ──► close
-                       (bus ──► engine ──► bus.show ──► readers, where it stores what is published first)
+                           (bus ──► engine ──► bus.show ──► readers, if it stores what is published before it is shown)
 
-What was stored before is in ``archive``, and on the bus, once an engine is open. Opening may wait for the disk; of what
-follows only ``settled`` and ``drain`` wait, and they are coroutines.
+Once an engine is open, ``archive`` has what was stored before, and the bus starts with it. Opening may wait for the
+disk; of the other methods only ``settled`` and ``drain`` do, as coroutines.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class EngineStatus:
-    """What an engine says of itself in /healthz and the metrics.
+    """The state of an engine, for /healthz and the metrics.
 
     Attributes:
-        history: how ticks are kept, or what is wrong with it, as a sentence.
+        history: how ticks are kept, or what is wrong with that, for people.
         degraded: something is wrong.
-        details: further members of /healthz.
+        details: additional members of /healthz.
         writing: it writes what is published, and the disk keeps up.
-        bytes: of all that is stored.
-        unstored: ticks that readers were given and history has not.
+        bytes: of everything stored.
+        unstored: number of ticks that readers were given and history does not have.
     """
 
     history: str
@@ -49,14 +49,14 @@ class EngineStatus:
 
 
 class HistoryEngine(ABC):
-    """Keeps the history of one bus. What has a body here is that of an engine that writes nothing.
+    """Keeps the history of one bus. Methods with a body are those of an engine that writes nothing.
 
     Args:
-        bus: nothing was published to it yet; it begins with what is stored.
-        archive: of this engine; empty where nothing is ever stored.
+        bus: with nothing published to it yet; it starts with what is stored.
+        archive: of this engine; empty if nothing is ever stored.
 
     Attributes:
-        writes: what is published is stored before it is shown, and outlives the process.
+        writes: ticks are stored before they are shown, and outlive the process.
     """
 
     writes: ClassVar[bool] = False
@@ -68,13 +68,13 @@ class HistoryEngine(ABC):
     @classmethod
     @abstractmethod
     def fits(cls, settings: Settings, followed: Path | None) -> bool:
-        """Whether this is the engine for a gateway with these settings, which follows that directory of another
-        program, or none."""
+        """Whether this is the engine for a gateway with these settings; ``followed`` is another program's directory
+        that it follows, or None."""
 
     @classmethod
     @abstractmethod
     def open(cls, settings: Settings, followed: Path | None, bus: TickBus, progress: Progress | None) -> Self:
-        """Read what is stored, and begin the bus with it; ``progress`` is told how far that has come.
+        """Read what is stored, and start the bus with it; ``progress`` is called with the progress.
 
         Raises:
             Locked: another process keeps history there.
@@ -82,44 +82,44 @@ class HistoryEngine(ABC):
         """
 
     def start(self, shown: Callable[[], None]) -> None:
-        """Take this thread's running loop; ``shown`` is called when readers can have more."""
+        """Use this thread's running loop; ``shown`` is called when there are new ticks for readers."""
         return
 
     def mark(self) -> int:
-        """Where the ticks begin that are published from now on; for ``settled``."""
+        """A mark before the ticks published from now on, for ``settled``."""
         return 0
 
     async def settled(self, since: int = 0) -> bool:
-        """Wait until what was published so far can be read; returns whether what was published behind the mark
+        """Wait until what was published so far can be read; returns whether everything published after the mark
         ``since`` outlives this process."""
         self.bus.collect()
         return False
 
     async def drain(self, seconds: float) -> None:
-        """Store and show what was published, and take no more; waits ``seconds`` at the most."""
+        """Store and show what was published, and accept no more; waits at most ``seconds``."""
         return
 
     def close(self) -> None:
-        """Let go of everything, once it is drained (or was never started) and nobody reads any more."""
+        """Release all resources, after ``drain`` (or if it was never started), when nobody reads any more."""
         return
 
     def release(self) -> None:
-        """Let go of locks, without more: in a forked child, whose parent goes on."""
+        """Release only the locks: in a forked child, while the parent continues."""
         return
 
     @property
     def idle(self) -> bool:
-        """Whether nothing is on its way to the disk."""
+        """Whether nothing is waiting to be written."""
         return True
 
     def holds(self, directory: str) -> bool:
-        """Whether this is who holds the lock of a directory of history."""
+        """Whether this engine holds the lock of a directory of history."""
         return False
 
     @abstractmethod
     def status(self) -> EngineStatus:
-        """What /healthz and the metrics say."""
+        """The state, for /healthz and the metrics."""
 
     @abstractmethod
     def describe(self) -> str:
-        """Where ticks are kept, as a line for the terminal."""
+        """Where ticks are kept, in one line for the terminal."""

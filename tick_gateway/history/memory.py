@@ -1,4 +1,4 @@
-"""No history: ticks are kept in memory alone, and end with the process."""
+"""No history: ticks are kept only in memory, and end with the process."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .engine import EngineStatus, HistoryEngine, Progress
 
 
 class MemoryAlone(HistoryEngine):
-    """Keeps nothing: what the ring lets go of is a gap."""
+    """Keeps nothing: what the ring evicts is a gap."""
 
     @classmethod
     def fits(cls, settings: Settings, followed: Path | None) -> bool:

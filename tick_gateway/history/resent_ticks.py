@@ -1,8 +1,8 @@
-"""A tick that is sent again and that memory no longer holds: it is held against what history has.
+"""Resent ticks that memory no longer holds are compared with history.
 
-The bus takes it for a duplicate, since it knows no more than that the number is not above the tip. With history, the
-block in which it lies says whether its bytes are the same, and whether there ever was such a tick. Where that block is
-gone, the tick counts as a duplicate.
+To the bus such a tick is a duplicate, since it only knows that the number is not above the tip. With history, the block
+for that number shows whether its bytes are the same, and whether there ever was such a tick. If that block is gone, the
+tick counts as a duplicate.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from .archive import Archive, Load
 log = logging.getLogger("tick_gateway")
 
 _PATIENCE: Final = 10.0  # seconds for a block to be read
-_LOOK_SECONDS: Final = 1.0  # how often a publisher that waits looks whether the gateway is still there
+_LOOK_SECONDS: Final = 1.0  # how often a waiting publisher checks whether the gateway is still running
 _CLOSED: Final = "the gateway was closed before it was known whether this tick is stored"
 
 
 class ResentTicks:
-    """Holds ticks that the bus took for duplicates against what history has."""
+    """Compares ticks that the bus took for duplicates with history."""
 
     def __init__(self, bus: TickBus, archive: Archive) -> None:
         self._bus = bus
@@ -33,30 +33,29 @@ class ResentTicks:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = 0  # the loop's
         self._closed = False
-        self._checking = set[asyncio.Task[None]]()  # the loop itself holds its tasks weakly
+        self._checking = set[asyncio.Task[None]]()  # the loop holds only weak references to its tasks
 
     def start(self) -> None:
-        """Take this thread's running loop."""
+        """Use this thread's running loop."""
         self._loop, self._thread = asyncio.get_running_loop(), threading.get_ident()
 
     def close(self) -> None:
-        """Let those who wait go."""
+        """Release publishers that wait."""
         self._closed = True
 
     async def check(self, name: str | None, t: int, data: bytes) -> None:
-        """To be called on the loop right after ``TickBus.offer`` said that a tick is a duplicate; returns where it is
-        one.
+        """Check a tick; call this on the loop right after ``TickBus.offer`` reported a duplicate. Returns if it is one.
 
         Args:
             name: the run that the publisher named; None: the current one.
 
         Raises:
-            Conflict: another tick of that number is stored.
-            OutOfOrder, RunClosed: there never was a tick of that number.
+            Conflict: another tick with this number is stored.
+            OutOfOrder, RunClosed: there never was a tick with this number.
             Unreadable: the disk does not answer.
         """
         run, archive = self._run(name), self._archive
-        while run is not None and t <= run.evicted:  # else memory has it, and the bus compared it
+        while run is not None and t <= run.evicted:  # else the tick is in memory, and the bus compared it
             stored = archive.after(run, t - 1)
             if stored is None or (stored.first > t and archive.history(run).missing_before(stored, t - 1)):
                 return
@@ -64,7 +63,7 @@ class ResentTicks:
             if stored.first <= t:
                 held = [stored] if isinstance(stored, Batch) else archive.get(run, stored)
                 batches = held if isinstance(held, list) else await _loaded(held, run, t)
-                if batches is None:  # the block is damaged, or gone: look again what there is
+                if batches is None:  # the block is damaged, or gone: look again what is stored
                     continue
                 found = next((tick for batch in batches if (tick := find_in(batch.ticks, t)) is not None), None)
             if found is None:
@@ -75,13 +74,13 @@ class ResentTicks:
             return
 
     def compare(self, name: str | None, t: int, data: bytes) -> None:
-        """What ``TickBus.publish`` calls where a tick is a duplicate: the same check, for ticks of this process.
+        """The same check for ticks of this process, called by ``TickBus.publish``.
 
-        It waits for the disk, but on the loop's own thread, which waits for none: there, what is wrong is logged.
-        Before there is a loop, a duplicate is one without a check.
+        It waits for the disk, except on the loop's own thread, which must not wait: there, errors are logged. Before
+        there is a loop, duplicates are not checked.
         """
         run, loop = self._run(name), self._loop
-        if loop is None or run is None or t > run.evicted:  # memory has it, and the bus compared it
+        if loop is None or run is None or t > run.evicted:  # the tick is in memory, and the bus compared it
             return
         if threading.get_ident() == self._thread:
             task = loop.create_task(self._check_later(name, t, data))

@@ -1,4 +1,4 @@
-"""From what is stored to what is kept in memory: the bus as it was.
+"""Restores the bus from stored runs.
 
 Everything here waits for the disk; none of it is called on the event loop.
 """
@@ -18,21 +18,23 @@ from .run_history import RunHistory, batches_of
 from .stored_run import StoredRun, UnclosedBlock
 
 _ANY_TIME: Final = 1 << 62  # ms since the epoch
-LARGE_BYTES: Final = 4 << 20  # a block of ticks that are about as large as they may be
-_TICK_BYTES: Final = 200  # what the ring counts for Python's own of each tick
+LARGE_BYTES: Final = 4 << 20  # bytes; a block of this size has very large ticks
+_TICK_BYTES: Final = 200  # what the ring counts as Python's overhead per tick
 
 
 def restore(bus: TickBus, archive: Archive, stored: Sequence[StoredRun], unclosed: Mapping[str, UnclosedBlock]) -> None:
-    """Let a bus that nothing was published to begin with stored runs, oldest first, and put their blocks on histories.
+    """Start a bus, to which nothing was published yet, with stored runs, oldest first, and put their blocks on
+    histories.
 
     Args:
-        unclosed: blocks that have no footer yet, by run.
+        unclosed: by run, blocks without a footer.
     """
     runs: list[Run] = []
     newest: list[Batch] = []
     torn_tail = False
     for one, following in zip_longest(stored, stored[1:]):
-        seq = max(one.seq, runs[-1].seq + 1) if runs else one.seq  # it rises, also where a journal that told it is lost
+        # keeps rising, even if the journal that had it is lost
+        seq = max(one.seq, runs[-1].seq + 1) if runs else one.seq
         run = Run(one.id, seq, one.origin, one.started)
         end = unclosed.get(one.id)
         opened = batches_of(run, end.block, end.ordinal) if end is not None else []
@@ -54,7 +56,7 @@ def restore(bus: TickBus, archive: Archive, stored: Sequence[StoredRun], unclose
 
 
 def _last_at(run: Run, stored: StoredRun, opened: Sequence[Batch], following: StoredRun | None) -> int:
-    """When a run's last tick was received; where it is missing, not after this time."""
+    """When a run's last tick was received; if that tick is missing, an upper bound."""
     if opened and opened[-1].last == run.tip:
         return opened[-1].ticks[-1].at
     bounds = stored.entries.bounds
@@ -64,23 +66,23 @@ def _last_at(run: Run, stored: StoredRun, opened: Sequence[Batch], following: St
 
 
 def _newest(bus: TickBus, archive: Archive, history: RunHistory, total: int) -> list[Batch]:
-    """The last ticks of a run of so many, as many as memory takes. Memory holds no holes: where the very last are
-    missing, that is none."""
+    """The last ticks of a run that published ``total``, as many as fit into memory. Memory holds no holes: if the very
+    last ones are missing, it holds none."""
     run, found = history.run, list(history.open) if history.last == history.run.tip else []
-    before = found[0].ordinal if found else total  # ticks published before what was found
+    before = found[0].ordinal if found else total  # ticks published before those found
     ticks, size = total - before, sum(batch.size for batch in found) + _TICK_BYTES * (total - before)
     wanted: list[Entry] = []
     for entry in history.newest_first():
         if entry.ordinal + entry.count != before or ticks >= bus.ring.max_ticks or size >= bus.ring.max_size:
             break
         if wanted and entry.size >= LARGE_BYTES and size + entry.size > bus.ring.max_size:
-            break  # memory would let go of nearly all of it at once
+            break  # memory would evict nearly all of it at once
         wanted.append(entry)
         before = entry.ordinal
         ticks += entry.count
         size += entry.size + _TICK_BYTES * entry.count
     closed: list[Batch] = []
-    for entry in reversed(wanted):  # in the order in which they lie: a file of another program is read once
+    for entry in reversed(wanted):  # in the order of their file: one of another program is read only once
         try:
             closed += batches_of(run, entry.volume.read(entry), entry.ordinal)
         except (HistoryError, OSError) as error:

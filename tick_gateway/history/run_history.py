@@ -1,7 +1,7 @@
 """The history of a run: its stored blocks in order, and what is missing between them.
 
-A block knows how many ticks its run published before it (its ordinal). Where that is more than stand before it here,
-some are missing: deleted, damaged, or never written. That one comparison finds every hole.
+A block has the number of ticks that its run published before it (its ordinal). If fewer are stored before it, some are
+missing: deleted, damaged, or never written. This one comparison finds every hole.
 
 Pure: no I/O, no clock, no asyncio.
 """
@@ -20,7 +20,8 @@ from .block_index import Block, BlockRange, Blocks, Entry, UnreadableIndex, Volu
 
 
 def batches_of(run: Run, block: Block, ordinal: int) -> list[Batch]:
-    """The ticks of a block as batches, bounded by bytes alone: who reads blocks catches up, and takes large writes.
+    """The ticks of a block as batches, bounded only by bytes: a reader of blocks is catching up, and takes large
+    writes.
 
     Args:
         ordinal: how many ticks the run published before the block.
@@ -31,7 +32,7 @@ def batches_of(run: Run, block: Block, ordinal: int) -> list[Batch]:
     return split(run, ticks, len(block.lines) - len(ticks), ordinal)
 
 
-_MOST_BLOCKS = 256  # read in one go: two buffers each, and systems take 1,024
+_MOST_BLOCKS = 256  # in one read: two buffers each, and systems allow 1,024
 
 Stored = Entry | Batch
 """A stored block, or a batch of the open one, which memory still has."""
@@ -44,7 +45,7 @@ _Result = TypeVar("_Result")
 def _despite_loss(
     look: Callable[Concatenate[RunHistory, _Args], _Result],
 ) -> Callable[Concatenate[RunHistory, _Args], _Result]:
-    """A look-up that, where what is known of a file's blocks cannot be read, goes on without them."""
+    """Decorates a look-up: if a file's records cannot be read, it drops that file and tries again."""
 
     @wraps(look)
     def again(history: RunHistory, /, *args: _Args.args, **named: _Args.kwargs) -> _Result:
@@ -61,16 +62,16 @@ def _despite_loss(
 class RunHistory:
     """The stored blocks of one run.
 
-    Where the records of a file's blocks cannot be read any more, they leave it, and a look-up goes on with the others.
+    A file whose records cannot be read any more is dropped, and look-ups continue with the others.
 
     Args:
         edges: as in ``StoredRun``.
-        lost: told of such blocks.
+        lost: called with what was dropped.
 
     Attributes:
         run: the run.
         entries: closed blocks, in order.
-        open: the batches that were written since, in order.
+        open: the batches written since, in order.
     """
 
     __slots__ = ("_edges", "_told_lost", "entries", "open", "run")
@@ -82,11 +83,11 @@ class RunHistory:
         self._told_lost = lost
         self.entries = Blocks(entries)
         self.open: list[Batch] = []
-        self._edges = dict(edges or {})  # by what follows (its ordinal): the last ``t`` before it, which was removed
+        self._edges = dict(edges or {})  # by the ordinal of what follows: the last ``t`` before it, which was deleted
 
     @_despite_loss
     def after(self, t: int) -> Stored | None:
-        """The first that holds a tick after ``t``, or None."""
+        """The first block or batch with a tick after ``t``, or None."""
         at = self.entries.after(t)
         if at < len(self.entries):
             return self.entries[at]
@@ -94,7 +95,7 @@ class RunHistory:
         return self.open[at] if at < len(self.open) else None
 
     def upto(self, t: int) -> Iterator[Stored]:
-        """All that hold a tick up to ``t``, newest first; blocks may come and go meanwhile."""
+        """All with a tick up to ``t``, newest first; blocks may be added and removed meanwhile."""
         while (at := bisect_right(self.open, t, key=_first)) > 0:
             batch = self.open[at - 1]
             yield batch
@@ -102,7 +103,7 @@ class RunHistory:
         yield from self.newest_first(t)
 
     def newest_first(self, t: int | None = None) -> Iterator[Entry]:
-        """All closed blocks that hold a tick up to ``t`` (None: all), newest first; they may come and go meanwhile."""
+        """All closed blocks with a tick up to ``t`` (None: all), newest first; they may change meanwhile."""
         bounds = self.entries.bounds
         t = bounds[1].last if t is None and bounds else t
         while t is not None and (entry := self._newest(t)) is not None:
@@ -116,23 +117,23 @@ class RunHistory:
 
     @_despite_loss
     def has(self, entry: Entry) -> bool:
-        """Whether it has a closed block."""
+        """Whether the block is part of it."""
         return entry in self.entries
 
     @_despite_loss
     def between(self, low: int, high: int) -> tuple[int, Entry | None]:
-        """How many closed blocks hold ticks with low < t <= high, about, and the first of them."""
+        """About how many closed blocks have ticks with low < t <= high, and the first of them."""
         at = self.entries.after(low)
         count = self.entries.upto(high) - at
         return count, self.entries[at] if count > 0 else None
 
     @_despite_loss
     def row(self, entry: Entry, high: int | None, most: int) -> list[Entry]:
-        """Blocks from ``entry`` on that lie one behind the other in its file, with nothing missing between them.
+        """Adjacent blocks of one file from ``entry`` on, with nothing missing between them.
 
         Args:
-            high: none that holds a tick beyond it; None: any.
-            most: bytes of their frames, about; ``entry`` itself counts whatever its size.
+            high: stop before blocks with ticks beyond it; None: no bound.
+            most: approximate bytes of their frames; ``entry`` itself is always included.
         """
         row = [entry]
         size = entry.frame
@@ -150,7 +151,7 @@ class RunHistory:
 
     @_despite_loss
     def received_since(self, at: int) -> Stored | None:
-        """The first that holds a tick received at or after a time, or None."""
+        """The first block or batch with a tick received at or after a time, or None."""
         index = self.entries.since(at)
         if index < len(self.entries):
             return self.entries[index]
@@ -158,7 +159,7 @@ class RunHistory:
 
     @_despite_loss
     def missing_before(self, stored: Stored, t: int) -> bool:
-        """Whether published ticks after ``t`` and before this one, the first behind ``t``, are missing here."""
+        """Whether published ticks between ``t`` and ``stored``, the first after ``t``, are missing."""
         if t >= self._edges.get(stored.ordinal, stored.first - 1):
             return False
         at = self.entries.below(stored.first)
@@ -180,11 +181,11 @@ class RunHistory:
         return self.entries.unbroken(self.entries.below(entry.first), high)
 
     def edge(self, ordinal: int) -> int | None:
-        """The ``t`` before what follows so many published ticks, where that was removed from here; else None."""
+        """The ``t`` before the tick with this ordinal, if it was deleted; else None."""
         return self._edges.get(ordinal)
 
     def holds(self, low: int, high: int) -> bool:
-        """Whether all that was published with low <= t <= high, both of which were, is stored."""
+        """Whether everything published with low <= t <= high is stored; both must have been published."""
         t, stored = low - 1, self.after(low - 1)
         while stored is not None and (stored.first <= low if t < low else not self.missing_before(stored, t)):
             t = stored.last
@@ -195,42 +196,42 @@ class RunHistory:
 
     @property
     def first(self) -> int | None:
-        """The lowest ``t`` that is stored, or None."""
+        """The lowest stored ``t``, or None."""
         bounds = self.entries.bounds
         return bounds[0].first if bounds else self.open[0].first if self.open else None
 
     @property
     def closed(self) -> int:
-        """The highest ``t`` in closed blocks, -1: there is none."""
+        """The highest ``t`` in closed blocks, -1: there are none."""
         bounds = self.entries.bounds
         return bounds[1].last if bounds else -1
 
     @property
     def last(self) -> int | None:
-        """The highest ``t`` that is stored, or None."""
+        """The highest stored ``t``, or None."""
         bounds = self.entries.bounds
         return self.open[-1].last if self.open else bounds[1].last if bounds else None
 
     @_despite_loss
     def close(self, entry: Entry) -> None:
-        """The open block was closed (or what was stored of it was found again); it stands on disk alone now."""
+        """The open block was closed (or a part of it was recovered), and is now read from disk."""
         self.open = [batch for batch in self.open if batch.first > entry.last]
-        self.entries.put(entry)  # after a crash, perhaps among others
+        self.entries.put(entry)  # after a crash, possibly between others
 
     @_despite_loss
     def remove(self, entry: Entry) -> None:
-        """A block is gone; where it ended is known from here on (see ``edge``)."""
+        """A block is gone; from now on ``edge`` knows where it ended."""
         self.entries.remove(entry)
         self._note({entry.ordinal + entry.count: entry.last})
 
     def drop(self, volume: Volume) -> list[BlockRange]:
-        """The same of all blocks of a file; returns their bounds."""
+        """The same for all blocks of a file; returns their bounds."""
         gone = self.entries.drop(volume)
         self._note({block_range.end: block_range.last for block_range in gone})
         return gone
 
     def _note(self, gone: dict[int, int]) -> None:
-        """Note where something ended that is gone; see ``edge``."""
+        """Remember where something deleted ended; see ``edge``."""
         self._edges |= gone
         follows = self.open[0].ordinal if self.open else None
         with suppress(UnreadableIndex):  # then they are kept for now
@@ -239,7 +240,7 @@ class RunHistory:
             }
 
     def give_up(self, problem: UnreadableIndex) -> None:
-        """What is known of a file's blocks cannot be read: they are gone from here."""
+        """The records of a file's blocks cannot be read: drop them."""
         gone = self.drop(problem.volume)
         if self._told_lost is not None:
             self._told_lost(self.run, gone, problem)

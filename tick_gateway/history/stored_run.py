@@ -1,4 +1,4 @@
-"""What is known of a stored run, whatever it is stored in: its blocks, and how much it published in all.
+"""A stored run, in any engine: its blocks, and how much it published in total.
 
 Pure: no I/O, no clock, no asyncio.
 """
@@ -16,12 +16,12 @@ class StoredRun:
     """What is known of one run.
 
     Attributes:
-        id, seq, started, origin: as in ``segment.Footer``; ``started`` 0: none of them is known.
+        id, seq, started, origin: as in ``segment.Footer``; ``started`` 0: none of these are known.
         entries: its blocks, in order.
-        total: how many ticks were published as far as is known, those that are no longer stored counted.
+        total: number of ticks known to have been published, including those no longer stored.
         tip: the highest ``t`` of those, -1: none.
-        edges: what is known of the ends of blocks that were deleted: how many ticks were published up to there, and the
-            ``t`` of the last of them. So who has that tick misses nothing.
+        edges: the known ends of deleted blocks: the number of ticks published up to there, and the ``t`` of the last of
+            them. A reader that has that tick misses nothing.
         ended, lost_tail: as in ``segment.Footer``.
     """
 
@@ -37,7 +37,7 @@ class StoredRun:
     lost_tail: bool = False
 
     def know(self, total: int, tip: int) -> None:
-        """So many ticks were published, up to this one; what was known already stands."""
+        """At least ``total`` ticks were published, up to ``tip``; keeps what was known before."""
         self.total, self.tip = max(self.total, total), max(self.tip, tip)
 
     @property
@@ -48,8 +48,7 @@ class StoredRun:
 
 
 class UnclosedBlock(NamedTuple):
-    """The block behind all others of its run, which has no footer yet; and how many ticks the run published before
-    it."""
+    """The last block of a run, if it has no footer yet; and how many ticks the run published before it."""
 
     ordinal: int
     block: Block

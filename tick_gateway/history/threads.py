@@ -1,8 +1,7 @@
-"""Threads that read, or compress: what waits for the disk, or would hold up the loop, runs on them.
+"""Threads for reading and compressing: work that waits for the disk, or would block the loop.
 
-They are started before they are needed, and are no thread pool of ``concurrent.futures``: once a script's main thread
-has ended, Python lets nobody start a thread any more, and its pools refuse work, while a simulation in another thread
-and its readers may go on for hours.
+They are started in advance, and do not use ``concurrent.futures``: once a script's main thread has ended, Python starts
+no new threads and its pools refuse work, while a simulation in another thread and its readers may continue for hours.
 """
 
 from __future__ import annotations
@@ -16,29 +15,29 @@ from queue import SimpleQueue
 from typing import Final, TypeVar
 
 _READERS: Final = 2
-_CLOSE_SECONDS: Final = 0.5  # a thread that waits for a job ends at once, one that waits for the disk may never
+_CLOSE_SECONDS: Final = 0.5  # an idle thread ends at once, one that waits for the disk may never
 
 _Result = TypeVar("_Result")
 _Job = tuple[Callable[[], None], Callable[[Exception | None], None]]
 
 
 class ReadingThreads:
-    """Runs jobs for an archive (see ``archive.Elsewhere``), and calls for coroutines.
+    """Runs jobs for an archive (see ``archive.Elsewhere``) and calls for coroutines.
 
     Args:
-        count: how many threads.
-        name: what theirs begin with.
+        count: number of threads.
+        name: prefix of their names.
     """
 
     def __init__(self, count: int = _READERS, name: str = "tick-gateway-read") -> None:
         self._count, self._name = count, name
-        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()  # None: a thread ends
+        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()  # None ends a thread
         self._threads: list[threading.Thread] = []
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
 
     def start(self) -> None:
-        """Take this thread's running loop."""
+        """Use this thread's running loop."""
         self._loop = asyncio.get_running_loop()
         for number in range(self._count):
             thread = threading.Thread(target=self._work, name=f"{self._name}-{number}", daemon=True)
@@ -46,7 +45,8 @@ class ReadingThreads:
             self._threads.append(thread)
 
     def close(self) -> None:
-        """Take no more jobs, forget those that wait, and end the threads; one that the disk holds up is left behind."""
+        """Accept no more jobs, drop those that wait, and end the threads; one that waits for the disk is left
+        behind."""
         self._closed = True
         for _ in self._threads:
             self._jobs.put(None)
@@ -60,7 +60,7 @@ class ReadingThreads:
         self._jobs.put((job, done))
 
     async def run(self, call: Callable[..., _Result], *args: object) -> _Result:
-        """Make a call on one of the threads, and wait for what it gives or raises."""
+        """Call a function on one of the threads, and wait for its result or exception."""
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         found: list[_Result] = []
 
@@ -83,8 +83,8 @@ class ReadingThreads:
             problem: Exception | None = None
             try:
                 job()
-            except Exception as error:  # told on the loop, where it is decided what it means
+            except Exception as error:  # passed to the loop, which decides what it means
                 problem = error
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left to be told
                 self._loop.call_soon_threadsafe(done, problem)
-            del job, done, taken  # what they hold is not kept until the next one comes
+            del job, done, taken  # so that nothing is kept until the next job

@@ -1,8 +1,8 @@
-"""A block's zstd frame: making one, reading one, and what a cut leaves of one (RFC 8878, section 3.1.1).
+"""A block's zstd frame: making, reading and completing one (RFC 8878, section 3.1.1).
 
-A frame is a header and a row of parts (zstd calls them blocks, which have nothing to do with ours), each with its
-length; behind the last one stands a checksum of the content. Each flush ends a part. So where a frame breaks off, all
-that was flushed before is still there, and an empty last part and the checksum make it a whole frame again.
+A frame is a header and a sequence of parts (zstd's blocks, not to be confused with ours), each with its length; after
+the last part comes a checksum of the content. Each flush ends a part. So if a frame is cut off, everything flushed
+before is still there, and an empty last part and the checksum complete it.
 
 Pure: bytes in, bytes out; no I/O, no clock.
 """
@@ -20,7 +20,7 @@ from ...wire.zstd_frame import BLOCK_HEADER, LAST_BLOCK, MAGIC, RESERVED, block_
 _MOST_BYTES: Final = 1 << 31  # of a cut frame's content: damage must not fill the memory
 
 
-# ---- making one ----
+# ---- making ----
 
 
 def compressor(level: int) -> zstandard.ZstdCompressionObj:
@@ -29,39 +29,39 @@ def compressor(level: int) -> zstandard.ZstdCompressionObj:
 
 
 def flush(frame: zstandard.ZstdCompressionObj) -> bytes:
-    """What is still to be written so that all that was compressed can be read."""
+    """The bytes still to be written so that everything compressed so far can be read."""
     return frame.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK)
 
 
 def finish(frame: zstandard.ZstdCompressionObj) -> bytes:
-    """The same, and the frame's end."""
+    """The same, and the end of the frame."""
     return frame.flush(zstandard.COMPRESSOBJ_FLUSH_FINISH)
 
 
 def closing(data: bytes, content: bytes) -> bytes:
-    """What makes a frame of flushed bytes, which hold this content: an empty last part if there is no last one yet, and
-    the checksum if the frame is to have one."""
+    """The bytes that complete a frame of flushed bytes with this content: an empty last part, unless there is a last
+    one, and the checksum, if the frame is to have one."""
     found = scan_frame(data)
     end = b"" if found.closed else LAST_BLOCK
     return end + (checksum(content) if found.checked else b"")
 
 
 def checksum(content: bytes) -> bytes:
-    """The checksum that a frame of this content ends with: the low 32 bits of its XXH64."""
+    """The checksum at the end of a frame with this content: the low 32 bits of its XXH64."""
     return zstandard.ZstdCompressor(level=1, write_checksum=True).compress(content)[-4:]
 
 
-# ---- reading one ----
+# ---- reading ----
 
 
 def decompress(frame: bytes, size: int | None = None) -> bytes:
     """The content of a whole frame.
 
     Args:
-        size: how many bytes that is; None: it is not known.
+        size: its length in bytes; None: unknown.
 
     Raises:
-        Damaged: it is no frame of that content, or its checksum does not match.
+        Damaged: it is not a frame of that content, or its checksum does not match.
     """
     reader = zstandard.ZstdDecompressor().decompressobj()
     try:
@@ -76,7 +76,7 @@ def decompress(frame: bytes, size: int | None = None) -> bytes:
 
 
 class FrameState(Enum):
-    """What a row of bytes is."""
+    """How much of a frame some bytes contain."""
 
     WHOLE = "a frame, perhaps with other bytes behind it"
     CUT = "the beginning of a frame"
@@ -84,14 +84,14 @@ class FrameState(Enum):
 
 
 class FrameScan(NamedTuple):
-    """How far a frame goes, by the lengths that stand in it.
+    """The extent of a frame, by the lengths in it.
 
     Attributes:
-        state: whether it is there to its end.
-        end: where the frame ends; of a cut one, where its last whole part does.
-        ends: where each whole part ends.
-        closed: the last of them is the frame's last one.
-        checked: the frame has a checksum of its content, or is to have one.
+        state: whether it is complete.
+        end: where the frame ends; if it is cut off, where its last complete part ends.
+        ends: where each complete part ends.
+        closed: the last of them is the last part of the frame.
+        checked: the frame has a checksum of its content, or will have one.
     """
 
     state: FrameState
@@ -127,8 +127,8 @@ def scan_frame(data: bytes) -> FrameScan:
 
 
 def proven(data: bytes) -> tuple[bytes, int] | None:
-    """The content of the frame that data begins with and where it ends, if it is whole and its own checksum says that
-    nothing in it has changed."""
+    """The content and the end of the frame at the beginning of data, if it is complete and has a checksum that
+    matches."""
     found = scan_frame(data)
     if found.state is not FrameState.WHOLE or not found.checked:
         return None
@@ -139,11 +139,11 @@ def proven(data: bytes) -> tuple[bytes, int] | None:
 
 
 def whole_lines(data: bytes) -> tuple[bytes, int]:
-    """What there is of a frame that breaks off: content, up to the last of its parts that ends a line, and where that
-    part ends. Nothing vouches for it but that it decompresses.
+    """The content of a frame that is cut off, up to its last part that ends a line, and where that part ends. There is
+    no checksum for it.
 
     Raises:
-        Damaged: one of its whole parts does not.
+        Damaged: a complete part cannot be decompressed.
     """
     reader = zstandard.ZstdDecompressor().decompressobj()
     content: list[bytes] = []

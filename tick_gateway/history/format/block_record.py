@@ -1,8 +1,8 @@
-"""What the index says of each block: a record of ``RECORD_BYTES`` bytes, one behind the other in the order of ticks.
+"""The record of a block in an index: ``RECORD_BYTES`` bytes; an index has one after the other, in the order of ticks.
 
-A record holds what the block's footer says but for the ticks' own numbers and times, where the block lies, and how many
-ticks its file has before it: so what some blocks of a file hold together is known from the first and the last of them.
-Each has a checksum. ``docs/reference/segments.md`` specifies every byte.
+A record has the fields of the block's footer without the numbers and times of single ticks, the block's offset, and how
+many ticks its file has before it: so the first and last record of a range of blocks give its totals. Each has a
+checksum. ``docs/reference/segments.md`` specifies every byte.
 
 Pure: bytes in, bytes out; no I/O, no clock.
 """
@@ -28,12 +28,12 @@ Buffer = bytes | bytearray
 
 
 class BlockRecord(NamedTuple):
-    """What is known of a block; see ``segment.Footer`` for the fields that bear the same names.
+    """The record of a block; see ``segment.Footer`` for fields with the same names.
 
     Attributes:
-        offset: where its frame begins in its file.
-        before: how many ticks the file's blocks before it hold.
-        footer: bytes of the footer behind the frame; 0 where there is none.
+        offset: of its frame in the file.
+        before: number of ticks in the file before it.
+        footer: bytes of the footer after the frame; 0: it has none.
     """
 
     offset: int
@@ -51,26 +51,26 @@ class BlockRecord(NamedTuple):
     crc: int
 
     def pack(self, seed: int = 0) -> bytes:
-        """Its bytes; its CRC begins with ``seed``."""
+        """Its bytes; ``seed`` is the initial value of its CRC."""
         data = _RECORD.pack(*self)
         return data + _CRC.pack(crc32(data, seed))
 
 
 def pack_records(records: Iterable[BlockRecord], seed: int) -> bytes:
-    """Their bytes, one behind the other."""
+    """The bytes of all of them."""
     return b"".join([record.pack(seed) for record in records])
 
 
 def unpack_record(data: Buffer, at: int = 0) -> BlockRecord:
-    """The record that begins at an offset, its checksum not looked at."""
+    """The record at an offset, without checking its checksum."""
     return BlockRecord._make(_RECORD.unpack_from(data, at))
 
 
 def check_records(data: bytes, seed: int) -> None:
-    """Look at the checksum of each of some records, which were packed with ``seed``.
+    """Check the checksum of each record; they were packed with ``seed``.
 
     Raises:
-        Damaged: one does not match, or the last is cut off.
+        Damaged: one does not match, or the last record is incomplete.
     """
     if len(data) % RECORD_BYTES:
         raise Damaged("a record of an index is cut off")
@@ -79,14 +79,14 @@ def check_records(data: bytes, seed: int) -> None:
 
 
 class RecordField(NamedTuple):
-    """A number of all records: its name, where it lies in each, and how it is read there."""
+    """A field of records: its name, its offset, and how to read it."""
 
     name: str
     offset: int
     unpack: Callable[[Buffer, int], tuple[int, ...]]
 
     def of(self, data: Buffer, at: int) -> int:
-        """Its value in the record that begins at an offset."""
+        """Its value in the record at an offset."""
         return self.unpack(data, at + self.offset)[0]
 
 

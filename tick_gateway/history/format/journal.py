@@ -1,11 +1,11 @@
-"""The journal of the open block: what vouches for a block that has no footer yet.
+"""The journal of the open block: vouches for a block that has no footer yet.
 
     journal := head record*
 
-A block's frame is flushed as it grows. For each flush the journal has where it ended, the CRC of its bytes, and the
-numbers and receive times that the footer will have. So whatever a crash leaves of the block is cut back to the last
-flush that was whole, and nothing in it has to be believed without a checksum. A journal is made anew for each block,
-before the block's first byte. ``docs/reference/segments.md`` specifies every byte.
+A block's frame is flushed as it grows. The journal has a record for each flush: where it ended, the CRC of its bytes,
+and the numbers and receive times for the footer. So after a crash the block is cut back to the last complete flush, and
+nothing in it has to be believed without a checksum. Each block has a new journal, created before the block's first
+byte. ``docs/reference/segments.md`` specifies every byte.
 
 Pure: bytes in, bytes out; no I/O, no clock.
 """
@@ -28,36 +28,38 @@ VERSION: Final = 1
 _HEAD: Final = struct.Struct("<4sB3x6q")
 _MAGIC: Final = b"TJNL"
 _RECORD: Final = struct.Struct("<IQI")  # ticks, end of the flush in the block, CRC of its bytes
-_U32: Final = struct.Struct("<I")  # a CRC: one behind these, so that a length is believed, one behind the numbers
+# a CRC: one after the fixed part, so that the length can be believed, one after the numbers
+_U32: Final = struct.Struct("<I")
 
 
 class JournalHead(NamedTuple):
-    """Which block a journal is of: the run's facts as its footer will have them, and where it begins."""
+    """The block that a journal belongs to: the run's facts for the footer, and where it begins."""
 
     seq: int
     started: int
     origin: int
     ordinal: int
-    segment: int  # by which its file is named
-    offset: int  # where the block begins in the segment
+    segment: int  # in the name of its file
+    offset: int  # of the block in the segment
 
     def pack(self) -> tuple[bytes, int]:
-        """Its bytes, and the seed for its records' CRCs: they count under this head alone."""
+        """Its bytes, and the initial value of its records' CRCs: records are valid only with this head."""
         data = _HEAD.pack(_MAGIC, VERSION, *self)
         seed = crc32(data)
         return data + _U32.pack(seed), seed
 
 
 class Flush(NamedTuple):
-    """One flush of the open block: the bytes of the frame up to ``end`` hold these ticks beside those before."""
+    """A flush of the open block: the frame up to ``end`` contains these ticks in addition to those before."""
 
     end: int
-    crc: int  # of the bytes since the flush before
+    crc: int  # of the bytes since the previous flush
     ts: Sequence[int]
     ats: Sequence[int]
 
     def pack(self, seed: int) -> bytes:
-        """Its bytes; ``seed`` begins its CRC, so that no record passes for one of another block's journal."""
+        """Its bytes; ``seed`` is the initial value of its CRC, so that a record is not valid in another block's
+        journal."""
         fixed = _RECORD.pack(len(self.ts), self.end, self.crc)
         check = crc32(fixed, seed)
         numbers = little(array("q", [*self.ts, *self.ats])).tobytes()
@@ -65,7 +67,7 @@ class Flush(NamedTuple):
 
 
 class Ending(Enum):
-    """What stands behind the last record that counts."""
+    """What follows the last valid record."""
 
     CLEAN = "nothing"
     CUT = "the beginning of another record, as a crash leaves it"
@@ -73,12 +75,12 @@ class Ending(Enum):
 
 
 class Journal(NamedTuple):
-    """What a journal vouches for.
+    """The content of a journal.
 
     Attributes:
-        head: the block that it is of; None: the journal is too damaged to tell, or empty.
-        flushes: those up to the first record that is cut off or damaged.
-        ending: what comes behind those.
+        head: of its block; None: the journal is empty, or too damaged to tell.
+        flushes: up to the first record that is incomplete or damaged.
+        ending: what follows those.
     """
 
     head: JournalHead | None
@@ -87,15 +89,15 @@ class Journal(NamedTuple):
 
     @property
     def published(self) -> int:
-        """How many ticks its run had published up to the last flush; 0: it does not tell."""
+        """How many ticks its run had published up to the last flush; 0: unknown."""
         return self.head.ordinal + sum(len(flush.ts) for flush in self.flushes) if self.head is not None else 0
 
 
 def unpack_journal(data: bytes) -> Journal:
-    """Read a journal, as far as it can be believed.
+    """Read a journal, as far as it is valid.
 
     Raises:
-        HistoryError: it is sound, of a format that this program does not know.
+        HistoryError: it is valid, in a format that this program does not know.
     """
     size = _HEAD.size
     if len(data) < size + 4:
@@ -126,7 +128,7 @@ def unpack_journal(data: bytes) -> Journal:
 
 
 def vouched(frame: bytes, flushes: Sequence[Flush]) -> list[Flush]:
-    """Those flushes whose bytes lie whole and sound in what is left of the open block's frame."""
+    """The flushes whose bytes are complete and sound in what is left of the open block's frame."""
     sound: list[Flush] = []
     begin = 0
     for flush in flushes:

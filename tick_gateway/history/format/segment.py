@@ -1,13 +1,14 @@
-"""The segment format: how blocks of ticks and their footers lie in a file.
+"""The segment format: blocks of ticks and their footers in a file.
 
     segment := (block footer)* seal*
-    block   := one zstd frame (RFC 8878) with a content checksum: JSONL, each tick's bytes and a line feed
-    footer  := one skippable frame behind it: what the block holds, the numbers and receive times of its ticks, a CRC
-    seal    := a footer without a block: no block will follow in this segment, and perhaps: the run is over
+        block   := one zstd frame (RFC 8878) with a content checksum: JSONL, each tick's bytes and a line feed
+        footer  := one skippable frame after it: a summary of the block, the numbers and receive times of its ticks, a
+        CRC
+        seal    := a footer without a block: no block follows in this segment, and possibly: the run is over
 
-Ordinary decoders pass over footers, so that ``zstdcat`` reads a segment as it is. A footer ends with its own length, so
-that a segment can be walked from its end without decompressing anything. ``docs/reference/segments.md`` specifies every
-byte. What vouches for the open block, which has no footer yet, is the ``journal``.
+Ordinary decoders skip footers, so ``zstdcat`` can read a segment. A footer ends with its own length, so that a segment
+can be walked from its end without decompressing anything. ``docs/reference/segments.md`` specifies every byte. The
+``journal`` vouches for the open block, which has no footer yet.
 
 Pure: bytes in, bytes out; no I/O, no clock.
 """
@@ -32,7 +33,7 @@ from ...model.tick import parse
 VERSION: Final = 1
 SUFFIX: Final = ".jsonl.zst"
 SKIPPABLE: Final = 0x184D2A5C  # one of the sixteen magic numbers of skippable frames
-SIGNATURE: Final = SKIPPABLE.to_bytes(4, "little")  # what a footer begins with
+SIGNATURE: Final = SKIPPABLE.to_bytes(4, "little")  # the first bytes of a footer
 
 _HEAD: Final = struct.Struct("<II4sBBBx")  # skippable magic, length of what follows, "TICK", version, flags, len(run)
 _BODY: Final = struct.Struct("<8q2Q3I")
@@ -51,26 +52,26 @@ _ANY_SIZE: Final = 1 << 62
 
 @dataclass(frozen=True, slots=True)
 class Footer:
-    """What a block holds.
+    """The summary of a block.
 
     Attributes:
         run, seq: the run, and its place in the order of runs.
         started: when the run's first tick was received, ms since the epoch.
         origin: the first ``t`` that the run published.
-        ordinal: how many ticks the run published before this block's first one. Where that is more than are found
-            before it, some are missing.
+        ordinal: how many ticks the run published before this block's first one. If fewer are found before it, some are
+            missing.
         first, last: its lowest and highest ``t``.
-        first_at, last_at: when those two were received, ms since the epoch.
+        first_at, last_at: when these two were received, ms since the epoch.
         size: bytes of its lines.
         frame: bytes of the zstd frame; 0: it is a seal.
         count: ticks.
-        step: what lies between each two numbers, where that is always the same; else 0.
+        step: the difference of consecutive numbers, if it is constant; else 0.
         crc: CRC-32 of the zstd frame.
         columns: the numbers and receive times, packed (see ``pack_columns``).
-        sealed: no block will follow in this segment. Such a footer is a seal: it has no block, ``ordinal`` counts all
-            that the run published up to here, ``first`` and ``last`` are the highest ``t`` of those.
+        sealed: no block follows in this segment. Such a footer is a seal: it has no block, ``ordinal`` counts
+            everything that the run published up to here, and ``first`` and ``last`` are the highest ``t`` of that.
         ended: it is a seal, and the run is over.
-        lost_tail: and ticks behind ``last`` were lost before they came to history.
+        lost_tail: and ticks after ``last`` were lost before they reached history.
     """
 
     run: str
@@ -107,7 +108,7 @@ class Footer:
 
 
 def footer_length(tail: bytes) -> int:
-    """How long the footer is that ends with these ``TAIL_BYTES`` bytes; 0: no footer ends here."""
+    """The length of the footer that ends with these ``TAIL_BYTES`` bytes; 0: no footer ends here."""
     if len(tail) != _TAIL.size:
         return 0
     _, length, magic = _TAIL.unpack(tail)
@@ -115,22 +116,22 @@ def footer_length(tail: bytes) -> int:
 
 
 def footer_crc(tail: bytes) -> int | None:
-    """The CRC in a footer's last ``TAIL_BYTES`` bytes, which tells it from every other; None: no footer ends here."""
+    """The CRC in a footer's last ``TAIL_BYTES`` bytes, which identifies it; None: no footer ends here."""
     return int(_TAIL.unpack(tail)[0]) if footer_length(tail) else None
 
 
 def footer_begins(data: bytes) -> int | None:
-    """How long the footer is that begins with these 8 bytes by what it says itself; None: no footer begins so."""
+    """The length of the footer that begins with these 8 bytes, as it says itself; None: no footer begins here."""
     magic, rest = struct.unpack("<II", data)
     return rest + 8 if magic == SKIPPABLE and MIN_FOOTER <= rest + 8 <= MAX_FOOTER else None
 
 
 def unpack_footer(data: bytes) -> Footer:
-    """Read a footer, all of it and nothing else.
+    """Read a footer; ``data`` must be exactly one.
 
     Raises:
-        Damaged: it is none, or its CRC is not that of its bytes.
-        HistoryError: it is one, of a format that this program does not know.
+        Damaged: it is not one, or its CRC does not match.
+        HistoryError: it is one, in a format that this program does not know.
     """
     if len(data) < _HEAD.size + _TAIL.size:
         raise Damaged("a footer is cut off")
@@ -157,14 +158,14 @@ def unpack_footer(data: bytes) -> Footer:
 
 
 def pack_columns(ts: Sequence[int], ats: Sequence[int]) -> bytes:
-    """The numbers and receive times of a block's ticks: a zstd frame of 64-bit little-endian differences, first those
-    of all numbers from the one before (the first from 0), then those of all receive times."""
+    """Pack the numbers and receive times of a block's ticks: a zstd frame of 64-bit little-endian differences, first
+    between consecutive numbers (of the first one, from 0), then between receive times."""
     differences = array("q", [ts[0], *map(operator.sub, ts[1:], ts), ats[0], *map(operator.sub, ats[1:], ats)])
     return _packer.compress(little(differences).tobytes())
 
 
 def unpack_columns(columns: bytes, count: int) -> tuple[list[int], list[int]]:
-    """The reverse of ``pack_columns``.
+    """The inverse of ``pack_columns``.
 
     Raises:
         Damaged: they are not those of ``count`` ticks.
@@ -181,14 +182,14 @@ def unpack_columns(columns: bytes, count: int) -> tuple[list[int], list[int]]:
 
 
 def little(numbers: array[int]) -> array[int]:
-    """Turn numbers between this machine's order of bytes and the files', in place."""
+    """Convert numbers between the machine's byte order and that of the files, in place."""
     if sys.byteorder != "little":
         numbers.byteswap()
     return numbers
 
 
 def step_of(ts: Sequence[int]) -> int:
-    """The one difference between each two numbers, 0 where they differ or there is none (or it needs over 32 bits)."""
+    """The constant difference of consecutive numbers; 0 if there is none (or it needs more than 32 bits)."""
     if len(ts) < 2:
         return 0
     step = ts[1] - ts[0]
@@ -196,11 +197,11 @@ def step_of(ts: Sequence[int]) -> int:
     return step if regular and all(b - a == step for a, b in pairwise(ts)) else 0
 
 
-# ---- where there is no footer ----
+# ---- without a footer ----
 
 
 def numbers(lines: bytes) -> list[int] | None:
-    """The numbers of a block's ticks by its lines; None where those are no ticks, or do not rise."""
+    """The numbers of a block's ticks, from its lines; None if these are not ticks, or do not rise."""
     ts: list[int] = []
     tip = -1
     for line in lines.split(b"\n")[:-1]:
@@ -216,5 +217,5 @@ def numbers(lines: bytes) -> list[int] | None:
 
 
 def spread(count: int, first_at: int, last_at: int) -> list[int]:
-    """Receive times for ticks of which only it is known between which times they came."""
+    """Estimated receive times for ticks between two known times."""
     return [first_at + max(last_at - first_at, 0) * index // max(count - 1, 1) for index in range(count)]

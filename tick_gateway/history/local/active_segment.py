@@ -1,13 +1,13 @@
-"""The segment that is written to, and its open block.
+"""The active segment, which is written to, and its open block.
 
-    add    ticks into the block's compressor, and what comes out of it into the segment
-    flush  the rest of it, and the journal's record: now they outlive this process
-    close  the frame's end and the footer: now the block can be served as it lies
+        add    compresses ticks into the block, and writes the output to the segment
+        flush  writes the rest of it, and the journal's record: the ticks now outlive this process
+        close  writes the frame's end and the footer: the block can now be served as it is
 
-Bytes are written where they belong, at an offset: what a failed write left behind is in nobody's way. After any
-OSError only ``drop`` may be called; ``tail_recovery`` then finds what counts.
+All bytes are written at explicit offsets, so what a failed write left behind is overwritten. After an OSError only
+``drop`` may be called; ``tail_recovery`` then finds what is valid.
 
-Used by one thread. Nothing here decides when: that is the ``recorder``'s.
+Used by one thread. The ``recorder`` decides when to do what.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ class OpenBlock:
 
     Attributes:
         ordinal: how many ticks its run published before it.
-        began: when, monotonic seconds.
-        seed: for the CRCs of the journal's records.
-        written: bytes of its frame that stand in the file.
+        began: when it began, monotonic seconds.
+        seed: initial value for the CRCs of the journal's records.
+        written: bytes of its frame in the file.
         crc: of those; ``flush_crc``: of those since the last flush.
         size: bytes of its lines.
         ts, ats: of its ticks; the journal has the first ``flushed`` of them.
@@ -58,12 +58,12 @@ class OpenBlock:
 
     @property
     def next(self) -> int:
-        """The ordinal of the tick that follows."""
+        """The ordinal of the next tick."""
         return self.ordinal + len(self.ts)
 
     @property
     def vouched(self) -> int:
-        """The ordinal of the tick that follows those that the journal has."""
+        """The ordinal of the tick after those in the journal."""
         return self.ordinal + self.flushed
 
 
@@ -71,10 +71,10 @@ class ActiveSegment:
     """A segment opened for writing (see ``open``).
 
     Args:
-        fd, journal: the segment and its run's journal.
+        fd, journal: files of the segment and of its run's journal.
 
     Attributes:
-        run, segment: of which run; where nothing is behind ``segment.size``.
+        run, segment: its run and segment; the file has nothing after ``segment.size``.
         block: the open one, or None.
         dirty: something was written since the last ``sync``.
     """
@@ -90,7 +90,7 @@ class ActiveSegment:
 
     @classmethod
     def open(cls, run: LocalRun, segment: Segment, level: int) -> ActiveSegment:
-        """Open a segment and its journal, made if they are not there; ``level``: of the compression.
+        """Open a segment and its journal, created if they do not exist; ``level``: of the compression.
 
         Raises:
             OSError: they cannot be opened.
@@ -109,7 +109,7 @@ class ActiveSegment:
         return self.segment.size + (self.block.written if self.block is not None else 0)
 
     def begin(self, ordinal: int, now: float) -> None:
-        """Begin a block: the journal first, so that no byte of it is ever there without one."""
+        """Begin a block: first its journal, so that the block never has bytes without one."""
         run, segment = self.run, self.segment
         head, seed = JournalHead(run.seq, run.started, run.origin, ordinal, segment.first, segment.size).pack()
         os.ftruncate(self._journal, 0)
@@ -118,7 +118,7 @@ class ActiveSegment:
         self.block = OpenBlock(ordinal, now, compressor(self._level), seed)
 
     def add(self, batch: Batch) -> None:
-        """Take ticks into the open block."""
+        """Add ticks to the open block."""
         block = self.block
         assert block is not None
         lines = b"\n".join([*[tick.data for tick in batch.ticks], b""])
@@ -128,7 +128,7 @@ class ActiveSegment:
         self._put(block.compressor.compress(lines))
 
     def flush(self) -> None:
-        """Bring the open block to the file as far as it came, and vouch for it."""
+        """Write everything in the open block so far, and the journal's record for it."""
         block = self.block
         if block is None or block.flushed == len(block.ts):
             return
@@ -141,10 +141,10 @@ class ActiveSegment:
         block.flushed, block.flush_crc = len(block.ts), 0
 
     def close_block(self) -> Entry:
-        """End the open block; from here on it can be read."""
+        """End the open block, which can be read from now on."""
         block = self.block
         assert block is not None
-        self.flush()  # where the footer does not come to be, the journal knows when its ticks were received
+        self.flush()  # if writing the footer fails, the journal has the receive times
         self.check()
         self._put(finish(block.compressor))
         footer = self.run.footer(
@@ -158,7 +158,7 @@ class ActiveSegment:
         return entry
 
     def seal(self, footer: Footer) -> None:
-        """Write a seal behind the last block: no other will follow."""
+        """Write a seal after the last block: no other will follow."""
         assert self.block is None
         packed = footer.pack()
         write_at(self._fd, packed, self.segment.size)
@@ -167,7 +167,7 @@ class ActiveSegment:
         self.dirty = True
 
     def sync(self) -> None:
-        """Force to the disk what was written."""
+        """Force what was written to the disk."""
         if self.dirty:
             os.fsync(self._fd)
             if self.block is not None:
@@ -175,8 +175,8 @@ class ActiveSegment:
         self.dirty = False
 
     def check(self) -> None:
-        """See that the file is still the one in its directory, and as long as it was made: a deleted one takes bytes,
-        too.
+        """Check that the file is still the one in its directory, with the length that was written: writes to a deleted
+        file do not fail.
 
         Raises:
             OSError: it is not.
@@ -188,13 +188,13 @@ class ActiveSegment:
             raise OSError(errno.EIO, "a segment was cut while it was written", str(self.segment.path))
 
     def drop(self) -> None:
-        """Let go of the files."""
+        """Close the files."""
         for fd in (self._fd, self._journal):
-            with contextlib.suppress(OSError):  # it was reported where it was written
+            with contextlib.suppress(OSError):  # reported when it was written to
                 os.close(fd)
 
     def _put(self, data: bytes) -> None:
-        """Write to the open block's frame, behind all that was written."""
+        """Append to the open block's frame."""
         block = self.block
         if not data or block is None:
             return

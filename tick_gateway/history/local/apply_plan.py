@@ -1,7 +1,7 @@
-"""Doing what was planned for a directory of history. The last of three steps in which one is opened; see ``scan``.
+"""Applies the plan for a directory of history. The last of three steps in which one is opened; see ``scan``.
 
-What the disk does not let be done stays in the plan: it is done before anything else is written, when the disk works
-again. Each step can be interrupted anywhere and done again.
+Steps that the disk does not allow stay in the plan, and are done before anything else is written, once the disk works
+again. Each step can be interrupted anywhere and repeated.
 
 Everything here waits for the disk; none of it is called on the event loop.
 """
@@ -33,12 +33,12 @@ log = logging.getLogger("tick_gateway.history")
 
 
 class Applied(NamedTuple):
-    """What came of a plan.
+    """The result of applying a plan.
 
-    Attributes:
+    closed: the blocks that were closed.
         closed: the blocks that were closed.
-        gone: what there is nothing to do about any more: its file was deleted.
-        trouble: why something is left of it; None: nothing is.
+        gone: parts of the plan that are obsolete: their file was deleted.
+        trouble: why a part of the plan is left; None: nothing is.
     """
 
     closed: Sequence[Entry]
@@ -47,8 +47,8 @@ class Applied(NamedTuple):
 
 
 def settle(plan: RunPlan) -> None:
-    """Do what a plan asks for that writes nothing: take in what is known of the run, and blocks that are served from
-    where they lie."""
+    """Do the parts of a plan that write nothing: take over what is known of the run, and blocks that are served from
+    where they are."""
     run, after = plan.run, plan.after
     run.know(after.total, -1)
     if not run.started:
@@ -61,7 +61,7 @@ def settle(plan: RunPlan) -> None:
 
 
 def apply(plan: RunPlan, settled: Callable[[SegmentIndex], None] | None = None) -> Applied:
-    """Do what is left of a plan that was settled, as far as the disk takes it; ``settled`` as for ``save_index``."""
+    """Do the rest of a settled plan, as far as the disk allows; ``settled`` as for ``save_index``."""
     run = plan.run
     closed: list[Entry] = []
     gone: list[Recovery] = []
@@ -83,14 +83,14 @@ def apply(plan: RunPlan, settled: Callable[[SegmentIndex], None] | None = None) 
     plan.recoveries = left
     _remove_empty(plan)
     if plan.save_index and run.segments:
-        with contextlib.suppress(OSError):  # a cache: it is made anew at the next start
+        with contextlib.suppress(OSError):  # a cache: the next start makes it again
             save_index(run, settled)
     plan.save_index = False
     return Applied(closed, gone, trouble)
 
 
 def _remove_empty(plan: RunPlan) -> None:
-    """Delete files in which no block came to be; one that cannot be deleted says nothing."""
+    """Delete files without any block; failing to delete one is not reported."""
     waiting = {recovery.file for recovery in plan.recoveries}
     for name in [name for name in plan.empty if name not in waiting]:
         plan.empty.remove(name)
@@ -100,16 +100,16 @@ def _remove_empty(plan: RunPlan) -> None:
             plan.run.segments.remove(segment)
 
 
-# ---- a segment's end ----
+# ---- the end of a segment ----
 
 
 def apply_recovery(run: LocalRun, recovery: Recovery) -> Entry | None:
-    """Do what is to be done about a segment's end; returns the entry of the block that was closed, if one was.
+    """Do what the plan says for a segment's end; returns the entry of the block that was closed, if any.
 
-    Afterwards ``segment.size`` is the file's size, unless what is behind it is damaged.
+    Afterwards ``segment.size`` is the file's size, unless the rest of it is damaged.
 
     Raises:
-        OSError: it could not be done; what the file holds is as good as before.
+        OSError: it failed; the file's content is not worse than before.
     """
     segment, entry = segment_of(run, recovery.file), None
     if recovery.keep is not None:
@@ -123,7 +123,7 @@ def apply_recovery(run: LocalRun, recovery: Recovery) -> Entry | None:
 
 
 def _rewrite_tail(run: LocalRun, segment: Segment, recovery: Recovery, keep: int) -> Entry | None:
-    """Cut a segment, and write what is missing of the block behind it, with its footer."""
+    """Cut a segment, and write what its last block lacks, including its footer."""
     block, entry, rest = recovery.block, None, b""
     if block is not None:
         footer = run.footer(
@@ -134,7 +134,7 @@ def _rewrite_tail(run: LocalRun, segment: Segment, recovery: Recovery, keep: int
         entry = Entry.of(segment, block.begin, footer, len(packed))
     with segment.path.open("r+b") as file:
         size = os.fstat(file.fileno()).st_size
-        begun = size != recovery.size  # before: bytes were cut off, and some of the rest written
+        begun = size != recovery.size  # an earlier attempt cut bytes off and wrote a part of the rest
         sound = not begun or (size >= keep and rest.startswith(os.pread(file.fileno(), size - keep, keep)))
         if not sound or not _is_there(file.fileno(), block):
             raise OSError(errno.EBUSY, f"{run.id}/{segment.name} was changed since it was read")
@@ -149,14 +149,14 @@ def _rewrite_tail(run: LocalRun, segment: Segment, recovery: Recovery, keep: int
 
 
 def _is_there(fd: int, block: Rescued | None) -> bool:
-    """Whether a block that is to be closed lies in its file as it did when that was decided."""
+    """Whether a block that is to be closed is still in its file as it was when that was decided."""
     if block is None:
         return True
     return crc32(block.closing, crc32(os.pread(fd, block.there, block.begin))) == block.crc
 
 
 def segment_of(run: LocalRun, name: str) -> Segment:
-    """A run's segment of that name."""
+    """The segment of a run with that name."""
     return next(segment for segment in run.segments if segment.name == name)
 
 
@@ -164,7 +164,7 @@ def segment_of(run: LocalRun, name: str) -> Segment:
 
 
 def unclosed_block(plan: RunPlan) -> UnclosedBlock | None:
-    """The block at the end of a run that is still to be closed, to be served meanwhile; None: there is none.
+    """The block at the end of a run that has yet to be closed, to be served meanwhile; None: there is none.
 
     Raises:
         OSError: it cannot be read.
@@ -173,6 +173,6 @@ def unclosed_block(plan: RunPlan) -> UnclosedBlock | None:
         block = recovery.block
         if block is not None and recovery.file == plan.run.segments[-1].name:
             frame = segment_of(plan.run, recovery.file).load(block.begin, block.end) + block.closing
-            with contextlib.suppress(Damaged):  # it was changed since: it is not served
+            with contextlib.suppress(Damaged):  # changed since: do not serve it
                 return UnclosedBlock(recovery.ordinal, Block(decompress(frame, block.size), block.ts, block.ats))
     return None

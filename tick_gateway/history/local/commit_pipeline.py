@@ -1,11 +1,11 @@
-"""The commit pipeline: the loop's side of writing history. It hands ticks to a thread that writes them, and shows them
-to readers when they are stored.
+"""The commit pipeline: the loop's side of writing history. It passes ticks to a thread that writes them, and shows them
+to readers once they are stored.
 
     bus.collect() ──take──► queue ──thread: recorder.write──► done ──► archive, bus.show ──► readers
 
-While the disk keeps up, no reader has a tick that a crash could take back. Where it lags (a write that takes longer
-than ``LAG_SECONDS``) or fails, live goes on without it: ticks are shown at once, ``state`` says so, what could not be
-written is a hole in history, and writing starts again by itself.
+While the disk keeps up, a crash cannot lose a tick that a reader has. If the disk lags (a write takes longer than
+``LAG_SECONDS``) or fails, streaming continues without it: ticks are shown immediately, ``state`` reports it, unwritten
+ticks are a hole in history, and writing resumes by itself.
 
 Everything but ``_work`` runs on the loop.
 """
@@ -33,7 +33,7 @@ log = logging.getLogger("tick_gateway.history")
 State = Literal["ok", "lagging", "failing"]
 
 LAG_SECONDS: Final = 0.1
-VERDICT_SECONDS: Final = 5.0  # how long a publisher's answer waits for a disk that is slow
+VERDICT_SECONDS: Final = 5.0  # how long a publisher's answer waits for a slow disk
 
 
 class CommitPipeline:
@@ -41,12 +41,12 @@ class CommitPipeline:
 
     Args:
         recorder: writes; from ``start`` on, it belongs to the pipeline's thread.
-        queue_bytes: what may wait for the disk; beyond it ticks are left out of history.
+        queue_bytes: bound for what waits for the disk; ticks beyond it are left out of history.
 
     Attributes:
-        state: ``ok``; ``lagging``: the disk is slow; ``failing``: it takes nothing.
-        reason: why it is not ok, or was not last.
-        unstored: ticks that readers were given and history has not: it never had them, or they were taken from it.
+        state: ``ok``; ``lagging``: the disk is slow; ``failing``: it accepts no writes.
+        reason: why the state is not ok, or was not last.
+        unstored: number of ticks that readers were given and history does not have: not written, or lost from it.
         bytes: of all segments.
     """
 
@@ -56,29 +56,29 @@ class CommitPipeline:
         self.state: State = "ok"
         self.reason = ""
         self.unstored = 0
-        self._told = 0  # the level at which it was logged that the state is not ok
+        self._told = 0  # the level at which the state was logged
         self.bytes = recorder.size
         self._worker = CommitWorker(recorder)
         self._queue_bytes = queue_bytes
         self._shown: Callable[[], None] = lambda: None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._ended = asyncio.Event()  # the thread is through
+        self._ended = asyncio.Event()  # the thread has ended
         self._number = 0
-        self._flight: deque[CommitRequest] = deque()  # handed over, not done
-        self._refused = 0  # the number of the last request that is not stored, and will not be
+        self._flight: deque[CommitRequest] = deque()  # passed to the thread, not done
+        self._refused = 0  # the number of the last request that will not be stored
         self._waiting: list[tuple[int, asyncio.Future[None]]] = []
         self._timer: asyncio.TimerHandle | None = None
-        # What follows is shared with the thread.
+        # Shared with the thread from here on.
         self._changed = threading.Condition()
         self._queue: list[CommitRequest] = []
         self._queued = 0  # bytes
         self._closing = False
-        self._through = 0  # the number of the last request that the thread is through with
+        self._through = 0  # the number of the last request that the thread has finished
 
     # ---- life ----
 
     def start(self, shown: Callable[[], None]) -> None:
-        """Take this thread's running loop and begin; ``shown`` is called when readers can have more."""
+        """Use this thread's running loop, and start; ``shown`` is called when there are new ticks for readers."""
         self._loop = asyncio.get_running_loop()
         self._shown = shown
         self._begin()
@@ -89,24 +89,24 @@ class CommitPipeline:
 
     @property
     def idle(self) -> bool:
-        """Whether nothing is on its way to the disk."""
+        """Whether nothing is waiting to be written."""
         return not self._flight
 
     def fail_from_the_start(self, reason: str) -> None:
-        """The directory could not be had when it was opened; writing is tried all the same, again and again."""
+        """The directory could not be opened; writing will be tried again and again."""
         self.state, self.reason = "failing", reason
 
     def mark(self) -> int:
-        """Where the ticks begin that are published from now on; for ``settled``."""
+        """A mark before the ticks published from now on, for ``settled``."""
         self.bus.collect()
         return self._number
 
     async def settled(self, since: int) -> bool:
-        """Wait until all that was published so far is stored, or the disk does not take it, or is too slow for anyone
-        to wait. Readers can have it from then on.
+        """Wait until everything published so far is stored, or the disk fails, or is too slow to wait for. Readers can
+        then have it.
 
         Returns:
-            Whether all that was published behind the mark ``since`` is stored.
+            Whether everything published after the mark ``since`` is stored.
         """
         self.bus.collect()
         upto = self._number
@@ -120,7 +120,7 @@ class CommitPipeline:
         return not self._undecided(upto) and self._refused <= since
 
     async def close(self, seconds: float) -> None:
-        """Store what was published, close the open block, and end the thread; waits ``seconds`` at the most."""
+        """Store what was published, close the open block, and end the thread; waits at most ``seconds``."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self.settled(0)
@@ -134,15 +134,15 @@ class CommitPipeline:
             self._timer.cancel()
 
     async def _end(self, seconds: float) -> None:
-        """Wait for the last round of writing; not on a thread of its own, which no script gets any more at its exit."""
+        """Wait for the last round of writing; not in another thread, because scripts cannot start one at exit."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._ended.wait()
 
-    # ---- handing over ----
+    # ---- passing on ----
 
     def take(self, batches: Sequence[Batch], ended: Sequence[Run]) -> None:
-        """Take what was published since the last time, and the runs that were ended behind it."""
+        """Take what was published since the last call, and the runs that ended after it."""
         assert self._loop is not None
         self._number += 1
         request = CommitRequest(self._number, [*batches, *ended], time.monotonic())
@@ -167,7 +167,7 @@ class CommitPipeline:
             self._timer = self._loop.call_later(LAG_SECONDS, self._look)
 
     def _look(self) -> None:
-        """Whether the disk has been busy with one request for too long."""
+        """Check whether the disk has been busy with one request for too long."""
         assert self._loop is not None
         self._timer = None
         if not self._flight or self.state != "ok":
@@ -175,7 +175,7 @@ class CommitPipeline:
         late = time.monotonic() - self._flight[0].handed
         if late < LAG_SECONDS:
             self._timer = self._loop.call_later(LAG_SECONDS - late, self._look)
-        elif self._flight[0].number <= self._through:  # it was the loop that stood still: the verdict is on its way
+        elif self._flight[0].number <= self._through:  # the loop was blocked, not the disk: the result is on its way
             self._timer = self._loop.call_later(LAG_SECONDS, self._look)
         else:
             self._fall("lagging", f"the disk has not taken ticks for {late:.1f} s", lost=False)
@@ -184,7 +184,7 @@ class CommitPipeline:
         self._show(self._flight)
 
     def _show(self, requests: Iterable[CommitRequest]) -> None:
-        """Let readers have what they have not yet; in the order in which it was published."""
+        """Show readers what they do not have yet, in the order of publication."""
         requests = [request for request in requests if not request.shown]
         for request in requests:
             request.shown = True
@@ -193,7 +193,7 @@ class CommitPipeline:
             self._shown()
 
     def _refuse(self, requests: Iterable[CommitRequest], vouched: tuple[str, int] | None = None) -> None:
-        """These are not stored, and will not be; but see ``CommitResult.vouched``."""
+        """These requests will not be stored; but see ``CommitResult.vouched``."""
         for request in requests:
             lost = [batch for batch in request.batches if not self._holds(batch)]
             if lost:
@@ -204,8 +204,8 @@ class CommitPipeline:
                 self.unstored += 0 if comes_back else len(batch.ticks)
 
     def _fall(self, state: State, reason: str, *, lost: bool) -> None:
-        """Live goes on without the disk; ``lost``: ticks are left out of history. While none are, a disk that is slow
-        for a moment is worth a warning, and no more than that."""
+        """Continue without the disk; ``lost``: ticks are left out of history. As long as none are, a briefly slow disk
+        is only worth a warning."""
         if lost and self._told == logging.WARNING:
             log.error("history: %s; ticks are left out of it", reason)
         elif not self._told and lost:
@@ -223,7 +223,7 @@ class CommitPipeline:
         self.state, self.reason, self._told = "ok", "", 0
 
     def _undecided(self, number: int) -> bool:
-        """Whether the disk has yet to say whether it takes a request up to that number."""
+        """Whether requests up to this number may still be stored."""
         return bool(self._flight) and self._flight[0].number <= number
 
     def _settle(self) -> None:
@@ -237,7 +237,7 @@ class CommitPipeline:
                 waiter.set_result(None)
 
     def _done(self, result: CommitResult) -> None:
-        """The thread is through with every request up to a number."""
+        """The thread has finished every request up to a number."""
         self.bytes, error = result.size, result.error
         done: list[CommitRequest] = []
         while self._flight and self._flight[0].number <= result.upto:
@@ -258,7 +258,7 @@ class CommitPipeline:
                 self.archive.missing(event.run, event.entries, event.ticks, event.problem, event.upto, volume)
             elif (run := self.bus.runs.get(event.run)) is not None:
                 self.archive.closed(run, event.entry)
-        # Readers come after that: what memory lets go of for what they are shown may be in a block that was closed.
+        # Readers come last: what memory evicts for their ticks may be in a block that was closed just now.
         if error is not None:
             self._refuse(done, result.vouched)
             self._show(done)
@@ -269,12 +269,12 @@ class CommitPipeline:
         self._settle()
 
     def _holds(self, batch: Batch) -> bool:
-        """Whether a batch came to disk, though not all did that was written with it."""
+        """Whether a batch was written, though other parts of its request were not."""
         return self.archive.holds(batch.run, batch.first, batch.last)
 
     @property
     def _late(self) -> bool:
-        """Whether the disk owes more than it may."""
+        """Whether the disk has been given more than it should be behind with."""
         return bool(self._flight) and time.monotonic() - self._flight[0].handed >= LAG_SECONDS
 
     # ---- the thread ----
@@ -294,17 +294,17 @@ class CommitPipeline:
             self._call_soon(self._ended.set)
 
     def _call_soon(self, call: Callable[..., object], *args: object) -> None:
-        """Have the loop called; where it is closed, nobody is left to be told."""
+        """Have the loop make a call; if it is closed, nobody is left to be told."""
         assert self._loop is not None
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(call, *args)
 
     def _fetch(self) -> tuple[list[CommitRequest], bool]:
-        """What waits to be written, and whether nothing will come behind it."""
+        """The requests to be written, and whether these are the last."""
         with self._changed:
             requests, self._queue, self._queued = self._queue, [], 0
             return requests, self._closing
 
 
 def _too_late(batches: Sequence[Batch], ended: Sequence[Run]) -> None:
-    """What is published while the gateway shuts down is neither stored nor shown."""
+    """What is published during shutdown is neither stored nor shown."""

@@ -1,8 +1,8 @@
-"""The thread's side of a pipeline: rounds of writing, and what is tried again after a failure.
+"""The thread's side of a commit pipeline: rounds of writing, with retries after failures.
 
-    requests ──► resume, if something failed ──► write ──► maintain, now and then ──► what became of them
+        requests ──► resume, after a failure ──► write ──► maintain, now and then ──► results
 
-Nothing here waits for more work or tells anybody: that is the pipeline's. Used by one thread.
+Waiting for requests and reporting results is the pipeline's task. Used by one thread.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .recorder import Recorder
 
 log = logging.getLogger("tick_gateway.history")
 
-Item = Batch | Run  # a run: it is over
+Item = Batch | Run  # a run has ended
 
 RETRY_SECONDS: Final = 1.0
 MAINTAIN_SECONDS: Final = 0.5
@@ -28,13 +28,13 @@ MAINTAIN_SECONDS: Final = 0.5
 
 @dataclass(slots=True)
 class CommitRequest:
-    """What was handed over at once.
+    """A request of the loop to write something.
 
     Attributes:
-        number: it rises from request to request.
-        items: batches, and runs that are over.
-        handed: when, monotonic seconds.
-        shown: readers can have it.
+        number: rises from request to request.
+        items: batches, and runs that have ended.
+        handed: when it was made, monotonic seconds.
+        shown: readers can have its ticks.
     """
 
     number: int
@@ -44,19 +44,19 @@ class CommitRequest:
 
     @property
     def batches(self) -> list[Batch]:
-        """Its ticks."""
+        """Its batches."""
         return [item for item in self.items if isinstance(item, Batch)]
 
 
 class CommitResult(NamedTuple):
-    """What one round of writing did.
+    """The result of one round of writing.
 
     Attributes:
-        upto: the number of the last request that it is through with; 0: it had none.
-        error: why what it had is not stored, or None.
-        vouched: of what it had, batches of this run whose ticks end at or before this ordinal come back when the disk
-            works again; None: it is not known of any.
-        events: blocks that were closed, segments that were deleted.
+        upto: the number of the last request that was finished; 0: there was none.
+        error: why the ticks are not stored, or None.
+        vouched: run and ordinal: batches of this run whose ticks end at or before the ordinal come back when the disk
+            works again; None: none are known to.
+        events: blocks closed, segments deleted, and so on.
         size: bytes of all segments.
     """
 
@@ -68,7 +68,7 @@ class CommitResult(NamedTuple):
 
 
 class CommitWorker:
-    """The thread's side of a pipeline: it owns the recorder, and writes in rounds."""
+    """The thread's side: owns the recorder, and writes in rounds."""
 
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
@@ -78,17 +78,17 @@ class CommitWorker:
         self._broke = OSError("the disk does not work")
 
     def round(self, requests: Sequence[CommitRequest], closing: bool = False) -> CommitResult | None:
-        """Write what was handed over, and do what time alone asks for; None: nothing is to be told.
+        """Write requests, and do what is due by time; None: there is nothing to report.
 
         Args:
-            closing: it is the last round.
+            closing: this is the last round.
         """
         recorder, now = self._recorder, time.monotonic()
         error: OSError | None = None
         vouched: tuple[str, int] | None = None
         items = [*self._due, *(item for request in requests for item in request.items)]
         self._due = [item for item in items if isinstance(item, Run)]
-        if recorder.broken and (now < self._retry_at or not items):  # it is too early to try again
+        if recorder.broken and (now < self._retry_at or not items):  # too early for another try
             error = self._broke if requests else None
         else:
             try:
@@ -108,7 +108,7 @@ class CommitWorker:
         return CommitResult(requests[-1].number if requests else 0, error, vouched, events, recorder.size)
 
     def _write(self, items: Sequence[Item], now: float, *, closing: bool) -> None:
-        """Mend what is broken, write, and do what time alone asks for.
+        """Resume after a failure, write, and do what is due by time.
 
         Raises:
             OSError: see ``Recorder``.
@@ -124,7 +124,7 @@ class CommitWorker:
 
 
 def _as_trouble(problem: Exception) -> OSError:
-    """What the disk did not take; a fault of our own is told as one, and does not end the thread."""
+    """An exception as a disk error; a bug is reported as one, and does not end the thread."""
     if isinstance(problem, OSError):
         return problem
     log.error("history: the writer failed", exc_info=problem)
@@ -132,7 +132,7 @@ def _as_trouble(problem: Exception) -> OSError:
 
 
 def _write(recorder: Recorder, items: Sequence[Item]) -> None:
-    """Write batches together, and say that runs are over where they are."""
+    """Write batches together, and end runs where they ended."""
     batches: list[Batch] = []
     for item in items:
         if isinstance(item, Batch):

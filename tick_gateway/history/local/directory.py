@@ -1,10 +1,10 @@
-"""A directory of history: which runs and segments lie in it, by their names.
+"""A directory of history: its runs and segments, by their names.
 
     DIR/.lock                     held by the one process that writes here
     DIR/RUN/FIRST_T.jsonl.zst     segments
-    DIR/RUN/index                 a cache of their footers: the run, and the bounds of each segment
-    DIR/RUN/FIRST_T.index         the same: the blocks of a segment
-    DIR/RUN/journal               vouches for the open block
+        DIR/RUN/index                 a cache of their footers: the run, and the bounds of each segment
+        DIR/RUN/FIRST_T.index         the same: the blocks of a segment
+        DIR/RUN/journal               vouches for the open block
 
 Everything here waits for the disk; none of it is called on the event loop.
 """
@@ -21,11 +21,11 @@ from .run_directory import run_of
 
 
 def check_directory(directory: Path) -> None:
-    """Whether a directory can be one of history, be it there or not.
+    """Check that a directory can be used for history, whether it exists or not.
 
     Raises:
-        HistoryError: it is no directory, or that of a run, in which another history would begin unnoticed.
-        OSError: it cannot be looked at.
+        HistoryError: it is not a directory, or it is that of a run, in which another history would start unnoticed.
+        OSError: it cannot be accessed.
     """
     if directory.exists() and not directory.is_dir():
         raise HistoryError(f"{directory} is no directory")
@@ -35,7 +35,7 @@ def check_directory(directory: Path) -> None:
 
 
 def run_directories(directory: Path) -> list[Path]:
-    """The directories that are named as runs are and hold segments."""
+    """The directories that are named like runs and contain segments."""
     try:
         found = [path for path in directory.iterdir() if run_of(path.name) is not None and path.is_dir()]
     except FileNotFoundError:

@@ -1,5 +1,5 @@
-"""What is done to files: writing all of it, replacing one in one step, keeping what is cut out. Whatever somebody put
-in the place of one, a pipe, say, is waited for by nobody.
+"""File operations: writing completely, replacing a file in one step, keeping what is cut out. None of them blocks on
+something else in a file's place, such as a pipe.
 
 Everything here waits for the disk; none of it is called on the event loop.
 """
@@ -18,10 +18,10 @@ _WRITE: Final = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _AT_ONCE
 
 
 def write_at(fd: int, data: bytes, at: int) -> None:
-    """Write all of it at an offset.
+    """Write all data at an offset.
 
     Raises:
-        OSError: not all of it could be written.
+        OSError: not everything could be written.
     """
     view = memoryview(data)
     while view:
@@ -42,10 +42,10 @@ def read_file(path: Path) -> bytes:
 
 
 def replace_file(path: Path, data: bytes) -> None:
-    """Put a file in the place of what is there, in one step.
+    """Replace a file in one step.
 
     Raises:
-        OSError: it cannot be done; what was there stands.
+        OSError: it failed; the old file is unchanged.
     """
     temporary = path.with_name(f"{path.name}.new")
     with os.fdopen(os.open(temporary, _WRITE, 0o666), "wb") as file:
@@ -54,7 +54,7 @@ def replace_file(path: Path, data: bytes) -> None:
 
 
 def set_aside(path: Path, offset: int, data: bytes) -> Path:
-    """Keep damaged bytes beside the file that they are cut out of; returns where. Done again, it changes nothing.
+    """Keep damaged bytes beside the file that they are cut out of; returns the path. Repeating it changes nothing.
 
     Raises:
         OSError: they cannot be written.
@@ -72,7 +72,7 @@ def set_aside(path: Path, offset: int, data: bytes) -> Path:
 
 
 def free_name(path: Path, offset: int, data: bytes | None = None) -> Path:
-    """The name under which bytes that were cut out of a file are kept: not one that others have already."""
+    """The path under which to keep bytes that were cut out of a file; not one that has other bytes already."""
     number = 1
     while True:
         kept = path.with_name(f"{path.name}.{offset}{f'-{number}' if number > 1 else ''}.damaged")
@@ -82,10 +82,10 @@ def free_name(path: Path, offset: int, data: bytes | None = None) -> Path:
 
 
 def sync_directory(directory: Path) -> None:
-    """Force a directory's list of files to the disk.
+    """Force a directory's entries to the disk.
 
     Raises:
-        OSError: it could not be done.
+        OSError: it failed.
     """
     fd = os.open(directory, os.O_RDONLY)
     try:

@@ -1,4 +1,4 @@
-"""What the writing thread tells the event loop of what it did, and of what it found.
+"""Events: what the writing thread reports to the event loop.
 
 Pure: no I/O, no clock.
 """
@@ -20,7 +20,7 @@ class BlockClosed(NamedTuple):
 
 
 class SegmentSealed(NamedTuple):
-    """A segment was sealed; of all blocks in it was told before."""
+    """A segment was sealed; all of its blocks were reported before."""
 
     run: str
     segment: Segment
@@ -42,14 +42,14 @@ class SegmentRemoved(NamedTuple):
 
 
 class TicksMissing(NamedTuple):
-    """What was stored is not there any more, and nobody here took it away.
+    """Stored data is missing, and this process did not delete it.
 
     Attributes:
-        entries: the closed blocks that are missing.
-        whole: all closed blocks of the segment are, and ``entries`` is empty.
-        ticks: how many were in what is missing.
-        problem: why it is missing, for people.
-        upto: of the open block all is missing that was published before this ordinal; 0: it is not of that.
+        entries: the missing closed blocks.
+        whole: all closed blocks of the segment are missing, and ``entries`` is empty.
+        ticks: number of missing ticks.
+        problem: why they are missing, for people.
+        upto: the part of the open block published before this ordinal is missing; 0: not in the open block.
     """
 
     run: str

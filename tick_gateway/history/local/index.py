@@ -4,9 +4,9 @@
                            segment the bounds of its blocks
     DIR/RUN/FIRST_T.index  the blocks of a segment, see ``segment_index``; written before ``index`` tells of it
 
-It is saved when a segment is sealed or deleted, at a clean end, and by a start that had to ask the footers. Where it is
-lost, damaged, of another format or does not fit a file, that file's footers tell. What it alone knows is how much was
-published that is no longer stored, and where that ended.
+It is saved when a segment is sealed or deleted, at a clean end, and by a start that had to read footers. If it is lost,
+damaged, of another format or does not fit a file, that file's footers are read. It alone has how much was published
+that is no longer stored, and where that ended.
 
 Everything here waits for the disk; none of it is called on the event loop.
 """
@@ -41,14 +41,14 @@ _RECORDS_AT_ONCE: Final = 8192
 
 
 class IndexedSegment(NamedTuple):
-    """What an index says of a segment.
+    """A segment in an index.
 
     Attributes:
         name: of its file.
-        size: of its bytes that were accounted for.
-        end: the CRC in the last footer of those, by which the file is known again.
+        size: bytes of it that are indexed.
+        end: the CRC in the last footer of those, which identifies the file.
         sealed: as in ``Segment``.
-        blocks: how many; 0: the rest says nothing.
+        blocks: their number; 0: the other fields have no meaning.
         bare: how many of them have lost their footers.
         seed, crc: see ``SegmentIndex``.
         first, last, first_at, last_at, ordinal, total, ticks: see ``BlockRange``, whose ``end`` is ``total``.
@@ -72,7 +72,7 @@ class IndexedSegment(NamedTuple):
 
 
 class Index(NamedTuple):
-    """What an index says of a run; see ``StoredRun``."""
+    """The index of a run; see ``StoredRun``."""
 
     run: str
     seq: int
@@ -94,10 +94,10 @@ def pack_index(index: Index) -> bytes:
 
 
 def unpack_index(data: bytes) -> Index | None:
-    """The reverse; None: it is of another format.
+    """The inverse; None: it has another format.
 
     Raises:
-        Damaged: its CRC is not that of its bytes.
+        Damaged: its CRC does not match.
     """
     crc, _, rest = data.partition(b"\n")
     body = rest.removesuffix(b"\n")
@@ -115,13 +115,13 @@ def unpack_index(data: bytes) -> Index | None:
 
 
 def save_index(run: LocalRun, settled: Callable[[SegmentIndex], None] | None = None) -> None:
-    """Write the index of a run that has segments: the blocks of those that have changed, and the bounds of all.
+    """Write the index of a run with segments: the blocks of those that have changed, and the bounds of all.
 
     Args:
-        settled: told of each segment whose records were written, and are not held in memory any more.
+        settled: called for each segment whose records were written, and need not be held in memory any more.
 
     Raises:
-        OSError: it cannot be written. What could not be stays in memory.
+        OSError: it cannot be written. What was not written stays in memory.
     """
     assert run.directory is not None, "its segments lie somewhere"
     segments: list[IndexedSegment] = []
@@ -132,7 +132,7 @@ def save_index(run: LocalRun, settled: Callable[[SegmentIndex], None] | None = N
             entries = run.entries.of(segment)
             index = write_segment_index(segment, entries)
             bare = sum(not entry.footer for entry in entries)
-            if not bare:  # else the footers could not tell the same again
+            if not bare:  # else the footers could not replace it
                 run.entries.settle(segment, index)
                 if settled is not None:
                     settled(index)
@@ -154,12 +154,12 @@ def save_index(run: LocalRun, settled: Callable[[SegmentIndex], None] | None = N
     wanted = {index_path(segment.path) for segment in run.segments}
     for path in index_paths(run.directory):
         if path not in wanted:
-            with suppress(OSError):  # it says nothing without its segment
+            with suppress(OSError):  # without its segment it has no meaning
                 path.unlink()
 
 
 def _settled(ranges: list[BlockRange], segment: Segment) -> SegmentIndex | None:
-    """A segment's index, if it is as it is to be: of all its blocks."""
+    """A segment's index, if it is complete."""
     if len(ranges) != 1 or not isinstance(index := ranges[0].records, SegmentIndex):
         return None
     return index if index.size == segment.size and ranges[0].blocks == len(index) else None
@@ -184,10 +184,10 @@ def load_index(directory: Path) -> Index | None:
 
 
 def take_blocks(blocks: Blocks, segment: Segment, listed: IndexedSegment) -> bool:
-    """Add the blocks of a segment that its index tells of, behind all others.
+    """Append the blocks of a segment, from its index.
 
     Returns:
-        Whether they can be had: the segment's own index may be gone, damaged, or of another.
+        Whether that was possible: the segment's own index may be gone, damaged, or of another segment.
     """
     if not listed.blocks:
         return True
@@ -210,11 +210,11 @@ def take_blocks(blocks: Blocks, segment: Segment, listed: IndexedSegment) -> boo
 
 
 def check_index(segment: Segment, listed: IndexedSegment) -> None:
-    """See that a segment's index is what was written. Where it is not, its footers tell, and what of those is damaged
-    can be salvaged now, not later.
+    """Check that a segment's index is what was written. If not, its footers are read, and damaged ones can be salvaged
+    now, not later.
 
     Raises:
-        Damaged, OSError: it is not.
+        Damaged, OSError: it is not, or cannot be read.
     """
     crc, path = 0, index_path(segment.path)
     for begin in range(0, listed.blocks, _RECORDS_AT_ONCE):
@@ -224,7 +224,7 @@ def check_index(segment: Segment, listed: IndexedSegment) -> None:
 
 
 def load_entries(segment: Segment, listed: IndexedSegment) -> list[Entry]:
-    """The blocks of a segment, all of them read from its index.
+    """All blocks of a segment, read from its index.
 
     Raises:
         Damaged: they are not what was written.
@@ -235,7 +235,7 @@ def load_entries(segment: Segment, listed: IndexedSegment) -> list[Entry]:
 
 
 def fits(listed: IndexedSegment, path: Path) -> bool:
-    """Whether a file has, where the index ends, the footer that the index says: one that was replaced has not."""
+    """Whether the file has the expected footer at the end of the indexed part; a file that was replaced does not."""
     return listed.size == 0 or _end(path, listed.size) == listed.end
 
 

@@ -1,6 +1,6 @@
-"""Taking stock: whether the segments that were written are still there, and as long as they were.
+"""Inventory: checks whether written segments still exist, with their full length.
 
-Some of them are looked at each time, in turn, so that it costs the same however many there are; after a failure, all.
+Each time some of them are checked, in turn, so that the cost does not depend on their number; after a failure, all.
 
 Everything here waits for the disk; none of it is called on the event loop.
 """
@@ -17,17 +17,17 @@ from ..block_index import Entry
 from .run import LocalRun
 from .segment_file import Segment
 
-SOME: Final = 64  # looked at each time
+SOME: Final = 64  # checked each time
 
 
 class Inventory:
-    """Whose turn it is."""
+    """Keeps track of which segments are checked next."""
 
     def __init__(self) -> None:
         self._left: Iterator[tuple[LocalRun, Segment]] = iter(())
 
     def some(self, runs: Iterable[LocalRun]) -> list[tuple[LocalRun, Segment]]:
-        """The next segments to be looked at; after the last one, the first ones again."""
+        """The next segments to check, starting over after the last one."""
         if not (found := list(islice(self._left, SOME))):
             self._left = iter([(run, segment) for run in runs for segment in run.segments])
             found = list(islice(self._left, SOME))
@@ -35,7 +35,7 @@ class Inventory:
 
 
 def size_now(segment: Segment) -> int:
-    """Bytes of a segment's file, 0 where it is gone; those that it has by what is known, where nobody can tell."""
+    """The size of a segment's file, 0 if it is gone; the expected size if it cannot be determined."""
     try:
         return os.stat(segment.path).st_size
     except (FileNotFoundError, NotADirectoryError):
@@ -45,10 +45,10 @@ def size_now(segment: Segment) -> int:
 
 
 def why_missing(segment: Segment, size: int) -> str:
-    """Why something of a segment is not there any more, where its file has so many bytes."""
+    """Why a part of a segment is missing, given the size of its file."""
     return f"{segment.name} was cut" if size else os.strerror(errno.ENOENT)
 
 
 def cut_blocks(entries: Iterable[Entry], size: int) -> list[Entry]:
-    """Those of a segment's blocks that are not there to their end, where its file has so many bytes."""
+    """The blocks of a segment that are not completely in a file of this size."""
     return [entry for entry in entries if entry.offset + entry.frame + entry.footer > size]

@@ -1,4 +1,4 @@
-"""What history is kept by: sizes and ages. Pure: no I/O, no clock."""
+"""The limits of history: sizes and ages. Pure: no I/O, no clock."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from ...settings import DEFAULTS, Settings
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What history is kept by; ages in seconds, 0: no bound.
+    """The limits of history; ages in seconds, 0: no limit.
 
     Attributes:
         block_bytes, block_ticks, block_age: when a block is closed.
         segment_bytes, segment_age: when a segment is sealed.
-        retain_bytes, retain_age: what sealed segments may take, and how old their newest tick may be.
+        retain_bytes, retain_age: total size of sealed segments, and the maximum age of their newest tick.
         level: of the compression, 1 to 19.
         fsync: ``never``, ``interval`` or ``block``.
         fsync_interval: seconds.
@@ -33,7 +33,7 @@ class Limits:
 
     @classmethod
     def of(cls, s: Settings) -> Limits:
-        """What the settings say."""
+        """The limits in the settings."""
         return cls(
             block_bytes=s.block_bytes, block_age=s.block_age, segment_bytes=s.segment_bytes,
             segment_age=s.segment_age, retain_bytes=s.retain_bytes, retain_age=s.retain_age, level=s.history_level,

@@ -1,7 +1,7 @@
 """The lock of a directory of history: one process at a time writes there.
 
-It is held by an open file, so it ends with the process, however that ends. Everything here waits for the disk, none of
-it for another process; none of it is called on the event loop.
+It is held by an open file, so it ends with the process, however that ends. It waits for the disk, but never for another
+process; not for the event loop.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from .directory import check_directory
 
 try:
     import fcntl
-except ImportError:  # Windows has no such lock: there the operator sees to it
+except ImportError:  # Windows has no such lock: the operator has to take care
     fcntl = None  # type: ignore[assignment]
 
 log = logging.getLogger("tick_gateway.history")
 
-LOCK: Final = ".lock"  # begins as no run does
+LOCK: Final = ".lock"  # no run begins with a dot
 _TRIES: Final = 5  # in_use() holds it for a moment
 _TRY_SECONDS: Final = 0.02
 
 
 class DirectoryLock:
-    """The lock of a directory; ``with`` acquires it and lets it go."""
+    """The lock of a directory; ``with`` acquires and releases it."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -41,24 +41,24 @@ class DirectoryLock:
         return self._file is not None
 
     def acquire(self) -> None:
-        """Make the directory if it is not there, and lock it.
+        """Create the directory if it does not exist, and lock it.
 
         Raises:
             Locked: another process holds it.
-            HistoryError: it is no directory, or that of a run.
+            HistoryError: it is not a directory, or it is that of a run.
             OSError: the directory cannot be made or written to.
         """
         assert self._file is None, "it is held already"
         self._file = _lock(self.directory)
 
     def renew(self) -> bool:
-        """Hold the lock that lies in the directory now: one that was removed with it keeps nobody out.
+        """Hold the lock file that is in the directory now: one that was removed with the directory keeps nobody out.
 
         Returns:
-            Whether the one that was held had been removed.
+            Whether the previous one had been removed.
 
         Raises:
-            OSError: it cannot be had.
+            OSError: it cannot be acquired.
         """
         before, removed = self._file, False
         if before is not None:
@@ -73,7 +73,7 @@ class DirectoryLock:
         return removed
 
     def release(self) -> None:
-        """Let it go, if it is held."""
+        """Release the lock, if it is held."""
         if self._file is not None:
             self._file.close()
             self._file = None
@@ -114,7 +114,7 @@ def _lock(directory: Path) -> IO[str]:
         file.truncate()
         file.write(f"{os.getpid()}\n")
         file.flush()
-    except OSError as error:  # the disk is full: the number is for people, the lock is held without it
+    except OSError as error:  # the disk is full: the number is only for people
         log.warning("history: the number of this process cannot be written to %s: %s", LOCK, error.strerror)
     return file
 
@@ -130,7 +130,7 @@ def _try_lock(file: IO[str], *, exclusive: bool) -> bool:
 
 
 def _is_in(file: IO[str], directory: Path) -> bool:
-    """Whether an open lock is the one that lies in the directory."""
+    """Whether an open lock file is the one in the directory."""
     try:
         ours, there = os.fstat(file.fileno()), os.stat(directory / LOCK)
     except FileNotFoundError:

@@ -1,5 +1,5 @@
-"""Opening a directory of history: what lies there is read, it is decided what to do about it, and that is done. So is
-a single segment recovered, after its writing failed.
+"""Opens a directory of history: scans it, plans what to do about it, and applies the plan. Also recovers a single
+segment after writing to it failed.
 
 Everything here waits for the disk; none of it is called on the event loop.
 """
@@ -26,14 +26,14 @@ log = logging.getLogger("tick_gateway.history")
 
 @dataclass(slots=True)
 class OpenedDirectory:
-    """A directory that was opened.
+    """An open directory.
 
     Attributes:
         runs: in the order in which they began.
-        damage: what is wrong there, as sentences.
-        left: what could not be done, and is to be done before anything is written.
+        damage: descriptions of what is wrong in it.
+        left: what could not be done, and has to be done before anything is written.
         trouble: why; empty: nothing is left.
-        unclosed: by run, the blocks at their ends that are to be closed then.
+        unclosed: by run, blocks at their ends that will be closed then.
     """
 
     runs: list[LocalRun]
@@ -44,15 +44,15 @@ class OpenedDirectory:
 
 
 def open_directory(directory: Path, *, writable: bool = True, progress: Progress | None = None) -> OpenedDirectory:
-    """Open a directory whose lock the caller holds; what a crash left is closed.
+    """Open a directory whose lock the caller holds, and close what a crash left open.
 
     Args:
-        writable: without, nothing in it is changed; all that is to be done is left.
-        progress: is told how far reading has come.
+        writable: if false, nothing in it is changed, and everything that has to be done is left.
+        progress: called with the progress of reading.
 
     Raises:
         OSError: a file cannot be read.
-        HistoryError: the directory holds something else, or a format that this program does not know.
+        HistoryError: the directory contains something else, or a format that this program does not know.
     """
     plan = plan_directory(map(_plan, scan_directory(directory, progress)))
     opened = OpenedDirectory([one.run for one in plan.runs], plan.damage)
@@ -79,7 +79,7 @@ def _plan(scanned: ScannedRun) -> RunPlan:
 
 
 class Recovered(NamedTuple):
-    """What became of a segment's end: the block that was closed, if one was; and what is damaged, as a sentence."""
+    """The result for a segment's end: the block that was closed, if any; and a description of damage."""
 
     entry: Entry | None = None
     damage: str = ""
@@ -89,8 +89,8 @@ def recover_segment(run: LocalRun, segment: Segment) -> Recovered:
     """Close what a failure left open at a segment's end.
 
     Raises:
-        OSError: the files cannot be read or written; what they hold is as good as before.
-        HistoryError: the journal is of a format that this program does not know.
+        OSError: the files cannot be read or written; their content is not worse than before.
+        HistoryError: the journal has a format that this program does not know.
     """
     journal = read_journal(segment.path.parent)
     tail = scan_tail(segment, journal)

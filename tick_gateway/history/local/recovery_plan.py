@@ -1,8 +1,8 @@
-"""What a directory of history comes to, and what is to be done about it. The second of three steps; see ``scan``.
+"""Plans what to do about a directory of history. The second of three steps in which one is opened; see ``scan``.
 
-A run is taken as its index and its footers have it. Blocks that others have already are left out, blocks that lost
-their footers are put where they belong. Then come the ends that a crash left open (``tail_recovery``), files in which
-no block came to be, and an index that does not say all of it.
+A run is what its index and its footers say. Blocks with ticks that other blocks have are left out, blocks that lost
+their footers are put at their places. Then come segment ends that a crash left open (``tail_recovery``), files without
+any block, and an incomplete index.
 
 Pure: no I/O, no clock.
 """
@@ -24,17 +24,17 @@ from .tail_recovery import Recovery, plan_tail
 
 @dataclass(slots=True)
 class RunPlan:
-    """What is to be done about a run. What was done is taken away from it; see ``apply``.
+    """What to do about a run. What was done is removed from it; see ``apply_plan``.
 
     Attributes:
-        run: the run as it lies there. It can be served before anything is done, but for what ``recoveries`` bring.
-        after: what is known of it besides when all is done.
-        damage: what was found to be wrong before its ends, as sentences that begin with the file.
-        recoveries: what is to be done about ends of segments, oldest first.
-        empty: names of segments in which no block came to be, to be deleted.
-        save_index: the index is to be saved, since it does not say all of it.
-        unknown_since: neither footer nor journal tells when the run began; when its first segment was changed, ms since
-            the epoch. None: one does.
+        run: the run as it is stored. It can be served before anything is done, without the results of ``recoveries``.
+        after: what will be known of it in addition when everything is done.
+        damage: descriptions of what is wrong, except at segment ends, beginning with the file's name.
+        recoveries: what to do about ends of segments, oldest first.
+        empty: names of segments without any block, to be deleted.
+        save_index: the index is incomplete, and has to be saved.
+        unknown_since: if neither footer nor journal says when the run began: when its first segment was changed, ms
+            since the epoch; else None.
     """
 
     run: LocalRun
@@ -52,24 +52,23 @@ class RunPlan:
 
     @property
     def tail_damage(self) -> Iterator[str]:
-        """What was found to be wrong with its ends, beyond what a crash explains."""
+        """Descriptions of what is wrong with its ends, beyond the effects of a crash."""
         for one in self.recoveries:
             if one.damage:
                 yield f"{self.run.id}/{one.file}: {one.damage}"
-            elif one.cut and one.file != self.run.segments[-1].name:  # no crash did that
+            elif one.cut and one.file != self.run.segments[-1].name:  # no crash does that
                 yield f"{self.run.id}/{one.file}: {one.cut} bytes at its end belonged to no block"
 
 
 class DirectoryPlan(NamedTuple):
-    """What is to be done about a directory: its runs in the order in which they began; what is damaged, as
-    sentences."""
+    """What to do about a directory: its runs in the order in which they began; descriptions of damage."""
 
     runs: list[RunPlan]
     damage: list[str]
 
 
 def plan_directory(found: Iterable[RunPlan]) -> DirectoryPlan:
-    """Decide what to do about a directory, by what is planned for its runs."""
+    """Plan for a directory, from the plans for its runs."""
     plans: dict[str, RunPlan] = {}
     damage: list[str] = []
     for plan in found:
@@ -87,7 +86,7 @@ def plan_directory(found: Iterable[RunPlan]) -> DirectoryPlan:
 
 
 def place_strangers(plans: Iterable[RunPlan]) -> None:
-    """Runs of which no footer and no journal is left come behind those that had begun when they were written."""
+    """Put runs without any footer or journal after those that had begun when they were written."""
     known = [plan.run for plan in plans if plan.unknown_since is None]
     placed: list[int] = []
     strangers = [(plan.unknown_since, plan.run) for plan in plans if plan.unknown_since is not None]
@@ -98,10 +97,10 @@ def place_strangers(plans: Iterable[RunPlan]) -> None:
 
 
 def plan_run(scanned: ScannedRun) -> RunPlan:
-    """Decide what to do about a run.
+    """Plan for a run.
 
     Raises:
-        UnreadableIndex: what its index says of a segment cannot be read: it has to be scanned by its footers.
+        UnreadableIndex: the index of a segment cannot be read: scan the run by its footers.
     """
     name = scanned.directory.name
     run = LocalRun(scanned.id, directory=scanned.directory, segments=[one.segment for one in scanned.segments])
@@ -133,7 +132,7 @@ def plan_run(scanned: ScannedRun) -> RunPlan:
 
 
 def _take_facts(run: LocalRun, scanned: ScannedRun) -> None:
-    """What is known of a run as a whole: by its index, then by its footers, else by its journal."""
+    """Take over what is known of the run as a whole: from its index, then its footers, else its journal."""
     index = scanned.index
     if index is not None:
         run.seq, run.started, run.origin = index.seq, index.started, index.origin
@@ -142,7 +141,7 @@ def _take_facts(run: LocalRun, scanned: ScannedRun) -> None:
         there = {segment.name for segment in run.segments}
         run.edges = dict(index.edges)
         for listed in index.segments:
-            if listed.name not in there and listed.blocks:  # deleted since: its blocks are missing from here on
+            if listed.name not in there and listed.blocks:  # deleted since: its blocks are now missing
                 run.edges[listed.total] = listed.last
     for one in scanned.segments:
         if one.facts is not None:
@@ -156,7 +155,7 @@ def _take_facts(run: LocalRun, scanned: ScannedRun) -> None:
 
 
 def _drop_doubles(run: LocalRun) -> Iterator[str]:
-    """Leave out blocks with numbers that others have: every tick once, whatever files were put there."""
+    """Leave out blocks with numbers that other blocks have: every tick once, even if files were copied there."""
     if run.entries.disjoint:
         return
     last, doubles = -1, False
@@ -177,10 +176,11 @@ def _file(entry: Entry) -> str:
 
 
 def _plan_tails(after: LocalRun, scanned: ScannedRun) -> Iterator[Recovery]:
-    """What is to be done about the ends of a run's segments; ``after`` is as the run will be."""
+    """What to do about the ends of a run's segments; ``after`` is the run as it will be."""
     journal = scanned.journal
     if journal is not None:
-        after.know(journal.published, -1)  # not the tip: what was not acknowledged comes again, and has to find room
+        # not the tip: ticks that were not acknowledged are sent again, and must be accepted
+        after.know(journal.published, -1)
     for one in scanned.segments:
         if one.tail is not None:
             last = one is scanned.segments[-1]
