@@ -61,6 +61,12 @@ MIRRORED: Final = (
 )  # fmt: skip
 """Packages of which each module that decides something has its test file."""
 
+SUBJECTS: Final = {
+    "layers": "the package as a whole, read from its source",
+    "server.history": "what is promised over HTTP where history is behind it, which no single module keeps",
+}
+"""Test files of ``tests/unit`` that are named by something else than a module, with what they are about."""
+
 SMALL: Final = 40
 """Lines up to which a module needs no test file of its own."""
 
@@ -194,6 +200,20 @@ def test_a_module_has_its_test_file(name: str) -> None:
     package, _, module = name.rpartition(".")
     path = Path(__file__).parent.joinpath(*package.split("."), f"test_{module}.py")
     assert path.is_file(), f"{path.relative_to(Path(__file__).parents[2])} is missing"
+
+
+def test_a_test_file_is_named_by_what_it_tests() -> None:
+    """By a module beside which it stands in the mirror, or by the package where all of its modules are meant; what is
+    behind an underscore says which part of it."""
+    unit = Path(__file__).parent
+    strange: set[str] = set()
+    for path in unit.rglob("test_*.py"):
+        package = ".".join(path.parent.relative_to(unit).parts)
+        name = path.stem.removeprefix("test_")
+        beside = {module.rpartition(".")[2] for module in MODULES if module.rpartition(".")[0] == package}
+        if not any(f"{name}_".startswith(f"{one}_") for one in beside | {package.rpartition(".")[2]} - {""}):
+            strange.add(f"{package}.{name}".lstrip("."))
+    assert strange == set(SUBJECTS)
 
 
 def test_a_long_function_is_named_with_its_reason() -> None:
