@@ -15,8 +15,6 @@ from hypothesis import strategies as st
 from tests.support import history_files, needs
 from tests.unit.history.format.golden import RUN, STARTED, TICKS, ZSTD, golden, make
 from tick_gateway.errors import Damaged, HistoryError
-from tick_gateway.history.format import block
-from tick_gateway.history.format.journal import Ending, Flush, JournalHead, unpack_journal, vouched
 from tick_gateway.history.format.segment import (
     MIN_FOOTER,
     TAIL_BYTES,
@@ -34,7 +32,6 @@ from tick_gateway.history.format.segment import (
 from tick_gateway.history.local.index import unpack_index
 
 PAGE = Path(__file__).parents[4] / "docs" / "reference" / "segments.md"
-LINES = {t: data + b"\n" for t, (data, _) in TICKS.items()}
 ATS = {t: at for t, (_, at) in TICKS.items()}
 
 NUMBERS = st.integers(0, 2**53 - 1)
@@ -100,25 +97,6 @@ def test_the_golden_footers() -> None:
         assert packed in data and unpack_footer(packed) == footer
         assert footer_length(packed[-TAIL_BYTES:]) == footer_begins(packed[:8]) == len(packed)
         assert footer_crc(packed[-TAIL_BYTES:]) == crc32(packed[:-TAIL_BYTES])
-
-
-def test_the_golden_journal() -> None:
-    journal = unpack_journal(golden("journal"))
-    assert journal.head == JournalHead(2, STARTED, 5, 3, 5, 235)
-    (flush,) = journal.flushes
-    open_block = golden("open.jsonl.zst")[235:]
-    assert (flush.end, flush.crc, flush.ts, flush.ats) == (len(open_block), crc32(open_block), [11], [ATS[11]])
-    assert journal.ending is Ending.CLEAN and vouched(open_block, journal.flushes) == [flush]
-    head, seed = journal.head.pack()
-    assert head + flush.pack(seed) == golden("journal")
-
-
-def test_the_golden_frames() -> None:
-    data = golden("ended.jsonl.zst")
-    assert block.decompress(data[:66], 47) == LINES[5] + LINES[7] + LINES[9]
-    assert data[: len(golden("open.jsonl.zst"))] == golden("open.jsonl.zst"), "what was written is only added to"
-    assert block.whole_lines(golden("open.jsonl.zst")[235:]) == (LINES[11], 27)
-    assert block.closing(golden("open.jsonl.zst")[235:], LINES[11]) == b"\x01\x00\x00" + data[235 + 30 : 235 + 34]
 
 
 def test_the_page_shows_these_bytes() -> None:
@@ -234,133 +212,6 @@ def test_columns_come_back(rows: list[tuple[int, int]]) -> None:
 )
 def test_step(ts: list[int], step: int) -> None:
     assert step_of(ts) == step
-
-
-# ---- journals ----
-
-
-FLUSHES = st.lists(
-    st.builds(
-        lambda end, crc, rows: Flush(end, crc, [t for t, _ in rows], [at for _, at in rows]),
-        NUMBERS, st.integers(0, 2**32 - 1), st.lists(st.tuples(NUMBERS, TIMES), max_size=5),
-    ),
-    max_size=5,
-)  # fmt: skip
-HEADS = st.builds(JournalHead, NUMBERS, TIMES, NUMBERS, NUMBERS, NUMBERS, NUMBERS)
-
-
-def journal_of(head: JournalHead, flushes: list[Flush]) -> bytes:
-    data, seed = head.pack()
-    return data + b"".join(flush.pack(seed) for flush in flushes)
-
-
-@given(HEADS, FLUSHES)
-def test_a_journal_comes_back(head: JournalHead, flushes: list[Flush]) -> None:
-    assert unpack_journal(journal_of(head, flushes)) == (head, flushes, Ending.CLEAN)
-
-
-@given(HEADS, FLUSHES, st.data())
-def test_a_journal_that_was_cut(head: JournalHead, flushes: list[Flush], data: st.DataObject) -> None:
-    """The records that are whole count, and it does not look like damage."""
-    whole = journal_of(head, flushes)
-    cut = data.draw(st.integers(0, len(whole)))
-    journal = unpack_journal(whole[:cut])
-    ends = [len(journal_of(head, flushes[:count])) for count in range(len(flushes) + 1)]
-    count = sum(end <= cut for end in ends) - 1
-    assert journal.ending is not Ending.DAMAGED
-    assert (journal.head, journal.flushes) == ((head, flushes[:count]) if count >= 0 else (None, []))
-
-
-@given(HEADS, FLUSHES, st.data())
-def test_a_journal_that_changed(head: JournalHead, flushes: list[Flush], data: st.DataObject) -> None:
-    """The records before count; that there was more is told."""
-    changed = bytearray(journal_of(head, flushes))
-    at = data.draw(st.integers(0, len(changed) - 1))
-    changed[at] ^= data.draw(st.integers(1, 255))
-    journal = unpack_journal(bytes(changed))
-    assert journal.ending is Ending.DAMAGED
-    ends = [len(journal_of(head, flushes[:count])) for count in range(len(flushes) + 1)]
-    assert journal.flushes == flushes[: max(sum(end <= at for end in ends) - 1, 0)]
-
-
-def test_records_count_under_their_own_head_alone() -> None:
-    """What another block's journal left behind in the file is none of this one's."""
-    flush = Flush(10, 20, [1], [2])
-    old, new = JournalHead(0, 1, 2, 3, 4, 5), JournalHead(0, 1, 2, 3, 4, 6)
-    data = new.pack()[0] + journal_of(old, [flush])[len(old.pack()[0]) :]
-    assert unpack_journal(data) == (new, [], Ending.DAMAGED)
-
-
-# ---- frames ----
-
-
-def test_flushes_end_parts_and_closing_makes_them_whole() -> None:
-    lines = [b'{"t":%d}\n' % t for t in range(20)]
-    frame = block.compressor(3)
-    data, ends = b"", []
-    for line in lines:
-        data += frame.compress(line) + block.flush(frame)
-        ends.append(len(data))
-    assert block.scan_frame(data).ends == ends
-    for end, count in zip(ends, range(1, 21), strict=True):
-        content = b"".join(lines[:count])
-        assert block.whole_lines(data[:end]) == (content, end)
-        whole = data[:end] + block.closing(data[:end], content)
-        assert block.decompress(whole, len(content)) == content and block.proven(whole) == (content, len(whole))
-    finished = data + block.finish(frame)
-    assert block.proven(finished + b"rest") == (b"".join(lines), len(finished))
-    for cut in range(len(finished)):
-        count = sum(end <= cut for end in ends)
-        content, end = block.whole_lines(finished[:cut])
-        assert content == b"".join(lines[:count]) and (
-            not ends or end == max([0, *[e for e in ends if e <= cut]]) or count == 20
-        )
-        assert block.proven(finished[:cut]) is None
-        closed = finished[:end] + block.closing(finished[:end], content)
-        assert not count or block.proven(closed) == (content, len(closed))
-
-
-def test_a_flush_that_is_many_parts() -> None:
-    """A tick over 128 KiB: where it breaks off inside, it is not there."""
-    lines = [b'{"t":1}\n', b'{"t":2,"x":"' + b"abcdefgh" * 40_000 + b'"}\n', b'{"t":3}\n']
-    frame = block.compressor(3)
-    data, ends = b"", []
-    for line in lines:
-        data += frame.compress(line) + block.flush(frame)
-        ends.append(len(data))
-    parts = block.scan_frame(data).ends
-    assert len(parts) > len(ends) and set(ends) <= set(parts)
-    for end in parts:
-        count = sum(one <= end for one in ends)
-        assert block.whole_lines(data[:end])[0] == b"".join(lines[:count])
-
-
-@pytest.mark.parametrize("data", [b"", b"\x28", b"\x28\xb5\x2f\xfd", b"\x28\xb5\x2f\xfd\x04\x58\x01"])
-def test_the_very_beginning_of_a_frame(data: bytes) -> None:
-    assert block.scan_frame(data)[:3] == (block.FrameState.CUT, 0, []) and block.proven(data) is None
-    assert block.whole_lines(data) == (b"", 0)
-
-
-@pytest.mark.parametrize("data", [b"x", b"\x28\xb5\x2f\xfe", b"\x28\xb5\x2f\xfd\x04\x58\x07\x00\x00"])
-def test_what_is_no_frame(data: bytes) -> None:
-    assert block.scan_frame(data).state is block.FrameState.NONE and block.proven(data) is None
-
-
-@given(st.data())
-def test_a_frame_that_changed_is_not_proven(data: st.DataObject) -> None:
-    content = b"".join(b'{"t":%d,"x":%d}\n' % (t, t * 7919) for t in range(8))
-    frame = block.compressor(3)
-    changed = bytearray(frame.compress(content) + block.finish(frame))
-    changed[data.draw(st.integers(0, len(changed) - 1))] ^= data.draw(st.integers(1, 255))
-    found = block.proven(bytes(changed))
-    assert found is None or found[0] == content
-
-
-@pytest.mark.parametrize("frames", [[b'{"t":1}\n'] * 2, [b'{"t":1}\n', b""]])
-def test_a_block_is_one_frame(frames: list[bytes]) -> None:
-    data = b"".join(zstandard.ZstdCompressor().compress(content) for content in frames)
-    with pytest.raises(Damaged):
-        block.decompress(data)
 
 
 # ---- lines ----
