@@ -1,6 +1,6 @@
-"""Checkpoints in the content of a file: ends of lines with the CRC of all that comes before them.
+"""Checkpoints in the content of a file: ends of lines, with the CRC of all content before them.
 
-By them what a cut leaves of a file is known again. There are few, evenly spread, however long the file grows.
+They identify what is left of a file after it was cut. They are few, and evenly spread, however long the file grows.
 
 Pure: bytes are handed in.
 """
@@ -19,15 +19,15 @@ class Checkpoints:
     """The checkpoints of one file.
 
     Args:
-        known: offsets and CRCs that were set before, in order.
+        known: offsets and CRCs of earlier checkpoints, in order.
     """
 
     def __init__(self, known: Iterable[Sequence[int]] = ()) -> None:
         self._marks = [(offset, crc) for offset, crc in known]
-        self._apart = self._marks[-1][0] // len(self._marks) if self._marks else 1  # bytes between two, at least
+        self._apart = self._marks[-1][0] // len(self._marks) if self._marks else 1  # minimum bytes between two
 
     def set(self, data: bytes, offset: int, crc: int) -> None:
-        """Set checkpoints in content that begins at an offset, ``crc`` being that of all before it."""
+        """Set checkpoints in content that begins at an offset; ``crc`` is that of everything before it."""
         at = 0
         while (found := data.find(b"\n", self._next(offset, at))) >= 0:
             crc, at = crc32(data[at : found + 1], crc), found + 1
@@ -37,7 +37,7 @@ class Checkpoints:
                 self._apart = self._marks[-1][0] // len(self._marks)
 
     def _next(self, offset: int, at: int) -> int:
-        """Where in content that begins at an offset the next one may stand, at or behind ``at``."""
+        """The place of the next one, at or after ``at``, in content that begins at an offset."""
         return max(at, self._marks[-1][0] + self._apart - 1 - offset) if self._marks else at
 
     def upto(self, offset: int) -> list[tuple[int, int]]:
@@ -49,5 +49,5 @@ class Checkpoints:
         return [mark for mark in self.upto(high) if mark[0] > low]
 
     def cut(self, offset: int) -> None:
-        """Forget those behind an offset: what is there may be something else."""
+        """Forget those after an offset: the content there may be different."""
         self._marks = self.upto(offset)

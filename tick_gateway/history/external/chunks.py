@@ -1,9 +1,9 @@
-"""Chunks of another program's files: reading them where they lie.
+"""Chunks of another program's files, and reading them in place.
 
-A run's history knows where in a file's content a chunk begins and ends, and what ticks it holds. To read
-one, the file is decompressed from the nearest place on at which a frame begins, which may be its start; so a few files
-are kept open where they were read last, and reading on costs no more than it has to. A zstd frame keeps its window in
-memory while it is read, up to 128 MiB: of files with large windows one at a time is open here.
+A run's history knows the offsets of each chunk in a file's content, and its ticks. To read a chunk, the file is
+decompressed from the nearest frame before it, possibly from its start; so a few files stay open where they were last
+read, and reading on is cheap. A zstd frame keeps its window in memory while it is read, up to 128 MiB: only one file
+with a large window is open at a time.
 
 Everything here waits for the disk; none of it is called on the event loop.
 """
@@ -28,19 +28,20 @@ from .file_content import Content, Replaced
 from .source_file import SourceFile
 
 _MOST_FILES: Final = 4
-_MOST_HELD: Final = 16 << 20  # bytes of content that they keep to read on, except for the one that was used last
+# bytes of content kept in all of them for reading on, not counting the most recently used one
+_MOST_HELD: Final = 16 << 20
 _BEHIND_BYTES: Final = 8 << 20  # kept of a file with a large window, for readers that are a little behind another one
-_TICK_BYTES: Final = 200  # Python's own for each tick
-_JOINED_BYTES: Final = 1 << 20  # lines up to that are joined to take their CRC
+_TICK_BYTES: Final = 200  # Python's overhead per tick
+_JOINED_BYTES: Final = 1 << 20  # lines are joined up to this size to compute their CRC
 _RENAME_SECONDS: Final = 2.0
 _RENAME_POLL_SECONDS: Final = 0.02
 
 
 class FileChunk(Entry):
-    """A chunk of a file; ``offset`` and ``frame`` are where it begins in the content and how long it is there.
+    """A chunk of a file; ``offset`` and ``frame`` are its offset and length in the file's content.
 
     Attributes:
-        columns: numbers and receive times of its ticks, packed; empty: they were received at even intervals.
+        columns: numbers and receive times of its ticks, packed; empty: received at even intervals.
     """
 
     __slots__ = ("columns",)
@@ -63,10 +64,10 @@ class FileChunk(Entry):
 
 
 class OpenFile:
-    """A file that is open for reading, and the content that was read of it last.
+    """A file open for reading, with the content that was last read.
 
     Attributes:
-        at: where in the content begins what is kept.
+        at: offset of the kept content.
     """
 
     def __init__(self, file: SourceFile, offset: int) -> None:
@@ -77,7 +78,7 @@ class OpenFile:
         self._behind = _BEHIND_BYTES if file.window > _MOST_HELD else 0
 
     def read(self, offset: int, size: int) -> bytes:
-        """Content from an offset that is not before ``at``."""
+        """Read content from an offset, which must not be before ``at``."""
         end = offset + size
         while self.content.given < end:
             self._drop(offset - self._behind)
@@ -95,24 +96,24 @@ class OpenFile:
         return b"".join(found)
 
     def _drop(self, offset: int) -> None:
-        """Let go of what lies before an offset."""
+        """Drop kept content before an offset."""
         while self._pieces and self.at + len(self._pieces[0]) <= offset:
             self.at += len(self._pieces.popleft())
 
 
 class OpenFiles:
-    """Files that are kept open for reading, a few; for any thread."""
+    """A few files that are kept open for reading; for any thread."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._open_files: list[OpenFile] = []  # the one that was used last comes last
-        self._large = threading.Lock()  # held while a file with a large window is read: there is one such window
+        self._open_files: list[OpenFile] = []  # the most recently used one is last
+        self._large = threading.Lock()  # held while a file with a large window is read: only one such window at a time
 
     def read(self, file: SourceFile, offset: int, size: int) -> bytes:
-        """A part of a file's content.
+        """Read a part of a file's content.
 
         Raises:
-            Damaged: it is not there any more.
+            Damaged: it is no longer there.
             OSError: the file cannot be read.
         """
         with self._large if file.window > _MOST_HELD else contextlib.nullcontext():
@@ -121,7 +122,7 @@ class OpenFiles:
     def _read(self, file: SourceFile, offset: int, size: int) -> bytes:
         open_file = self._take(file, offset)
         found = _read(open_file, offset, size) if open_file is not None else None
-        if open_file is None or found is None:  # one that was cut since may still have that
+        if open_file is None or found is None:  # the file was cut since; another one may still have the content
             if file.window > _MOST_HELD:
                 self._close_large()
             open_file = _open(file, offset)
@@ -133,7 +134,7 @@ class OpenFiles:
         return found
 
     def _put_back(self, open_file: OpenFile) -> list[OpenFile]:
-        """Keep an open file that was used; returns those that are not kept any more."""
+        """Keep an open file after use; returns those that are no longer kept."""
         with self._lock:
             self._open_files.append(open_file)
             held, kept = 0, 0
@@ -146,7 +147,7 @@ class OpenFiles:
             return old
 
     def _close_large(self) -> None:
-        """Let go of the file whose window is large, where one is kept open."""
+        """Close the file with a large window, if one is kept open."""
         with self._lock:
             large = [one for one in self._open_files if one.content.held > _MOST_HELD]
             self._open_files = [one for one in self._open_files if one not in large]
@@ -154,7 +155,7 @@ class OpenFiles:
             one.content.close()
 
     def _take(self, file: SourceFile, offset: int) -> OpenFile | None:
-        """The open file that is nearest before an offset; None: beginning anew is no farther."""
+        """The open file at the nearest place before an offset; None: a new one would not be farther."""
         with self._lock:
             mine = [open_file for open_file in self._open_files if open_file.file is file and open_file.at <= offset]
             open_file = max(mine, key=lambda open_file: open_file.at, default=None)
@@ -169,10 +170,10 @@ class OpenFiles:
 
 
 def _read(open_file: OpenFile, offset: int, size: int) -> bytes | None:
-    """Content from an open file, which is closed where that fails; None: the file was replaced, or cut.
+    """Read content from an open file, which is closed on failure; None: the file was replaced, or cut.
 
     Raises:
-        Damaged, OSError: as ``OpenFiles.read``.
+        Damaged, OSError: as for ``OpenFiles.read``.
     """
     try:
         return open_file.read(offset, size)
@@ -184,7 +185,7 @@ def _read(open_file: OpenFile, offset: int, size: int) -> bytes | None:
 
 
 def _open(file: SourceFile, offset: int) -> OpenFile:
-    """Open a file, be it under its new name: that becomes known a moment after it was renamed or compressed."""
+    """Open a file, even by its new name: renaming or compression is noticed with a delay."""
     stop = time.monotonic() + _RENAME_SECONDS
     while True:
         try:
@@ -196,14 +197,14 @@ def _open(file: SourceFile, offset: int) -> OpenFile:
 
 
 class ScannedTicks(NamedTuple):
-    """The ticks of a chunk that was just scanned: their numbers and lines."""
+    """The ticks of a chunk that was just scanned: numbers and lines."""
 
     ts: list[int]
     lines: list[bytes]
 
     @property
     def size(self) -> int:
-        """What they take in memory, bytes."""
+        """Bytes of memory that they take."""
         return sum(map(len, self.lines)) + _TICK_BYTES * len(self.lines)
 
 
@@ -211,7 +212,7 @@ class FileVolume:
     """One file's chunks (see ``block_index.Volume``).
 
     Attributes:
-        scanned: chunks, by their offsets, whose ticks are still in memory from when the file was scanned.
+        scanned: by offset, chunks whose ticks are still in memory from scanning the file.
     """
 
     retired = False
@@ -236,10 +237,10 @@ class FileVolume:
         return Block(content, ts, [entry.first_at + elapsed * index // steps for index in range(entry.count)])
 
     def _parse(self, entry: FileChunk) -> ScannedTicks:
-        """Read a chunk's ticks from the file."""
+        """Read and parse a chunk's ticks."""
         ts: list[int] = []
         lines: list[bytes] = []
-        tip = entry.first - 1  # what comes before it was skipped
+        tip = entry.first - 1  # lines before the chunk were skipped
         for line in self._open_files.read(self.file, entry.offset, entry.frame).split(b"\n"):
             try:
                 t, data = parse(line, self._max_tick)
@@ -256,7 +257,7 @@ class FileVolume:
         return self.read(entry).lines
 
     def frames(self, row: Sequence[Entry], *, wait: bool = True) -> bytearray | None:
-        """See ``Volume.frames``; made anew, since no frame of the file is a chunk."""
+        """See ``Volume.frames``; compressed anew, since chunks are no frames of the file."""
         if not wait:
             return None
         return bytearray(b"".join([zstandard.ZstdCompressor().compress(self.lines(entry)) for entry in row]))

@@ -1,16 +1,16 @@
-"""A directory into which another program writes ticks: which of its files comes after which, and how far it was read.
+"""A directory into which another program writes ticks: the order of its files, and how far they were read.
 
     files in the order of their names ──► the newest one, polled while it grows ──► a newer one has a whole line: the
                                                                                     old one to its end, then that
 
-Any ``*.jsonl.zst`` and ``*.jsonl`` at the top of the directory counts. A file comes after those that were there before
-it was seen, whatever its name. One that was read to its end and grows again comes after all others. One that is
-replaced by other content, or begun anew, is a new one; one that was cut, or was away for a while, is not. A copy beside
-a file (``a.jsonl.zst`` beside ``a.jsonl``, with the same first line) is not read, until it takes that file's place.
-Names that begin with a dot are not looked at: so programs hide what they have not finished, or what is no file of
-theirs.
+Any ``*.jsonl.zst`` and ``*.jsonl`` at the top of the directory counts. A file comes after those that existed before it
+was seen, whatever its name. One that was read to its end and grows again comes after all others. One that is replaced
+by other content, or truncated and rewritten, is a new one; one that was cut, or was away for a while, is not. A copy
+beside a file (``a.jsonl.zst`` beside ``a.jsonl``, with the same first line) is not read until it takes that file's
+place. Names that begin with a dot are ignored: programs hide unfinished files, and files that are not theirs, in this
+way.
 
-What cannot be read is counted, and keeps nothing else from being read.
+What cannot be read is counted, and does not prevent anything else from being read.
 
 Everything here waits for the disk; none of it is called on the event loop. Used by one thread.
 """
@@ -36,7 +36,7 @@ from .source_file import LineBatch, SourceFile, Unread
 log = logging.getLogger("tick_gateway.files")
 
 NOTE_VERSION: Final = 1
-_SOON_SECONDS: Final = 0.05  # to the next one after a change: a second change may not move the directory's time
+_SOON_SECONDS: Final = 0.05  # until the look after a change: another change may not alter the directory's time
 _NO_FILES: Final = {
     stat.S_IFDIR: "a directory",
     stat.S_IFIFO: "a pipe",
@@ -44,12 +44,12 @@ _NO_FILES: Final = {
     stat.S_IFCHR: "a device",
     stat.S_IFBLK: "a device",
 }
-_NAMED: Final = 5  # of the names that are not accepted
-_STATS: Final = 200  # files that were read to their end, of which one look takes the sizes
+_NAMED: Final = 5  # of the ignored names
+_STATS: Final = 200  # files already read whose sizes are checked in one look
 
 
 class FileGone(NamedTuple):
-    """What was read of a file is not on disk any more."""
+    """What was read of a file is no longer on disk."""
 
     file: SourceFile
 
@@ -61,13 +61,13 @@ class SourceDirectory:
     """Reads a directory, from its beginning or from where a note says.
 
     Args:
-        path: it need not be there yet.
+        path: it may not exist yet.
         max_tick: the largest tick, bytes.
-        note: what ``note`` returned, after all events up to there were dealt with.
-        look_seconds: how often it is looked at which files there are, at least.
+        note: a result of ``note``, from after all events up to there were handled.
+        look_seconds: maximum time between two looks at which files exist.
 
     Attributes:
-        splitter: sorts what is read, and counts what is skipped.
+        splitter: splits what is read into runs, and counts skipped lines.
     """
 
     def __init__(
@@ -79,16 +79,16 @@ class SourceDirectory:
         self._registry = FileRegistry(path, max_tick)
         self._times = ReceiveTimes()
         self._max_tick = max_tick
-        self._waiting: list[SourceFile] = []  # with lines that were not read, as far as is known
+        self._waiting: list[SourceFile] = []  # with unread lines, as far as is known
         self._events: list[DirectoryEvent] = []
         self._stamp = -2  # the directory's time of change
         self._look_at = 0.0
-        self._inodes: dict[str, int] = {}  # by name, as they were at the last look
-        self._vanished: set[str] = set()  # names of files that were taken away before anything of them was read
-        self._compared: set[SourceFile] = set()  # copies that were held against the files beside which they stand
-        self._turn = 0  # which of the files' sizes are taken next
+        self._inodes: dict[str, int] = {}  # by name, at the last look
+        self._vanished: set[str] = set()  # files that were removed before anything of them was read
+        self._compared: set[SourceFile] = set()  # copies that were compared with the files beside them
+        self._turn = 0  # which sizes are checked next
         self._told: set[str] = set()
-        self._unreadable: dict[str, int] = {}  # names that cannot be read now, and the bytes that are known to be there
+        self._unreadable: dict[str, int] = {}  # names that cannot be read now, with their sizes if known
         self._done = self._total = 0  # bytes of files
         if note is not None:
             self._registry.recall(note)
@@ -104,14 +104,15 @@ class SourceDirectory:
         }  # fmt: skip
 
     def progress(self) -> tuple[int, int]:
-        """Bytes of files that were read, and of all that were there at first."""
+        """Bytes of files that were read, and of all that existed at first."""
         if not self._total:
-            with contextlib.suppress(OSError):  # told by the look that comes next
+            with contextlib.suppress(OSError):  # reported by the next look
                 self._total = sum(_size(self.path / name) for name in _Listing(self.path).files)
         return self._done, self._total
 
     def unread(self, *, ended: bool = False) -> Unread:
-        """What of the files was not read, and will not be as they stand; ``ended``: nobody goes on writing them."""
+        """The part of the files that was not read, and cannot be as it is; ``ended``: nobody is writing them any
+        more."""
         files = size = 0
         newest = self._registry.newest
         for file in {*self._registry.files, *self._waiting}:
@@ -125,7 +126,7 @@ class SourceDirectory:
         return Unread(files, size + sum(self._unreadable.values()))
 
     def tell_unread(self) -> None:
-        """Say of each file that has something behind its last line what that is, where nobody goes on writing them."""
+        """Report what follows the last line of each file, if nobody is writing them any more."""
         for name in sorted(self._vanished):
             log.warning("%s: it was taken away before it was read", shown(name))
         for file in sorted({*self._registry.files, *self._waiting}, key=lambda file: natural(file.name)):
@@ -135,26 +136,26 @@ class SourceDirectory:
                 log.warning("%s: %s; %d bytes behind what was read were not read", told, file.why, file.left)
 
     def read(self) -> list[DirectoryEvent]:
-        """What comes next, some of it; none: there is nothing more now."""
+        """Read some of what comes next; nothing: there is no more now."""
         self._look()
         while not self._events:
             current = self._registry.newest
             if current is not None and self._read_on(current):
-                continue  # without an event where all of it was skipped
+                continue  # no event, if all of it was skipped
             following = self._following()
             if following is None:
                 break
-            if following is current:  # it lies elsewhere now
+            if following is current:  # it has been moved
                 continue
             if current is not None and current in self._registry and self._read_on(current):
-                continue  # it came before the newer one did
+                continue  # written before the newer file
             self._go_over(following)
         events, self._events = self._events, []
         return events
 
     def finish(self) -> list[DirectoryEvent]:
-        """What is left where nobody writes the files any more: last lines that are ticks and were never ended, copies
-        that have more than the files beside which they stand. To be called again until nothing comes."""
+        """Read what is left if nobody is writing the files any more: last lines without an end that are ticks, and
+        copies that have more than the files beside them. Call it until it returns nothing."""
         if (newest := self._registry.newest) is not None:
             self._take_last(newest)
         for file in list(self._waiting):
@@ -168,7 +169,7 @@ class SourceDirectory:
         return events
 
     def _finish_waiting(self, file: SourceFile) -> None:
-        """Take a file that has one line and no end of it."""
+        """Read a file that has only one line, without an end."""
         if self._pull(file, again=True) or (found := file.take_last()) is None:
             file.close()
             return
@@ -176,7 +177,8 @@ class SourceDirectory:
         self._sort(file, found)
 
     def _finish_copy(self, copy: SourceFile, original: SourceFile) -> None:
-        """Go on in a copy, where it has more; one that goes on otherwise is told, and counted as not read."""
+        """Continue in a copy that has more than the original; one with different content is reported, and counts as
+        unread."""
         if copy in self._compared:
             return
         self._compared.add(copy)
@@ -197,7 +199,7 @@ class SourceDirectory:
                 self._sort(original, original.take())
 
     def _go_over(self, file: SourceFile) -> None:
-        """Let a file be the one that is read, and leave the one before."""
+        """Switch to reading a file, and leave the previous one."""
         if (newest := self._registry.newest) is not None and newest is not file:
             self._leave(newest)
         if file in self._waiting:
@@ -206,14 +208,14 @@ class SourceDirectory:
             self._times.begin(file.path)
 
     def close(self) -> None:
-        """Close what is open; what was read stays so."""
+        """Close open files; what was read stays read."""
         for file in [*self._registry.files, *self._waiting]:
             file.close()
 
     # ---- from file to file ----
 
     def _read_on(self, file: SourceFile) -> bool:
-        """Take the next lines of a file; whether anything came of it."""
+        """Read the next lines of a file; returns whether there were any."""
         more = (file not in self._registry.missing or file.opened) and self._pull(file)
         if more:
             self._sort(file, file.take())
@@ -231,7 +233,7 @@ class SourceDirectory:
             self._sort(file, found)
 
     def _leave(self, file: SourceFile) -> None:
-        """A newer file is read from here on."""
+        """From here on a newer file is read."""
         self._take_last(file)
         if file.torn:
             self.splitter.skip_line(file, file.number + 1, "the line was never ended")
@@ -239,7 +241,7 @@ class SourceDirectory:
         file.close()
 
     def _following(self) -> SourceFile | None:
-        """The next file with a line that was not read: the newest one itself, where it was found at another place."""
+        """The next file with an unread line; possibly the newest one itself, if it was moved."""
         newest = self._registry.newest
         looked: set[SourceFile] = set()
         while left := self._next_waiting(looked):
@@ -259,23 +261,22 @@ class SourceDirectory:
         return None
 
     def _next_waiting(self, looked: set[SourceFile]) -> list[SourceFile]:
-        """Some of the files that wait, in order, without those that were looked at: there may be very many."""
+        """Some of the waiting files, in order, without those already looked at: there may be very many."""
         left = (file for file in self._waiting if file not in looked)
         newest = self._registry.newest
         if newest is not None and newest in self._registry.missing:
             return sorted(left, key=lambda file: file.stem != newest.stem)
-        return list(islice(left, len(looked) + 1))  # ever more of them
+        return list(islice(left, len(looked) + 1))  # more each time
 
     def _shows_line(self, file: SourceFile) -> bool:
-        """Whether a file has a line that was not read."""
+        """Whether a file has an unread line."""
         if self._pull(file):
             return True
         file.close()
         return False
 
     def _pull(self, file: SourceFile, *, again: bool = False) -> bool:
-        """Read on in a file if need be; whether it has a line that was not taken; ``again``: though it has not
-        changed."""
+        """Read a file if necessary; returns whether it has an unread line. ``again``: even if it has not changed."""
         try:
             more = (again or file.changed()) and file.pull()
         except Replaced:
@@ -288,10 +289,10 @@ class SourceDirectory:
             return more
         return False
 
-    # ---- what became of files ----
+    # ---- identity of files ----
 
     def _known(self, new: SourceFile) -> bool:
-        """Whether a file has the content of another one, whose copy it is or whose place it took; else what it
+        """Whether a file has the content of another one, as its copy or in its place; if not, the content that it
         replaced is gone."""
         if self._registry.is_copy(new):
             new.close()
@@ -308,11 +309,11 @@ class SourceDirectory:
         return True
 
     def _may_come_back(self, file: SourceFile) -> bool:
-        """Whether a file is there whose first line may show that it has the content of a missing one."""
+        """Whether there is a file whose first line may show that it has the content of a missing one."""
         return any(one.stem == file.stem for one in self._waiting)
 
     def _miss(self, file: SourceFile) -> None:
-        """What was read of a file is not where it was; what is there now may show what became of it."""
+        """A file is not where it was; what is there now may show what became of it."""
         file.close()
         if file in self._registry:
             self._registry.missing.add(file)
@@ -328,7 +329,7 @@ class SourceDirectory:
         self._events.append(FileGone(file))
 
     def _cannot_read(self, file: SourceFile, error: OSError) -> None:
-        if isinstance(error, FileNotFoundError):  # the next look sees to that
+        if isinstance(error, FileNotFoundError):  # the next look handles that
             return
         self._unreadable[file.name] = max(_size(file.path) - file.size, 0)
         self._tell(file.path, f"cannot be read: {error.strerror}")
@@ -341,7 +342,7 @@ class SourceDirectory:
     # ---- looking at the directory ----
 
     def _look(self) -> None:
-        """See which files are there, where the directory changed or a second has passed."""
+        """Look at which files exist, if the directory has changed or a second has passed."""
         try:
             stamp = os.stat(self.path).st_mtime_ns
         except OSError:
@@ -364,7 +365,7 @@ class SourceDirectory:
         self._compare(listing.files)
 
     def _compare(self, names: dict[str, int]) -> None:
-        """Hold what is there (names and inodes) against what is known."""
+        """Compare the existing files (names and inodes) with the known ones."""
         taken = self._registry.place(names)
         self._take_sizes(taken)
         here = {file.name for file in self._waiting if file not in self._registry}
@@ -382,7 +383,7 @@ class SourceDirectory:
                 self._drop(file)
 
     def _take_sizes(self, taken: set[str]) -> None:
-        """Whether files that were read to their end have grown or were cut; of some of them at each look."""
+        """Check whether files already read have grown or were cut; a part of them in each look."""
         read = [file for file in self._registry.files[:-1] if file not in self._registry.missing]
         some = read[self._turn : self._turn + _STATS]
         self._turn = self._turn + _STATS if self._turn + _STATS < len(read) else 0
@@ -396,11 +397,11 @@ class SourceDirectory:
 
 
 class _Listing:
-    """The files of ticks at the top of a directory; none where it is not there.
+    """The files of ticks at the top of a directory; none if it does not exist.
 
     Attributes:
         files: their names and inodes.
-        unreadable: names of entries that may be files of ticks and cannot be looked at, and why.
+        unreadable: names of entries that may be files of ticks but cannot be accessed, and why.
 
     Raises:
         OSError: the directory cannot be read.
@@ -418,8 +419,8 @@ class _Listing:
             return
 
     def _look_at(self, entry: os.DirEntry[str]) -> None:
-        """One that cannot be looked at (a link that leads in a circle, or where nobody may go), or is no file, is one
-        entry, and no more than that."""
+        """Add an entry. One that cannot be accessed (a cyclic link, no permission), or is not a file, does not affect
+        the others."""
         try:
             if entry.is_file(follow_symlinks=False):
                 self.files[entry.name] = entry.inode()
@@ -428,19 +429,19 @@ class _Listing:
             else:
                 self.unreadable[entry.name] = f"it is {_NO_FILES.get(stat.S_IFMT(info.st_mode), 'no file')}"
         except FileNotFoundError:
-            if os.path.lexists(entry.path):  # else it went while it was looked at
+            if os.path.lexists(entry.path):  # else it was removed meanwhile
                 self.unreadable[entry.name] = "it is a link to nothing"
         except OSError as error:
             self.unreadable[entry.name] = error.strerror or str(error)
 
 
 def is_accepted(name: str) -> bool:
-    """Whether a file of this name is taken for one of ticks."""
+    """Whether a file of this name counts as one of ticks."""
     return bool(stem_of(name)) and not name.startswith(".")
 
 
 def skipped_names(path: Path) -> str:
-    """What lies at the top of a directory and is not taken for files of ticks, as a sentence; empty: nothing.
+    """A description of what is at the top of a directory and does not count as files of ticks; empty: nothing.
 
     Raises:
         OSError: it cannot be read.
@@ -464,7 +465,7 @@ def skipped_names(path: Path) -> str:
 
 
 def has_files(path: Path) -> bool:
-    """Whether a directory has files of ticks at its top, be they such as cannot be read.
+    """Whether a directory has files of ticks at its top, even unreadable ones.
 
     Raises:
         OSError: it cannot be read.

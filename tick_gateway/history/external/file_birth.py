@@ -1,9 +1,9 @@
-"""When a file was made, where the system says.
+"""When a file was created, if the system knows.
 
-``os.stat`` knows it on macOS and BSD, ``os.statx`` on Linux, from Python 3.15 on. Before that nothing in Python asks
-Linux for it, nor does a package that somebody keeps up; and without it all ticks of a file that had grown for hours
-before it was first read would count as received at its last change. So with older Pythons, and there alone, the C
-library's ``statx`` is called by way of ctypes. That part goes once 3.15 is the oldest Python that is supported.
+``os.stat`` has it on macOS and BSD, ``os.statx`` on Linux from Python 3.15 on. Before that, no part of Python and no
+maintained package provides it on Linux; and without it, all ticks in a file that had grown for hours before it was
+first read would count as received at its last change. So with older Pythons only, the C library's ``statx`` is called
+through ctypes. Remove that part once 3.15 is the oldest supported Python.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-_AT_FDCWD: Final = -100  # paths are relative to where the process is
-_BIRTH: Final = 0x800  # STATX_BTIME: what is asked for, and whether it was told
+_AT_FDCWD: Final = -100  # paths are relative to the working directory
+_BIRTH: Final = 0x800  # STATX_BTIME: requested, and set if it is known
 _SIZE: Final = 256  # of struct statx
 _BIRTH_AT: Final = 80  # in it: seconds and nanoseconds
 
@@ -40,7 +40,7 @@ def _by_statx(path: Path) -> int | None:
 
 
 def _by_c_library() -> _BirthNs | None:
-    """How to ask the C library; None: it is another system than Linux, or a C library from before 2018."""
+    """The C library's function; None: this is not Linux, or a C library from before 2018."""
     try:
         statx: Any = ctypes.CDLL(None).statx
     except (AttributeError, OSError, TypeError):
@@ -59,7 +59,7 @@ def _by_c_library() -> _BirthNs | None:
 
 
 def _way() -> _BirthNs:
-    """How this system and this Python are asked."""
+    """The function for this system and Python."""
     if hasattr(os, "statx"):
         return _by_statx
     return _by_c_library() or _by_stat
@@ -69,9 +69,9 @@ _birth_ns: Final = _way()
 
 
 def born(path: Path) -> int | None:
-    """When a file was made, ms since the epoch; None: the system or the file system does not say, or it is not there.
+    """When a file was created, ms since the epoch; None: unknown to the system or file system, or no such file.
 
-    A copy was made when it was copied: that may be after the time of its last change.
+    A copy was created when it was copied, which may be after its last change.
     """
     try:
         found = _birth_ns(path)

@@ -1,8 +1,7 @@
-"""What is in a file that another program writes, plain or in zstd frames, while it grows.
+"""The content of a file that another program writes, plain or in zstd frames, while it grows.
 
-It comes in steps of bounded size, whatever a few bytes of zstd make of themselves. A frame that is there to its end is
-held against its checksum before any of it is given, if need be by decompressing it twice; one that is still open is
-given as it comes.
+It is read in steps of bounded size, however well it was compressed. A complete frame is compared with its checksum
+before any of it is returned, if necessary by decompressing it twice; an open frame is returned as it grows.
 
 Everything here waits for the disk; none of it is called on the event loop.
 """
@@ -19,45 +18,45 @@ from .frames import Cut, FrameDecoder, Refuted, kind_of
 
 SUFFIXES: Final = (".jsonl.zst", ".jsonl")
 READ_BYTES: Final = 256 * 1024
-STEP_BYTES: Final = 256 * 1024  # of content at once, about
-_GUARD_BYTES: Final = 4096  # before the place where a file is read on, that must be what they were
-_TICK_NS: Final = 50_000_000  # of a file system's clock, at most: two changes within may leave one time
+STEP_BYTES: Final = 256 * 1024  # approximate content of a step
+_GUARD_BYTES: Final = 4096  # before the read position, which must be unchanged
+_TICK_NS: Final = 50_000_000  # maximum resolution of a file system's clock: two changes within may have the same time
 _DIGITS: Final = re.compile(r"(\d+)")
 
 
 def stem_of(name: str) -> str | None:
-    """A file's name without its ending; None: it is no file of ticks."""
+    """A file's name without its extension; None: it is not a file of ticks."""
     return next((name.removesuffix(suffix) for suffix in SUFFIXES if name.endswith(suffix)), None)
 
 
 def natural(name: str) -> tuple[list[str | int], str]:
-    """What names are ordered by: digits in them compare as numbers."""
+    """A sort key for names: digits in them compare as numbers."""
     return [int(part) if part.isdecimal() else part for part in _DIGITS.split(name)], name
 
 
 def shown(name: str) -> str:
-    """A name for a message of one line: whoever names a file may put anything into it."""
+    """A name for a one-line message: names of files may contain anything."""
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in name)
 
 
 class Replaced(Exception):
-    """What was read of a file is not there any more."""
+    """What was read of a file is no longer there."""
 
 
 class Content:
-    """What is in a file from its beginning, or from a place at which a frame begins, while it grows.
+    """The content of a file from its beginning, or from a frame on, while it grows.
 
     Args:
-        begin: that place, and the content before it, both in bytes.
-        checked: content before this place was held against checksums already; None: nothing is to be.
+        begin: the offset of that frame, and the length of the content before it, in bytes.
+        checked: content up to here was already compared with checksums; None: no comparison is necessary.
 
     Attributes:
-        given: bytes of content that were given, those before ``begin`` counted.
+        given: bytes of content returned, including those before ``begin``.
         read: bytes of the file that were read.
-        seen: its size and time of change when there was nothing more to be read.
-        refuted: which content, from and to, checksums say is not what was written; it is given like any other.
-        skipped: bytes of the file that were skipped so far: damaged, or refuted.
-        faults: what was wrong, in order, for the caller to take away.
+        seen: size and time of change when there was nothing more to read.
+        refuted: ranges of content that do not match their checksums; returned like any other.
+        skipped: bytes of the file skipped so far: damaged, or refuted.
+        faults: what was wrong, in order; the caller removes them.
 
     Raises:
         OSError: it cannot be opened.
@@ -75,8 +74,9 @@ class Content:
         self.skipped = 0
         self.faults: list[Cut | Refuted] = []
         self._checked = checked
-        self._foretold: tuple[int, bool] = (-1, False)  # the frame that was looked at ahead, and whether it is refuted
-        self._kind: str | None = None  # what a plain file is instead of text
+        # the frame that was checked in advance, and whether it is refuted
+        self._foretold: tuple[int, bool] = (-1, False)
+        self._kind: str | None = None  # what a plain file is, if not text
 
     @property
     def inode(self) -> int:
@@ -91,20 +91,20 @@ class Content:
 
     @property
     def used(self) -> int:
-        """Bytes of the file that what was given so far came from."""
+        """Bytes of the file that were used for the content returned so far."""
         return self._frames.at if self._frames is not None else self.read
 
     @property
     def held(self) -> int:
-        """Bytes of content that are kept in memory to read on."""
+        """Bytes of content kept in memory for reading on."""
         frame = self._frames.frame if self._frames is not None else None
         return frame.window if frame is not None else 0
 
     def more(self) -> bytes:
-        """The next bytes of content, some of them; none: there are no more yet.
+        """The next bytes of content; empty: there are none yet.
 
         Raises:
-            Replaced: the file is another one, or was cut.
+            Replaced: the file is a different one, or was cut.
             OSError: it cannot be read.
         """
         while True:
@@ -135,7 +135,7 @@ class Content:
         return data
 
     def _take(self, data: bytes) -> bytes:
-        """What comes of the file's next bytes; none of them: of those that were read before."""
+        """The content of the file's next bytes; if ``data`` is empty, of those read before."""
         if self._frames is None:
             if self.read == len(data):
                 self._kind = kind_of(data)
@@ -146,10 +146,10 @@ class Content:
         self.given += len(content)
         return content
 
-    # ---- what is wrong with it ----
+    # ---- faults ----
 
     def _blame(self, frames: FrameDecoder) -> None:
-        """Take in what was found to be wrong, and what will be where the frame ends that is open."""
+        """Record faults that were found, and those that will be at the end of the open frame."""
         for cut in frames.cuts:
             self.skipped += cut.end - cut.begin
             self.faults.append(cut)
@@ -173,7 +173,7 @@ class Content:
         self.faults.append(one)
 
     def _look_ahead(self, at: int) -> Refuted | None:
-        """Decompress the frame that begins there as far as it is there; what its checksum refutes, or None."""
+        """Decompress the frame at an offset as far as it is complete; returns what its checksum refutes, or None."""
         ahead, place = FrameDecoder(at), at
         while not (ahead.ended or ahead.cuts or ahead.lost is not None or ahead.refuted):
             data = b""
@@ -183,13 +183,13 @@ class Content:
                 if not data:
                     break
             ahead.feed(data, STEP_BYTES)
-        if ahead.doubtful:  # nothing is behind it that could be another frame
+        if ahead.doubtful:  # nothing follows that could be another frame
             return Refuted(at, place, 0, ahead.given)
         return ahead.refuted[0] if ahead.refuted and not ahead.ended and not ahead.cuts else None
 
     @property
     def problem(self) -> str:
-        """Why nothing more can be made of it as it stands, as a sentence; empty: it can."""
+        """Why the rest of the file cannot be read; empty: it can."""
         if self._kind is not None:
             return f"it is {self._kind}, not text"
         if self._frames is not None and self._frames.lost is not None:
@@ -198,8 +198,8 @@ class Content:
 
     @property
     def left(self) -> tuple[int, str]:
-        """Bytes of the file that nothing was made of yet, and as a sentence what is not there to its end; empty:
-        everything is. What ``problem`` is told of counts, too."""
+        """Bytes of the file that are not used yet, and a description of what is incomplete; empty: nothing. This
+        includes what ``problem`` reports."""
         frames = self._frames
         if frames is None:
             return (self.read if self._kind is not None else 0), self.problem
@@ -208,20 +208,20 @@ class Content:
         rest = self.read - frames.at
         if frames.frame is not None:
             return rest, f"the zstd frame that begins at byte {frames.frame.at} is not there to its end"
-        if frames.skipping is not None:  # where its length is wrong, others may lie in it
+        if frames.skipping is not None:  # if its length is wrong, it may contain others
             return self.read - frames.skipping, f"what begins at byte {frames.skipping} is no whole zstd frame"
         if rest:
             return rest, f"what begins at byte {frames.at} is no whole zstd frame"
         return 0, ""
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         os.close(self._fd)
 
 
 def compare(one: Path, other: Path) -> int | None:
-    """Which of two files has more content, where one begins with all that the other has: below 0 the first, above 0
-    the second, 0 neither; None: they part.
+    """Which of two files has more content, if one begins with all content of the other: below 0 the first, above 0 the
+    second, 0 neither; None: they differ.
 
     Raises:
         OSError: one cannot be read.

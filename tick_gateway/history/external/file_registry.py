@@ -1,7 +1,7 @@
-"""The files of a directory that ticks were read from, and what became of them.
+"""The registry of a directory's files from which ticks were read, and what became of them.
 
-A file is known by its content. One that is not at its place may have been renamed, compressed, cut, or taken away, and
-may come back: none of that makes its ticks new ones. Which file is read next is not decided here.
+A file is identified by its content. One that is not in its place may have been renamed, compressed, cut, or moved away,
+and may come back: none of that makes its ticks new ones. The order of reading is not decided here.
 
 Everything here waits for the disk; none of it is called on the event loop.
 """
@@ -16,15 +16,15 @@ from typing import Any, Final
 from .file_content import Replaced
 from .source_file import SourceFile
 
-_MOST_GONE: Final = 256  # files that are remembered after they were taken away
+_MOST_GONE: Final = 256  # files remembered after they were moved away
 
 
 class FileRegistry:
-    """What was read in one directory.
+    """The files that were read in one directory.
 
     Attributes:
         files: oldest first; the last one is being read.
-        missing: those of them that are not at their place.
+        missing: those of them that are not in their place.
     """
 
     def __init__(self, path: Path, max_tick: int) -> None:
@@ -45,7 +45,7 @@ class FileRegistry:
         return file in self._known
 
     def begin(self, file: SourceFile) -> bool:
-        """Let a file be the newest; whether it is read for the first time."""
+        """Make a file the newest; returns whether it is read for the first time."""
         first = file not in self._known
         if not first:
             self.files.remove(file)
@@ -59,7 +59,7 @@ class FileRegistry:
             self._heads.setdefault(file.head, []).append(file)
 
     def drop(self, file: SourceFile, *, replaced: bool) -> None:
-        """What was read of a file is not on disk any more; where nothing is in its place, it may come back."""
+        """What was read of a file is no longer on disk; if nothing replaced it, it may come back."""
         file.close()
         file.gone = True
         self.files.remove(file)
@@ -69,10 +69,10 @@ class FileRegistry:
         if not replaced:
             self._gone.append(file)
 
-    # ---- who is who ----
+    # ---- identity ----
 
     def place(self, names: Mapping[str, int]) -> set[str]:
-        """Hold what is there, names and inodes, against what was read; returns the names of files that were."""
+        """Compare existing names and inodes with the files read; returns the names of those files."""
         known = {file.name for file in self.files}
         renamed = {inode: name for name, inode in names.items() if name not in known}
         taken: set[str] = set()
@@ -80,7 +80,7 @@ class FileRegistry:
             if file in self.missing:
                 continue
             name = renamed.get(file.inode) if names.get(file.name) != file.inode else None
-            if name is not None and (file.opened or self.has(file, name)):  # inodes of deleted files come again
+            if name is not None and (file.opened or self.has(file, name)):  # inodes of deleted files are reused
                 file.path = self._path / name
             if names.get(file.name) == file.inode:
                 taken.add(file.name)
@@ -89,7 +89,7 @@ class FileRegistry:
         return taken
 
     def is_copy(self, new: SourceFile) -> bool:
-        """Whether a file that was read stands beside this one, with the same name but for its ending, and content."""
+        """Whether there is a file beside it that was read, with the same stem and content."""
         return self.original(new) is not None
 
     def original(self, copy: SourceFile) -> SourceFile | None:
@@ -98,7 +98,8 @@ class FileRegistry:
         return next((one for one in beside if one.stem == copy.stem), None) if copy.head else None
 
     def recognize(self, new: SourceFile) -> SourceFile | None:
-        """The file that was read and is this one, which took its place or came back; it lies here from now on."""
+        """The known file with the same content, which this one replaced or which came back; from now on it is at this
+        path."""
         for file in [*self.missing, *self._gone]:
             if file.stem != new.stem or file.head != new.head:
                 continue
@@ -113,7 +114,7 @@ class FileRegistry:
         return None
 
     def has(self, file: SourceFile, name: str) -> bool:
-        """Whether what was read of a file stands in the one of that name, too."""
+        """Whether the file of that name has the content that was read of ``file``."""
         probe = SourceFile.of(self._path, file.note() | {"name": name}, self._max_tick)
         try:
             probe.open()
@@ -124,20 +125,20 @@ class FileRegistry:
         return True
 
     def _cut(self, file: SourceFile, new: SourceFile) -> bool:
-        """Whether a file is what was left of one that was read."""
+        """Whether a file is what is left of one that was read, after a cut."""
         try:
             return file.shrink(new.path)
-        except (Replaced, OSError):  # the next look sees what became of it
+        except (Replaced, OSError):  # the next look finds out what became of it
             return False
 
-    # ---- remembering ----
+    # ---- persistence ----
 
     def note(self) -> dict[str, Any]:
         """What was read, as JSON."""
         return {"files": [file.note() for file in self.files], "gone": [file.note() for file in self._gone]}
 
     def recall(self, note: dict[str, Any]) -> None:
-        """Know what a note says; for a registry that knows nothing yet."""
+        """Restore what a note says; for a new registry."""
         for one in note["files"]:
             self._add(SourceFile.of(self._path, one, self._max_tick), len(self.files))
         self._gone.extend(SourceFile.of(self._path, one, self._max_tick) for one in note.get("gone", ()))

@@ -1,17 +1,17 @@
-"""The content of a zstd file that another program writes, as far as it has come.
+"""Decoding a zstd file that another program writes, while it grows.
 
-Such a file is a row of frames (RFC 8878), whose last one may be open: each flush of its writer ends a block. So blocks
-are taken one by one, each as soon as it is whole. A writer that was killed leaves its last block cut off; where one
-then appends, a new frame begins behind that, and reading goes on there:
+Such a file is a sequence of frames (RFC 8878), whose last one may be open: each flush of its writer ends a block. So
+blocks are decoded one by one, as soon as they are complete. A writer that was killed leaves its last block cut off; if
+another one then appends, a new frame begins after it, and decoding continues there:
 
     between frames ──magic──► block ──► block ──► last block, checksum ──► between frames
           ▲                     │ cut off, damaged
           └──── the next magic ◄┘           what was an unfinished line is ended there
 
-A frame may end with a checksum of its content, which is known to be right or wrong only there. What comes out before
-that is not taken back: ``refuted`` says where it lies, and the caller decides.
+A frame may end with a checksum of its content, so only its end shows whether that is correct. What was returned before
+is not taken back: ``refuted`` has its place, and the caller decides what to do.
 
-What comes out does not depend on the pieces in which the bytes came in. Pure: bytes in, bytes out.
+The output does not depend on the pieces in which the bytes arrive. Pure: bytes in, bytes out.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ from ...wire.zstd_frame import (
 _LARGEST_HEADER: Final = 18
 _CHECKSUM_BYTES: Final = 4
 _LINE_FEED: Final = 10
-_LOOK_BACK: Final = len(MAGIC) - 1  # of a new frame's magic, so much may have filled up a block that was cut off
-MAX_WINDOW: Final = 1 << 27  # bytes of content that a frame may refer back to; as much as ``zstd -d`` takes unasked
+_LOOK_BACK: Final = len(MAGIC) - 1  # bytes of a new frame's magic that may have completed a block that was cut off
+MAX_WINDOW: Final = 1 << 27  # maximum window of a frame, in bytes, as for ``zstd -d`` without options
 _UNBOUNDED: Final = 1 << 62
 _KINDS: Final = {
     MAGIC: "zstd",
@@ -54,7 +54,7 @@ _KINDS: Final = {
 
 
 class Verdict(Enum):
-    """Whether something is so; undecided: more bytes will tell."""
+    """A decision; undecided: more bytes are needed."""
 
     YES = auto()
     NO = auto()
@@ -62,8 +62,8 @@ class Verdict(Enum):
 
 
 class Cut(NamedTuple):
-    """Bytes of a file, from ``begin`` to before ``end``, that belong to no whole block of a frame; none of them: the
-    frame before breaks off there."""
+    """Bytes of a file, from ``begin`` up to ``end``, that belong to no complete block of a frame; if empty, the
+    previous frame is incomplete."""
 
     begin: int
     end: int
@@ -77,8 +77,8 @@ class Cut(NamedTuple):
 
 
 class Refuted(NamedTuple):
-    """A frame whose checksum is not that of its content: bytes of the file from ``begin`` to before ``end``, whose
-    content is from ``first`` to before ``last``."""
+    """A frame whose checksum does not match its content: bytes of the file from ``begin`` up to ``end``, with content
+    from ``first`` up to ``last``."""
 
     begin: int
     end: int
@@ -90,8 +90,8 @@ class Refuted(NamedTuple):
 
 
 class OpenFrame(NamedTuple):
-    """A frame that was begun: where in the file, what content came before it, whether a checksum is to end it, and how
-    many bytes of content are kept to read on in it."""
+    """An open frame: its offset in the file and in the content, whether it will end with a checksum, and how many bytes
+    of content are kept to continue it."""
 
     at: int
     given: int
@@ -100,8 +100,8 @@ class OpenFrame(NamedTuple):
 
 
 class _Header(NamedTuple):
-    """A frame's header: its bytes, the largest block in its frame, whether a checksum ends that, its window, and why
-    the frame cannot be read (empty: it can)."""
+    """A frame's header: its bytes, the maximum block size, whether there is a checksum, the window, and why the frame
+    cannot be decoded (empty: it can)."""
 
     size: int
     largest: int
@@ -114,20 +114,19 @@ class FrameDecoder:
     """Decompresses what it is fed, block by block.
 
     Args:
-        at: where in its file the bytes begin that it will be fed: 0, or where a frame begins.
+        at: offset in the file of the bytes that it will be fed: 0, or the begin of a frame.
 
     Attributes:
-        at: where in the file the first byte lies that was not used yet.
-        given: bytes of content that came out.
-        boundary: the newest place where a frame begins and the content before it ends with a line, as ``at`` and
-            ``given`` were there.
-        lost: where it lost its way, while it looks for the next magic; else None.
+        at: offset in the file of the first unused byte.
+        given: bytes of content returned.
+        boundary: the newest place where a frame begins after the end of a line, as values of ``at`` and ``given``.
+        lost: the offset from which it searches for the next magic; None: it is not searching.
         why: what is wrong there, as far as that is known.
-        cuts: what was skipped, for the caller to take away.
-        refuted: frames with a wrong checksum, for the caller to take away.
-        frame: the one that is open; None: it is between frames, or lost.
-        ended: frames that came to their end, with a checksum that is right or none.
-        unfinished: what it was fed holds more content, for which there was no room.
+        cuts: what was skipped; the caller removes them.
+        refuted: frames with a wrong checksum; the caller removes them.
+        frame: the open frame; None: it is between frames, or searching.
+        ended: number of complete frames, with a correct checksum or none.
+        unfinished: what it was fed has more content than there was room for.
     """
 
     def __init__(self, at: int = 0) -> None:
@@ -141,20 +140,20 @@ class FrameDecoder:
         self.unfinished = False
         self.why = ""
         self._data = b""
-        self._from = 0  # what of the data is not used yet begins here, which is ``at`` in the file
-        self._reader: zstandard.ZstdDecompressionObj | None = None  # of the frame that is open
+        self._from = 0  # the unused data begins here, which is ``at`` in the file
+        self._reader: zstandard.ZstdDecompressionObj | None = None  # of the open frame
         self._largest = 0
-        self._ending = False  # the last block is through, its checksum is not
+        self._ending = False  # the last block is complete, its checksum is not
         self._mismatch = False  # the checksum does not match
-        self._skip = self._skipped_from = 0  # bytes of a skippable frame that are still to come, and where it begins
+        self._skip = self._skipped_from = 0  # bytes of a skippable frame still to come, and its offset
         self.lost: int | None = None
-        self._in_line = False  # the content does not end with a line's end
+        self._in_line = False  # the content does not end at the end of a line
         self._content: list[bytes] = []
         self._room = 0
 
     def feed(self, data: bytes, room: int = _UNBOUNDED) -> bytes:
-        """The content that is there now: up to ``room`` bytes and one block (128 KiB) more. Where there is more of it
-        (``unfinished``), ``feed(b"")`` goes on."""
+        """Return the content that is available: up to ``room`` bytes and one block (128 KiB) more. If there is more
+        (``unfinished``), call ``feed(b"")`` next."""
         if data:
             kept = max(self._from - _LOOK_BACK, 0)
             self._data, self._from = self._data[kept:] + data, self._from - kept
@@ -167,17 +166,18 @@ class FrameDecoder:
 
     @property
     def skipping(self) -> int | None:
-        """Where the skippable frame begins that has not come to its end; None: there is none."""
+        """The offset of an incomplete skippable frame; None: there is none."""
         return self._skipped_from if self._skip else None
 
     @property
     def doubtful(self) -> bool:
-        """Whether the open frame is there to its end and its checksum does not match, unless these are the first bytes
-        of another frame: more bytes will tell."""
+        """Whether the open frame is complete and its checksum does not match, unless its last bytes are the first of
+        another
+        frame: more bytes will tell."""
         return self._mismatch
 
     def _step(self) -> bool:
-        """Go on by one step; whether there may be another one."""
+        """Do one step; returns whether another one may be possible."""
         if self._skip:
             size = min(self._skip, len(self._data) - self._from)
             self._skip -= size
@@ -224,7 +224,7 @@ class FrameDecoder:
             return False
         self._reader = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW).decompressobj()
         self._largest, self.frame = header.largest, OpenFrame(self.at, self.given, header.checksum, header.window)
-        if not self._blocks(header.size):  # the frame has not begun before its first block is whole and sound
+        if not self._blocks(header.size):  # a frame counts only once its first block is complete and sound
             self._reader = self.frame = None
             return False
         return True
@@ -243,8 +243,7 @@ class FrameDecoder:
         return True
 
     def _lose(self, at: int, search: int = -_LOOK_BACK, why: str = "belongs to no zstd frame") -> bool:
-        """What lies from ``at`` on in the data is not what it should be: look for the next frame, ``search`` bytes
-        behind that."""
+        """Data from ``at`` on is not valid: search for the next frame, from ``search`` bytes after that."""
         self.lost, self.why = self.at + at - self._from, why
         self._reader, self._ending, self.frame = None, False, None
         self._advance(max(at + search, 0) - self._from)
@@ -253,14 +252,14 @@ class FrameDecoder:
     # ---- in a frame ----
 
     def _blocks(self, header: int) -> bool:
-        """Take blocks, the first of them behind so many bytes of its frame's header; whether there were any, or what
-        is there is none."""
+        """Decode blocks, the first one after the frame's header; returns whether there were any, or what is there is
+        not a block."""
         data, start, reader = self._data, self._from, self._reader
         assert reader is not None
         at, end = start, len(data)
         magic = data.find(MAGIC, max(at + (1 if header else -_LOOK_BACK), 0))
         while self._room > 0 and end - at >= header + BLOCK_HEADER:
-            # As ``block_header`` reads it; inline, since a call would be a third of what a tick's own block costs.
+            # Inline ``block_header``: a call would be a third of the cost of a tick's own block.
             begin = at + header
             word = data[begin] | data[begin + 1] << 8 | data[begin + 2] << 16
             last, kind, size = word & 1, word >> 1 & 3, word >> 3
@@ -289,8 +288,8 @@ class FrameDecoder:
         return self._advance(at - start)
 
     def _new_frame(self, magic: int, stop: int, kind: int, *, certain: bool) -> tuple[Verdict, int]:
-        """Whether a new frame begins before ``stop``, the end of a block, and where. In compressed bytes, and over the
-        block's begin, the magic may stand by chance: there the new frame must show its first block, too."""
+        """Whether and where a new frame begins before ``stop``, the end of a block. In compressed bytes, and across the
+        block's begin, the magic may occur by chance: there, the new frame must have a valid first block, too."""
         while 0 <= magic <= stop - len(MAGIC):
             if certain and kind != COMPRESSED:
                 return Verdict.YES, magic
@@ -302,7 +301,7 @@ class FrameDecoder:
         return Verdict.NO, -1
 
     def _end_blocks(self) -> None:
-        """The last block is through: the frame ends, or its checksum comes."""
+        """The last block is complete: the frame ends, or its checksum follows."""
         assert self.frame is not None
         if self.frame.checked:
             self._ending = True
@@ -328,7 +327,8 @@ class FrameDecoder:
             else:
                 self._close_frame()
                 return self._advance(_CHECKSUM_BYTES)
-        if data.find(MAGIC, max(start - _LOOK_BACK, 0), stop + _LOOK_BACK) >= 0:  # it was cut off, and another begins
+        # it was cut off, and another one begins
+        if data.find(MAGIC, max(start - _LOOK_BACK, 0), stop + _LOOK_BACK) >= 0:
             self._mismatch = False
             return self._lose(start)
         if len(data) < stop + _LOOK_BACK and any(data.endswith(MAGIC[:size]) for size in range(1, len(MAGIC))):
@@ -341,7 +341,7 @@ class FrameDecoder:
 
 
 def _looks_like(data: bytes) -> str:
-    """What bytes that are no zstd are, for a sentence, where that can be told."""
+    """What bytes are that are not zstd, for an error, if that can be told."""
     kind = kind_of(data)
     if kind is None and data[:1] in b"{[ \t\r\n":
         kind = "text"
@@ -349,12 +349,12 @@ def _looks_like(data: bytes) -> str:
 
 
 def kind_of(data: bytes) -> str | None:
-    """What bytes are that a file begins with, where they are no text; None: they may be."""
+    """What a file is, by its first bytes, if it is not text; None: it may be text."""
     return next((name for magic, name in _KINDS.items() if data.startswith(magic)), None)
 
 
 def _header(data: bytes) -> _Header:
-    """The header of the frame that begins here, where as yet there may be less of it than its ``size``."""
+    """The frame header at the start of the data, which may be shorter than its ``size``."""
     try:
         found = frame_header(data)
     except ReservedBit:
@@ -371,8 +371,8 @@ def _header(data: bytes) -> _Header:
 
 
 def _begins_frame(data: bytes) -> Verdict:
-    """Whether a frame begins here: it shows its first block, or was cut off itself and another one behind it shows
-    that."""
+    """Whether a frame begins here: its first block is valid, or it was cut off and followed by another frame for which
+    that is true."""
     verdict, at = _shows_block(data), 0
     while verdict is Verdict.UNDECIDED and (at := data.find(MAGIC, at + 1)) > 0:
         if _shows_block(data[at:]) is Verdict.YES:
@@ -381,7 +381,7 @@ def _begins_frame(data: bytes) -> Verdict:
 
 
 def _shows_block(data: bytes) -> Verdict:
-    """Whether a frame's header and its first block are here, and sound."""
+    """Whether a frame's header and its first block are complete and sound."""
     header = _header(data)
     if header.problem:
         return Verdict.NO

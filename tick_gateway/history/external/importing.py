@@ -1,8 +1,8 @@
-"""Bringing what another program wrote into history: ``tick-gateway import``, and what ``serve --tail`` begins with.
+"""Importing another program's ticks into history: ``tick-gateway import``, and the start of ``serve --tail``.
 
-How far a directory was read stands beside the history that it was read into, in a note that is written after what it
-covers was stored. What an interruption leaves between the two is read again, and skipped by the numbers that the
-run has already: no tick is stored twice, and none is missed. Where the note is lost, all is read again in this way.
+How far a directory was read is kept beside the history, in a note that is written after the ticks that it covers were
+stored. What an interruption leaves in between is read again, and skipped by the numbers that the run already has: no
+tick is stored twice, and none is missed. If the note is lost, everything is read again in this way.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ from .directory import NOTE_VERSION, DirectoryEvent, FileGone, SourceDirectory
 from .run_splitter import TickSequence
 from .source_file import Unread
 
-NOTE: Final = ".tail.json"  # begins as no run does
+NOTE: Final = ".tail.json"  # no run begins with a dot
 _NOTE_SECONDS: Final = 1.0
-_NOTE_SHARE: Final = 0.05  # of the time, that notes may take where they are long
+_NOTE_SHARE: Final = 0.05  # share of the time for writing notes, if they are long
 _BAR_SECONDS: Final = 0.1
 
 
 @dataclass(slots=True)
 class ImportResult:
-    """What was brought into history: ticks, the runs that they are of, ticks that it had already, lines that are no
-    ticks, and what of the files was not read."""
+    """The result of an import: new ticks, their runs, ticks already in history, lines that are not ticks, and what was
+    not read."""
 
     ticks: int = 0
     runs: set[str] = field(default_factory=set)
@@ -62,8 +62,8 @@ def _count(number: int, what: str) -> str:
 
 
 def load_note(data: Path, source: Path, stored: Sequence[LocalRun]) -> dict[str, Any] | None:
-    """How far a directory was read into a history, or None: that is not known, or the history has less than the note
-    says, as after a loss of power."""
+    """How far a directory was read into a history, or None: that is unknown, or the history has less than the note
+    says, as after a power failure."""
     try:
         note: dict[str, Any] = json.loads((data / NOTE).read_bytes())
         if note["version"] != NOTE_VERSION or note["directory"] != str(source.resolve()):
@@ -75,28 +75,28 @@ def load_note(data: Path, source: Path, stored: Sequence[LocalRun]) -> dict[str,
 
 
 def write_note(data: Path, note: dict[str, Any]) -> None:
-    """Remember how far a directory was read (see ``Directory.note``); what the note covers has to be stored already.
+    """Write how far a directory was read (see ``SourceDirectory.note``); what the note covers must already be stored.
 
     Raises:
         OSError: it cannot be written.
     """
     temporary = data / f"{NOTE}.new"
-    with temporary.open("w", encoding="ascii") as file:  # json escapes names of files that are no UTF-8
+    with temporary.open("w", encoding="ascii") as file:  # json escapes file names that are not UTF-8
         file.write(json.dumps(note))
         file.flush()
-        os.fsync(file.fileno())  # an empty one, as after a loss of power, would cost the reading of everything
+        os.fsync(file.fileno())  # an empty one, as after a power failure, would mean reading everything again
     temporary.replace(data / NOTE)
 
 
-# ---- bringing ----
+# ---- importing ----
 
 
 class Importer:
-    """Writes what is found in a directory into a history whose lock the caller holds.
+    """Writes the ticks of a directory into a history whose lock the caller holds.
 
     Args:
         runs: what is stored, oldest first.
-        anew: it is not known how far the directory was read.
+        anew: it is unknown how far the directory was read.
     """
 
     def __init__(
@@ -110,10 +110,10 @@ class Importer:
         self._note_at = time.monotonic() + _NOTE_SECONDS
 
     def import_files(self, progress: Progress | None) -> ImportResult:
-        """Bring everything that is there.
+        """Import everything.
 
         Raises:
-            OSError: history cannot be written; what was written stands.
+            OSError: history cannot be written; what was written stays.
         """
         directory = self._directory
         told = 0.0
@@ -144,7 +144,7 @@ class Importer:
     def _write_sequence(self, sequence: TickSequence) -> None:
         runs, run = self._recorder.runs, sequence.run
         if self._anew and run.id not in runs and (whole := _run_with(sequence, runs.values())) is not None:
-            run.id = whole.id  # the files in which it begins were deleted, and would have told its name
+            run.id = whole.id  # the files of its beginning, which determine its name, were deleted
         self._anew = False
         begin, stored = self._place(sequence)
         self.result.known += begin
@@ -158,8 +158,8 @@ class Importer:
         self._recorder.write(self._batches(sequence, begin, stored))
 
     def _place(self, sequence: TickSequence) -> tuple[int, LocalRun | None]:
-        """The index of the first tick that the sequence's run has not got, and that run; None: it is a new one. Where
-        others were published since, what comes now is a new run."""
+        """The index of the first tick that the sequence's run does not have, and that run; None: it is a new one, as it
+        is if other runs were published since."""
         runs, begin = self._recorder.runs, 0
         while (stored := runs.get(sequence.run.id)) is not None:
             begin = bisect_right(sequence.ts, stored.tip, begin)
@@ -180,7 +180,7 @@ class Importer:
 
 
 def _run_with(sequence: TickSequence, runs: Collection[LocalRun]) -> LocalRun | None:
-    """The stored run in whose midst the first tick of a sequence stands, with the same bytes; the newest one."""
+    """The newest stored run that contains the first tick of a sequence, with the same bytes."""
     t, line = sequence.ts[0], sequence.lines[0]
     for run in reversed(list(runs)):
         at = bisect_left(run.entries, t, key=attrgetter("last"))
@@ -188,7 +188,7 @@ def _run_with(sequence: TickSequence, runs: Collection[LocalRun]) -> LocalRun | 
             continue
         try:
             block = run.entries[at].volume.read(run.entries[at])
-        except (HistoryError, OSError):  # the gateway will say so; here it only means that this is not known
+        except (HistoryError, OSError):  # the gateway will report it; here it only means that this is unknown
             continue
         if t in block.ts and block.lines.split(b"\n")[list(block.ts).index(t)] == line:
             return run
@@ -196,7 +196,7 @@ def _run_with(sequence: TickSequence, runs: Collection[LocalRun]) -> LocalRun | 
 
 
 def ticks_of(sequence: TickSequence, begin: int, not_before: int) -> list[PublishedTick]:
-    """A sequence's ticks from the one at an index on, their receive times spread evenly."""
+    """A sequence's ticks from an index on, with receive times spread evenly."""
     first, last = (max(at, not_before) for at in sequence.ats)
     steps = max(len(sequence.ts) - 1, 1)
     ats = [first + (last - first) * index // steps for index in range(begin, len(sequence.ts))]
@@ -204,10 +204,10 @@ def ticks_of(sequence: TickSequence, begin: int, not_before: int) -> list[Publis
 
 
 def check_apart(source: Path, data: Path) -> None:
-    """A history is no directory of another program.
+    """Check that a history is not in the directory of another program.
 
     Raises:
-        SettingError: ``source`` is one, or lies in it.
+        SettingError: ``source`` is the same directory, or in it.
     """
     if source.resolve().is_relative_to(data.resolve()):
         raise SettingError("data", f"{source} is (in) the directory that history is kept in")
@@ -216,7 +216,7 @@ def check_apart(source: Path, data: Path) -> None:
 def import_files(
     source: Path, data: Path, limits: Limits, max_tick: int, progress: Progress | None = None
 ) -> tuple[SourceDirectory, ImportResult]:
-    """Bring everything that a directory holds into a history; returns the directory, to be read on.
+    """Import everything in a directory into a history; returns the directory, for reading on.
 
     Raises:
         Locked: a gateway keeps history there.

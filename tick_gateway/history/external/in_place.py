@@ -1,10 +1,11 @@
-"""A directory of another program as history, read where it lies.
+"""The engine for a directory of another program, which is read in place.
 
-    at the start    Scan: every file once, before anyone reads
-    later on        take: what is published of the tailed file, shown at once, added to its run when it fills a chunk
+        at the start    DirectoryScan: every file once, before anyone reads
+        later on        take: ticks published from the tailed file; shown at once, added to the run once they fill a
+        chunk
 
-``DirectoryScan`` waits for the disk; ``announce`` and ``retract`` are called by the thread that publishes, the rest on
-the loop.
+``DirectoryScan`` waits for the disk; ``announce`` and ``retract`` are called by the publishing thread, everything else
+on the loop.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ CHUNK_TICKS: Final = 8192
 
 
 class _ChunkBuilder:
-    """A chunk that is being filled: where in its file it lies so far, and its ticks."""
+    """A chunk that is being filled: its place in its file so far, and its ticks."""
 
     def __init__(self, file: SourceFile, run: str, begin: int, ordinal: int) -> None:
         self.file = file
@@ -47,17 +48,17 @@ class _ChunkBuilder:
 
     @property
     def full(self) -> bool:
-        """Whether it is as large as a chunk is to be."""
+        """Whether it has the size of a chunk."""
         return self.end - self.begin >= CHUNK_BYTES or len(self.ts) >= CHUNK_TICKS
 
     def chunk(self, volume: FileVolume, columns: bytes = b"") -> FileChunk:
-        """What was filled, to be added to its run's history; ``columns`` as in ``FileChunk``."""
+        """The filled chunk, for its run's history; ``columns`` as in ``FileChunk``."""
         ats = self.ats[0], self.ats[-1]
         return FileChunk(volume, self.begin, self.end, self.ordinal, self.ts, self.lines, ats, columns)
 
 
 class Volumes:
-    """The files of a directory as volumes, one each."""
+    """The volumes of a directory's files."""
 
     def __init__(self, max_tick: int) -> None:
         self._open_files = OpenFiles()
@@ -65,26 +66,26 @@ class Volumes:
         self._volumes: dict[SourceFile, FileVolume] = {}
 
     def of(self, file: SourceFile) -> FileVolume:
-        """A file's volume, made if there is none."""
+        """A file's volume, created if there is none."""
         volume = self._volumes.get(file)
         if volume is None:
             volume = self._volumes[file] = FileVolume(file, self._open_files, self._max_tick)
         return volume
 
     def pop(self, file: SourceFile) -> FileVolume | None:
-        """Forget a file's volume; returns it, or None."""
+        """Remove a file's volume; returns it, or None."""
         return self._volumes.pop(file, None)
 
 
 class DirectoryScan:
-    """Everything that is in a directory, as chunks.
+    """The content of a directory, as chunks.
 
     Args:
-        keep_bytes: so much of the newest ticks is kept in memory, for who reads them at once (``forget_ticks`` lets it
-            go): a file whose frame is still open would have to be decompressed again, beside the one that follows it.
+        keep_bytes: so much of the newest ticks stays in memory for those who read them first (until ``forget_ticks``):
+            a file whose frame is still open would have to be decompressed again, in addition to being followed.
 
     Attributes:
-        runs: what was found, oldest first.
+        runs: those found, oldest first.
     """
 
     def __init__(
@@ -160,8 +161,8 @@ class DirectoryScan:
             self._kept_bytes -= size
 
     def _has_enough(self) -> bool:
-        """Whether the oldest chunk that is kept is one too many: so much is there without it, or it is a large one, of
-        which memory takes none that does not fit (see ``restore``)."""
+        """Whether the oldest chunk that is kept is not needed: the others are enough, or it is a large one that does
+        not fit into memory (see ``restore``)."""
         oldest = self._kept[0][2]
         without = self._kept_bytes - oldest
         return without >= self._keep_bytes or (
@@ -169,7 +170,7 @@ class DirectoryScan:
         )
 
     def forget_ticks(self) -> None:
-        """Let go of the ticks that were kept."""
+        """Drop the ticks that were kept."""
         for volume, offset, _ in self._kept:
             volume.scanned.pop(offset, None)
         self._kept.clear()
@@ -183,7 +184,7 @@ class DirectoryScan:
 
 
 class _Location(NamedTuple):
-    """Where a tick's line lies, and whether it is ``apart`` from what came before it (see ``TickSequence``)."""
+    """The place of a tick's line, and whether it is ``apart`` from what came before it (see ``TickSequence``)."""
 
     file: SourceFile
     begin: int
@@ -192,16 +193,16 @@ class _Location(NamedTuple):
 
 
 class InPlace(HistoryEngine):
-    """The history of one bus that is a directory of another program.
+    """The history of one bus, if it is a directory of another program.
 
     Args:
-        directory: of which nothing was read yet.
+        directory: with nothing read of it yet.
         max_tick: the largest tick, bytes.
         cache_bytes: as for ``Archive``.
-        progress: is told how far reading the directory has come.
+        progress: called with the progress of reading the directory.
 
     Attributes:
-        directory: to be read on from here, by the one who publishes what comes.
+        directory: for whoever publishes new ticks to read on.
     """
 
     def __init__(
@@ -219,8 +220,8 @@ class InPlace(HistoryEngine):
         self._volumes = Volumes(max_tick)
         self._shown: Callable[[], None] = lambda: None
         self._builder: _ChunkBuilder | None = None
-        self._run: Run | None = None  # of what is being filled
-        self._locations: dict[tuple[str, int], _Location] = {}  # of ticks that are on their way through the bus
+        self._run: Run | None = None  # of the chunk that is being filled
+        self._locations: dict[tuple[str, int], _Location] = {}  # of ticks that were announced
         scan = DirectoryScan(directory, self._volumes, progress, keep_bytes=bus.ring.max_size)
         restore(bus, self.archive, [run for run in scan.runs.values() if run.entries], {})
         scan.forget_ticks()
@@ -257,10 +258,10 @@ class InPlace(HistoryEngine):
         """See ``HistoryEngine.describe``."""
         return "history is read from the files that are followed"
 
-    # ---- the thread that publishes ----
+    # ---- called by the publishing thread ----
 
     def announce(self, sequence: TickSequence, index: int) -> None:
-        """Say where a tick lies, before it is published."""
+        """Announce the location of a tick, before it is published."""
         begin = sequence.ends[index - 1] if index else sequence.begin
         apart = sequence.apart and not index
         self._locations[sequence.run.id, sequence.ts[index]] = _Location(
@@ -268,13 +269,13 @@ class InPlace(HistoryEngine):
         )
 
     def retract(self, sequence: TickSequence, index: int) -> None:
-        """It was not taken in."""
+        """The announced tick was not accepted."""
         self._locations.pop((sequence.run.id, sequence.ts[index]), None)
 
-    # ---- the loop ----
+    # ---- called on the loop ----
 
     def take(self, batches: Sequence[Batch], ended: Sequence[Run]) -> None:
-        """Take what was published since the last time, and the runs that were ended; see ``TickBus.divert``."""
+        """Take what was published since the last call, and the runs that ended; see ``TickBus.divert``."""
         found = [part for batch in batches for part in self._split(batch)]
         for batch, locations in found:
             if not locations or not self._is_next(batch, locations[0]):
@@ -287,7 +288,7 @@ class InPlace(HistoryEngine):
         self._shown()
 
     def gone(self, file: SourceFile) -> None:
-        """What was read of a file is not there any more."""
+        """What was read of a file is no longer there."""
         if self._builder is not None and self._builder.file is file:
             self._finish_chunk()
         volume = self._volumes.pop(file)
@@ -296,7 +297,7 @@ class InPlace(HistoryEngine):
                 self.archive.removed(run, volume)
 
     def _split(self, batch: Batch) -> Iterator[tuple[Batch, list[_Location]]]:
-        """A batch in parts that lie in one piece of a file each; no locations: it is not known where it lies."""
+        """Split a batch into parts that are each contiguous in a file; no locations: their place is unknown."""
         places = [self._locations.pop((batch.run.id, tick.t), None) for tick in batch.ticks]
         begin = 0
         for index in range(1, len(places)):
@@ -306,7 +307,7 @@ class InPlace(HistoryEngine):
         yield _part(batch, begin, len(places)), [place for place in places[begin:] if place is not None]
 
     def _is_next(self, batch: Batch, location: _Location) -> bool:
-        """Whether a batch goes on where the chunk ends."""
+        """Whether a batch continues the chunk."""
         builder = self._builder
         if builder is None or self._run is not batch.run or builder.file is not location.file or location.apart:
             return False
@@ -326,7 +327,7 @@ class InPlace(HistoryEngine):
             self._finish_chunk()
 
     def _finish_chunk(self) -> None:
-        """Add what was filled to its run's history, where memory may let go of it."""
+        """Add the filled chunk to its run's history, after which memory may evict its ticks."""
         builder, run = self._builder, self._run
         self._builder = self._run = None
         if builder is not None and run is not None:
@@ -335,7 +336,7 @@ class InPlace(HistoryEngine):
 
 
 def _goes_on(first: _Location | None, next_: _Location | None) -> bool:
-    """Whether a tick lies in the same piece of a file as those from ``first`` on; or none of them lies anywhere."""
+    """Whether a tick is in the same contiguous part of a file as those from ``first`` on; or both have no location."""
     if first is None or next_ is None:
         return first is next_
     return first.file is next_.file and not next_.apart

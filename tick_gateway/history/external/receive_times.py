@@ -1,9 +1,9 @@
-"""When ticks are taken to have been received that nobody here saw come: by the times of their files.
+"""Estimated receive times of ticks that were written before they were read, from the times of their files.
 
-    a file's birth ──── evenly, by bytes ────► its last change        the first time that it is read
-    the last tick ───── evenly, by bytes ────► its last change        what was appended since
+        a file's birth ──── evenly, by bytes ────► its last change        read for the first time
+        the last tick ───── evenly, by bytes ────► its last change        appended since
 
-Estimates, and never before what was read before them.
+The estimates never decrease.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from .file_birth import born
 
 
 class ReceiveTimes:
-    """Estimates for one directory, as it is read.
+    """Estimates for one directory, while it is read.
 
     Attributes:
-        at: the last time that was given, ms since the epoch; 0: none yet.
+        at: the last estimate, ms since the epoch; 0: none yet.
     """
 
     def __init__(self) -> None:
@@ -33,11 +33,11 @@ class ReceiveTimes:
         """A file was read to its end, and a newer one comes."""
         try:
             self.at = max(self.at, _changed(os.stat(path)))
-        except OSError:  # it is gone: what was read of it says enough
+        except OSError:  # deleted: what was read of it is sufficient
             return
 
     def of(self, path: Path, begin: int, end: int) -> tuple[int, int]:
-        """When the first and the last of what lies between two bytes of a file were received, ms."""
+        """When the first and the last tick between two offsets of a file were received, ms."""
         first, self.at = self.at, self._at(path, begin, end)
         return first or self.at, self.at
 
@@ -52,12 +52,12 @@ class ReceiveTimes:
 
 
 def _changed(info: os.stat_result) -> int:
-    """When a file was changed last, ms; one that comes from a clock that is ahead, now."""
+    """When a file was last changed, ms; if its clock is ahead, now."""
     return min(info.st_mtime_ns, time.time_ns()) // 1_000_000
 
 
 def _made(path: Path) -> int:
-    """When a file was begun, ms; 0: that is not known, as of a copy that was made after the last change."""
+    """When a file was begun, ms; 0: unknown, as for a copy, which is made after the last change."""
     try:
         made, changed = born(path), _changed(os.stat(path))
     except OSError:

@@ -1,7 +1,7 @@
-"""Runs in the files of another program: where ``t`` falls, another one begins.
+"""Splits another program's ticks into runs: where ``t`` falls, a new one begins.
 
-A run is named by what it begins with, so that whoever reads the same files finds the same names. Which file comes after
-which is not decided here.
+A run's name is derived from its beginning, so that everyone who reads the same files gets the same names. The order of
+files is not decided here.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from ...model.tick import parse
 from .source_file import LineBatch, SourceFile
 
 _NO_NAME: Final = re.compile(r"[^A-Za-z0-9._-]+")
-_LONGEST_STEM: Final = 46  # with the hash and a number of six digits, it makes a run's name
+_LONGEST_STEM: Final = 46  # leaves room for the hash and a number of six digits in a run's name
 _MOST_NAMES: Final = 10_000
 _LARGEST_HOLE: Final = 256 * 1024  # bytes of content without a tick, between two that are read together
 
 
 class FileRun:
-    """One run of the simulation, as it was found in files.
+    """One run of the simulation, as found in files.
 
     Attributes:
         id: its name.
-        base: what the name is made of; where it was taken already, a number was added.
+        base: the part of the name before the number that was added if it was already taken.
     """
 
     __slots__ = ("base", "id")
@@ -37,15 +37,15 @@ class FileRun:
 
 
 class TickSequence:
-    """Ticks of one run that follow each other in one file.
+    """Consecutive ticks of one run in one file.
 
     Attributes:
-        ts, lines: their numbers, and their bytes as they are delivered.
-        begin: where in the file's content the first one's line begins.
-        ends: where each one's line ends, behind its line feed if it has one.
-        ats: when the first and the last are taken to have been received, ms since the epoch, by the times of files.
-        apart: between what came before it in the file and its beginning lies content that is not to be read again with
-            it: refuted by a checksum, or much of it.
+        ts, lines: their numbers, and their bytes to be delivered.
+        begin: offset of the first one's line in the file's content.
+        ends: end of each one's line, after its line feed if it has one.
+        ats: when the first and the last count as received, ms since the epoch, from the times of files.
+        apart: the content between the ticks before it in the file and its begin must not be read with it: it is refuted
+            by a checksum, or too long.
     """
 
     __slots__ = ("apart", "ats", "begin", "ends", "file", "lines", "run", "ts")
@@ -62,12 +62,12 @@ class TickSequence:
 
 
 class RunSplitter:
-    """Sorts lines into runs: where ``t`` falls, another one begins.
+    """Splits lines into runs.
 
     Attributes:
         run: the run of the last tick; None before the first.
         tip: that tick's ``t``.
-        bad: lines that were no ticks, or ticks of a number that the run has with other content; they are skipped.
+        bad: lines that are not ticks, or ticks whose number has other content in the run; they are skipped.
     """
 
     def __init__(self, max_tick: int) -> None:
@@ -77,14 +77,13 @@ class RunSplitter:
         self._first = -1  # the run's first ``t``
         self._names: dict[str, int] = {}  # how many runs have begun under each name
         self._max_tick = max_tick
-        self._newest: bytes | None = None  # the last tick's bytes; None: their CRC alone is known
+        self._newest: bytes | None = None  # the last tick's bytes; None: only their CRC is known
         self._crc = 0
-        self._end = 0  # where the last tick's line ends in its file
-        self._apart = False  # what comes next is apart from that
+        self._end = 0  # end of the last tick's line in its file
+        self._apart = False  # the next tick is apart from that
 
     def sort(self, file: SourceFile, found: LineBatch, ats: tuple[int, int]) -> list[TickSequence]:
-        """The ticks of a file's next lines, of which the first is taken to have been received at ``ats[0]``, and the
-        last at ``ats[1]``."""
+        """The ticks in a file's next lines; the first line counts as received at ``ats[0]``, the last at ``ats[1]``."""
         sequences: list[TickSequence] = []
         current: TickSequence | None = None
         tip, newest, limit = self.tip, self._newest, self._max_tick
@@ -124,7 +123,7 @@ class RunSplitter:
         return sequences
 
     def skip_line(self, file: SourceFile, number: int, problem: object) -> None:
-        """Count a line that is no tick."""
+        """Count a line that is not a tick."""
         self.skipped += 1
         file.tell(number, problem)
 
@@ -135,22 +134,22 @@ class RunSplitter:
         return run
 
     def go_on(self, run: FileRun) -> None:
-        """Give a run the next name that no other has: its own is taken, or may not be published to any more."""
+        """Give a run the next free name: its own is taken, or may no longer be published to."""
         count = self._names[run.base] = self._names.get(run.base, 0) + 1
         if len(self._names) > _MOST_NAMES:
             del self._names[next(iter(self._names))]
         run.id = run.base if count == 1 else f"{run.base}-{count}"
 
-    # ---- remembering ----
+    # ---- persistence ----
 
     def note(self) -> dict[str, Any]:
-        """Where it stands, as JSON."""
+        """The state, as JSON."""
         run, base = (self.run.id, self.run.base) if self.run is not None else ("", "")
         crc = self._crc if self._newest is None else crc32(self._newest)
         return {"run": run, "base": base, "tip": self.tip, "first": self._first, "crc": crc, "names": self._names}
 
     def recall(self, note: dict[str, Any]) -> None:
-        """Stand where a note says."""
+        """Restore the state from a note."""
         self.run = FileRun(note["base"], note["run"]) if note["run"] else None
         self.tip, self._first, self._crc, self._names = note["tip"], note["first"], note["crc"], dict(note["names"])
         self._newest = None

@@ -1,8 +1,8 @@
-"""A file of ticks that another program writes, line by line.
+"""A file of ticks that another program writes, read line by line.
 
-It is known by its content, not by its name: how far it was read is counted in bytes of content, and vouched for by a
-CRC of them. So a file that was compressed, renamed or copied over is read on where it was left, and one that was begun
-anew is read as a new one.
+It is identified by its content, not by its name: the amount read is counted in bytes of content, and verified by their
+CRC. So a file that was compressed, renamed or copied is read on from where it was left, and one that was rewritten is
+read as a new one.
 
 Everything here waits for the disk; none of it is called on the event loop.
 """
@@ -26,21 +26,21 @@ from .frames import Cut
 
 log = logging.getLogger("tick_gateway.files")
 
-_BOUNDARY_BYTES: Final = 1 << 20  # of content between two places at which reading can begin
-_SLACK: Final = 1024  # white space around a tick that may be longer than a tick itself
+_BOUNDARY_BYTES: Final = 1 << 20  # of content between two places where reading can begin
+_SLACK: Final = 1024  # bytes of white space around a tick, which may exceed the maximum size of a tick
 
 
 class LineBatch(NamedTuple):
-    """Whole lines that follow each other in a file.
+    """Consecutive complete lines of a file.
 
     Attributes:
-        begin: where in the content the first of them begins.
-        lines: without their ends; one that is too long is cut (see ``tick.shorten``).
+        begin: offset of the first one in the content.
+        lines: without their ends; too long ones are cut (see ``tick.shorten``).
         beyond: bytes of the first one that were cut off.
         number: how many lines come before them.
-        read: bytes of the file that were read for them, from and to.
-        refuted: which of them are no more than what a wrong checksum makes of them, by index.
-        ended: the last of them has an end, a line feed.
+        read: begin and end of the file's bytes that they were read from.
+        refuted: indices of lines in content that a checksum refutes.
+        ended: the last of them ends in a line feed.
     """
 
     begin: int
@@ -53,11 +53,11 @@ class LineBatch(NamedTuple):
 
 
 class Unread(NamedTuple):
-    """What of a file, or of several, was not read.
+    """The part of one or several files that was not read.
 
     Attributes:
-        files: of how many something was not read, or may be missing.
-        bytes: of them, that were not read.
+        files: the number of files of which something was not read, or may be missing.
+        bytes: the number of bytes not read.
     """
 
     files: int = 0
@@ -71,22 +71,22 @@ class SourceFile:
     """One file, read line by line.
 
     Attributes:
-        path: where it lies now.
+        path: where it is now.
         inode: its number in the file system.
-        head: a hash of its first whole line; empty: it has none yet.
-        offset: bytes of content that were taken, to the end of a line.
-        crc: of those bytes: they vouch for its being the same file.
-        number: lines that were taken.
+        head: a hash of its first complete line; empty: there is none yet.
+        offset: bytes of content taken, up to the end of a line.
+        crc: of those bytes, which identifies the file.
+        number: lines taken.
         size: bytes of the file that were read.
-        gone: its content is not on disk any more.
-        window: the largest window of a zstd frame so far, bytes: so much is kept in memory to read on in one.
-        checkpoints: they vouch for what a cut leaves of it.
-        boundaries: places at which reading can begin, as (content before it, bytes of the file before it).
-        skipped: bytes of the file that were skipped, since they are damaged or no frame.
-        faulty: something of it was skipped, or a frame of it breaks off.
-        left: bytes behind the last line, of which nothing could be made, when it was closed last.
-        why: what is missing there, as a sentence; empty: nothing, as far as can be told.
-        stuck: nothing can be made of it whatever is still written there, unless that begins a new frame.
+        gone: its content is no longer on disk.
+        window: the largest window of its zstd frames so far, in bytes: the memory for reading on in one.
+        checkpoints: identify what is left after a cut.
+        boundaries: places where reading can begin, as (content before it, bytes of the file before it).
+        skipped: bytes of the file that were skipped because they are damaged or no frame.
+        faulty: something was skipped, or a frame is incomplete.
+        left: bytes after the last line that could not be used, when it was last closed.
+        why: a description of what is missing there; empty: nothing, as far as can be told.
+        stuck: nothing that is still written can help, unless it begins a new frame.
     """
 
     def __init__(self, path: Path, max_line: int) -> None:
@@ -107,16 +107,16 @@ class SourceFile:
         self.boundaries: list[tuple[int, int]] = []
         self._max_line = max_line
         self._content: Content | None = None
-        self._taken = 0  # bytes of the file that were read for what was taken
+        self._taken = 0  # bytes of the file that were read for the lines taken
         self._ready: list[bytes] = []
-        self._carry = PartialLine(max_line + _SLACK)  # the line that is not whole
+        self._carry = PartialLine(max_line + _SLACK)  # the incomplete line
         self._beyond = 0
         self._given = 0  # bytes of content that were read
-        self._crc_read = 0  # of all that was read
-        self._crc_ready = 0  # the same, to the end of the lines that are ready
+        self._crc_read = 0  # of everything read
+        self._crc_ready = 0  # the same, up to the end of the complete lines
         self._seen = (-1, -1)  # as ``Content.seen``, when it was closed
-        self._refuted: set[int] = set()  # which of the lines that are ready a checksum refutes
-        self._carry_refuted = False  # the line that is not whole is among them
+        self._refuted: set[int] = set()  # which of the complete lines a checksum refutes
+        self._carry_refuted = False  # so does it the incomplete line
 
     @property
     def name(self) -> str:
@@ -131,7 +131,7 @@ class SourceFile:
     # ---- reading ----
 
     def open(self) -> None:
-        """Begin to read, where it was left off.
+        """Start reading where it was left.
 
         Raises:
             Replaced: what was taken before is not there.
@@ -162,10 +162,10 @@ class SourceFile:
         self.size, self._taken = content.read, content.used
 
     def pull(self) -> bool:
-        """Read on if need be; whether there is a whole line.
+        """Read on if necessary; returns whether there is a complete line.
 
         Raises:
-            Replaced, OSError: as ``open``.
+            Replaced, OSError: as for ``open``.
         """
         if self._ready:
             return True
@@ -181,7 +181,7 @@ class SourceFile:
         return bool(self._ready)
 
     def take(self) -> LineBatch:
-        """The lines that are there."""
+        """The complete lines."""
         used = self._content.used if self._content is not None else self._taken
         refuted = frozenset(self._refuted)
         found = LineBatch(self.offset, self._ready, self._beyond, self.number, (self._taken, used), refuted)
@@ -195,7 +195,7 @@ class SourceFile:
         return found
 
     def take_last(self) -> LineBatch | None:
-        """What is behind the last whole line, where that is a tick whose line was never ended."""
+        """The rest after the last complete line, if it is a tick without a line end."""
         line = bytes(self._carry)
         if len(line) != self._carry.size or self._carry_refuted:
             return None
@@ -215,7 +215,7 @@ class SourceFile:
         """Whether there may be more than when it was closed.
 
         Raises:
-            OSError: it cannot be looked at.
+            OSError: it cannot be accessed.
         """
         if self._content is not None:
             return True
@@ -223,11 +223,12 @@ class SourceFile:
         return now.st_size > 0 and (now.st_size, now.st_mtime_ns) != self._seen
 
     def shrink(self, path: Path) -> bool:
-        """Stand at the end of what a cut has left; whether the file at a path is that: it ends inside what was taken,
-        behind half of it at least, and begins in the same way. One that is begun anew alike is shorter at first.
+        """Move to the end of what a cut has left; returns whether the file at ``path`` is that: it ends within what was
+        taken, after at least half of it, and begins in the same way. A file that was rewritten with the same beginning
+        is shorter.
 
         Raises:
-            Replaced, OSError: as ``open``.
+            Replaced, OSError: as for ``open``.
         """
         content = Content(path)
         given = crc = lines = end = end_crc = vouched = 0
@@ -254,12 +255,12 @@ class SourceFile:
         return True
 
     def move(self, path: Path) -> None:
-        """Its content stands in another file from here on."""
+        """From now on its content is in another file."""
         self.close()
         self.path, self.boundaries, self._seen = path, [], (-1, -1)
 
     def close(self) -> None:
-        """Stop reading for now; what was not taken is read again."""
+        """Stop reading for now; lines not taken are read again."""
         if self._content is not None:
             self.measure()
             self._seen = self._content.seen
@@ -291,7 +292,7 @@ class SourceFile:
         self._carry.add(last)
 
     def _refute(self, lines: list[bytes], size: int, refuted: Iterable[tuple[int, int]]) -> None:
-        """Mark those of the next lines, from what was carried on, that lie in refuted content."""
+        """Mark those of the next lines, including the incomplete one, that are in refuted content."""
         begin, stop = self._given, self._given + size
         some = [(first, last) for first, last in refuted if first < stop and last > begin]
         for index, line in enumerate(lines):
@@ -308,17 +309,17 @@ class SourceFile:
             self.boundaries.append((given, at))
 
     def boundary_before(self, offset: int) -> tuple[int, int]:
-        """Where to begin reading for what lies at an offset of the content, for ``Content``."""
+        """Where to begin reading for an offset of the content, for ``Content``."""
         if not self.zstd:
             return offset, offset
         at = bisect_right(self.boundaries, (offset, 1 << 63))
         given, place = self.boundaries[at - 1] if at else (0, 0)
         return place, given
 
-    # ---- what was wrong ----
+    # ---- faults ----
 
     def tell(self, number: int, problem: object) -> None:
-        """Say what is wrong with a line; once a file."""
+        """Report what is wrong with a line; once per file."""
         if not self._told_line:
             self._told_line = True
             told = shown(self.name)
@@ -326,16 +327,16 @@ class SourceFile:
 
     @property
     def opened(self) -> bool:
-        """Whether it is open for reading: then its number belongs to no other file."""
+        """Whether it is open for reading: then no other file can have its inode."""
         return self._content is not None
 
     @property
     def torn(self) -> bool:
-        """Whether its last line is not whole."""
+        """Whether its last line is incomplete."""
         return self._carry.size > 0
 
     def _tell_faults(self, content: Content) -> None:
-        """Take in what of a file cannot be read, and say so; once a file."""
+        """Record and report what cannot be read in the file; once per file."""
         self.skipped = content.skipped
         faults, content.faults = content.faults, []
         problem = ""
@@ -351,7 +352,7 @@ class SourceFile:
             log.warning("%s: %s", shown(self.name), problem)
 
     def measure(self) -> None:
-        """See what lies behind the last line, while it is open."""
+        """Determine what follows the last line, while the file is open."""
         if self._content is None:
             return
         self.left, self.why = self._content.left
@@ -362,20 +363,20 @@ class SourceFile:
 
     @property
     def zstd(self) -> bool:
-        """Whether its name says that it is compressed."""
+        """Whether it is compressed, by its name."""
         return self.path.name.endswith(".zst")
 
     def unread(self, *, left: bool, ended: bool) -> Unread:
-        """What of it was not read.
+        """The part of it that was not read.
 
         Args:
-            left: what is behind its last line counts: a newer file is read.
-            ended: that, and frames that break off where nothing can be seen to be missing.
+            left: count what follows its last line: a newer file is being read.
+            ended: count that, and incomplete frames even if nothing is known to be missing.
         """
         size = self.skipped + (self.left if left or ended or self.stuck else 0)
         return Unread(int(size > 0 or (ended and (self.faulty or self.why != ""))), size)
 
-    # ---- remembering ----
+    # ---- persistence ----
 
     def note(self) -> dict[str, Any]:
         """How far it was taken, as JSON."""
@@ -387,7 +388,7 @@ class SourceFile:
 
     @classmethod
     def of(cls, folder: Path, note: dict[str, Any], max_line: int) -> SourceFile:
-        """The file that a note is of."""
+        """The file in a note."""
         file = cls(folder / note["name"], max_line)
         file.inode, file.size, file.head = note["inode"], note["size"], note["head"]
         file.offset, file.number, file.crc = note["offset"], note["line"], note["crc"]

@@ -1,11 +1,11 @@
-"""Writing history: ticks into the open block, flush by flush; closing blocks, rotating segments, letting old ones go.
+"""The recorder: writes ticks to the open block, closes blocks, rotates segments, and deletes old ones.
 
     write(batches) ── compress, flush ──► segment, then journal      now they outlive this process
                         block full ─────► frame's end and footer       now the block can be served as it lies
                         segment full ───► sealed, index saved        now it never changes again
 
-Whatever fails raises OSError; what was written before stands, and ``resume`` mends the rest when the disk works again.
-Used by one thread. Receive times come with the ticks; a clock tells the ages of blocks and segments alone.
+Failures raise OSError; what was written before stays, and ``resume`` recovers the rest when the disk works again. Used
+by one thread. Receive times come with the ticks; the clock is only for the ages of blocks and segments.
 """
 
 from __future__ import annotations
@@ -32,23 +32,23 @@ from .segment_index import SegmentIndex, mend_indexes
 
 log = logging.getLogger("tick_gateway.history")
 
-_MEND_SECONDS = 0.02  # in a row that index files may be written anew; each time one at least
+_MEND_SECONDS = 0.02  # for rewriting index files in one go; at least one each time
 
 
 class Recorder:
     """Writes one directory, whose lock the caller holds.
 
     Attributes:
-        runs: what is stored, oldest first; this thread's own.
-        events: what happened, for the caller to take away.
-        vouched: after a failure, the run that was written to, and up to which ordinal its open block comes back with
-            ``resume``; None: there was none.
+        runs: what is stored, oldest first; used only by this thread.
+        events: what happened; the caller removes them.
+        vouched: after a failure, the run that was being written to, and the ordinal up to which its open block will
+            come back with ``resume``; None: there was none.
 
     Args:
-        runs: what is stored already.
-        left: what could not be done when the directory was opened; it comes before all writing.
-        lock: the directory's, which is held from here on also where the directory is removed and made anew. Without,
-            that is the caller's matter.
+        runs: what is already stored.
+        left: what could not be done when the directory was opened, and is done before anything is written.
+        lock: of the directory; held from here on even if the directory is removed and created again. None: the caller
+            takes care of locking.
     """
 
     def __init__(
@@ -65,14 +65,14 @@ class Recorder:
         self._directory = directory
         self._limits = limits
         self._rotation = Rotation(directory, limits, self._tell, time.monotonic())
-        self._run: LocalRun | None = None  # which is written to
-        self._live: Run | None = None  # the same, as the bus has it
-        self._unrecovered: tuple[LocalRun, Segment] | None = None  # its end is to be recovered first
-        self._open_block = (0, 0)  # of that: the ordinals where it begins, and behind what was vouched for
+        self._run: LocalRun | None = None  # that is being written to
+        self._live: Run | None = None  # the same, on the bus
+        self._unrecovered: tuple[LocalRun, Segment] | None = None  # its end has to be recovered first
+        self._open_block = (0, 0)  # its ordinals: of its beginning, and after what was vouched for
         self._left = list(left)
         self._lock = lock
         self._inventory = Inventory()
-        # Something failed half way, or was left undone: resume() comes before the next write.
+        # Something failed half way, or was left undone: resume() has to come before the next write.
         self._broken = bool(left) or (lock is not None and not lock.held)
         self._others = 0  # bytes of all segments but the active one
         self._account()
@@ -85,22 +85,22 @@ class Recorder:
 
     @property
     def broken(self) -> bool:
-        """Whether ``resume`` comes before anything else."""
+        """Whether ``resume`` has to come before anything else."""
         return self._broken
 
     @property
     def segment(self) -> Segment | None:
-        """The segment that is written to, if one is open."""
+        """The active segment, if one is open."""
         active = self._rotation.active
         return active.segment if active is not None else None
 
-    # ---- what the caller does ----
+    # ---- called by the worker ----
 
     def write(self, batches: Sequence[Batch]) -> None:
-        """Add batches, in order, and flush: when this returns, they outlive the process.
+        """Add batches, in order, and flush: after this returns, they outlive the process.
 
         Raises:
-            OSError: not all of them were written; ``resume`` comes next.
+            OSError: not all of them were written; call ``resume`` next.
         """
         try:
             for batch in batches:
@@ -113,10 +113,10 @@ class Recorder:
             raise
 
     def end(self, run: Run) -> None:
-        """A run is over: close its block, say so on disk, and seal its segment.
+        """A run has ended: close its block, write that it ended, and seal its segment.
 
         Raises:
-            OSError: as ``write``.
+            OSError: as for ``write``.
         """
         stored = self.runs.get(run.id)
         if stored is None or stored.ended:
@@ -128,10 +128,10 @@ class Recorder:
             raise
 
     def maintain(self) -> None:
-        """What time alone asks for: close an old block, seal an old segment, let go of what is too old or too much.
+        """Do what is due by time: close an old block, seal an old segment, delete what is too old or too much.
 
         Raises:
-            OSError: as ``write``.
+            OSError: as for ``write``.
         """
         active, now = self._rotation.active, time.monotonic()
         try:
@@ -171,7 +171,7 @@ class Recorder:
         """Close the open block and save the index, for a clean end.
 
         Raises:
-            OSError: it could not be done; the next start recovers it.
+            OSError: it failed; the next start recovers the block.
         """
         try:
             if not self._broken and self._rotation.active is not None:
@@ -190,7 +190,7 @@ class Recorder:
         self._live = batch.run
         active = self._rotation.active
         if active is not None and active.block is not None and active.block.next != batch.ordinal:
-            self._close_block()  # a hole lies between: the next block's ordinal tells of it
+            self._close_block()  # there is a hole in between, which the next block's ordinal shows
         self._open(run, batch.first)
         active = self._rotation.active
         assert active is not None
@@ -211,7 +211,7 @@ class Recorder:
         return stored
 
     def _switch(self, run: LocalRun) -> None:
-        """Go over to another run; the one before it has no more ticks to come."""
+        """Switch to another run; the previous one gets no more ticks."""
         before, live = self._run, self._live
         if before is not None:
             if live is not None and live.ended and not before.ended:
@@ -237,7 +237,7 @@ class Recorder:
     # ---- segments ----
 
     def _open(self, run: LocalRun, first: int, *, full: bool = False) -> None:
-        """Have a segment of a run open in which there is room, or though it is ``full``."""
+        """Open a segment of a run with room in it, or even if it is ``full``."""
         if self._rotation.active is not None:
             return
         self._rotation.open(run, first, time.monotonic())
@@ -253,7 +253,7 @@ class Recorder:
         return True
 
     def _seal(self, run: LocalRun, *, ended: bool = False, lost_tail: bool = False) -> None:
-        """No block will be added to the active segment."""
+        """Seal the active segment: no block will be added to it."""
         segment = self.segment
         self._rotation.seal(run.seal_footer(ended=ended, lost_tail=lost_tail), time.monotonic())
         if segment is not None:
@@ -269,25 +269,25 @@ class Recorder:
         if active is None or active.run is stored:
             self._close_block()
             self._seal_end(stored, run)
-        else:  # its place was taken already
+        else:  # its name was taken
             with self._rotation.aside():
                 self._seal_end(stored, run)
             self._account()
 
     def _seal_end(self, stored: LocalRun, run: Run) -> None:
-        if stored.tip >= 0:  # a run of which nothing came to disk never was
+        if stored.tip >= 0:  # a run without any stored tick does not exist
             self._open(stored, stored.tip + 1, full=True)
             self._seal(stored, ended=True, lost_tail=run.lost_tail or stored.tip < run.tip)
 
     def _save_index(self, run: LocalRun) -> None:
         try:
             save_index(run, self._settled(run, self.events))
-        except OSError as error:  # a cache: where it does not fit the files, they are asked
+        except OSError as error:  # a cache: if it does not fit the files, their footers are read
             log.warning("history: the index of run %s cannot be saved: %s", run.id, error.strerror)
 
     @staticmethod
     def _settled(run: LocalRun, events: list[StorageEvent]) -> Callable[[SegmentIndex], None]:
-        """What tells events of indexes that were written."""
+        """A function that adds an event for each index file that was written."""
         return lambda index: events.append(SegmentIndexed(run.id, index.segment, index))
 
     # ---- retention ----
@@ -320,7 +320,7 @@ class Recorder:
         """Do what could not be done when the directory was opened.
 
         Raises:
-            OSError: it still cannot be done; what could be is done.
+            OSError: something still failed; the rest was done.
         """
         while self._left:
             plan = self._left[0]
@@ -338,10 +338,10 @@ class Recorder:
             del self._left[0]
 
     def _mend(self, run: LocalRun, segment: Segment) -> None:
-        """Recover what was written to when something failed; what of it was vouched for and is not there is missing."""
+        """Recover the segment that was being written to; ticks that were vouched for and are not there are missing."""
         if segment.path.exists():
             self._rotation.recover(run, segment)
-            if segment.path.stat().st_size == 0:  # no block came into it, and an empty file is no zstd file
+            if segment.path.stat().st_size == 0:  # no block was written, and an empty file is not a zstd file
                 segment.path.unlink()
         begin, end = self._open_block
         if (lost := end - max(begin, run.stored)) > 0:
@@ -353,16 +353,16 @@ class Recorder:
         return [(run, segment) for run in self.runs.values() for segment in run.segments]
 
     def _take_inventory(self, some: Iterable[tuple[LocalRun, Segment]]) -> None:
-        """Find out what of some segments is not there any more."""
+        """Check some segments for missing data."""
         changed: dict[str, LocalRun] = {}
         until = time.monotonic() + _MEND_SECONDS
         for run, segment in some:
             if segment is self.segment or segment.retired:
                 continue
-            if segment not in run.segments:  # it went since whose turn it is was written down
+            if segment not in run.segments:  # deleted since it was scheduled
                 continue
             if (size := size_now(segment)) >= segment.size:
-                if time.monotonic() < until:  # else when it has its turn again: ticks wait meanwhile
+                if time.monotonic() < until:  # else in its next turn: ticks are waiting
                     mend_indexes(run.entries.ranges(segment))
                 continue
             self._let_go(run, segment, size)
@@ -376,8 +376,8 @@ class Recorder:
             self._account()
 
     def _let_go(self, run: LocalRun, segment: Segment, size: int) -> None:
-        """A segment has no more than so many bytes: the blocks behind them are missing; all are, where it is gone or
-        nobody can tell which."""
+        """A segment's file is only ``size`` bytes long: the blocks beyond are missing; all are, if it is gone or it is
+        unknown which."""
         problem = why_missing(segment, size)
         try:
             gone = cut_blocks(run.entries.of(segment), size) if size else None
@@ -386,7 +386,7 @@ class Recorder:
         if gone is None:
             ticks = sum(block_range.ticks for block_range in run.entries.ranges(segment))
             self.events.append(TicksMissing(run.id, segment, (), ticks, problem, whole=True))
-            segment.retired = True  # word of it is on its way
+            segment.retired = True  # a report of its deletion is on its way
             run.forget(segment)
             return
         self.events.append(TicksMissing(run.id, segment, gone, sum(entry.count for entry in gone), problem))

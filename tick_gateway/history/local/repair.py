@@ -1,6 +1,6 @@
-"""Mending a history: what is damaged is cut out and kept beside, what is sound stays, byte for byte.
+"""Repairs a history: cuts out damage and keeps it in separate files; everything sound stays, byte for byte.
 
-    ends that a crash left open     are closed, as at a start
+        ends that a crash left open     are closed, as at a start
     a damaged segment               is written anew without what is damaged in it: sound blocks with their footers as
                                     they are, blocks that lost theirs with new ones; then it takes the old one's
                                     place
@@ -8,11 +8,11 @@
     a segment with a wrong name     gets the right one
     the index                       is made anew from the footers; a damaged journal, of which nothing is left, goes
 
-What could not be kept is a gap for readers, as it was before. A repair can be interrupted anywhere and done again; done
-again, it changes nothing.
+What could not be kept is a gap for readers, as before. A repair can be interrupted anywhere and repeated; repeating it
+changes nothing.
 
-What lies there is scanned and planned for as at a start (see ``scan``); what is planned beyond that for each segment is
-a ``SegmentRepair``.
+The directory is scanned and planned for as at a start (see ``scan``); a ``SegmentRepair`` is the plan beyond that for
+one segment.
 
 Everything here but ``plan_repair`` waits for the disk; none of it is called on the event loop.
 """
@@ -43,11 +43,11 @@ from .verify import check, is_misnamed
 
 
 def repair(directory: Path, progress: Progress | None = None) -> Iterator[str]:
-    """Mend what can be mended, in a directory whose lock the caller holds; yields what was done, as sentences.
+    """Repair a directory whose lock the caller holds, as far as possible; yields descriptions of what was done.
 
     Raises:
-        OSError: a file cannot be read or written; what was mended before stands.
-        HistoryError: a file is of a format that this program does not know; nothing was changed.
+        OSError: a file cannot be read or written; repairs up to then stay.
+        HistoryError: a file has a format that this program does not know; nothing was changed.
     """
     scanned = [scan_run(one, by_footers=True) for one in sorted(run_directories(directory))]
     plans = [plan_run(one) for one in scanned]
@@ -68,7 +68,7 @@ def repair(directory: Path, progress: Progress | None = None) -> Iterator[str]:
 
 
 def _close_ends(scanned: ScannedRun, plan: RunPlan) -> Iterator[str]:
-    for left in scanned.directory.glob("*.new"):  # by something that was interrupted
+    for left in scanned.directory.glob("*.new"):  # left by an interrupted repair
         left.unlink()
     recoveries, run = list(plan.recoveries), plan.run
     settle(plan)
@@ -82,11 +82,11 @@ def _close_ends(scanned: ScannedRun, plan: RunPlan) -> Iterator[str]:
         yield f"{run.id}/{JOURNAL}: was damaged and of no use any more, and was deleted"
 
 
-# ---- what is to be done about a segment ----
+# ---- what to do about a segment ----
 
 
 class KeptRange(NamedTuple):
-    """Bytes of a segment that are kept: where they begin and end, and the block in them where it needs a footer."""
+    """Bytes of a segment that are kept: their begin and end, and the block in them if it needs a footer."""
 
     begin: int
     end: int
@@ -94,13 +94,13 @@ class KeptRange(NamedTuple):
 
 
 class SegmentRepair(NamedTuple):
-    """How a segment is written anew.
+    """How a segment is rewritten.
 
     Attributes:
-        kept: what is kept of it, in order.
-        cuts: where bytes begin and end that are not.
-        lost: the blocks that are lost with those.
-        seal: what its run's last segment needs behind all that; None: nothing.
+        kept: the parts that are kept, in order.
+        cuts: begins and ends of the parts that are not.
+        lost: the blocks in those.
+        seal: needed at the end by the run's last segment; None: none is.
     """
 
     kept: Sequence[KeptRange]
@@ -123,12 +123,12 @@ class SegmentRepair(NamedTuple):
 def plan_repair(
     run: LocalRun, segment: Segment, size: int, problems: Mapping[Entry, str], seals: Iterable[tuple[int, int]]
 ) -> SegmentRepair | None:
-    """What is to be done about a segment; None: it is as it should be.
+    """What to do about a segment; None: nothing.
 
     Args:
         size: bytes of its file.
-        problems: its blocks, and what is wrong with each; empty: nothing.
-        seals: where they begin and end.
+        problems: its blocks, with what is wrong with each; empty: nothing.
+        seals: their begins and ends.
     """
     kept = [KeptRange(*seal) for seal in seals]
     lost: list[Entry] = []
@@ -151,7 +151,7 @@ def plan_repair(
 
 
 def _between(kept: Sequence[KeptRange], size: int) -> Iterator[tuple[int, int]]:
-    """Where bytes begin and end that are not kept."""
+    """The begins and ends of the bytes that are not kept."""
     at = 0
     for one in kept:
         if at < one.begin:
@@ -162,8 +162,8 @@ def _between(kept: Sequence[KeptRange], size: int) -> Iterator[tuple[int, int]]:
 
 
 def _needs_seal(run: LocalRun, lost: Sequence[Entry]) -> bool:
-    """Whether a run's last segment, which has no seal, needs one: the run is over, or what it published last is
-    lost."""
+    """Whether a run's last segment, which has no seal, needs one: the run is over, or the last ticks that it published
+    are lost."""
     if run.ended or not lost:
         return run.ended
     return lost[-1].last > max((entry.last for entry in run.entries if entry not in lost), default=-1)
@@ -173,7 +173,7 @@ def _needs_seal(run: LocalRun, lost: Sequence[Entry]) -> bool:
 
 
 def _mend(run: LocalRun, segment: Segment, size: int, seals: Sequence[tuple[int, int]]) -> Iterator[str]:
-    """Write a segment anew where anything in it is not as it should be, and see to its name."""
+    """Rewrite a segment if anything in it is wrong, and correct its name."""
     entries = run.entries.of(segment)
     plan = plan_repair(run, segment, size, {entry: check(entry) for entry in entries}, seals)
     if plan is not None:
@@ -209,7 +209,7 @@ def _write_anew(run: LocalRun, segment: Segment, plan: SegmentRepair) -> None:
 
 
 def _footer_of(run: LocalRun, segment: Segment, entry: Entry) -> Footer:
-    """The footer that a block has lost."""
+    """A new footer for a block that has lost its own."""
     block, frame = segment.read(entry), segment.load(entry.offset, entry.offset + entry.frame)
     return run.footer(entry.ordinal, block.ts, block.ats, size=len(block.lines), frame=len(frame), crc=crc32(frame))
 
@@ -223,7 +223,7 @@ def _copy(old: IO[bytes], new: IO[bytes], one: KeptRange) -> None:
 
 
 def _rename(run: LocalRun, segment: Segment, entries: list[Entry]) -> Iterator[str]:
-    """Give a segment the name of its first tick, unless another file has it."""
+    """Name a segment after its first tick, unless another file has that name."""
     if not is_misnamed(segment, entries):
         return
     right = segment.path.with_name(segment_name(entries[0].first))
@@ -237,7 +237,7 @@ def _rename(run: LocalRun, segment: Segment, entries: list[Entry]) -> Iterator[s
 
 
 def _mend_index(directory: Path, run: LocalRun) -> Iterator[str]:
-    """Make a run's index anew, by the files as they are now, and what was known to have been published."""
+    """Rebuild a run's index from the files as they are now, and from what was known to have been published."""
     anew = plan_run(scan_run(directory, by_footers=True)).run
     anew.know(run.total, run.tip)
     anew.ended, anew.lost_tail = anew.ended or run.ended, anew.lost_tail or run.lost_tail

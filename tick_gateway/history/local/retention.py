@@ -1,6 +1,6 @@
-"""Retention: which segments have to go, oldest first.
+"""Retention: which segments to delete, oldest first.
 
-The last segment of a run that goes on is kept whatever its age and size: ticks will be added behind it.
+The last segment of a run that has not ended is kept whatever its age and size: ticks will be added to it.
 
 Everything here waits for the disk; none of it is called on the event loop.
 """
@@ -21,14 +21,14 @@ from .segment_index import index_paths
 def too_much(
     runs: Iterable[LocalRun], writing: Segment | None, size: int, max_size: int, oldest: float
 ) -> Iterator[tuple[LocalRun, Segment]]:
-    """The segments to delete, one after another.
+    """The segments to delete, in order.
 
     Args:
         runs: oldest first.
-        writing: the segment that is written to.
-        size: bytes that all segments take.
-        max_size: bytes that they may take; 0: no bound.
-        oldest: a segment whose ticks were all received before that is too old, ms since the epoch; 0: none is.
+        writing: the active segment.
+        size: bytes of all segments.
+        max_size: maximum for those; 0: no limit.
+        oldest: segments whose ticks were all received before this time are too old, ms since the epoch; 0: none are.
     """
     runs = list(runs)
     for run in runs:
@@ -44,8 +44,8 @@ def too_much(
 
 
 def newest_at(run: LocalRun, segment: Segment) -> float:
-    """When the last tick of a run's oldest segment was received, ms since the epoch; without ticks, when it was written
-    to."""
+    """When the last tick of a run's oldest segment was received, ms since the epoch; without ticks, when it was last
+    written to."""
     if (bounds := run.entries.bounds_of(segment)) is not None and bounds.last_at:
         return bounds.last_at
     try:
@@ -55,13 +55,13 @@ def newest_at(run: LocalRun, segment: Segment) -> float:
 
 
 def delete(run: LocalRun, segment: Segment) -> None:
-    """Delete a segment; with a run's last one, its directory.
+    """Delete a segment, and after a run's last one its directory.
 
     Raises:
         OSError: it cannot be deleted; nothing has changed.
     """
     directory = segment.path.parent
-    segment.retired = True  # before it is gone: a reader may be at it right now
+    segment.retired = True  # before it is gone: it may be being read right now
     try:
         segment.path.unlink(missing_ok=True)
     except OSError:
@@ -73,10 +73,10 @@ def delete(run: LocalRun, segment: Segment) -> None:
 
 
 def remove_run_directory(directory: Path) -> None:
-    """Remove a run's directory once it has no segment, unless somebody else's files are in it."""
+    """Remove a run's directory if it has no segments, unless there are other files in it."""
     indexes = [path for path in index_paths(directory) for path in (path, path.with_name(f"{path.name}.new"))]
     for path in (*indexes, *(directory / name for name in (INDEX, f"{INDEX}.new", JOURNAL))):
-        with contextlib.suppress(OSError):  # then the directory stays, which says nothing without a segment
+        with contextlib.suppress(OSError):  # the directory then stays, but without segments it has no meaning
             path.unlink(missing_ok=True)
     with contextlib.suppress(OSError):
         directory.rmdir()

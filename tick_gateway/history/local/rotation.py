@@ -1,9 +1,9 @@
-"""Which segment is written to: opened where there is room in it, sealed when it is full or old, forced to the disk.
+"""Rotation: which segment is written to. It is sealed when it is full or old, and synced to the disk.
 
-    the last segment of its run     where it is not sealed, and sound to its end
-    a new one                       else; somebody else's file of that name is put aside
+        the last segment of its run     if it is not sealed, and sound to its end
+        a new one                       else; another file with its name is renamed
 
-A sealed segment is never opened again, not by another process either: whoever has a copy has all of it.
+A sealed segment is never opened for writing again, by any process: a copy of it is complete.
 
 Used by one thread. No clock: callers pass ``now``, monotonic seconds.
 """
@@ -29,10 +29,10 @@ log = logging.getLogger("tick_gateway.history")
 
 
 class Rotation:
-    """The segment of a directory that is written to.
+    """The active segment of a directory.
 
     Args:
-        tell: is told what happens to other segments on the way.
+        tell: called with events about other segments.
 
     Attributes:
         active: the segment, or None.
@@ -44,14 +44,14 @@ class Rotation:
         self._limits = limits
         self._tell = tell
         self._opened = 0.0  # when the segment was opened
-        self._began_at = 0.0  # when the first tick in it was received, ms since the epoch; 0: none yet
+        self._began_at = 0.0  # when its first tick was received, ms since the epoch; 0: none yet
         self._synced = now
 
     def open(self, run: LocalRun, first: int, now: float) -> ActiveSegment:
-        """Have a segment of a run open; a new one begins with tick ``first``.
+        """Open a segment of a run; a new one begins with tick ``first``.
 
         Raises:
-            OSError: it cannot be had.
+            OSError: none can be opened.
         """
         if self.active is not None:
             return self.active
@@ -71,21 +71,21 @@ class Rotation:
         return self.active
 
     def due(self, now: float) -> bool:
-        """Whether the segment is to be sealed: nothing is open in it, and it is full or old."""
+        """Whether to seal the segment: it has no open block, and is full or old."""
         limits, active = self._limits, self.active
         if active is None or active.block is not None or not active.segment.size:
             return False
-        # By the clock, or by the receive times of its ticks: those of an import passed long ago.
+        # By the clock, or by the receive times of its ticks, which may be long past in an import.
         bounds = active.run.entries.bounds
         span = (bounds[1].last_at - self._began_at) / 1000 if bounds and self._began_at else 0.0
         age = max(span, now - self._opened)
         return active.segment.size >= limits.segment_bytes or bool(limits.segment_age and age >= limits.segment_age)
 
     def seal(self, footer: Footer, now: float) -> None:
-        """Write a seal, and let go of the segment: no block will be added to it.
+        """Write a seal, and close the segment: no block will be added to it.
 
         Raises:
-            OSError: it could not be done.
+            OSError: it failed.
         """
         active = self.active
         assert active is not None
@@ -94,33 +94,33 @@ class Rotation:
         self.drop()
 
     def began(self, at: int) -> None:
-        """The first tick of a block was received then."""
+        """The first tick of a block was received at this time."""
         self._began_at = self._began_at or at
 
     def sync(self, now: float) -> None:
-        """Force to the disk what was written, unless that is never to be done.
+        """Force what was written to the disk, unless the setting is never to do that.
 
         Raises:
-            OSError: it could not be done.
+            OSError: it failed.
         """
         if self._limits.fsync != "never" and self.active is not None:
             self.active.sync()
         self._synced = now
 
     def sync_by_time(self, now: float) -> None:
-        """The same, if the time has come for it."""
+        """The same, if the interval has passed."""
         if self._limits.fsync == "interval" and now - self._synced >= self._limits.fsync_interval:
             self.sync(now)
 
     def drop(self) -> None:
-        """Let go of the segment as it is."""
+        """Close the segment as it is."""
         active, self.active = self.active, None
         if active is not None:
             active.drop()
 
     @contextmanager
     def aside(self) -> Iterator[None]:
-        """Leave the segment open, and write to another one meanwhile."""
+        """Keep the segment open while writing to another one."""
         kept = self.active, self._opened, self._began_at
         self.active = None
         try:
@@ -133,7 +133,7 @@ class Rotation:
         """Close what a failure left open at a segment's end.
 
         Raises:
-            OSError: it cannot be done yet.
+            OSError: it is not possible yet.
         """
         recovered = recover_segment(run, segment)
         if recovered.damage:
@@ -141,23 +141,23 @@ class Rotation:
         if recovered.entry is not None:
             self._tell(BlockClosed(run.id, recovered.entry))
 
-    # ---- which one ----
+    # ---- choosing one ----
 
     def _last(self, run: LocalRun) -> Segment | None:
-        """A run's last segment, sealed if it is damaged at its end; None: it has none, or somebody deleted it."""
+        """A run's last segment, which is sealed if its end is damaged; None: there is none, or it was deleted."""
         segment = run.segments[-1] if run.segments else None
         if segment is None or not segment.path.exists():
             return None
         if not segment.sealed:
             size = segment.path.stat().st_size
             if size > segment.size:
-                self.recover(run, segment)  # it could not be done at the start
+                self.recover(run, segment)  # this was not possible at the start
                 size = segment.path.stat().st_size
             segment.sealed = size != segment.size
         return segment
 
     def _new(self, run: LocalRun, path: Path) -> Segment:
-        if path.exists() and path.stat().st_size:  # of blocks that are so damaged that their numbers are not known
+        if path.exists() and path.stat().st_size:  # with blocks so damaged that their numbers are unknown
             path.replace(free_name(path, 0))
         for segment in [segment for segment in run.segments if segment.path == path]:
             run.forget(segment)

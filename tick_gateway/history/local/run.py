@@ -1,4 +1,4 @@
-"""A run whose blocks lie in segments of a directory.
+"""A run stored in segments of a directory.
 
 Pure: no I/O, no clock.
 """
@@ -18,10 +18,10 @@ from .segment_file import Segment
 
 @dataclass(slots=True)
 class LocalRun(StoredRun):
-    """What a directory of history knows of one run.
+    """What is known of one run in a directory of history.
 
     Attributes:
-        directory: where its files lie; None: it was not made yet.
+        directory: of its files; None: not created yet.
         segments: oldest first.
     """
 
@@ -29,14 +29,14 @@ class LocalRun(StoredRun):
     segments: list[Segment] = field(default_factory=list)
 
     def forget(self, segment: Segment) -> None:
-        """A segment is gone, and its blocks with it."""
+        """Remove a segment that was deleted, and its blocks."""
         gone = self.entries.drop(segment)
         self.segments.remove(segment)
         self.edges |= {block_range.end: block_range.last for block_range in gone}
         self.prune()
 
     def prune(self) -> None:
-        """Forget edges behind which no block follows, nor may one."""
+        """Forget edges that no block follows or can follow."""
         newest = max(self.edges, default=0)
         with suppress(UnreadableIndex):  # then they are kept for now
             self.edges = {
@@ -46,7 +46,7 @@ class LocalRun(StoredRun):
             }
 
     def footer(self, ordinal: int, ts: Sequence[int], ats: Sequence[int], *, size: int, frame: int, crc: int) -> Footer:
-        """The footer of a block of this run; see ``Footer`` for what is named there."""
+        """The footer of a block of this run; see ``Footer`` for the arguments."""
         return Footer(
             self.id, self.seq, self.started, self.origin, ordinal, ts[0], ts[-1], ats[0], ats[-1], size, frame,
             len(ts), step_of(ts), crc, pack_columns(ts, ats),

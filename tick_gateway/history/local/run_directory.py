@@ -1,10 +1,10 @@
-"""Which directory a run has: its name, where every system can have a directory of that name and no other run has it.
+"""The names of runs' directories: valid on every system, and distinct for different runs.
 
     RUN        nearly always
-    ~RUN~      what Windows does not let be a directory: names of devices (NUL, com1.x), names that end with a dot
-    RUN~2      where the file system takes RUN for the directory of a run that is spelled otherwise: a and A
+        ~RUN~      names that Windows does not allow: devices (NUL, com1.x), and names that end with a dot
+        RUN~2      if the file system takes RUN for another run's directory with different case: a and A
 
-``~`` is in no run's name, and neither is a dot at its beginning, which files of the history itself have.
+Runs' names contain no ``~``, and do not begin with a dot, as the history's own files do.
 
 ``directory_of`` waits for the disk; it is not called on the event loop. The rest is pure.
 """
@@ -23,13 +23,13 @@ _DEVICES: Final = re.compile(r"(?:con|prn|aux|nul|conin|conout|com\d|lpt\d)(?:\.
 
 
 def run_of(name: str) -> str | None:
-    """The run whose directory has this name; None: no run's directory has."""
+    """The run whose directory has this name; None: it is not a name of a run's directory."""
     run = name.removeprefix(_ESCAPE).partition(_ESCAPE)[0]
     return run if RUN_ID.fullmatch(run) else None
 
 
 def directory_of(directory: Path, run: str) -> Path:
-    """The directory that a run has in a directory of history, or is to be given.
+    """The directory of a run in a directory of history, existing or to be created.
 
     Raises:
         OSError: the directory cannot be read.
@@ -43,7 +43,7 @@ def directory_of(directory: Path, run: str) -> Path:
         path = directory / _name(run, number)
         if path.name in names or not os.path.lexists(path):
             return path
-        number += 1  # it is there and has another name: that of a run that is spelled otherwise
+        number += 1  # it exists with another name: that of a run that differs in case
 
 
 def _name(run: str, number: int) -> str:

@@ -1,8 +1,8 @@
-"""Blocks whose footers are damaged or missing: finding them, and finding out what can be known of them.
+"""Finds blocks whose footers are damaged or missing, and reconstructs what can be known of them.
 
-A frame that is whole has a checksum of its own, which vouches for its ticks. What is lost with a footer is when they
-were received, and how many are missing before them. So such a block is served where it lies, until ``repair`` gives it
-a footer again: its entry says that it has none.
+A complete frame has a checksum of its own, which vouches for its ticks. Lost with the footer are their receive times,
+and how many ticks are missing before them. So such a block is served from where it is, with an entry without a footer,
+until ``repair`` writes a new footer.
 
 Pure: bytes in, facts out; no I/O, no clock.
 """
@@ -23,16 +23,16 @@ from .segment_file import Segment
 
 
 class Rescued(NamedTuple):
-    """A block without a footer, as far as it is there.
+    """A block without a footer, possibly incomplete.
 
     Attributes:
-        begin: where its frame begins in the file.
-        there: bytes of its frame that lie there.
-        closing: what makes the frame whole behind them; empty: it is.
-        crc: CRC-32 of the whole frame.
+        begin: offset of its frame in the file.
+        there: bytes of its frame in the file.
+        closing: bytes that complete the frame; empty: it is complete.
+        crc: CRC-32 of the complete frame.
         size: bytes of its lines.
         ts: its numbers.
-        ats: when its ticks were received, as far as that is known.
+        ats: receive times of its ticks, as far as they are known.
     """
 
     begin: int
@@ -45,17 +45,17 @@ class Rescued(NamedTuple):
 
     @property
     def frame(self) -> int:
-        """Bytes of the whole frame."""
+        """Bytes of the complete frame."""
         return self.there + len(self.closing)
 
     @property
     def end(self) -> int:
-        """Where it ends in the file, as far as it is there."""
+        """The offset of its end in the file."""
         return self.begin + self.there
 
 
 class BareBlock(NamedTuple):
-    """A whole block without a footer, in brief; ``ticks``: how many, the rest as in ``Footer``."""
+    """A complete block without a footer, in brief; ``ticks``: their number; for the rest see ``Footer``."""
 
     begin: int
     frame: int
@@ -68,7 +68,7 @@ class BareBlock(NamedTuple):
 
 
 class Stray(NamedTuple):
-    """Bytes of a segment that belong to no block that has a footer, and the whole blocks in them."""
+    """Bytes of a segment that belong to no block with a footer, and the complete blocks in them."""
 
     begin: int
     end: int
@@ -79,24 +79,24 @@ class Stray(NamedTuple):
 
 
 def is_footer(data: bytes) -> bool:
-    """Whether bytes at the end of a file are one footer, however damaged: by its first bytes or by its last ones."""
+    """Whether bytes at the end of a file are one footer, even a damaged one, by its first bytes or its last ones."""
     return (len(data) >= 8 and footer_begins(data[:8]) == len(data)) or footer_length(data[-TAIL_BYTES:]) == len(
         data
     ) > 0
 
 
 def begins_footer(data: bytes) -> bool:
-    """Whether bytes at the end of a file are the beginning of a footer, or nothing."""
+    """Whether bytes at the end of a file are the beginning of a footer, or empty."""
     if len(data) < 8:
         return data == SIGNATURE[: len(data)] or data[:4] == SIGNATURE
     return (footer_begins(data[:8]) or 0) > len(data)
 
 
 def whole_block(data: bytes, begin: int) -> Rescued | None:
-    """The block that data begins with, if its frame is whole and its checksum right.
+    """The block at the beginning of data, if its frame is complete and its checksum matches.
 
     Args:
-        begin: where the data lies in its file.
+        begin: offset of the data in its file.
     """
     found = proven(data)
     ts = numbers(found[0]) if found is not None else None
@@ -107,7 +107,7 @@ def whole_block(data: bytes, begin: int) -> Rescued | None:
 
 
 def cut_block(data: bytes, begin: int) -> Rescued | None:
-    """What there is of a block that breaks off; ``begin`` as in ``whole_block``."""
+    """What is left of a block that is cut off; ``begin`` as in ``whole_block``."""
     if scan_frame(data).state is not FrameState.CUT:
         return None
     try:
@@ -119,14 +119,13 @@ def cut_block(data: bytes, begin: int) -> Rescued | None:
 
 
 def flushed_block(data: bytes, begin: int, end: int, lines: bytes, ts: Sequence[int]) -> Rescued:
-    """A block whose frame breaks off at ``end``, where these lines are flushed."""
+    """A block whose frame is cut off at ``end``, with these flushed lines."""
     rest = closing(data[:end], lines)
     return Rescued(begin, end, rest, crc32(rest, crc32(memoryview(data)[:end])), len(lines), ts)
 
 
 def blocks_in(data: bytes, begin: int = 0) -> Iterator[BareBlock]:
-    """Every block in bytes that belong to none, if it is whole and its checksum right; ``begin`` as in
-    ``whole_block``."""
+    """The complete blocks with a matching checksum in bytes without footers; ``begin`` as in ``whole_block``."""
     at = data.find(MAGIC)
     while at >= 0:
         found = whole_block(data[at:], begin + at)
@@ -136,16 +135,16 @@ def blocks_in(data: bytes, begin: int = 0) -> Iterator[BareBlock]:
         at = data.find(MAGIC, at + (found.there if found is not None else 1))
 
 
-# ---- where it belongs ----
+# ---- the place of a block ----
 
 
 class Placement(NamedTuple):
-    """Where a block belongs in its run.
+    """The place of a block in its run.
 
     Attributes:
-        ordinal: as its footer will have it.
-        after_at: when the tick before it was received; 0: there is none.
-        before_at: when the tick behind it was received; 0: there is none.
+        ordinal: for its footer.
+        after_at: receive time of the tick before it; 0: there is none.
+        before_at: receive time of the tick after it; 0: there is none.
     """
 
     ordinal: int
@@ -153,16 +152,16 @@ class Placement(NamedTuple):
     before_at: int
 
     def spread(self, count: int, changed_at: int) -> list[int]:
-        """About when so many ticks came; ``changed_at``: when their file was changed."""
+        """Estimated receive times for its ticks; ``changed_at``: when their file was changed."""
         before_at = self.before_at or changed_at
         return spread(count, self.after_at or before_at, before_at)
 
 
 def placement_of(run: LocalRun, first: int, last: int, count: int) -> Placement | None:
-    """Where a block of these numbers belongs among those of its run; None: some of them are there already.
+    """The place of a block with these numbers among those of its run; None: some of them are stored already.
 
-    How many ticks are missing just before it is lost with its footer. Where it cannot be told otherwise, one is
-    counted: readers are told of a gap where there may be one.
+    How many ticks are missing just before it was in its footer. If that cannot be found otherwise, one counts as
+    missing, so that readers are told of a possible gap.
     """
     at = run.entries.below(first)
     before = run.entries[at - 1] if at else None
@@ -172,7 +171,7 @@ def placement_of(run: LocalRun, first: int, last: int, count: int) -> Placement 
     known = [(number, t) for number, t in run.edges.items() if t < first]
     if before is not None:
         known.append((before.ordinal + before.count, before.last))
-    least, tip = max(known, default=(0, -1))  # so many were published up to there, those that were deleted counted
+    least, tip = max(known, default=(0, -1))  # number published up to there, including deleted ones
     follows = first == tip + 1 if known else run.started == 0 or first <= run.origin
     fits = behind is not None and behind.ordinal <= least + count
     ordinal = least if follows or fits else least + 1
@@ -181,7 +180,7 @@ def placement_of(run: LocalRun, first: int, last: int, count: int) -> Placement 
 
 
 def adopt(run: LocalRun, segment: Segment, stray: Stray, changed_at: int) -> list[Entry]:
-    """Let a run have the blocks in bytes of a segment that belong to none; returns those that it takes.
+    """Add the blocks in bytes without footers to a run; returns those added.
 
     Args:
         changed_at: when the segment's file was changed, ms since the epoch.
@@ -202,12 +201,12 @@ def adopt(run: LocalRun, segment: Segment, stray: Stray, changed_at: int) -> lis
 
 
 def take(run: LocalRun, entry: Entry) -> None:
-    """Let a run have a block, wherever it belongs."""
+    """Insert a block into a run at its place."""
     run.entries.put(entry)
     run.know(entry.ordinal + entry.count, entry.last)
 
 
 def told_of(stray: Stray, taken: Sequence[Entry]) -> str:
-    """What is wrong with bytes that belong to no block, of which these were taken, as a sentence."""
+    """A description of bytes without footers, of which the given blocks were added to the run."""
     count = sum(entry.count for entry in taken)
     return f"bytes {stray.begin} to {stray.end} belong to no block" + (f", but for {count} ticks" if count else "")

@@ -1,12 +1,11 @@
-"""What lies in a directory of history: read, and nothing else. The first of three steps in which one is opened.
+"""Reads the state of a directory of history, and changes nothing. The first of three steps in which one is opened.
 
-    scan    what lies there, as it is                             this module
-    plan    what it comes to, and what is to be done about it      ``recovery_plan``
-    apply   that                                                  ``apply_plan``
+        scan    the state as it is                                    this module
+        plan    the resulting runs, and what to do                    ``recovery_plan``
+        apply   doing it                                              ``apply_plan``
 
-The index is asked first. Where it fits a segment's file, no footer is read that it has; where it does not, or ends
-before the file does, the footers tell. What is behind the last of them is described by ``tail_recovery``, what is
-between them by ``salvage``.
+The index comes first. If it fits a segment's file, no footer that it covers is read; if not, or if the file is longer,
+footers are read. ``tail_recovery`` describes what comes after the last footer, ``salvage`` what is between footers.
 
 Everything here waits for the disk; none of it is called on the event loop.
 """
@@ -35,7 +34,7 @@ log = logging.getLogger("tick_gateway.history")
 
 
 class RunFacts(NamedTuple):
-    """What footers tell of their run; see ``Footer`` and ``StoredRun``."""
+    """Facts about a run from footers; see ``Footer`` and ``StoredRun``."""
 
     seq: int
     started: int
@@ -47,18 +46,18 @@ class RunFacts(NamedTuple):
 
 
 class ScannedSegment(NamedTuple):
-    """One segment as it lies there.
+    """One segment as it is.
 
     Attributes:
-        segment: its file; ``segment.size``: up to where its blocks are known.
+        segment: its file; ``segment.size``: the end of the known blocks.
         size: bytes of the file.
         changed_at: when the file was changed, ms since the epoch.
-        walked: some of its footers were read: the index does not have all of them.
-        facts: what those tell of the run; None: none does.
-        seals: where they begin and end that have no block.
-        foreign: where blocks of other runs begin, and whose they are.
+        walked: footers were read, because the index does not cover all of them.
+        facts: from those footers; None: there are none.
+        seals: begins and ends of seals, which have no block.
+        foreign: begins of blocks of other runs, and their runs.
         strays: bytes between footers that belong to no block.
-        tail: what lies behind the last footer; None: nothing.
+        tail: what follows the last footer; None: nothing.
     """
 
     segment: Segment
@@ -74,16 +73,16 @@ class ScannedSegment(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ScannedRun:
-    """One run's directory as it lies there.
+    """The directory of one run as it is.
 
     Attributes:
         directory: where.
-        id: the run, by the directory's name.
-        index: what its index says; None: there is none that can be used.
+        id: the run, from the directory's name.
+        index: its index; None: there is no usable one.
         index_fault: why the index cannot be read; empty: it can, or there is none.
         journal: None: there is none.
         segments: oldest first.
-        entries: their blocks that have footers, one segment after another.
+        entries: of blocks with footers, one segment after another.
     """
 
     directory: Path
@@ -120,15 +119,15 @@ def scan_directory(directory: Path, progress: Progress | None = None) -> Iterato
 def scan_run(
     directory: Path, progress: Callable[[int], None] = lambda size: None, *, by_footers: bool = False
 ) -> ScannedRun:
-    """What lies in a run's directory.
+    """Scan a run's directory.
 
     Args:
-        progress: is told how many bytes of segments were accounted for, one call after another.
-        by_footers: walk all footers, whatever the index says of them.
+        progress: called with bytes of segments that were scanned, cumulatively.
+        by_footers: read all footers, even if the index covers them.
 
     Raises:
         OSError: a file cannot be read.
-        HistoryError: a file is of a format that this program does not know.
+        HistoryError: a file has a format that this program does not know.
     """
     run, fault = run_of(directory.name) or directory.name, ""
     try:
@@ -144,8 +143,8 @@ def scan_run(
         scanned.append(one)
         progress(one.size)
     for one in scanned[:-1]:
-        one.segment.sealed = True  # ticks are added to the last one alone
-    # The journal behind the footers: of what is closed meanwhile, where a gateway writes, the tail tells.
+        one.segment.sealed = True  # ticks are only added to the last one
+    # The journal is read after the footers: the tail has blocks that a running gateway closes in between.
     journal = read_journal(directory)
     segments = [one._replace(tail=scan_tail(one.segment, journal)) if one.walked else one for one in scanned]
     return ScannedRun(directory, run, index, fault, journal, segments, entries)
@@ -165,7 +164,7 @@ def read_journal(directory: Path) -> Journal | None:
 
 
 def scan_tail(segment: Segment, journal: Journal | None) -> SegmentTail | None:
-    """What lies behind the last footer of a segment; None: nothing.
+    """What follows the last footer of a segment; None: nothing.
 
     Raises:
         OSError: the file cannot be read.
@@ -199,7 +198,7 @@ def _scan_segment(
 
 
 def _facts(footers: Sequence[Found]) -> RunFacts | None:
-    """What footers of a run tell of it, the later ones more."""
+    """The facts about a run in its footers; later footers override earlier ones."""
     if not footers:
         return None
     ends = [one.footer for one in footers if one.footer.ended]

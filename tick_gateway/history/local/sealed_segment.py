@@ -1,7 +1,7 @@
-"""All of a sealed segment, as it lies on disk: opened, and held against what was written before any of it goes out.
+"""Opens a sealed segment to send it unchanged, and verifies all of it before any of it is sent.
 
-Each byte has to be in a block whose CRC is right, in that block's footer, or in a seal. That is looked at once for each
-file: as long as it is the same and unchanged, it is not read again.
+Each byte must be in a block with a matching CRC, in that block's footer, or in a seal. A file that was verified is not
+read again as long as it is unchanged.
 
 Everything here waits for the disk; none of it is called on the event loop.
 """
@@ -19,14 +19,14 @@ from ..block_index import Entry
 from ..format.segment import MAX_SEAL, footer_begins, unpack_footer
 from .segment_file import Segment, stamp_of
 
-_HEAD_BYTES: Final = 8  # of a footer, that tell its length
+_HEAD_BYTES: Final = 8  # of a footer, with its length
 
 
 class Opened(NamedTuple):
-    """A sealed segment that was found to be what was written.
+    """A sealed segment that was verified.
 
     Attributes:
-        stamp: how its file was known then (see ``stamp_of``): what is read while it is known so is what was looked at.
+        stamp: identified the unchanged file then (see ``stamp_of``): if it is the same after a read, so are the bytes.
         crc: CRC-32 of all of it.
     """
 
@@ -36,16 +36,16 @@ class Opened(NamedTuple):
 
 
 def open_sealed(segment: Segment, run: str, blocks: Callable[[], Iterable[Entry]]) -> Opened:
-    """Open a sealed segment that is what was written, to be closed by the caller.
+    """Open and verify a sealed segment, to be closed by the caller.
 
     Args:
-        blocks: gives its blocks, where they are needed.
+        blocks: returns its blocks, if they are needed.
 
     Raises:
-        Damaged: something of it is not what was written.
+        Damaged: some of it is not what was written.
         OSError: it cannot be read.
     """
-    # Somebody may have put a pipe there, which is not to be waited for.
+    # Do not block on a pipe that somebody may have put there.
     fd = os.open(segment.path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     file = os.fdopen(fd, "rb", buffering=0)
     try:
@@ -88,7 +88,7 @@ def _check(fd: int, segment: Segment, run: str, entries: dict[int, Entry]) -> in
 
 
 def _seal_length(fd: int, at: int) -> int:
-    """How long the seal is that begins there; 0: none does."""
+    """The length of the seal at an offset; 0: there is none."""
     head = os.pread(fd, _HEAD_BYTES, at)
     length = footer_begins(head) if len(head) == _HEAD_BYTES else None
     return length if length is not None and length <= MAX_SEAL else 0

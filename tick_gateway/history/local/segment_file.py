@@ -1,4 +1,4 @@
-"""A segment on disk: reading its blocks, and finding them by their footers.
+"""A segment on disk: reads its blocks, and finds them by their footers.
 
 Everything here waits for the disk; none of it is called on the event loop.
 """
@@ -40,15 +40,14 @@ class Segment:
     """One segment of a run, by its file.
 
     Attributes:
-        path: the file, named by the first ``t`` in it.
-        size: its bytes as far as they are accounted for: a block, its footer, the next block, and so on. What is behind
-            them is an open block, or damaged.
+        path: the file, named after the first ``t`` in it.
+        size: of its complete blocks with their footers, in bytes. After them is an open block, or damage.
         sealed: no block will be added to it.
-        known: it is sealed, and the loop was told of all blocks in it: so it can be given out as a whole.
+        known: it is sealed, and all its blocks were reported to the loop, so it can be served as a whole.
         shortened: it was longer once; its end is missing.
         retired: see ``Volume``.
-        checked: how the file was known (see ``stamp_of``) when all of it was found to be what was written, and the
-            CRC-32 of all of it; None: that was not looked at yet. For sealed ones.
+        checked: the stamp of the file (see ``stamp_of``) when all of it was verified, and its CRC-32; None: not
+            verified yet. For sealed segments.
     """
 
     __slots__ = ("_changed", "_stamp", "checked", "known", "path", "retired", "sealed", "shortened", "size")
@@ -62,7 +61,7 @@ class Segment:
         self.retired = False
         self.checked: tuple[tuple[int, ...], int] | None = None
         self._stamp: tuple[int, ...] = ()  # of the file whose blocks were verified
-        self._changed = False  # it is another one since, or was written to though it is sealed
+        self._changed = False  # it is another file since, or was written to though it is sealed
 
     @property
     def name(self) -> str:
@@ -71,20 +70,20 @@ class Segment:
 
     @property
     def first(self) -> int:
-        """The first ``t`` in it, by its name."""
+        """The first ``t`` in it, from its name."""
         return int(self.path.name.removesuffix(SUFFIX))
 
     @property
     def changed_at(self) -> int:
-        """When the file was changed, ms since the epoch.
+        """When the file was last changed, ms since the epoch.
 
         Raises:
-            OSError: it cannot be asked.
+            OSError: the file cannot be accessed.
         """
         return self.path.stat().st_mtime_ns // 1_000_000
 
     def load(self, begin: int, end: int | None = None) -> bytes:
-        """Bytes of the file, to its end where no other is given.
+        """Bytes of the file from ``begin``, to its end if no ``end`` is given.
 
         Raises:
             OSError: it cannot be read.
@@ -116,7 +115,8 @@ class Segment:
         return Block(lines, ts, ats)
 
     def _read_bare(self, entry: Entry, frame: bytes) -> Block:
-        """A block whose footer is damaged: its lines tell its numbers, the blocks around it about when they came."""
+        """A block with a damaged footer: its numbers come from its lines, its receive times from neighbouring
+        blocks."""
         lines = decompress(frame, entry.size)
         ts = numbers(lines)
         if ts is None or (ts[0], ts[-1], len(ts)) != (entry.first, entry.last, entry.count):
@@ -150,7 +150,7 @@ class Segment:
         return frames
 
     def _load(self, entry: Entry) -> tuple[bytes, bytes]:
-        """A block's frame, verified if that was not done yet, and its footer."""
+        """A block's frame, verified unless it was already, and its footer."""
         with self._opened() as fd:
             data = os.pread(fd, entry.frame + entry.footer, entry.offset)
         frame = data[: entry.frame]
@@ -161,8 +161,8 @@ class Segment:
 
     @contextmanager
     def _opened(self) -> Iterator[int]:
-        """The file, to read from it. Where it is then not the one that it was, what was verified of it does not count
-        any more."""
+        """The file, open for reading. If it is not the same file as before, what was verified of it no longer
+        counts."""
         fd = os.open(self.path, os.O_RDONLY)
         try:
             yield fd
@@ -182,7 +182,7 @@ class Segment:
 
 
 def stamp_of(info: os.stat_result) -> tuple[int, ...]:
-    """By what a file is known to be the same and unchanged: its place in the system, its size, its time of change."""
+    """Identifies an unchanged file: by device and inode, size, and time of change."""
     return info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns
 
 
@@ -190,7 +190,7 @@ _NOWAIT: Final[int | None] = getattr(os, "RWF_NOWAIT", None)  # Linux: read what
 
 
 def _read_now(fd: int, buffers: Sequence[memoryview], offset: int) -> int:
-    """Read as far as the system holds the file in memory; returns the bytes."""
+    """Read as far as the system has the file in memory; returns the number of bytes."""
     try:
         return os.preadv(fd, buffers, offset, _NOWAIT or 0)
     except OSError as error:
@@ -200,12 +200,12 @@ def _read_now(fd: int, buffers: Sequence[memoryview], offset: int) -> int:
 
 
 def segment_name(first: int) -> str:
-    """The file's name of the segment that begins with this ``t``: by name is by number."""
+    """The file name of a segment that begins with this ``t``; names sort like numbers."""
     return f"{first:016d}{SUFFIX}"
 
 
 class Found(NamedTuple):
-    """A footer and where it lies; the block that it is of lies before it."""
+    """A footer and its offset; its block comes before it."""
 
     at: int
     length: int
@@ -213,22 +213,22 @@ class Found(NamedTuple):
 
     @property
     def begin(self) -> int:
-        """Where its block begins; of a seal, where it begins itself."""
+        """The offset of its block; of a seal, its own."""
         return self.at - self.footer.frame
 
     @property
     def end(self) -> int:
-        """Where its footer ends."""
+        """The end of the footer."""
         return self.at + self.length
 
 
 class Walk(NamedTuple):
-    """What the footers of a segment say.
+    """The footers of a segment.
 
     Attributes:
         footers: in order.
-        end: where the last of them ends; what is behind it is a block without a footer, or damaged.
-        strays: where bytes before that begin and end which belong to no block.
+        end: of the last of them; what follows is a block without a footer, or damaged.
+        strays: begins and ends of bytes before that which belong to no block.
     """
 
     footers: list[Found]
@@ -237,11 +237,11 @@ class Walk(NamedTuple):
 
 
 def walk(path: Path, begin: int = 0) -> Walk:
-    """Find the footers from ``begin`` on: from the end backwards, and where that leads nowhere, by search.
+    """Find the footers from ``begin`` on: backwards from the end or, if that fails, by searching.
 
     Raises:
         OSError: the file cannot be read.
-        HistoryError: it is of a format that this program does not know.
+        HistoryError: it has a format that this program does not know.
     """
     with path.open("rb") as file:
         end = file.seek(0, os.SEEK_END)
@@ -260,7 +260,7 @@ def walk(path: Path, begin: int = 0) -> Walk:
 
 
 def _walk_back(fd: int, begin: int, end: int) -> list[Found] | None:
-    """The footers where each block lies behind the footer before it, down to ``begin``; None where the chain breaks."""
+    """The footers if each block directly follows the previous footer, down to ``begin``; None: the chain is broken."""
     footers: list[Found] = []
     while end > begin:
         length = footer_length(os.pread(fd, TAIL_BYTES, end - TAIL_BYTES)) if end - begin >= TAIL_BYTES else 0
@@ -277,7 +277,7 @@ def _walk_back(fd: int, begin: int, end: int) -> list[Found] | None:
 
 
 def _search(fd: int, begin: int, end: int) -> Iterator[Found]:
-    """Every sound footer whose block lies behind what was found before it."""
+    """Every sound footer whose block comes after what was found before."""
     floor = begin
     for at in _signatures(fd, begin, end):
         length = footer_begins(os.pread(fd, 8, at))
@@ -293,7 +293,7 @@ def _search(fd: int, begin: int, end: int) -> Iterator[Found]:
 
 
 def _signatures(fd: int, begin: int, end: int) -> Iterator[int]:
-    """Where a footer may begin. (Read, not mapped: a file that shrinks meanwhile must not end the process.)"""
+    """Possible begins of footers. (By reads, not mmap: a file that shrinks meanwhile must not crash the process.)"""
     while end - begin >= 8:
         window = os.pread(fd, min(_WINDOW_BYTES, end - begin), begin)
         at = window.find(SIGNATURE)

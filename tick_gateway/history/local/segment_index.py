@@ -2,12 +2,12 @@
 
     DIR/RUN/FIRST_T.index := head record*
 
-A cache of the segment's footers. It is read a page at a time, whenever somebody looks for a block; where it is gone or
-not what was written, the footers tell the same, are kept in memory for that while, and the file is written anew by the
-thread that writes history (see ``mend``).
+A cache of the segment's footers. It is read a page at a time, when a block is looked up. If it is gone or not what was
+written, the footers are read instead and kept in memory until the thread that writes history has rewritten it (see
+``mend``).
 
-Everything here waits for the disk. It is the one thing of history that the event loop waits for: some kilobytes, which
-the system nearly always holds in memory.
+Everything here waits for the disk. It is the one part of history that the event loop waits for: some kilobytes, which
+the system nearly always has in memory.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ INDEX_SUFFIX: Final = ".index"
 
 
 def index_path(segment: Path) -> Path:
-    """Where the index of a segment lies."""
+    """The path of a segment's index."""
     return segment.with_name(segment.name.removesuffix(SUFFIX) + INDEX_SUFFIX)
 
 
 def index_paths(directory: Path) -> list[Path]:
-    """The index files in a run's directory, of whichever segments."""
+    """The paths of all index files in a run's directory, whatever their segments."""
     return [path for path in directory.glob(f"*{INDEX_SUFFIX}") if path.name.removesuffix(INDEX_SUFFIX).isdecimal()]
 
 
@@ -48,9 +48,9 @@ class SegmentIndex:
 
     Attributes:
         segment: the segment.
-        size: bytes of it that they account for.
-        seed: what the CRCs of the records begin with: the CRC of the segment's first block, so that those of another
-            segment are not taken for these.
+        size: bytes of the segment that it covers.
+        seed: initial value of the records' CRCs: the CRC of the segment's first block, so that another segment's
+            records are not valid.
         crc: CRC-32 of all records.
     """
 
@@ -62,8 +62,8 @@ class SegmentIndex:
         self.seed = seed
         self.crc = crc
         self._blocks = blocks
-        # By the footers, where the file was found not to be what was written, until it is written anew. Set on any
-        # thread: an answer is the same with it and without.
+        # Records from the footers, if the file was found damaged, until it is rewritten. Set by any thread: answers do
+        # not depend on it.
         self._rebuilt: bytes | None = None
 
     def __len__(self) -> int:
@@ -89,11 +89,11 @@ class SegmentIndex:
         return rebuilt[begin * RECORD_BYTES : end * RECORD_BYTES]
 
     def _by_footers(self) -> bytes:
-        """All records, by the segment's footers.
+        """All records, from the segment's footers.
 
         Raises:
-            Damaged: they do not tell of the same blocks.
-            HistoryError, OSError: as ``walk``.
+            Damaged: the footers have other blocks.
+            HistoryError, OSError: as for ``walk``.
         """
         run = run_of(self.segment.path.parent.name)
         entries = [
@@ -107,10 +107,10 @@ class SegmentIndex:
         return records
 
     def mend(self) -> None:
-        """Write the file anew where it is gone, or was found to be damaged.
+        """Rewrite the file if it is gone, or was found damaged.
 
         Raises:
-            Damaged, OSError: it cannot be done.
+            Damaged, OSError: it failed.
         """
         path = index_path(self.segment.path)
         if self._rebuilt is None:
@@ -124,10 +124,10 @@ class SegmentIndex:
 
 
 def write_segment_index(segment: Segment, entries: Iterable[Entry]) -> SegmentIndex:
-    """Write the index of a segment that has these blocks, one or more.
+    """Write the index of a segment that has these blocks, at least one.
 
     Raises:
-        OSError: it cannot be written; what was there before stands.
+        OSError: it cannot be written; the old one is unchanged.
     """
     found = list(entries)
     records = HeldRecords(found).pack(found[0].crc)
@@ -136,13 +136,13 @@ def write_segment_index(segment: Segment, entries: Iterable[Entry]) -> SegmentIn
 
 
 def read_records(path: Path, begin: int, end: int, seed: int | None = None) -> bytes:
-    """Some records of an index file. (Read, not mapped: a file that shrinks meanwhile must not end the process.)
+    """Some records of an index file. (By reads, not mmap: a file that shrinks meanwhile must not crash the process.)
 
     Args:
-        seed: of the CRCs of records, which are looked at; None: they are not.
+        seed: initial value of the records' CRCs, which are checked; None: they are not.
 
     Raises:
-        Damaged: they are not what was written, or of another format.
+        Damaged: they are not what was written, or have another format.
         OSError: the file cannot be read.
     """
     fd = os.open(path, READ)

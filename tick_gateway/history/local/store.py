@@ -1,4 +1,4 @@
-"""A history that is open: a directory that was locked and recovered, an archive to read it, a pipeline to write it."""
+"""The store: an open history, with a locked and recovered directory, an archive to read it, a pipeline to write it."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class Store(HistoryEngine):
     """The history of one bus; see ``open_at``.
 
     Attributes:
-        directory: where it lies.
-        archive, pipeline: the two sides.
-        damage: what was found to be wrong when it was opened, as sentences.
+        directory: its path.
+        archive, pipeline: for reading, and for writing.
+        damage: descriptions of what was wrong when it was opened.
     """
 
     writes: ClassVar[bool] = True
@@ -74,14 +74,14 @@ class Store(HistoryEngine):
         queue_bytes: int = DEFAULTS.history_queue,
         progress: Progress | None = None,
     ) -> Self:
-        """Lock a directory and recover what is in it, and let a bus that nothing was published to begin with that.
+        """Lock and recover a directory, and start a bus, to which nothing was published yet, with its runs.
 
-        Where the directory cannot be written to, what is in it is served all the same.
+        If the directory cannot be written to, it is served all the same.
 
         Args:
-            directory: made if it is not there.
+            directory: created if it does not exist.
             cache_bytes, queue_bytes: as for ``Archive`` and ``CommitPipeline``.
-            progress: is told how far reading the directory has come.
+            progress: called with the progress of reading the directory.
 
         Raises:
             Locked: another process keeps history there.
@@ -89,7 +89,7 @@ class Store(HistoryEngine):
         """
         lock = DirectoryLock(directory)
         opened = _open(lock, progress)
-        # A run of which no tick came to disk never was.
+        # A run without any stored tick does not exist.
         runs = [run for run in opened.runs if run.segments and (run.tip >= 0 or run.id in opened.unclosed)]
         reading = ReadingThreads()
         archive = Archive(reading, cache_bytes)
@@ -112,7 +112,7 @@ class Store(HistoryEngine):
         return self.pipeline.mark()
 
     async def settled(self, since: int = 0) -> bool:
-        """See ``HistoryEngine.settled``; a disk that takes nothing, or is slow for long, is not waited for."""
+        """See ``HistoryEngine.settled``; does not wait for a failing disk, nor for long for a slow one."""
         return await self.pipeline.settled(since)
 
     @property
@@ -151,7 +151,7 @@ class Store(HistoryEngine):
         await self.pipeline.close(seconds)
 
     def close(self) -> None:
-        """See ``HistoryEngine.close``; the directory is let go, too."""
+        """See ``HistoryEngine.close``; also releases the directory."""
         self._reading.close()
         self.release()
 
@@ -165,7 +165,7 @@ class Store(HistoryEngine):
 
 
 def _open(lock: DirectoryLock, progress: Progress | None) -> OpenedDirectory:
-    """Open a directory, to be written to if that can be."""
+    """Open a directory, for writing if that is possible."""
     directory, trouble = lock.directory, ""
     try:
         lock.acquire()

@@ -1,15 +1,14 @@
-"""What a crash leaves: the open block is cut back to what is vouched for, and closed.
+"""Recovers the end of a segment after a crash: the open block is cut back to what is vouched for, and closed.
 
-    the journal is of this block     its flushes, as far as their CRCs are right
-    the frame is whole               its own checksum vouches for it: only the footer is missing
+        the journal is of this block     its flushes, up to the first CRC that does not match
+        the frame is complete            its own checksum vouches for it: only the footer is missing
     the file was longer once, or     the whole parts of the frame. Nothing but the cut is known to have happened to
     its journal is gone              them: this is the one place where bytes are believed without a checksum
     anything else                    is damage: it stays where it is, is not served, and nothing is written behind it
 
-First the bytes behind the last footer are described (``describe``), then it is decided what to do about them
-(``plan_tail``), then it is done (``apply_plan``), in place: bytes are cut off the end, others are appended. So it can
-be interrupted anywhere and done again. Damage in the middle of a segment, or of several blocks at once, is left to
-``repair``.
+First the bytes after the last footer are described (``describe``), then a plan is made (``plan_tail``), then it is
+applied (``apply_plan``), in place: bytes are cut off the end, others are appended. So it can be interrupted anywhere
+and repeated. Damage in the middle of a segment, or to several blocks at once, is left to ``repair``.
 
 Pure: bytes in, a plan out; no I/O, no clock.
 """
@@ -43,19 +42,19 @@ from .salvage import (
 )
 from .segment_file import Segment
 
-# ---- what lies there ----
+# ---- description ----
 
 
 class JournaledBlock(NamedTuple):
-    """The block that a run's journal is of.
+    """The block of a run's journal.
 
     Attributes:
-        begin: where it begins in the file; it goes on to the file's end.
+        begin: its offset in the file; it extends to the file's end.
         ordinal: how many ticks its run published before it.
-        flushed: what its flushes vouch for; None: nothing.
-        whole: all of it, where its frame is whole; None: it is not.
-        damaged: more than a cut has happened to it or to its journal.
-        uncounted: ticks behind the last flush may be lost, nobody knows how many: the journal is damaged.
+        flushed: the part that its flushes vouch for; None: nothing.
+        whole: all of it, if its frame is complete; else None.
+        damaged: it or its journal is damaged, beyond being cut off.
+        uncounted: an unknown number of ticks after the last flush may be lost, because the journal is damaged.
     """
 
     begin: int
@@ -67,18 +66,18 @@ class JournaledBlock(NamedTuple):
 
 
 class Remains(NamedTuple):
-    """Bytes behind a segment's last footer that its journal says nothing of.
+    """Bytes after a segment's last footer that its journal does not describe.
 
     Attributes:
-        begin, end: where they lie.
-        footer: they are one footer, however damaged.
-        footer_begins: they are the beginning of one, or nothing.
-        whole: the block that they begin with, if it is whole.
-        footer_behind: behind that is one footer, however damaged, and no more.
-        footer_begins_behind: behind that is the beginning of one, or nothing.
-        cut: the block that they begin with, as far as it is there, if it breaks off.
-        frame_begins: a frame begins of which not even one part is there.
-        blocks: all whole blocks in them.
+        begin, end: offsets in the file.
+        footer: they are one footer, possibly damaged.
+        footer_begins: they are the beginning of one, or empty.
+        whole: the block at their beginning, if it is complete.
+        footer_behind: after that is one footer, possibly damaged, and nothing else.
+        footer_begins_behind: after that is the beginning of one, or nothing.
+        cut: the block at their beginning, if it is cut off.
+        frame_begins: a frame begins without even one complete part.
+        blocks: all complete blocks in them.
     """
 
     begin: int
@@ -94,12 +93,12 @@ class Remains(NamedTuple):
 
 
 class SegmentTail(NamedTuple):
-    """What lies behind the last footer of a segment.
+    """What follows the last footer of a segment.
 
     Attributes:
-        begin, end: where: the last footer's end, and the file's.
-        open: the block that the journal is of, if it begins there.
-        remains: what lies before that; all of it, where there is no such block.
+        begin, end: offsets: the last footer's end, and the file's end.
+        open: the journal's block, if it begins there.
+        remains: what comes before that block; everything, if there is none.
     """
 
     begin: int
@@ -109,10 +108,10 @@ class SegmentTail(NamedTuple):
 
 
 def describe(data: bytes, begin: int, first: int, journal: Journal | None) -> SegmentTail:
-    """What bytes behind a segment's last footer are.
+    """Describe the bytes after a segment's last footer.
 
     Args:
-        begin: where they lie in the file.
+        begin: their offset in the file.
         first: the number in the segment's name.
         journal: the run's.
     """
@@ -136,7 +135,7 @@ def _open_block(data: bytes, begin: int, ordinal: int, journal: Journal) -> Jour
 
 
 def _flushed(data: bytes, begin: int, flushes: Sequence[Flush]) -> Rescued | None:
-    """The block as far as these flushes have it, whose CRCs are right."""
+    """The part of a block that these flushes, with matching CRCs, vouch for."""
     if not flushes:
         return None
     ts = [t for flush in flushes for t in flush.ts]
@@ -145,7 +144,7 @@ def _flushed(data: bytes, begin: int, flushes: Sequence[Flush]) -> Rescued | Non
     except Damaged:
         return None
     if end != flushes[-1].end or lines.count(b"\n") != len(ts) or not ts:
-        return None  # it was not written as a journal has to be
+        return None  # a journal would not have been written like this
     ats = [at for flush in flushes for at in flush.ats]
     return flushed_block(data, begin, end, lines, ts)._replace(ats=ats)
 
@@ -164,22 +163,22 @@ def _remains(data: bytes, begin: int) -> Remains:
     )  # fmt: skip
 
 
-# ---- what is to be done ----
+# ---- plan ----
 
 
 class Recovery(NamedTuple):
-    """What is to be done about a segment's tail.
+    """What to do about a segment's tail.
 
     Attributes:
         file: the segment's name.
-        begin: where the tail begins.
+        begin: offset of the tail.
         size: of the file before anything is done.
-        keep: the file is cut behind these bytes; None: it is left as it is.
-        aside: where bytes begin and end that are kept elsewhere when they are cut off: damaged ones.
-        block: the block that is closed, as far as it comes back; None: none does.
-        ordinal: of the block.
-        adopted: blocks without footers that are served from where they lie.
-        damage: what is wrong beyond what a crash explains, as a sentence; empty: nothing.
+        keep: the file is cut to this size; None: it is not cut.
+        aside: begins and ends of damaged bytes that are kept in another file when they are cut off.
+        block: the block that is closed, with its recoverable part; None: none is.
+        ordinal: of that block.
+        adopted: blocks without footers that are served from where they are.
+        damage: a description of what is wrong beyond the effects of a crash; empty: nothing.
     """
 
     file: str
@@ -194,19 +193,19 @@ class Recovery(NamedTuple):
 
     @property
     def cut(self) -> int:
-        """Bytes that are cut off."""
+        """Number of bytes that are cut off."""
         return 0 if self.keep is None else self.size - self.keep
 
     @property
     def is_clean(self) -> bool:
-        """It closes an open block, as a crash leaves it, or a copy that is made beside a gateway, and nothing is
-        damaged."""
+        """Whether it only closes an open block, as after a crash or in a copy made while a gateway was running, and
+        nothing is damaged."""
         return self.keep is not None and self.aside is None and not self.damage
 
 
 class _Decision(NamedTuple):
-    """What is to be done, before what it means for the run is known; see ``Recovery``. ``lost``: ticks behind the last
-    one may be lost, nobody knows which."""
+    """What to do, before its effects on the run are known; see ``Recovery``. ``lost``: an unknown number of ticks after
+    the last one may be lost."""
 
     keep: int | None
     aside: tuple[int, int] | None = None
@@ -220,14 +219,14 @@ def plan_tail(
     run: LocalRun, segment: Segment, tail: SegmentTail, journal: Journal | None, *, last: bool, changed_at: int
 ) -> Recovery:
     """Decide what to do about a segment's tail, and let ``run`` be as it is when that is done.
-
-    Args:
-        last: the segment is the run's last one.
-        changed_at: when its file was changed, ms since the epoch.
+    last: this is the run's last segment.
+        Args:
+            last: the segment is the run's last one.
+            changed_at: when its file was changed, ms since the epoch.
     """
     decision = _decide(run, segment, tail, journal, last=last, changed_at=changed_at)
     if (block := decision.block) is not None and placement_of(run, block.ts[0], block.ts[-1], len(block.ts)) is None:
-        # By files that somebody put there: every tick is served once.
+        # Files may have been copied there: every tick is served once.
         damage = f"the block at {block.begin} has ticks {block.ts[0]} to {block.ts[-1]} once more"
         return Recovery(segment.name, tail.begin, tail.end, None, damage=damage)
     keep, aside, block, ordinal, lost, damage = decision
@@ -237,7 +236,7 @@ def plan_tail(
         take(run, _entry_of(segment, block, ordinal))
     adopted: list[Entry] = []
     remains = Stray(tail.remains.begin, tail.remains.end, list(tail.remains.blocks))
-    before = block.begin if block is not None else keep  # what lies before it is left
+    before = block.begin if block is not None else keep  # the remains before it are left
     if before is None or tail.begin < before:
         adopted = adopt(run, segment, remains, changed_at)
         damage = "; ".join(filter(None, (told_of(remains, adopted), damage)))
@@ -247,7 +246,7 @@ def plan_tail(
 
 
 def _entry_of(segment: Segment, block: Rescued, ordinal: int) -> Entry:
-    """What is known of a block whose footer is still to be written."""
+    """The entry of a block whose footer has yet to be written."""
     return Entry(
         segment, block.begin, 0, ordinal=ordinal, first=block.ts[0], last=block.ts[-1], first_at=block.ats[0],
         last_at=block.ats[-1], count=len(block.ts), step=0, size=block.size, frame=block.frame, crc=block.crc,
@@ -266,23 +265,23 @@ def _decide(
         damage = "; ".join(filter(None, (before.damage, decision.damage)))
         return before._replace(keep=keep, aside=decision.aside, lost=before.lost or decision.lost, damage=damage)
     head = journal.head if journal is not None else None
-    gone = journal is None or (head is None and journal.ending is not Ending.DAMAGED)  # or too short to say anything
+    gone = journal is None or (head is None and journal.ending is not Ending.DAMAGED)  # or too short to be told
     forgotten = gone and last and not run.ended
     moved_on = head is not None and head.segment == segment.first and head.offset > tail.end
     shortened = segment.shortened or moved_on
     if head is not None and not shortened and tail.end - tail.begin < MIN_FOOTER:
-        # A block that was closed has a footer, one that was not has a journal: this is neither.
+        # A closed block has a footer, an open one a journal: this has neither.
         return _Decision(tail.begin)
     return _decide_remains(run, tail.remains, cut=forgotten or shortened, last=last, changed_at=changed_at)
 
 
 def _decide_open(run: LocalRun, found: JournaledBlock, end: int, changed_at: int) -> _Decision:
-    """For the block that the journal is of."""
+    """Decide about the journal's block."""
     block, flushed = found.flushed, list(found.flushed.ts) if found.flushed is not None else []
     aside: tuple[int, int] | None = None
     damage = ""
     whole = found.whole
-    if whole is not None and list(whole.ts[: len(flushed)]) == flushed:  # it lacks its footer alone
+    if whole is not None and list(whole.ts[: len(flushed)]) == flushed:  # only its footer is missing
         placement = placement_of(run, whole.ts[0], whole.ts[-1], len(whole.ts)) if block is None else None
         block = _dated(whole, block.ats if block is not None else (), placement, changed_at)
     elif found.damaged and (kept := block.end if block is not None else found.begin) < end:
@@ -293,7 +292,8 @@ def _decide_open(run: LocalRun, found: JournaledBlock, end: int, changed_at: int
 
 
 def _dated(block: Rescued, ats: Sequence[int], placement: Placement | None, changed_at: int) -> Rescued:
-    """A whole block with receive times: those that were flushed, the last one for the rest; else by its neighbours."""
+    """A complete block with receive times: those that were flushed, and the last of them for the rest; or estimates
+    from its neighbours."""
     if placement is not None:
         return block._replace(ats=placement.spread(len(block.ts), changed_at))
     known = [*ats[: len(block.ts)]]
@@ -301,11 +301,11 @@ def _dated(block: Rescued, ats: Sequence[int], placement: Placement | None, chan
 
 
 def _decide_remains(run: LocalRun, remains: Remains, *, cut: bool, last: bool, changed_at: int) -> _Decision:
-    """For a block that the journal is not of.
+    """Decide about a block that the journal does not describe.
 
     Args:
-        cut: nothing is known to have happened but that the end is missing.
-        last: it is the run's last one.
+        cut: as far as is known, only the end is missing.
+        last: this is the run's last segment.
     """
     nothing = _Decision(remains.begin)
     if remains.footer:  # a seal: nothing is lost with it
@@ -314,7 +314,7 @@ def _decide_remains(run: LocalRun, remains: Remains, *, cut: bool, last: bool, c
         return nothing
     block = remains.whole
     if block is not None and not remains.footer_behind and not (cut and remains.footer_begins_behind):
-        block = None  # there is more behind it, which may be blocks
+        block = None  # more follows, possibly blocks
     if block is None and cut:
         block = remains.cut
     placement = placement_of(run, block.ts[0], block.ts[-1], len(block.ts)) if block is not None else None

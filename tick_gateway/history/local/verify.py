@@ -1,9 +1,8 @@
-"""Checking a history: everything is read, decompressed and held against what was written beside it.
+"""Checks a history: reads and decompresses everything, and compares it with footers, journal and index.
 
-What lies there is scanned and planned for as at a start (see ``scan``), and nothing of the plan is done. Nothing is
-believed that can be looked at: footers are walked whatever the index says, and each line's own ``t`` is held against
-its footer's. Beside a gateway that is writing, what it has not finished is no damage, and what it deletes
-meanwhile is passed over.
+The directory is scanned and planned for as at a start (see ``scan``), but the plan is not applied. Everything is
+checked that can be: footers are read whatever the index says, and each line's ``t`` is compared with its footer's.
+While a gateway is writing, its unfinished work does not count as damage, and what it deletes is skipped.
 
 Everything here waits for the disk; none of it is called on the event loop.
 """
@@ -30,11 +29,11 @@ from .segment_file import Segment
 from .segment_index import index_path
 from .tail_recovery import Recovery
 
-_TRIES: Final = 5  # where a gateway deletes files while they are looked at
+_TRIES: Final = 5  # if a gateway deletes files meanwhile
 
 
 class Finding(NamedTuple):
-    """Something that is wrong: where, by run and file, and what."""
+    """A fault: its place, by run and file, and what it is."""
 
     place: str
     problem: str
@@ -45,12 +44,12 @@ class Finding(NamedTuple):
 
 @dataclass(slots=True)
 class Report:
-    """What was found.
+    """The result of a check.
 
     Attributes:
         findings: what is wrong.
-        remarks: what is worth telling and no damage: holes, an open block.
-        runs, segments, blocks, ticks: how many are sound.
+        remarks: worth mentioning, but not damage: holes, an open block.
+        runs, segments, blocks, ticks: numbers of sound ones.
     """
 
     findings: list[Finding] = field(default_factory=list)
@@ -62,15 +61,15 @@ class Report:
 
 
 def verify(directory: Path, *, live: bool = False, progress: Progress | None = None) -> Report:
-    """Check all of a directory; nothing in it is changed.
+    """Check all of a directory, without changing anything.
 
     Args:
         live: a gateway may be writing to it.
-        progress: is told how many bytes of segments were checked, and how many there are.
+        progress: called with the bytes of segments that were checked, and the total.
 
     Raises:
         OSError: a file cannot be read.
-        HistoryError: it is no directory, or holds a format that this program does not know.
+        HistoryError: it is not a directory, or contains a format that this program does not know.
     """
     if not directory.is_dir():
         raise HistoryError(f"{directory} is no directory")
@@ -94,7 +93,7 @@ def verify(directory: Path, *, live: bool = False, progress: Progress | None = N
 
 
 def check(entry: Entry) -> str:
-    """What is wrong with a block, as a sentence; empty: nothing.
+    """What is wrong with a block; empty: nothing.
 
     Raises:
         OSError: its file cannot be read.
@@ -145,12 +144,13 @@ def _check_run(directory: Path, report: Report, step: Callable[[int], None], *, 
         step(segment.size)
     if scanned.index is not None:
         report.findings += _check_index(run, scanned.index, report)
-    if not live and scanned.journal is not None and scanned.journal.ending is Ending.DAMAGED:  # else it is written to
+    # else the journal is being written to
+    if not live and scanned.journal is not None and scanned.journal.ending is Ending.DAMAGED:
         report.findings.append(Finding(f"{directory.name}/{JOURNAL}", "is damaged"))
 
 
 def _scan(directory: Path, *, live: bool) -> ScannedRun | None:
-    """A run as it lies there, by its footers; None: it was deleted meanwhile."""
+    """The state of a run, from its footers; None: it was deleted meanwhile."""
     tries = 0
     while True:
         try:
@@ -202,16 +202,16 @@ def _holes(run: LocalRun) -> Iterator[str]:
         yield f"{run.id}: {run.total - run.stored} ticks or more are not stored at its end"
 
 
-# ---- what stands beside the segments ----
+# ---- files beside the segments ----
 
 
 def _check_index(run: LocalRun, index: Index, report: Report) -> Iterator[Finding]:
-    """Where an index says something else than the footers do."""
+    """Differences between an index and the footers."""
     there = {segment.name: segment for segment in run.segments}
     for listed in index.segments:
         segment = there.get(listed.name)
         if segment is None:
-            continue  # a hole, which the ordinals tell of
+            continue  # a hole, which the ordinals show
         if segment.shortened:
             lacking = listed.size - _size(segment.path)
             yield Finding(f"{run.id}/{listed.name}", f"is {lacking} bytes shorter than the index says")
@@ -233,7 +233,8 @@ def _check_segment_index(run: LocalRun, segment: Segment, listed: IndexedSegment
 
 
 def _agrees(listed: IndexedSegment, known: list[Entry], entries: list[Entry]) -> bool:
-    """Whether an index has the blocks of a segment, as far as it goes. (Damaged footers are told elsewhere.)"""
+    """Whether an index agrees with the blocks of a segment, as far as it goes. (Damaged footers are reported
+    elsewhere.)"""
     records = {entry.offset: entry.record() for entry in known if entry.footer}
     sound = {entry.offset: entry.record() for entry in entries if entry.footer}
     ends = (known[0].first, known[-1].last, sum(entry.count for entry in known)) if known else (0, 0, 0)
@@ -242,7 +243,7 @@ def _agrees(listed: IndexedSegment, known: list[Entry], entries: list[Entry]) ->
 
 
 def _size(path: Path) -> int:
-    """Bytes of a file; 0 where it was deleted meanwhile."""
+    """Bytes of a file; 0 if it was deleted meanwhile."""
     try:
         return path.stat().st_size
     except FileNotFoundError:
