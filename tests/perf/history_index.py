@@ -25,7 +25,6 @@ from random import Random
 from tick_gateway.bus.tick_bus import TickBus
 from tick_gateway.history import block_index
 from tick_gateway.history.archive import Archive
-from tick_gateway.history.block_index import Entry
 from tick_gateway.history.format.segment import TAIL_BYTES, Footer
 from tick_gateway.history.local.index import save_index
 from tick_gateway.history.local.opening import open_directory
@@ -33,6 +32,7 @@ from tick_gateway.history.local.run import LocalRun
 from tick_gateway.history.local.segment_file import Segment, segment_name
 from tick_gateway.history.local.segment_index import index_paths
 from tick_gateway.history.restore_bus import restore
+from tick_gateway.history.stored_block import Entry
 from tick_gateway.model.view import View
 from tick_gateway.reading.extents import Extents
 from tick_gateway.reading.start_position import BackwardSearch

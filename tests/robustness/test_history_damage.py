@@ -23,12 +23,12 @@ from tests.support.history_scenario import RUN, Scenario, in_own_process, in_pro
 from tests.support.reconnecting import CLIENTS, PATIENCE, reader
 from tests.support.requests import ask, metric, range_of
 from tick_gateway.history.archive import Archive
-from tick_gateway.history.block_index import Block, Entry
 from tick_gateway.history.local import commit_pipeline as pipeline
 from tick_gateway.history.local import commit_worker, retention
 from tick_gateway.history.local.run import LocalRun
 from tick_gateway.history.local.segment_file import Segment
 from tick_gateway.history.local.verify import verify
+from tick_gateway.history.stored_block import Block, Entry
 
 pytestmark = pytest.mark.usefixtures("patient", "no_traceback")
 

@@ -18,7 +18,6 @@ from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tick_gateway.history.block_index import Entry
 from tick_gateway.history.local.commit_pipeline import CommitPipeline
 from tick_gateway.history.local.commit_worker import MAINTAIN_SECONDS, CommitRequest, CommitResult
 from tick_gateway.history.local.events import BlockClosed, SegmentIndexed, SegmentSealed, StorageEvent
@@ -28,6 +27,7 @@ from tick_gateway.history.local.run import LocalRun
 from tick_gateway.history.local.segment_file import Segment
 from tick_gateway.history.local.segment_index import SegmentIndex
 from tick_gateway.history.local.store import Store
+from tick_gateway.history.stored_block import Entry
 
 from .loop import SteppedLoop
 

@@ -11,10 +11,10 @@ import orjson
 
 from tick_gateway.bus.ring import Batch, Run
 from tick_gateway.errors import Damaged
-from tick_gateway.history.block_index import Entry
 from tick_gateway.history.local.events import BlockClosed
 from tick_gateway.history.local.store import Store
 from tick_gateway.history.run_history import batches_of
+from tick_gateway.history.stored_block import Entry
 
 if TYPE_CHECKING:
     from .truth import Truth

@@ -16,12 +16,12 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from tests.support.faulty_disk import Disk
 from tests.support.recorded import Clock, data_of, opened
 from tick_gateway.bus.ring import Batch, Run
-from tick_gateway.history.block_index import Entry
 from tick_gateway.history.local import recorder as module
 from tick_gateway.history.local.events import BlockClosed, SegmentIndexed, SegmentSealed
 from tick_gateway.history.local.limits import Limits
 from tick_gateway.history.local.recorder import Recorder
 from tick_gateway.history.local.run import LocalRun
+from tick_gateway.history.stored_block import Entry
 from tick_gateway.model.tick import PublishedTick
 
 

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 from tests.support import history_files
 from tick_gateway.bus.ring import Batch, Run
 from tick_gateway.errors import Damaged
-from tick_gateway.history.block_index import Entry
 from tick_gateway.history.engine import Progress
 from tick_gateway.history.format.segment import Footer
 from tick_gateway.history.local.limits import Limits
@@ -19,6 +18,7 @@ from tick_gateway.history.local.recovery_plan import plan_directory, plan_run
 from tick_gateway.history.local.run import LocalRun
 from tick_gateway.history.local.scan import scan_directory
 from tick_gateway.history.local.segment_file import walk
+from tick_gateway.history.stored_block import Entry
 from tick_gateway.model.tick import PublishedTick
 
 AT = 1_700_000_000_000

@@ -6,9 +6,9 @@
         memory      engine: keeps nothing
 
 ``engine`` has the contract of an engine, this module the registry. The other modules are common to all engines and
-depend on none: what is known of a stored run (``stored_run``, ``block_index``), how the bus starts with stored runs
-(``restore_bus``), how readers find their ticks (``run_history``), how the loop gets the content of blocks (``archive``,
-``threads``), and whether a resent tick is the stored one (``resent_ticks``).
+depend on none: what is known of a stored run (``stored_run``, ``stored_block``, ``block_index``, ``record_page``), how
+the bus starts with stored runs (``restore_bus``), how readers find their ticks (``run_history``), how the loop gets the
+content of blocks (``archive``, ``threads``), and whether a resent tick is the stored one (``resent_ticks``).
 """
 
 from __future__ import annotations

@@ -21,8 +21,10 @@ from ..errors import Damaged, HistoryError
 from ..model.cache import ByteBoundedCache
 from ..model.tick import Position
 from ..settings import DEFAULTS
-from .block_index import BlockRange, Entry, RecordSource, UnreadableIndex, Volume
+from .block_index import BlockRange
+from .record_page import RecordSource, UnreadableIndex
 from .run_history import RunHistory, Stored, batches_of
+from .stored_block import Entry, Volume
 
 log = logging.getLogger("tick_gateway.history")
 

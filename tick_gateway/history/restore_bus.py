@@ -13,8 +13,8 @@ from ..bus.ring import Batch, Run
 from ..bus.tick_bus import TickBus
 from ..errors import HistoryError
 from .archive import Archive
-from .block_index import Entry
 from .run_history import RunHistory, batches_of
+from .stored_block import Entry
 from .stored_run import StoredRun, UnclosedBlock
 
 _ANY_TIME: Final = 1 << 62  # ms since the epoch

@@ -16,7 +16,9 @@ from typing import Concatenate, ParamSpec, TypeVar
 
 from ..bus.ring import Batch, Run, split
 from ..model.tick import PublishedTick
-from .block_index import Block, BlockRange, Blocks, Entry, UnreadableIndex, Volume
+from .block_index import BlockRange, Blocks
+from .record_page import UnreadableIndex
+from .stored_block import Block, Entry, Volume
 
 
 def batches_of(run: Run, block: Block, ordinal: int) -> list[Batch]:

@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from .block_index import Block, Blocks
+from .block_index import Blocks
+from .stored_block import Block
 
 
 @dataclass(slots=True)

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from ..bus.ring import Batch, Run
 from ..history.archive import Load
-from ..history.block_index import Entry
+from ..history.stored_block import Entry
 from ..model.notices import End, Gap, Reset
 from ..model.query import Query
 from ..model.tick import Position, PublishedTick

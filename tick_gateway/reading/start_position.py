@@ -16,8 +16,8 @@ from typing import Final
 from ..bus.ring import Batch, Run
 from ..bus.tick_bus import TickBus
 from ..history.archive import Archive
-from ..history.block_index import Entry
 from ..history.run_history import RunHistory, Stored
+from ..history.stored_block import Entry
 from ..model.query import Query
 from ..model.tick import Position, PublishedTick
 from ..model.view import View

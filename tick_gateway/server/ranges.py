@@ -15,7 +15,7 @@ import zstandard
 
 from ..bus.ring import Batch, Run
 from ..history.archive import Load
-from ..history.block_index import Entry
+from ..history.stored_block import Entry
 from ..model.query import Query
 from ..model.tick import Position
 from ..model.view import Payload, View, arrays, full_arrays

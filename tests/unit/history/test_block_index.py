@@ -15,9 +15,11 @@ from hypothesis import strategies as st
 
 from tests.support.recorded import AT
 from tick_gateway.bus.ring import Run
-from tick_gateway.history.block_index import Blocks, Entry, HeldRecords, Page, Volume
+from tick_gateway.history.block_index import Blocks
 from tick_gateway.history.local.segment_file import Segment
+from tick_gateway.history.record_page import HeldRecords, Page
 from tick_gateway.history.run_history import RunHistory
+from tick_gateway.history.stored_block import Entry, Volume
 
 FIELDS = (
     "volume", "offset", "footer", "ordinal", "first", "last", "first_at", "last_at", "count", "step", "size", "frame",

@@ -17,10 +17,11 @@ from tests.support import history_files
 from tests.support.made_history import STEP, Served, made, tick_of
 from tests.support.reconnecting import PATIENCE
 from tests.support.requests import ask
-from tick_gateway.history.block_index import BlockRange, Entry
+from tick_gateway.history.block_index import BlockRange
 from tick_gateway.history.local.commit_worker import CommitResult
 from tick_gateway.history.local.sealed_segment import Opened, open_sealed
 from tick_gateway.history.local.segment_file import Segment
+from tick_gateway.history.stored_block import Entry
 from tick_gateway.server import segments
 
 pytestmark = pytest.mark.usefixtures("patient")

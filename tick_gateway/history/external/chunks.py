@@ -22,8 +22,8 @@ import zstandard
 
 from ...errors import Damaged, TickError
 from ...model.tick import parse
-from ..block_index import Block, Entry
 from ..format.segment import step_of, unpack_columns
+from ..stored_block import Block, Entry
 from .file_content import Content, Replaced
 from .source_file import SourceFile
 
@@ -209,7 +209,7 @@ class ScannedTicks(NamedTuple):
 
 
 class FileVolume:
-    """One file's chunks (see ``block_index.Volume``).
+    """One file's chunks (see ``stored_block.Volume``).
 
     Attributes:
         scanned: by offset, chunks whose ticks are still in memory from scanning the file.

@@ -21,10 +21,10 @@ from zlib import crc32
 import zstandard
 
 from ...bus.ring import Batch
-from ..block_index import Entry
 from ..format.block import compressor, finish, flush
 from ..format.journal import JOURNAL, Flush, JournalHead
 from ..format.segment import Footer
+from ..stored_block import Entry
 from .disk import write_at
 from .run import LocalRun
 from .segment_file import Segment

@@ -17,8 +17,8 @@ from typing import NamedTuple
 from zlib import crc32
 
 from ...errors import Damaged
-from ..block_index import Block, Entry
 from ..format.block import decompress
+from ..stored_block import Block, Entry
 from ..stored_run import UnclosedBlock
 from .disk import set_aside, write_at
 from .index import save_index

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from ..block_index import Entry, RecordSource
+from ..record_page import RecordSource
+from ..stored_block import Entry
 from .segment_file import Segment
 
 

@@ -24,9 +24,10 @@ from zlib import crc32
 import orjson
 
 from ...errors import Damaged
-from ..block_index import BlockRange, Blocks, Entry
+from ..block_index import BlockRange, Blocks
 from ..format.block_record import RECORD_BYTES, unpack_record
 from ..format.segment import TAIL_BYTES, footer_crc
+from ..stored_block import Entry
 from .disk import read_file, replace_file
 from .run import LocalRun
 from .run_directory import run_of

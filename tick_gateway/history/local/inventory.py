@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Final
 
-from ..block_index import Entry
+from ..stored_block import Entry
 from .run import LocalRun
 from .segment_file import Segment
 

@@ -11,8 +11,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from ..block_index import Blocks, Entry, UnreadableIndex
+from ..block_index import Blocks
 from ..engine import Progress
+from ..record_page import UnreadableIndex
+from ..stored_block import Entry
 from ..stored_run import UnclosedBlock
 from .apply_plan import apply, apply_recovery, settle, unclosed_block
 from .recovery_plan import RunPlan, plan_directory, plan_run

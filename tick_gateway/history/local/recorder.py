@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from ...bus.ring import Batch, Run
-from ..block_index import UnreadableIndex
+from ..record_page import UnreadableIndex
 from .apply_plan import apply, segment_of
 from .events import BlockClosed, SegmentIndexed, SegmentRemoved, SegmentSealed, StorageEvent, TicksMissing
 from .index import save_index

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field, replace
 from operator import itemgetter
 from typing import NamedTuple
 
-from ..block_index import Blocks, Entry
+from ..block_index import Blocks
+from ..stored_block import Entry
 from .run import LocalRun
 from .salvage import adopt, told_of
 from .scan import ScannedRun

@@ -26,10 +26,11 @@ from typing import IO, NamedTuple
 from zlib import crc32
 
 from ...errors import Damaged
-from ..block_index import Blocks, Entry
+from ..block_index import Blocks
 from ..engine import Progress
 from ..format.journal import JOURNAL, Ending
 from ..format.segment import Footer
+from ..stored_block import Entry
 from .apply_plan import apply_recovery, settle
 from .directory import run_directories
 from .disk import set_aside, sync_directory

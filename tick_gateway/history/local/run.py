@@ -10,8 +10,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..block_index import UnreadableIndex
 from ..format.segment import Footer, pack_columns, step_of
+from ..record_page import UnreadableIndex
 from ..stored_run import StoredRun
 from .segment_file import Segment
 

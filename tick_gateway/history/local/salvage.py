@@ -15,9 +15,9 @@ from zlib import crc32
 
 from ...errors import Damaged
 from ...wire.zstd_frame import MAGIC
-from ..block_index import Entry
 from ..format.block import FrameState, closing, proven, scan_frame, whole_lines
 from ..format.segment import SIGNATURE, TAIL_BYTES, footer_begins, footer_length, numbers, spread, step_of
+from ..stored_block import Entry
 from .run import LocalRun
 from .segment_file import Segment
 

@@ -19,9 +19,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ...errors import Damaged
-from ..block_index import Blocks, Entry
+from ..block_index import Blocks
 from ..engine import Progress
 from ..format.journal import JOURNAL, Journal, unpack_journal
+from ..stored_block import Entry
 from .directory import check_directory, run_directories, segment_paths
 from .disk import read_file
 from .index import Index, IndexedSegment, fits, load_index, take_blocks

@@ -15,8 +15,8 @@ from typing import IO, Final, NamedTuple
 from zlib import crc32
 
 from ...errors import Damaged
-from ..block_index import Entry
 from ..format.segment import MAX_SEAL, footer_begins, unpack_footer
+from ..stored_block import Entry
 from .segment_file import Segment, stamp_of
 
 _HEAD_BYTES: Final = 8  # of a footer, with its length

@@ -15,7 +15,6 @@ from typing import Final, NamedTuple
 from zlib import crc32
 
 from ...errors import Damaged
-from ..block_index import Block, Entry
 from ..format.block import decompress
 from ..format.segment import (
     SIGNATURE,
@@ -29,6 +28,7 @@ from ..format.segment import (
     unpack_columns,
     unpack_footer,
 )
+from ..stored_block import Block, Entry
 from .run_directory import run_of
 
 log = logging.getLogger("tick_gateway.history")

@@ -19,10 +19,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from ...errors import Damaged
-from ..block_index import Entry
 from ..format.block import FrameState, scan_frame, whole_lines
 from ..format.journal import Ending, Flush, Journal, vouched
 from ..format.segment import MAX_SEAL, MIN_FOOTER
+from ..stored_block import Entry
 from .run import LocalRun
 from .salvage import (
     BareBlock,

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from ...errors import Damaged, HistoryError
-from ..block_index import Entry
 from ..engine import Progress
 from ..format.journal import JOURNAL, Ending
 from ..format.segment import numbers
+from ..stored_block import Entry
 from .directory import check_directory, run_directories, segment_paths
 from .index import INDEX, Index, IndexedSegment, load_entries
 from .lock import LOCK

@@ -13,11 +13,11 @@ import zstandard
 
 from tests.support.backend import line_of
 from tick_gateway.bus.tick_bus import TickBus
-from tick_gateway.history.block_index import Entry
 from tick_gateway.history.external import chunks, in_place
 from tick_gateway.history.external.directory import SourceDirectory
 from tick_gateway.history.external.file_content import Content
 from tick_gateway.history.external.in_place import InPlace
+from tick_gateway.history.stored_block import Entry
 from tick_gateway.settings import Settings
 
 MAX_TICK = 1 << 20

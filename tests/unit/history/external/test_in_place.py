@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from tests.support.backend import Writer, frame, line_of
 from tick_gateway.bus.tick_bus import TickBus
 from tick_gateway.errors import Damaged
-from tick_gateway.history.block_index import Entry
 from tick_gateway.history.external import chunks
 from tick_gateway.history.external import in_place as inplace
 from tick_gateway.history.external.directory import FileGone, SourceDirectory
@@ -23,6 +22,7 @@ from tick_gateway.history.external.in_place import DirectoryScan, InPlace, Volum
 from tick_gateway.history.external.run_splitter import TickSequence
 from tick_gateway.history.external.source_file import SourceFile
 from tick_gateway.history.run_history import batches_of
+from tick_gateway.history.stored_block import Entry
 from tick_gateway.history.stored_run import StoredRun
 from tick_gateway.settings import Settings
 

@@ -11,11 +11,11 @@ import pytest
 from tests.support import history_files
 from tests.support.recorded import LIMITS, Writer, files, lay, opened
 from tick_gateway.errors import HistoryError
-from tick_gateway.history.block_index import UnreadableIndex
 from tick_gateway.history.local import opening
 from tick_gateway.history.local.opening import open_directory, recover_segment
 from tick_gateway.history.local.recovery_plan import RunPlan, plan_run
 from tick_gateway.history.local.scan import ScannedRun
+from tick_gateway.history.record_page import UnreadableIndex
 
 
 def crashed(directory: Path, name: str = "R", seq: int = 3) -> Writer:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.recorded import AT
-from tick_gateway.history.block_index import Blocks, Entry
+from tick_gateway.history.block_index import Blocks
 from tick_gateway.history.format.journal import Ending, Flush, Journal, JournalHead
 from tick_gateway.history.format.segment import MIN_FOOTER
 from tick_gateway.history.local.recovery_plan import DirectoryPlan, RunPlan, plan_directory, plan_run
@@ -18,6 +18,7 @@ from tick_gateway.history.local.salvage import BareBlock, Rescued, Stray
 from tick_gateway.history.local.scan import RunFacts, ScannedRun, ScannedSegment
 from tick_gateway.history.local.segment_file import Segment, segment_name
 from tick_gateway.history.local.tail_recovery import JournaledBlock, Remains, SegmentTail
+from tick_gateway.history.stored_block import Entry
 
 BLOCK = 100  # bytes of a block with its footer
 CHANGED = AT + 1_000_000

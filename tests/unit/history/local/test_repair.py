@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.recorded import AT
-from tick_gateway.history.block_index import Entry
 from tick_gateway.history.local.repair import KeptRange, SegmentRepair, plan_repair
 from tick_gateway.history.local.run import LocalRun
 from tick_gateway.history.local.segment_file import Segment, segment_name
+from tick_gateway.history.stored_block import Entry
 
 BLOCK, FOOTER, SEAL = 100, 20, 30  # bytes; those of a block with its footer
 

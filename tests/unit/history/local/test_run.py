@@ -6,10 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from tests.support.recorded import AT
-from tick_gateway.history.block_index import Entry
 from tick_gateway.history.format.segment import Footer
 from tick_gateway.history.local.run import LocalRun
 from tick_gateway.history.local.segment_file import Segment, segment_name
+from tick_gateway.history.stored_block import Entry
 
 
 def test_what_a_footer_says_of_its_run() -> None:

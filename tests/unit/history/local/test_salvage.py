@@ -9,12 +9,12 @@ import pytest
 
 from tests.support import history_files
 from tests.support.recorded import AT, Writer
-from tick_gateway.history.block_index import Entry
 from tick_gateway.history.format.segment import MAX_SEAL, MIN_FOOTER, Footer
 from tick_gateway.history.local.limits import Limits
 from tick_gateway.history.local.run import LocalRun
 from tick_gateway.history.local.salvage import begins_footer, blocks_in, is_footer, placement_of
 from tick_gateway.history.local.segment_file import Segment
+from tick_gateway.history.stored_block import Entry
 
 
 def test_blocks_are_found_among_anything(tmp_path: Path) -> None:

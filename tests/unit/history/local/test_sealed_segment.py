@@ -10,9 +10,9 @@ import pytest
 
 from tests.support.recorded import Writer
 from tick_gateway.errors import Damaged
-from tick_gateway.history.block_index import Entry
 from tick_gateway.history.local.sealed_segment import open_sealed
 from tick_gateway.history.local.segment_file import Segment
+from tick_gateway.history.stored_block import Entry
 
 
 @pytest.fixture

@@ -13,11 +13,11 @@ import zstandard
 from tests.support import history_files
 from tests.support.recorded import AT, Writer, data_of
 from tick_gateway.errors import Damaged, HistoryError
-from tick_gateway.history.block_index import Entry
 from tick_gateway.history.format.segment import Footer
 from tick_gateway.history.local import segment_file as volume
 from tick_gateway.history.local.limits import Limits
 from tick_gateway.history.local.segment_file import Segment, segment_name, walk
+from tick_gateway.history.stored_block import Entry
 
 THREES = Limits(block_ticks=3, block_age=1e12, segment_age=0, fsync="never")
 

@@ -17,7 +17,6 @@ from tick_gateway.bus.ring import Run
 from tick_gateway.bus.tick_bus import TickBus
 from tick_gateway.history import block_index
 from tick_gateway.history.archive import Archive
-from tick_gateway.history.block_index import Entry
 from tick_gateway.history.format.block_record import HEAD, RECORD_BYTES
 from tick_gateway.history.local import recorder
 from tick_gateway.history.local.events import BlockClosed, SegmentIndexed
@@ -26,6 +25,7 @@ from tick_gateway.history.local.run import LocalRun
 from tick_gateway.history.local.segment_index import SegmentIndex, index_path, index_paths, mend_indexes
 from tick_gateway.history.restore_bus import restore
 from tick_gateway.history.run_history import RunHistory
+from tick_gateway.history.stored_block import Entry
 from tick_gateway.settings import Settings
 
 SMALL = Limits(block_ticks=3, block_age=1e12, segment_bytes=400, segment_age=0, fsync="never")
