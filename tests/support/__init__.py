@@ -22,6 +22,7 @@ pulled            what an answer of a pull says beside its body
 
 made_history      a history that is written with receive times of the test's choice, and a gateway on it
 stored_ticks      a gateway that has published a run into sealed files, an open one and an open block
+stored_blocks     blocks of a stored run that lie in memory, with faults where a test wants them
 recorded          a history that is written with the recorder, and opened as a start does
 history_files     a history as any program sees it: zstd files
 history_scenario  a gateway with history that is damaged, filled up or killed, with readers all along

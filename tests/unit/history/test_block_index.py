@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import errno
-import os
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from unittest.mock import patch
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.recorded import AT
-from tick_gateway.bus.ring import Run
+from tests.support.stored_blocks import rows
 from tick_gateway.history.block_index import Blocks
 from tick_gateway.history.local.segment_file import Segment
-from tick_gateway.history.record_page import HeldRecords, Page
-from tick_gateway.history.run_history import RunHistory
-from tick_gateway.history.stored_block import Entry, Volume
+from tick_gateway.history.record_page import HeldRecords
+from tick_gateway.history.stored_block import Entry
 
 FIELDS = (
     "volume", "offset", "footer", "ordinal", "first", "last", "first_at", "last_at", "count", "step", "size", "frame",
@@ -27,34 +23,7 @@ FIELDS = (
 )  # fmt: skip
 
 
-@pytest.fixture(autouse=True)
-def small_pages() -> object:
-    """Pages of three blocks, of which two stay in memory."""
-    with patch("tick_gateway.history.block_index._PAGE", 3), patch("tick_gateway.history.block_index._PAGES", 2):
-        yield
-
-
-@st.composite
-def rows(draw: st.DrawFn) -> list[Entry]:
-    """Blocks of some files, with holes in their numbers and ticks that are missing."""
-    found: list[Entry] = []
-    volume, offset, ordinal, t, at = Segment(Path("0")), 0, draw(st.integers(0, 3)), draw(st.integers(0, 9)), AT
-    for number in range(draw(st.integers(0, 30))):
-        if draw(st.integers(0, 4)) == 0:
-            volume, offset = Segment(Path(str(number))), 0
-        count = draw(st.integers(1, 4))
-        step = draw(st.sampled_from((1, 1, 1, 5)))
-        ordinal += draw(st.sampled_from((0, 0, 0, 2)))
-        last = t + step * (count - 1)
-        frame, footer = draw(st.integers(20, 2**31)), draw(st.integers(0, 200))
-        found.append(Entry(
-            volume, offset, footer, ordinal=ordinal, first=t, last=last, first_at=at, last_at=at + count,
-            count=count, step=step if count > 1 else 0, size=draw(st.integers(0, 2**32 - 1)), frame=frame,
-            crc=draw(st.integers(0, 2**32 - 1)), raw=True,
-        ))  # fmt: skip
-        offset, ordinal, t = offset + frame + footer, ordinal + count, last + draw(st.sampled_from((1, 1, 7)))
-        at += draw(st.sampled_from((0, 4, 2000)))
-    return found
+pytestmark = pytest.mark.usefixtures("small_pages")
 
 
 def _told(entries: Sequence[Entry]) -> list[list[object]]:
@@ -119,13 +88,6 @@ def test_how_far_nothing_is_missing(entries: list[Entry], number: int, high: int
         expected = entry.last
     if entries[at].last < high:
         assert Blocks(entries).unbroken(at, high) == expected
-
-
-@settings(deadline=None, max_examples=30)
-@given(rows(), st.integers(-1, 200))
-def test_backwards_one_after_another(entries: list[Entry], t: int) -> None:
-    history = RunHistory(Run("R", 0, 0, AT), entries)
-    assert list(history.upto(t)) == [entry for entry in reversed(entries) if entry.first <= t]
 
 
 @settings(deadline=None, max_examples=60)
@@ -196,46 +158,3 @@ def test_what_is_added_to_one_index_is_not_in_its_copy(entries: list[Entry]) -> 
         assert len(copy) == half
     copy.extend(entries[half:])
     assert _told(list(copy)) == _told(list(blocks)) == _told(entries)
-
-
-class Nowhere:
-    """Records that cannot be read."""
-
-    def __len__(self) -> int:
-        return 2
-
-    def page(self, begin: int, end: int, volume: Volume) -> Page:
-        raise OSError(errno.EIO, os.strerror(errno.EIO))
-
-
-@settings(deadline=None, max_examples=60)
-@given(rows(), st.integers(0, 40))
-def test_records_that_cannot_be_read(entries: list[Entry], number: int) -> None:
-    """Their file's blocks are missing from then on, which is told once; whatever is asked, the others are found."""
-    if not entries:
-        return
-    volume = entries[number % len(entries)].volume
-    left = [entry for entry in entries if entry.volume is not volume]
-    asks: list[Callable[[RunHistory], object]] = [
-        lambda history: list(history.newest_first()),
-        lambda history: [history.after(t) for t in range(entries[-1].last + 2)],
-        lambda history: [history.received_since(at) for at in range(AT, entries[-1].last_at + 2, 50)],
-        lambda history: [history.missing_before(entry, entry.first - 2) for entry in left],
-        lambda history: [history.unbroken(entry, entries[-1].last) for entry in left],
-        lambda history: [history.row(entry, None, 1 << 40) for entry in left],
-        lambda history: [history.between(t, t + 5) for t in range(entries[-1].last + 2)],
-        lambda history: [history.holds(entry.first, entry.last) for entry in entries],
-        lambda history: [history.back(t, 3, 2)[0] for t in range(entries[-1].last + 2)],
-    ]
-    told: list[object] = []
-    for ask in asks:
-        told.clear()
-        history = RunHistory(Run("R", 0, 0, AT), entries, lost=lambda *lost: told.append(lost))
-        blocks = history.entries
-        blocks._set([one._replace(records=Nowhere()) if one.volume is volume else one for one in blocks._ranges])
-        ask(history)
-        assert len(told) <= 1
-        if told:
-            assert list(history.entries) == left and history.has(entries[0]) == (entries[0] in left)
-    history = RunHistory(Run("R", 0, 0, AT), left)
-    assert list(history.newest_first()) == left[::-1]
