@@ -11,6 +11,7 @@ Everything here waits for the disk; none of it is called on the event loop.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from ...errors import HistoryError
@@ -35,7 +36,11 @@ def check_directory(directory: Path) -> None:
 
 
 def run_directories(directory: Path) -> list[Path]:
-    """The directories that are named like runs and contain segments."""
+    """The directories that are named like runs and contain segments.
+
+    Raises:
+        OSError: one cannot be read.
+    """
     try:
         found = [path for path in directory.iterdir() if run_of(path.name) is not None and path.is_dir()]
     except FileNotFoundError:
@@ -44,6 +49,14 @@ def run_directories(directory: Path) -> list[Path]:
 
 
 def segment_paths(run_directory: Path) -> list[Path]:
-    """A run's segments in the order of their first ticks."""
-    found = (path for path in run_directory.glob(f"*{SUFFIX}") if path.name.removesuffix(SUFFIX).isdecimal())
-    return sorted(found)
+    """A run's segments in the order of their first ticks.
+
+    Raises:
+        OSError: the directory cannot be read.
+    """
+    try:
+        names = os.listdir(run_directory)  # glob would pass over one that may not be read
+    except FileNotFoundError:
+        return []
+    found = [name for name in names if name.endswith(SUFFIX) and name.removesuffix(SUFFIX).isdecimal()]
+    return [run_directory / name for name in sorted(found)]

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from zlib import crc32
 
 import pytest
@@ -51,6 +55,30 @@ def test_what_is_no_run_is_passed_over(run: Writer, tmp_path: Path) -> None:
     for name in ("copy of 0000000000000000.jsonl.zst", "x.jsonl.zst", "0000000000000000.jsonl.zst.0.damaged"):
         (run.folder / name).write_bytes(b"mine")
     assert read_known(tmp_path) == before
+
+
+def test_a_run_that_may_not_be_read_is_not_passed_over(
+    run: Writer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its ticks would be gone without a word, and its name would be given to another run."""
+    before, calls = opened(tmp_path).ticks, {name: getattr(os, name) for name in ("listdir", "scandir")}
+
+    def refuse(name: str) -> Callable[[Any], Any]:
+        def call(path: Any) -> Any:
+            if Path(path) == run.folder:
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+            return calls[name](path)
+
+        return call
+
+    with monkeypatch.context() as patch:
+        for name in calls:
+            patch.setattr(os, name, refuse(name))
+        for look in (planned, verify):
+            with pytest.raises(PermissionError) as caught:
+                look(tmp_path)
+            assert caught.value.filename == str(run.folder)
+    assert opened(tmp_path).ticks == before
 
 
 def test_runs_in_the_order_in_which_they_began(tmp_path: Path) -> None:
