@@ -169,7 +169,7 @@ class Archive:
         """The records of a file's blocks are in its index, and need not stay in memory."""
         history = self.histories.get(run)
         if history is not None:
-            history.entries.settle(volume, records)
+            history.entries.settle({volume: records})
 
     def missing(
         self, run: str, entries: Iterable[Entry], ticks: int, problem: str, upto: int = 0, volume: Volume | None = None

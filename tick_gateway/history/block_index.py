@@ -16,7 +16,8 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import reduce
 from itertools import pairwise
 from typing import Any, Final, NamedTuple, Protocol, overload
 
@@ -265,6 +266,11 @@ class BlockRange(NamedTuple):
         return self.entry(0).passing(every) if self.blocks == 1 else None
 
 
+def joined_ranges(ranges: Sequence[BlockRange]) -> BlockRange:
+    """The bounds of ranges of the same file, at least one."""
+    return reduce(BlockRange.joined, ranges)
+
+
 class _Bisect(Protocol):
     """``bisect_left`` or ``bisect_right``."""
 
@@ -412,10 +418,11 @@ class Blocks(Sequence[Entry]):
             self._set([])
             self.extend(entries)
 
-    def settle(self, volume: Volume, records: RecordSource) -> None:
-        """Take the records of one file from another source from now on; those that it lacks stay where they are."""
+    def settle(self, sources: Mapping[Volume, RecordSource]) -> None:
+        """Take the records of some files from other sources from now on; those that these lack stay where they are."""
         for number, block_range in enumerate(self._ranges):
-            if block_range.volume is volume and block_range.records is not records:
+            records = sources.get(block_range.volume)
+            if records is not None and block_range.records is not records:
                 at = _place_in(block_range, records)
                 if at is not None:
                     _cache.forget([block_range.records])
@@ -509,12 +516,17 @@ class Blocks(Sequence[Entry]):
         """The ranges of one file."""
         return [block_range for block_range in self._ranges if block_range.volume is volume]
 
+    def by_volume(self) -> dict[Volume, list[BlockRange]]:
+        """The ranges of each file."""
+        found: dict[Volume, list[BlockRange]] = {}
+        for block_range in self._ranges:
+            found.setdefault(block_range.volume, []).append(block_range)
+        return found
+
     def bounds_of(self, volume: Volume) -> BlockRange | None:
         """The bounds of all blocks of one file; None: it has none."""
-        found: BlockRange | None = None
-        for block_range in self.ranges(volume):
-            found = found.joined(block_range) if found is not None else block_range
-        return found
+        ranges = self.ranges(volume)
+        return joined_ranges(ranges) if ranges else None
 
     def end_before(self, at: int) -> int:
         """How many ticks the run published up to the end of the previous block; 0: there is none."""

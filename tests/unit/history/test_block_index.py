@@ -135,7 +135,7 @@ def test_records_that_are_elsewhere_from_now_on(entries: list[Entry], lost: list
     files = {id(entry.volume): entry.volume for entry in entries}
     for volume in files.values():
         there = HeldRecords(entry for entry in entries if entry.volume is volume)
-        blocks.settle(volume, there)
+        blocks.settle({volume: there})
         assert all(one.records is there for one in blocks.ranges(volume))
         assert len(blocks.ranges(volume)) <= 1 + len(lost)
     for one in (blocks, copy):

@@ -24,15 +24,15 @@ from zlib import crc32
 import orjson
 
 from ...errors import Damaged
-from ..block_index import BlockRange, Blocks
+from ..block_index import BlockRange, Blocks, joined_ranges
 from ..format.block_record import RECORD_BYTES, unpack_record
 from ..format.segment import TAIL_BYTES, footer_crc
-from ..stored_block import Entry
+from ..stored_block import Entry, Volume
 from .disk import read_file, replace_file
 from .run import LocalRun
 from .run_directory import run_of
 from .segment_file import Segment
-from .segment_index import SegmentIndex, index_path, index_paths, read_records, write_segment_index
+from .segment_index import SegmentIndex, index_name, index_path, index_paths, read_records, write_segment_index
 
 log = logging.getLogger("tick_gateway.history")
 
@@ -126,35 +126,40 @@ def save_index(run: LocalRun, settled: Callable[[SegmentIndex], None] | None = N
     """
     assert run.directory is not None, "its segments lie somewhere"
     segments: list[IndexedSegment] = []
-    for segment in run.segments:
-        ranges = run.entries.ranges(segment)
-        bare, index = 0, _settled(ranges, segment)
-        if index is None and ranges:
-            entries = run.entries.of(segment)
-            index = write_segment_index(segment, entries)
-            bare = sum(not entry.footer for entry in entries)
-            if not bare:  # else the footers could not replace it
-                run.entries.settle(segment, index)
-                if settled is not None:
-                    settled(index)
-        end = _end(segment.path, segment.size) or 0
-        listed = IndexedSegment(segment.name, segment.size, end, segment.sealed)
-        if index is not None:
-            bounds = run.entries.bounds_of(segment)
-            assert bounds is not None, "it has blocks"
-            listed = listed._replace(
-                blocks=len(index), bare=bare, seed=index.seed, crc=index.crc, first=bounds.first, last=bounds.last,
-                first_at=bounds.first_at, last_at=bounds.last_at, ordinal=bounds.ordinal, total=bounds.end,
-                ticks=bounds.ticks,
-            )  # fmt: skip
-        segments.append(listed)
+    written: dict[Volume, SegmentIndex] = {}
+    by_volume = run.entries.by_volume()
+    try:
+        for segment in run.segments:
+            ranges = by_volume.get(segment, [])
+            bare, index = 0, _settled(ranges, segment)
+            if index is None and ranges:
+                entries = [entry for block_range in ranges for entry in block_range.entries()]
+                index = write_segment_index(segment, entries)
+                bare = sum(not entry.footer for entry in entries)
+                if not bare:  # else the footers could not replace it
+                    written[segment] = index
+            listed = IndexedSegment(segment.name, segment.size, _end_of(segment), segment.sealed)
+            if index is not None:
+                bounds = joined_ranges(ranges)
+                listed = listed._replace(
+                    blocks=len(index), bare=bare, seed=index.seed, crc=index.crc, first=bounds.first, last=bounds.last,
+                    first_at=bounds.first_at, last_at=bounds.last_at, ordinal=bounds.ordinal, total=bounds.end,
+                    ticks=bounds.ticks,
+                )  # fmt: skip
+            segments.append(listed)
+    finally:
+        if written:
+            run.entries.settle(written)
+        for index in written.values():
+            if settled is not None:
+                settled(index)
     replace_file(run.directory / INDEX, pack_index(Index(
         run.id, run.seq, run.started, run.origin, run.total, run.tip, run.ended, run.lost_tail, segments,
         tuple(sorted(run.edges.items())),
     )))  # fmt: skip
-    wanted = {index_path(segment.path) for segment in run.segments}
+    wanted = {index_name(segment.name) for segment in run.segments}
     for path in index_paths(run.directory):
-        if path not in wanted:
+        if path.name not in wanted:
             with suppress(OSError):  # without its segment it has no meaning
                 path.unlink()
 
@@ -238,6 +243,14 @@ def load_entries(segment: Segment, listed: IndexedSegment) -> list[Entry]:
 def fits(listed: IndexedSegment, path: Path) -> bool:
     """Whether the file has the expected footer at the end of the indexed part; a file that was replaced does not."""
     return listed.size == 0 or _end(path, listed.size) == listed.end
+
+
+def _end_of(segment: Segment) -> int:
+    """The CRC of the footer that a segment ends with as far as it is accounted for, asked once for a sealed one; 0:
+    there is none."""
+    if segment.end is None or segment.end[0] != segment.size or not segment.sealed:
+        segment.end = segment.size, _end(segment.path, segment.size) or 0
+    return segment.end[1]
 
 
 def _end(path: Path, size: int) -> int | None:

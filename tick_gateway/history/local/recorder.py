@@ -16,7 +16,9 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from ...bus.ring import Batch, Run
+from ..block_index import BlockRange
 from ..record_page import UnreadableIndex
+from ..stored_block import Volume
 from .apply_plan import apply, segment_of
 from .events import BlockClosed, SegmentIndexed, SegmentRemoved, SegmentSealed, StorageEvent, TicksMissing
 from .index import save_index
@@ -355,15 +357,18 @@ class Recorder:
     def _take_inventory(self, some: Iterable[tuple[LocalRun, Segment]]) -> None:
         """Check some segments for missing data."""
         changed: dict[str, LocalRun] = {}
-        until = time.monotonic() + _MEND_SECONDS
+        until, late = time.monotonic() + _MEND_SECONDS, False
+        ranges: dict[str, dict[Volume, list[BlockRange]]] = {}
         for run, segment in some:
             if segment is self.segment or segment.retired:
                 continue
             if segment not in run.segments:  # deleted since it was scheduled
                 continue
             if (size := size_now(segment)) >= segment.size:
-                if time.monotonic() < until:  # else in its next turn: ticks are waiting
-                    mend_indexes(run.entries.ranges(segment))
+                if run.id not in ranges:
+                    ranges[run.id] = run.entries.by_volume()
+                if not late and mend_indexes(ranges[run.id].get(segment, ())):
+                    late = time.monotonic() >= until  # the others in their next turn: ticks are waiting
                 continue
             self._let_go(run, segment, size)
             changed[run.id] = run

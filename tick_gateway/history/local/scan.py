@@ -182,7 +182,7 @@ def _scan_segment(
     changed_at = segment.changed_at
     if listed is not None and not by_footers and size >= listed.size and fits(listed, path):
         if take_blocks(entries, segment, listed):
-            segment.size, segment.sealed = listed.size, listed.sealed
+            segment.size, segment.sealed, segment.end = listed.size, listed.sealed, (listed.size, listed.end)
     segment.shortened = listed is not None and listed.size > size
     if segment.size >= size:
         return ScannedSegment(segment, size, changed_at)

@@ -48,9 +48,11 @@ class Segment:
         retired: see ``Volume``.
         checked: the stamp of the file (see ``stamp_of``) when all of it was verified, and its CRC-32; None: not
             verified yet. For sealed segments.
+        end: the size up to which it was accounted for when it was asked for the CRC in the footer that ends there, and
+            this CRC; None: not yet.
     """
 
-    __slots__ = ("_changed", "_stamp", "checked", "known", "path", "retired", "sealed", "shortened", "size")
+    __slots__ = ("_changed", "_stamp", "checked", "end", "known", "path", "retired", "sealed", "shortened", "size")
 
     def __init__(self, path: Path, size: int = 0, *, sealed: bool = False) -> None:
         self.path = path
@@ -60,6 +62,7 @@ class Segment:
         self.shortened = False
         self.retired = False
         self.checked: tuple[tuple[int, ...], int] | None = None
+        self.end: tuple[int, int] | None = None
         self._stamp: tuple[int, ...] = ()  # of the file whose blocks were verified
         self._changed = False  # it is another file since, or was written to though it is sealed
 

@@ -15,7 +15,6 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterable
-from contextlib import suppress
 from pathlib import Path
 from typing import Final
 from zlib import crc32
@@ -37,12 +36,22 @@ INDEX_SUFFIX: Final = ".index"
 
 def index_path(segment: Path) -> Path:
     """The path of a segment's index."""
-    return segment.with_name(segment.name.removesuffix(SUFFIX) + INDEX_SUFFIX)
+    return segment.with_name(index_name(segment.name))
+
+
+def index_name(segment: str) -> str:
+    """The name of a segment's index."""
+    return segment.removesuffix(SUFFIX) + INDEX_SUFFIX
 
 
 def index_paths(directory: Path) -> list[Path]:
     """The paths of all index files in a run's directory, whatever their segments."""
-    return [path for path in directory.glob(f"*{INDEX_SUFFIX}") if path.name.removesuffix(INDEX_SUFFIX).isdecimal()]
+    try:
+        names = os.listdir(directory)
+    except (FileNotFoundError, NotADirectoryError):  # somebody deleted it
+        return []
+    found = (name for name in names if name.endswith(INDEX_SUFFIX))
+    return [directory / name for name in found if name.removesuffix(INDEX_SUFFIX).isdecimal()]
 
 
 class SegmentIndex:
@@ -108,8 +117,8 @@ class SegmentIndex:
             raise Damaged(f"the index of {self.segment.name} is damaged, and so are its footers")
         return records
 
-    def mend(self) -> None:
-        """Rewrite the file if it is gone, or was found damaged.
+    def mend(self) -> bool:
+        """Rewrite the file if it is gone, or was found damaged; returns whether it was.
 
         Raises:
             Damaged, OSError: it failed.
@@ -118,11 +127,12 @@ class SegmentIndex:
         if self._rebuilt is None:
             try:
                 if path.stat().st_size >= len(HEAD) + self._blocks * RECORD_BYTES:
-                    return
+                    return False
             except FileNotFoundError:
                 pass
         replace_file(path, HEAD + (self._rebuilt or self._by_footers()))
         self._rebuilt = None
+        return True
 
 
 def write_segment_index(segment: Segment, entries: Iterable[Entry]) -> SegmentIndex:
@@ -162,9 +172,17 @@ def read_records(path: Path, begin: int, end: int, seed: int | None = None) -> b
     return data
 
 
-def mend_indexes(ranges: Iterable[BlockRange]) -> None:
-    """Write the index files of a segment's blocks anew, where that is needed; what cannot be done is left for later."""
+def mend_indexes(ranges: Iterable[BlockRange]) -> bool:
+    """Write the index files of a segment's blocks anew, where that is needed; what cannot be done is left for later.
+
+    Returns:
+        Whether it was needed for any.
+    """
+    needed = False
     for index in {block_range.records for block_range in ranges}:
         if isinstance(index, SegmentIndex):
-            with suppress(HistoryError, OSError):  # it was logged when somebody needed it; until then it may come back
-                index.mend()
+            try:
+                needed = index.mend() or needed
+            except (HistoryError, OSError):  # it was logged when somebody needed it; until then it may come back
+                needed = True
+    return needed

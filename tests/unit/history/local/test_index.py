@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from tests.support import history_files
 from tests.support.recorded import SMALL, Writer, data_of, files, opened, planned, read_known
 from tick_gateway.errors import Damaged
-from tick_gateway.history.block_index import Blocks
+from tick_gateway.history.block_index import BlockRange, Blocks
+from tick_gateway.history.local import index as module
 from tick_gateway.history.local import scan, segment_index
 from tick_gateway.history.local import segment_file as volume
 from tick_gateway.history.local.disk import replace_file
@@ -28,6 +29,7 @@ from tick_gateway.history.local.index import (
 )
 from tick_gateway.history.local.recorder import Recorder
 from tick_gateway.history.local.segment_index import SegmentIndex, index_path
+from tick_gateway.history.stored_block import Volume
 
 NUMBERS = st.integers(0, 2**53)
 
@@ -58,6 +60,35 @@ def test_an_index_comes_back(segments: list[IndexedSegment], edges: tuple[tuple[
     packed = pack_index(told)
     assert unpack_index(packed) == told
     assert packed.endswith(b"\n") and packed[:8] == b"%08x" % crc32(packed[9:-1])
+
+
+def test_saving_looks_at_a_sealed_file_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And goes through all that is known of blocks a fixed number of times, not once for each segment."""
+    writer = Writer(tmp_path, SMALL)
+    asked: list[Path] = []
+    searched: list[Volume] = []
+    end, ranges = module._end, Blocks.ranges
+
+    def noted_end(path: Path, size: int) -> int | None:
+        asked.append(path)
+        return end(path, size)
+
+    def noted_ranges(blocks: Blocks, volume: Volume) -> list[BlockRange]:
+        searched.append(volume)
+        return ranges(blocks, volume)
+
+    monkeypatch.setattr(module, "_end", noted_end)
+    monkeypatch.setattr(Blocks, "ranges", noted_ranges)
+    for t in range(60):
+        writer.write([t])
+        writer.recorder.events.clear()
+    sealed = [segment.path for segment in writer.recorder.runs["R"].segments if segment.sealed]
+    assert len(sealed) > 8 and all(asked.count(path) == 1 for path in sealed)
+    asked.clear()
+    searched.clear()
+    save_index(writer.recorder.runs["R"])
+    assert not set(asked) & set(sealed) and not searched
+    writer.recorder.close()
 
 
 def test_a_saved_index_says_anew_what_has_changed_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -200,7 +200,7 @@ def test_what_is_sealed_is_held_in_memory_no_more(tmp_path: Path) -> None:
         writer.write([t])
         for event in writer.recorder.events:
             if isinstance(event, SegmentIndexed):
-                history.entries.settle(event.segment, event.records)
+                history.entries.settle({event.segment: event.records})
             elif isinstance(event, BlockClosed):
                 history.close(event.entry)
         writer.recorder.events.clear()
@@ -226,7 +226,7 @@ def test_a_block_that_was_lost_before_its_segment_was_sealed(tmp_path: Path) -> 
         history.remove(entries[lost])
     writer.end()
     (settled,) = (event for event in writer.recorder.events if isinstance(event, SegmentIndexed))
-    history.entries.settle(settled.segment, settled.records)
+    history.entries.settle({settled.segment: settled.records})
     left = [entries[at] for at in (1, 2, 3, 6, 7)]
     assert list(history.entries) == left
     assert {type(one.records) for one in history.entries.ranges(settled.segment)} == {SegmentIndex}
