@@ -90,10 +90,7 @@ class Track:
         return str(self.t) if self.run is None else f"{self.run}:{self.t}"
 
     def connected(self, run: str | None) -> None:
-        """A connection stands;
-
-        ``run`` is its header ``Tick-Run``. One's own run goes on until a reset says otherwise.
-        """
+        """There is a connection, with ``run`` in its header ``Tick-Run``; a known run continues until a reset."""
         self.again = False
         if self.run is None:
             self.run = run

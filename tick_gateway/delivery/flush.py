@@ -73,9 +73,9 @@ class FlushPolicy:
     def interval(self, took: float) -> float:
         """How long after a round's start the next one may begin, in seconds.
 
-        Between ``shortest_interval`` and ``flush_interval`` it follows the light factor; a round that is too long for
         Under light load it follows the light factor, between ``shortest_interval`` and ``flush_interval``; a round that
         is too long for that extends it by the heavy factor.
+
         Args:
             took: the round's CPU time, in seconds.
         """

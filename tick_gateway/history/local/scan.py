@@ -177,7 +177,7 @@ def scan_tail(segment: Segment, journal: Journal | None) -> SegmentTail | None:
 def _scan_segment(
     path: Path, run: str, listed: IndexedSegment | None, entries: Blocks, *, by_footers: bool
 ) -> ScannedSegment:
-    """A segment but for its tail; its blocks are added to ``entries``."""
+    """A segment without its tail; its blocks are added to ``entries``."""
     segment, size = Segment(path), path.stat().st_size
     changed_at = segment.changed_at
     if listed is not None and not by_footers and size >= listed.size and fits(listed, path):

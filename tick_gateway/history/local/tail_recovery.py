@@ -218,11 +218,11 @@ class _Decision(NamedTuple):
 def plan_tail(
     run: LocalRun, segment: Segment, tail: SegmentTail, journal: Journal | None, *, last: bool, changed_at: int
 ) -> Recovery:
-    """Decide what to do about a segment's tail, and let ``run`` be as it is when that is done.
-    last: this is the run's last segment.
-        Args:
-            last: the segment is the run's last one.
-            changed_at: when its file was changed, ms since the epoch.
+    """Decide what to do about a segment's tail, and update ``run`` to its state after that.
+
+    Args:
+        last: this is the run's last segment.
+        changed_at: when its file was changed, ms since the epoch.
     """
     decision = _decide(run, segment, tail, journal, last=last, changed_at=changed_at)
     if (block := decision.block) is not None and placement_of(run, block.ts[0], block.ts[-1], len(block.ts)) is None:
