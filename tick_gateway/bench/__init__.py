@@ -1,7 +1,7 @@
 """``tick-gateway bench``: the transports against each other, on ticks of its own.
 
-One process steers (``measurement``); the gateway, the publisher and the readers are processes of their own. What comes
-out is a row of outcomes (``scenario.Outcome``), which ``table``, ``report`` and ``--json`` show.
+One process controls the measurement (``measurement``); the gateway, the publisher and the readers run in processes of
+their own. The results are outcomes (``scenario.Outcome``), which ``table``, ``report`` and ``--json`` show.
 
     command                 the command line
     cases                   what is compared: transports, codings, networks

@@ -1,8 +1,8 @@
-"""What the bench compares. A case is a transport, a coding and a network: a row in one of the tables here each.
+"""What the bench compares. A case is a transport, a coding and a network: one row in each of the tables here.
 
-The command line, the requests, the order of measuring, the conclusions and the report are made from these tables, and a
-test holds the docs against them. A transport that joins the registry is measured without a row, if it is a stream whose
-ticks end in a line break each, or a pull that says in ``Tick-Next`` where to go on. Pure values.
+The command line, the requests, the order of cases, the verdict and the report are made from these tables, and a test
+compares the docs with them. A transport in the registry is measured even without a row, if it is a stream whose ticks
+each end in a line break, or a pull that says in ``Tick-Next`` where to continue. Pure values.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class TransportRow:
-    """What the bench knows of a transport beside what the registry says.
+    """What the bench knows of a transport in addition to the registry.
 
     Attributes:
         label: as people call it.
@@ -68,7 +68,7 @@ _PURPOSE_OF_A_KIND: Final = {
 
 
 def row_of(transport: str, kind: str) -> TransportRow:
-    """The row of a transport, by its name; one that has none is told by its kind."""
+    """The row of a transport, by its name; one without a row is described by its kind."""
     return TRANSPORT_ROWS.get(transport) or TransportRow(transport, _PURPOSE_OF_A_KIND[kind])
 
 

@@ -1,10 +1,10 @@
-"""What a gateway answers, decoded as it comes, in pieces of any size.
+"""Decoders for the gateway's answers, fed in pieces of any size.
 
-From the wire inwards: the head of an answer, chunks, the content's coding, then lines or WebSocket messages. The bench
-and the tests decode with these. They are written from the specifications and share nothing with what the gateway
-encodes with, so that its faults show. Pure: bytes in, bytes out. What is no proper answer raises ``AnswerError``.
+From the outside inwards: the head of an answer, chunks, the content coding, then lines or WebSocket messages. The bench
+and the tests use these. They are written from the specifications and share nothing with the gateway's encoders, so that
+they reveal its faults. Pure: bytes in, bytes out. An invalid answer raises ``AnswerError``.
 
-``strict`` is for tests: what the standards allow and a gateway never sends is an error, too.
+``strict`` is for tests: what the standards allow but a gateway never sends is an error, too.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _MAX_CONTROL: Final = 125  # bytes of a control frame's payload
 
 
 class AnswerError(Exception):
-    """What came is no answer that can be read; its text says why."""
+    """The answer cannot be read; the message says why."""
 
 
 @dataclass(slots=True)
@@ -38,10 +38,10 @@ class AnswerHead:
 
 
 def parse_head(data: bytes) -> tuple[AnswerHead, bytes] | None:
-    """The head at the beginning, and what stands behind it; None where it is not there as a whole yet.
+    """The head at the beginning, and what follows it; None: it is incomplete.
 
     Raises:
-        AnswerError: there will be none.
+        AnswerError: it is invalid.
     """
     head, end, rest = data.partition(b"\r\n\r\n")
     if not end:
@@ -66,19 +66,19 @@ class ChunkedDecoder:
         strict: no chunk has an extension, and nothing follows the last one.
 
     Attributes:
-        ended: the last chunk came, with what ends it.
+        ended: the last chunk is complete.
     """
 
     def __init__(self, strict: bool = False) -> None:
         self.ended = False
         self._strict = strict
-        self._line = b""  # of a size, as far as it came
-        self._left = 0  # bytes of content that are still to come in this chunk
-        self._break = b""  # what is still to come of the line break behind it
+        self._line = b""  # of a size, as far as received
+        self._left = 0  # bytes of content still to come in this chunk
+        self._break = b""  # what is still to come of the line break after it
         self._last = False
 
     def feed(self, data: bytes) -> list[bytes]:
-        """The content in these bytes: an item for each chunk that a part of came."""
+        """The content in these bytes: one item for each chunk that they contain a part of."""
         at, found = 0, list[bytes]()
         while at < len(data) and not self.ended:
             if self._left:
@@ -98,7 +98,7 @@ class ChunkedDecoder:
         return found
 
     def _size(self, data: bytes, at: int) -> int:
-        """Read a chunk's size; returns where its content begins, or the end of the data."""
+        """Parse a chunk's size; returns where its content begins, or the end of the data."""
         end = data.find(b"\n", at)
         self._line += data[at : end if end >= 0 else len(data)]
         if len(self._line) > _MAX_SIZE_LINE:
@@ -119,11 +119,11 @@ class ChunkedDecoder:
 
 
 class ContentDecoder(Protocol):
-    """Undoes a content coding, piece by piece: what was flushed is there at once."""
+    """Decodes a content coding, piece by piece; flushed data is available at once."""
 
     @property
     def whole(self) -> bool:
-        """Whether what came so far may be all of it."""
+        """Whether the content so far may be complete."""
         ...
 
     def feed(self, data: bytes) -> bytes: ...
@@ -147,7 +147,7 @@ class GzipContent:
     def __init__(self, strict: bool = False) -> None:
         self._strict = strict
         self._member = zlib.decompressobj(31)
-        self._between = False  # a member ended, and no other has begun
+        self._between = False  # a member has ended, and no other has begun
 
     @property
     def whole(self) -> bool:
@@ -236,10 +236,10 @@ _CONTENT_DECODERS: Final[dict[str, type[IdentityContent | GzipContent | DeflateC
 
 
 def content_decoder(coding: str, strict: bool = False) -> ContentDecoder:
-    """The decoder of a ``Content-Encoding``; empty: there is none.
+    """The decoder for a ``Content-Encoding``; empty: none.
 
     Raises:
-        AnswerError: nobody asked for such a coding.
+        AnswerError: the coding was not requested.
     """
     name = coding.strip().lower() or "identity"
     if name not in _CONTENT_DECODERS:
@@ -252,7 +252,7 @@ class BodyDecoder:
 
     Attributes:
         coding: how it was encoded; ``identity`` for not at all.
-        ended: all of it came.
+        ended: all of it was received.
     """
 
     def __init__(self, head: AnswerHead) -> None:
@@ -279,7 +279,7 @@ class BodyDecoder:
 
 
 class WholeLines:
-    """Gives text up to its last line break, so that no line is given before it is whole."""
+    """Returns text up to its last line break, so that every line is complete."""
 
     def __init__(self) -> None:
         self._parts: list[bytes] = []
@@ -320,11 +320,11 @@ class WebSocketDecoder:
         self._deflate, self._takeover, self._strict = deflate, takeover, strict
         self._inflater = zlib.decompressobj(-15)
         self._buffer = bytearray()
-        self._parts: list[bytes] = []  # of a message that is not whole yet
+        self._parts: list[bytes] = []  # of an incomplete message
         self._inflating = False  # it is compressed
 
     def feed(self, data: bytes) -> list[WebSocketMessage]:
-        """The messages that became whole, and control frames, in the order in which they ended."""
+        """The messages that are complete now, and control frames, in the order in which they ended."""
         buffer = self._buffer
         buffer += data
         at, found = 0, list[WebSocketMessage]()
@@ -369,7 +369,7 @@ class WebSocketDecoder:
         return text
 
     def _check(self, first: int, size: int, head: int) -> None:
-        """Hold a frame against what ``strict`` says."""
+        """Check a frame in ``strict`` mode."""
         if self.closed:
             raise AnswerError("a frame behind a close frame")
         if first & 0xF0 != 0x80 and first != 0xC1:
@@ -383,7 +383,7 @@ class WebSocketDecoder:
 
 
 def _frame(buffer: bytearray, at: int) -> tuple[int, int, int] | None:
-    """A frame's first byte, and where its payload begins and ends; None where it is not there as a whole."""
+    """A frame's first byte, and where its payload begins and ends; None: it is incomplete."""
     if len(buffer) - at < 2:
         return None
     size, begin = buffer[at + 1], at + 2

@@ -1,4 +1,4 @@
-"""The gateway that is measured: one at an address, or one of the bench's own for each case."""
+"""The gateway that is measured: at an address, or one of the bench's own for each case."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _PID_GRACE: Final = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A gateway that is there.
+    """A running gateway.
 
     Attributes:
         readers, publisher: where the two connect to: address family, and what ``connect`` takes.
@@ -56,10 +56,10 @@ class Target:
 
 
 def target_of(scenario: Scenario) -> Target:
-    """The gateway at the address that the scenario names.
+    """The gateway at the scenario's address.
 
     Raises:
-        BenchError: it is no address, nobody answers there, or somebody publishes there already.
+        BenchError: the address is invalid, nobody answers, or somebody else is publishing there.
     """
     url = scenario.url
     parts = urlsplit(url if "://" in url else f"http://{url}")
@@ -107,7 +107,7 @@ def _meta(address: str, url: str, patience: float, context: ssl.SSLContext) -> d
 
 
 class OwnGateway:
-    """A gateway as ``tick-gateway serve`` starts it, in a process of its own: ``with OwnGateway(…) as target``.
+    """A gateway in a process of its own, as started by ``tick-gateway serve``: ``with OwnGateway(…) as target``.
 
     Raises:
         BenchError: it does not start.
@@ -160,7 +160,7 @@ class OwnGateway:
         self._said.close()
 
     def _port(self, process: subprocess.Popen[bytes]) -> int:
-        """Wait for the line that says where it listens."""
+        """Wait for the line that shows its port."""
         end = time.monotonic() + self._patience
         while time.monotonic() < end:
             ended = process.poll() is not None

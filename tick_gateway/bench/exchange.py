@@ -1,4 +1,4 @@
-"""A request for ticks and its answer, on any transport: asks, finds the ticks in what comes, and counts them.
+"""A request for ticks and its answer, on any transport: sends it, finds the ticks in the answer, and counts them.
 
 Pure: it makes bytes and takes bytes and times.
 """
@@ -31,8 +31,8 @@ class RequestBuilder:
 
     Attributes:
         host: for the header of that name, with the port.
-        path: of the transport, with what the gateway is mounted under.
-        pull: an answer a request, instead of one that does not end.
+        path: of the transport, with the gateway's mount path.
+        pull: one answer per request, instead of one that does not end.
         encoding: what is asked for.
         media_type: the answer's.
         websocket: a request is a WebSocket's opening handshake.
@@ -49,11 +49,11 @@ class RequestBuilder:
 
     @property
     def possible(self) -> bool:
-        """Whether this transport has a way to ask for the encoding at all."""
+        """Whether this transport can ask for the encoding at all."""
         return not self.websocket or ENCODINGS[self.encoding] is not None
 
     def request(self, position: str) -> bytes:
-        """The request for what comes after a position, ``RUN:T``."""
+        """The request for ticks after a position, ``RUN:T``."""
         query = urlencode([("from_t", position), *self.query], safe=":,")
         if self.websocket:
             own = _HANDSHAKE + (ENCODINGS[self.encoding] or "")
@@ -66,9 +66,9 @@ class TickCounter:
     """Counts ticks by their number.
 
     Attributes:
-        next: the number that comes next.
-        ticks: those that came, each once. lost, repeated: those that did not come in their turn, and that came again.
-        latency: of all but the run's first, which was there before the reader was.
+        next: the number of the next tick.
+        ticks: number received, each once. lost, repeated: those that were missing, and that came again.
+        latency: of all but the run's first tick, which was published before the reader connected.
     """
 
     __slots__ = ("every", "latency", "lost", "next", "repeated", "ticks")
@@ -94,12 +94,12 @@ class TickCounter:
 
 
 class Answer:
-    """One answer: an endless one, or that of a pull.
+    """One answer: of a stream, or of a pull.
 
     Attributes:
         head: as soon as it came.
-        coding: how the content is encoded; empty as long as that is not known.
-        position: for a pull that was answered as a whole: what to send next; else empty.
+        coding: the content coding; empty until it is known.
+        position: after the complete answer of a pull: what to send next; else empty.
     """
 
     def __init__(self, requests: RequestBuilder, counter: TickCounter) -> None:
@@ -112,13 +112,13 @@ class Answer:
         self._frames: WebSocketDecoder | None = None
         self._lines = WholeLines()
         self._parts: list[bytes] = []
-        self._pings: list[bytes] = []  # that are still to be answered
+        self._pings: list[bytes] = []  # still to be answered
 
     def feed(self, data: bytes, now: int) -> None:
-        """Take in what was read at ``now``.
+        """Handle what was read at ``now``.
 
         Raises:
-            AnswerError: it is no answer that can be read, or one of an error, or the last one.
+            AnswerError: the answer is invalid, an error, or the last one.
         """
         if self.head is None:
             self._begin += data
@@ -152,7 +152,7 @@ class Answer:
                 raise AnswerError("an answer without Tick-Next: there is no telling where to go on")
 
     def replies(self) -> Iterator[bytes]:
-        """Pongs for the pings that came."""
+        """Pongs for the pings received."""
         while self._pings:
             content = self._pings.pop(0)
             yield bytes((0x80 | _PONG, 0x80 | len(content), 0, 0, 0, 0)) + content  # a mask of zeros changes nothing

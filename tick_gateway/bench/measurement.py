@@ -1,8 +1,8 @@
-"""All cases of a scenario, one after another, and the steps of each, in the process that steers (``measure``).
+"""Measures all cases of a scenario, one after another, from the controlling process (``measure``).
 
-A first tick, then readers, who all get it; the gateway's memory before and after they came; ticks at the rate for the
-time that was asked for, and waiting until all have the last one; then a late reader who has everything to catch up
-with. Every wait ends when the patience is over.
+First a tick, then readers, which all get it; the gateway's memory before and after they connected; ticks at the given
+rate and for the given time, until all readers have the last one; then a late reader that has to catch up. Every wait
+ends when the patience is over.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ Show = Callable[[Outcome, str], None]
 _SETTLE_SECONDS: Final = 0.3
 _RECEIVE_SECONDS: Final = 0.25
 _CATCH_UPS: Final = 3
-_BUSY: Final = 0.9  # of a core, from which the readers hold everything up
-_SLOW: Final = 0.95  # of the rate, below which it has to be said
+_BUSY: Final = 0.9  # of a core; readers that use more may be the bottleneck
+_SLOW: Final = 0.95  # of the rate; below it, the outcome has a remark
 
 
 class Measurement:
-    """One case on its way.
+    """A running measurement of one case.
 
     Args:
-        network: in between, None for loopback.
+        network: None for loopback.
         target: the gateway; None: one of its own.
     """
 
@@ -59,7 +59,7 @@ class Measurement:
         """Fill in the outcome.
 
         Raises:
-            BenchError: it does not come to figures.
+            BenchError: no figures can be measured.
         """
         requests = self._requests("")
         if requests.pull:  # one that did not read could not ask again
@@ -84,7 +84,7 @@ class Measurement:
         return nullcontext(self._given) if self._given is not None else OwnGateway(self.scenario, self._gateway)
 
     def _repeats(self, requests: RequestBuilder) -> bool:
-        """Whether what was asked for in vain would measure again what another case measures."""
+        """Whether the gateway did not apply the encoding, so that this would repeat another case."""
         return requests.encoding != "identity" and self.outcome.coding in self.scenario.encodings
 
     def _requests(self, host: str, base: str = "") -> RequestBuilder:
@@ -112,13 +112,13 @@ class Measurement:
             self.scenario.pause, until, self._at.tls,
         )  # fmt: skip
 
-    # ---- talking with the processes ----
+    # ---- communication with the processes ----
 
     def _say(self, doing: str) -> None:
         self.show(self.outcome, doing)
 
     def _receive(self, seconds: float) -> Iterator[float]:
-        """Receive what there is until the time is up; gives the seconds that are left, after each time."""
+        """Receive messages until the time is up; yields the seconds left, after each time."""
         end = time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0:
             for pipe, said in self._workers.receive(min(left, _RECEIVE_SECONDS)):
@@ -129,7 +129,7 @@ class Measurement:
             yield left
 
     def _publish(self, job: PublishJob, doing: str = "") -> JobReport:
-        """Send the publisher off, and wait until it is back."""
+        """Send a job to the publisher, and wait until it is done."""
         self._published = None
         self._pipe.send(job)
         took = job.count / job.rate if job.rate else 0.0
@@ -148,7 +148,7 @@ class Measurement:
         return done
 
     def _total(self, pipes: list[Pipe]) -> ReadCounts | None:
-        """What all of them saw; None as long as one has said nothing."""
+        """The sum over all readers' processes; None until each has reported."""
         if any(pipe not in self._counts for pipe in pipes):
             return None
         total = ReadCounts(begun=True, done=True)
@@ -159,10 +159,10 @@ class Measurement:
     # ---- the steps ----
 
     def _connect(self) -> list[Pipe]:
-        """Bring the readers in, and see what they cost while nothing happens."""
+        """Connect the readers, and measure what they cost while nothing happens."""
         scenario, outcome = self.scenario, self.outcome
         watched = self._watched()
-        if watched is not None:  # what the first reader of its kind brings into memory is not another one's
+        if watched is not None:  # the first reader of its kind may load modules, which must not count
             self._await_one(self._job(1, 1, -1))
         before = proc.resident(watched) if watched is not None else 0
         self._say(f"{scenario.clients} connections")
@@ -192,7 +192,7 @@ class Measurement:
         return pipes
 
     def _live(self, pipes: list[Pipe]) -> None:
-        """Ticks at the rate, until everybody has the last one."""
+        """Publish at the rate, until every reader has the last tick."""
         scenario, outcome = self.scenario, self.outcome
         count = max(round(scenario.rate * scenario.seconds), 1)
         began = time.monotonic()
@@ -216,7 +216,7 @@ class Measurement:
         self._remarks(busy / (time.monotonic() - began))
 
     def _tell(self, pipes: list[Pipe], first: ReadCounts) -> None:
-        """Take over what the readers saw, less what was before the first live tick."""
+        """Add the readers' counts, without those from before the first live tick."""
         total, outcome = self._total(pipes), self.outcome
         assert total is not None, "they said so before"
         outcome.ticks, outcome.bytes = total.ticks - first.ticks, total.bytes - first.bytes
@@ -239,7 +239,7 @@ class Measurement:
         outcome.remark = "; ".join(remarks)
 
     def _fill(self, doing: str) -> None:
-        """Show what the readers have so far."""
+        """Show the readers' counts so far."""
         total = ReadCounts()
         for counts in self._counts.values():
             total.merge(counts)
@@ -249,7 +249,7 @@ class Measurement:
         self._say(doing)
 
     def _catch_up(self) -> None:
-        """A reader that comes late, some times, each time from the same position."""
+        """Measure a late reader several times, each time from the same position."""
         scenario, outcome = self.scenario, self.outcome
         if not scenario.catch_up:
             outcome.why["catch_up"] = "not asked for"
@@ -271,7 +271,7 @@ class Measurement:
             outcome.why["catch_up"] = str(problem)
 
     def _await_one(self, job: ReadJob) -> ReadCounts:
-        """A process of readers, until it has what it waits for; where it does not get it, what it had."""
+        """Wait for one process of readers; after the patience, returns its counts so far."""
         pipe = self._workers.start(read, job)
         try:
             for _ in self._receive(self.scenario.patience):
@@ -288,7 +288,7 @@ class Measurement:
         return tip - tip % self.scenario.every
 
     def _watched(self) -> int | None:
-        """The gateway's process, where /proc shows it; else says why there will be no figures of it."""
+        """The gateway's process, if /proc shows it; else notes why its figures are missing."""
         pid, why = self._at.pid, self.outcome.why
         if not proc.available():
             reason = "this system has no /proc"

@@ -1,10 +1,10 @@
-"""A network of the bench's own: two network namespaces with a link between them that delays, loses and holds back.
+"""A network of the bench's own: two network namespaces with a link that delays, loses and limits packets.
 
-The gateway and the publisher are in one, the readers in the other. The link is a pair of veth devices with ``tc netem``
-on both; where the kernel has no netem, a process of ours passes packets between two TUN devices (``relay``): some
-thousand packets a second, enough for what the bench sends over networks that are worth delaying. The
-namespaces have no name, only a process each that holds them: when those end, whatever ended the bench, all of it is
-gone. Root is needed, or a system that gives users namespaces of their own (``unshare -rn``).
+The gateway and the publisher are in one namespace, the readers in the other. The link is a pair of veth devices with
+``tc netem`` on both; if the kernel has no netem, a process of the bench forwards packets between two TUN devices
+(``relay``): some thousand packets a second, enough for networks that are worth delaying. The namespaces have no names,
+only a process each that holds them: when these processes end, even after a crash, everything is gone. It needs root, or
+a system that gives users namespaces of their own (``unshare -rn``).
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _AT_ONCE: Final = 64  # packets that one direction may take in before the other 
 
 
 class NetworkUnavailable(Exception):
-    """Why this machine does not give the bench a network of its own."""
+    """Why this machine cannot provide such a network."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,17 +55,17 @@ class Namespace:
 
     @property
     def prefix(self) -> list[str]:
-        """What stands before a command that is to run in it."""
+        """The prefix of a command that runs in it."""
         return [
             "nsenter", "-t", str(self.pid), *(["-U", "--preserve-credentials"] if self.user else []), "-n", "--",
         ]  # fmt: skip
 
 
 def enter(namespace: Namespace) -> None:
-    """Take this process, which has one thread, into a namespace.
+    """Move this process, which must have one thread, into a namespace.
 
     Raises:
-        OSError: it is not to be had.
+        OSError: it is not available.
     """
     libc = ctypes.CDLL(None, use_errno=True)
     for kind in ("user", "net") if namespace.user else ("net",):
@@ -82,10 +82,10 @@ class Network:
 
     Attributes:
         gateway, readers: the namespaces.
-        by: what makes the link.
+        by: how the link is made.
 
     Raises:
-        NetworkUnavailable: the machine gives none.
+        NetworkUnavailable: the machine cannot provide one.
     """
 
     def __init__(self, profile: Profile) -> None:
@@ -106,7 +106,7 @@ class Network:
         self.close()
 
     def close(self) -> None:
-        """Take all of it away; again has no effect."""
+        """Remove all of it; further calls have no effect."""
         if self._relay is not None:
             self._relay.kill()
             self._relay.join()
@@ -161,7 +161,7 @@ class Network:
         return holder.pid
 
     def _veth(self) -> None:
-        """The pair and what delays it; undone where the kernel has no netem."""
+        """Make the veth pair with netem; undone if the kernel has no netem."""
         here, there = _DEVICES
         _run(self.gateway, "ip", "link", "add", here, "type", "veth", "peer", "name", there, "netns",
              str(self.readers.pid))  # fmt: skip
@@ -179,7 +179,7 @@ class Network:
         self._address()
 
     def _tun(self, before: str) -> None:
-        """Two TUN devices with a relay between them; ``before``: why it came to this."""
+        """Make two TUN devices with a relay between them; ``before``: why netem is not used."""
         mine, its = multiprocessing.Pipe()
         context = multiprocessing.get_context("fork")
         job = (self.gateway, self.readers, _DEVICES, self.profile, _QUEUED)
@@ -226,7 +226,7 @@ def _run(namespace: Namespace, *command: str) -> None:
 
 
 def _sentence(said: bytes) -> str:
-    """What a program said, in one line."""
+    """The output of a program, in one line."""
     return " ".join(said.decode("utf-8", "replace").split()).rstrip(".") or "it failed and did not say why"
 
 
@@ -251,11 +251,11 @@ def open_tun(device: str) -> int:
 
 
 class Direction:
-    """Packets one way: first they wait for their turn on the wire, then they travel.
+    """Packets in one direction: each waits for its turn on the wire, and then travels.
 
     Args:
         source, target: the two devices.
-        queued: packets that may be under way; what comes beyond is lost, as in a router.
+        queued: maximum number of packets in flight; more are lost, as in a router.
     """
 
     def __init__(self, source: int, target: int, profile: Profile, queued: int) -> None:
@@ -273,7 +273,7 @@ class Direction:
         return self._under_way[0][0] if self._under_way else None
 
     def take(self) -> None:
-        """Take in what the source has."""
+        """Receive the packets of the source."""
         for _ in range(_AT_ONCE):
             try:
                 packet = os.read(self.source, _PACKET_BYTES)
@@ -285,7 +285,7 @@ class Direction:
                 self._under_way.append((self._free + self._profile.delay, packet))
 
     def give(self) -> None:
-        """Deliver what has arrived by now."""
+        """Deliver the packets that are due."""
         now = time.perf_counter()
         while self._under_way and self._under_way[0][0] <= now:
             packet = self._under_way.popleft()[1]
@@ -298,7 +298,7 @@ class Direction:
 def relay(
     gateway: Namespace, readers: Namespace, devices: Sequence[str], profile: Profile, queued: int, pipe: Pipe
 ) -> None:
-    """A relaying process, from its first to its last line: says why it cannot, or nothing, and then passes packets."""
+    """The main function of a relaying process: reports why it cannot work, or nothing, and then forwards packets."""
     set_up_child()
     try:
         enter(gateway)

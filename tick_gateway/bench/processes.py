@@ -1,4 +1,4 @@
-"""The bench's own processes: each bears a part of the load, and ends with the one that steers, however that ends."""
+"""The bench's own processes: each makes a part of the load, and ends with the controlling process."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _HELD: Final = {signal.SIGINT, signal.SIGTERM}
 
 
 def end_with_parent() -> None:
-    """Let signals through again, and have this process end with the one that started it, however that ends (Linux)."""
+    """Unblock signals, and end this process with its parent, however that ends (Linux)."""
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _HELD)
     with contextlib.suppress(OSError, AttributeError):
@@ -28,16 +28,16 @@ def end_with_parent() -> None:
 
 
 def stop_on_signals() -> None:
-    """Let SIGTERM end the one that steers as Ctrl-C does, by ``KeyboardInterrupt``: nothing stays behind."""
+    """Make SIGTERM end the controlling process like Ctrl-C, by ``KeyboardInterrupt``, so that it cleans up."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 @contextlib.contextmanager
 def signals_blocked() -> Iterator[None]:
-    """Ctrl-C and SIGTERM wait until this is over.
+    """Block Ctrl-C and SIGTERM for the duration.
 
-    For starting a process: what is raised in the hooks around a fork is lost, and right behind it leaves a process
-    that nobody knows. The process starts with the two held, too: see ``end_with_parent``.
+    For starting a process: an exception in the hooks around a fork is lost, and one right after it leaves a process
+    that nobody knows. The new process starts with both blocked, too: see ``end_with_parent``.
     """
     if not hasattr(signal, "pthread_sigmask"):
         yield
@@ -50,14 +50,14 @@ def signals_blocked() -> Iterator[None]:
 
 
 def set_up_child() -> None:
-    """What a child process that bears load begins with: Ctrl-C is for the one that steers."""
+    """Set up a child process that makes load: the controlling process handles Ctrl-C."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     end_with_parent()
 
 
 def allow_files(count: int) -> None:
-    """Let this process, and those that it starts, open so many files, as far as the system allows."""
+    """Let this process and its children open this many files, as far as the system allows."""
     with contextlib.suppress(ImportError, OSError, ValueError):
         import resource
 
@@ -68,7 +68,7 @@ def allow_files(count: int) -> None:
 
 
 class Workers:
-    """The processes of a case, and what they have to say: ``with Workers() as workers``."""
+    """The processes of a case, and their messages: ``with Workers() as workers``."""
 
     def __init__(self) -> None:
         # A fork has all modules in memory already; where there is none, a child takes its time to start.
@@ -99,7 +99,7 @@ class Workers:
         return self._members[pipe].pid
 
     def receive(self, seconds: float) -> list[tuple[Pipe, Any]]:
-        """What was said within so many seconds, as soon as anything was.
+        """Wait up to this many seconds for messages; returns as soon as there are any.
 
         Raises:
             BenchError: a process died.

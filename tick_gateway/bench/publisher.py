@@ -1,7 +1,7 @@
 """The bench's own ticks: a flock, of a given size, each with the moment at which it was published.
 
-``{"t":T,"ts":NANOSECONDS,"agents":[…]}``: ``ts`` stands right behind ``t``, so that readers find both without reading
-the rest. They go to ``POST /publish`` as one body of NDJSON each time, from a process of their own.
+``{"t":T,"ts":NANOSECONDS,"agents":[…]}``: ``ts`` comes right after ``t``, so that readers find both without reading the
+rest. They are sent to ``POST /publish`` as one NDJSON body per job, from a process of their own.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from .network import Namespace, enter
 from .processes import set_up_child
 
 _AGENT_BYTES: Final = 58
-_MOST_AGENTS: Final = 400  # beyond them it is noise that fills a tick
-_CYCLE_BYTES: Final = 4 << 20  # ticks repeat after so much: far beyond what a compressor looks back
+_MOST_AGENTS: Final = 400  # larger ticks are filled up with noise
+_CYCLE_BYTES: Final = 4 << 20  # ticks repeat after this: far beyond a compressor's window
 _CYCLE_TICKS: Final = 4000
 _HEAD_BYTES: Final = len('{"t":1000,"ts":1700000000000000000}')
-_BURST: Final = 64  # ticks in one chunk, where they go out as fast as they can
+_BURST: Final = 64  # ticks in one chunk, when publishing as fast as possible
 _NAP_SECONDS: Final = 0.0005
 
 
@@ -44,7 +44,7 @@ class PublishJob:
 
 @dataclass(frozen=True, slots=True)
 class JobReport:
-    """How it went: seconds from the first to the last tick, and why it did not work (empty: it did)."""
+    """The result: seconds from the first to the last tick, and what went wrong (empty: nothing)."""
 
     count: int
     seconds: float
@@ -53,7 +53,7 @@ class JobReport:
 
 @cache
 def bodies(size: int) -> list[bytes]:
-    """What follows ``ts`` in each tick, with its line break, so that ticks are about ``size`` bytes long."""
+    """What follows ``ts`` in each tick, with its line break, for ticks of about ``size`` bytes."""
     room = size - _HEAD_BYTES
     flock = Flock(agents=min(max(room // _AGENT_BYTES, 1), _MOST_AGENTS), seed=1)
     count = min(max(_CYCLE_BYTES // max(size, 1), 16), _CYCLE_TICKS)
@@ -94,7 +94,7 @@ class LoadPublisher:
         """Publish, and wait for the answer.
 
         Raises:
-            OSError, AnswerError: the gateway is gone.
+            OSError, AnswerError: the connection failed.
         """
         with self._connect() as sock:
             sock.sendall(f"{self._head}{job.run}\r\n\r\n".encode())
@@ -141,7 +141,7 @@ def paced(job: PublishJob) -> Iterator[range]:
 
 
 def _problem(sock: socket.socket) -> str:
-    """Read the answer; what was wrong, or empty."""
+    """Read the answer; returns what went wrong, or empty."""
     data = b""
     while (found := parse_head(data)) is None:
         if not (more := sock.recv(1 << 16)):
@@ -161,7 +161,7 @@ def _problem(sock: socket.socket) -> str:
 
 
 def serve(publisher: LoadPublisher, namespace: Namespace | None, pipe: Pipe) -> None:
-    """A publishing process, from its first to its last line: jobs come in, results go out."""
+    """The main function of a publishing process: receives jobs, sends reports."""
     set_up_child()
     if namespace is not None:
         enter(namespace)

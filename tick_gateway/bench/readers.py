@@ -1,7 +1,7 @@
-"""A process of readers: many connections of one case, on sockets without a framework above them.
+"""A process of readers: many connections of one case, on plain sockets.
 
-Each checked connection is read tick by tick: what came, what did not, what came again, and how old it was. The others
-only drain; the kernel drops what comes for them without a copy (tcp(7), MSG_TRUNC).
+Each checked connection is read tick by tick: what came, what is missing, what came again, and how old it was. The
+others only drain; the kernel drops their data without a copy (tcp(7), MSG_TRUNC).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _NAP_SECONDS: Final = 0.25  # the longest that a look at the pipe waits
 
 @dataclass(frozen=True, slots=True)
 class ReadJob:
-    """What a process of readers is to do.
+    """The job of a process of readers.
 
     Attributes:
         namespace: the network that they are in.
@@ -61,7 +61,7 @@ class ReadJob:
 
 @dataclass(slots=True)
 class ReadCounts:
-    """What a process of readers saw so far.
+    """The counts of a process of readers so far.
 
     Attributes:
         begun: every connection has its first tick (those that only drain: its answer's head), or failed.
@@ -103,7 +103,7 @@ class ReadCounts:
 
 
 class LoadReader:
-    """One reader."""
+    """One reader: a connection."""
 
     __slots__ = (
         "_answer",
@@ -137,10 +137,10 @@ class LoadReader:
         pool.selector.register(self._sock, selectors.EVENT_WRITE, self)
 
     def ready(self) -> None:
-        """The socket is ready for what is to be done next.
+        """The socket is ready for the next step.
 
         Raises:
-            OSError, AnswerError: the connection is of no more use.
+            OSError, AnswerError: the connection failed.
         """
         if not self._connected:
             if error := self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
@@ -202,7 +202,7 @@ class LoadReader:
                 self.ask(answer.position)
 
     def close(self) -> None:
-        """Let the socket go; again has no effect."""
+        """Close the socket; further calls have no effect."""
         if self._sock.fileno() >= 0:
             with contextlib.suppress(KeyError):
                 self._pool.selector.unregister(self._sock)
@@ -213,7 +213,7 @@ class LoadReader:
 
 
 class ReaderPool:
-    """All connections of a process.
+    """All connections of one process.
 
     Attributes:
         until: the last tick that they have to get, as soon as it is known.
@@ -236,7 +236,7 @@ class ReaderPool:
         self._told = (False, False)
 
     def later(self, connection: LoadReader, position: str) -> None:
-        """Ask again after the pause."""
+        """Send the next request after the pause."""
         self._asked += 1
         heapq.heappush(self._later, (time.monotonic() + self.job.pause, self._asked, connection, position))
 
@@ -287,7 +287,7 @@ class ReaderPool:
             self._opening.discard(connection)
 
     def _obey(self) -> bool:
-        """Take a command from the pipe: the last tick, or to stop (False)."""
+        """Read a command from the pipe: the last tick, or to stop (False)."""
         try:
             command = self._pipe.recv()
         except (EOFError, OSError):
@@ -326,7 +326,7 @@ class ReaderPool:
 
 
 def read(job: ReadJob, pipe: Pipe) -> None:
-    """A process of readers, from its first to its last line: tells a ``ReadCounts`` now and then, and a last one."""
+    """The main function of a process of readers: sends ``ReadCounts`` now and then, and at the end."""
     set_up_child()
     if job.namespace is not None:
         enter(job.namespace)

@@ -1,4 +1,4 @@
-"""What the bench was asked to measure (``Scenario``), and what came out of each case (``Outcome``).
+"""What the bench was asked to measure (``Scenario``), and the result of each case (``Outcome``).
 
 Pure: values, and their JSON form.
 """
@@ -15,12 +15,12 @@ FEWEST: Final = 50  # connections from which memory is told: with fewer, what an
 
 
 class BenchError(Exception):
-    """Why there is nothing to measure, in one sentence."""
+    """Why nothing can be measured; the message is one sentence."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """What the command line asked for.
+    """The request of the command line.
 
     Attributes:
         url: the gateway to measure; empty: each case gets one of its own.
@@ -61,7 +61,7 @@ class Scenario:
     patience: float
 
     def cases(self) -> list[Case]:
-        """In the job in which they are measured."""
+        """In the order in which they are measured."""
         return [
             Case(transport, encoding, network)
             for network in self.networks
@@ -70,19 +70,19 @@ class Scenario:
         ]
 
     def as_dict(self) -> dict[str, Any]:
-        """The scenario as JSON; the token stays out of it."""
+        """The scenario as JSON, without the token."""
         return {name: value for name, value in asdict(self).items() if name != "token"}
 
 
 @dataclass(slots=True)
 class Outcome:
-    """What came out of a case. None: not measured, and ``why`` says why, by the figure's name.
+    """The result of a case. None: not measured, for the reason in ``why``, by the figure's name.
 
     Attributes:
         kind: the transport's: ``stream`` or ``pull``.
-        coding: what the gateway really encoded with.
+        coding: the coding that the gateway really used.
         not_run: why there are no figures at all; empty: there are.
-        remark: what has to be said beside the figures.
+        remark: to be shown with the figures.
         network: how the network came about.
         checked: connections that were read tick by tick: figures of ticks are theirs.
         published: ticks. seconds: that publishing them took.
@@ -122,12 +122,12 @@ class Outcome:
 
     @property
     def given(self) -> bool:
-        """Whether the gateway encoded as it was asked to."""
+        """Whether the gateway used the requested encoding."""
         return self.coding == self.case.encoding
 
     @property
     def delivered(self) -> float:
-        """Ticks to all connections: those that only drain got what the checked ones got."""
+        """Ticks delivered to all connections; those that only drain count like the checked ones."""
         return self.ticks * self.clients / self.checked if self.checked else 0.0
 
     @property

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 _BITS: Final = 5  # of a number that are kept: 32 buckets for each power of two, so a bucket is at most 3% wide
-_PLACES: Final = 6  # behind the point, at most
+_PLACES: Final = 6  # digits after the point, at most
 
 
 def bucket(value: int) -> int:
@@ -23,7 +23,7 @@ def bound(index: int) -> int:
 
 
 class Histogram:
-    """How often which time came, in nanoseconds; percentiles are at most 3% above the true ones.
+    """A distribution of times, in nanoseconds; percentiles are at most 3% above the true ones.
 
     Attributes:
         count: how many were added.
@@ -55,7 +55,7 @@ class Histogram:
         self.largest = max(self.largest, other.largest)
 
     def percentile(self, share: float) -> int | None:
-        """The time that a share (0 to 1) of all did not exceed; None where there was none."""
+        """The time that a share (0 to 1) of all did not exceed; None if there are none."""
         if not self.count:
             return None
         seen, wanted = 0, share * self.count
@@ -74,13 +74,13 @@ class Histogram:
 
 
 def median(values: Iterable[float]) -> float | None:
-    """The middle one (of an even number, the lower of the two); None of none."""
+    """The median (of an even number, the lower of the two); None of no values."""
     ordered = sorted(values)
     return ordered[(len(ordered) - 1) // 2] if ordered else None
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """A number with so many digits that mean something, or a dash for None."""
+    """A number with this many significant digits, or a dash for None."""
     if value is None:
         return "-"
     places = digits - 1 - (math.floor(math.log10(abs(value))) if value else digits)

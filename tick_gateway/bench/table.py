@@ -1,4 +1,4 @@
-"""The table of outcomes in a terminal: redrawn while it fills, or a line a case where the output is no terminal."""
+"""The table of outcomes in a terminal: redrawn while it fills, or one line per case if the output is no terminal."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _EVERY_SECONDS: Final = 0.1
 
 
 class Column(NamedTuple):
-    """A column: its heading, its width, and what stands in it."""
+    """A column: its heading, its width, and its content."""
 
     heading: str
     width: int
@@ -51,12 +51,12 @@ _NAMES: Final = 3  # columns that say which case it is
 
 
 def columns(scenario: Scenario) -> list[Column]:
-    """Those that a scenario fills: the network alone where there is one."""
+    """The columns for a scenario: the network only if there are several."""
     return [column for column in COLUMNS if column.heading != "network" or scenario.networks != (LOOPBACK,)]
 
 
 def remarks(outcomes: list[Outcome]) -> list[str]:
-    """What is to be said below the table, each once."""
+    """The remarks below the table, each once."""
     found: dict[str, None] = {}
     for outcome in outcomes:
         if outcome.remark:
@@ -69,7 +69,7 @@ def remarks(outcomes: list[Outcome]) -> list[str]:
 
 
 class Table:
-    """Shows outcomes as they come.
+    """Shows outcomes as they arrive.
 
     Args:
         out: where to; redrawn where it is a terminal.
@@ -84,7 +84,7 @@ class Table:
         self._next = 0.0
 
     def show(self, outcome: Outcome, doing: str) -> None:
-        """What is known of a case, and what is being done; empty: it is over."""
+        """Show what is known of a case, and what is being done; empty: it is finished."""
         if not doing:
             self._done.append(outcome)
         if not self._live:
@@ -102,7 +102,7 @@ class Table:
         self._draw(lines)
 
     def end(self) -> None:
-        """The table stands as it is; what comes next is below it."""
+        """Finish the table; further output is below it."""
         if self._live and self._done:
             self._draw([self._heading(), *map(self._row, self._done)], final=True)
         elif self._live and self._drawn:

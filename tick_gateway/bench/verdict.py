@@ -1,6 +1,6 @@
-"""What the figures mean, in plain sentences: which transport to pick when. Pure: outcomes in, text out.
+"""The verdict on the figures, in plain sentences: which transport to pick when. Pure: outcomes in, text out.
 
-A difference below a quarter is called none: runs on a machine that does other things differ by that much.
+A difference of less than a quarter counts as none: runs on a busy machine differ by that much.
 """
 
 from __future__ import annotations
@@ -12,24 +12,24 @@ from .cases import LOOPBACK, row_of
 from .scenario import Outcome, Scenario
 from .stats import number
 
-_SAME: Final = 1.25  # ratio below which two figures are called alike
-_BUSY: Final = 0.1  # of the machine, used by others, from which times are not to be trusted
-_LATE_SHARE: Final = 0.02  # of the ticks that may be on their way still, before a transport did not keep up
+_SAME: Final = 1.25  # ratio below which two figures count as equal
+_BUSY: Final = 0.1  # of the machine, used by others, above which times are not reliable
+_LATE_SHARE: Final = 0.02  # of the ticks that may be missing at the end, before a transport counts as too slow
 
 Figure = Callable[[Outcome], float | None]
 
 
 def measured(outcomes: Iterable[Outcome]) -> list[Outcome]:
-    """Those with figures."""
+    """The outcomes with figures."""
     return [outcome for outcome in outcomes if not outcome.not_run]
 
 
 def verdict(scenario: Scenario, outcomes: Sequence[Outcome]) -> list[str]:
-    """Everything that there is to say, a sentence or two each."""
+    """The whole verdict, as a list of paragraphs."""
     done = measured(outcomes)
     if not done:
         return ["Nothing was measured."]
-    # One network and one coding are compared at a time: those in which most transports were measured.
+    # Transports are compared on one network and coding: those in which most of them were measured.
     base = max(
         ([o for o in done if (o.case.network, o.coding) == key] for key in {(o.case.network, o.coding) for o in done}),
         key=lambda group: (len(group), group[0].coding == "identity", group[0].case.network == scenario.networks[0]),
@@ -71,7 +71,7 @@ def disturbed(done: Sequence[Outcome]) -> list[str]:
 
 
 def keeps_up(outcome: Outcome) -> bool:
-    """Whether what had not come at the end is next to nothing."""
+    """Whether next to nothing was missing at the end."""
     return outcome.behind <= _LATE_SHARE * (outcome.ticks + outcome.behind)
 
 
@@ -153,7 +153,7 @@ _KEYS: Final[dict[str, Figure]] = {
 
 
 def codings(done: Sequence[Outcome]) -> list[str]:
-    """What each coding saves and costs, beside the same transport without one."""
+    """What each coding saves and costs, compared with the same transport without one."""
     plain = {(o.case.transport, o.case.network): o for o in done if o.coding == "identity"}
     found = []
     for o in done:
@@ -183,7 +183,7 @@ def networks(done: Sequence[Outcome]) -> list[str]:
 
 
 def name(outcome: Outcome) -> str:
-    """A transport as people call it."""
+    """The name of a transport, for people."""
     return row_of(outcome.case.transport, outcome.kind).label
 
 

@@ -1,4 +1,4 @@
-"""Settings as flags of commands: the options, and errors that name a setting as it was given."""
+"""Settings as flags of commands: the options, and errors that use the name that the user gave."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def setting_options(*names: str) -> Callable[[Callable[..., Any]], Callable[...,
 
 
 def read_settings(flags: Flags) -> Settings:
-    """The settings of a command; says on standard error which of them have no effect.
+    """The settings of a command; reports those without effect on standard error.
 
     Raises:
         SettingError: see ``parse_settings``.
@@ -45,7 +45,7 @@ def read_settings(flags: Flags) -> Settings:
 
 @contextmanager
 def usage_errors(flags: Flags) -> Iterator[None]:
-    """Settings that contradict what there is, and histories that cannot be opened, are the user's affair: one line.
+    """Report contradictory settings, and a history that cannot be opened, as a usage error in one line.
 
     Raises:
         click.UsageError: in place of a ``SettingError`` or ``HistoryError``.

@@ -1,6 +1,6 @@
 """The command line: ``tick-gateway serve | demo | cat | publish | import | verify | bench``.
 
-Whatever is asked for wrongly is answered with one line on standard error and exit code 2.
+Usage errors are one line on standard error, with exit code 2.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _INTERRUPTED: Final = 130  # what shells give for a command that Ctrl-C ended
 
 
 class OneLine(click.Group):
-    """A group of commands that says what was asked for wrongly in one line, without the usage around it."""
+    """A group of commands that reports usage errors in one line, without the usage around it."""
 
     def main(self, *args: Any, **kwargs: Any) -> NoReturn:
         try:

@@ -1,4 +1,4 @@
-"""Settings of the interpreter and of malloc, for a process that is a gateway and nothing else."""
+"""Settings of the interpreter and of malloc, for a process that is only a gateway."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _LARGE_BYTES: Final = 1 << 20
 def tune_memory() -> None:
     """Return large blocks of memory to the system as soon as they are free: ticks of megabytes would fragment the heap.
 
-    To be called before anything is read.
+    Call it before anything is read.
     """
     if sys.platform == "linux":
         with contextlib.suppress(AttributeError, OSError):  # musl has no such function, and no need of it
@@ -25,8 +25,8 @@ def tune_memory() -> None:
 
 
 def tune_process() -> None:
-    """Exempt what was imported from the cyclic collector, let it walk sessions less often, and switch threads sooner,
-    so that the loop does not wait for threads that read history."""
+    """Exempt imported modules from the garbage collector, let it run less often, and switch threads sooner, so that the
+    loop does not wait for threads that read history."""
     sys.setswitchinterval(_SWITCH_SECONDS)
     gc.collect()
     gc.freeze()

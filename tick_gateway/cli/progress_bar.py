@@ -1,7 +1,7 @@
-"""A progress bar on a terminal, for work that may take long; where standard error is no terminal, it says nothing.
+"""A progress bar on a terminal, for long operations; if standard error is not a terminal, it shows nothing.
 
-Click's bar hides the cursor until it ends, so that a signal that kills the process leaves a terminal without one; and
-it leaves its line behind. This one writes nothing that needs to be undone.
+Click's bar hides the cursor until it ends, so a signal that kills the process leaves a terminal without one; and it
+leaves its line behind. This one writes nothing that needs to be undone.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ import time
 from typing import Final
 
 _WIDTH: Final = 30
-_QUIET_SECONDS: Final = 0.5  # work that is done by then shows no bar
+_QUIET_SECONDS: Final = 0.5  # shorter operations show no bar
 _EVERY_SECONDS: Final = 0.1
 
 
 class ProgressBar:
-    """How far work has come.
+    """The progress of an operation.
 
     Args:
         label: what is being done.
@@ -29,7 +29,7 @@ class ProgressBar:
         self._drawn = False
 
     def to(self, done: int, total: int) -> None:
-        """So many bytes of all are done."""
+        """``done`` of ``total`` bytes are done."""
         now = time.monotonic()
         if now < self._next or sys.stderr is None or not sys.stderr.isatty():
             return
@@ -42,7 +42,7 @@ class ProgressBar:
         sys.stderr.flush()
 
     def end(self) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         if self._drawn:
             sys.stderr.write("\r\x1b[K")
             sys.stderr.flush()

@@ -61,12 +61,12 @@ def demo(**flags: Any) -> None:
 
 
 def _sources_of(command: str) -> list[Source]:
-    """The sources that a command starts."""
+    """The sources that a command can start."""
     return [source for source in SOURCES if source.command == command]
 
 
 def _take_options(sources: Sequence[Source], flags: dict[str, Any]) -> dict[str, object]:
-    """The values of sources' options, taken out of all that a command was given: what is left are settings."""
+    """Remove the values of sources' options from the flags of a command, and return them; the rest are settings."""
     names = [str(option.name) for source in sources for option in source.options]
     return {name: flags.pop(name) for name in names}
 
@@ -76,13 +76,13 @@ for _command in (serve, demo):
 
 
 def run(settings: Settings, source: SourceTask | None) -> None:
-    """Serve until SIGTERM or SIGINT, then drain and return; what is there already is read before the port opens.
+    """Serve until SIGTERM or SIGINT, then drain and return; existing ticks are read before the port opens.
 
     Args:
-        source: publishes beside the server; None: others do.
+        source: publishes in this process; None: others publish.
 
     Raises:
-        SettingError: the address cannot be had, or the source cannot begin as it was asked for.
+        SettingError: the address is not available, or the source cannot start as requested.
         HistoryError: the history cannot be opened.
         click.ClickException: the source gave up; or this process may have too few file descriptors.
     """
@@ -152,14 +152,14 @@ def _stop_on_signals(stop: asyncio.Event, seconds: float) -> None:
 
 
 def _outlive_terminal() -> None:
-    """A terminal that is closed does not take the gateway with it (SIGHUP): SIGTERM ends it."""
+    """Keep running when the terminal is closed (SIGHUP): SIGTERM ends the gateway."""
     if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
         with contextlib.suppress(ValueError):  # not in the main thread: the process is somebody else's
             signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
 def _say(text: str) -> None:
-    """Tell the terminal, if it is still there."""
+    """Write to the terminal, if it is still there."""
     with contextlib.suppress(OSError):
         click.echo(text, err=True)
 

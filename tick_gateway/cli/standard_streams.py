@@ -1,7 +1,7 @@
 """Standard input and output without blocking the event loop.
 
-Input is read in a thread, since nothing else reads every kind of file. Output to a pipe is written only as far as the
-pipe takes it, so that a reader that stalls leaves the loop free, and one that goes away is noticed at once, even
+Input is read in a thread, because nothing else works for every kind of file. Output to a pipe is written only as far as
+the pipe accepts it, so a reader that stalls does not block the loop, and one that goes away is noticed at once, even
 between ticks.
 """
 
@@ -21,7 +21,7 @@ _PIPE_BYTES: Final = 4096  # POSIX: a pipe that select calls writable takes so m
 
 
 async def chunks(fd: int) -> AsyncGenerator[bytes, None]:
-    """What comes from a file descriptor, cut anywhere, to its end. Never more than a few pieces are read ahead."""
+    """The data from a file descriptor, in pieces of any size, to its end. Only a few pieces are read ahead."""
     loop = asyncio.get_running_loop()
     queue: asyncio.Queue[bytes] = asyncio.Queue()
     room = threading.Semaphore(_READ_AHEAD)
@@ -30,11 +30,11 @@ async def chunks(fd: int) -> AsyncGenerator[bytes, None]:
         while room.acquire():
             try:
                 data = os.read(fd, _READ_BYTES)
-            except OSError:  # a terminal that hung up; closed by whoever started us
+            except OSError:  # a terminal that hung up; closed by the parent process
                 data = b""
             try:
                 loop.call_soon_threadsafe(queue.put_nowait, data)
-            except RuntimeError:  # the loop is closed: nobody wants it any more
+            except RuntimeError:  # the loop is closed: nobody needs it any more
                 return
             if not data:
                 return
@@ -47,7 +47,7 @@ async def chunks(fd: int) -> AsyncGenerator[bytes, None]:
 
 
 class Output:
-    """A file descriptor to write to.
+    """A file descriptor for output.
 
     Attributes:
         closed: set when the reader of the pipe has gone.
@@ -81,7 +81,7 @@ class Output:
                 await self._writable()
             try:
                 view = view[os.write(self._fd, view[:_PIPE_BYTES] if self._is_pipe else view) :]
-            except BlockingIOError:  # somebody who shares the terminal made it non-blocking
+            except BlockingIOError:  # another process that shares the terminal made it non-blocking
                 await self._writable()
 
     async def _writable(self) -> None:
