@@ -1,6 +1,7 @@
 """The docs tell what there is: all of it, and nothing else."""
 
 import ast
+import builtins
 import importlib
 import inspect
 import pkgutil
@@ -320,3 +321,17 @@ def test_the_glossary_names_classes_that_there_are() -> None:
     classes = {node.name for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}
     assert len(named) > 50
     assert named - classes == set()
+
+
+def test_docstrings_name_errors_that_exist() -> None:
+    trees = {path: ast.parse(path.read_text("utf-8")) for path in (ROOT / "tick_gateway").rglob("*.py")}
+    nodes = [(path, node) for path, tree in trees.items() for node in ast.walk(tree)]
+    known = {node.name for _, node in nodes if isinstance(node, ast.ClassDef)} | set(dir(builtins))
+    unknown = []
+    for path, node in nodes:
+        if not isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        _, _, raised = (ast.get_docstring(node) or "").partition("Raises:\n")
+        for names in re.findall(r"^    (\w+(?:, \w+)*): ", raised, re.M):
+            unknown += [f"{path.name}, {node.name}: {name}" for name in names.split(", ") if name not in known]
+    assert unknown == []
