@@ -73,10 +73,11 @@ def _holder(port: int) -> str:
                 if row[3] == _LISTENS and int(row[1].rpartition(":")[2], 16) == port:
                     sockets.add(f"socket:[{row[9]}]")
     for process in filter(str.isdecimal, os.listdir("/proc") if sockets else ()):
+        folder = f"/proc/{process}/fd"
         with contextlib.suppress(OSError):  # another user's, or ended meanwhile
-            if any(os.readlink(entry) in sockets for entry in os.scandir(f"/proc/{process}/fd")):
-                with open(f"/proc/{process}/comm") as name:
-                    return f" by process {process} ({name.read().strip()})"
+            if any(os.readlink(f"{folder}/{name}") in sockets for name in os.listdir(folder)):
+                with open(f"/proc/{process}/comm") as comm:
+                    return f" by process {process} ({comm.read().strip()})"
     return ""
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import socket
 import sys
+import warnings
 
 import pytest
 from aiohttp import web
@@ -50,6 +52,14 @@ def test_a_port_that_is_taken_is_told_with_who_has_it_and_with_another() -> None
     assert f"take another, such as {port % 65535 + 1}, or 0 for any that is free" in error.problem
     if sys.platform == "linux":
         assert f" by process {os.getpid()} (" in error.problem
+
+
+def test_looking_for_who_has_a_port_leaves_nothing_open() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken, warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always", ResourceWarning)
+        assert f"by process {os.getpid()} " in str(refused(port=taken.getsockname()[1]))
+        gc.collect()
+    assert [str(warning.message) for warning in told] == []
 
 
 @pytest.mark.parametrize("host", ["no.such.host.invalid", "http://127.0.0.1", "192.0.2.1", "x" * 70, "a..b"])
