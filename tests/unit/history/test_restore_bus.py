@@ -122,6 +122,15 @@ def test_the_newest_ticks_come_into_memory_as_far_as_it_goes(
     assert offer(bus, published[-1] + 1, run="R") == [True]
 
 
+def test_no_more_is_read_than_memory_takes() -> None:
+    run = stored_run("R", *((t, [t, t + 1]) for t in range(0, 20, 2)))
+    (volume,) = {entry.volume for entry in run.entries}
+    assert isinstance(volume, MemoryVolume)
+    bus, _ = restored(run, ring=5)
+    assert seen(bus) == {"R": [15, 16, 17, 18, 19]} and bus.runs["R"].evicted == 14
+    assert volume.asked == [("ticks", 1)] * 3
+
+
 def test_a_block_that_cannot_be_read_ends_what_memory_has() -> None:
     run = stored_run("R", (0, [0, 1]), (2, [2, 3]), (4, [4, 5]))
     first, second, third = run.entries

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import threading
 import weakref
 from collections.abc import Iterator
@@ -101,8 +100,10 @@ def test_a_coroutine_that_waits_no_more(gate: threading.Event) -> None:
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await waiting
+        faults: list[dict[str, object]] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, fault: faults.append(fault))
         gate.set()
-        assert await threads.run(lambda: 7) == 7, "its end was told to nobody"
+        assert await threads.run(lambda: 7) == 7 and faults == [], "its end was told to nobody"
         threads.close()
         join(threads)
 
@@ -173,18 +174,12 @@ def test_an_idle_thread_holds_nothing_of_its_last_job() -> None:
     async def life() -> None:
         threads = ReadingThreads(1)
         threads.start()
-        large = Large()
-        alive = weakref.ref(large)
+        large, gone = Large(), threading.Event()
+        alive = weakref.ref(large, lambda _: gone.set())
         await threads.run(large.read)
         del large
-        gone = asyncio.Event()
-        for _ in range(100):  # it lets go of it behind the call that told of its end
-            gc.collect()
-            if alive() is None:
-                gone.set()
-                break
-            await threads.run(int)
-        assert gone.is_set()
+        # It lets go of it behind the call that told of its end.
+        assert await asyncio.to_thread(gone.wait, SECONDS) and alive() is None
         threads.close()
         join(threads)
 
