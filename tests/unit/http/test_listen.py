@@ -54,6 +54,7 @@ def test_a_port_that_is_taken_is_told_with_who_has_it_and_with_another() -> None
         assert f" by process {os.getpid()} (" in error.problem
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux says who has a port")
 def test_looking_for_who_has_a_port_leaves_nothing_open() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken, warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always", ResourceWarning)
