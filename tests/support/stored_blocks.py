@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from tests.support.recorded import AT, data_of
 from tick_gateway.bus.ring import Batch, Run
 from tick_gateway.history.local.segment_file import Segment
-from tick_gateway.history.stored_block import Block, Entry
+from tick_gateway.history.record_page import held_source
+from tick_gateway.history.stored_block import Block, Entry, HeldSource
 from tick_gateway.model.tick import PublishedTick
 
 
@@ -42,6 +43,9 @@ class MemoryVolume:
         self._blocks[self._end] = block
         self._end += frame + footer
         return entry
+
+    def new_records(self, entry: Entry) -> HeldSource:
+        return held_source(entry)
 
     def _find(self, entry: Entry) -> Block:
         if (fault := self.faults.get(entry.offset)) is not None:

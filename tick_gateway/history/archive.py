@@ -22,9 +22,9 @@ from ..model.cache import ByteBoundedCache
 from ..model.tick import Position
 from ..settings import DEFAULTS
 from .block_index import BlockRange
-from .record_page import RecordSource, UnreadableIndex
+from .record_page import UnreadableIndex
 from .run_history import RunHistory, Stored, batches_of
-from .stored_block import Entry, Volume
+from .stored_block import Entry, RecordSource, Volume
 
 log = logging.getLogger("tick_gateway.history")
 

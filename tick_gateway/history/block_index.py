@@ -33,8 +33,8 @@ from .format.block_record import (
     ORDINAL,
     RecordField,
 )
-from .record_page import HeldEntries, HeldRecords, Page, RecordSource, UnreadableIndex
-from .stored_block import Entry, Volume
+from .record_page import UnreadableIndex
+from .stored_block import Entry, HeldSource, Page, RecordSource, Volume
 
 _PAGE: Final = 64  # records
 _PAGES: Final = 256  # kept in memory, for all runs
@@ -294,7 +294,7 @@ class Blocks(Sequence[Entry]):
         self._ranges: list[BlockRange] = []
         self._starts: list[int] = []  # the number of each range's first block
         self._count = 0
-        self._own: HeldRecords | HeldEntries | None = None  # to which it may add; others are only read
+        self._own: HeldSource | None = None  # to which it may add; others are only read
         if isinstance(entries, Blocks):
             self._set(list(entries._ranges))
         else:
@@ -344,12 +344,12 @@ class Blocks(Sequence[Entry]):
 
     def append(self, value: Entry) -> None:
         """Append a block."""
-        kind = HeldRecords if type(value) is Entry and value.raw else HeldEntries
         last, own = self._ranges[-1] if self._ranges else None, self._own
         if (
             last is not None
+            and own is not None
             and last.records is own
-            and isinstance(own, kind)
+            and own.takes(value)
             and last.volume is value.volume
             and last.begin + last.blocks == len(own)
             and last.last < value.first
@@ -358,7 +358,7 @@ class Blocks(Sequence[Entry]):
             own.add(value)
             self._ranges[-1] = last.joined(BlockRange.of(value, own, 0))
         else:
-            self._own = own = kind()
+            self._own = own = value.volume.new_records(value)
             own.add(value)
             self._starts.append(self._count)
             self._ranges.append(BlockRange.of(value, own, 0))

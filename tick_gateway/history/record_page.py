@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable
-from typing import Protocol
 
 from ..errors import Damaged
 from .format.block_record import BEFORE, RECORD_BYTES, Buffer, RecordField, pack_records, unpack_record
-from .stored_block import Entry, Volume
+from .stored_block import Entry, HeldSource, Page, Volume
 
 
 class UnreadableIndex(Damaged):
@@ -24,44 +23,6 @@ class UnreadableIndex(Damaged):
     def __init__(self, volume: Volume, problem: str) -> None:
         self.volume = volume
         super().__init__(problem)
-
-
-class Page(Protocol):
-    """Consecutive records of a file.
-
-    Attributes:
-        verified: bit set of the records whose blocks were verified.
-    """
-
-    @property
-    def verified(self) -> int: ...
-
-    @verified.setter
-    def verified(self, value: int) -> None: ...
-
-    def value(self, number: int, field: RecordField) -> int:
-        """A field of one record, without decoding the rest."""
-        ...
-
-    def entry(self, number: int) -> Entry:
-        """One record, as an entry."""
-        ...
-
-
-class RecordSource(Protocol):
-    """A source of the records of a file's blocks, in the order of their ticks."""
-
-    def __len__(self) -> int:
-        """The number of records."""
-        ...
-
-    def page(self, begin: int, end: int, volume: Volume) -> Page:
-        """Some of the records, for the blocks of ``volume``.
-
-        Raises:
-            Damaged, OSError: they cannot be read.
-        """
-        ...
 
 
 class RecordPage:
@@ -111,6 +72,10 @@ class HeldRecords:
         for entry in entries:
             self.add(entry)
 
+    def takes(self, entry: Entry) -> bool:
+        """See ``HeldSource.takes``."""
+        return entry.raw
+
     def add(self, entry: Entry) -> None:
         """Append a block's record."""
         self._data += entry.record(self._ticks).pack()
@@ -130,13 +95,17 @@ class HeldRecords:
 
 
 class HeldEntries:
-    """Entries in memory with more than a record has: those of other programs' files."""
+    """Entries in memory with more than a record has: those whose frames cannot be sent unchanged."""
 
     __slots__ = ("_before", "_entries")
 
     def __init__(self) -> None:
         self._entries: list[Entry] = []
         self._before = array("q")  # number of ticks before each
+
+    def takes(self, entry: Entry) -> bool:
+        """See ``HeldSource.takes``."""
+        return not entry.raw
 
     def add(self, entry: Entry) -> None:
         """Append an entry."""
@@ -171,3 +140,8 @@ class _EntryPage:
     def entry(self, number: int) -> Entry:
         """See ``Page.entry``."""
         return self._entries[self._begin + number]
+
+
+def held_source(entry: Entry) -> HeldSource:
+    """A new source in memory that takes an entry."""
+    return HeldRecords() if entry.raw else HeldEntries()

@@ -1,4 +1,4 @@
-"""A stored block: its content, the file that it is in, and what an index knows of it.
+"""A stored block: its content, the file that it is in, and what an index knows of it: its record.
 
 Pure: no I/O. A ``Volume`` reads from disk, in threads that may wait.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
-from .format.block_record import BlockRecord
+from .format.block_record import BlockRecord, RecordField
 from .format.segment import Footer
 
 
@@ -48,6 +48,10 @@ class Volume(Protocol):
         Args:
             wait: wait for the disk; if false, returns None unless the system has all of it in memory.
         """
+        ...
+
+    def new_records(self, entry: Entry) -> HeldSource:
+        """A new source for the records of its blocks, which takes the one of this entry."""
         ...
 
 
@@ -132,3 +136,56 @@ class Entry:
         if step and step % every == 0:
             return self.count if self.first % every == 0 else 0
         return None
+
+
+# ---- records, and their sources ----
+
+
+class Page(Protocol):
+    """Consecutive records of a file.
+
+    Attributes:
+        verified: bit set of the records whose blocks were verified.
+    """
+
+    @property
+    def verified(self) -> int: ...
+
+    @verified.setter
+    def verified(self, value: int) -> None: ...
+
+    def value(self, number: int, field: RecordField) -> int:
+        """A field of one record, without decoding the rest."""
+        ...
+
+    def entry(self, number: int) -> Entry:
+        """One record, as an entry."""
+        ...
+
+
+class RecordSource(Protocol):
+    """A source of the records of a file's blocks, in the order of their ticks."""
+
+    def __len__(self) -> int:
+        """The number of records."""
+        ...
+
+    def page(self, begin: int, end: int, volume: Volume) -> Page:
+        """Some of the records, for the blocks of ``volume``.
+
+        Raises:
+            Damaged, OSError: they cannot be read.
+        """
+        ...
+
+
+class HeldSource(RecordSource, Protocol):
+    """A source to which records are added, of blocks that are in no index file yet."""
+
+    def takes(self, entry: Entry) -> bool:
+        """Whether it can hold the entry of a block."""
+        ...
+
+    def add(self, entry: Entry) -> None:
+        """Append the record of a block."""
+        ...

@@ -9,8 +9,8 @@ import pytest
 
 from tick_gateway.history.format.block_record import BEFORE, COUNT, FIRST, LAST_AT, ORDINAL
 from tick_gateway.history.local.segment_file import Segment
-from tick_gateway.history.record_page import HeldEntries, HeldRecords, Page, RecordPage
-from tick_gateway.history.stored_block import Entry
+from tick_gateway.history.record_page import HeldEntries, HeldRecords, RecordPage
+from tick_gateway.history.stored_block import Entry, Page
 
 VOLUME = Segment(Path("0.jsonl.zst"))
 

@@ -14,9 +14,8 @@ from hypothesis import strategies as st
 from tests.support.recorded import AT, data_of
 from tests.support.stored_blocks import MemoryVolume, batch_of, rows
 from tick_gateway.bus.ring import BATCH_BYTES, Run
-from tick_gateway.history.record_page import Page
 from tick_gateway.history.run_history import RunHistory, Stored, batches_of
-from tick_gateway.history.stored_block import Block, Entry, Volume
+from tick_gateway.history.stored_block import Block, Entry, Page, Volume
 
 pytestmark = pytest.mark.usefixtures("small_pages")
 

@@ -22,8 +22,10 @@ import zstandard
 
 from ...errors import Damaged, TickError
 from ...model.tick import parse
+from ..format.block_record import BlockRecord
 from ..format.segment import step_of, unpack_columns
-from ..stored_block import Block, Entry
+from ..stored_block import Block, Entry, HeldSource
+from .chunk_records import ChunkRecords, FileChunk, Spool
 from .file_content import Content, Replaced
 from .source_file import SourceFile
 
@@ -37,30 +39,23 @@ _RENAME_SECONDS: Final = 2.0
 _RENAME_POLL_SECONDS: Final = 0.02
 
 
-class FileChunk(Entry):
-    """A chunk of a file; ``offset`` and ``frame`` are its offset and length in the file's content.
+def chunk_of(
+    volume: FileVolume, begin: int, end: int, ordinal: int, ts: Sequence[int], lines: Sequence[bytes],
+    ats: tuple[int, int], columns: bytes = b"",
+) -> FileChunk:  # fmt: skip
+    """The entry of a chunk that was read.
 
-    Attributes:
-        columns: numbers and receive times of its ticks, packed; empty: received at even intervals.
+    Args:
+        begin, end: its offsets in the file's content.
+        ats: receive times of its first and last tick.
+        columns: as in ``FileChunk``.
     """
-
-    __slots__ = ("columns",)
-
-    def __init__(
-        self, volume: FileVolume, begin: int, end: int, ordinal: int, ts: Sequence[int], lines: Sequence[bytes],
-        ats: tuple[int, int], columns: bytes = b"",
-    ) -> None:  # fmt: skip
-        size, crc = sum(map(len, lines)) + len(lines), 0
-        parts = (
-            [b"\n".join([*lines, b""])] if size < _JOINED_BYTES else [part for line in lines for part in (line, b"\n")]
-        )
-        for part in parts:
-            crc = crc32(part, crc)
-        super().__init__(
-            volume, begin, 0, ordinal=ordinal, first=ts[0], last=ts[-1], first_at=ats[0], last_at=ats[1],
-            count=len(ts), step=step_of(ts), size=size, frame=end - begin, crc=crc, raw=False,
-        )  # fmt: skip
-        self.columns = columns
+    size, crc = sum(map(len, lines)) + len(lines), 0
+    parts = [b"\n".join([*lines, b""])] if size < _JOINED_BYTES else [part for line in lines for part in (line, b"\n")]
+    for part in parts:
+        crc = crc32(part, crc)
+    record = BlockRecord(begin, ordinal, ts[0], ts[-1], *ats, size, end - begin, 0, len(ts), step_of(ts), 0, crc)
+    return FileChunk.of_chunk(volume, record, columns, (0, 0))
 
 
 class OpenFile:
@@ -217,11 +212,16 @@ class FileVolume:
 
     retired = False
 
-    def __init__(self, file: SourceFile, open_files: OpenFiles, max_tick: int) -> None:
+    def __init__(self, file: SourceFile, open_files: OpenFiles, max_tick: int, spool: Spool) -> None:
         self.file = file
+        self._spool = spool
         self.scanned: dict[int, ScannedTicks] = {}
         self._open_files = open_files
         self._max_tick = max_tick
+
+    def new_records(self, entry: Entry) -> HeldSource:
+        """See ``Volume.new_records``."""
+        return ChunkRecords(self._spool)
 
     def read(self, entry: Entry) -> Block:
         """See ``Volume.read``."""
@@ -231,8 +231,9 @@ class FileVolume:
         content = b"\n".join([*lines, b""])
         if len(ts) != entry.count or crc32(content) != entry.crc:
             raise Damaged(f"{self.file.name} does not hold what it did at byte {entry.offset} of its content")
-        if entry.columns:
-            return Block(content, *unpack_columns(entry.columns, entry.count))
+        columns = entry.columns or self._spool.read(*entry.columns_at)
+        if columns:
+            return Block(content, *unpack_columns(columns, entry.count))
         steps, elapsed = max(entry.count - 1, 1), entry.last_at - entry.first_at
         return Block(content, ts, [entry.first_at + elapsed * index // steps for index in range(entry.count)])
 

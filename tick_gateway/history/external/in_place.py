@@ -25,7 +25,8 @@ from ..format.segment import pack_columns
 from ..restore_bus import LARGE_BYTES, restore
 from ..stored_run import StoredRun
 from ..threads import ReadingThreads
-from .chunks import FileChunk, FileVolume, OpenFiles, ScannedTicks
+from .chunk_records import FileChunk, Spool
+from .chunks import FileVolume, OpenFiles, ScannedTicks, chunk_of
 from .directory import FileGone, SourceDirectory
 from .run_splitter import TickSequence
 from .source_file import SourceFile
@@ -54,7 +55,7 @@ class _ChunkBuilder:
     def chunk(self, volume: FileVolume, columns: bytes = b"") -> FileChunk:
         """The filled chunk, for its run's history; ``columns`` as in ``FileChunk``."""
         ats = self.ats[0], self.ats[-1]
-        return FileChunk(volume, self.begin, self.end, self.ordinal, self.ts, self.lines, ats, columns)
+        return chunk_of(volume, self.begin, self.end, self.ordinal, self.ts, self.lines, ats, columns)
 
 
 class Volumes:
@@ -63,14 +64,19 @@ class Volumes:
     def __init__(self, max_tick: int) -> None:
         self._open_files = OpenFiles()
         self._max_tick = max_tick
+        self._spool = Spool()
         self._volumes: dict[SourceFile, FileVolume] = {}
 
     def of(self, file: SourceFile) -> FileVolume:
         """A file's volume, created if there is none."""
         volume = self._volumes.get(file)
         if volume is None:
-            volume = self._volumes[file] = FileVolume(file, self._open_files, self._max_tick)
+            volume = self._volumes[file] = FileVolume(file, self._open_files, self._max_tick, self._spool)
         return volume
+
+    def close(self) -> None:
+        """Let go of what is known of them, once nobody reads."""
+        self._spool.close()
 
     def pop(self, file: SourceFile) -> FileVolume | None:
         """Remove a file's volume; returns it, or None."""
@@ -247,6 +253,7 @@ class InPlace(HistoryEngine):
     def close(self) -> None:
         """See ``HistoryEngine.close``."""
         self._reading.close()
+        self._volumes.close()
 
     def status(self) -> EngineStatus:
         """See ``HistoryEngine.status``."""

@@ -8,8 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from ..record_page import RecordSource
-from ..stored_block import Entry
+from ..stored_block import Entry, RecordSource
 from .segment_file import Segment
 
 

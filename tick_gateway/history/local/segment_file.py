@@ -28,7 +28,8 @@ from ..format.segment import (
     unpack_columns,
     unpack_footer,
 )
-from ..stored_block import Block, Entry
+from ..record_page import held_source
+from ..stored_block import Block, Entry, HeldSource
 from .run_directory import run_of
 
 log = logging.getLogger("tick_gateway.history")
@@ -94,6 +95,10 @@ class Segment:
         with self.path.open("rb") as file:
             file.seek(begin)
             return file.read(-1 if end is None else end - begin)
+
+    def new_records(self, entry: Entry) -> HeldSource:
+        """See ``Volume.new_records``."""
+        return held_source(entry)
 
     def read(self, entry: Entry) -> Block:
         """See ``Volume.read``."""

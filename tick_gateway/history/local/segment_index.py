@@ -23,8 +23,8 @@ from ...errors import Damaged, HistoryError
 from ..block_index import BlockRange
 from ..format.block_record import HEAD, RECORD_BYTES, check_records
 from ..format.segment import SUFFIX
-from ..record_page import HeldRecords, Page, RecordPage
-from ..stored_block import Entry, Volume
+from ..record_page import HeldRecords, RecordPage
+from ..stored_block import Entry, Page, Volume
 from .disk import READ, replace_file
 from .run_directory import run_of
 from .segment_file import Segment, walk

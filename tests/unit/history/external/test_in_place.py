@@ -16,6 +16,7 @@ from tick_gateway.bus.tick_bus import TickBus
 from tick_gateway.errors import Damaged
 from tick_gateway.history.external import chunks
 from tick_gateway.history.external import in_place as inplace
+from tick_gateway.history.external.chunk_records import FileChunk
 from tick_gateway.history.external.directory import FileGone, SourceDirectory
 from tick_gateway.history.external.file_content import Content
 from tick_gateway.history.external.in_place import DirectoryScan, InPlace, Volumes
@@ -196,8 +197,8 @@ def test_content_that_is_not_there_any_more(tmp_path: Path) -> None:
 
 def unopened(entry: Entry) -> Entry:
     """The same chunk of a file that no open file has open."""
-    assert isinstance(entry, chunks.FileChunk) and isinstance(entry.volume, chunks.FileVolume)
-    entry.volume = chunks.FileVolume(entry.volume.file, chunks.OpenFiles(), MAX_TICK)
+    assert isinstance(entry, FileChunk) and isinstance(entry.volume, chunks.FileVolume)
+    entry.volume = chunks.FileVolume(entry.volume.file, chunks.OpenFiles(), MAX_TICK, entry.volume._spool)
     return entry
 
 
